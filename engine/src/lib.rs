@@ -1,0 +1,3 @@
+//! The Hongbao engine.
+
+pub mod types;
