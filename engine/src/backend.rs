@@ -1,0 +1,268 @@
+//! The one trait behind which an engine stands: embedded today, Redis beside it.
+//!
+//! Everything is asynchronous and there is no blocking twin. An implementation
+//! answers only what will still be true after a crash: a positive [`Outcome`],
+//! a list and a balance wait until what they tell is durable.
+
+use crate::command::{
+    Command, EnvelopeState, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, ShareStatus, WalletView,
+};
+use crate::error::EngineError;
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use sha2::{Digest, Sha256};
+use std::future::Future;
+
+/// An idempotency key with its scope, as the 128 bits under which its answer is kept.
+///
+/// A caller who looked for two of its own keys with the same 128 bits would
+/// only confuse itself; to hit another owner's it would need a second preimage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OnceKey([u8; 16]);
+
+impl OnceKey {
+    /// The key `text` that `owner` used on `route`.
+    pub fn idempotency(owner: &str, route: &str, text: &str) -> OnceKey {
+        OnceKey::digest(b"idempotency", [owner, route, text])
+    }
+
+    /// The `reference` that `owner` used for a `kind` of thing.
+    pub fn reference(owner: &str, kind: &str, text: &str) -> OnceKey {
+        OnceKey::digest(b"reference", [owner, kind, text])
+    }
+
+    fn digest(domain: &[u8], parts: [&str; 3]) -> OnceKey {
+        let mut hash = Sha256::new();
+        hash.update(domain);
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        let digest = hash.finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        OnceKey(bytes)
+    }
+
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> OnceKey {
+        OnceKey(bytes)
+    }
+
+    pub(crate) const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// An outcome, and whether it is the one first given under the same idempotency key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The answer.
+    pub outcome: Outcome,
+    /// Whether it was remembered rather than decided now.
+    pub replayed: bool,
+}
+
+/// Which part of a list is wanted.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// At most so many rows, 1 to 1000.
+    pub limit: usize,
+    /// Where the last page ended: [`Listing::next`] of it.
+    pub cursor: Option<Vec<u8>>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Listing<T> {
+    /// The rows in order.
+    pub rows: Vec<T>,
+    /// Where the next page starts, if there may be one.
+    pub next: Option<Vec<u8>>,
+}
+
+/// A movement on a wallet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// What it was.
+    pub kind: EntryKind,
+    /// How much moved; whether in or out is told by the kind.
+    pub amount: Amount,
+    /// What could be spent afterwards.
+    pub balance_after: Amount,
+}
+
+/// What moved a wallet.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum EntryKind {
+    /// In, from outside, with the caller's reference.
+    Deposit(Option<String>),
+    /// Out, with the caller's reference.
+    Withdrawal(Option<String>),
+    /// Out, into an envelope.
+    EnvelopeCreated(EnvelopeId),
+    /// In, a share claimed.
+    Claim(EnvelopeId),
+    /// In, what nobody grabbed.
+    Refund(EnvelopeId),
+    /// In, what winners did not claim.
+    Lapse(EnvelopeId),
+    /// Out, for an order.
+    Order(OrderId),
+}
+
+/// A share somebody grabbed, as the list of an envelope's grabs tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrabRow {
+    /// Who.
+    pub user: UserId,
+    /// How much.
+    pub amount: Amount,
+    /// Its position in the split.
+    pub share: u32,
+    /// What it has become.
+    pub status: ShareStatus,
+    /// When it was grabbed.
+    pub grabbed_at: Timestamp,
+    /// When it was claimed.
+    pub claimed_at: Option<Timestamp>,
+    /// Whether it is the luckiest, told once every share is taken.
+    pub best: bool,
+}
+
+/// A share a user grabbed, as the list of that user's grabs tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedRow {
+    /// From which envelope.
+    pub envelope: EnvelopeId,
+    /// Whose.
+    pub sender: UserId,
+    /// The share.
+    pub grab: GrabRow,
+}
+
+/// Which envelopes a list is to hold; `None` is no restriction.
+#[derive(Clone, Debug, Default)]
+pub struct EnvelopeFilter {
+    /// The owner whose references are meant.
+    pub owner: String,
+    /// Only the one made under this reference.
+    pub reference: Option<String>,
+    /// Only this sender's.
+    pub sender: Option<UserId>,
+    /// Only those that stand so.
+    pub state: Option<EnvelopeState>,
+    /// Only those made then or later.
+    pub created_from: Option<Timestamp>,
+    /// Only those made before then.
+    pub created_to: Option<Timestamp>,
+}
+
+/// Which items a list is to hold; `None` is no restriction.
+#[derive(Clone, Debug, Default)]
+pub struct ItemFilter {
+    /// Only this category.
+    pub category: Option<String>,
+    /// Only this merchant's.
+    pub merchant: Option<UserId>,
+}
+
+/// Where all money is. `deposited = withdrawn + paid_out + wallets + escrowed +
+/// payable + merchants + platform + in_flight` (invariant I1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Audit {
+    /// Ever put in.
+    pub deposited: u64,
+    /// Ever taken out of wallets.
+    pub withdrawn: u64,
+    /// Ever paid out to winners and payers outside.
+    pub paid_out: u64,
+    /// In users' wallets.
+    pub wallets: u64,
+    /// In envelopes.
+    pub escrowed: u64,
+    /// Owed as payouts.
+    pub payable: u64,
+    /// Owed to merchants.
+    pub merchants: u64,
+    /// The platform's own.
+    pub platform: u64,
+    /// Between two places of one decision; always 0 where decisions are one record.
+    pub in_flight: u64,
+}
+
+impl Audit {
+    /// Whether all money is accounted for.
+    pub fn balanced(&self) -> bool {
+        let places = [
+            self.withdrawn,
+            self.paid_out,
+            self.wallets,
+            self.escrowed,
+            self.payable,
+            self.merchants,
+            self.platform,
+            self.in_flight,
+        ];
+        u128::from(self.deposited) == places.iter().map(|&p| u128::from(p)).sum()
+    }
+}
+
+/// The result of a read or a command.
+pub type Result<T> = std::result::Result<T, EngineError>;
+
+/// An engine: decides commands and tells what it has decided.
+pub trait Backend: Send + Sync + 'static {
+    /// Decides `command`, makes the decision durable, and answers. With `once`
+    /// a positive answer is remembered, and the same command under the same key
+    /// gets it again.
+    ///
+    /// # Errors
+    /// [`EngineError`] when it cannot be decided or made durable now.
+    fn execute(&self, command: Command, once: Option<OnceKey>) -> impl Future<Output = Result<Reply>> + Send;
+
+    /// Decides independent commands in order and answers in order. Not atomic:
+    /// each is decided for itself; the call waits once for the last of them.
+    fn execute_all(&self, commands: Vec<Command>) -> impl Future<Output = Vec<Result<Reply>>> + Send;
+
+    /// A user's wallet; one never seen has zeros.
+    fn wallet(&self, user: &UserId) -> impl Future<Output = Result<WalletView>> + Send;
+    /// A wallet's movements, newest first.
+    fn entries(&self, user: &UserId, page: &Page) -> impl Future<Output = Result<Listing<Entry>>> + Send;
+    /// One envelope.
+    fn envelope(&self, id: EnvelopeId) -> impl Future<Output = Result<Option<EnvelopeView>>> + Send;
+    /// Envelopes, newest first.
+    fn envelopes(
+        &self,
+        filter: &EnvelopeFilter,
+        page: &Page,
+    ) -> impl Future<Output = Result<Listing<EnvelopeView>>> + Send;
+    /// An envelope's grabs by share; `None` if there is no such envelope.
+    fn grabs(
+        &self,
+        envelope: EnvelopeId,
+        page: &Page,
+    ) -> impl Future<Output = Result<Option<Listing<GrabRow>>>> + Send;
+    /// One user's grab from an envelope; never grabs.
+    fn grab_of(&self, envelope: EnvelopeId, user: &UserId) -> impl Future<Output = Result<Option<GrabRow>>> + Send;
+    /// Envelopes a user sent, newest first.
+    fn sent(&self, user: &UserId, page: &Page) -> impl Future<Output = Result<Listing<EnvelopeView>>> + Send;
+    /// Shares a user grabbed, newest first.
+    fn received(&self, user: &UserId, page: &Page) -> impl Future<Output = Result<Listing<ReceivedRow>>> + Send;
+    /// One merchant.
+    fn merchant(&self, id: &UserId) -> impl Future<Output = Result<Option<Merchant>>> + Send;
+    /// One item.
+    fn item(&self, id: ItemId) -> impl Future<Output = Result<Option<ItemView>>> + Send;
+    /// Items, newest first.
+    fn items(&self, filter: &ItemFilter, page: &Page) -> impl Future<Output = Result<Listing<ItemView>>> + Send;
+    /// One hold.
+    fn hold(&self, id: HoldId) -> impl Future<Output = Result<Option<HoldView>>> + Send;
+    /// One order.
+    fn order(&self, id: OrderId) -> impl Future<Output = Result<Option<OrderView>>> + Send;
+    /// Where all money is, at one moment.
+    fn audit(&self) -> impl Future<Output = Result<Audit>> + Send;
+    /// The engine's time, by which deadlines are kept.
+    fn now(&self) -> Timestamp;
+    /// Whether it serves: `Err` says why not and what to do.
+    fn ready(&self) -> std::result::Result<(), String>;
+}

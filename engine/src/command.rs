@@ -1,0 +1,527 @@
+//! The one vocabulary from door to disk: what can be asked ([`Command`]) and
+//! what can be answered ([`Outcome`]).
+//!
+//! A business "no" (`sold_out`, `expired`, `insufficient_funds`) is an outcome,
+//! a value. Failures of operation are [`EngineError`](crate::EngineError).
+
+use crate::split::{Seed, SplitRule};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+
+/// Something that changes state. Ids, seeds and times that the engine has to
+/// invent are not part of it: it fills them in from its entropy and clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Puts money from outside into a wallet. Answers [`Outcome::Wallet`].
+    Deposit(Transfer),
+    /// Takes money out of a wallet. Answers [`Outcome::Wallet`].
+    Withdraw(Transfer),
+    /// Funds an envelope from its sender's wallet and splits it. Answers [`Outcome::Envelope`].
+    CreateEnvelope(Box<NewEnvelope>),
+    /// Takes one share, at most one a user.
+    Grab {
+        /// The envelope to grab from.
+        envelope: EnvelopeId,
+        /// Who grabs.
+        user: UserId,
+    },
+    /// Credits a grabbed share to its winner's wallet.
+    Claim {
+        /// The envelope grabbed from.
+        envelope: EnvelopeId,
+        /// Who grabbed.
+        user: UserId,
+    },
+    /// Ends an envelope early; what is unsold goes back to the sender.
+    Cancel {
+        /// The envelope to end.
+        envelope: EnvelopeId,
+    },
+    /// Registers or changes a merchant. Answers [`Outcome::Merchant`].
+    PutMerchant(Box<Merchant>),
+    /// Puts an item on sale. Answers [`Outcome::Item`].
+    CreateItem(Box<NewItem>),
+    /// Changes an item; what is `None` stays. Answers [`Outcome::Item`].
+    ChangeItem {
+        /// The item to change.
+        item: ItemId,
+        /// What to change.
+        change: Box<ItemChange>,
+    },
+    /// Adds units to an item's stock. Answers [`Outcome::Item`].
+    Restock {
+        /// The item.
+        item: ItemId,
+        /// Units to add, 1 to 4,294,967,295 in all.
+        quantity: u32,
+    },
+    /// Holds units of an item for a user, all of them or none.
+    GrabItem {
+        /// The item.
+        item: ItemId,
+        /// Who grabs.
+        user: UserId,
+        /// Units wanted.
+        quantity: u32,
+    },
+    /// Pays for a hold from its user's wallet and makes an order.
+    ClaimHold {
+        /// The hold.
+        hold: HoldId,
+        /// Who claims; only the hold's own user may.
+        user: UserId,
+    },
+    /// Gives a hold's units back.
+    ReleaseHold {
+        /// The hold.
+        hold: HoldId,
+        /// Who releases; only the hold's own user may.
+        user: UserId,
+    },
+    /// Moves the clock of a test deployment forward.
+    AdvanceClock {
+        /// How far, in seconds.
+        by_s: u64,
+    },
+}
+
+/// Money in or out of a wallet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Whose wallet.
+    pub user: UserId,
+    /// How much.
+    pub amount: Amount,
+    /// The caller's own number for it, unique per owner and kind for ever.
+    pub reference: Option<Reference>,
+}
+
+/// A caller's own number for something it made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Who counts: the owner of the calling key.
+    pub owner: String,
+    /// 1 to 128 visible characters.
+    pub text: String,
+}
+
+/// What becomes of shares that were grabbed and not claimed in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unclaimed {
+    /// They go back to the sender.
+    Return,
+    /// They are credited to their winners all the same.
+    Credit,
+}
+
+/// The terms of an envelope to be made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewEnvelope {
+    /// The owner of the calling key.
+    pub owner: String,
+    /// Whose wallet pays.
+    pub sender: UserId,
+    /// The money in it.
+    pub total: Amount,
+    /// How many shares it is split into, 1 to 10,000,000.
+    pub shares: u32,
+    /// How it is split.
+    pub split: SplitRule,
+    /// A greeting of up to 200 characters.
+    pub message: String,
+    /// When grabbing opens; `None` is at once. At most a year ahead.
+    pub opens_at: Option<Timestamp>,
+    /// How long after opening it can be grabbed, 1 to 31,536,000 seconds.
+    pub expires_in_s: u64,
+    /// How long after expiry a grabbed share can be claimed, 0 to 31,536,000 seconds.
+    pub claim_within_s: u64,
+    /// Whether a grab credits the winner's wallet in the same record.
+    pub auto_claim: bool,
+    /// What becomes of shares not claimed in time.
+    pub unclaimed: Unclaimed,
+    /// The caller's own number for it.
+    pub reference: Option<Reference>,
+    /// Anything the caller wants to keep with it, as JSON text of an object.
+    pub metadata: String,
+    /// The creator's share in the draw's seed.
+    pub client_seed: Option<String>,
+}
+
+/// Whether a merchant's items may be sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MerchantStatus {
+    /// Papers not checked yet.
+    Pending,
+    /// May sell.
+    Verified,
+    /// May not sell any more.
+    Suspended,
+}
+
+/// A seller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merchant {
+    /// The caller's name for it; the same characters as a user.
+    pub id: UserId,
+    /// What people read, 1 to 200 characters.
+    pub name: String,
+    /// Whether it may sell.
+    pub status: MerchantStatus,
+}
+
+/// An item to be put on sale.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewItem {
+    /// Who sells it.
+    pub merchant: UserId,
+    /// What people read, 1 to 200 characters.
+    pub name: String,
+    /// A category, 1 to 64 characters.
+    pub category: String,
+    /// The price of one unit.
+    pub price: Amount,
+    /// Units to sell.
+    pub stock: u32,
+    /// Units a user may hold and have bought together; `None` is no limit.
+    pub per_user_limit: Option<u32>,
+    /// When the sale opens; `None` is at once.
+    pub starts_at: Option<Timestamp>,
+    /// When the sale ends; `None` is never.
+    pub ends_at: Option<Timestamp>,
+    /// How long a hold lives, 1 to 31,536,000 seconds.
+    pub hold_ttl_s: u64,
+    /// A picture.
+    pub image_url: Option<String>,
+}
+
+/// Changes to an item. The outer `None` leaves a field as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemChange {
+    /// A new name.
+    pub name: Option<String>,
+    /// A new category.
+    pub category: Option<String>,
+    /// A new price; holds keep the price they saw.
+    pub price: Option<Amount>,
+    /// A new limit.
+    pub per_user_limit: Option<Option<u32>>,
+    /// A new opening time.
+    pub starts_at: Option<Option<Timestamp>>,
+    /// A new end.
+    pub ends_at: Option<Option<Timestamp>>,
+    /// A new life of holds made from now on.
+    pub hold_ttl_s: Option<u64>,
+    /// A new picture.
+    pub image_url: Option<Option<String>>,
+}
+
+/// What a grabbed share has become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShareStatus {
+    /// Owed to its winner until `claim_by`.
+    Grabbed,
+    /// In its winner's wallet.
+    Claimed,
+    /// Gone back to the sender.
+    Lapsed,
+}
+
+/// The answer to a command or a batch's element.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The wallet after a deposit or withdrawal.
+    Wallet(WalletView),
+    /// The envelope after its creation or cancellation.
+    Envelope(Box<EnvelopeView>),
+    /// The user has this share.
+    Won {
+        /// Its money.
+        amount: Amount,
+        /// Its position in the split.
+        share: u32,
+        /// What it has become.
+        status: ShareStatus,
+        /// When it was grabbed.
+        grabbed_at: Timestamp,
+        /// Until when it can be claimed.
+        claim_by: Timestamp,
+        /// Whether it had been won before this call.
+        replayed: bool,
+    },
+    /// No share, or no unit, is left.
+    SoldOut,
+    /// The envelope has expired.
+    Expired,
+    /// The envelope was cancelled.
+    Cancelled,
+    /// Grabbing has not opened yet.
+    NotOpen {
+        /// When it opens.
+        opens_at: Timestamp,
+    },
+    /// The share is in the user's wallet.
+    Claimed {
+        /// Its money.
+        amount: Amount,
+        /// When it was claimed.
+        claimed_at: Timestamp,
+        /// Whether it had been claimed before this call.
+        replayed: bool,
+    },
+    /// The user has no share of this envelope.
+    NotWon,
+    /// The share was not claimed in time and went back to the sender.
+    Lapsed,
+    /// The merchant as it is now.
+    Merchant(Box<Merchant>),
+    /// The item as it is now.
+    Item(Box<ItemView>),
+    /// Units are held for the user.
+    Held {
+        /// The hold.
+        hold: HoldId,
+        /// Units held.
+        quantity: u32,
+        /// What they will cost together.
+        amount: Amount,
+        /// Until when they are held.
+        expires_at: Timestamp,
+        /// Whether this hold had been made before this call.
+        replayed: bool,
+    },
+    /// The user holds or has bought as many as one user may.
+    LimitReached,
+    /// The sale is over.
+    Ended,
+    /// The hold is paid.
+    Ordered {
+        /// The order.
+        order: OrderId,
+        /// Whether it had been made before this call.
+        replayed: bool,
+    },
+    /// The hold's time was over; its units went back.
+    HoldExpired,
+    /// The hold's units went back.
+    Released {
+        /// Whether they had gone back before this call.
+        replayed: bool,
+    },
+    /// The user's wallet cannot pay for the hold.
+    CannotPay,
+    /// The clock of a test deployment stands here now.
+    Clock(Timestamp),
+    /// The command makes no sense as it stands; nothing changed.
+    Refused(Refusal),
+}
+
+/// Why a command was refused. None of these is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such envelope, item, hold, order, merchant or user here.
+    #[error("not found")]
+    NotFound,
+    /// The wallet does not hold enough.
+    #[error("the wallet does not hold enough; deposit first")]
+    InsufficientFunds,
+    /// It has ended otherwise.
+    #[error("{0}")]
+    WrongState(String),
+    /// Not this user's.
+    #[error("this belongs to another user")]
+    Forbidden,
+    /// The reference stands for something else.
+    #[error("this reference was used with other content; use a new one")]
+    ReferenceConflict,
+    /// The idempotency key stands for another body.
+    #[error("this idempotency key was used with another body; use a new one")]
+    IdempotencyMismatch,
+    /// A field cannot be so.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// The field as the API names it.
+        field: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+}
+
+impl Refusal {
+    /// A refusal for `field`.
+    pub fn invalid(field: &str, message: impl Into<String>) -> Refusal {
+        Refusal::Invalid { field: field.to_owned(), message: message.into() }
+    }
+}
+
+/// A wallet as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalletView {
+    /// Whose.
+    pub user: UserId,
+    /// Money that can be spent.
+    pub available: Amount,
+    /// Money set aside.
+    pub held: Amount,
+}
+
+/// Where an envelope stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvelopeState {
+    /// Not open yet.
+    Scheduled,
+    /// Can be grabbed.
+    Open,
+    /// Every share is grabbed.
+    SoldOut,
+    /// Its time is over.
+    Expired,
+    /// Its sender ended it.
+    Cancelled,
+    /// It has ended and no share is unclaimed.
+    Settled,
+}
+
+/// How an envelope ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedAs {
+    /// Every share was grabbed.
+    SoldOut,
+    /// Its time was over.
+    Expired,
+    /// Its sender ended it.
+    Cancelled,
+}
+
+/// An envelope as the caller sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvelopeView {
+    /// Its id.
+    pub id: EnvelopeId,
+    /// The owner of the key that made it.
+    pub owner: String,
+    /// Whose money it is.
+    pub sender: UserId,
+    /// Where it stands.
+    pub state: EnvelopeState,
+    /// How it ended, once it has.
+    pub ended_as: Option<EndedAs>,
+    /// The money put in.
+    pub total: Amount,
+    /// The shares it was split into.
+    pub shares: u32,
+    /// `lucky`, `uniform`, `equal` or `specified`.
+    pub split: String,
+    /// The greeting.
+    pub message: String,
+    /// Shares nobody has; 0 after the end.
+    pub remaining_shares: u32,
+    /// Their money; 0 after the end.
+    pub remaining_amount: Amount,
+    /// Money in winners' wallets.
+    pub claimed_amount: Amount,
+    /// Money gone back to the sender.
+    pub refunded_amount: Amount,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it opens or opened.
+    pub opens_at: Timestamp,
+    /// When it can no longer be grabbed.
+    pub expires_at: Timestamp,
+    /// When grabbed shares can no longer be claimed.
+    pub claim_by: Timestamp,
+    /// SHA-256 over the secret part of the seed, published before the first grab.
+    pub commitment: [u8; 32],
+    /// The secret, once no share is ungrabbed: with the envelope id and the
+    /// creator's `client_seed` anyone can repeat the draw.
+    pub secret: Option<Seed>,
+    /// The caller's own number.
+    pub reference: Option<String>,
+    /// What the caller keeps with it, as JSON text.
+    pub metadata: String,
+}
+
+/// Units of an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stock {
+    /// All there ever were.
+    pub total: u32,
+    /// To be had.
+    pub free: u32,
+    /// Held for somebody.
+    pub held: u32,
+    /// Paid for.
+    pub sold: u32,
+}
+
+/// An item as the caller sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemView {
+    /// Its id.
+    pub id: ItemId,
+    /// When it was put on sale.
+    pub created_at: Timestamp,
+    /// Its terms as they are now (`stock` is what it began with).
+    pub terms: NewItem,
+    /// Its units as they are now.
+    pub stock: Stock,
+}
+
+/// What a hold has become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HoldState {
+    /// Its units are kept for its user.
+    Held,
+    /// It was paid.
+    Claimed(OrderId),
+    /// Its user gave it back.
+    Released,
+    /// Its time was over.
+    Expired,
+}
+
+/// Units held for a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldView {
+    /// Its id.
+    pub id: HoldId,
+    /// Of what.
+    pub item: ItemId,
+    /// For whom.
+    pub user: UserId,
+    /// Units.
+    pub quantity: u32,
+    /// What they cost together.
+    pub amount: Amount,
+    /// What it has become.
+    pub state: HoldState,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Until when it lives.
+    pub expires_at: Timestamp,
+}
+
+/// A paid order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderView {
+    /// Its id.
+    pub id: OrderId,
+    /// The hold it was made of.
+    pub hold: HoldId,
+    /// Of what.
+    pub item: ItemId,
+    /// Who sold it.
+    pub merchant: UserId,
+    /// Who paid.
+    pub user: UserId,
+    /// Units.
+    pub quantity: u32,
+    /// What was paid.
+    pub amount: Amount,
+    /// When.
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,30 @@
+//! Failures of operation. A business "no" is not here: it is an
+//! [`Outcome`](crate::command::Outcome).
+
+/// Why a command or a read could not be carried out. Nothing was acknowledged;
+/// what a command asked for may or may not have happened only for
+/// [`EngineError::Journal`], and asking again settles it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// More is being asked than can be made durable in time.
+    #[error("too much is being asked at once; try again after a moment")]
+    Overloaded,
+    /// The disk's reserve is kept for claims and refunds.
+    #[error("the journal's disk is full; free space on it (claims and refunds still work)")]
+    StorageFull,
+    /// The journal failed; nothing is acknowledged until a restart.
+    #[error("the journal failed and the engine has stopped: {0}; restart it after mending the disk")]
+    Journal(String),
+    /// The store failed.
+    #[error("the store failed: {0}; restart, and if it fails again restore the store from the journal's archive")]
+    Store(String),
+    /// The engine does not serve yet, or not now.
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// The engine is being closed.
+    #[error("the engine is shutting down; ask another one or again after its restart")]
+    ShuttingDown,
+    /// A list's cursor is not one this engine gave.
+    #[error("this cursor was not given by this list; start again without one")]
+    Cursor,
+}

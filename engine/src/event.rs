@@ -1,0 +1,481 @@
+//! What was decided: the events of one record, and their form in the journal.
+//!
+//! An event carries what both its readers need: the state in memory, which
+//! applies it on the way up and again at replay, and the projection, which
+//! turns it into rows without looking anything up. Hence the post-images
+//! (`available_after`, `units_after`): the state asserts that they agree with
+//! what it computes itself.
+//!
+//! **Invariant:** within a record the money that leaves accounts is the money
+//! that enters others ([`Record::balances`]).
+//!
+//! **Invariant:** the form of a variant never changes once released; a new
+//! meaning is a new variant with a new tag.
+
+use crate::backend::{EntryKind, OnceKey};
+use crate::command::{EndedAs, HoldView, Merchant, NewEnvelope, NewItem, Outcome};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+/// The events of one record. Most commands make one or two.
+pub type Events = SmallVec<[Event; 2]>;
+
+/// Something that has been decided and can no longer be refused.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Money moved on a wallet.
+    WalletMoved(WalletMoved),
+    /// An envelope was funded and split.
+    EnvelopeCreated(Box<EnvelopeCreated>),
+    /// A share was taken.
+    Grabbed(Grabbed),
+    /// A share went to its winner; the credit is a [`WalletMoved`] beside it.
+    Claimed(Claimed),
+    /// An envelope can no longer be grabbed, though shares were left. Their
+    /// refund is a [`WalletMoved`] beside it.
+    EnvelopeEnded(EnvelopeEnded),
+    /// What was not claimed in time went back; the refund stands beside it.
+    EnvelopeLapsed {
+        /// The envelope.
+        envelope: EnvelopeId,
+        /// The money of all shares grabbed and not claimed.
+        amount: Amount,
+    },
+    /// No share is unclaimed any more; nothing about the envelope will change.
+    EnvelopeSettled(EnvelopeSettled),
+    /// A merchant as it is from now on.
+    MerchantPut(Box<Merchant>),
+    /// An item as it is from now on.
+    ItemPut(Box<ItemPut>),
+    /// Units were set aside for a user.
+    Held(Held),
+    /// A hold came to its end.
+    HoldEnded(Box<HoldEnded>),
+    /// An answer to be given again under the same key.
+    Remembered(Box<Remembered>),
+    /// A test deployment's clock was moved forward.
+    ClockAdvanced {
+        /// How far.
+        by_ms: u64,
+    },
+}
+
+/// Money on a wallet moved; whether in or out is told by the kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WalletMoved {
+    /// Whose wallet.
+    pub user: UserId,
+    /// Why.
+    pub kind: EntryKind,
+    /// How much.
+    pub amount: Amount,
+    /// What can be spent afterwards.
+    pub available_after: Amount,
+}
+
+impl WalletMoved {
+    /// Whether the money came in.
+    pub fn is_credit(&self) -> bool {
+        match self.kind {
+            EntryKind::Deposit(_) | EntryKind::Claim(_) | EntryKind::Refund(_) | EntryKind::Lapse(_) => true,
+            EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) => false,
+        }
+    }
+}
+
+/// An envelope as it was made. None of it changes later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvelopeCreated {
+    /// Its id.
+    pub id: EnvelopeId,
+    /// The terms asked for.
+    pub terms: NewEnvelope,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it opens.
+    pub opens_at: Timestamp,
+    /// When it can no longer be grabbed.
+    pub expires_at: Timestamp,
+    /// When grabbed shares can no longer be claimed.
+    pub claim_by: Timestamp,
+    /// The secret part of the draw's seed.
+    pub secret: [u8; 32],
+}
+
+/// A share was taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grabbed {
+    /// Of this envelope.
+    pub envelope: EnvelopeId,
+    /// Its position in the split.
+    pub share: u32,
+    /// Its money.
+    pub amount: Amount,
+    /// Who took it.
+    pub user: UserId,
+}
+
+/// A share went to its winner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimed {
+    /// Of this envelope.
+    pub envelope: EnvelopeId,
+    /// Its position in the split.
+    pub share: u32,
+    /// Its money.
+    pub amount: Amount,
+    /// Who has it.
+    pub user: UserId,
+    /// When it was grabbed.
+    pub grabbed_at: Timestamp,
+}
+
+/// An envelope ended with shares left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvelopeEnded {
+    /// The envelope.
+    pub envelope: EnvelopeId,
+    /// Expired or cancelled.
+    pub how: EndedAs,
+    /// The money nobody grabbed.
+    pub refund: Amount,
+}
+
+/// The final figures of an envelope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvelopeSettled {
+    /// The envelope.
+    pub envelope: EnvelopeId,
+    /// How it ended.
+    pub how: EndedAs,
+    /// Shares that were grabbed.
+    pub taken: u32,
+    /// Money that winners have.
+    pub claimed: Amount,
+    /// Money that went back.
+    pub refunded: Amount,
+}
+
+/// An item's terms and how many units there ever were.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ItemPut {
+    /// The item.
+    pub id: ItemId,
+    /// When it was put on sale.
+    pub created_at: Timestamp,
+    /// Its terms now (`stock` is what it began with).
+    pub terms: NewItem,
+    /// All units there ever were.
+    pub stock_total: u32,
+}
+
+/// A user's units of an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Units {
+    /// Held now.
+    pub held: u32,
+    /// Bought.
+    pub sold: u32,
+}
+
+/// Units were set aside for a user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// The new hold.
+    pub hold: HoldId,
+    /// Of this item.
+    pub item: ItemId,
+    /// For whom.
+    pub user: UserId,
+    /// Units.
+    pub quantity: u32,
+    /// What they will cost together.
+    pub amount: Amount,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// The user's units of the item afterwards.
+    pub units_after: Units,
+}
+
+/// A hold ended: `hold.state` says how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldEnded {
+    /// The hold, with its final state.
+    pub hold: HoldView,
+    /// The user's units of the item afterwards.
+    pub units_after: Units,
+    /// Who is paid, if it was claimed, and what the merchant is owed afterwards.
+    pub merchant: Option<(UserId, Amount)>,
+}
+
+/// An answer kept under a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remembered {
+    /// The key.
+    pub key: OnceKey,
+    /// A keyed hash of what was asked.
+    pub fingerprint: [u8; 16],
+    /// What was answered.
+    pub answer: Outcome,
+    /// Until when it is kept; `None` is for ever.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// One record of the journal: what was decided at one moment, all of it or nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub events: Events,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record's bytes are not of a form this version knows; use the version that wrote them or a newer one")]
+pub struct UnknownForm;
+
+const WALLET_MOVED: u8 = 1;
+const ENVELOPE_CREATED: u8 = 2;
+const GRABBED: u8 = 3;
+const CLAIMED: u8 = 4;
+const ENVELOPE_ENDED: u8 = 5;
+const ENVELOPE_LAPSED: u8 = 6;
+const ENVELOPE_SETTLED: u8 = 7;
+const MERCHANT_PUT: u8 = 8;
+const ITEM_PUT: u8 = 9;
+const HELD: u8 = 10;
+const HOLD_ENDED: u8 = 11;
+const REMEMBERED: u8 = 12;
+const CLOCK_ADVANCED: u8 = 13;
+/// A claim's credit, the one wallet movement that comes by the million.
+const CLAIM_CREDITED: u8 = 14;
+
+/// Appends the record's bytes: the time in eight bytes, then each event as a
+/// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
+pub fn encode(at: Timestamp, events: &[Event], bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&at.ms().to_le_bytes());
+    for event in events {
+        encode_event(event, bytes);
+    }
+}
+
+fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
+    match event {
+        Event::Grabbed(e) => {
+            let mut fixed = [0u8; 30];
+            fixed[0] = GRABBED;
+            fixed[1..17].copy_from_slice(e.envelope.bytes());
+            fixed[17..21].copy_from_slice(&e.share.to_le_bytes());
+            fixed[21..29].copy_from_slice(&e.amount.minor().to_le_bytes());
+            fixed[29] = e.user.as_str().len() as u8;
+            bytes.extend_from_slice(&fixed);
+            bytes.extend_from_slice(e.user.as_str().as_bytes());
+        }
+        Event::Claimed(e) => {
+            bytes.push(CLAIMED);
+            bytes.extend_from_slice(e.envelope.bytes());
+            bytes.extend_from_slice(&e.share.to_le_bytes());
+            bytes.extend_from_slice(&e.amount.minor().to_le_bytes());
+            bytes.extend_from_slice(&e.grabbed_at.ms().to_le_bytes());
+            put_user(&e.user, bytes);
+        }
+        Event::WalletMoved(WalletMoved { user, kind: EntryKind::Claim(envelope), amount, available_after }) => {
+            bytes.push(CLAIM_CREDITED);
+            bytes.extend_from_slice(envelope.bytes());
+            bytes.extend_from_slice(&amount.minor().to_le_bytes());
+            bytes.extend_from_slice(&available_after.minor().to_le_bytes());
+            put_user(user, bytes);
+        }
+        Event::Held(e) => {
+            bytes.push(HELD);
+            bytes.extend_from_slice(e.hold.bytes());
+            bytes.extend_from_slice(e.item.bytes());
+            bytes.extend_from_slice(&e.quantity.to_le_bytes());
+            bytes.extend_from_slice(&e.amount.minor().to_le_bytes());
+            bytes.extend_from_slice(&e.expires_at.ms().to_le_bytes());
+            bytes.extend_from_slice(&e.units_after.held.to_le_bytes());
+            bytes.extend_from_slice(&e.units_after.sold.to_le_bytes());
+            put_user(&e.user, bytes);
+        }
+        Event::WalletMoved(e) => put_cold(WALLET_MOVED, e, bytes),
+        Event::EnvelopeCreated(e) => put_cold(ENVELOPE_CREATED, e, bytes),
+        Event::EnvelopeEnded(e) => put_cold(ENVELOPE_ENDED, e, bytes),
+        Event::EnvelopeLapsed { envelope, amount } => put_cold(ENVELOPE_LAPSED, &(envelope, amount), bytes),
+        Event::EnvelopeSettled(e) => put_cold(ENVELOPE_SETTLED, e, bytes),
+        Event::MerchantPut(e) => put_cold(MERCHANT_PUT, e, bytes),
+        Event::ItemPut(e) => put_cold(ITEM_PUT, e, bytes),
+        Event::HoldEnded(e) => put_cold(HOLD_ENDED, e, bytes),
+        Event::Remembered(e) => {
+            put_cold(REMEMBERED, &(e.key.bytes(), &e.fingerprint, &e.answer, e.expires_at), bytes);
+        }
+        Event::ClockAdvanced { by_ms } => put_cold(CLOCK_ADVANCED, by_ms, bytes),
+    }
+}
+
+fn put_user(user: &UserId, bytes: &mut Vec<u8>) {
+    bytes.push(user.as_str().len() as u8);
+    bytes.extend_from_slice(user.as_str().as_bytes());
+}
+
+fn put_cold<T: Serialize>(tag: u8, value: &T, bytes: &mut Vec<u8>) {
+    bytes.push(tag);
+    let taken = std::mem::take(bytes);
+    *bytes = postcard::to_extend(value, taken).expect("writing to memory cannot fail and every event has a postcard form");
+}
+
+impl Record {
+    /// Reads what [`encode`] wrote.
+    ///
+    /// # Errors
+    /// [`UnknownForm`] if these are not a record's bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Record, UnknownForm> {
+        let mut reader = Reader(bytes);
+        let at = Timestamp::from_ms(reader.u64()?);
+        let mut events = Events::new();
+        while !reader.0.is_empty() {
+            events.push(reader.event()?);
+        }
+        Ok(Record { at, events })
+    }
+
+    /// Whether debits equal credits: what leaves wallets, envelopes and the
+    /// outside is what enters wallets, envelopes, merchants and the outside.
+    pub fn balances(&self) -> bool {
+        let signed = |amount: Amount| amount.minor() as i128;
+        let mut sum = 0i128;
+        for event in &self.events {
+            match event {
+                Event::WalletMoved(e) => {
+                    sum += if e.is_credit() { signed(e.amount) } else { -signed(e.amount) };
+                    match e.kind {
+                        EntryKind::Deposit(_) => sum -= signed(e.amount),
+                        EntryKind::Withdrawal(_) => sum += signed(e.amount),
+                        _ => {}
+                    }
+                }
+                Event::EnvelopeCreated(e) => sum += signed(e.terms.total),
+                Event::Claimed(e) => sum -= signed(e.amount),
+                Event::EnvelopeEnded(e) => sum -= signed(e.refund),
+                Event::EnvelopeLapsed { amount, .. } => sum -= signed(*amount),
+                Event::HoldEnded(e) => {
+                    if e.merchant.is_some() {
+                        sum += signed(e.hold.amount);
+                    }
+                }
+                Event::Grabbed(_)
+                | Event::EnvelopeSettled(_)
+                | Event::MerchantPut(_)
+                | Event::ItemPut(_)
+                | Event::Held(_)
+                | Event::Remembered(_)
+                | Event::ClockAdvanced { .. } => {}
+            }
+        }
+        sum == 0
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], UnknownForm> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(UnknownForm)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u64(&mut self) -> Result<u64, UnknownForm> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, UnknownForm> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+
+    fn amount(&mut self) -> Result<Amount, UnknownForm> {
+        Amount::new(self.u64()?).ok_or(UnknownForm)
+    }
+
+    fn user(&mut self) -> Result<UserId, UnknownForm> {
+        let [length] = self.take()?;
+        let (text, rest) = self.0.split_at_checked(length.into()).ok_or(UnknownForm)?;
+        self.0 = rest;
+        let text = std::str::from_utf8(text).map_err(|_| UnknownForm)?;
+        Ok(UserId::trusted(text))
+    }
+
+    fn cold<T: Deserialize<'a>>(&mut self) -> Result<T, UnknownForm> {
+        let (value, rest) = postcard::take_from_bytes(self.0).map_err(|_| UnknownForm)?;
+        self.0 = rest;
+        Ok(value)
+    }
+
+    fn event(&mut self) -> Result<Event, UnknownForm> {
+        let [tag] = self.take()?;
+        Ok(match tag {
+            GRABBED => Event::Grabbed(Grabbed {
+                envelope: EnvelopeId::from_bytes(self.take()?),
+                share: self.u32()?,
+                amount: self.amount()?,
+                user: self.user()?,
+            }),
+            CLAIMED => Event::Claimed(Claimed {
+                envelope: EnvelopeId::from_bytes(self.take()?),
+                share: self.u32()?,
+                amount: self.amount()?,
+                grabbed_at: Timestamp::from_ms(self.u64()?),
+                user: self.user()?,
+            }),
+            CLAIM_CREDITED => {
+                let envelope = EnvelopeId::from_bytes(self.take()?);
+                Event::WalletMoved(WalletMoved {
+                    kind: EntryKind::Claim(envelope),
+                    amount: self.amount()?,
+                    available_after: self.amount()?,
+                    user: self.user()?,
+                })
+            }
+            HELD => Event::Held(Held {
+                hold: HoldId::from_bytes(self.take()?),
+                item: ItemId::from_bytes(self.take()?),
+                quantity: self.u32()?,
+                amount: self.amount()?,
+                expires_at: Timestamp::from_ms(self.u64()?),
+                units_after: Units { held: self.u32()?, sold: self.u32()? },
+                user: self.user()?,
+            }),
+            WALLET_MOVED => Event::WalletMoved(self.cold()?),
+            ENVELOPE_CREATED => Event::EnvelopeCreated(self.cold()?),
+            ENVELOPE_ENDED => Event::EnvelopeEnded(self.cold()?),
+            ENVELOPE_LAPSED => {
+                let (envelope, amount) = self.cold()?;
+                Event::EnvelopeLapsed { envelope, amount }
+            }
+            ENVELOPE_SETTLED => Event::EnvelopeSettled(self.cold()?),
+            MERCHANT_PUT => Event::MerchantPut(self.cold()?),
+            ITEM_PUT => Event::ItemPut(self.cold()?),
+            HOLD_ENDED => Event::HoldEnded(self.cold()?),
+            REMEMBERED => {
+                let (key, fingerprint, answer, expires_at) = self.cold()?;
+                Event::Remembered(Box::new(Remembered {
+                    key: OnceKey::from_bytes(key),
+                    fingerprint,
+                    answer,
+                    expires_at,
+                }))
+            }
+            CLOCK_ADVANCED => Event::ClockAdvanced { by_ms: self.cold()? },
+            _ => return Err(UnknownForm),
+        })
+    }
+}
+
+/// An order's id is told by its hold's final state.
+pub(crate) fn order_of(hold: &HoldView) -> Option<OrderId> {
+    match hold.state {
+        crate::command::HoldState::Claimed(order) => Some(order),
+        _ => None,
+    }
+}
