@@ -1,0 +1,388 @@
+//! One envelope: what may happen to it, and what happens.
+//!
+//! Decisions are columns of guards in the order that the API documents; they
+//! read the state and answer with events, and never change anything.
+//!
+//! **Invariant (I2):** total = claimed + grabbed and not claimed + unsold + refunded.
+//!
+//! **Invariant (I3):** the n-th winner has share n of the split and its amount.
+//!
+//! **Invariant:** nothing here reads a clock; a deadline has passed when `now >= deadline`.
+
+use super::winners::{Name, Winner, Winners};
+use crate::command::{EndedAs, EnvelopeState, EnvelopeView, NewEnvelope, Outcome, Refusal, ShareStatus, Unclaimed};
+use crate::event::{Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, Grabbed};
+use crate::split::{self, Shares};
+use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId};
+
+const YEAR_S: u64 = 31_536_000;
+const MESSAGE_CHARS_MAX: usize = 200;
+
+/// An envelope that is not settled, or was not long ago.
+pub(crate) struct Envelope {
+    pub(crate) winners: Winners,
+    pub(crate) split: Shares,
+    pub(crate) opens_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) claim_by: Timestamp,
+    pub(crate) auto_claim: bool,
+    pub(crate) unclaimed: Unclaimed,
+    pub(crate) ended: Option<EndedAs>,
+    pub(crate) settled: bool,
+    /// The money of the shares taken.
+    taken_amount: Amount,
+    claimed_amount: Amount,
+    claimed_count: u32,
+    /// What went back to the sender, at the end and at the lapse.
+    pub(crate) refunded: Amount,
+    pub(crate) created: Box<EnvelopeCreated>,
+    /// The last record that changed it.
+    pub(crate) last_lsn: Lsn,
+    /// When it was last asked for after it had settled.
+    pub(crate) touched_at: Timestamp,
+}
+
+/// What a grab comes to.
+pub(crate) enum GrabDecision {
+    /// An answer without an event; `true` where it tells of a win and has to be durable.
+    Answer(Outcome, bool),
+    /// The next share is the user's.
+    Take(Grabbed),
+}
+
+/// What has become due for an envelope.
+pub(crate) enum Due {
+    /// It expires: unsold shares go back.
+    Expire(EnvelopeEnded),
+    /// Shares not claimed go back to the sender.
+    Lapse(Amount),
+    /// Shares not claimed are credited to their winners.
+    Credit,
+}
+
+impl Envelope {
+    /// An envelope nobody has grabbed from. Splits it, which takes a second for
+    /// ten million shares: never under a lock.
+    pub(crate) fn new(created: Box<EnvelopeCreated>) -> Envelope {
+        let terms = &created.terms;
+        let client_seed = terms.client_seed.as_deref().unwrap_or("");
+        let seed = split::envelope_seed(&created.secret, &created.id, client_seed.as_bytes());
+        Envelope {
+            winners: Winners::new(terms.shares, created.created_at),
+            split: split::split(&terms.split, terms.total, terms.shares, &seed),
+            opens_at: created.opens_at,
+            expires_at: created.expires_at,
+            claim_by: created.claim_by,
+            auto_claim: terms.auto_claim,
+            unclaimed: terms.unclaimed,
+            ended: None,
+            settled: false,
+            taken_amount: Amount::ZERO,
+            claimed_amount: Amount::ZERO,
+            claimed_count: 0,
+            refunded: Amount::ZERO,
+            created,
+            last_lsn: Lsn(0),
+            touched_at: Timestamp::from_ms(0),
+        }
+    }
+
+    pub(crate) fn id(&self) -> EnvelopeId {
+        self.created.id
+    }
+
+    fn total(&self) -> Amount {
+        self.created.terms.total
+    }
+
+    /// Money still owed to winners and still to be grabbed.
+    pub(crate) fn escrow(&self) -> Amount {
+        self.total() - self.claimed_amount - self.refunded
+    }
+
+    fn unclaimed_amount(&self) -> Amount {
+        self.taken_amount - self.claimed_amount
+    }
+
+    fn unclaimed_count(&self) -> u32 {
+        self.winners.len() - self.claimed_count
+    }
+
+    /// Decides a grab. The guards stand in the documented order.
+    pub(crate) fn grab(&self, now: Timestamp, name: &Name<'_>, user: &UserId) -> GrabDecision {
+        use GrabDecision::{Answer, Take};
+        if let Some(share) = self.winners.find(name) {
+            return Answer(self.won(now, share, true), true);
+        }
+        if self.ended == Some(EndedAs::Cancelled) {
+            return Answer(Outcome::Cancelled, false);
+        }
+        if now < self.opens_at {
+            return Answer(Outcome::NotOpen { opens_at: self.opens_at }, false);
+        }
+        let share = self.winners.len();
+        if share == self.split.len() {
+            return Answer(Outcome::SoldOut, false);
+        }
+        if self.ended.is_some() || now >= self.expires_at {
+            return Answer(Outcome::Expired, false);
+        }
+        Take(Grabbed { envelope: self.id(), share, amount: self.split.get(share), user: user.clone() })
+    }
+
+    /// The answer to the winner of a share.
+    pub(crate) fn won(&self, now: Timestamp, share: u32, replayed: bool) -> Outcome {
+        let winner = self.winners.get(share);
+        Outcome::Won {
+            amount: self.split.get(share),
+            share,
+            status: self.status(now, &winner),
+            grabbed_at: winner.grabbed_at,
+            claim_by: self.claim_by,
+            replayed,
+        }
+    }
+
+    fn status(&self, now: Timestamp, winner: &Winner) -> ShareStatus {
+        share_status(now, winner.claimed_at.is_some(), self.claim_by, self.unclaimed)
+    }
+
+    /// Decides a claim: the event, or the answer without one.
+    pub(crate) fn claim(&self, now: Timestamp, name: &Name<'_>, user: &UserId) -> Result<Claimed, Outcome> {
+        let Some(share) = self.winners.find(name) else {
+            return Err(Outcome::NotWon);
+        };
+        let winner = self.winners.get(share);
+        let amount = self.split.get(share);
+        if let Some(claimed_at) = winner.claimed_at {
+            return Err(Outcome::Claimed { amount, claimed_at, replayed: true });
+        }
+        if self.status(now, &winner) == ShareStatus::Lapsed {
+            return Err(Outcome::Lapsed);
+        }
+        Ok(Claimed { envelope: self.id(), share, amount, user: user.clone(), grabbed_at: winner.grabbed_at })
+    }
+
+    /// Decides a cancellation: the event, or the answer without one.
+    pub(crate) fn cancel(&self, now: Timestamp) -> Result<EnvelopeEnded, Outcome> {
+        match self.ended {
+            Some(EndedAs::Cancelled) => Err(Outcome::Envelope(Box::new(self.view(now)))),
+            None if now < self.expires_at => Ok(EnvelopeEnded {
+                envelope: self.id(),
+                how: EndedAs::Cancelled,
+                refund: self.total() - self.taken_amount,
+            }),
+            _ => Err(Outcome::Refused(Refusal::WrongState(
+                "the envelope has ended otherwise and cannot be cancelled".to_owned(),
+            ))),
+        }
+    }
+
+    /// What is due now, the first of it.
+    pub(crate) fn due(&self, now: Timestamp) -> Option<Due> {
+        if self.settled {
+            return None;
+        }
+        if self.ended.is_none() {
+            let refund = self.total() - self.taken_amount;
+            return (now >= self.expires_at).then(|| {
+                Due::Expire(EnvelopeEnded { envelope: self.id(), how: EndedAs::Expired, refund })
+            });
+        }
+        (now >= self.claim_by).then(|| match self.unclaimed {
+            Unclaimed::Return => Due::Lapse(self.unclaimed_amount()),
+            Unclaimed::Credit => Due::Credit,
+        })
+    }
+
+    /// When something will be due, if ever.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        match (self.settled, self.ended) {
+            (true, _) => None,
+            (false, None) => Some(self.expires_at),
+            (false, Some(_)) => Some(self.claim_by),
+        }
+    }
+
+    /// Up to `most` shares that are grabbed and not claimed, from `from` on.
+    pub(crate) fn unclaimed_shares(&self, from: u32, most: usize) -> Vec<u32> {
+        (from..self.winners.len()).filter(|&s| self.winners.get(s).claimed_at.is_none()).take(most).collect()
+    }
+
+    /// The event that settles the envelope once `claims` more are made, if that
+    /// leaves nobody unclaimed. `ended` is how it ends or has ended by then,
+    /// `grabs` how many more are grabbed and `refund` what more goes back.
+    pub(crate) fn settled_after(
+        &self,
+        ended: Option<EndedAs>,
+        grabs: &[Amount],
+        claims: &[Amount],
+        refund: Amount,
+        lapsed: bool,
+    ) -> Option<EnvelopeSettled> {
+        let taken = self.winners.len() + grabs.len() as u32;
+        let how = match ended.or(self.ended) {
+            Some(how) => how,
+            None if taken == self.split.len() => EndedAs::SoldOut,
+            None => return None,
+        };
+        if !lapsed && self.claimed_count + claims.len() as u32 != taken {
+            return None;
+        }
+        Some(EnvelopeSettled {
+            envelope: self.id(),
+            how,
+            taken,
+            claimed: self.claimed_amount + claims.iter().copied().sum(),
+            refunded: self.refunded + refund,
+        })
+    }
+
+    pub(crate) fn apply_grabbed(&mut self, event: &Grabbed, name: &Name<'_>, at: Timestamp) {
+        assert!(event.share == self.winners.len(), "shares are taken in the order of the split (I3)");
+        assert!(event.amount == self.split.get(event.share), "a share's amount is what the split says (I3)");
+        self.winners.push(name, at);
+        self.taken_amount += event.amount;
+        if self.winners.len() == self.split.len() {
+            assert!(self.taken_amount == self.total(), "all shares together are the total (I2)");
+            self.ended = Some(EndedAs::SoldOut);
+        }
+    }
+
+    pub(crate) fn apply_claimed(&mut self, share: u32, amount: Amount, at: Timestamp) {
+        self.winners.claim(share, at);
+        self.claimed_amount += amount;
+        self.claimed_count += 1;
+    }
+
+    pub(crate) fn apply_ended(&mut self, event: &EnvelopeEnded) {
+        assert!(self.ended.is_none(), "an envelope ends once (I5)");
+        assert!(event.refund == self.total() - self.taken_amount, "what is unsold goes back (I2)");
+        self.ended = Some(event.how);
+        self.refunded += event.refund;
+    }
+
+    pub(crate) fn apply_lapsed(&mut self, amount: Amount) {
+        assert!(amount == self.unclaimed_amount(), "what lapses is what nobody claimed (I2)");
+        self.refunded += amount;
+    }
+
+    pub(crate) fn apply_settled(&mut self, event: &EnvelopeSettled) {
+        assert!(!self.settled, "an envelope settles once (I5)");
+        assert!(self.escrow().is_zero(), "nothing is left in a settled envelope (I2)");
+        assert!(self.ended == Some(event.how) && self.winners.len() == event.taken, "a settlement's figures are the envelope's");
+        self.settled = true;
+    }
+
+    /// The envelope as its caller sees it.
+    pub(crate) fn view(&self, now: Timestamp) -> EnvelopeView {
+        Figures {
+            ended: self.ended,
+            settled: self.settled,
+            taken: self.winners.len(),
+            taken_amount: self.taken_amount,
+            claimed: self.claimed_amount,
+            refunded: self.refunded,
+        }
+        .view(&self.created, now)
+    }
+
+    /// Restores what winners did before the last start. Shares come in order.
+    pub(crate) fn restore_winner(&mut self, user: &UserId, grabbed_at: Timestamp, claimed_at: Option<Timestamp>) {
+        let share = self.winners.len();
+        let amount = self.split.get(share);
+        let event = Grabbed { envelope: self.id(), share, amount, user: user.clone() };
+        self.apply_grabbed(&event, &Name::of(user), grabbed_at);
+        if let Some(claimed_at) = claimed_at {
+            self.apply_claimed(share, amount, claimed_at);
+        }
+    }
+
+    /// How many shares nobody has claimed yet though somebody has them.
+    pub(crate) fn owes(&self) -> bool {
+        self.unclaimed_count() > 0
+    }
+}
+
+/// A share's status. It is derived, so that a lapse is one event and not one a share.
+pub(crate) fn share_status(now: Timestamp, claimed: bool, claim_by: Timestamp, unclaimed: Unclaimed) -> ShareStatus {
+    match (claimed, unclaimed) {
+        (true, _) => ShareStatus::Claimed,
+        (false, Unclaimed::Return) if now >= claim_by => ShareStatus::Lapsed,
+        (false, _) => ShareStatus::Grabbed,
+    }
+}
+
+/// The figures of an envelope that change.
+pub(crate) struct Figures {
+    pub(crate) ended: Option<EndedAs>,
+    pub(crate) settled: bool,
+    pub(crate) taken: u32,
+    pub(crate) taken_amount: Amount,
+    pub(crate) claimed: Amount,
+    pub(crate) refunded: Amount,
+}
+
+impl Figures {
+    pub(crate) fn view(&self, created: &EnvelopeCreated, now: Timestamp) -> EnvelopeView {
+        let terms = &created.terms;
+        let state = match (self.settled, self.ended) {
+            (true, _) => EnvelopeState::Settled,
+            (false, Some(EndedAs::SoldOut)) => EnvelopeState::SoldOut,
+            (false, Some(EndedAs::Expired)) => EnvelopeState::Expired,
+            (false, Some(EndedAs::Cancelled)) => EnvelopeState::Cancelled,
+            (false, None) if now < created.opens_at => EnvelopeState::Scheduled,
+            (false, None) => EnvelopeState::Open,
+        };
+        let over = self.ended.is_some();
+        EnvelopeView {
+            id: created.id,
+            owner: terms.owner.clone(),
+            sender: terms.sender.clone(),
+            state,
+            ended_as: self.ended,
+            total: terms.total,
+            shares: terms.shares,
+            split: terms.split.name().to_owned(),
+            message: terms.message.clone(),
+            remaining_shares: if over { 0 } else { terms.shares - self.taken },
+            remaining_amount: if over { Amount::ZERO } else { terms.total - self.taken_amount },
+            claimed_amount: self.claimed,
+            refunded_amount: self.refunded,
+            created_at: created.created_at,
+            opens_at: created.opens_at,
+            expires_at: created.expires_at,
+            claim_by: created.claim_by,
+            commitment: split::commitment(&created.secret),
+            secret: (self.taken == terms.shares).then_some(created.secret),
+            reference: terms.reference.as_ref().map(|r| r.text.clone()),
+            metadata: terms.metadata.clone(),
+        }
+    }
+}
+
+/// Checks an envelope's terms, everything but the sender's money.
+///
+/// # Errors
+/// A [`Refusal::Invalid`] that names the field.
+pub(crate) fn check(terms: &NewEnvelope, now: Timestamp) -> Result<(), Refusal> {
+    terms.split.check(terms.total, terms.shares).map_err(|e| Refusal::invalid(e.field(), e.to_string()))?;
+    if terms.message.chars().count() > MESSAGE_CHARS_MAX {
+        return Err(Refusal::invalid("message", "must be at most 200 characters long"));
+    }
+    if let Some(opens_at) = terms.opens_at {
+        if opens_at < now {
+            return Err(Refusal::invalid("opens_at", "must not be in the past"));
+        }
+        if opens_at > now.plus_s(YEAR_S) {
+            return Err(Refusal::invalid("opens_at", "must be at most a year ahead"));
+        }
+    }
+    if !(1..=YEAR_S).contains(&terms.expires_in_s) {
+        return Err(Refusal::invalid("expires_in_s", "must be 1 to 31536000"));
+    }
+    if terms.claim_within_s > YEAR_S {
+        return Err(Refusal::invalid("claim_within_s", "must be 0 to 31536000"));
+    }
+    Ok(())
+}

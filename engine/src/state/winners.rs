@@ -1,0 +1,284 @@
+//! Who has which share of one envelope, in as little memory as can be.
+//!
+//! Shares are taken in the order of the (shuffled) split, so the n-th winner
+//! has share n and the entries need no share number. An entry is 13 bytes: the
+//! user as one word and the time of the grab. User ids that are plain decimal
+//! numbers are their own word; any other text lies in one arena, and its word
+//! says where, how long, and 16 bits of its hash. Up to [`SCAN_MAX`] entries
+//! are found by scanning them, more through an index of four bytes an entry.
+//!
+//! **Invariant:** a user stands at most once among the entries (I3).
+
+use crate::types::{Timestamp, UserId};
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+use std::sync::LazyLock;
+
+/// With so few entries a scan over three cache lines beats an index.
+const SCAN_MAX: usize = 16;
+
+/// One seed a process: chosen at random, so that nobody can choose user ids that collide.
+static HASHER: LazyLock<foldhash::fast::RandomState> = LazyLock::new(foldhash::fast::RandomState::default);
+
+/// The hash under which a user is kept everywhere in memory.
+#[inline]
+pub(crate) fn hash_user(user: &UserId) -> u64 {
+    Name::of(user).hash
+}
+
+/// A user in the form in which entries are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Name<'a> {
+    text: &'a str,
+    /// The number, if the text is one in its only decimal form and below 10^18.
+    decimal: Option<u64>,
+    /// Equal for equal users.
+    pub(crate) hash: u64,
+}
+
+impl<'a> Name<'a> {
+    #[inline]
+    pub(crate) fn of(user: &'a UserId) -> Name<'a> {
+        let text = user.as_str();
+        let decimal = decimal(text.as_bytes());
+        let hash = match decimal {
+            Some(number) => HASHER.hash_one(number),
+            None => HASHER.hash_one(text.as_bytes()),
+        };
+        Name { text, decimal, hash }
+    }
+}
+
+#[inline]
+fn decimal(text: &[u8]) -> Option<u64> {
+    if text.len() > 18 || (text[0] == b'0' && text.len() > 1) {
+        return None;
+    }
+    let mut number = 0u64;
+    for &byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    Some(number)
+}
+
+const TEXT: u64 = 1 << 63;
+
+/// A word with its top bit clear is a decimal user; else hash, offset and length of a text.
+const fn text_word(hash: u64, offset: usize, length: usize) -> u64 {
+    TEXT | (hash >> 48) << 47 | (offset as u64) << 7 | length as u64
+}
+
+/// Milliseconds after the envelope's creation: 40 bits are 34 years.
+type Offset = [u8; 5];
+
+fn offset(ms: u64) -> Offset {
+    let bytes = ms.to_le_bytes();
+    assert!(bytes[5..] == [0, 0, 0], "an envelope lives less than 34 years");
+    [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4]]
+}
+
+fn offset_ms(offset: Offset) -> u64 {
+    let [a, b, c, d, e] = offset;
+    u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+struct Entry {
+    word: u64,
+    grabbed: Offset,
+}
+
+const _: () = assert!(size_of::<Entry>() == 13);
+
+/// The winners of one envelope, by share.
+pub(crate) struct Winners {
+    entries: Vec<Entry>,
+    arena: Vec<u8>,
+    index: HashTable<u32>,
+    /// By share, when it was claimed plus one millisecond; zero is not yet. As
+    /// long as the last claimed share needs.
+    claimed: Vec<Offset>,
+    created_at: Timestamp,
+}
+
+/// One winner, read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Winner {
+    pub(crate) share: u32,
+    pub(crate) grabbed_at: Timestamp,
+    pub(crate) claimed_at: Option<Timestamp>,
+}
+
+impl Winners {
+    /// Room for `shares` winners of an envelope made at `created_at`. Memory is
+    /// reserved here, outside any lock, and becomes resident as winners come.
+    pub(crate) fn new(shares: u32, created_at: Timestamp) -> Winners {
+        const RESERVE_MIN: u32 = 4096;
+        let reserve = if shares >= RESERVE_MIN { shares as usize } else { 0 };
+        Winners {
+            entries: Vec::with_capacity(reserve),
+            arena: Vec::new(),
+            index: HashTable::with_capacity(reserve),
+            claimed: Vec::new(),
+            created_at,
+        }
+    }
+
+    /// How many shares are taken.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// The share that the user has.
+    #[inline]
+    pub(crate) fn find(&self, name: &Name<'_>) -> Option<u32> {
+        if self.entries.len() <= SCAN_MAX {
+            return (0..self.entries.len()).find(|&i| self.is(i, name)).map(|i| i as u32);
+        }
+        self.index.find(name.hash, |&i| self.is(i as usize, name)).copied()
+    }
+
+    #[inline]
+    fn is(&self, i: usize, name: &Name<'_>) -> bool {
+        let word = self.entries[i].word;
+        match name.decimal {
+            Some(number) => word == number,
+            None => {
+                word & (TEXT | 0xffff << 47) == text_word(name.hash, 0, 0)
+                    && self.text(word).is_some_and(|text| text == name.text.as_bytes())
+            }
+        }
+    }
+
+    fn text(&self, word: u64) -> Option<&[u8]> {
+        if word & TEXT == 0 {
+            return None;
+        }
+        let length = word as usize & 0x7f;
+        let offset = (word >> 7) as usize & ((1 << 40) - 1);
+        Some(&self.arena[offset..offset + length])
+    }
+
+    /// Gives the next share to a user who has none.
+    pub(crate) fn push(&mut self, name: &Name<'_>, at: Timestamp) -> u32 {
+        let share = self.len();
+        debug_assert!(self.find(name).is_none(), "a user has at most one share of an envelope (I3)");
+        let word = match name.decimal {
+            Some(number) => number,
+            None => {
+                let word = text_word(name.hash, self.arena.len(), name.text.len());
+                self.arena.extend_from_slice(name.text.as_bytes());
+                word
+            }
+        };
+        self.entries.push(Entry { word, grabbed: offset(at.ms() - self.created_at.ms()) });
+        let rehash = |entries: &[Entry], arena: &[u8], i: u32| hash_word(entries[i as usize].word, arena);
+        if self.entries.len() > SCAN_MAX {
+            if self.index.is_empty() {
+                for i in 0..share {
+                    let hash = rehash(&self.entries, &self.arena, i);
+                    self.index.insert_unique(hash, i, |&i| rehash(&self.entries, &self.arena, i));
+                }
+            }
+            self.index.insert_unique(name.hash, share, |&i| rehash(&self.entries, &self.arena, i));
+        }
+        share
+    }
+
+    /// Notes that a share was claimed.
+    pub(crate) fn claim(&mut self, share: u32, at: Timestamp) {
+        let share = share as usize;
+        assert!(share < self.entries.len(), "only a grabbed share is claimed");
+        if self.claimed.len() <= share {
+            self.claimed.resize(share + 1, [0; 5]);
+        }
+        assert!(self.claimed[share] == [0; 5], "a share is claimed once");
+        self.claimed[share] = offset(at.ms() - self.created_at.ms() + 1);
+    }
+
+    /// What is known of a taken share.
+    pub(crate) fn get(&self, share: u32) -> Winner {
+        let entry = self.entries[share as usize];
+        let after = |ms| Timestamp::from_ms(self.created_at.ms() + ms);
+        let claimed = self.claimed.get(share as usize).map_or(0, |&offset| offset_ms(offset));
+        Winner {
+            share,
+            grabbed_at: after(offset_ms(entry.grabbed)),
+            claimed_at: claimed.checked_sub(1).map(after),
+        }
+    }
+
+    /// Who has a taken share.
+    pub(crate) fn user(&self, share: u32) -> UserId {
+        let word = self.entries[share as usize].word;
+        match self.text(word) {
+            Some(text) => UserId::trusted(std::str::from_utf8(text).expect("user ids are ASCII")),
+            None => UserId::trusted(&word.to_string()),
+        }
+    }
+}
+
+fn hash_word(word: u64, arena: &[u8]) -> u64 {
+    if word & TEXT == 0 {
+        return HASHER.hash_one(word);
+    }
+    let offset = (word >> 7) as usize & ((1 << 40) - 1);
+    HASHER.hash_one(&arena[offset..offset + (word as usize & 0x7f)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn user(text: &str) -> UserId {
+        UserId::new(text).unwrap()
+    }
+
+    #[test]
+    fn texts_that_look_like_numbers_are_different_users() {
+        let mut winners = Winners::new(100, Timestamp::from_ms(5));
+        let users = ["7", "07", "007", "0", "00", "999999999999999999", "1000000000000000000", "18446744073709551616"];
+        for (share, text) in users.iter().enumerate() {
+            assert_eq!(winners.find(&Name::of(&user(text))), None, "{text}");
+            winners.push(&Name::of(&user(text)), Timestamp::from_ms(5 + share as u64));
+        }
+        for (share, text) in users.iter().enumerate() {
+            assert_eq!(winners.find(&Name::of(&user(text))), Some(share as u32), "{text}");
+            assert_eq!(winners.user(share as u32).as_str(), *text);
+            assert_eq!(winners.get(share as u32).grabbed_at.ms(), 5 + share as u64);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn finds_whom_a_map_finds(texts in prop::collection::vec("[0-9]{1,3}|[a-c]{1,3}|[a-zA-Z0-9_.:@-]{20,64}", 1..120)) {
+            let mut winners = Winners::new(texts.len() as u32, Timestamp::from_ms(0));
+            let mut model: HashMap<String, u32> = HashMap::new();
+            for text in &texts {
+                let Ok(user) = UserId::new(text) else { continue };
+                let name = Name::of(&user);
+                prop_assert_eq!(winners.find(&name), model.get(text).copied());
+                if !model.contains_key(text) {
+                    let share = winners.push(&name, Timestamp::from_ms(1));
+                    prop_assert_eq!(share as usize, model.len());
+                    model.insert(text.clone(), share);
+                    if share % 3 == 0 {
+                        winners.claim(share, Timestamp::from_ms(9));
+                    }
+                }
+            }
+            for (text, &share) in &model {
+                prop_assert_eq!(winners.user(share).as_str(), text);
+                prop_assert_eq!(winners.get(share).claimed_at.is_some(), share % 3 == 0);
+            }
+        }
+    }
+}
