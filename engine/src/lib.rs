@@ -1,3 +1,4 @@
 //! The Hongbao engine.
 
+pub mod split;
 pub mod types;
