@@ -1,4 +1,5 @@
 //! The Hongbao engine.
 
+pub mod fairness;
 pub mod split;
 pub mod types;
