@@ -1,9 +1,6 @@
 //! The Hongbao engine.
 
-pub mod backend;
-pub mod command;
-pub mod error;
-pub mod event;
+pub mod fairness;
 pub mod split;
 pub mod types;
 
