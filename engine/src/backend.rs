@@ -238,11 +238,8 @@ pub trait Backend: Send + Sync + 'static {
         page: &Page,
     ) -> impl Future<Output = Result<Listing<EnvelopeView>>> + Send;
     /// An envelope's grabs by share; `None` if there is no such envelope.
-    fn grabs(
-        &self,
-        envelope: EnvelopeId,
-        page: &Page,
-    ) -> impl Future<Output = Result<Option<Listing<GrabRow>>>> + Send;
+    fn grabs(&self, envelope: EnvelopeId, page: &Page)
+    -> impl Future<Output = Result<Option<Listing<GrabRow>>>> + Send;
     /// One user's grab from an envelope; never grabs.
     fn grab_of(&self, envelope: EnvelopeId, user: &UserId) -> impl Future<Output = Result<Option<GrabRow>>> + Send;
     /// Envelopes a user sent, newest first.

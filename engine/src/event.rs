@@ -13,7 +13,7 @@
 //! meaning is a new variant with a new tag.
 
 use crate::backend::{EntryKind, OnceKey};
-use crate::command::{EndedAs, HoldView, Merchant, NewEnvelope, NewItem, Outcome};
+use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, Outcome};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -198,6 +198,22 @@ pub struct Held {
     pub units_after: Units,
 }
 
+impl Held {
+    /// The hold as it is from `at`, the record's time, on.
+    pub(crate) fn view(&self, at: Timestamp) -> HoldView {
+        HoldView {
+            id: self.hold,
+            item: self.item,
+            user: self.user.clone(),
+            quantity: self.quantity,
+            amount: self.amount,
+            state: HoldState::Held,
+            created_at: at,
+            expires_at: self.expires_at,
+        }
+    }
+}
+
 /// A hold ended: `hold.state` says how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HoldEnded {
@@ -322,7 +338,8 @@ fn put_user(user: &UserId, bytes: &mut Vec<u8>) {
 fn put_cold<T: Serialize>(tag: u8, value: &T, bytes: &mut Vec<u8>) {
     bytes.push(tag);
     let taken = std::mem::take(bytes);
-    *bytes = postcard::to_extend(value, taken).expect("writing to memory cannot fail and every event has a postcard form");
+    *bytes =
+        postcard::to_extend(value, taken).expect("writing to memory cannot fail and every event has a postcard form");
 }
 
 impl Record {
@@ -475,7 +492,7 @@ impl<'a> Reader<'a> {
 /// An order's id is told by its hold's final state.
 pub(crate) fn order_of(hold: &HoldView) -> Option<OrderId> {
     match hold.state {
-        crate::command::HoldState::Claimed(order) => Some(order),
+        HoldState::Claimed(order) => Some(order),
         _ => None,
     }
 }

@@ -1,7 +1,14 @@
 //! The Hongbao engine.
 
+pub mod backend;
+pub mod clock;
+pub mod command;
+pub mod entropy;
+pub mod error;
+pub mod event;
 pub mod fairness;
 pub mod split;
+mod state;
 pub mod types;
 
 pub use error::EngineError;

@@ -33,13 +33,17 @@ pub(crate) struct Envelope {
     taken_amount: Amount,
     claimed_amount: Amount,
     claimed_count: u32,
+    /// Every share below is claimed.
+    credited: u32,
     /// What went back to the sender, at the end and at the lapse.
     pub(crate) refunded: Amount,
     pub(crate) created: Box<EnvelopeCreated>,
     /// The last record that changed it.
     pub(crate) last_lsn: Lsn,
-    /// When it was last asked for after it had settled.
+    /// When it settled, or was last asked for since.
     pub(crate) touched_at: Timestamp,
+    /// The deadline for which the shard's timer is set.
+    pub(crate) timer_at: Option<Timestamp>,
 }
 
 /// What a grab comes to.
@@ -80,10 +84,12 @@ impl Envelope {
             taken_amount: Amount::ZERO,
             claimed_amount: Amount::ZERO,
             claimed_count: 0,
+            credited: 0,
             refunded: Amount::ZERO,
             created,
             last_lsn: Lsn(0),
             touched_at: Timestamp::from_ms(0),
+            timer_at: None,
         }
     }
 
@@ -102,10 +108,6 @@ impl Envelope {
 
     fn unclaimed_amount(&self) -> Amount {
         self.taken_amount - self.claimed_amount
-    }
-
-    fn unclaimed_count(&self) -> u32 {
-        self.winners.len() - self.claimed_count
     }
 
     /// Decides a grab. The guards stand in the documented order.
@@ -185,9 +187,8 @@ impl Envelope {
         }
         if self.ended.is_none() {
             let refund = self.total() - self.taken_amount;
-            return (now >= self.expires_at).then(|| {
-                Due::Expire(EnvelopeEnded { envelope: self.id(), how: EndedAs::Expired, refund })
-            });
+            return (now >= self.expires_at)
+                .then(|| Due::Expire(EnvelopeEnded { envelope: self.id(), how: EndedAs::Expired, refund }));
         }
         (now >= self.claim_by).then(|| match self.unclaimed {
             Unclaimed::Return => Due::Lapse(self.unclaimed_amount()),
@@ -204,9 +205,9 @@ impl Envelope {
         }
     }
 
-    /// Up to `most` shares that are grabbed and not claimed, from `from` on.
-    pub(crate) fn unclaimed_shares(&self, from: u32, most: usize) -> Vec<u32> {
-        (from..self.winners.len()).filter(|&s| self.winners.get(s).claimed_at.is_none()).take(most).collect()
+    /// Up to `most` shares that are grabbed and not claimed.
+    pub(crate) fn unclaimed_shares(&self, most: usize) -> Vec<u32> {
+        self.winners.unclaimed_from(self.credited).take(most).collect()
     }
 
     /// The event that settles the envelope once `claims` more are made, if that
@@ -253,6 +254,9 @@ impl Envelope {
         self.winners.claim(share, at);
         self.claimed_amount += amount;
         self.claimed_count += 1;
+        if share == self.credited {
+            self.credited = self.winners.unclaimed_from(share).next().unwrap_or_else(|| self.winners.len());
+        }
     }
 
     pub(crate) fn apply_ended(&mut self, event: &EnvelopeEnded) {
@@ -270,7 +274,10 @@ impl Envelope {
     pub(crate) fn apply_settled(&mut self, event: &EnvelopeSettled) {
         assert!(!self.settled, "an envelope settles once (I5)");
         assert!(self.escrow().is_zero(), "nothing is left in a settled envelope (I2)");
-        assert!(self.ended == Some(event.how) && self.winners.len() == event.taken, "a settlement's figures are the envelope's");
+        assert!(
+            self.ended == Some(event.how) && self.winners.len() == event.taken,
+            "a settlement's figures are the envelope's"
+        );
         self.settled = true;
     }
 
@@ -296,11 +303,6 @@ impl Envelope {
         if let Some(claimed_at) = claimed_at {
             self.apply_claimed(share, amount, claimed_at);
         }
-    }
-
-    /// How many shares nobody has claimed yet though somebody has them.
-    pub(crate) fn owes(&self) -> bool {
-        self.unclaimed_count() > 0
     }
 }
 

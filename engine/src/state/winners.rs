@@ -202,16 +202,18 @@ impl Winners {
         self.claimed[share] = offset(at.ms() - self.created_at.ms() + 1);
     }
 
+    /// Shares from `share` on that are taken and not claimed.
+    pub(crate) fn unclaimed_from(&self, share: u32) -> impl Iterator<Item = u32> {
+        let claimed = |share: &u32| self.claimed.get(*share as usize).is_some_and(|&offset| offset != [0; 5]);
+        (share..self.len()).filter(move |share| !claimed(share))
+    }
+
     /// What is known of a taken share.
     pub(crate) fn get(&self, share: u32) -> Winner {
         let entry = self.entries[share as usize];
         let after = |ms| Timestamp::from_ms(self.created_at.ms() + ms);
         let claimed = self.claimed.get(share as usize).map_or(0, |&offset| offset_ms(offset));
-        Winner {
-            share,
-            grabbed_at: after(offset_ms(entry.grabbed)),
-            claimed_at: claimed.checked_sub(1).map(after),
-        }
+        Winner { share, grabbed_at: after(offset_ms(entry.grabbed)), claimed_at: claimed.checked_sub(1).map(after) }
     }
 
     /// Who has a taken share.

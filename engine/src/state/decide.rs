@@ -1,0 +1,507 @@
+//! Decisions: commands in, events and an answer out.
+//!
+//! Each decision is a column of guards in the documented order. It reads the
+//! shards it is given and changes nothing. Whatever it needs besides (the time,
+//! ids, a split envelope) is handed in.
+//!
+//! **Invariant:** the events of a decision balance: see [`Record::balances`](crate::event::Record::balances).
+
+use super::envelope::{self, Due, Envelope, GrabDecision};
+use super::winners::Name;
+use super::{Router, Shards, is_positive, stock};
+use crate::backend::{EntryKind, OnceKey};
+use crate::command::{Command, EndedAs, HoldState, MerchantStatus, Outcome, Reference, Refusal, Transfer};
+use crate::event::{Claimed, EnvelopeEnded, Event, Events, ItemPut, Remembered, WalletMoved};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use smallvec::smallvec;
+
+/// How long an answer is kept under an idempotency key.
+const REMEMBER_S: u64 = 8 * 86_400;
+/// Due holds ended, or shares credited, in one record of housekeeping.
+pub(crate) const SWEEP_RECORD_MAX: usize = 1024;
+/// Shares credited in one record: each may need a shard of its own.
+pub(crate) const CREDIT_RECORD_MAX: usize = 64;
+
+/// What was decided: nothing yet has changed.
+pub(crate) struct Decision {
+    pub(crate) events: Events,
+    pub(crate) outcome: Outcome,
+    /// Whether the answer is the one first given under the same key.
+    pub(crate) replayed: bool,
+    /// Whether the answer tells of something that has to be durable first.
+    pub(crate) durable: bool,
+}
+
+impl Decision {
+    /// An answer that changes nothing and tells of nothing.
+    fn no(outcome: Outcome) -> Decision {
+        Decision { events: Events::new(), outcome, replayed: false, durable: false }
+    }
+
+    fn refuse(refusal: Refusal) -> Decision {
+        Decision::no(Outcome::Refused(refusal))
+    }
+
+    /// An answer that tells of what has been decided before.
+    fn known(outcome: Outcome) -> Decision {
+        Decision { durable: true, ..Decision::no(outcome) }
+    }
+
+    fn new(events: Events, outcome: Outcome) -> Decision {
+        Decision { events, outcome, replayed: false, durable: true }
+    }
+}
+
+/// What a command's decision may need and must not invent.
+pub(crate) enum Drawn {
+    Nothing,
+    /// The envelope to be created, split already.
+    Envelope(Box<Envelope>),
+    Item(ItemId),
+    Hold(HoldId),
+    Order(OrderId),
+}
+
+/// The keys under which a command's answer is kept, and the command's fingerprint.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Keys {
+    pub(crate) once: Option<OnceKey>,
+    pub(crate) reference: Option<OnceKey>,
+    pub(crate) fingerprint: [u8; 16],
+}
+
+impl Keys {
+    pub(crate) fn each(&self) -> impl Iterator<Item = OnceKey> {
+        self.once.into_iter().chain(self.reference)
+    }
+}
+
+/// The key of a command's reference, if it has one.
+pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
+    let key =
+        |kind, reference: &Option<Reference>| reference.as_ref().map(|r| OnceKey::reference(&r.owner, kind, &r.text));
+    match command {
+        Command::Deposit(transfer) => key("deposit", &transfer.reference),
+        Command::Withdraw(transfer) => key("withdrawal", &transfer.reference),
+        Command::CreateEnvelope(terms) => key("envelope", &terms.reference),
+        Command::Grab { .. }
+        | Command::Claim { .. }
+        | Command::Cancel { .. }
+        | Command::PutMerchant(_)
+        | Command::CreateItem(_)
+        | Command::ChangeItem { .. }
+        | Command::Restock { .. }
+        | Command::GrabItem { .. }
+        | Command::ClaimHold { .. }
+        | Command::ReleaseHold { .. }
+        | Command::AdvanceClock { .. } => None,
+    }
+}
+
+/// Decides a command: first whether it was answered before, then itself.
+pub(crate) fn decide(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    command: &Command,
+    drawn: &Drawn,
+    keys: &Keys,
+) -> Decision {
+    let kept = |key: OnceKey| shards.shard(router.memo(key)).remembered(key, now);
+    if let Some(kept) = keys.once.and_then(kept) {
+        if kept.fingerprint != keys.fingerprint {
+            return Decision::refuse(Refusal::IdempotencyMismatch);
+        }
+        return Decision { replayed: true, ..Decision::known(kept.answer.clone()) };
+    }
+    let mut decision = match keys.reference.and_then(kept) {
+        Some(kept) if kept.fingerprint != keys.fingerprint => return Decision::refuse(Refusal::ReferenceConflict),
+        Some(kept) => Decision { replayed: true, ..Decision::known(kept.answer.clone()) },
+        None => decide_anew(shards, router, now, command, drawn),
+    };
+    if is_positive(&decision.outcome) {
+        let mut remember = |key, expires_at| {
+            let answer = decision.outcome.clone();
+            let kept = Remembered { key, fingerprint: keys.fingerprint, answer, expires_at };
+            decision.events.push(Event::Remembered(Box::new(kept)));
+        };
+        if let Some(key) = keys.once {
+            remember(key, Some(now.plus_s(REMEMBER_S)));
+        }
+        if let Some(key) = keys.reference.filter(|_| !decision.replayed) {
+            remember(key, None);
+        }
+    }
+    decision
+}
+
+fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &Command, drawn: &Drawn) -> Decision {
+    match (command, drawn) {
+        (Command::Grab { envelope, user }, _) => grab(shards, router, now, *envelope, user),
+        (Command::Claim { envelope, user }, _) => claim(shards, router, now, *envelope, user),
+        (Command::Cancel { envelope }, _) => cancel(shards, router, now, *envelope),
+        (Command::Deposit(transfer), _) => deposit(shards, router, transfer),
+        (Command::Withdraw(transfer), _) => withdraw(shards, router, transfer),
+        (Command::CreateEnvelope(_), Drawn::Envelope(envelope)) => create_envelope(shards, router, now, envelope),
+        (Command::PutMerchant(merchant), _) => {
+            Decision::new(smallvec![Event::MerchantPut(merchant.clone())], Outcome::Merchant(merchant.clone()))
+        }
+        (Command::CreateItem(terms), Drawn::Item(id)) => {
+            let Some(account) = shards.shard(router.user(&terms.merchant)).merchants.get(&terms.merchant) else {
+                return Decision::refuse(Refusal::invalid("merchant", "is not registered; POST /v1/merchants first"));
+            };
+            if account.merchant.status != MerchantStatus::Verified {
+                return Decision::refuse(Refusal::WrongState("the merchant is not verified".to_owned()));
+            }
+            let terms = (**terms).clone();
+            let stock_total = terms.stock;
+            put_item(shards, router, ItemPut { id: *id, created_at: now, terms, stock_total })
+        }
+        (Command::ChangeItem { item, change }, _) => {
+            let Some(found) = shards.shard(router.item(*item)).items.get(item) else {
+                return Decision::refuse(Refusal::NotFound);
+            };
+            let terms = stock::changed(&found.put.terms, change);
+            if let Err(refusal) = stock::check(&terms) {
+                return Decision::refuse(refusal);
+            }
+            put_item(shards, router, ItemPut { terms, ..(*found.put).clone() })
+        }
+        (Command::Restock { item, quantity }, _) => {
+            let Some(found) = shards.shard(router.item(*item)).items.get(item) else {
+                return Decision::refuse(Refusal::NotFound);
+            };
+            let stock_total = found.put.stock_total.checked_add(*quantity).filter(|_| *quantity > 0);
+            let Some(stock_total) = stock_total else {
+                let message = "must be at least 1, and the stock at most 4294967295 in all";
+                return Decision::refuse(Refusal::invalid("quantity", message));
+            };
+            put_item(shards, router, ItemPut { stock_total, ..(*found.put).clone() })
+        }
+        (Command::GrabItem { item, user, quantity }, Drawn::Hold(hold)) => {
+            grab_item(shards, router, now, *item, user, *quantity, *hold)
+        }
+        (Command::ClaimHold { hold, user }, Drawn::Order(order)) => {
+            claim_hold(shards, router, now, *hold, user, *order)
+        }
+        (Command::ReleaseHold { hold, user }, _) => release_hold(shards, router, now, *hold, user),
+        (Command::AdvanceClock { by_s }, _) => {
+            let by_ms = by_s.saturating_mul(1000);
+            Decision::new(smallvec![Event::ClockAdvanced { by_ms }], Outcome::Clock(now.plus_ms(by_ms)))
+        }
+        (
+            Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::GrabItem { .. } | Command::ClaimHold { .. },
+            _,
+        ) => {
+            unreachable!("a command that makes something comes with an id for it")
+        }
+    }
+}
+
+/// The event that moves `amount` on a wallet, or `None` if that would leave its bounds.
+fn moved(shards: &impl Shards, router: Router, user: &UserId, kind: EntryKind, amount: Amount) -> Option<WalletMoved> {
+    let wallet = shards.shard(router.user(user)).wallets.get(user);
+    let available = wallet.map_or(Amount::ZERO, |wallet| wallet.available);
+    let mut moved = WalletMoved { user: user.clone(), kind, amount, available_after: available };
+    moved.available_after =
+        if moved.is_credit() { available.checked_add(amount)? } else { available.checked_sub(amount)? };
+    Some(moved)
+}
+
+/// The same for a credit out of an envelope: all money there is fits in one wallet.
+fn credited(shards: &impl Shards, router: Router, user: &UserId, kind: EntryKind, amount: Amount) -> WalletMoved {
+    moved(shards, router, user, kind, amount).expect("deposits never exceed 2^53-1 in all")
+}
+
+fn deposit(shards: &impl Shards, router: Router, transfer: &Transfer) -> Decision {
+    let Transfer { user, amount, reference } = transfer;
+    let deposited = shards.shard(Router::EXTERNAL).sums.deposited;
+    if Amount::new(deposited).and_then(|deposited| deposited.checked_add(*amount)).is_none() {
+        let message = "all deposits together would exceed 9007199254740991";
+        return Decision::refuse(Refusal::invalid("amount", message));
+    }
+    let kind = EntryKind::Deposit(reference.as_ref().map(|r| r.text.clone()));
+    let moved = credited(shards, router, user, kind, *amount);
+    let outcome = wallet_after(shards, router, &moved);
+    Decision::new(smallvec![Event::WalletMoved(moved)], outcome)
+}
+
+fn withdraw(shards: &impl Shards, router: Router, transfer: &Transfer) -> Decision {
+    let Transfer { user, amount, reference } = transfer;
+    let kind = EntryKind::Withdrawal(reference.as_ref().map(|r| r.text.clone()));
+    let Some(moved) = moved(shards, router, user, kind, *amount) else {
+        return Decision::refuse(Refusal::InsufficientFunds);
+    };
+    let outcome = wallet_after(shards, router, &moved);
+    Decision::new(smallvec![Event::WalletMoved(moved)], outcome)
+}
+
+fn wallet_after(shards: &impl Shards, router: Router, moved: &WalletMoved) -> Outcome {
+    let mut wallet = shards.shard(router.user(&moved.user)).wallets.get(&moved.user).cloned().unwrap_or_default();
+    wallet.available = moved.available_after;
+    Outcome::Wallet(wallet.view(&moved.user))
+}
+
+fn create_envelope(shards: &impl Shards, router: Router, now: Timestamp, envelope: &Envelope) -> Decision {
+    let created = &envelope.created;
+    let (sender, total) = (&created.terms.sender, created.terms.total);
+    let Some(moved) = moved(shards, router, sender, EntryKind::EnvelopeCreated(created.id), total) else {
+        return Decision::refuse(Refusal::InsufficientFunds);
+    };
+    let events = smallvec![Event::WalletMoved(moved), Event::EnvelopeCreated(created.clone())];
+    Decision::new(events, Outcome::Envelope(Box::new(envelope.view(now))))
+}
+
+fn grab(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId, user: &UserId) -> Decision {
+    let Some(envelope) = shards.shard(router.envelope(id)).envelopes.get(&id) else {
+        return Decision::refuse(Refusal::NotFound);
+    };
+    let grabbed = match envelope.grab(now, &Name::of(user), user) {
+        GrabDecision::Take(grabbed) => grabbed,
+        GrabDecision::Answer(outcome, durable) => return Decision { durable, ..Decision::no(outcome) },
+    };
+    let (share, amount) = (grabbed.share, grabbed.amount);
+    let mut events = Events::new();
+    events.push(Event::Grabbed(grabbed));
+    let mut status = crate::command::ShareStatus::Grabbed;
+    if envelope.auto_claim {
+        status = crate::command::ShareStatus::Claimed;
+        let claimed = Claimed { envelope: id, share, amount, user: user.clone(), grabbed_at: now };
+        push_claim(shards, router, &mut events, claimed);
+        let settled = envelope.settled_after(None, &[amount], &[amount], Amount::ZERO, false);
+        events.extend(settled.map(Event::EnvelopeSettled));
+    }
+    let claim_by = envelope.claim_by;
+    Decision::new(events, Outcome::Won { amount, share, status, grabbed_at: now, claim_by, replayed: false })
+}
+
+/// A share's credit and its claim, in one record.
+fn push_claim(shards: &impl Shards, router: Router, events: &mut Events, claimed: Claimed) {
+    let credit = credited(shards, router, &claimed.user, EntryKind::Claim(claimed.envelope), claimed.amount);
+    events.push(Event::Claimed(claimed));
+    events.push(Event::WalletMoved(credit));
+}
+
+fn claim(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId, user: &UserId) -> Decision {
+    let Some(envelope) = shards.shard(router.envelope(id)).envelopes.get(&id) else {
+        return Decision::refuse(Refusal::NotFound);
+    };
+    let claimed = match envelope.claim(now, &Name::of(user), user) {
+        Ok(claimed) => claimed,
+        Err(outcome) => return Decision { durable: is_positive(&outcome), ..Decision::no(outcome) },
+    };
+    let amount = claimed.amount;
+    let mut events = Events::new();
+    push_claim(shards, router, &mut events, claimed);
+    let settled = envelope.settled_after(None, &[], &[amount], Amount::ZERO, false);
+    events.extend(settled.map(Event::EnvelopeSettled));
+    Decision::new(events, Outcome::Claimed { amount, claimed_at: now, replayed: false })
+}
+
+fn cancel(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId) -> Decision {
+    let Some(envelope) = shards.shard(router.envelope(id)).envelopes.get(&id) else {
+        return Decision::refuse(Refusal::NotFound);
+    };
+    let ended = match envelope.cancel(now) {
+        Ok(ended) => ended,
+        Err(outcome) => return Decision { durable: is_positive(&outcome), ..Decision::no(outcome) },
+    };
+    let mut view = envelope.view(now);
+    let events = end_envelope(shards, router, envelope, ended);
+    view.ended_as = Some(EndedAs::Cancelled);
+    view.state = crate::command::EnvelopeState::Cancelled;
+    if matches!(events.last(), Some(Event::EnvelopeSettled(_))) {
+        view.state = crate::command::EnvelopeState::Settled;
+    }
+    view.refunded_amount += view.remaining_amount;
+    view.remaining_amount = Amount::ZERO;
+    view.remaining_shares = 0;
+    Decision::new(events, Outcome::Envelope(Box::new(view)))
+}
+
+/// The refund of what is unsold, the end, and the settlement if nobody is owed anything.
+fn end_envelope(shards: &impl Shards, router: Router, envelope: &Envelope, ended: EnvelopeEnded) -> Events {
+    let (how, refund) = (ended.how, ended.refund);
+    let sender = &envelope.created.terms.sender;
+    let credit = credited(shards, router, sender, EntryKind::Refund(ended.envelope), refund);
+    let mut events: Events = smallvec![Event::WalletMoved(credit), Event::EnvelopeEnded(ended)];
+    let settled = envelope.settled_after(Some(how), &[], &[], refund, false);
+    events.extend(settled.map(Event::EnvelopeSettled));
+    events
+}
+
+/// What is due for an envelope now, the first of it; no events if nothing is.
+pub(crate) fn envelope_due(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId) -> Events {
+    let Some(envelope) = shards.shard(router.envelope(id)).envelopes.get(&id) else {
+        return Events::new();
+    };
+    match envelope.due(now) {
+        None => Events::new(),
+        Some(Due::Expire(ended)) => end_envelope(shards, router, envelope, ended),
+        Some(Due::Lapse(amount)) => {
+            let sender = &envelope.created.terms.sender;
+            let credit = credited(shards, router, sender, EntryKind::Lapse(id), amount);
+            let settled = envelope.settled_after(None, &[], &[], amount, true).expect("a lapse settles");
+            smallvec![
+                Event::WalletMoved(credit),
+                Event::EnvelopeLapsed { envelope: id, amount },
+                Event::EnvelopeSettled(settled),
+            ]
+        }
+        Some(Due::Credit) => {
+            let mut events = Events::new();
+            let mut amounts = Vec::new();
+            for share in envelope.unclaimed_shares(CREDIT_RECORD_MAX) {
+                let amount = envelope.split.get(share);
+                let user = envelope.winners.user(share);
+                let grabbed_at = envelope.winners.get(share).grabbed_at;
+                let claimed = Claimed { envelope: id, share, amount, user, grabbed_at };
+                push_claim(shards, router, &mut events, claimed);
+                amounts.push(amount);
+            }
+            let settled = envelope.settled_after(None, &[], &amounts, Amount::ZERO, false);
+            events.extend(settled.map(Event::EnvelopeSettled));
+            events
+        }
+    }
+}
+
+/// Ends holds of an item that are due now; no events if none is.
+pub(crate) fn item_due(shards: &impl Shards, router: Router, now: Timestamp, id: ItemId) -> Events {
+    let shard = shards.shard(router.item(id));
+    let Some(item) = shard.items.get(&id) else {
+        return Events::new();
+    };
+    item.end_due(&shard.holds, now, SWEEP_RECORD_MAX).into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect()
+}
+
+fn put_item(shards: &impl Shards, router: Router, put: ItemPut) -> Decision {
+    let mut view = match shards.shard(router.item(put.id)).items.get(&put.id) {
+        Some(item) => item.view(),
+        None => stock::Item::new(Box::new(put.clone())).view(),
+    };
+    view.stock.free += put.stock_total - view.stock.total;
+    view.stock.total = put.stock_total;
+    view.terms = put.terms.clone();
+    Decision::new(smallvec![Event::ItemPut(Box::new(put))], Outcome::Item(Box::new(view)))
+}
+
+fn grab_item(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    item: ItemId,
+    user: &UserId,
+    quantity: u32,
+    hold: HoldId,
+) -> Decision {
+    let shard = shards.shard(router.item(item));
+    let Some(found) = shard.items.get(&item) else {
+        return Decision::refuse(Refusal::NotFound);
+    };
+    let grab = found.grab(&shard.holds, now, user, quantity, hold);
+    let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
+    match grab.result {
+        Ok(held) => {
+            let outcome = stock::held_answer(&held.view(now), false);
+            events.push(Event::Held(held));
+            Decision::new(events, outcome)
+        }
+        // Units that came free on the way are given back whatever the answer.
+        Err(outcome) => Decision { durable: is_positive(&outcome), events, ..Decision::no(outcome) },
+    }
+}
+
+fn claim_hold(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    id: HoldId,
+    user: &UserId,
+    order: OrderId,
+) -> Decision {
+    let shard = shards.shard(router.hold(id));
+    let hold = match live_hold(shard, now, id, user) {
+        Ok(hold) => hold,
+        Err(decision) => return decision,
+    };
+    let item = &shard.items[&hold.item];
+    let merchant = &item.put.terms.merchant;
+    let Some(payment) = moved(shards, router, user, EntryKind::Order(order), hold.amount) else {
+        return Decision::no(Outcome::CannotPay);
+    };
+    let owed = shards.shard(router.user(merchant)).merchants[merchant].owed + hold.amount;
+    let ended = item.end(hold, HoldState::Claimed(order), Some((merchant.clone(), owed)));
+    let events = smallvec![Event::WalletMoved(payment), Event::HoldEnded(Box::new(ended))];
+    Decision::new(events, Outcome::Ordered { order, replayed: false })
+}
+
+fn release_hold(shards: &impl Shards, router: Router, now: Timestamp, id: HoldId, user: &UserId) -> Decision {
+    let shard = shards.shard(router.hold(id));
+    let hold = match live_hold(shard, now, id, user) {
+        Ok(hold) => hold,
+        Err(decision) => return decision,
+    };
+    let ended = shard.items[&hold.item].end(hold, HoldState::Released, None);
+    Decision::new(smallvec![Event::HoldEnded(Box::new(ended))], Outcome::Released { replayed: false })
+}
+
+/// The user's hold if it is alive, or the answer that tells what it has become.
+fn live_hold<'a>(
+    shard: &'a super::Shard,
+    now: Timestamp,
+    id: HoldId,
+    user: &UserId,
+) -> Result<&'a crate::command::HoldView, Decision> {
+    let hold = match shard.holds.get(&id) {
+        None => return Err(Decision::refuse(Refusal::NotFound)),
+        Some(hold) => &hold.view,
+    };
+    match ended_hold(hold, user) {
+        Some(outcome) => Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) }),
+        None if now >= hold.expires_at => Err(Decision::no(Outcome::HoldExpired)),
+        None => Ok(hold),
+    }
+}
+
+/// What a hold's claim or release is answered once it has ended, or by another user.
+pub(crate) fn ended_hold(hold: &crate::command::HoldView, user: &UserId) -> Option<Outcome> {
+    if hold.user != *user {
+        return Some(Outcome::Refused(Refusal::Forbidden));
+    }
+    match hold.state {
+        HoldState::Held => None,
+        HoldState::Claimed(order) => Some(Outcome::Ordered { order, replayed: true }),
+        HoldState::Released => Some(Outcome::Released { replayed: true }),
+        HoldState::Expired => Some(Outcome::HoldExpired),
+    }
+}
+
+/// Checks what can be told from the command alone.
+///
+/// # Errors
+/// A refusal that names the field.
+pub(crate) fn check(command: &Command, now: Timestamp) -> Result<(), Refusal> {
+    match command {
+        Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
+            Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
+        }
+        Command::CreateEnvelope(terms) => envelope::check(terms, now),
+        Command::CreateItem(terms) => stock::check(terms),
+        Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
+            Err(Refusal::invalid("name", "must be 1 to 200 characters long"))
+        }
+        Command::Deposit(_)
+        | Command::Withdraw(_)
+        | Command::PutMerchant(_)
+        | Command::Grab { .. }
+        | Command::Claim { .. }
+        | Command::Cancel { .. }
+        | Command::ChangeItem { .. }
+        | Command::Restock { .. }
+        | Command::GrabItem { .. }
+        | Command::ClaimHold { .. }
+        | Command::ReleaseHold { .. }
+        | Command::AdvanceClock { .. } => Ok(()),
+    }
+}

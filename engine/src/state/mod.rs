@@ -1,0 +1,360 @@
+//! The state: what is live, in shards, and how events change it.
+//!
+//! A shard holds every kind of entity; an id or a user says in which shard it
+//! lives. Decisions (in [`decide`]) read shards and answer with events;
+//! [`apply`] carries events out, on the way up and again at replay.
+//!
+//! **Invariant:** state changes only in [`apply`], and [`apply`] depends on
+//! nothing but the state, the event, its record's time and LSN. No clock, no
+//! randomness, no I/O. (Bringing in and evicting what the store holds are not
+//! changes: they only move it.)
+//!
+//! **Invariant:** what is not in memory and may be in the store is brought in
+//! before it is decided upon; a vacant place is brought in as such.
+
+pub(crate) mod decide;
+pub(crate) mod envelope;
+pub(crate) mod ledger;
+pub(crate) mod stock;
+pub(crate) mod winners;
+
+use crate::backend::{Audit, EntryKind, OnceKey};
+use crate::command::{OrderView, Outcome};
+use crate::event::{Event, Remembered, order_of};
+use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use envelope::Envelope;
+use hashbrown::HashMap;
+use ledger::{MerchantAccount, Wallet, credit, debit};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hash::{BuildHasherDefault, Hasher};
+use stock::{Hold, Holds, Item};
+use winners::Name;
+
+/// Hashes ids, which are random already, by taking eight of their bytes.
+/// Nobody can choose them: only ids that the engine drew are ever inserted.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let tail = bytes.last_chunk::<8>().expect("ids and keys are 16 bytes long");
+        self.0 = u64::from_le_bytes(*tail);
+    }
+
+    /// The length of an id says nothing.
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+pub(crate) type IdHash = BuildHasherDefault<IdHasher>;
+pub(crate) type UserHash = foldhash::fast::RandomState;
+
+/// An answer kept under a key, or the knowledge that there is none.
+pub(crate) struct Memo {
+    pub(crate) kept: Option<Box<Remembered>>,
+    pub(crate) last_lsn: Lsn,
+    pub(crate) touched_at: Timestamp,
+}
+
+/// What has to be looked at when a deadline comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Chore {
+    Envelope(EnvelopeId),
+    Item(ItemId),
+}
+
+/// One part of the state, behind one lock.
+#[derive(Default)]
+pub(crate) struct Shard {
+    pub(crate) envelopes: HashMap<EnvelopeId, Box<Envelope>, IdHash>,
+    pub(crate) wallets: HashMap<UserId, Wallet, UserHash>,
+    pub(crate) merchants: HashMap<UserId, MerchantAccount, UserHash>,
+    pub(crate) items: HashMap<ItemId, Box<Item>, IdHash>,
+    pub(crate) holds: Holds,
+    /// Orders that the store may not have yet, with their record.
+    pub(crate) orders: HashMap<OrderId, (OrderView, Lsn), IdHash>,
+    pub(crate) memos: HashMap<OnceKey, Memo, IdHash>,
+    pub(crate) timers: BinaryHeap<Reverse<(Timestamp, Chore)>>,
+    /// This shard's part in the sums; see [`ledger::credit`].
+    pub(crate) sums: Audit,
+    /// The last record that touched this shard.
+    pub(crate) last_lsn: Lsn,
+    /// How often something was evicted. A look into the store is valid only
+    /// while this has not changed.
+    pub(crate) evictions: u64,
+}
+
+/// Says in which shard things live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Router {
+    mask: usize,
+}
+
+impl Router {
+    /// The shard where money from and to the outside is counted.
+    pub(crate) const EXTERNAL: usize = 0;
+
+    pub(crate) fn new(shards: usize) -> Router {
+        assert!(shards.is_power_of_two(), "the number of shards is a power of two");
+        Router { mask: shards - 1 }
+    }
+
+    #[inline]
+    fn of_prefix(self, bytes: &[u8; 16]) -> usize {
+        usize::from(u16::from_le_bytes([bytes[0], bytes[1]])) & self.mask
+    }
+
+    #[inline]
+    pub(crate) fn envelope(self, id: EnvelopeId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn user(self, user: &UserId) -> usize {
+        self.of_hash(winners::hash_user(user))
+    }
+
+    /// The top bits choose the bucket's tag, the low ones the bucket: these are neither.
+    fn of_hash(self, hash: u64) -> usize {
+        (hash >> 32) as usize & self.mask
+    }
+
+    pub(crate) fn item(self, id: ItemId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn hold(self, id: HoldId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn order(self, id: OrderId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn memo(self, key: OnceKey) -> usize {
+        self.of_prefix(key.bytes())
+    }
+
+    /// Every shard that an event touches.
+    pub(crate) fn touched(self, event: &Event, touch: &mut impl FnMut(usize)) {
+        match event {
+            Event::WalletMoved(e) => {
+                touch(self.user(&e.user));
+                if matches!(e.kind, EntryKind::Deposit(_) | EntryKind::Withdrawal(_)) {
+                    touch(Self::EXTERNAL);
+                }
+            }
+            Event::EnvelopeCreated(e) => touch(self.envelope(e.id)),
+            Event::Grabbed(e) => touch(self.envelope(e.envelope)),
+            Event::Claimed(e) => touch(self.envelope(e.envelope)),
+            Event::EnvelopeEnded(e) => touch(self.envelope(e.envelope)),
+            Event::EnvelopeLapsed { envelope, .. } => touch(self.envelope(*envelope)),
+            Event::EnvelopeSettled(e) => touch(self.envelope(e.envelope)),
+            Event::MerchantPut(e) => touch(self.user(&e.id)),
+            Event::ItemPut(e) => touch(self.item(e.id)),
+            Event::Held(e) => touch(self.item(e.item)),
+            Event::HoldEnded(e) => {
+                touch(self.item(e.hold.item));
+                if let Some((merchant, _)) = &e.merchant {
+                    touch(self.user(merchant));
+                }
+            }
+            Event::Remembered(e) => touch(self.memo(e.key)),
+            Event::ClockAdvanced { .. } => {}
+        }
+    }
+}
+
+/// Access to the shards that a command or record needs: locked ones while the
+/// engine runs, all of them at replay.
+pub(crate) trait Shards {
+    fn shard(&self, index: usize) -> &Shard;
+    fn shard_mut(&mut self, index: usize) -> &mut Shard;
+}
+
+/// Carries out what was decided. `prepared` is the envelope that the events
+/// create, if it was split beforehand.
+///
+/// # Panics
+/// If an event contradicts the state: that is a broken invariant.
+pub(crate) fn apply(
+    shards: &mut impl Shards,
+    router: Router,
+    at: Timestamp,
+    lsn: Lsn,
+    events: impl IntoIterator<Item = Event>,
+    mut prepared: Option<Box<Envelope>>,
+) {
+    for event in events {
+        router.touched(&event, &mut |index| shards.shard_mut(index).last_lsn = lsn);
+        match event {
+            Event::Grabbed(event) => {
+                let shard = shards.shard_mut(router.envelope(event.envelope));
+                let envelope = shard.envelope_mut(event.envelope, lsn);
+                envelope.apply_grabbed(&event, &Name::of(&event.user), at);
+                // Sold out, its next deadline is another.
+                shard.arm_envelope(event.envelope);
+            }
+            Event::Claimed(event) => {
+                let shard = shards.shard_mut(router.envelope(event.envelope));
+                shard.envelope_mut(event.envelope, lsn).apply_claimed(event.share, event.amount, at);
+                debit(&mut shard.sums.escrowed, event.amount);
+            }
+            Event::WalletMoved(event) => {
+                let shard = shards.shard_mut(router.user(&event.user));
+                let wallet = shard.wallets.entry(event.user.clone()).or_default();
+                wallet.apply(&event, lsn, at, &mut shard.sums);
+                let outside = &mut shards.shard_mut(Router::EXTERNAL).sums;
+                match event.kind {
+                    EntryKind::Deposit(_) => credit(&mut outside.deposited, event.amount),
+                    EntryKind::Withdrawal(_) => credit(&mut outside.withdrawn, event.amount),
+                    _ => {}
+                }
+            }
+            Event::EnvelopeCreated(created) => {
+                let id = created.id;
+                let shard = shards.shard_mut(router.envelope(id));
+                credit(&mut shard.sums.escrowed, created.terms.total);
+                let mut envelope = prepared.take().unwrap_or_else(|| Box::new(Envelope::new(created)));
+                assert!(envelope.id() == id, "the envelope prepared is the one created");
+                envelope.last_lsn = lsn;
+                shard.envelopes.insert(id, envelope);
+                shard.arm_envelope(id);
+            }
+            Event::EnvelopeEnded(event) => {
+                let shard = shards.shard_mut(router.envelope(event.envelope));
+                shard.envelope_mut(event.envelope, lsn).apply_ended(&event);
+                debit(&mut shard.sums.escrowed, event.refund);
+                shard.arm_envelope(event.envelope);
+            }
+            Event::EnvelopeLapsed { envelope, amount } => {
+                let shard = shards.shard_mut(router.envelope(envelope));
+                shard.envelope_mut(envelope, lsn).apply_lapsed(amount);
+                debit(&mut shard.sums.escrowed, amount);
+            }
+            Event::EnvelopeSettled(event) => {
+                let shard = shards.shard_mut(router.envelope(event.envelope));
+                let envelope = shard.envelope_mut(event.envelope, lsn);
+                envelope.apply_settled(&event);
+                envelope.touched_at = at;
+            }
+            Event::MerchantPut(merchant) => {
+                let accounts = &mut shards.shard_mut(router.user(&merchant.id)).merchants;
+                let owed = accounts.get(&merchant.id).map_or_else(Default::default, |account| account.owed);
+                accounts.insert(merchant.id.clone(), MerchantAccount { merchant: *merchant, owed });
+            }
+            Event::ItemPut(put) => {
+                let items = &mut shards.shard_mut(router.item(put.id)).items;
+                match items.get_mut(&put.id) {
+                    Some(item) => {
+                        item.last_lsn = lsn;
+                        item.put = put;
+                    }
+                    None => {
+                        let id = put.id;
+                        let mut item = Item::new(put);
+                        item.last_lsn = lsn;
+                        items.insert(id, Box::new(item));
+                    }
+                }
+            }
+            Event::Held(event) => {
+                let shard = shards.shard_mut(router.item(event.item));
+                let item = shard.items.get_mut(&event.item).expect("units are held of an item that exists");
+                item.apply_held(&event);
+                item.last_lsn = lsn;
+                shard.holds.insert(event.hold, Hold { view: event.view(at), last_lsn: lsn });
+                shard.arm_item(event.item);
+            }
+            Event::HoldEnded(event) => {
+                if let Some((merchant, owed_after)) = &event.merchant {
+                    let shard = shards.shard_mut(router.user(merchant));
+                    let account = shard.merchants.get_mut(merchant).expect("a merchant that sells exists");
+                    account.owed += event.hold.amount;
+                    assert!(account.owed == *owed_after, "what a merchant is owed is what the last record says");
+                    credit(&mut shard.sums.merchants, event.hold.amount);
+                }
+                let shard = shards.shard_mut(router.item(event.hold.item));
+                let item = shard.items.get_mut(&event.hold.item).expect("a hold's item exists");
+                item.apply_ended(&event);
+                item.last_lsn = lsn;
+                if let (Some(order), Some((merchant, _))) = (order_of(&event.hold), &event.merchant) {
+                    shard.orders.insert(order, (stock::order(&event.hold, order, merchant, at), lsn));
+                }
+                shard.holds.insert(event.hold.id, Hold { view: event.hold, last_lsn: lsn });
+            }
+            Event::Remembered(event) => {
+                let memos = &mut shards.shard_mut(router.memo(event.key)).memos;
+                memos.insert(event.key, Memo { kept: Some(event), last_lsn: lsn, touched_at: at });
+            }
+            Event::ClockAdvanced { .. } => {}
+        }
+    }
+}
+
+impl Shard {
+    fn envelope_mut(&mut self, id: EnvelopeId, lsn: Lsn) -> &mut Envelope {
+        let envelope = self.envelopes.get_mut(&id).expect("an event's envelope is in memory");
+        envelope.last_lsn = lsn;
+        envelope
+    }
+
+    /// Sets the timer for an envelope's next deadline. One that is set for a
+    /// deadline that has moved finds nothing due and is dropped.
+    pub(crate) fn arm_envelope(&mut self, id: EnvelopeId) {
+        let envelope = self.envelopes.get_mut(&id).expect("an event's envelope is in memory");
+        let next = envelope.next_deadline();
+        if next != envelope.timer_at {
+            envelope.timer_at = next;
+            if let Some(at) = next {
+                self.timers.push(Reverse((at, Chore::Envelope(id))));
+            }
+        }
+    }
+
+    /// Sets the timer for an item's next due hold, if it is not set for then or earlier.
+    pub(crate) fn arm_item(&mut self, id: ItemId) {
+        let item = self.items.get_mut(&id).expect("an event's item is in memory");
+        let Some(next) = item.next_deadline() else { return };
+        if item.timer_at.is_none_or(|set| next < set) {
+            item.timer_at = Some(next);
+            self.timers.push(Reverse((next, Chore::Item(id))));
+        }
+    }
+
+    /// The answer kept under a key, unless its time is over.
+    pub(crate) fn remembered(&self, key: OnceKey, now: Timestamp) -> Option<&Remembered> {
+        let kept = self.memos.get(&key)?.kept.as_deref()?;
+        kept.expires_at.is_none_or(|expires_at| now < expires_at).then_some(kept)
+    }
+}
+
+/// Whether an answer is positive: worth remembering, and true only once durable.
+pub(crate) fn is_positive(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Wallet(_)
+        | Outcome::Envelope(_)
+        | Outcome::Won { .. }
+        | Outcome::Claimed { .. }
+        | Outcome::Merchant(_)
+        | Outcome::Item(_)
+        | Outcome::Held { .. }
+        | Outcome::Ordered { .. }
+        | Outcome::Released { .. }
+        | Outcome::Clock(_) => true,
+        Outcome::SoldOut
+        | Outcome::Expired
+        | Outcome::Cancelled
+        | Outcome::NotOpen { .. }
+        | Outcome::NotWon
+        | Outcome::Lapsed
+        | Outcome::LimitReached
+        | Outcome::Ended
+        | Outcome::HoldExpired
+        | Outcome::CannotPay
+        | Outcome::Refused(_) => false,
+    }
+}
