@@ -101,6 +101,8 @@ pub struct EnvelopeCreated {
     pub claim_by: Timestamp,
     /// The secret part of the draw's seed.
     pub secret: [u8; 32],
+    /// The luckiest share; of equal ones the lowest.
+    pub best_share: u32,
 }
 
 /// A share was taken.

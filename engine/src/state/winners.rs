@@ -278,7 +278,7 @@ mod tests {
                 }
             }
             for (text, &share) in &model {
-                prop_assert_eq!(winners.user(share).as_str(), text);
+                prop_assert_eq!(winners.user(share).to_string(), text.clone());
                 prop_assert_eq!(winners.get(share).claimed_at.is_some(), share % 3 == 0);
             }
         }

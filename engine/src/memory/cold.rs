@@ -1,0 +1,216 @@
+//! What is not in memory: brought in before a decision, answered from the
+//! store after an end, evicted when nobody needs it any more.
+//!
+//! **Invariant:** only what is on disk in the store is evicted, under its
+//! shard's lock; so whatever is not in memory is in the store as it last was,
+//! or was never there.
+
+use super::{Core, Done, Durable, Footprint, Locked, no};
+use crate::backend::{OnceKey, Reply};
+use crate::command::{Command, EndedAs, HoldState, Outcome, Refusal};
+use crate::error::EngineError;
+use crate::state::decide::ended_hold;
+use crate::state::envelope::{Figures, share_status};
+use crate::state::ledger::Wallet;
+use crate::state::{Memo, Shards};
+use crate::store::{EnvelopeRow, StoreError};
+use crate::types::{HoldId, Lsn, Timestamp, UserId};
+use std::sync::atomic::Ordering;
+
+/// How long a wallet or an answer stays in memory after its last use.
+const IDLE_MS: u64 = 60_000;
+/// How long a settled envelope stays: its losers keep asking for minutes.
+const SETTLED_MS: u64 = 300_000;
+
+pub(super) fn store_failed(error: StoreError) -> EngineError {
+    EngineError::Store(error.to_string())
+}
+
+impl Core {
+    /// Brings in what the footprint needs and memory does not have.
+    pub(super) fn warm(&self, footprint: &Footprint) -> Result<(), EngineError> {
+        let Some(durable) = &self.durable else { return Ok(()) };
+        for user in &footprint.wallets {
+            self.warm_wallet(durable, user)?;
+        }
+        for key in &footprint.memos {
+            self.warm_memo(durable, *key)?;
+        }
+        Ok(())
+    }
+
+    /// Whether everything needed is in memory, now that it cannot leave.
+    #[inline]
+    pub(super) fn is_warm(&self, locked: &Locked<'_>, footprint: &Footprint) -> bool {
+        self.durable.is_none()
+            || footprint.wallets.iter().all(|user| locked.shard(self.router.user(user)).wallets.contains_key(user))
+                && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
+    }
+
+    pub(super) fn warm_wallet(&self, durable: &Durable, user: &UserId) -> Result<(), EngineError> {
+        let shard = &self.shards[self.router.user(user)];
+        loop {
+            let evictions = {
+                let mut shard = shard.lock();
+                if let Some(wallet) = shard.wallets.get_mut(user) {
+                    wallet.touched_at = self.clock.now();
+                    return Ok(());
+                }
+                shard.evictions
+            };
+            let row = durable.store.wallet(user).map_err(store_failed)?.unwrap_or_default();
+            let mut shard = shard.lock();
+            // Brought in, moved and evicted in the meantime, it would be older than the store.
+            if shard.evictions == evictions {
+                let touched_at = self.clock.now();
+                let (available, held) = (row.available, row.held);
+                let wallet = Wallet { available, held, last_lsn: Lsn(0), touched_at };
+                shard.wallets.entry(user.clone()).or_insert(wallet);
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn warm_memo(&self, durable: &Durable, key: OnceKey) -> Result<(), EngineError> {
+        let shard = &self.shards[self.router.memo(key)];
+        loop {
+            let evictions = {
+                let mut shard = shard.lock();
+                if let Some(memo) = shard.memos.get_mut(&key) {
+                    memo.touched_at = self.clock.now();
+                    return Ok(());
+                }
+                shard.evictions
+            };
+            let kept = durable.store.memo(key).map_err(store_failed)?.map(Box::new);
+            let mut shard = shard.lock();
+            if shard.evictions == evictions {
+                let memo = Memo { kept, last_lsn: Lsn(0), touched_at: self.clock.now() };
+                shard.memos.entry(key).or_insert(memo);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers a command about something that memory does not have: it has
+    /// ended, and nothing about it can change any more, or it never was.
+    pub(super) fn run_cold(&self, command: &Command, now: Timestamp) -> Result<Done, EngineError> {
+        let not_found = || Ok(no(Outcome::Refused(Refusal::NotFound)));
+        let Some(durable) = &self.durable else { return not_found() };
+        let outcome = match command {
+            Command::Grab { envelope, user } | Command::Claim { envelope, user } => {
+                let Some(row) = durable.store.envelope(*envelope).map_err(store_failed)? else { return not_found() };
+                let is_grab = matches!(command, Command::Grab { .. });
+                cold_share(durable, &row, user, is_grab, now)?
+            }
+            Command::Cancel { envelope } => {
+                let Some(row) = durable.store.envelope(*envelope).map_err(store_failed)? else { return not_found() };
+                match ended_as(&row)? {
+                    EndedAs::Cancelled => Outcome::Envelope(Box::new(figures(&row)?.view(&row.created, now))),
+                    EndedAs::SoldOut | EndedAs::Expired => Outcome::Refused(Refusal::WrongState(
+                        "the envelope has ended otherwise and cannot be cancelled".to_owned(),
+                    )),
+                }
+            }
+            Command::ClaimHold { hold, user } | Command::ReleaseHold { hold, user } => {
+                let Some(hold) = self.cold_hold(*hold)? else { return not_found() };
+                match ended_hold(&hold, user) {
+                    Some(outcome) => outcome,
+                    None => return Err(unsettled("hold")),
+                }
+            }
+            Command::Deposit(_)
+            | Command::Withdraw(_)
+            | Command::CreateEnvelope(_)
+            | Command::PutMerchant(_)
+            | Command::CreateItem(_)
+            | Command::ChangeItem { .. }
+            | Command::Restock { .. }
+            | Command::GrabItem { .. }
+            | Command::AdvanceClock { .. } => return not_found(),
+        };
+        // What is in the store is durable: there is nothing to wait for.
+        Ok(Done { reply: Reply { outcome, replayed: false }, wait: None })
+    }
+
+    pub(super) fn cold_hold(&self, id: HoldId) -> Result<Option<crate::command::HoldView>, EngineError> {
+        match &self.durable {
+            Some(durable) => durable.store.hold(id).map_err(store_failed),
+            None => Ok(None),
+        }
+    }
+
+    /// Evicts what is persisted and idle from one shard.
+    pub(super) fn evict(&self, index: usize) {
+        let Some(durable) = &self.durable else { return };
+        let persisted = Lsn(durable.persisted.load(Ordering::Acquire));
+        let mut shard = self.shards[index].lock();
+        let shard = &mut *shard;
+        let now = self.clock.now();
+        let idle = |touched_at: Timestamp, ms| now >= touched_at.plus_ms(ms);
+        let before = shard.entities();
+        shard.wallets.retain(|_, wallet| wallet.last_lsn > persisted || !idle(wallet.touched_at, IDLE_MS));
+        shard.memos.retain(|_, memo| memo.last_lsn > persisted || !idle(memo.touched_at, IDLE_MS));
+        shard.envelopes.retain(|_, envelope| {
+            !envelope.settled || envelope.last_lsn > persisted || !idle(envelope.touched_at, SETTLED_MS)
+        });
+        shard.holds.retain(|_, hold| hold.view.state == HoldState::Held || hold.last_lsn > persisted);
+        shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
+        if shard.entities() != before {
+            shard.evictions += 1;
+        }
+    }
+}
+
+fn unsettled(what: &str) -> EngineError {
+    EngineError::Store(format!("it has an unsettled {what} that is not in memory; run `hongbao audit`"))
+}
+
+fn ended_as(row: &EnvelopeRow) -> Result<EndedAs, EngineError> {
+    row.settled.as_ref().map(|(_, settled)| settled.how).ok_or_else(|| unsettled("envelope"))
+}
+
+/// The final figures of an envelope that is only in the store.
+pub(super) fn figures(row: &EnvelopeRow) -> Result<Figures, EngineError> {
+    let (_, settled) = row.settled.as_ref().ok_or_else(|| unsettled("envelope"))?;
+    Ok(Figures {
+        ended: Some(settled.how),
+        settled: true,
+        taken: settled.taken,
+        taken_amount: row.created.terms.total,
+        claimed: settled.claimed,
+        refunded: settled.refunded,
+    })
+}
+
+fn cold_share(
+    durable: &Durable,
+    row: &EnvelopeRow,
+    user: &UserId,
+    is_grab: bool,
+    now: Timestamp,
+) -> Result<Outcome, EngineError> {
+    let ended = ended_as(row)?;
+    let win = durable.store.win_of(row, user).map_err(store_failed)?;
+    let created = &row.created;
+    Ok(match (win, is_grab) {
+        (Some(win), true) => Outcome::Won {
+            amount: win.amount,
+            share: win.share,
+            status: share_status(now, win.claimed_at.is_some(), created.claim_by, created.terms.unclaimed),
+            grabbed_at: win.grabbed_at,
+            claim_by: created.claim_by,
+            replayed: true,
+        },
+        (Some(win), false) => match win.claimed_at {
+            Some(claimed_at) => Outcome::Claimed { amount: win.amount, claimed_at, replayed: true },
+            None => Outcome::Lapsed,
+        },
+        (None, false) => Outcome::NotWon,
+        (None, true) => match ended {
+            EndedAs::Cancelled => Outcome::Cancelled,
+            EndedAs::SoldOut => Outcome::SoldOut,
+            EndedAs::Expired => Outcome::Expired,
+        },
+    })
+}

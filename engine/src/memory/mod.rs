@@ -1,0 +1,460 @@
+//! The embedded engine: sharded state in memory, made durable by the journal,
+//! projected into the store.
+//!
+//! Read one grab here from lock to reply: [`Core::run`] asks the journal
+//! whether there is room, finds out which shards are needed and brings in what
+//! is cold; [`Core::attempt`] locks them in index order, decides, stages the
+//! record, applies it and unlocks; [`Core::wait`] waits until it is durable.
+//!
+//! **Invariant:** shards are locked in index order, all that a command needs at
+//! once, and never across an await.
+//!
+//! **Invariant:** a record is staged while the shards it touches are locked, so
+//! the journal's order is every shard's order.
+//!
+//! **Invariant:** an answer that tells of something waits until that something
+//! is durable. A "no" tells of nothing and does not wait.
+
+mod cold;
+mod housekeeping;
+mod reads;
+mod recovery;
+
+pub use recovery::{EmbeddedOptions, OpenError, StartReport};
+
+use crate::backend::{OnceKey, Reply};
+use crate::clock::Clock;
+use crate::command::{Command, Outcome, Refusal};
+use crate::entropy::Entropy;
+use crate::error::EngineError;
+use crate::event::{self, Event, Events};
+use crate::journal::{Class, Journal, JournalStats, Refused};
+use crate::state::decide::{self, Decision, Drawn, Keys};
+use crate::state::envelope::Envelope;
+use crate::state::{Router, Shard, Shards, apply};
+use crate::store::{Projector, Store};
+use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use crossbeam::utils::CachePadded;
+use hmac::{Hmac, KeyInit, Mac};
+use parking_lot::{Mutex, MutexGuard};
+use sha2::Sha256;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The engine in this process.
+pub struct Embedded {
+    core: Arc<Core>,
+    housekeeper: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What the engine's threads share.
+pub(crate) struct Core {
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    router: Router,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    log: Log,
+    durable: Option<Durable>,
+    fingerprint_secret: [u8; 32],
+    test_mode: bool,
+    closing: AtomicBool,
+    housekeeping: housekeeping::State,
+}
+
+/// Where records go.
+enum Log {
+    Journal(Journal),
+    /// Nowhere: for measuring what durability costs. Counts LSNs.
+    Off(AtomicU64),
+}
+
+/// What makes an engine outlive its process.
+struct Durable {
+    store: Arc<Store>,
+    projector: Arc<Projector>,
+    /// Everything up to this LSN is on disk in the store.
+    persisted: Arc<AtomicU64>,
+    /// Held while the engine lives: one process a directory.
+    _lock: Option<std::fs::File>,
+}
+
+/// How an engine is doing, for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineStats {
+    /// The journal's figures.
+    pub journal: Option<JournalStats>,
+    /// Durable records not yet in the store.
+    pub lag_records: u64,
+    /// Envelopes in memory.
+    pub envelopes: u64,
+    /// Wallets in memory.
+    pub wallets: u64,
+    /// Holds in memory.
+    pub holds: u64,
+}
+
+/// The shards that a command needs, locked.
+struct Locked<'a> {
+    guards: SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>,
+}
+
+impl Shards for Locked<'_> {
+    #[inline]
+    fn shard(&self, index: usize) -> &Shard {
+        let found = self.guards.iter().find(|(at, _)| *at == index);
+        &found.expect("a decision reads only the shards of its footprint").1
+    }
+
+    #[inline]
+    fn shard_mut(&mut self, index: usize) -> &mut Shard {
+        let found = self.guards.iter_mut().find(|(at, _)| *at == index);
+        &mut found.expect("a decision changes only the shards of its footprint").1
+    }
+}
+
+impl Locked<'_> {
+    fn last_lsn(&self) -> Lsn {
+        self.guards.iter().map(|(_, shard)| shard.last_lsn).max().unwrap_or_default()
+    }
+}
+
+/// What a decision needs: shards to lock, and what has to be in memory then.
+#[derive(Default)]
+struct Footprint {
+    shards: SmallVec<[usize; 4]>,
+    wallets: SmallVec<[UserId; 1]>,
+    memos: SmallVec<[OnceKey; 2]>,
+}
+
+/// A decision that has been carried out in memory.
+struct Done {
+    reply: Reply,
+    /// What has to be durable before the reply is given.
+    wait: Option<Lsn>,
+}
+
+/// Nothing was decided, because something was not in memory.
+enum Miss {
+    /// It was evicted after it had been brought in.
+    Again,
+    /// It has ended, and is in the store if anywhere.
+    Cold,
+}
+
+impl Core {
+    /// Decides a command and carries it out in memory.
+    fn run(&self, command: &Command, once: Option<OnceKey>) -> Result<Done, EngineError> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(EngineError::ShuttingDown);
+        }
+        let now = self.clock.now();
+        if let Err(refusal) = decide::check(command, now) {
+            return Ok(no(Outcome::Refused(refusal)));
+        }
+        let reference = decide::reference_key(command);
+        let mut keys = Keys { once, reference, fingerprint: [0; 16] };
+        if once.is_some() || reference.is_some() {
+            keys.fingerprint = self.fingerprint(command);
+        }
+        let mut drawn = self.draw(command, now);
+        let class = class_of(command);
+        loop {
+            let footprint = match self.footprint(command, &drawn, &keys)? {
+                Some(footprint) => footprint,
+                None => return self.run_cold(command, now),
+            };
+            self.warm(&footprint)?;
+            self.admit(class)?;
+            match self.attempt(command, &mut drawn, &keys, &footprint) {
+                Ok(done) => return Ok(done),
+                Err(Miss::Again) => {}
+                Err(Miss::Cold) => return self.run_cold(command, now),
+            }
+        }
+    }
+
+    /// Locks, decides, stages, applies, unlocks.
+    #[inline]
+    fn attempt(
+        &self,
+        command: &Command,
+        drawn: &mut Drawn,
+        keys: &Keys,
+        footprint: &Footprint,
+    ) -> Result<Done, Miss> {
+        let mut locked = self.lock(&footprint.shards);
+        if !self.is_warm(&locked, footprint) {
+            return Err(Miss::Again);
+        }
+        let now = self.clock.now();
+        let decision = decide::decide(&locked, self.router, now, command, drawn, keys);
+        if self.durable.is_some() && decision.outcome == Outcome::Refused(Refusal::NotFound) {
+            return Err(Miss::Cold);
+        }
+        let Decision { events, outcome, replayed, durable } = decision;
+        let created = matches!(command, Command::CreateEnvelope(_)) && !replayed && !events.is_empty();
+        let prepared = match drawn {
+            Drawn::Envelope(_) if created => match std::mem::replace(drawn, Drawn::Nothing) {
+                Drawn::Envelope(envelope) => Some(envelope),
+                _ => unreachable!("it was an envelope one line above"),
+            },
+            _ => None,
+        };
+        let staged = self.carry_out(&mut locked, now, events, prepared);
+        let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
+        drop(locked);
+        if let (Command::AdvanceClock { by_s }, Outcome::Clock(_), false) = (command, &outcome, replayed) {
+            self.clock.advance(by_s.saturating_mul(1000));
+        }
+        Ok(Done { reply: Reply { outcome, replayed }, wait })
+    }
+
+    /// Stages a record and applies it, under the locks of all it touches.
+    #[inline]
+    fn carry_out(
+        &self,
+        locked: &mut Locked<'_>,
+        now: Timestamp,
+        events: Events,
+        prepared: Option<Box<Envelope>>,
+    ) -> Option<Lsn> {
+        if events.is_empty() {
+            return None;
+        }
+        let lsn = match &self.log {
+            Log::Journal(journal) => journal.stage(|bytes| event::encode(now, &events, bytes)),
+            Log::Off(count) => Lsn(count.fetch_add(1, Ordering::Relaxed) + 1),
+        };
+        apply(locked, self.router, now, lsn, events, prepared);
+        Some(lsn)
+    }
+
+    /// Waits until everything up to `lsn` is durable.
+    async fn wait(&self, lsn: Option<Lsn>) -> Result<(), EngineError> {
+        match (&self.log, lsn) {
+            (Log::Journal(journal), Some(lsn)) => {
+                journal.wait(lsn).await.map_err(|failed| EngineError::Journal(failed.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn admit(&self, class: Class) -> Result<(), EngineError> {
+        let Log::Journal(journal) = &self.log else { return Ok(()) };
+        journal.admit(class).map_err(|refused| match refused {
+            Refused::StorageFull => EngineError::StorageFull,
+            Refused::Backlog | Refused::ProjectionLag => EngineError::Overloaded,
+            Refused::Failed => EngineError::Journal(refused.to_string()),
+            Refused::Closed => EngineError::ShuttingDown,
+        })
+    }
+
+    fn lock(&self, shards: &[usize]) -> Locked<'_> {
+        debug_assert!(shards.is_sorted(), "shards are locked in index order");
+        Locked { guards: shards.iter().map(|&index| (index, self.shards[index].lock())).collect() }
+    }
+
+    /// Invents what a command needs invented, and splits an envelope: before any lock.
+    fn draw(&self, command: &Command, now: Timestamp) -> Drawn {
+        match command {
+            Command::CreateEnvelope(terms) => {
+                let mut id = self.random::<16>();
+                // The id carries what a grab's footprint depends on.
+                id[2] = id[2] & !1 | u8::from(terms.auto_claim);
+                let id = EnvelopeId::from_bytes(id);
+                Drawn::Envelope(Box::new(Envelope::prepare((**terms).clone(), id, self.random(), now)))
+            }
+            Command::CreateItem(_) => Drawn::Item(ItemId::from_bytes(self.random())),
+            Command::GrabItem { item, .. } => Drawn::Hold(HoldId::from_bytes(self.random_beside(item.bytes()))),
+            Command::ClaimHold { hold, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(hold.bytes()))),
+            Command::Deposit(_)
+            | Command::Withdraw(_)
+            | Command::Grab { .. }
+            | Command::Claim { .. }
+            | Command::Cancel { .. }
+            | Command::PutMerchant(_)
+            | Command::ChangeItem { .. }
+            | Command::Restock { .. }
+            | Command::ReleaseHold { .. }
+            | Command::AdvanceClock { .. } => Drawn::Nothing,
+        }
+    }
+
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.entropy.fill(&mut bytes);
+        bytes
+    }
+
+    /// Random but for the two bytes that lead to the same shard.
+    fn random_beside(&self, id: &[u8; 16]) -> [u8; 16] {
+        let mut bytes = self.random::<16>();
+        bytes[..2].copy_from_slice(&id[..2]);
+        bytes
+    }
+
+    /// A keyed hash of what is asked, so that keys and references can tell
+    /// whether they are used for the same again.
+    fn fingerprint(&self, command: &Command) -> [u8; 16] {
+        let bytes = postcard::to_extend(command, Vec::new()).expect("every command has a postcard form");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.fingerprint_secret).expect("a key of any length will do");
+        mac.update(&bytes);
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        fingerprint
+    }
+
+    /// The shards to lock for a command, and what has to be in memory. Links
+    /// that it has to look up (an envelope's sender, an item's merchant) never
+    /// change, so what was read under one lock holds under the next. `None`
+    /// when what the command is about is not in memory.
+    #[inline]
+    fn footprint(&self, command: &Command, drawn: &Drawn, keys: &Keys) -> Result<Option<Footprint>, EngineError> {
+        let router = self.router;
+        let mut footprint = Footprint::default();
+        match (command, drawn) {
+            (Command::Grab { envelope, user }, _) => {
+                footprint.shards.push(router.envelope(*envelope));
+                let auto_claim = envelope.bytes()[2] & 1 == 1;
+                if !auto_claim && keys.once.is_none() {
+                    return Ok(Some(footprint));
+                }
+                if auto_claim {
+                    footprint.wallet(router, user);
+                }
+            }
+            (Command::Claim { envelope, user }, _) => {
+                footprint.shards.push(router.envelope(*envelope));
+                footprint.wallet(router, user);
+            }
+            (Command::Cancel { envelope }, _) => {
+                let index = router.envelope(*envelope);
+                let sender = {
+                    let shard = self.shards[index].lock();
+                    shard.envelopes.get(envelope).map(|found| found.created.terms.sender.clone())
+                };
+                footprint.shards.push(index);
+                // Gone from memory, its answer may still be kept under a key.
+                if let Some(sender) = sender {
+                    footprint.wallet(router, &sender);
+                }
+            }
+            (Command::Deposit(transfer) | Command::Withdraw(transfer), _) => {
+                footprint.shards.push(Router::EXTERNAL);
+                footprint.wallet(router, &transfer.user);
+            }
+            (Command::CreateEnvelope(terms), Drawn::Envelope(envelope)) => {
+                footprint.shards.push(router.envelope(envelope.id()));
+                footprint.wallet(router, &terms.sender);
+            }
+            (Command::PutMerchant(merchant), _) => footprint.shards.push(router.user(&merchant.id)),
+            (Command::CreateItem(terms), Drawn::Item(id)) => {
+                footprint.shards.push(router.item(*id));
+                footprint.shards.push(router.user(&terms.merchant));
+            }
+            (Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. }, _) => {
+                footprint.shards.push(router.item(*item));
+            }
+            (Command::ClaimHold { hold, user }, _) => {
+                let index = router.hold(*hold);
+                let merchant = {
+                    let shard = self.shards[index].lock();
+                    let item = shard.holds.get(hold).and_then(|hold| shard.items.get(&hold.view.item));
+                    item.map(|item| item.put.terms.merchant.clone())
+                };
+                let Some(merchant) = merchant else { return Ok(None) };
+                footprint.shards.push(index);
+                footprint.shards.push(router.user(&merchant));
+                footprint.wallet(router, user);
+            }
+            (Command::ReleaseHold { hold, .. }, _) => footprint.shards.push(router.hold(*hold)),
+            (Command::AdvanceClock { .. }, _) => {
+                if !self.test_mode {
+                    return Err(EngineError::NotReady("the clock can be moved only in test mode".to_owned()));
+                }
+                footprint.shards.push(Router::EXTERNAL);
+            }
+            (Command::CreateEnvelope(_) | Command::CreateItem(_), _) => {
+                unreachable!("a command that makes something comes with an id for it")
+            }
+        }
+        for key in keys.each() {
+            footprint.memos.push(key);
+            footprint.shards.push(router.memo(key));
+        }
+        footprint.sort();
+        Ok(Some(footprint))
+    }
+
+    /// Decides housekeeping and carries it out. Says whether anything was due.
+    fn run_due(&self, footprint: &Footprint, due: impl FnOnce(&Locked<'_>, Timestamp) -> Events) -> Result<bool, Miss> {
+        let mut locked = self.lock(&footprint.shards);
+        if !self.is_warm(&locked, footprint) {
+            return Err(Miss::Again);
+        }
+        let now = self.clock.now();
+        let events = due(&locked, now);
+        Ok(self.carry_out(&mut locked, now, events, None).is_some())
+    }
+}
+
+impl Footprint {
+    fn wallet(&mut self, router: Router, user: &UserId) {
+        self.shards.push(router.user(user));
+        self.wallets.push(user.clone());
+    }
+
+    fn sort(&mut self) {
+        self.shards.sort_unstable();
+        self.shards.dedup();
+    }
+}
+
+fn no(outcome: Outcome) -> Done {
+    Done { reply: Reply { outcome, replayed: false }, wait: None }
+}
+
+/// What goes first when something is short: claims and refunds before grabs
+/// before what makes new obligations.
+fn class_of(command: &Command) -> Class {
+    match command {
+        Command::Deposit(_)
+        | Command::CreateEnvelope(_)
+        | Command::PutMerchant(_)
+        | Command::CreateItem(_)
+        | Command::ChangeItem { .. }
+        | Command::Restock { .. } => Class::Create,
+        Command::Grab { .. } | Command::GrabItem { .. } => Class::Grab,
+        Command::Withdraw(_)
+        | Command::Claim { .. }
+        | Command::Cancel { .. }
+        | Command::ClaimHold { .. }
+        | Command::ReleaseHold { .. }
+        | Command::AdvanceClock { .. } => Class::Settle,
+    }
+}
+
+/// Replays a record into shards nobody else has yet.
+struct Unshared<'a>(&'a mut [CachePadded<Mutex<Shard>>]);
+
+impl Shards for Unshared<'_> {
+    fn shard(&self, _index: usize) -> &Shard {
+        unreachable!("replay applies and never decides")
+    }
+
+    fn shard_mut(&mut self, index: usize) -> &mut Shard {
+        self.0[index].get_mut()
+    }
+}
+
+impl Event {
+    /// The user whose wallet the event moves.
+    fn wallet(&self) -> Option<&UserId> {
+        match self {
+            Event::WalletMoved(moved) => Some(&moved.user),
+            _ => None,
+        }
+    }
+}

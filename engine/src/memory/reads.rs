@@ -1,0 +1,339 @@
+//! Reads: from memory what is live, from the store what is not, lists from both.
+//!
+//! **Invariant:** what is read from memory is told only once it is durable; a
+//! list holds everything that was acknowledged before it was asked for.
+
+use super::cold::{figures, store_failed};
+use super::{Core, Embedded};
+use crate::backend::{
+    Audit, Backend, Entry, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply, Result,
+};
+use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, WalletView};
+use crate::error::EngineError;
+use crate::event::EnvelopeCreated;
+use crate::state::envelope::{Envelope, share_status};
+use crate::state::ledger::{self, Wallet};
+use crate::state::winners::Name;
+use crate::store::{MadeBetween, View, WinRow};
+use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+
+impl Backend for Embedded {
+    async fn execute(&self, command: Command, once: Option<OnceKey>) -> Result<Reply> {
+        let done = self.core.run(&command, once)?;
+        self.core.wait(done.wait).await?;
+        Ok(done.reply)
+    }
+
+    async fn execute_all(&self, commands: Vec<Command>) -> Vec<Result<Reply>> {
+        let done: Vec<_> = commands.iter().map(|command| self.core.run(command, None)).collect();
+        let last = done.iter().filter_map(|done| done.as_ref().ok()?.wait).max();
+        let waited = self.core.wait(last).await;
+        done.into_iter()
+            .map(|done| {
+                let done = done?;
+                if done.wait.is_some() {
+                    waited.clone()?;
+                }
+                Ok(done.reply)
+            })
+            .collect()
+    }
+
+    async fn wallet(&self, user: &UserId) -> Result<WalletView> {
+        let core = &self.core;
+        if let Some(durable) = &core.durable {
+            core.warm_wallet(durable, user)?;
+        }
+        let (view, lsn) = {
+            let shard = core.shards[core.router.user(user)].lock();
+            let wallet = shard.wallets.get(user);
+            (wallet.unwrap_or(&Wallet::default()).view(user), shard.last_lsn)
+        };
+        core.wait(Some(lsn)).await?;
+        Ok(view)
+    }
+
+    async fn entries(&self, user: &UserId, page: &Page) -> Result<Listing<Entry>> {
+        self.core.view()?.entries(user, page)
+    }
+
+    async fn envelope(&self, id: EnvelopeId) -> Result<Option<EnvelopeView>> {
+        let core = &self.core;
+        let now = core.clock.now();
+        match core.look(id, |envelope| envelope.view(now)) {
+            Some((view, lsn)) => {
+                core.wait(Some(lsn)).await?;
+                Ok(Some(view))
+            }
+            None => core.cold_envelope(id, now),
+        }
+    }
+
+    async fn envelopes(&self, filter: &EnvelopeFilter, page: &Page) -> Result<Listing<EnvelopeView>> {
+        let core = &self.core;
+        if let Some(reference) = &filter.reference {
+            let key = OnceKey::reference(&filter.owner, "envelope", reference);
+            let rows = match core.created_under(key)? {
+                Some(id) => self.envelope(id).await?.filter(|view| filter.matches(view)).into_iter().collect(),
+                None => Vec::new(),
+            };
+            return Ok(Listing { rows, next: None });
+        }
+        let made = MadeBetween { from: filter.created_from, to: filter.created_to };
+        let mut last = Lsn(0);
+        let view = core.view()?;
+        let mut keep = |id| core.kept_view(id, filter, &mut last);
+        let listing = match &filter.sender {
+            Some(sender) => view.sent(sender, made, page, &mut keep)?,
+            None => view.envelopes(made, page, &mut keep)?,
+        };
+        core.wait(Some(last)).await?;
+        Ok(listing)
+    }
+
+    async fn grabs(&self, id: EnvelopeId, page: &Page) -> Result<Option<Listing<GrabRow>>> {
+        let core = &self.core;
+        let now = core.clock.now();
+        let Some(facts) = core.facts(id)? else { return Ok(None) };
+        let wins = core.view()?.wins(id, page)?;
+        let rows = wins.rows.into_iter().map(|win| facts.row(win, now)).collect();
+        Ok(Some(Listing { rows, next: wins.next }))
+    }
+
+    async fn grab_of(&self, id: EnvelopeId, user: &UserId) -> Result<Option<GrabRow>> {
+        let core = &self.core;
+        let now = core.clock.now();
+        let found = core.look(id, |envelope| {
+            let share = envelope.winners.find(&Name::of(user))?;
+            let winner = envelope.winners.get(share);
+            let win = WinRow {
+                share,
+                user: user.clone(),
+                amount: envelope.split.get(share),
+                grabbed_at: winner.grabbed_at,
+                claimed_at: winner.claimed_at,
+            };
+            Some(Facts::of_live(envelope).row(win, now))
+        });
+        if let Some((row, lsn)) = found {
+            core.wait(Some(lsn)).await?;
+            return Ok(row);
+        }
+        let Some(durable) = &core.durable else { return Ok(None) };
+        let Some(row) = durable.store.envelope(id).map_err(store_failed)? else { return Ok(None) };
+        let win = durable.store.win_of(&row, user).map_err(store_failed)?;
+        let taken = figures(&row)?.taken;
+        Ok(win.map(|win| Facts::of(&row.created, taken).row(win, now)))
+    }
+
+    async fn sent(&self, user: &UserId, page: &Page) -> Result<Listing<EnvelopeView>> {
+        let filter = EnvelopeFilter { sender: Some(user.clone()), ..EnvelopeFilter::default() };
+        self.envelopes(&filter, page).await
+    }
+
+    async fn received(&self, user: &UserId, page: &Page) -> Result<Listing<ReceivedRow>> {
+        let core = &self.core;
+        let now = core.clock.now();
+        let wins = core.view()?.received(user, page)?;
+        let mut rows = Vec::with_capacity(wins.rows.len());
+        for (envelope, win) in wins.rows {
+            let facts = core.facts(envelope)?.ok_or_else(|| {
+                EngineError::Store(format!("{envelope} has a winner and no terms; run `hongbao audit`"))
+            })?;
+            let sender = facts.sender.clone();
+            rows.push(ReceivedRow { envelope, sender, grab: facts.row(win, now) });
+        }
+        Ok(Listing { rows, next: wins.next })
+    }
+
+    async fn merchant(&self, id: &UserId) -> Result<Option<Merchant>> {
+        let core = &self.core;
+        let (merchant, lsn) = {
+            let shard = core.shards[core.router.user(id)].lock();
+            (shard.merchants.get(id).map(|account| account.merchant.clone()), shard.last_lsn)
+        };
+        core.wait(Some(lsn)).await?;
+        Ok(merchant)
+    }
+
+    async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {
+        let Some((view, lsn)) = self.core.look_at_item(id) else { return Ok(None) };
+        self.core.wait(Some(lsn)).await?;
+        Ok(Some(view))
+    }
+
+    async fn items(&self, filter: &ItemFilter, page: &Page) -> Result<Listing<ItemView>> {
+        let core = &self.core;
+        let mut last = Lsn(0);
+        let listing = core.view()?.items(page, |id| {
+            Ok(core.look_at_item(id).and_then(|(view, lsn)| {
+                last = last.max(lsn);
+                filter.matches(&view).then_some(view)
+            }))
+        })?;
+        core.wait(Some(last)).await?;
+        Ok(listing)
+    }
+
+    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>> {
+        let core = &self.core;
+        let found = {
+            let shard = core.shards[core.router.hold(id)].lock();
+            shard.holds.get(&id).map(|hold| (hold.view.clone(), shard.last_lsn))
+        };
+        match found {
+            Some((view, lsn)) => {
+                core.wait(Some(lsn)).await?;
+                Ok(Some(view))
+            }
+            None => core.cold_hold(id),
+        }
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
+        let core = &self.core;
+        let found = core.shards[core.router.order(id)].lock().orders.get(&id).cloned();
+        match (found, &core.durable) {
+            (Some((order, lsn)), _) => {
+                core.wait(Some(lsn)).await?;
+                Ok(Some(order))
+            }
+            (None, Some(durable)) => durable.store.order(id).map_err(store_failed),
+            (None, None) => Ok(None),
+        }
+    }
+
+    async fn audit(&self) -> Result<Audit> {
+        let core = &self.core;
+        let (audit, lsn) = {
+            let guards: Vec<_> = core.shards.iter().map(|shard| shard.lock()).collect();
+            let last = guards.iter().map(|shard| shard.last_lsn).max().unwrap_or_default();
+            (ledger::total(guards.iter().map(|shard| &shard.sums)), last)
+        };
+        core.wait(Some(lsn)).await?;
+        Ok(audit)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.core.clock.now()
+    }
+
+    fn ready(&self) -> std::result::Result<(), String> {
+        self.core.readiness()
+    }
+}
+
+/// What is the same for all grabs of one envelope.
+struct Facts {
+    sender: UserId,
+    claim_by: Timestamp,
+    unclaimed: crate::command::Unclaimed,
+    /// The luckiest share, once every share is taken.
+    best: Option<u32>,
+}
+
+impl Facts {
+    fn of(created: &EnvelopeCreated, taken: u32) -> Facts {
+        Facts {
+            sender: created.terms.sender.clone(),
+            claim_by: created.claim_by,
+            unclaimed: created.terms.unclaimed,
+            best: (taken == created.terms.shares).then_some(created.best_share),
+        }
+    }
+
+    fn of_live(envelope: &Envelope) -> Facts {
+        Facts::of(&envelope.created, envelope.winners.len())
+    }
+
+    fn row(&self, win: WinRow, now: Timestamp) -> GrabRow {
+        GrabRow {
+            status: share_status(now, win.claimed_at.is_some(), self.claim_by, self.unclaimed),
+            best: self.best == Some(win.share),
+            user: win.user,
+            amount: win.amount,
+            share: win.share,
+            grabbed_at: win.grabbed_at,
+            claimed_at: win.claimed_at,
+        }
+    }
+}
+
+impl Core {
+    /// Everything durable now, for lists.
+    fn view(&self) -> Result<View> {
+        match &self.durable {
+            Some(durable) => durable.projector.view().map_err(store_failed),
+            None => Err(EngineError::NotReady("lists need a store: open the engine with a directory".to_owned())),
+        }
+    }
+
+    /// Reads an envelope in memory, and what to wait for before telling.
+    fn look<T>(&self, id: EnvelopeId, read: impl FnOnce(&Envelope) -> T) -> Option<(T, Lsn)> {
+        let mut shard = self.shards[self.router.envelope(id)].lock();
+        let last_lsn = shard.last_lsn;
+        let envelope = shard.envelopes.get_mut(&id)?;
+        envelope.touched_at = self.clock.now();
+        Some((read(envelope), last_lsn))
+    }
+
+    fn look_at_item(&self, id: ItemId) -> Option<(ItemView, Lsn)> {
+        let shard = self.shards[self.router.item(id)].lock();
+        Some((shard.items.get(&id)?.view(), shard.last_lsn))
+    }
+
+    fn cold_envelope(&self, id: EnvelopeId, now: Timestamp) -> Result<Option<EnvelopeView>> {
+        let Some(durable) = &self.durable else { return Ok(None) };
+        let Some(row) = durable.store.envelope(id).map_err(store_failed)? else { return Ok(None) };
+        Ok(Some(figures(&row)?.view(&row.created, now)))
+    }
+
+    fn kept_view(&self, id: EnvelopeId, filter: &EnvelopeFilter, last: &mut Lsn) -> Result<Option<EnvelopeView>> {
+        let now = self.clock.now();
+        let view = match self.look(id, |envelope| envelope.view(now)) {
+            Some((view, lsn)) => {
+                *last = lsn.max(*last);
+                Some(view)
+            }
+            None => self.cold_envelope(id, now)?,
+        };
+        Ok(view.filter(|view| filter.matches(view)))
+    }
+
+    fn facts(&self, id: EnvelopeId) -> Result<Option<Facts>> {
+        if let Some((facts, _)) = self.look(id, Facts::of_live) {
+            return Ok(Some(facts));
+        }
+        let Some(durable) = &self.durable else { return Ok(None) };
+        let Some(row) = durable.store.envelope(id).map_err(store_failed)? else { return Ok(None) };
+        Ok(Some(Facts::of(&row.created, figures(&row)?.taken)))
+    }
+
+    /// The envelope whose creation is remembered under this key.
+    fn created_under(&self, key: OnceKey) -> Result<Option<EnvelopeId>> {
+        let Some(durable) = &self.durable else { return Ok(None) };
+        self.warm_memo(durable, key)?;
+        let shard = self.shards[self.router.memo(key)].lock();
+        let kept = shard.memos.get(&key).and_then(|memo| memo.kept.as_deref());
+        Ok(kept.and_then(|kept| match &kept.answer {
+            Outcome::Envelope(view) => Some(view.id),
+            _ => None,
+        }))
+    }
+}
+
+impl EnvelopeFilter {
+    fn matches(&self, view: &EnvelopeView) -> bool {
+        self.sender.as_ref().is_none_or(|sender| *sender == view.sender)
+            && self.state.is_none_or(|state| state == view.state)
+            && self.created_from.is_none_or(|from| view.created_at >= from)
+            && self.created_to.is_none_or(|to| view.created_at < to)
+    }
+}
+
+impl ItemFilter {
+    fn matches(&self, view: &ItemView) -> bool {
+        self.category.as_ref().is_none_or(|category| *category == view.terms.category)
+            && self.merchant.as_ref().is_none_or(|merchant| *merchant == view.terms.merchant)
+    }
+}
