@@ -1,3 +1,5 @@
 //! The Hongbao engine.
 
+pub mod journal;
+pub mod storage;
 pub mod types;
