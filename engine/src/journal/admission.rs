@@ -12,7 +12,7 @@
 //! active segment or in a spare that is already written.
 //! **Invariant:** a limit for a class is never above the limit for a more urgent one.
 
-use super::frame::{BLOCK_BYTES, HEADER_BYTES, append_record, padded};
+use super::frame::{BLOCK_BYTES, HEADER_BYTES, append_record, pad, padded};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How urgent a command is. The less urgent is refused first.
@@ -174,7 +174,7 @@ impl Stage {
     #[cold]
     fn finish_frame(&mut self) {
         self.full.push(self.open_frame());
-        self.buffer.resize(padded(self.buffer.len()), 0);
+        pad(&mut self.buffer);
         self.open_at = self.buffer.len();
         self.open_lsn = self.next_lsn;
         self.buffer.resize(self.open_at + HEADER_BYTES, 0);

@@ -78,6 +78,11 @@ pub(crate) const fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(BLOCK_BYTES)
 }
 
+/// Appends zeros up to a block boundary.
+pub(crate) fn pad(buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(&[0; BLOCK_BYTES][..padded(buffer.len()) - buffer.len()]);
+}
+
 /// Fills in the header of `frame` (header, payload, zeros up to a block
 /// boundary), and returns its checksum.
 pub(crate) fn seal(frame: &mut [u8], payload_bytes: usize, position: Position, count: u32, kind: Kind) -> u32 {
@@ -252,7 +257,7 @@ mod tests {
             append_record(&mut frame, 10_000, |buffer| buffer.resize(buffer.len() + bytes, bytes as u8));
         }
         let payload_bytes = frame.len() - HEADER_BYTES;
-        frame.resize(padded(frame.len()), 0);
+        pad(&mut frame);
         seal(&mut frame, payload_bytes, AT, 5, Kind::Batch);
         frame
     }

@@ -196,7 +196,7 @@ impl Writer {
                 return false;
             }
         };
-        buffer.resize(padded(buffer.len()), 0);
+        frame::pad(&mut buffer);
         let (mut epoch, mut end) = (self.active.header.epoch, self.active.end);
         let first = frames[0];
         let mut next = Position { epoch, first_lsn: first.first_lsn, previous: self.chain };
