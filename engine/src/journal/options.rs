@@ -116,10 +116,7 @@ impl JournalOptions {
             (self.segment_bytes <= 1 << 30, "segment_bytes must be at most 1 GiB"),
             (self.spare_segments >= 1, "spare_segments must be at least 1"),
             (self.record_bytes_max < RECORD_BYTES_LIMIT, "record_bytes_max must be below 2 MiB"),
-            (
-                margin_bytes <= self.segment_bytes / 2,
-                "threads_max * record_bytes_max must fit in half a segment",
-            ),
+            (margin_bytes <= self.segment_bytes / 2, "threads_max * record_bytes_max must fit in half a segment"),
         ];
         match rows.into_iter().find(|&(holds, _)| !holds) {
             Some((_, message)) => Err(JournalError::Options(message)),
