@@ -1,14 +1,7 @@
 //! The Hongbao engine.
 
-pub mod backend;
-pub mod clock;
-pub mod command;
-pub mod entropy;
-pub mod error;
-pub mod event;
-pub mod fairness;
-pub mod split;
-mod state;
+pub mod journal;
+pub mod storage;
 pub mod types;
 
 pub use error::EngineError;

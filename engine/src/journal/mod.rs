@@ -1,0 +1,491 @@
+//! The journal: one append-only log for all shards, synced in groups.
+//!
+//! A command stages its record under its shard's lock and waits, without the
+//! lock, until the record's LSN is durable. One writer takes everything staged
+//! since it last looked, writes it as one frame, syncs, and wakes who waited.
+//!
+//! ```
+//! use hongbao_engine::journal::{Class, Journal, JournalOptions};
+//! use hongbao_engine::storage::faulty::FaultyDisk;
+//! use hongbao_engine::types::Lsn;
+//! use std::sync::Arc;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let disk = Arc::new(FaultyDisk::new(1)); // storage::Directory on a real machine
+//! let options = JournalOptions { segment_bytes: 1 << 20, record_bytes_max: 4_096, threads_max: 16, ..JournalOptions::default() };
+//! let mut replay = |_lsn: Lsn, _record: &[u8]| Ok(());
+//! let (journal, recovery) = Journal::open(disk, options, Lsn(0), &mut replay, Box::new(|_batch| {}))?;
+//! assert_eq!(recovery.records, 0);
+//!
+//! journal.admit(Class::Grab)?;
+//! let lsn = journal.stage(|buffer| buffer.extend_from_slice(b"a record"));
+//! journal.wait_blocking(lsn)?; // or journal.wait(lsn).await
+//! journal.close()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Layout
+//! - `frame.rs`: a batch as bytes, and how damage is told from absence
+//! - `segment.rs`: file names, the segment header, the clean-shutdown marker
+//! - `reader.rs`: replay with every check
+//! - `admission.rs`: the staging buffer and the gate before it
+//! - `writer.rs`: swap, write, sync, publish, wake
+//! - `wake.rs`: waiting without losing a wake-up
+//! - `spares.rs`: spare segments, ballast, recycling, archive
+//! - `options.rs`, `error.rs`, `meter.rs`: what is set, what goes wrong, what is measured
+//!
+//! # Invariants
+//! **Invariant:** what is acknowledged is durable, and is replayed at every later
+//! start, in the order of LSNs, until it is released.
+//! **Invariant:** LSNs have no gaps and are never given twice to durable records.
+//! **Invariant:** recovery writes nothing before everything is checked, and can be
+//! cut off anywhere and repeated.
+
+mod admission;
+mod error;
+mod frame;
+mod meter;
+mod options;
+mod reader;
+mod segment;
+mod spares;
+mod wake;
+mod writer;
+
+pub use admission::{Class, Refused};
+pub use error::{JournalError, JournalFailed, Recovery, TornTail};
+pub use frame::Records;
+pub use meter::JournalStats;
+pub use options::{FailureAction, JournalOptions, MAX_RECORD_BYTES, Mutants};
+pub use wake::DurableWait;
+pub use writer::DurableBatch;
+
+use crate::storage::Storage;
+use crate::types::Lsn;
+use admission::{Gate, Stage};
+use crossbeam::utils::CachePadded;
+use parking_lot::{Condvar, Mutex};
+use reader::JournalRead;
+use segment::{Header, MARKER, segment_name};
+use spares::{Retired, Spares};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use wake::{Durability, WakerThread};
+use writer::{Step, Work, Writer};
+
+/// Takes a record at start-up; an error says why it cannot, and stops the start.
+pub type Replay<'a> = dyn FnMut(Lsn, &[u8]) -> Result<(), String> + 'a;
+/// Takes a batch right after its sync, on the writer's thread: it must be quick.
+pub type OnDurable = Box<dyn FnMut(DurableBatch) + Send>;
+
+/// The journal. Shared by reference; dropping it without [`Journal::close`] is,
+/// for the files, a crash.
+pub struct Journal {
+    shared: Arc<Shared>,
+    /// The writer, where no thread has it.
+    writer: Mutex<Option<Writer>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    wakers: Option<Arc<WakerThread>>,
+}
+
+/// What the threads of a journal share.
+pub(crate) struct Shared {
+    options: JournalOptions,
+    storage: Arc<dyn Storage>,
+    gate: CachePadded<Gate>,
+    staged: CachePadded<AtomicU64>,
+    durability: Durability,
+    stage: CachePadded<Mutex<Stage>>,
+    work: Condvar,
+    spares: Spares,
+    /// The last LSN and the bytes ever staged up to it, for every durable batch not yet released.
+    unreleased: Mutex<VecDeque<(u64, u64)>>,
+    meter: meter::Meter,
+    /// Set once `open` has succeeded: from then on a failure has consequences.
+    running: AtomicBool,
+    abandoned: AtomicBool,
+}
+
+impl Journal {
+    /// Replays every record with an LSN above `after`, in order, checks
+    /// everything, cuts a torn tail, and opens a fresh segment. `on_durable` gets
+    /// every batch right after its sync, before anybody learns that it is durable.
+    ///
+    /// # Errors
+    /// [`JournalError`] says what is wrong, where, and what to do. After an error
+    /// nothing of what `replay` was given may be used.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        options: JournalOptions,
+        after: Lsn,
+        replay: &mut Replay<'_>,
+        on_durable: OnDurable,
+    ) -> Result<(Journal, Recovery), JournalError> {
+        options.check()?;
+        let read = reader::read(&*storage, after, options.mutants.ignore_epoch, replay)?;
+        settle(&*storage, &read)?;
+        let recovery = Recovery::of(&read);
+        let shared = Arc::new(Shared::new(storage, options, after, &read));
+        let active = open_segment(&shared, &read)?;
+        shared.running.store(true, Ordering::Release);
+
+        let wakers = shared.options.threaded.then(|| Arc::new(WakerThread::default()));
+        let writer = Writer::new(Arc::clone(&shared), active, on_durable, wakers.clone());
+        let journal = Journal { shared, writer: Mutex::new(Some(writer)), threads: Mutex::default(), wakers };
+        if journal.shared.options.threaded {
+            journal.start_threads().map_err(JournalError::Threads)?;
+        } else {
+            spares::prepare(&journal.shared);
+        }
+        Ok((journal, recovery))
+    }
+
+    /// Reads a journal without changing it: every check `open` makes, and every
+    /// record with an LSN above `after`. Also reads an archive.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn verify(storage: &dyn Storage, after: Lsn, replay: &mut Replay<'_>) -> Result<Recovery, JournalError> {
+        Ok(Recovery::of(&reader::read(storage, after, false, replay)?))
+    }
+
+    /// Appends one record, which `encode` pushes to the buffer, and returns its
+    /// LSN. Cannot fail: [`Journal::admit`] is asked before. Called under a
+    /// shard's lock, so that journal order is shard order; `encode` runs under
+    /// the journal's own lock and should do no more than push bytes.
+    ///
+    /// # Panics
+    /// If the record is longer than `record_bytes_max`.
+    #[inline]
+    pub fn stage(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Lsn {
+        let shared = &*self.shared;
+        let mut stage = shared.stage.lock();
+        let lsn = stage.append(&shared.gate, encode);
+        shared.staged.store(lsn, Ordering::Release);
+        drop(stage);
+        shared.work.notify_one();
+        Lsn(lsn)
+    }
+
+    /// Everything up to and including this LSN survives a crash.
+    #[inline]
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn(self.shared.durability.durable())
+    }
+
+    /// The last LSN given.
+    #[inline]
+    pub fn staged_lsn(&self) -> Lsn {
+        Lsn(self.shared.staged.load(Ordering::Acquire))
+    }
+
+    /// Waits until `lsn` is durable; ready at once if it is.
+    pub fn wait(&self, lsn: Lsn) -> DurableWait<'_> {
+        DurableWait::new(&self.shared.durability, lsn)
+    }
+
+    /// [`Journal::wait`] for threads. Without a writer's thread it pumps.
+    ///
+    /// # Errors
+    /// [`JournalFailed`]: whether the record is durable is then unknown.
+    pub fn wait_blocking(&self, lsn: Lsn) -> Result<(), JournalFailed> {
+        if self.shared.options.threaded {
+            return wake::block_on(self.wait(lsn));
+        }
+        while self.durable_lsn() < lsn {
+            if !self.pump()? {
+                return Err(JournalFailed::Disk("the disk is full: free space".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// May a command of this class be staged now? One relaxed load if it may.
+    /// Between this and [`Journal::stage`] a thread must not block or await.
+    ///
+    /// # Errors
+    /// [`Refused`] says what is short.
+    #[inline]
+    pub fn admit(&self, class: Class) -> Result<(), Refused> {
+        self.shared.gate.admit(class)
+    }
+
+    /// Everything up to and including `lsn` is durable elsewhere: segments wholly
+    /// below are archived or recycled. An LSN that is not durable here counts up
+    /// to the durable one.
+    pub fn release_through(&self, lsn: Lsn) {
+        let shared = &self.shared;
+        let lsn = lsn.0.min(shared.durability.durable());
+        let mut unreleased = shared.unreleased.lock();
+        let mut released_bytes = None;
+        while let Some(&(_, bytes)) = unreleased.front().filter(|&&(last_lsn, _)| last_lsn <= lsn) {
+            released_bytes = Some(bytes);
+            unreleased.pop_front();
+        }
+        drop(unreleased);
+        if let Some(bytes) = released_bytes {
+            shared.stage.lock().released(bytes, &shared.gate);
+        }
+        shared.spares.release(lsn);
+    }
+
+    /// How far the store lags: bytes staged and not yet released.
+    pub fn unreleased_bytes(&self) -> u64 {
+        self.shared.stage.lock().unreleased_bytes()
+    }
+
+    /// Without threads: writes, syncs and publishes one batch and prepares what
+    /// is to be prepared, on the calling thread. Says whether a batch was
+    /// published; if not, nothing is staged or the disk is full.
+    ///
+    /// # Errors
+    /// [`JournalFailed`] once a write or sync failed, or after `close`.
+    pub fn pump(&self) -> Result<bool, JournalFailed> {
+        let mut guard = self.writer.lock();
+        let Some(writer) = guard.as_mut() else {
+            assert!(!self.shared.options.threaded, "a threaded journal is pumped by its writer");
+            return Err(self.shared.durability.stopped().unwrap_or(JournalFailed::Closed));
+        };
+        let mut step = writer.step()?;
+        if step != Step::NothingStaged || self.shared.spares.has_chores() {
+            writer.prepare();
+        }
+        if step == Step::NoSpare {
+            step = writer.step()?;
+        }
+        Ok(step == Step::Published)
+    }
+
+    /// Refuses new commands, writes what is staged, marks the end as clean and
+    /// ends the threads. Closing again says the same. Records staged during or
+    /// after it may be lost; their waits fail.
+    ///
+    /// # Errors
+    /// [`JournalFailed`] if not everything could be written.
+    pub fn close(&self) -> Result<(), JournalFailed> {
+        let shared = &self.shared;
+        {
+            let mut stage = shared.stage.lock();
+            stage.stop(Refused::Closed, &shared.gate);
+            stage.closing = true;
+        }
+        if shared.options.threaded {
+            shared.work.notify_all();
+            self.join();
+        } else {
+            let mut guard = self.writer.lock();
+            if let Some(writer) = guard.as_mut() {
+                loop {
+                    match writer.step()? {
+                        Step::Published => {}
+                        Step::NothingStaged => break,
+                        Step::NoSpare => {
+                            writer.prepare();
+                            if writer.step()? == Step::NoSpare {
+                                return Err(JournalFailed::Disk("the disk is full: free space".into()));
+                            }
+                        }
+                    }
+                }
+                writer.finish()?;
+                *guard = None;
+            }
+        }
+        match shared.durability.stopped() {
+            None | Some(JournalFailed::Closed) => Ok(()),
+            Some(failed) => Err(failed),
+        }
+    }
+
+    /// What was written so far, and how fast.
+    pub fn stats(&self) -> JournalStats {
+        let mut stats = self.shared.meter.stats();
+        (stats.spares, stats.segments, stats.has_ballast) = self.shared.spares.counts();
+        let stage = self.shared.stage.lock();
+        stats.backlog_bytes = stage.backlog_bytes();
+        stats.unreleased_bytes = stage.unreleased_bytes();
+        stats
+    }
+
+    fn start_threads(&self) -> io::Result<()> {
+        let mut threads = self.threads.lock();
+        let mut start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).map(|thread| threads.push(thread))
+        };
+        let shared = Arc::clone(&self.shared);
+        start("journal-spares", Box::new(move || spares::run(&shared)))?;
+        if let Some(wakers) = self.wakers.clone() {
+            let shared = Arc::clone(&self.shared);
+            start("journal-wakers", Box::new(move || wakers.run(&shared.durability)))?;
+        }
+        let writer = self.writer.lock().take().expect("the writer was just made");
+        start("journal-writer", Box::new(move || writer.run()))
+    }
+
+    /// Ends the threads: the writer first, because it may need the preparer.
+    fn join(&self) {
+        for thread in self.threads.lock().drain(..).rev() {
+            // A panicking thread has failed the journal already.
+            let _ = thread.join();
+            self.shared.spares.stop();
+            self.wakers.iter().for_each(|wakers| wakers.stop());
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.abandoned.store(true, Ordering::Release);
+        // Taken once, so that the writer is either before its check or waiting.
+        drop(self.shared.stage.lock());
+        self.shared.work.notify_all();
+        self.shared.spares.stop();
+        self.join();
+    }
+}
+
+impl Shared {
+    fn new(storage: Arc<dyn Storage>, options: JournalOptions, after: Lsn, read: &JournalRead) -> Shared {
+        let mut bytes = 0;
+        let unreleased = read.frames.iter().map(|&(last_lsn, frame_bytes)| {
+            bytes += frame_bytes;
+            (last_lsn, bytes)
+        });
+        let unreleased = unreleased.collect();
+        let spares = Spares::of(read, options.segment_bytes, after.0);
+        Shared {
+            gate: CachePadded::default(),
+            staged: CachePadded::new(AtomicU64::new(read.last_lsn)),
+            durability: Durability::new(read.last_lsn),
+            stage: CachePadded::new(Mutex::new(Stage::new(options.bounds(), read.last_lsn + 1, bytes))),
+            work: Condvar::new(),
+            spares,
+            unreleased: Mutex::new(unreleased),
+            meter: meter::Meter::default(),
+            running: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            options,
+            storage,
+        }
+    }
+
+    /// Stops the journal for good: nothing is acknowledged any more.
+    fn fail(&self, what: &str, file: &str, error: &io::Error) -> JournalFailed {
+        let file = self.storage.path_of(file);
+        let message = format!(
+            "cannot {what} {file}: {error}. Nothing more is acknowledged. Repair the disk or its mount, then restart: \
+             everything acknowledged is replayed"
+        );
+        tracing::error!("journal: {message}");
+        if self.options.on_failure == FailureAction::ExitProcess && self.running.load(Ordering::Acquire) {
+            eprintln!("hongbao: journal: {message}");
+            std::process::exit(FailureAction::EXIT_CODE);
+        }
+        let why = JournalFailed::Disk(message.into());
+        self.stage.lock().stop(Refused::Failed, &self.gate);
+        self.durability.stop(&why);
+        self.spares.stop();
+        self.work.notify_all();
+        why
+    }
+
+    /// A directory that may have forgotten a name is a disk that failed.
+    fn sync_directory(&self) -> io::Result<()> {
+        let synced = self.storage.sync_directory();
+        if let Err(error) = &synced
+            && self.running.load(Ordering::Acquire)
+        {
+            self.fail("sync the directory of", MARKER, error);
+        }
+        synced
+    }
+
+    fn wait_for_work(&self) -> Work {
+        let mut stage = self.stage.lock();
+        loop {
+            if self.abandoned.load(Ordering::Acquire) {
+                return Work::Abandon;
+            }
+            if !stage.is_empty() {
+                return Work::Staged;
+            }
+            if stage.closing {
+                return Work::Close;
+            }
+            self.work.wait(&mut stage);
+        }
+    }
+
+    fn mark_durable(&self, last_lsn: u64, durable_bytes: u64, room_active: u64) {
+        self.unreleased.lock().push_back((last_lsn, durable_bytes));
+        self.stage.lock().durable(durable_bytes, room_active, &self.gate);
+    }
+
+    fn usable(&self, free: u64) -> u64 {
+        admission::usable(free, self.options.batch_bytes_max())
+    }
+
+    fn look_at_room(&self) {
+        let (room, full) = self.spares.room(self.options.segment_bytes, self.options.batch_bytes_max());
+        self.stage.lock().room(room, full, None, &self.gate);
+    }
+
+    fn look_at_room_with_active(&self, room_active: u64) {
+        let (room, full) = self.spares.room(self.options.segment_bytes, self.options.batch_bytes_max());
+        self.stage.lock().room(room, full, Some(room_active), &self.gate);
+    }
+}
+
+/// Makes durable what was read, and clears away what an earlier life left.
+fn settle(storage: &dyn Storage, read: &JournalRead) -> Result<(), JournalError> {
+    for file in &read.unfinished {
+        storage.remove(file).map_err(JournalError::io("remove", storage, file))?;
+    }
+    if read.clean {
+        storage.remove(MARKER).map_err(JournalError::io("remove", storage, MARKER))?;
+    }
+    storage.sync_directory().map_err(JournalError::io("sync the directory of", storage, MARKER))?;
+    if let (false, Some(last)) = (read.clean, read.segments.last())
+        && let Some(frame) = &last.last_frame
+    {
+        // The last frame may never have reached the disk: its sync may have been cut off, or may have failed and
+        // left pages that only look clean. Writing the same bytes again makes the next sync true.
+        let rewritten = storage.open(&last.name).and_then(|mut file| {
+            let mut bytes = vec![0; (frame.end - frame.start) as usize];
+            if file.read_at(&mut bytes, frame.start)? < bytes.len() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_at(&bytes, frame.start)?;
+            file.sync_data()
+        });
+        rewritten.map_err(JournalError::io("rewrite the last frame of", storage, &last.name))?;
+    }
+    Ok(())
+}
+
+/// Opens the segment this start writes to.
+fn open_segment(shared: &Shared, read: &JournalRead) -> Result<writer::Active, JournalError> {
+    let storage = &*shared.storage;
+    let mut segments = read.segments.clone();
+    let mut sequence = segments.last().map_or(1, |last| last.header.sequence + 1);
+    if segments.len() > 1
+        && read.torn_tail.is_none()
+        && let Some(empty) =
+            segments.pop_if(|last| last.last_frame.is_none() && last.file_bytes == shared.options.segment_bytes)
+    {
+        sequence = empty.header.sequence;
+        spares::reuse_empty(shared, sequence).map_err(JournalError::io("recycle", storage, &empty.name))?;
+    }
+    let spare = spares::take_or_make(shared).map_err(JournalError::io("write a segment in", storage, ""))?;
+    let header = Header { sequence, epoch: read.epoch_max + 1, first_lsn: read.last_lsn + 1, chain: read.chain };
+    let active = writer::activate(shared, &spare, header)
+        .map_err(|(what, error)| JournalError::io(what, storage, &segment_name(sequence))(error))?;
+    for segment in segments {
+        let (last_lsn, end, file_bytes) = (segment.last_lsn, segment.end, segment.file_bytes);
+        shared.spares.retire(Retired { name: segment.name, last_lsn, end, file_bytes });
+    }
+    Ok(active)
+}

@@ -1,0 +1,335 @@
+//! Segments before and after their life: spares, the ballast, recycling and the
+//! archive. Done by the preparer, on its own thread or inside `pump`.
+//!
+//! **Invariant:** a segment is recycled only when everything in it is released,
+//! oldest first, the directory synced after each, so that the segments left never
+//! have a gap.
+//! **Invariant:** a spare is filled and synced before it bears a spare's name.
+
+use super::frame::BLOCK_BYTES;
+use super::reader::JournalRead;
+use super::segment::{BALLAST, UNFINISHED, segment_name, spare_name};
+use super::{Shared, admission};
+use crate::storage::{Storage, StorageFile};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+/// How much is written between two syncs while filling a file: more would make
+/// the writer's own sync wait behind it.
+const FILL_SYNC_BYTES: u64 = 4 << 20;
+const FILL_CHUNK_BYTES: usize = 256 << 10;
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// A segment that is full, or of an earlier start.
+#[derive(Clone, Debug)]
+pub(crate) struct Retired {
+    pub(crate) name: String,
+    pub(crate) last_lsn: u64,
+    pub(crate) end: u64,
+    pub(crate) file_bytes: u64,
+}
+
+#[derive(Default)]
+struct Pool {
+    spares: VecDeque<String>,
+    retired: VecDeque<Retired>,
+    released_lsn: u64,
+    next_serial: u64,
+    has_ballast: bool,
+    disk_full: bool,
+    stopping: bool,
+    has_chores: bool,
+}
+
+/// What the writer and the preparer share.
+#[derive(Default)]
+pub(crate) struct Spares {
+    pool: Mutex<Pool>,
+    prepared: Condvar,
+    chores: Condvar,
+}
+
+impl Spares {
+    pub(crate) fn of(read: &JournalRead, segment_bytes: u64, released_lsn: u64) -> Spares {
+        let spares = read.spares.iter().filter(|&(_, &bytes)| bytes == segment_bytes);
+        Spares {
+            pool: Mutex::new(Pool {
+                spares: spares.map(|(&serial, _)| spare_name(serial)).collect(),
+                retired: VecDeque::new(),
+                released_lsn,
+                next_serial: read.spares.keys().last().map_or(1, |last| last + 1),
+                has_ballast: read.has_ballast,
+                ..Pool::default()
+            }),
+            ..Spares::default()
+        }
+    }
+
+    pub(crate) fn take(&self) -> Option<String> {
+        let mut pool = self.pool.lock();
+        pool.has_chores = true;
+        self.chores.notify_one();
+        pool.spares.pop_front()
+    }
+
+    /// Waits for a spare, or `None` when the journal stops.
+    pub(crate) fn take_blocking(&self) -> Option<String> {
+        loop {
+            if let Some(spare) = self.take() {
+                return Some(spare);
+            }
+            let mut pool = self.pool.lock();
+            if pool.stopping {
+                return None;
+            }
+            if pool.spares.is_empty() {
+                self.prepared.wait(&mut pool);
+            }
+        }
+    }
+
+    pub(crate) fn put_back(&self, spare: String) {
+        self.pool.lock().spares.push_front(spare);
+    }
+
+    pub(crate) fn retire(&self, retired: Retired) {
+        self.pool.lock().retired.push_back(retired);
+    }
+
+    pub(crate) fn release(&self, lsn: u64) {
+        let mut pool = self.pool.lock();
+        pool.released_lsn = pool.released_lsn.max(lsn);
+        if pool.retired.front().is_some_and(|oldest| oldest.last_lsn <= pool.released_lsn) {
+            pool.has_chores = true;
+            self.chores.notify_one();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.pool.lock().stopping = true;
+        self.chores.notify_all();
+        self.prepared.notify_all();
+    }
+
+    pub(crate) fn has_chores(&self) -> bool {
+        self.pool.lock().has_chores
+    }
+
+    /// Ready spares, segments kept, whether the ballast is there.
+    pub(crate) fn counts(&self) -> (usize, usize, bool) {
+        let pool = self.pool.lock();
+        (pool.spares.len(), pool.retired.len() + 1, pool.has_ballast)
+    }
+
+    /// Bytes that can be staged into the spares, and whether the disk is full.
+    pub(crate) fn room(&self, segment_bytes: u64, batch_bytes_max: usize) -> (u64, bool) {
+        let pool = self.pool.lock();
+        let each = admission::usable(segment_bytes - BLOCK_BYTES as u64, batch_bytes_max);
+        (each * pool.spares.len() as u64, pool.disk_full)
+    }
+}
+
+/// Does the chores until the journal stops.
+pub(crate) fn run(shared: &Shared) {
+    let mut retry = RETRY_MIN;
+    loop {
+        let spares = &shared.spares;
+        let mut pool = spares.pool.lock();
+        if !pool.has_chores && !pool.stopping {
+            if pool.disk_full {
+                spares.chores.wait_for(&mut pool, retry);
+                retry = (retry * 2).min(RETRY_MAX);
+            } else {
+                retry = RETRY_MIN;
+                spares.chores.wait(&mut pool);
+            }
+        }
+        if pool.stopping {
+            return;
+        }
+        drop(pool);
+        prepare(shared);
+    }
+}
+
+/// Recycles what is released, then writes the spares that are missing, then the
+/// ballast. Never called by two threads at once.
+pub(crate) fn prepare(shared: &Shared) {
+    shared.spares.pool.lock().has_chores = false;
+    while let Some(oldest) = shared.spares.next_released() {
+        if let Err(error) = recycle(shared, &oldest) {
+            let file = shared.storage.path_of(&oldest.name);
+            tracing::warn!(file, %error, "a released segment could not be recycled or archived; trying again later");
+            break;
+        }
+    }
+    let mut full = false;
+    while !full && shared.spares.is_short(shared.options.spare_segments) {
+        full = match make_spare(shared) {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::warn!(%error, "no spare segment could be written: free disk space");
+                !drop_ballast(shared)
+            }
+        };
+    }
+    if !full && !shared.spares.pool.lock().has_ballast && shared.options.ballast_bytes > 0 {
+        full = match make_file(shared, BALLAST, shared.options.ballast_bytes) {
+            Ok(()) => {
+                shared.spares.pool.lock().has_ballast = true;
+                false
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the ballast could not be written: free disk space");
+                true
+            }
+        };
+    }
+    shared.spares.pool.lock().disk_full = full;
+    shared.look_at_room();
+    shared.spares.prepared.notify_all();
+}
+
+impl Spares {
+    fn next_released(&self) -> Option<Retired> {
+        let pool = self.pool.lock();
+        pool.retired.front().filter(|oldest| oldest.last_lsn <= pool.released_lsn).cloned()
+    }
+
+    fn is_short(&self, wanted: usize) -> bool {
+        let pool = self.pool.lock();
+        !pool.stopping && pool.spares.len() < wanted
+    }
+
+    fn next_spare(&self) -> String {
+        let mut pool = self.pool.lock();
+        pool.next_serial += 1;
+        spare_name(pool.next_serial - 1)
+    }
+}
+
+fn recycle(shared: &Shared, retired: &Retired) -> io::Result<()> {
+    if let Some(archive) = &shared.options.archive {
+        store_in_archive(&*shared.storage, &**archive, retired)?;
+    }
+    let wanted = shared.spares.is_short(shared.options.spare_segments);
+    let spare = if wanted && retired.file_bytes == shared.options.segment_bytes {
+        let spare = shared.spares.next_spare();
+        shared.storage.rename(&retired.name, &spare)?;
+        Some(spare)
+    } else {
+        shared.storage.remove(&retired.name)?;
+        None
+    };
+    // From here on the name is gone, so the segment must not be tried again.
+    shared.spares.pool.lock().retired.pop_front();
+    shared.sync_directory()?;
+    shared.spares.pool.lock().spares.extend(spare);
+    shared.look_at_room();
+    Ok(())
+}
+
+/// Copies the valid part: what lies behind it are bytes of earlier lives.
+fn store_in_archive(storage: &dyn Storage, archive: &dyn Storage, retired: &Retired) -> io::Result<()> {
+    if !archive.list()?.contains(&retired.name) {
+        let unfinished = format!("{}{UNFINISHED}", retired.name);
+        if archive.list()?.contains(&unfinished) {
+            archive.remove(&unfinished)?;
+        }
+        let from = storage.open(&retired.name)?;
+        let mut to = archive.create(&unfinished)?;
+        let mut chunk = vec![0; FILL_CHUNK_BYTES];
+        let mut at = 0;
+        while at < retired.end {
+            let bytes = chunk.len().min((retired.end - at) as usize);
+            let read = from.read_at(&mut chunk[..bytes], at)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            to.write_at(&chunk[..read], at)?;
+            at += read as u64;
+        }
+        to.sync_data()?;
+        archive.rename(&unfinished, &retired.name)?;
+    }
+    archive.sync_directory()
+}
+
+fn make_spare(shared: &Shared) -> io::Result<()> {
+    let spare = shared.spares.next_spare();
+    make_file(shared, &spare, shared.options.segment_bytes)?;
+    shared.spares.pool.lock().spares.push_back(spare);
+    shared.look_at_room();
+    shared.spares.prepared.notify_all();
+    Ok(())
+}
+
+/// Writes a file of zeros that appears under its name only when it is whole.
+fn make_file(shared: &Shared, name: &str, bytes: u64) -> io::Result<()> {
+    let unfinished = format!("{name}{UNFINISHED}");
+    let filled = shared.storage.create(&unfinished).and_then(|mut file| {
+        fill(&mut *file, bytes)?;
+        shared.storage.rename(&unfinished, name)
+    });
+    if filled.is_err() {
+        // What cannot be removed now is removed at the next start.
+        let _ = shared.storage.remove(&unfinished);
+        return filled;
+    }
+    shared.sync_directory()
+}
+
+fn fill(file: &mut dyn StorageFile, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; FILL_CHUNK_BYTES.min(bytes as usize)];
+    let mut at = 0;
+    while at < bytes {
+        let chunk = zeros.len().min((bytes - at) as usize);
+        file.write_at(&zeros[..chunk], at)?;
+        at += chunk as u64;
+        if at % FILL_SYNC_BYTES == 0 {
+            file.sync_data()?;
+        }
+    }
+    file.sync_data()
+}
+
+/// Gives the ballast back to the disk; says whether there was any.
+fn drop_ballast(shared: &Shared) -> bool {
+    if !std::mem::take(&mut shared.spares.pool.lock().has_ballast) {
+        return false;
+    }
+    match shared.storage.remove(BALLAST).and_then(|()| shared.sync_directory()) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "the ballast could not be removed");
+            false
+        }
+    }
+}
+
+/// A spare for `open`, at the price of the ballast if it must be.
+pub(crate) fn take_or_make(shared: &Shared) -> io::Result<String> {
+    loop {
+        if let Some(spare) = shared.spares.take() {
+            return Ok(spare);
+        }
+        if let Err(error) = make_spare(shared)
+            && !drop_ballast(shared)
+        {
+            return Err(error);
+        }
+    }
+}
+
+/// Takes the last segment of an earlier start back if it holds no frame: a
+/// machine that restarts again and again must not eat its disk.
+pub(crate) fn reuse_empty(shared: &Shared, sequence: u64) -> io::Result<()> {
+    let spare = shared.spares.next_spare();
+    shared.storage.rename(&segment_name(sequence), &spare)?;
+    shared.sync_directory()?;
+    shared.spares.put_back(spare);
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Waiting for durability.
+//!
+//! A waiter looks at the durable LSN; if that is not enough it takes the lock,
+//! looks again, and only then leaves its waker. The writer stores the durable LSN
+//! first and takes the wakers under the same lock afterwards. Whoever takes the
+//! lock second sees what the other did: either the writer finds the waker, or the
+//! waiter finds the LSN. So no wake-up is lost.
+//!
+//! Wakers are kept in two lists, for the frame in flight and for everything
+//! later, so that publishing a frame hands over one list without searching it.
+//!
+//! **Invariant:** every waker in `later` waits for an LSN above `in_flight`, every
+//! waker in `now` for one at or below it.
+
+use super::JournalFailed;
+use crate::types::Lsn;
+use crossbeam::utils::CachePadded;
+use parking_lot::{Condvar, Mutex};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+#[derive(Default)]
+struct Waiters {
+    in_flight: u64,
+    now: Vec<Waker>,
+    later: Vec<(u64, Waker)>,
+    stopped: Option<JournalFailed>,
+}
+
+/// The durable LSN and who waits for it.
+#[derive(Default)]
+pub(crate) struct Durability {
+    durable: CachePadded<AtomicU64>,
+    waiters: CachePadded<Mutex<Waiters>>,
+    /// Emptied lists, kept for their memory.
+    spare_list: Mutex<Vec<Waker>>,
+}
+
+impl Durability {
+    pub(crate) fn new(durable: u64) -> Durability {
+        let durability = Durability::default();
+        durability.durable.store(durable, Ordering::Release);
+        durability.waiters.lock().in_flight = durable;
+        durability
+    }
+
+    #[inline]
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// The frame that ends with `lsn` is about to be written.
+    pub(crate) fn begin(&self, lsn: u64) {
+        let waiters = &mut *self.waiters.lock();
+        waiters.in_flight = lsn;
+        let Waiters { now, later, .. } = waiters;
+        if later.iter().all(|&(waits_for, _)| waits_for <= lsn) {
+            now.extend(later.drain(..).map(|(_, waker)| waker));
+        } else {
+            now.extend(later.extract_if(.., |&mut (waits_for, _)| waits_for <= lsn).map(|(_, waker)| waker));
+        }
+    }
+
+    /// The frame in flight is durable. The wakers returned must be woken.
+    pub(crate) fn publish(&self, lsn: u64) -> Vec<Waker> {
+        self.durable.store(lsn, Ordering::Release);
+        let empty = std::mem::take(&mut *self.spare_list.lock());
+        let mut waiters = self.waiters.lock();
+        debug_assert_eq!(waiters.in_flight, lsn, "what is published was in flight");
+        std::mem::replace(&mut waiters.now, empty)
+    }
+
+    /// Wakes a list and keeps its memory.
+    pub(crate) fn wake(&self, mut wakers: Vec<Waker>) {
+        for waker in wakers.drain(..) {
+            waker.wake();
+        }
+        *self.spare_list.lock() = wakers;
+    }
+
+    /// Nothing more becomes durable: every waiter learns why.
+    pub(crate) fn stop(&self, why: &JournalFailed) {
+        let mut waiters = self.waiters.lock();
+        waiters.stopped.get_or_insert_with(|| why.clone());
+        let now = std::mem::take(&mut waiters.now);
+        let later = std::mem::take(&mut waiters.later);
+        drop(waiters);
+        now.into_iter().chain(later.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
+    }
+
+    pub(crate) fn stopped(&self) -> Option<JournalFailed> {
+        self.waiters.lock().stopped.clone()
+    }
+
+    /// The verdict, or `None` after leaving the waker.
+    fn look(&self, lsn: u64, waker: Option<&Waker>) -> Option<Result<(), JournalFailed>> {
+        if self.durable() >= lsn {
+            return Some(Ok(()));
+        }
+        let mut waiters = self.waiters.lock();
+        if self.durable() >= lsn {
+            return Some(Ok(()));
+        }
+        if let Some(why) = &waiters.stopped {
+            return Some(Err(why.clone()));
+        }
+        if let Some(waker) = waker {
+            if lsn <= waiters.in_flight {
+                waiters.now.push(waker.clone());
+            } else {
+                waiters.later.push((lsn, waker.clone()));
+            }
+        }
+        None
+    }
+}
+
+/// Waits until a record is durable. Dropping it is safe at any time.
+#[must_use = "a wait does nothing unless it is awaited"]
+pub struct DurableWait<'a> {
+    durability: &'a Durability,
+    lsn: u64,
+    /// The waker that was left, so that polling again does not leave another.
+    left: Option<Waker>,
+}
+
+impl<'a> DurableWait<'a> {
+    pub(crate) fn new(durability: &'a Durability, lsn: Lsn) -> DurableWait<'a> {
+        DurableWait { durability, lsn: lsn.0, left: None }
+    }
+}
+
+impl Future for DurableWait<'_> {
+    type Output = Result<(), JournalFailed>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = context.waker();
+        let already_left = self.left.as_ref().is_some_and(|left| left.will_wake(waker));
+        match self.durability.look(self.lsn, (!already_left).then_some(waker)) {
+            Some(verdict) => Poll::Ready(verdict),
+            None => {
+                if !already_left {
+                    self.left = Some(waker.clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Runs a wait on a thread that has nothing else to do.
+pub(crate) fn block_on(wait: DurableWait<'_>) -> Result<(), JournalFailed> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut wait = std::pin::pin!(wait);
+    loop {
+        match wait.as_mut().poll(&mut context) {
+            Poll::Ready(verdict) => return verdict,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// A thread that wakes, so that the writer can go on writing.
+#[derive(Default)]
+pub(crate) struct WakerThread {
+    inbox: Mutex<(Vec<Vec<Waker>>, bool)>,
+    work: Condvar,
+}
+
+impl WakerThread {
+    pub(crate) fn hand_over(&self, wakers: Vec<Waker>) {
+        self.inbox.lock().0.push(wakers);
+        self.work.notify_one();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.inbox.lock().1 = true;
+        self.work.notify_one();
+    }
+
+    pub(crate) fn run(&self, durability: &Durability) {
+        loop {
+            let mut inbox = self.inbox.lock();
+            while inbox.0.is_empty() && !inbox.1 {
+                self.work.wait(&mut inbox);
+            }
+            let lists = std::mem::take(&mut inbox.0);
+            let stopping = inbox.1;
+            drop(inbox);
+            for wakers in lists {
+                durability.wake(wakers);
+            }
+            if stopping && self.inbox.lock().0.is_empty() {
+                return;
+            }
+        }
+    }
+}
