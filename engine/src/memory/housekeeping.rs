@@ -1,0 +1,199 @@
+//! What happens by itself: deadlines, eviction, telling the journal what it may
+//! recycle, and watching the clock.
+//!
+//! **Invariant:** a deadline becomes an ordinary record, decided under the same
+//! locks as a command, so the journal's order decides every race with one.
+//!
+//! **Invariant:** while deadlines stand still nothing here expires anything:
+//! the clock's time does not move.
+
+use super::{Core, Footprint, Log, Miss};
+use crate::command::Unclaimed;
+use crate::error::EngineError;
+use crate::journal::Class;
+use crate::state::Chore;
+use crate::state::decide::{CREDIT_RECORD_MAX, envelope_due, item_due};
+use crate::types::{EnvelopeId, ItemId, Lsn};
+use std::cmp::Reverse;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(5);
+const CHECK: Duration = Duration::from_secs(1);
+/// Timers taken from one shard at a time.
+const CHORES_MAX: usize = 1024;
+/// Expired answers forgotten at a time.
+const PURGE_MAX: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct State {
+    /// A file that appears when an operator has accepted the clock.
+    pub(super) accept_file: Option<PathBuf>,
+    evict_next: AtomicUsize,
+    released: AtomicU64,
+}
+
+impl Core {
+    /// The housekeeper's life.
+    pub(super) fn keep_house(&self) {
+        let mut checked = Instant::now();
+        while !self.is_closing() {
+            if self.readiness().is_ok() {
+                self.tick();
+            }
+            if checked.elapsed() >= CHECK {
+                checked = Instant::now();
+                self.check();
+            }
+            std::thread::park_timeout(TICK);
+        }
+    }
+
+    /// Does what is due now. Says whether anything was.
+    pub(super) fn tick(&self) -> bool {
+        let mut any = false;
+        for index in 0..self.shards.len() {
+            for chore in self.due_chores(index) {
+                any |= match chore {
+                    Chore::Envelope(id) => self.settle_envelope(id),
+                    Chore::Item(id) => self.release_due(id),
+                };
+            }
+        }
+        let index = self.housekeeping.evict_next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        self.evict(index);
+        self.release_journal();
+        any
+    }
+
+    /// Compares the clock with the outside and looks for an operator's word.
+    fn check(&self) {
+        self.clock.check();
+        if (self.clock.alarm().is_some() || self.readiness().is_err())
+            && let Some(file) = &self.housekeeping.accept_file
+            && std::fs::remove_file(file).is_ok()
+        {
+            self.accept_clock();
+        }
+        if let Some(durable) = &self.durable
+            && let Err(error) = durable.store.purge_memos(self.clock.now(), PURGE_MAX)
+        {
+            tracing::error!(%error, "expired answers could not be forgotten");
+        }
+    }
+
+    /// Tells the journal what is on disk in the store.
+    fn release_journal(&self) {
+        let (Log::Journal(journal), Some(durable)) = (&self.log, &self.durable) else { return };
+        let persisted = durable.persisted.load(Ordering::Acquire);
+        if self.housekeeping.released.swap(persisted, Ordering::Relaxed) != persisted {
+            journal.release_through(Lsn(persisted));
+        }
+    }
+
+    fn due_chores(&self, index: usize) -> Vec<Chore> {
+        let mut shard = self.shards[index].lock();
+        let Some(Reverse((first, _))) = shard.timers.peek() else { return Vec::new() };
+        let now = self.clock.now();
+        if *first > now {
+            return Vec::new();
+        }
+        let mut chores = Vec::new();
+        while chores.len() < CHORES_MAX
+            && let Some(Reverse((at, chore))) = shard.timers.peek().copied()
+            && at <= now
+        {
+            shard.timers.pop();
+            // Cleared, so that the timer can be set again for the same deadline.
+            match chore {
+                Chore::Envelope(id) => {
+                    if let Some(envelope) = shard.envelopes.get_mut(&id).filter(|e| e.timer_at == Some(at)) {
+                        envelope.timer_at = None;
+                        chores.push(chore);
+                    }
+                }
+                Chore::Item(id) => {
+                    if let Some(item) = shard.items.get_mut(&id).filter(|item| item.timer_at == Some(at)) {
+                        item.timer_at = None;
+                        chores.push(chore);
+                    }
+                }
+            }
+        }
+        chores
+    }
+
+    /// Expires an envelope, and lapses or credits what was not claimed: whatever is due.
+    fn settle_envelope(&self, id: EnvelopeId) -> bool {
+        let router = self.router;
+        let done = self.until_done(
+            || self.envelope_footprint(id),
+            |core, footprint| core.run_due(footprint, |locked, now| envelope_due(locked, router, now, id)),
+        );
+        let mut shard = self.shards[router.envelope(id)].lock();
+        if shard.envelopes.contains_key(&id) {
+            shard.arm_envelope(id);
+        }
+        done
+    }
+
+    /// Gives back the units of all holds of an item that are due.
+    fn release_due(&self, id: ItemId) -> bool {
+        let router = self.router;
+        let done = self.until_done(
+            || Some(Footprint { shards: [router.item(id)].into_iter().collect(), ..Footprint::default() }),
+            |core, footprint| core.run_due(footprint, |locked, now| item_due(locked, router, now, id)),
+        );
+        self.shards[router.item(id)].lock().arm_item(id);
+        done
+    }
+
+    /// Repeats a record of housekeeping until nothing is due. What cannot be
+    /// done now is tried again at the next tick.
+    fn until_done(
+        &self,
+        footprint: impl Fn() -> Option<Footprint>,
+        run: impl Fn(&Core, &Footprint) -> Result<bool, Miss>,
+    ) -> bool {
+        let mut any = false;
+        loop {
+            let Some(footprint) = footprint() else { return any };
+            let ready = self.warm(&footprint).and_then(|()| self.admit(Class::Settle));
+            match ready {
+                Ok(()) => {}
+                Err(EngineError::ShuttingDown) => return any,
+                Err(error) => {
+                    tracing::warn!(%error, "a deadline has to wait");
+                    return any;
+                }
+            }
+            match run(self, &footprint) {
+                Ok(true) => any = true,
+                Ok(false) => return any,
+                Err(Miss::Again | Miss::Cold) => {}
+            }
+        }
+    }
+
+    /// The sender's wallet, and those of the winners who are credited next.
+    fn envelope_footprint(&self, id: EnvelopeId) -> Option<Footprint> {
+        let mut footprint = Footprint::default();
+        footprint.shards.push(self.router.envelope(id));
+        let users = {
+            let shard = self.shards[self.router.envelope(id)].lock();
+            let envelope = shard.envelopes.get(&id)?;
+            let mut users = vec![envelope.created.terms.sender.clone()];
+            if envelope.unclaimed == Unclaimed::Credit && self.clock.now() >= envelope.claim_by {
+                let next = envelope.unclaimed_shares(CREDIT_RECORD_MAX);
+                users.extend(next.into_iter().map(|share| envelope.winners.user(share)));
+            }
+            users
+        };
+        for user in users {
+            footprint.wallet(self.router, &user);
+        }
+        footprint.sort();
+        Some(footprint)
+    }
+}

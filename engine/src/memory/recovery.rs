@@ -1,0 +1,562 @@
+//! From disk to serving: lock the directory, load what is live from the store,
+//! replay the journal's tail, look at the clock, sweep what is due.
+//!
+//! **Invariant:** start-up costs what is live plus the journal's tail, never
+//! what ever was.
+//!
+//! **Invariant:** replay applies records with the same function as the running
+//! engine, in the journal's order, from exactly where the store ends.
+
+use super::cold::store_failed;
+use super::{Core, Durable, Embedded, EngineStats, Log, Unshared, housekeeping};
+use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
+use crate::entropy::{Entropy, SystemEntropy};
+use crate::error::EngineError;
+use crate::event::{Event, Record};
+use crate::journal::{Journal, JournalError, JournalOptions, Recovery};
+use crate::state::envelope::Envelope;
+use crate::state::ledger::{MerchantAccount, Wallet};
+use crate::state::stock::{Hold, Item};
+use crate::state::{Router, Shard, apply};
+use crate::storage::{Directory, Storage};
+use crate::store::{
+    DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, Rows, Store, StoreError,
+};
+use crate::types::{Lsn, Timestamp};
+use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How an engine is opened.
+#[derive(Clone)]
+pub struct EmbeddedOptions {
+    /// Parts of the state, a power of two. May differ from start to start.
+    pub shards: usize,
+    /// The journal's options.
+    pub journal: JournalOptions,
+    /// The store's options.
+    pub store: FjallOptions,
+    /// The projector's options.
+    pub projector: ProjectorOptions,
+    /// The currency of all amounts, fixed at the first start.
+    pub currency: String,
+    /// Whether this is a test deployment, whose clock can be moved; fixed at the first start.
+    pub test_mode: bool,
+    /// A longer time without a record makes the engine wait for an operator,
+    /// seconds, if there are deadlines that would pass by it.
+    pub downtime_s_max: u64,
+    /// Where time comes from; `None` is the system's clocks.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// Where ids and secrets come from.
+    pub entropy: Arc<dyn Entropy>,
+    /// Whether deadlines are kept by a thread; without one
+    /// [`Embedded::tick`] does it.
+    pub threaded: bool,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> EmbeddedOptions {
+        EmbeddedOptions {
+            shards: 64,
+            journal: JournalOptions::default(),
+            store: FjallOptions::default(),
+            projector: ProjectorOptions::default(),
+            currency: "CNY".to_owned(),
+            test_mode: false,
+            downtime_s_max: 3 * 86_400,
+            clock: None,
+            entropy: Arc::new(SystemEntropy),
+            threaded: true,
+        }
+    }
+}
+
+/// Why an engine cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be used.
+    #[error("cannot use {path}: {source}; check that it exists and may be written")]
+    Directory {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("{0} is in use by another process; stop that one first, or use another directory")]
+    Locked(PathBuf),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store cannot be read.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// It was made for something else.
+    #[error("this directory was made with {setting} = {made}, not {asked}; use another directory or the setting it was made with")]
+    Setting {
+        /// Which setting.
+        setting: &'static str,
+        /// What it is for this directory.
+        made: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// What is due could not be done.
+    #[error("before serving: {0}")]
+    Sweep(EngineError),
+}
+
+/// What happened at the start.
+#[derive(Debug)]
+pub struct StartReport {
+    /// What the journal found.
+    pub journal: Recovery,
+    /// Live envelopes loaded from the store.
+    pub live_envelopes: usize,
+    /// Whether anything had fallen due while the engine was down.
+    pub swept: bool,
+}
+
+impl Embedded {
+    /// Opens the engine in `directory`, or makes it.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong and what to do.
+    pub fn open(directory: &Path, options: EmbeddedOptions) -> Result<(Embedded, StartReport), OpenError> {
+        let lock = lock(directory)?;
+        let path = directory.join("journal");
+        let storage = Directory::open(&path).map_err(|source| OpenError::Directory { path, source })?;
+        let rows = FjallRows::open(&directory.join("store"), options.store)?;
+        let accept_file = Some(directory.join("clock.accept"));
+        Embedded::start(Arc::new(storage), Arc::new(rows), options, Some(lock), accept_file)
+    }
+
+    /// Opens the engine over a storage and rows of the caller's: for simulations.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong and what to do.
+    pub fn open_over(
+        storage: Arc<dyn Storage>,
+        rows: Arc<dyn Rows>,
+        options: EmbeddedOptions,
+    ) -> Result<(Embedded, StartReport), OpenError> {
+        Embedded::start(storage, rows, options, None, None)
+    }
+
+    /// An engine that forgets everything with its process: for measuring what
+    /// durability costs. It has no lists.
+    pub fn volatile(options: EmbeddedOptions) -> Embedded {
+        let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::start(0, Timestamp::default())));
+        let core = Core {
+            shards: fresh_shards(options.shards),
+            router: Router::new(options.shards),
+            clock,
+            entropy: options.entropy.clone(),
+            log: Log::Off(AtomicU64::new(0)),
+            durable: None,
+            fingerprint_secret: [0; 32],
+            test_mode: options.test_mode,
+            closing: AtomicBool::new(false),
+            unready: Mutex::default(),
+            is_unready: AtomicBool::new(false),
+            housekeeping: housekeeping::State::default(),
+        };
+        Embedded::over(core, options.threaded)
+    }
+
+    fn over(core: Core, threaded: bool) -> Embedded {
+        let core = Arc::new(core);
+        let housekeeper = threaded.then(|| {
+            let core = Arc::clone(&core);
+            let thread = std::thread::Builder::new().name("hongbao-housekeeper".to_owned());
+            thread.spawn(move || core.keep_house()).expect("the housekeeper's thread can be started")
+        });
+        Embedded { core, housekeeper: Mutex::new(housekeeper) }
+    }
+
+    fn start(
+        storage: Arc<dyn Storage>,
+        rows: Arc<dyn Rows>,
+        options: EmbeddedOptions,
+        lock: Option<std::fs::File>,
+        accept_file: Option<PathBuf>,
+    ) -> Result<(Embedded, StartReport), OpenError> {
+        let store = Arc::new(Store::over(rows)?);
+        let fingerprint_secret = settle_settings(&store, &options)?;
+        let position = store.position();
+        let router = Router::new(options.shards);
+        let mut loading = Loading {
+            shards: fresh_shards(options.shards),
+            router,
+            store: Arc::clone(&store),
+            last_at: position.at,
+            advanced_ms: position.advanced_ms,
+            tail: Tail::default(),
+        };
+        let live_envelopes = loading.load()?;
+
+        let persisted = Arc::new(AtomicU64::new(position.applied.0));
+        let told = Arc::clone(&persisted);
+        let on_persisted = Box::new(move |lsn: Lsn| told.store(lsn.0, Ordering::Release));
+        let projector = Arc::new(Projector::spawn(Arc::clone(&store), on_persisted, options.projector));
+        let offered = Arc::clone(&projector);
+        let (journal, recovery) = Journal::open(
+            storage,
+            options.journal.clone(),
+            position.applied,
+            &mut |lsn, bytes| loading.replay(lsn, bytes),
+            Box::new(move |batch| offered.offer(batch)),
+        )?;
+        for batch in loading.tail.batches() {
+            projector.offer(batch);
+        }
+
+        let Loading { shards, last_at, advanced_ms, .. } = loading;
+        let given = options.clock.clone();
+        let clock = given.unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, last_at)));
+        let core = Core {
+            shards,
+            router,
+            clock,
+            entropy: options.entropy.clone(),
+            log: Log::Journal(journal),
+            durable: Some(Durable { store, projector, persisted, _lock: lock }),
+            fingerprint_secret,
+            test_mode: options.test_mode,
+            closing: AtomicBool::new(false),
+            unready: Mutex::default(),
+            is_unready: AtomicBool::new(false),
+            housekeeping: housekeeping::State { accept_file, ..housekeeping::State::default() },
+        };
+        core.arm_all();
+        let swept = match core.distrust_clock(last_at, options.downtime_s_max) {
+            Some(why) => {
+                tracing::error!("{why}");
+                core.set_unready(Some(why));
+                false
+            }
+            None => core.sweep(),
+        };
+        let report = StartReport { journal: recovery, live_envelopes, swept };
+        Ok((Embedded::over(core, options.threaded), report))
+    }
+
+    /// Does what is due now: deadlines, eviction. For engines without a thread
+    /// of their own; says whether anything was due.
+    pub fn tick(&self) -> bool {
+        self.core.readiness().is_ok() && self.core.tick()
+    }
+
+    /// Writes, syncs and publishes one batch of an unthreaded journal, and
+    /// projects a step. Says whether there was anything to do.
+    ///
+    /// # Errors
+    /// [`EngineError::Journal`] once the journal has failed.
+    pub fn pump(&self) -> Result<bool, EngineError> {
+        let mut any = false;
+        if let Log::Journal(journal) = &self.core.log {
+            any |= journal.pump().map_err(|failed| EngineError::Journal(failed.to_string()))?;
+        }
+        if let Some(durable) = &self.core.durable {
+            any |= durable.projector.pump();
+        }
+        Ok(any)
+    }
+
+    /// The projector, for those who drive it by hand.
+    pub fn projector(&self) -> Option<&Projector> {
+        self.core.durable.as_ref().map(|durable| &*durable.projector)
+    }
+
+    /// Takes the clock for right after all: an operator has looked.
+    pub fn accept_clock(&self) {
+        self.core.accept_clock();
+    }
+
+    /// How it is doing.
+    pub fn stats(&self) -> EngineStats {
+        let mut stats = EngineStats::default();
+        if let (Log::Journal(journal), Some(durable)) = (&self.core.log, &self.core.durable) {
+            stats.lag_records = journal.durable_lsn().0.saturating_sub(durable.store.applied_lsn().0);
+            stats.journal = Some(journal.stats());
+        }
+        for shard in &self.core.shards {
+            let shard = shard.lock();
+            stats.envelopes += shard.envelopes.len() as u64;
+            stats.wallets += shard.wallets.len() as u64;
+            stats.holds += shard.holds.len() as u64;
+        }
+        stats
+    }
+
+    /// Answers what was accepted, makes everything durable, ends the threads.
+    /// Commands given afterwards are refused.
+    ///
+    /// # Errors
+    /// [`EngineError::Journal`] if not everything could be made durable.
+    pub fn close(&self) -> Result<(), EngineError> {
+        self.core.closing.store(true, Ordering::Release);
+        if let Some(housekeeper) = self.housekeeper.lock().take() {
+            housekeeper.thread().unpark();
+            housekeeper.join().expect("the housekeeper does not panic");
+        }
+        if let Log::Journal(journal) = &self.core.log {
+            journal.close().map_err(|failed| EngineError::Journal(failed.to_string()))?;
+        }
+        if let Some(durable) = &self.core.durable {
+            durable.projector.stop();
+            if let Some(failure) = durable.projector.failure() {
+                return Err(store_failed(failure));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Embedded {
+    /// Without [`Embedded::close`] this is a crash, as far as the disk can tell.
+    fn drop(&mut self) {
+        self.core.closing.store(true, Ordering::Release);
+        if let Some(housekeeper) = self.housekeeper.lock().take() {
+            housekeeper.thread().unpark();
+            let _ = housekeeper.join();
+        }
+    }
+}
+
+fn fresh_shards(count: usize) -> Box<[CachePadded<Mutex<Shard>>]> {
+    (0..count).map(|_| CachePadded::new(Mutex::new(Shard::default()))).collect()
+}
+
+fn lock(directory: &Path) -> Result<std::fs::File, OpenError> {
+    let failed = |source| OpenError::Directory { path: directory.to_owned(), source };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let options = std::fs::OpenOptions::new().create(true).write(true).truncate(false).to_owned();
+    let file = options.open(directory.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Compares what is asked for with what the directory was made with, and keeps
+/// it at the first start. Answers the secret of fingerprints.
+fn settle_settings(store: &Store, options: &EmbeddedOptions) -> Result<[u8; 32], OpenError> {
+    let mode = if options.test_mode { "test" } else { "live" };
+    for (setting, asked) in [("currency", options.currency.as_str()), ("mode", mode)] {
+        match store.get_setting(setting)? {
+            Some(made) if made != asked => {
+                return Err(OpenError::Setting { setting, made, asked: asked.to_owned() });
+            }
+            Some(_) => {}
+            None => store.put_setting(setting, asked)?,
+        }
+    }
+    const SECRET: &str = "fingerprint_secret";
+    let hex = match store.get_setting(SECRET)? {
+        Some(hex) => hex,
+        None => {
+            let mut secret = [0; 32];
+            options.entropy.fill(&mut secret);
+            let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            store.put_setting(SECRET, &hex)?;
+            hex
+        }
+    };
+    let mut secret = [0; 32];
+    for (byte, digits) in secret.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).expect("the setting is hexadecimal");
+        *byte = u8::from_str_radix(digits, 16).expect("the setting is hexadecimal");
+    }
+    Ok(secret)
+}
+
+/// State being brought up, before anybody shares it.
+struct Loading {
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    router: Router,
+    store: Arc<Store>,
+    last_at: Timestamp,
+    advanced_ms: u64,
+    tail: Tail,
+}
+
+/// The replayed records, for the projector.
+#[derive(Default)]
+struct Tail {
+    first_lsn: Lsn,
+    records: Vec<Box<[u8]>>,
+    done: Vec<DurableBatch>,
+}
+
+impl Tail {
+    const RECORDS: usize = 4096;
+
+    fn push(&mut self, lsn: Lsn, bytes: &[u8]) {
+        if self.records.is_empty() {
+            self.first_lsn = lsn;
+        }
+        self.records.push(bytes.into());
+        if self.records.len() == Self::RECORDS {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.records.is_empty() {
+            self.done.push(DurableBatch::new(self.first_lsn, self.records.drain(..)));
+        }
+    }
+
+    fn batches(&mut self) -> Vec<DurableBatch> {
+        self.flush();
+        std::mem::take(&mut self.done)
+    }
+}
+
+impl Loading {
+    /// Loads everything live from the store.
+    fn load(&mut self) -> Result<usize, StoreError> {
+        let Loading { shards, router, store, .. } = self;
+        shards[Router::EXTERNAL].get_mut().sums = store.totals();
+        let mut count = 0;
+        store.live_envelopes(|row, winners| {
+            count += 1;
+            let id = row.created.id;
+            let mut envelope = Envelope::new(Box::new(row.created));
+            for win in winners {
+                let win = win?;
+                envelope.restore_winner(&win.user, win.grabbed_at, win.claimed_at);
+            }
+            if let Some((_, ended)) = &row.ended {
+                envelope.apply_ended(ended);
+            }
+            shards[router.envelope(id)].get_mut().envelopes.insert(id, Box::new(envelope));
+            Ok(())
+        })?;
+        store.merchants(|merchant, owed| {
+            let accounts = &mut shards[router.user(&merchant.id)].get_mut().merchants;
+            accounts.insert(merchant.id.clone(), MerchantAccount { merchant, owed });
+            Ok(())
+        })?;
+        store.items(|live| {
+            let id = live.item.id;
+            let mut item = Item::new(Box::new(live.item));
+            for units in live.units {
+                let (user, units) = units?;
+                item.restore_units(&user, units);
+            }
+            let shard = shards[router.item(id)].get_mut();
+            for hold in live.holds {
+                item.restore_hold(&hold);
+                shard.holds.insert(hold.id, Hold { view: hold, last_lsn: Lsn(0) });
+            }
+            shard.items.insert(id, Box::new(item));
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Applies one record of the journal's tail.
+    fn replay(&mut self, lsn: Lsn, bytes: &[u8]) -> Result<(), String> {
+        let record = Record::decode(bytes).map_err(|error| error.to_string())?;
+        for event in &record.events {
+            if let Event::ClockAdvanced { by_ms } = event {
+                self.advanced_ms += by_ms;
+            }
+            let Some(user) = event.wallet() else { continue };
+            let wallets = &mut self.shards[self.router.user(user)].get_mut().wallets;
+            if !wallets.contains_key(user) {
+                let row = self.store.wallet(user).map_err(|error| error.to_string())?.unwrap_or_default();
+                let (available, held) = (row.available, row.held);
+                wallets.insert(user.clone(), Wallet { available, held, last_lsn: Lsn(0), touched_at: record.at });
+            }
+        }
+        self.last_at = self.last_at.max(record.at);
+        self.tail.push(lsn, bytes);
+        apply(&mut Unshared(&mut self.shards), self.router, record.at, lsn, record.events, None);
+        Ok(())
+    }
+}
+
+impl Core {
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Why it does not serve, if it does not; a clock that stands still is told too.
+    pub(super) fn readiness(&self) -> Result<(), String> {
+        if self.is_closing() {
+            return Err("it is shutting down".to_owned());
+        }
+        match &*self.unready.lock() {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn set_unready(&self, why: Option<String>) {
+        let mut unready = self.unready.lock();
+        self.is_unready.store(why.is_some(), Ordering::Release);
+        *unready = why;
+    }
+
+    pub(super) fn accept_clock(&self) {
+        self.clock.accept();
+        if self.is_unready.load(Ordering::Acquire) {
+            self.sweep();
+            self.set_unready(None);
+        }
+    }
+
+    /// Sets the timers of everything that was loaded.
+    fn arm_all(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let envelopes: Vec<_> = shard.envelopes.keys().copied().collect();
+            envelopes.into_iter().for_each(|id| shard.arm_envelope(id));
+            let items: Vec<_> = shard.items.keys().copied().collect();
+            items.into_iter().for_each(|id| shard.arm_item(id));
+        }
+    }
+
+    /// Why the clock should be looked at before anything is decided by it.
+    fn distrust_clock(&self, last_at: Timestamp, downtime_s_max: u64) -> Option<String> {
+        let now = self.clock.outside();
+        if now.plus_ms(DRIFT_MAX_MS) < last_at {
+            let behind_s = (last_at.ms() - now.ms()) / 1000;
+            return Some(format!(
+                "the clock is {behind_s} s behind the last record; set it right, or run `hongbao clock accept`"
+            ));
+        }
+        let due = self.shards.iter().any(|shard| {
+            let shard = shard.lock();
+            shard.timers.peek().is_some_and(|std::cmp::Reverse((at, _))| *at <= now)
+        });
+        if due && last_at.ms() > 0 && now > last_at.plus_s(downtime_s_max) {
+            let downtime_s = (now.ms() - last_at.ms()) / 1000;
+            return Some(format!(
+                "the last record is {downtime_s} s old and deadlines have passed since; \
+                 if the clock is right, run `hongbao clock accept` to let them"
+            ));
+        }
+        None
+    }
+
+    /// Does everything that is due, until nothing is.
+    fn sweep(&self) -> bool {
+        let mut any = false;
+        while self.tick() {
+            any = true;
+            if let Log::Journal(journal) = &self.log
+                && !journal.is_threaded()
+            {
+                while journal.pump().unwrap_or(false) {}
+            }
+        }
+        any
+    }
+}
