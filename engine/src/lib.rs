@@ -5,6 +5,7 @@ pub mod command;
 pub mod error;
 pub mod event;
 pub mod split;
+pub mod store;
 pub mod types;
 
 pub use error::EngineError;
