@@ -1,0 +1,382 @@
+//! Lists and rows that hold everything durable at the moment they were asked
+//! for: a snapshot of the store, and laid over it the rows of the durable
+//! records that are not projected yet.
+//!
+//! A read costs O(lag): it runs the projection over the unprojected records and
+//! keeps what lies in its own range. An index of those records would make reads
+//! cheaper and every grab dearer; grabs come by the hundred thousand a second,
+//! and while nobody reads this costs them nothing. The lag is bounded in bytes,
+//! and usually a few milliseconds of records.
+//!
+//! **Invariant:** what a [`View`] tells does not depend on how far the
+//! projector has come.
+
+use super::keys::{self, Bytes, KeyRange, MadeBetween, Table};
+use super::projection::{Position, RowSink, rows_of};
+use super::reads::{cold, envelope_row, read, received_while_open, win_row};
+use super::values::{self, EnvelopeRow, WalletRow, WinRow};
+use super::{DurableBatch, RowRead, Snapshot, Store, StoreError, damaged, position_of};
+use crate::EngineError;
+use crate::backend::{Entry, Listing, Page};
+use crate::command::{HoldView, OrderView};
+use crate::event::Record;
+use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, UserId};
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::iter::Peekable;
+
+/// Rows a list looks at for one page when few of them are wanted; then the page
+/// ends early and its cursor goes on from there.
+const LOOKED_AT_MAX: usize = 10_000;
+
+/// Everything durable at one moment.
+pub struct View {
+    snapshot: Box<dyn Snapshot>,
+    stored: Position,
+    unprojected: Vec<DurableBatch>,
+}
+
+/// Which list a cursor belongs to; its first byte.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum List {
+    Entries = 1,
+    Envelopes = 2,
+    Sent = 3,
+    Received = 4,
+    Wins = 5,
+    Items = 6,
+}
+
+impl List {
+    const fn table(self) -> Table {
+        match self {
+            List::Entries => Table::Entries,
+            List::Envelopes => Table::EnvelopesByTime,
+            List::Sent => Table::Sent,
+            List::Received => Table::Received,
+            List::Wins => Table::Wins,
+            List::Items => Table::ItemsByTime,
+        }
+    }
+
+    /// The length of a key without the prefix that says whose list it is in.
+    const fn position_bytes(self) -> usize {
+        match self {
+            List::Entries => 8 + 4,
+            List::Envelopes | List::Sent | List::Received | List::Items => 8 + 16,
+            List::Wins => 4,
+        }
+    }
+}
+
+impl Store {
+    /// Everything durable: the store as it is now, and over it `unprojected`,
+    /// which must have been taken from the projector *before* this call.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn view(&self, unprojected: Vec<DurableBatch>) -> Result<View, StoreError> {
+        let snapshot = self.snapshot();
+        let stored = position_of(&*snapshot)?;
+        if let Some(first) = unprojected.first().filter(|first| first.first_lsn() > stored.applied.next()) {
+            let why = "the records between the store and it are missing; restart the engine".to_owned();
+            return Err(StoreError::Record { lsn: first.first_lsn().0, why });
+        }
+        Ok(View { snapshot, stored, unprojected })
+    }
+}
+
+impl View {
+    /// A wallet's movements, newest first.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn entries(&self, user: &UserId, page: &Page) -> Result<Listing<Entry>, EngineError> {
+        let prefix = keys::user_prefix(user);
+        self.list(List::Entries, &prefix, KeyRange::prefix(&prefix), page, |key, value| {
+            Ok(Some(values::entry(value).ok_or_else(|| damaged(Table::Entries, key))?))
+        })
+    }
+
+    /// Envelopes made in a time, newest first: what `keep` makes of them. The
+    /// page may be short, even empty, and still have a next one.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`], [`EngineError::Store`], and what `keep` returns.
+    pub fn envelopes<T>(
+        &self,
+        made: MadeBetween,
+        page: &Page,
+        mut keep: impl FnMut(EnvelopeId) -> Result<Option<T>, EngineError>,
+    ) -> Result<Listing<T>, EngineError> {
+        self.list(List::Envelopes, &[], KeyRange::made(&[], made), page, |key, _| keep(envelope_of(key)?))
+    }
+
+    /// Envelopes a user sent and made in a time, newest first: what `keep`
+    /// makes of them. The page may be short, even empty, and still have a next one.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`], [`EngineError::Store`], and what `keep` returns.
+    pub fn sent<T>(
+        &self,
+        user: &UserId,
+        made: MadeBetween,
+        page: &Page,
+        mut keep: impl FnMut(EnvelopeId) -> Result<Option<T>, EngineError>,
+    ) -> Result<Listing<T>, EngineError> {
+        let prefix = keys::user_prefix(user);
+        self.list(List::Sent, &prefix, KeyRange::made(&prefix, made), page, |key, _| keep(envelope_of(key)?))
+    }
+
+    /// Shares a user grabbed, newest first, each with its envelope.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn received(&self, user: &UserId, page: &Page) -> Result<Listing<(EnvelopeId, WinRow)>, EngineError> {
+        let prefix = keys::user_prefix(user);
+        let shares = self.list(List::Received, &prefix, KeyRange::prefix(&prefix), page, |key, value| {
+            let share = values::share(value).ok_or_else(|| damaged(Table::Received, key))?;
+            Ok(Some((envelope_of(key)?, share)))
+        })?;
+        let win_keys: Vec<Bytes> = shares.rows.iter().map(|&(envelope, share)| keys::win(envelope, share)).collect();
+        let mut rows = Vec::with_capacity(win_keys.len());
+        for ((envelope, _), (key, win)) in shares.rows.iter().zip(self.get_all(Table::Wins, win_keys)?) {
+            let win = win.as_deref().and_then(|win| win_row(&key, win));
+            rows.push((*envelope, win.ok_or_else(|| damaged(Table::Wins, &key))?));
+        }
+        Ok(Listing { rows, next: shares.next })
+    }
+
+    /// An envelope's grabs by share.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn wins(&self, envelope: EnvelopeId, page: &Page) -> Result<Listing<WinRow>, EngineError> {
+        let prefix = envelope.bytes();
+        self.list(List::Wins, prefix, KeyRange::prefix(prefix), page, |key, value| {
+            Ok(Some(win_row(key, value).ok_or_else(|| damaged(Table::Wins, key))?))
+        })
+    }
+
+    /// Items, newest first: what `keep` makes of them. The page may be short,
+    /// even empty, and still have a next one.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`], [`EngineError::Store`], and what `keep` returns.
+    pub fn items<T>(
+        &self,
+        page: &Page,
+        mut keep: impl FnMut(ItemId) -> Result<Option<T>, EngineError>,
+    ) -> Result<Listing<T>, EngineError> {
+        self.list(List::Items, &[], KeyRange::all(), page, |key, _| {
+            let id = keys::tail(key).ok_or_else(|| damaged(Table::ItemsByTime, key))?;
+            keep(ItemId::from_bytes(id))
+        })
+    }
+
+    /// A user's wallet; `None` if no money ever moved on it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn wallet(&self, user: &UserId) -> Result<Option<WalletRow>, StoreError> {
+        let key = keys::user(user);
+        read(Table::Wallets, &key, self.get(Table::Wallets, key.clone())?, values::wallet)
+    }
+
+    /// One envelope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn envelope(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>, StoreError> {
+        let key = keys::id(id.bytes());
+        let Some(created) = cold(Table::Envelopes, &key, self.get(Table::Envelopes, key.clone())?)? else {
+            return Ok(None);
+        };
+        envelope_row(created, self.scan(Table::EnvelopeEnds, &KeyRange::prefix(id.bytes()))?).map(Some)
+    }
+
+    /// The share that `user` has of `envelope`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn win_of(&self, envelope: &EnvelopeRow, user: &UserId) -> Result<Option<WinRow>, StoreError> {
+        let created = &envelope.created;
+        for row in self.scan(Table::Received, &received_while_open(created, user))? {
+            let (key, value) = row?;
+            if keys::tail::<16>(&key) == Some(*created.id.bytes()) {
+                let share = values::share(&value).ok_or_else(|| damaged(Table::Received, &key))?;
+                let key = keys::win(created.id, share);
+                return match self.get(Table::Wins, key.clone())? {
+                    Some(win) => win_row(&key, &win).map(Some).ok_or_else(|| damaged(Table::Wins, &key)),
+                    None => Err(damaged(Table::Wins, &key)),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    /// One hold.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn hold(&self, id: HoldId) -> Result<Option<HoldView>, StoreError> {
+        let key = keys::id(id.bytes());
+        cold(Table::Holds, &key, self.get(Table::Holds, key.clone())?)
+    }
+
+    /// One order.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn order(&self, id: OrderId) -> Result<Option<OrderView>, StoreError> {
+        let key = keys::order(id);
+        cold(Table::Orders, &key, self.get(Table::Orders, key.clone())?)
+    }
+
+    /// How far this view reaches, and where all money is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a record cannot be read.
+    pub fn position(&self) -> Result<Position, StoreError> {
+        let mut position = self.stored;
+        for record in self.records() {
+            let (lsn, record) = record?;
+            position.advance(lsn, &record).map_err(|why| StoreError::Record { lsn: lsn.0, why: why.to_owned() })?;
+        }
+        Ok(position)
+    }
+
+    fn list<T>(
+        &self,
+        list: List,
+        prefix: &[u8],
+        range: KeyRange,
+        page: &Page,
+        mut row_of: impl FnMut(&[u8], &[u8]) -> Result<Option<T>, EngineError>,
+    ) -> Result<Listing<T>, EngineError> {
+        let range = match &page.cursor {
+            None => range,
+            Some(cursor) => match cursor.split_first() {
+                Some((&tag, position)) if tag == list as u8 && position.len() == list.position_bytes() => {
+                    range.after(Bytes::from([prefix, position].concat()))
+                }
+                _ => return Err(EngineError::Cursor),
+            },
+        };
+        let mut rows = Vec::with_capacity(page.limit.min(1000));
+        let mut last: Option<Bytes> = None;
+        for (looked_at, row) in self.scan(list.table(), &range)?.enumerate() {
+            let (key, value) = row?;
+            if rows.len() == page.limit || looked_at == LOOKED_AT_MAX {
+                let position = last.as_deref().map(|key| &key[prefix.len()..]);
+                return Ok(Listing { rows, next: position.map(|position| [&[list as u8], position].concat()) });
+            }
+            rows.extend(row_of(&key, &value)?);
+            last = Some(key);
+        }
+        Ok(Listing { rows, next: None })
+    }
+
+    /// The unprojected records.
+    fn records(&self) -> impl Iterator<Item = Result<(Lsn, Record), StoreError>> {
+        let applied = self.stored.applied;
+        self.unprojected.iter().filter(move |batch| batch.end_lsn() > applied.next()).flat_map(move |batch| {
+            let first = batch.first_lsn().0;
+            let passed_over = applied.next().0.saturating_sub(first);
+            (first + passed_over..).map(Lsn).zip(batch.records().skip(passed_over as usize)).map(|(lsn, bytes)| {
+                let why = |error: crate::event::UnknownForm| StoreError::Record { lsn: lsn.0, why: error.to_string() };
+                Ok((lsn, Record::decode(bytes).map_err(why)?))
+            })
+        })
+    }
+
+    /// The unprojected rows of `table` under the keys that are `wanted`.
+    fn laid_over(
+        &self,
+        table: Table,
+        wanted: impl Fn(&Bytes) -> bool,
+    ) -> Result<BTreeMap<Bytes, Option<Bytes>>, StoreError> {
+        let mut overlay = Overlay { table, wanted, rows: BTreeMap::new() };
+        for record in self.records() {
+            let (lsn, record) = record?;
+            rows_of(lsn, &record, &mut overlay);
+        }
+        Ok(overlay.rows)
+    }
+
+    fn get(&self, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
+        let mut found = self.get_all(table, vec![key])?;
+        Ok(found.pop().expect("one key has one answer").1)
+    }
+
+    /// The values under `keys`, in one pass over what is unprojected.
+    fn get_all(&self, table: Table, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Option<Bytes>)>, StoreError> {
+        let mut sorted = keys.clone();
+        sorted.sort();
+        let laid_over = self.laid_over(table, |key| sorted.binary_search(key).is_ok())?;
+        keys.into_iter()
+            .map(|key| {
+                let value = match laid_over.get(&key) {
+                    Some(value) => value.clone(),
+                    None => self.snapshot.get(table, &key)?,
+                };
+                Ok((key, value))
+            })
+            .collect()
+    }
+
+    fn scan(&self, table: Table, range: &KeyRange) -> Result<impl Iterator<Item = RowRead> + use<>, StoreError> {
+        let laid_over = self.laid_over(table, |key| range.contains(key))?;
+        Ok(Merged { stored: self.snapshot.scan(table, range).peekable(), laid_over: laid_over.into_iter().peekable() })
+    }
+}
+
+fn envelope_of(key: &[u8]) -> Result<EnvelopeId, EngineError> {
+    let id = keys::tail(key).ok_or_else(|| damaged(Table::EnvelopesByTime, key))?;
+    Ok(EnvelopeId::from_bytes(id))
+}
+
+struct Overlay<W> {
+    table: Table,
+    wanted: W,
+    rows: BTreeMap<Bytes, Option<Bytes>>,
+}
+
+impl<W: Fn(&Bytes) -> bool> RowSink for Overlay<W> {
+    fn wants(&self, table: Table) -> bool {
+        table == self.table
+    }
+
+    fn put(&mut self, _: Table, key: Bytes, value: Option<Bytes>) {
+        if (self.wanted)(&key) {
+            self.rows.insert(key, value);
+        }
+    }
+}
+
+/// Stored rows and the rows laid over them, in key order; the latter win, and
+/// one without a value hides what is stored.
+struct Merged<S: Iterator<Item = RowRead>> {
+    stored: Peekable<S>,
+    laid_over: Peekable<btree_map::IntoIter<Bytes, Option<Bytes>>>,
+}
+
+impl<S: Iterator<Item = RowRead>> Iterator for Merged<S> {
+    type Item = RowRead;
+
+    fn next(&mut self) -> Option<RowRead> {
+        loop {
+            let Some((over, _)) = self.laid_over.peek() else { return self.stored.next() };
+            match self.stored.peek() {
+                Some(Err(_)) => return self.stored.next(),
+                Some(Ok((stored, _))) if stored < over => return self.stored.next(),
+                Some(Ok((stored, _))) if stored == over => drop(self.stored.next()),
+                _ => {}
+            }
+            if let Some((key, Some(value))) = self.laid_over.next() {
+                return Some(Ok((key, value)));
+            }
+        }
+    }
+}

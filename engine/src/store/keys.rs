@@ -1,0 +1,324 @@
+//! Where a row stands: the tables and the form of their keys.
+//!
+//! **Invariant:** keys sort in the order in which they are listed. Numbers are
+//! big-endian; a time or LSN is inverted where the newest comes first.
+//!
+//! **Invariant:** a key says unambiguously whose it is: a user's text is
+//! followed by a zero byte, which no user's text contains, or ends the key.
+
+use crate::backend::OnceKey;
+use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use arrayvec::ArrayVec;
+use std::ops::Bound;
+
+/// The bytes of a key or value; up to 20 are held without an allocation.
+pub type Bytes = fjall::Slice;
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $table:ident = $name:literal,)*) => {
+        /// A kind of row; in fjall, a keyspace.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Table {
+            $($(#[$doc])* $table,)*
+        }
+
+        impl Table {
+            /// Every table, in the order of the enum.
+            pub const ALL: &'static [Table] = &[$(Table::$table),*];
+
+            /// The name on disk. Never changes once released.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Table::$table => $name),*
+                }
+            }
+        }
+    };
+}
+
+tables! {
+    /// The format, settings and [`Position`](super::Position).
+    Meta = "meta",
+    /// Envelope -> `EnvelopeCreated`.
+    Envelopes = "envelopes",
+    /// Envelope, part -> how it ended, lapsed and was settled, each with its time.
+    EnvelopeEnds = "envelope_ends",
+    /// Envelopes that are not settled.
+    LiveEnvelopes = "live_envelopes",
+    /// Envelope, share -> who grabbed it.
+    Wins = "wins",
+    /// User, newest first, envelope -> share.
+    Received = "received",
+    /// User, newest first, envelope.
+    Sent = "sent",
+    /// Newest first, envelope.
+    EnvelopesByTime = "envelopes_by_time",
+    /// User -> available, held.
+    Wallets = "wallets",
+    /// User, newest LSN first, newest event first -> movement.
+    Entries = "entries",
+    /// Once key -> answer.
+    Memos = "memos",
+    /// Expiry, once key: which answers may be forgotten.
+    MemoExpiries = "memo_expiries",
+    /// Merchant, part -> its terms; what it is owed.
+    Merchants = "merchants",
+    /// Item -> `ItemPut`.
+    Items = "items",
+    /// Newest first, item.
+    ItemsByTime = "items_by_time",
+    /// Item, user -> units held and sold; no row stands for none.
+    ItemUnits = "item_units",
+    /// Hold -> `HoldView`.
+    Holds = "holds",
+    /// Item, hold: holds that have not ended.
+    LiveHolds = "live_holds",
+    /// Order -> `OrderView`.
+    Orders = "orders",
+}
+
+/// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum EndPart {
+    Ended = 0,
+    Lapsed = 1,
+    Settled = 2,
+}
+
+/// Under which part of a [`Merchants`](Table::Merchants) key what stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum MerchantPart {
+    Terms = 0,
+    Owed = 1,
+}
+
+/// The longest key: a user, a zero, a time and an id.
+const KEY_BYTES_MAX: usize = 64 + 1 + 8 + 16;
+
+fn join(parts: &[&[u8]]) -> Bytes {
+    let mut key = ArrayVec::<u8, KEY_BYTES_MAX>::new();
+    for part in parts {
+        key.try_extend_from_slice(part).expect("no key is longer than a user, a time and an id");
+    }
+    Bytes::from(key.as_slice())
+}
+
+/// The bytes of a time that make the newest sort first.
+fn newest_first(at: Timestamp) -> [u8; 8] {
+    (!at.ms()).to_be_bytes()
+}
+
+pub(crate) fn id(bytes: &[u8; 16]) -> Bytes {
+    Bytes::from(bytes)
+}
+
+pub(crate) fn envelope_end(envelope: EnvelopeId, part: EndPart) -> Bytes {
+    join(&[envelope.bytes(), &[part as u8]])
+}
+
+pub(crate) fn win(envelope: EnvelopeId, share: u32) -> Bytes {
+    let mut key = [0; 20];
+    key[..16].copy_from_slice(envelope.bytes());
+    key[16..].copy_from_slice(&share.to_be_bytes());
+    Bytes::from(&key)
+}
+
+/// A row in a user's list that is ordered by time: `sent` and `received`.
+pub(crate) fn of_user_at(user: &UserId, at: Timestamp, envelope: EnvelopeId) -> Bytes {
+    join(&[user.as_str().as_bytes(), &[0], &newest_first(at), envelope.bytes()])
+}
+
+/// A row in a list of everything that is ordered by time.
+pub(crate) fn made_at(at: Timestamp, id: &[u8; 16]) -> Bytes {
+    join(&[&newest_first(at), id])
+}
+
+pub(crate) fn user(user: &UserId) -> Bytes {
+    Bytes::from(user.as_str().as_bytes())
+}
+
+/// What all rows of a user's lists start with.
+pub(crate) fn user_prefix(user: &UserId) -> Bytes {
+    join(&[user.as_str().as_bytes(), &[0]])
+}
+
+pub(crate) fn entry(user: &UserId, lsn: Lsn, event: u32) -> Bytes {
+    join(&[user.as_str().as_bytes(), &[0], &(!lsn.0).to_be_bytes(), &(!event).to_be_bytes()])
+}
+
+pub(crate) fn memo_expiry(at: Timestamp, key: OnceKey) -> Bytes {
+    join(&[&at.ms().to_be_bytes(), key.bytes()])
+}
+
+pub(crate) fn merchant(merchant: &UserId, part: MerchantPart) -> Bytes {
+    join(&[merchant.as_str().as_bytes(), &[0, part as u8]])
+}
+
+pub(crate) fn units(item: ItemId, user: &UserId) -> Bytes {
+    join(&[item.bytes(), user.as_str().as_bytes()])
+}
+
+pub(crate) fn live_hold(item: ItemId, hold: HoldId) -> Bytes {
+    join(&[item.bytes(), hold.bytes()])
+}
+
+pub(crate) fn order(order: OrderId) -> Bytes {
+    id(order.bytes())
+}
+
+/// A part of a table, in key order.
+#[derive(Clone, Debug)]
+pub struct KeyRange {
+    /// Where it starts.
+    pub from: Bound<Bytes>,
+    /// Where it ends.
+    pub to: Bound<Bytes>,
+}
+
+impl KeyRange {
+    /// The whole table.
+    pub fn all() -> KeyRange {
+        KeyRange { from: Bound::Unbounded, to: Bound::Unbounded }
+    }
+
+    /// All keys that start with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> KeyRange {
+        let mut end = prefix.to_vec();
+        while end.pop_if(|last| *last == u8::MAX).is_some() {}
+        let to = match end.last_mut() {
+            Some(last) => {
+                *last += 1;
+                Bound::Excluded(Bytes::from(end))
+            }
+            None => Bound::Unbounded,
+        };
+        KeyRange { from: Bound::Included(Bytes::from(prefix)), to }
+    }
+
+    /// The keys after `prefix` whose inverted time is that of a moment from
+    /// `made.from` on and before `made.to`.
+    pub(crate) fn made(prefix: &[u8], made: MadeBetween) -> KeyRange {
+        let mut range = KeyRange::prefix(prefix);
+        if let Some(to) = made.to {
+            // Before `to` means that the inverted time is greater than that of `to`.
+            range.from = match (!to.ms()).checked_add(1) {
+                Some(inverted) => Bound::Included(join(&[prefix, &inverted.to_be_bytes()])),
+                None => {
+                    return KeyRange { from: Bound::Included(Bytes::from([])), to: Bound::Excluded(Bytes::from([])) };
+                }
+            };
+        }
+        if let Some(inverted) = made.from.and_then(|from| (!from.ms()).checked_add(1)) {
+            range.to = Bound::Excluded(join(&[prefix, &inverted.to_be_bytes()]));
+        }
+        range
+    }
+
+    /// What is left of this range after `key`.
+    pub(crate) fn after(self, key: Bytes) -> KeyRange {
+        let starts_later = match &self.from {
+            Bound::Included(from) | Bound::Excluded(from) => *from > key,
+            Bound::Unbounded => false,
+        };
+        if starts_later { self } else { KeyRange { from: Bound::Excluded(key), to: self.to } }
+    }
+
+    /// Whether no key can be in it. Maps panic when asked for an inverted range.
+    pub(crate) fn is_empty(&self) -> bool {
+        match (&self.from, &self.to) {
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+            (Bound::Included(from), Bound::Included(to)) => from > to,
+            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+        }
+    }
+
+    /// Whether `key` is in it.
+    pub(crate) fn contains(&self, key: &Bytes) -> bool {
+        (match &self.from {
+            Bound::Included(from) => key >= from,
+            Bound::Excluded(from) => key > from,
+            Bound::Unbounded => true,
+        }) && (match &self.to {
+            Bound::Included(to) => key <= to,
+            Bound::Excluded(to) => key < to,
+            Bound::Unbounded => true,
+        })
+    }
+}
+
+/// When what a list holds was made; `None` is no restriction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MadeBetween {
+    /// Then or later.
+    pub from: Option<Timestamp>,
+    /// Before then.
+    pub to: Option<Timestamp>,
+}
+
+/// The last `N` bytes of a key.
+pub(crate) fn tail<const N: usize>(key: &[u8]) -> Option<[u8; N]> {
+    key.last_chunk().copied()
+}
+
+/// The user at the start of a key, before its zero byte.
+pub(crate) fn user_of(key: &[u8]) -> Option<UserId> {
+    let text = key.split(|&b| b == 0).next()?;
+    UserId::new(std::str::from_utf8(text).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(range: &KeyRange, keys: &[&[u8]]) -> Vec<usize> {
+        (0..keys.len()).filter(|&i| range.contains(&Bytes::from(keys[i]))).collect()
+    }
+
+    #[test]
+    fn a_prefix_holds_what_starts_with_it_and_nothing_else() {
+        let all: [&[u8]; 6] = [b"a", b"a\0", b"a\0x", b"a\x01", b"b", &[255, 255]];
+        assert_eq!(keys(&KeyRange::prefix(b"a\0"), &all), [1, 2]);
+        assert_eq!(keys(&KeyRange::prefix(b"a"), &all), [0, 1, 2, 3]);
+        assert_eq!(keys(&KeyRange::prefix(&[255]), &all), [5]);
+        assert_eq!(keys(&KeyRange::all(), &all), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn times_bound_a_list_from_on_and_before() {
+        let at = |ms| made_at(Timestamp::from_ms(ms), &[7; 16]);
+        let times = [0, 1, 5, 9, u64::MAX];
+        let listed = |from, to| {
+            let made =
+                MadeBetween { from: Option::map(from, Timestamp::from_ms), to: Option::map(to, Timestamp::from_ms) };
+            let range = KeyRange::made(&[], made);
+            times.into_iter().filter(|&ms| !range.is_empty() && range.contains(&at(ms))).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(None, None), times);
+        assert_eq!(listed(Some(1), None), [1, 5, 9, u64::MAX]);
+        assert_eq!(listed(Some(0), Some(9)), [0, 1, 5]);
+        assert_eq!(listed(Some(5), Some(6)), [5]);
+        assert_eq!(listed(None, Some(0)), []);
+        assert_eq!(listed(Some(9), Some(5)), []);
+    }
+
+    #[test]
+    fn newer_rows_sort_first_and_users_do_not_mix() {
+        let user = |text| UserId::new(text).unwrap();
+        let e = EnvelopeId::from_bytes([9; 16]);
+        let mut rows = [
+            of_user_at(&user("ab"), Timestamp::from_ms(2), e),
+            of_user_at(&user("ab"), Timestamp::from_ms(1), e),
+            of_user_at(&user("ab-"), Timestamp::from_ms(3), e),
+            of_user_at(&user("abc"), Timestamp::from_ms(3), e),
+        ];
+        let expected = rows.clone();
+        rows.sort();
+        assert_eq!(rows, expected);
+        assert_eq!(user_of(&rows[2]), Some(user("ab-")));
+        assert!(entry(&user("u"), Lsn(2), 0) < entry(&user("u"), Lsn(1), 0));
+        assert!(entry(&user("u"), Lsn(2), 1) < entry(&user("u"), Lsn(2), 0));
+    }
+}

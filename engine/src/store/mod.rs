@@ -1,0 +1,306 @@
+//! The store: a projection of the durable journal into rows on disk. It holds
+//! history, what is cold, and what the next start needs; the journal stays the
+//! truth. Nobody who grabs waits for it.
+//!
+//! - `keys.rs`, `values.rs`: where a row stands and what its bytes are
+//! - `rows.rs`, `memory_rows.rs`: where rows are kept, on disk or in memory
+//! - `projection.rs`: from events to rows, purely
+//! - `projector.rs`: the thread that writes what has become durable
+//! - `reads.rs`: what the engine loads, by key or at its start
+//! - `history.rs`: lists that hold everything durable, written yet or not
+//! - `audit.rs`: every invariant, checked from the rows
+//!
+//! **Invariant:** the rows are exactly those of the records up to
+//! [`Store::applied_lsn`]: all rows of a record, their [`Position`] and thereby
+//! the money totals are written in one commit, in the order of the journal.
+//!
+//! **Invariant:** only [`Store::project`], [`Store::purge_memos`] and
+//! [`Store::put_setting`] write, one at a time.
+
+mod history;
+mod keys;
+mod memory_rows;
+mod projection;
+mod projector;
+mod reads;
+mod rows;
+mod values;
+
+pub use history::View;
+pub use keys::{Bytes, KeyRange, MadeBetween, Table};
+pub use memory_rows::MemoryRows;
+pub use projection::Position;
+pub use projector::{DurableBatch, OnPersisted, Projector, ProjectorOptions};
+pub use reads::{LiveItem, Winners};
+pub use rows::{FjallOptions, FjallRows, RowChange, RowRead, Rows, Snapshot, StoreError};
+pub use values::{EnvelopeRow, WalletRow, WinRow};
+
+use crate::backend::Audit;
+use crate::event::Record;
+use crate::types::{Lsn, Timestamp};
+use parking_lot::Mutex;
+use projection::{RowSink, rows_of};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The form of all keys and values. It is raised with any change to them.
+const FORMAT: u32 = 1;
+
+const FORMAT_KEY: &[u8] = b"format";
+const POSITION_KEY: &[u8] = b"position";
+const SETTING_PREFIX: &str = "setting:";
+
+/// The projection of the journal. Reads go to a snapshot and never wait for writes.
+pub struct Store {
+    rows: Arc<dyn Rows>,
+    /// Held by whoever commits.
+    position: Mutex<Position>,
+    applied: AtomicU64,
+}
+
+/// How much of the journal one commit takes up.
+#[derive(Clone, Copy, Debug)]
+pub struct StepLimits {
+    /// Events after which no further record is added.
+    pub events: usize,
+    /// Bytes of records after which no further record is added.
+    pub bytes: usize,
+}
+
+impl Default for StepLimits {
+    fn default() -> Self {
+        StepLimits { events: 8192, bytes: 1 << 20 }
+    }
+}
+
+/// What one commit took up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Records.
+    pub records: usize,
+    /// Events in them.
+    pub events: usize,
+    /// Bytes of the records.
+    pub bytes: usize,
+    /// Rows written, after several to one key became one.
+    pub rows: usize,
+}
+
+impl Store {
+    /// Opens the store in `directory`, or makes it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it is of another format, damaged or cannot be read.
+    pub fn open(directory: &Path, options: FjallOptions) -> Result<Store, StoreError> {
+        Store::over(Arc::new(FjallRows::open(directory, options)?))
+    }
+
+    /// The store whose rows are kept in `rows`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they are of another format, damaged or cannot be read.
+    pub fn over(rows: Arc<dyn Rows>) -> Result<Store, StoreError> {
+        let snapshot = rows.snapshot();
+        match snapshot.get(Table::Meta, FORMAT_KEY)? {
+            Some(format) => {
+                let found = values::cold::<u32>(&format).ok_or_else(|| damaged(Table::Meta, FORMAT_KEY))?;
+                if found > FORMAT {
+                    return Err(StoreError::Newer { found, known: FORMAT });
+                }
+                if found < FORMAT {
+                    return Err(StoreError::Older { found, known: FORMAT });
+                }
+            }
+            None => {
+                rows.commit(vec![(Table::Meta, Bytes::from(FORMAT_KEY), Some(values::put_cold(&FORMAT)))])?;
+                rows.persist()?;
+            }
+        }
+        let position: Position = match snapshot.get(Table::Meta, POSITION_KEY)? {
+            Some(position) => values::cold(&position).ok_or_else(|| damaged(Table::Meta, POSITION_KEY))?,
+            None => Position::default(),
+        };
+        drop(snapshot);
+        Ok(Store { rows, position: Mutex::new(position), applied: AtomicU64::new(position.applied.0) })
+    }
+
+    /// The last record whose rows can be read.
+    pub fn applied_lsn(&self) -> Lsn {
+        Lsn(self.applied.load(Ordering::Acquire))
+    }
+
+    /// How far the journal is projected, and what adds up over all of it.
+    pub fn position(&self) -> Position {
+        *self.position.lock()
+    }
+
+    /// Where all money was after the last record projected.
+    pub fn totals(&self) -> Audit {
+        self.position().totals
+    }
+
+    /// Writes the rows of `records`, which follow each other and of which the
+    /// first has `first_lsn`, up to `limits`; those already written are passed
+    /// over. An error leaves the store as it was and is final.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a record cannot be read, does not follow, does not
+    /// balance, or cannot be written.
+    pub fn project<'a>(
+        &self,
+        first_lsn: Lsn,
+        records: impl Iterator<Item = &'a [u8]>,
+        limits: StepLimits,
+    ) -> Result<Step, StoreError> {
+        let mut position = self.position.lock();
+        let mut after = *position;
+        let mut step = Step::default();
+        let mut changes = Changes(Vec::new());
+        let passed_over = position.applied.next().0.saturating_sub(first_lsn.0) as usize;
+        let first_lsn = Lsn(first_lsn.0 + passed_over as u64);
+        for (lsn, bytes) in (first_lsn.0..).map(Lsn).zip(records.skip(passed_over)) {
+            let unusable = |why: &str| StoreError::Record { lsn: lsn.0, why: why.to_owned() };
+            let record = Record::decode(bytes).map_err(|error| unusable(&error.to_string()))?;
+            after.advance(lsn, &record).map_err(unusable)?;
+            rows_of(lsn, &record, &mut changes);
+            step.records += 1;
+            step.events += record.events.len();
+            step.bytes += bytes.len();
+            if step.events >= limits.events || step.bytes >= limits.bytes {
+                break;
+            }
+        }
+        if step.records == 0 {
+            return Ok(step);
+        }
+        let mut changes = changes.coalesced();
+        changes.push((Table::Meta, Bytes::from(POSITION_KEY), Some(values::put_cold(&after))));
+        step.rows = changes.len();
+        self.rows.commit(changes)?;
+        *position = after;
+        self.applied.store(after.applied.0, Ordering::Release);
+        Ok(step)
+    }
+
+    /// Makes everything projected so far survive a loss of power, and says how
+    /// far that was.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk fails; then nothing more is to be written.
+    pub fn persist(&self) -> Result<Lsn, StoreError> {
+        let applied = self.applied_lsn();
+        self.rows.persist()?;
+        Ok(applied)
+    }
+
+    /// Forgets up to `at_most` answers that were to be kept until `now` or
+    /// before, and says how many rows it looked at; fewer than `at_most` means
+    /// that none is left.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot read or write.
+    pub fn purge_memos(&self, now: Timestamp, at_most: usize) -> Result<usize, StoreError> {
+        let _one_writer = self.position.lock();
+        let snapshot = self.rows.snapshot();
+        let due = KeyRange {
+            from: std::ops::Bound::Unbounded,
+            to: std::ops::Bound::Excluded(Bytes::from(&now.ms().saturating_add(1).to_be_bytes())),
+        };
+        let mut changes = Vec::new();
+        let mut seen = 0;
+        for row in snapshot.scan(Table::MemoExpiries, &due).take(at_most) {
+            let (expiry, _) = row?;
+            let key = keys::tail(&expiry).ok_or_else(|| damaged(Table::MemoExpiries, &expiry))?;
+            let once = crate::backend::OnceKey::from_bytes(key);
+            // A key may have been given a new answer that is kept for longer.
+            if let Some(bytes) = snapshot.get(Table::Memos, &key)? {
+                let memo = projection::memo(once, &bytes).ok_or_else(|| damaged(Table::Memos, &key))?;
+                if memo.expires_at.is_some_and(|expires_at| expires_at <= now) {
+                    changes.push((Table::Memos, Bytes::from(&key), None));
+                }
+            }
+            changes.push((Table::MemoExpiries, expiry, None));
+            seen += 1;
+        }
+        // Two expiries of one key may both be due.
+        let changes = Changes(changes).coalesced();
+        if !changes.is_empty() {
+            self.rows.commit(changes)?;
+        }
+        Ok(seen)
+    }
+
+    /// Something fixed for this store, such as its currency.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn get_setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let key = format!("{SETTING_PREFIX}{name}");
+        let Some(value) = self.rows.snapshot().get(Table::Meta, key.as_bytes())? else { return Ok(None) };
+        String::from_utf8(value.to_vec()).map(Some).map_err(|_| damaged(Table::Meta, key.as_bytes()))
+    }
+
+    /// Keeps `value` under `name` and makes it last before it returns.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be written.
+    pub fn put_setting(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        let _one_writer = self.position.lock();
+        let key = format!("{SETTING_PREFIX}{name}");
+        self.rows.commit(vec![(Table::Meta, Bytes::from(key.as_bytes()), Some(Bytes::from(value.as_bytes())))])?;
+        self.rows.persist()
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        self.rows.snapshot()
+    }
+}
+
+/// The position a snapshot was taken at.
+fn position_of(snapshot: &dyn Snapshot) -> Result<Position, StoreError> {
+    match snapshot.get(Table::Meta, POSITION_KEY)? {
+        Some(position) => values::cold(&position).ok_or_else(|| damaged(Table::Meta, POSITION_KEY)),
+        None => Ok(Position::default()),
+    }
+}
+
+fn damaged(table: Table, key: &[u8]) -> StoreError {
+    use std::fmt::Write;
+    let mut hex = String::with_capacity(key.len() * 2);
+    for byte in key {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    StoreError::Damaged { table: table.name(), key: hex }
+}
+
+/// The changes of one commit in the order in which they were made.
+struct Changes(Vec<RowChange>);
+
+impl RowSink for Changes {
+    fn wants(&self, _: Table) -> bool {
+        true
+    }
+
+    fn put(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
+        self.0.push((table, key, value));
+    }
+}
+
+impl Changes {
+    /// The changes in key order, the last one to each key. A wallet that moves a
+    /// hundred times in a step is written once, and sorted rows find their
+    /// neighbours in the memtable still in the processor's cache.
+    fn coalesced(self) -> Vec<RowChange> {
+        let mut changes = self.0;
+        changes.sort_by(|(table, key, _), (other_table, other_key, _)| (table, key).cmp(&(other_table, other_key)));
+        let mut last_of_each = Vec::<RowChange>::with_capacity(changes.len() + 1);
+        for change in changes {
+            match last_of_each.last_mut() {
+                Some(last) if last.0 == change.0 && last.1 == change.1 => *last = change,
+                _ => last_of_each.push(change),
+            }
+        }
+        last_of_each
+    }
+}

@@ -1,0 +1,216 @@
+//! From events to rows, purely: [`rows_of`] looks nothing up, because events
+//! carry post-images. The same function feeds the projector, which writes the
+//! rows, and the overlay of a read, which lays them over what is written.
+//!
+//! **Invariant:** projecting a record twice gives the same rows as once, so a
+//! replay from any earlier position is harmless to every table; only the
+//! [`Position`] adds up, and it stands in one row with the LSN it holds for.
+
+use super::keys::{self, Bytes, EndPart, MerchantPart, Table};
+use super::values::{self, WalletRow};
+use crate::backend::{Audit, EntryKind, OnceKey};
+use crate::command::{HoldState, HoldView, OrderView, Outcome};
+use crate::event::{Event, Record, Remembered, WalletMoved, order_of};
+use crate::types::{Amount, Lsn, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// How far the journal is projected, and what adds up over all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The last record projected.
+    pub applied: Lsn,
+    /// Its time; a clock before it has gone back.
+    pub at: Timestamp,
+    /// How far a test deployment's clock was moved forward in all.
+    pub advanced_ms: u64,
+    /// Where all money is.
+    pub totals: Audit,
+}
+
+impl Position {
+    /// Moves past `record`, which must be the next one.
+    ///
+    /// # Errors
+    /// Why the record cannot be right: its debits are not its credits, or money
+    /// would leave a place that does not have it. The position is then useless.
+    pub(crate) fn advance(&mut self, lsn: Lsn, record: &Record) -> Result<(), &'static str> {
+        if lsn != self.applied.next() {
+            return Err("it is not the one that follows the last projected; a part of the journal is missing");
+        }
+        if !record.balances() {
+            return Err("its debits do not equal its credits");
+        }
+        self.applied = lsn;
+        self.at = record.at;
+        for event in &record.events {
+            self.add(event);
+        }
+        // The order of a record's events does not matter: only at its end must
+        // every place hold what was taken from it.
+        let Audit { deposited, withdrawn, wallets, escrowed, merchants, .. } = self.totals;
+        if [deposited, withdrawn, wallets, escrowed, merchants].iter().any(|&place| place > i64::MAX as u64) {
+            return Err("it takes money from a place that does not hold it");
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, event: &Event) {
+        let totals = &mut self.totals;
+        let into = |place: &mut u64, amount: Amount| *place = place.wrapping_add(amount.minor());
+        let out_of = |place: &mut u64, amount: Amount| *place = place.wrapping_sub(amount.minor());
+        match event {
+            Event::WalletMoved(moved) => {
+                match moved.kind {
+                    EntryKind::Deposit(_) => into(&mut totals.deposited, moved.amount),
+                    EntryKind::Withdrawal(_) => into(&mut totals.withdrawn, moved.amount),
+                    EntryKind::EnvelopeCreated(_)
+                    | EntryKind::Claim(_)
+                    | EntryKind::Refund(_)
+                    | EntryKind::Lapse(_)
+                    | EntryKind::Order(_) => {}
+                }
+                if moved.is_credit() {
+                    into(&mut totals.wallets, moved.amount);
+                } else {
+                    out_of(&mut totals.wallets, moved.amount);
+                }
+            }
+            Event::EnvelopeCreated(created) => into(&mut totals.escrowed, created.terms.total),
+            Event::Claimed(claimed) => out_of(&mut totals.escrowed, claimed.amount),
+            Event::EnvelopeEnded(ended) => out_of(&mut totals.escrowed, ended.refund),
+            Event::EnvelopeLapsed { amount, .. } => out_of(&mut totals.escrowed, *amount),
+            Event::HoldEnded(ended) => {
+                if ended.merchant.is_some() {
+                    into(&mut totals.merchants, ended.hold.amount);
+                }
+            }
+            Event::ClockAdvanced { by_ms } => self.advanced_ms = self.advanced_ms.saturating_add(*by_ms),
+            Event::Grabbed(_)
+            | Event::EnvelopeSettled(_)
+            | Event::MerchantPut(_)
+            | Event::ItemPut(_)
+            | Event::Held(_)
+            | Event::Remembered(_) => {}
+        }
+    }
+}
+
+/// Where rows go.
+pub(crate) trait RowSink {
+    /// Whether rows of `table` are of interest; others need not be made.
+    fn wants(&self, table: Table) -> bool;
+    /// Takes a row; without a value it is deleted. The last one under a key counts.
+    fn put(&mut self, table: Table, key: Bytes, value: Option<Bytes>);
+}
+
+/// The rows that `record` writes, in order.
+pub(crate) fn rows_of(lsn: Lsn, record: &Record, sink: &mut impl RowSink) {
+    for (index, event) in record.events.iter().enumerate() {
+        rows_of_event(lsn, index as u32, record.at, event, sink);
+    }
+}
+
+fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut impl RowSink) {
+    macro_rules! put {
+        ($table:ident, $key:expr, $value:expr) => {
+            if sink.wants(Table::$table) {
+                sink.put(Table::$table, $key, $value);
+            }
+        };
+    }
+    let nothing = || Some(Bytes::from([]));
+    match event {
+        Event::WalletMoved(WalletMoved { user, kind, amount, available_after }) => {
+            let wallet = WalletRow { available: *available_after, held: Amount::ZERO };
+            put!(Wallets, keys::user(user), Some(values::put_wallet(wallet)));
+            put!(Entries, keys::entry(user, lsn, index), Some(values::put_entry(at, kind, *amount, *available_after)));
+        }
+        Event::EnvelopeCreated(created) => {
+            let id = created.id;
+            put!(Envelopes, keys::id(id.bytes()), Some(values::put_cold(created)));
+            put!(LiveEnvelopes, keys::id(id.bytes()), nothing());
+            put!(Sent, keys::of_user_at(&created.terms.sender, created.created_at, id), nothing());
+            put!(EnvelopesByTime, keys::made_at(created.created_at, id.bytes()), nothing());
+        }
+        Event::Grabbed(e) => {
+            put!(Wins, keys::win(e.envelope, e.share), Some(values::put_win(&e.user, e.amount, at, None)));
+            put!(Received, keys::of_user_at(&e.user, at, e.envelope), Some(values::put_share(e.share)));
+        }
+        Event::Claimed(e) => {
+            let row = || values::put_win(&e.user, e.amount, e.grabbed_at, Some(at));
+            put!(Wins, keys::win(e.envelope, e.share), Some(row()));
+        }
+        Event::EnvelopeEnded(ended) => {
+            let key = keys::envelope_end(ended.envelope, EndPart::Ended);
+            put!(EnvelopeEnds, key, Some(values::put_cold(&(at, ended))));
+        }
+        Event::EnvelopeLapsed { envelope, amount } => {
+            let key = keys::envelope_end(*envelope, EndPart::Lapsed);
+            put!(EnvelopeEnds, key, Some(values::put_cold(&(at, amount))));
+        }
+        Event::EnvelopeSettled(settled) => {
+            let key = keys::envelope_end(settled.envelope, EndPart::Settled);
+            put!(EnvelopeEnds, key, Some(values::put_cold(&(at, settled))));
+            put!(LiveEnvelopes, keys::id(settled.envelope.bytes()), None);
+        }
+        Event::MerchantPut(merchant) => {
+            put!(Merchants, keys::merchant(&merchant.id, MerchantPart::Terms), Some(values::put_cold(merchant)));
+        }
+        Event::ItemPut(item) => {
+            put!(Items, keys::id(item.id.bytes()), Some(values::put_cold(item)));
+            put!(ItemsByTime, keys::made_at(item.created_at, item.id.bytes()), nothing());
+        }
+        Event::Held(e) => {
+            let hold = || HoldView {
+                id: e.hold,
+                item: e.item,
+                user: e.user.clone(),
+                quantity: e.quantity,
+                amount: e.amount,
+                state: HoldState::Held,
+                created_at: at,
+                expires_at: e.expires_at,
+            };
+            put!(Holds, keys::id(e.hold.bytes()), Some(values::put_cold(&hold())));
+            put!(LiveHolds, keys::live_hold(e.item, e.hold), nothing());
+            put!(ItemUnits, keys::units(e.item, &e.user), values::put_units(e.units_after));
+        }
+        Event::HoldEnded(ended) => {
+            let hold = &ended.hold;
+            put!(Holds, keys::id(hold.id.bytes()), Some(values::put_cold(hold)));
+            put!(LiveHolds, keys::live_hold(hold.item, hold.id), None);
+            put!(ItemUnits, keys::units(hold.item, &hold.user), values::put_units(ended.units_after));
+            if let (Some(order), Some((merchant, owed_after))) = (order_of(hold), &ended.merchant) {
+                let order = OrderView {
+                    id: order,
+                    hold: hold.id,
+                    item: hold.item,
+                    merchant: merchant.clone(),
+                    user: hold.user.clone(),
+                    quantity: hold.quantity,
+                    amount: hold.amount,
+                    created_at: at,
+                };
+                put!(Orders, keys::order(order.id), Some(values::put_cold(&order)));
+                put!(Merchants, keys::merchant(merchant, MerchantPart::Owed), Some(values::put_amount(*owed_after)));
+            }
+        }
+        Event::Remembered(memo) => {
+            put!(Memos, keys::id(memo.key.bytes()), Some(put_memo(memo)));
+            if let Some(expires_at) = memo.expires_at {
+                put!(MemoExpiries, keys::memo_expiry(expires_at, memo.key), nothing());
+            }
+        }
+        Event::ClockAdvanced { .. } => {}
+    }
+}
+
+fn put_memo(memo: &Remembered) -> Bytes {
+    values::put_cold(&(memo.fingerprint, &memo.answer, memo.expires_at))
+}
+
+/// The memo under `key` that [`rows_of`] wrote.
+pub(crate) fn memo(key: OnceKey, bytes: &[u8]) -> Option<Remembered> {
+    let (fingerprint, answer, expires_at) = values::cold::<([u8; 16], Outcome, Option<Timestamp>)>(bytes)?;
+    Some(Remembered { key, fingerprint, answer, expires_at })
+}

@@ -1,0 +1,327 @@
+//! The projector: takes durable batches from the journal and writes their rows,
+//! a step of many records at a time, behind everybody's back.
+//!
+//! **Invariant:** a batch leaves the list of what is unprojected only after the
+//! commit that holds its rows has returned. So a reader who takes the list
+//! first and a snapshot of the store second misses nothing.
+//!
+//! **Invariant:** the LSN given to `on_persisted` was applied before the
+//! persist began, so the journal may recycle everything up to it.
+//!
+//! **Invariant:** after the first failure nothing more is written and nothing
+//! more is called persisted; offers are still taken and reads still answered.
+
+use super::{StepLimits, Store, StoreError, View};
+use crate::types::Lsn;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Records that are durable, in order; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DurableBatch {
+    first_lsn: Lsn,
+    bytes: Arc<[u8]>,
+    ends: Arc<[u32]>,
+}
+
+impl DurableBatch {
+    /// The batch of `records`, of which the first has `first_lsn`.
+    pub fn new<'a>(first_lsn: Lsn, records: impl IntoIterator<Item = &'a [u8]>) -> DurableBatch {
+        let mut bytes = Vec::new();
+        let mut ends = Vec::new();
+        for record in records {
+            bytes.extend_from_slice(record);
+            ends.push(bytes.len() as u32);
+        }
+        DurableBatch { first_lsn, bytes: bytes.into(), ends: ends.into() }
+    }
+
+    /// The LSN of the first record.
+    pub fn first_lsn(&self) -> Lsn {
+        self.first_lsn
+    }
+
+    /// The LSN of the record that follows the last.
+    pub fn end_lsn(&self) -> Lsn {
+        Lsn(self.first_lsn.0 + self.ends.len() as u64)
+    }
+
+    /// How much memory its records take.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The records in order.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(self.ends.iter()).map(|(start, &end)| &self.bytes[start as usize..end as usize])
+    }
+}
+
+/// How the projector works.
+#[derive(Clone, Copy, Debug)]
+pub struct ProjectorOptions {
+    /// Whether it has a thread; without one [`Projector::pump`] does its work.
+    pub threaded: bool,
+    /// How much one commit takes up.
+    pub step: StepLimits,
+    /// Bytes of records after which what was projected is persisted.
+    pub persist_bytes: usize,
+    /// How long at most something projected stays unpersisted (with a thread).
+    pub persist_after: Duration,
+}
+
+impl Default for ProjectorOptions {
+    fn default() -> Self {
+        ProjectorOptions {
+            threaded: true,
+            step: StepLimits::default(),
+            persist_bytes: 32 << 20,
+            persist_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Told how far the store is persisted, each time it is.
+pub type OnPersisted = Box<dyn Fn(Lsn) + Send>;
+
+/// The one who writes to the [`Store`].
+pub struct Projector {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    store: Arc<Store>,
+    options: ProjectorOptions,
+    queue: Mutex<Queue>,
+    /// Notified when something was offered, and at the stop.
+    offered: Condvar,
+    work: Mutex<Work>,
+}
+
+#[derive(Default)]
+struct Queue {
+    unprojected: VecDeque<DurableBatch>,
+    lag_bytes: usize,
+    stopping: bool,
+    failure: Option<StoreError>,
+}
+
+/// What only the one who projects needs.
+struct Work {
+    on_persisted: OnPersisted,
+    unpersisted_bytes: usize,
+    unpersisted_since: Option<Instant>,
+}
+
+impl Projector {
+    /// A projector into `store`, with its thread if `options` say so.
+    ///
+    /// # Panics
+    /// If the thread cannot be started.
+    pub fn spawn(store: Arc<Store>, on_persisted: OnPersisted, options: ProjectorOptions) -> Projector {
+        let work = Work { on_persisted, unpersisted_bytes: 0, unpersisted_since: None };
+        let shared = Arc::new(Shared {
+            store,
+            options,
+            queue: Mutex::default(),
+            offered: Condvar::new(),
+            work: Mutex::new(work),
+        });
+        let thread = options.threaded.then(|| {
+            let shared = Arc::clone(&shared);
+            let builder = std::thread::Builder::new().name("hongbao-projector".to_owned());
+            builder.spawn(move || shared.run()).expect("the projector's thread can be started")
+        });
+        Projector { shared, thread: Mutex::new(thread) }
+    }
+
+    /// Takes a batch that has just become durable. Only queues it: this is
+    /// called by the journal's writer, before it tells anyone of the new LSN.
+    pub fn offer(&self, batch: DurableBatch) {
+        let mut queue = self.shared.queue.lock();
+        queue.lag_bytes += batch.bytes();
+        queue.unprojected.push_back(batch);
+        drop(queue);
+        self.shared.offered.notify_one();
+    }
+
+    /// Projects one step of what was offered, persists when that is due by
+    /// bytes, and says whether there was anything to do.
+    pub fn pump(&self) -> bool {
+        let work = &mut *self.shared.work.lock();
+        let stepped = self.shared.step(work);
+        if work.unpersisted_bytes >= self.shared.options.persist_bytes {
+            self.shared.persist(work);
+        }
+        stepped
+    }
+
+    /// Persists what was projected so far and tells the journal.
+    pub fn persist(&self) {
+        self.shared.persist(&mut self.shared.work.lock());
+    }
+
+    /// The batches of which a part may not be in the store yet, in order. A
+    /// reader takes this list before its snapshot of the store.
+    pub fn unprojected(&self) -> Vec<DurableBatch> {
+        self.shared.queue.lock().unprojected.iter().cloned().collect()
+    }
+
+    /// Everything durable now, projected or not: for lists.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    pub fn view(&self) -> Result<View, StoreError> {
+        let unprojected = self.unprojected();
+        self.shared.store.view(unprojected)
+    }
+
+    /// Bytes of records that are durable and not in the store yet. The engine
+    /// sheds load when there are too many of them.
+    pub fn lag_bytes(&self) -> usize {
+        self.shared.queue.lock().lag_bytes
+    }
+
+    /// The last record projected.
+    pub fn applied_lsn(&self) -> Lsn {
+        self.shared.store.applied_lsn()
+    }
+
+    /// Why projection has stopped, if it has.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.shared.queue.lock().failure.clone()
+    }
+
+    /// Projects all that was offered, persists it, and ends the thread. After a
+    /// failure it only ends the thread.
+    pub fn stop(&self) {
+        self.shared.queue.lock().stopping = true;
+        self.shared.offered.notify_one();
+        match self.thread.lock().take() {
+            Some(thread) => thread.join().expect("the projector's thread does not panic"),
+            None if self.shared.options.threaded => {}
+            None => {
+                while self.pump() {}
+                self.persist();
+            }
+        }
+    }
+}
+
+impl Drop for Projector {
+    /// Ends the thread as soon as its step is done; only [`Projector::stop`] drains.
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.get_mut().take() else { return };
+        let mut queue = self.shared.queue.lock();
+        queue.stopping = true;
+        queue.unprojected.clear();
+        drop(queue);
+        self.shared.offered.notify_one();
+        let _ = thread.join();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            let due = {
+                let work = &mut *self.work.lock();
+                let stepped = self.step(work);
+                let due = work.unpersisted_since.map(|since| since + self.options.persist_after);
+                if work.unpersisted_bytes >= self.options.persist_bytes || due.is_some_and(|due| Instant::now() >= due)
+                {
+                    self.persist(work);
+                    continue;
+                }
+                if stepped {
+                    continue;
+                }
+                due
+            };
+            let mut queue = self.queue.lock();
+            if !queue.unprojected.is_empty() && queue.failure.is_none() {
+                continue;
+            }
+            if queue.stopping {
+                drop(queue);
+                self.persist(&mut self.work.lock());
+                return;
+            }
+            match due {
+                Some(due) => drop(self.offered.wait_until(&mut queue, due)),
+                None => self.offered.wait(&mut queue),
+            }
+        }
+    }
+
+    fn step(&self, work: &mut Work) -> bool {
+        let limits = self.options.step;
+        let batches = {
+            let queue = self.queue.lock();
+            if queue.failure.is_some() {
+                return false;
+            }
+            let mut bytes = 0;
+            let enough = |batch: &&DurableBatch| {
+                let more = bytes < limits.bytes;
+                bytes += batch.bytes();
+                more
+            };
+            // The first may be projected in part, so one more than enough is taken.
+            let mut batches: Vec<DurableBatch> = queue.unprojected.iter().take_while(enough).cloned().collect();
+            if let Some(next) = queue.unprojected.get(batches.len()) {
+                batches.push(next.clone());
+            }
+            batches
+        };
+        let Some(first) = batches.first() else { return false };
+        let gap = batches.windows(2).find(|pair| pair[0].end_lsn() != pair[1].first_lsn());
+        assert!(gap.is_none(), "durable batches follow each other without a gap");
+        let records = batches.iter().flat_map(DurableBatch::records);
+        match self.store.project(first.first_lsn(), records, limits) {
+            Ok(step) => {
+                work.unpersisted_bytes += step.bytes;
+                if step.records > 0 {
+                    work.unpersisted_since.get_or_insert_with(Instant::now);
+                }
+                let applied = self.store.applied_lsn();
+                let queue = &mut *self.queue.lock();
+                while queue.unprojected.front().is_some_and(|batch| batch.end_lsn() <= applied.next()) {
+                    let projected = queue.unprojected.pop_front();
+                    queue.lag_bytes -= projected.map_or(0, |batch| batch.bytes());
+                }
+                true
+            }
+            Err(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    fn persist(&self, work: &mut Work) {
+        if work.unpersisted_since.is_none() || self.queue.lock().failure.is_some() {
+            work.unpersisted_bytes = 0;
+            work.unpersisted_since = None;
+            return;
+        }
+        match self.store.persist() {
+            Ok(applied) => {
+                work.unpersisted_bytes = 0;
+                work.unpersisted_since = None;
+                (work.on_persisted)(applied);
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn fail(&self, error: StoreError) {
+        tracing::error!(%error, "the store failed; nothing more is projected until a restart");
+        self.queue.lock().failure.get_or_insert(error);
+    }
+}

@@ -1,0 +1,269 @@
+//! What the engine loads: single rows, and at its start everything live.
+//!
+//! These reads see what is projected and nothing later: the engine keeps in
+//! memory whatever has records that are not projected yet.
+//!
+//! **Invariant:** the loads at the start cost what is live, not what ever was.
+
+use super::keys::{self, EndPart, KeyRange, MerchantPart, Table};
+use super::values::{self, EnvelopeRow, WalletRow, WinRow};
+use super::{Bytes, Snapshot, Store, StoreError, damaged, projection};
+use crate::backend::OnceKey;
+use crate::command::{HoldView, Merchant, OrderView};
+use crate::event::{EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, ItemPut, Remembered, Units};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use serde::de::DeserializeOwned;
+use std::ops::Bound;
+
+/// An envelope's winners by share.
+pub type Winners<'a> = dyn Iterator<Item = Result<WinRow, StoreError>> + 'a;
+
+/// An item with all that hangs on it.
+pub struct LiveItem<'a> {
+    /// Its terms.
+    pub item: ItemPut,
+    /// Who holds or has bought units of it.
+    pub units: &'a mut dyn Iterator<Item = Result<(UserId, Units), StoreError>>,
+    /// The holds of it that have not ended.
+    pub holds: Vec<HoldView>,
+}
+
+impl Store {
+    /// A user's wallet; `None` if no money ever moved on it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn wallet(&self, user: &UserId) -> Result<Option<WalletRow>, StoreError> {
+        let key = keys::user(user);
+        read(Table::Wallets, &key, self.snapshot().get(Table::Wallets, &key)?, values::wallet)
+    }
+
+    /// The answer kept under `key`, even if its time is over.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn memo(&self, key: OnceKey) -> Result<Option<Remembered>, StoreError> {
+        let bytes = self.snapshot().get(Table::Memos, key.bytes())?;
+        read(Table::Memos, key.bytes(), bytes, |bytes| projection::memo(key, bytes))
+    }
+
+    /// One hold.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn hold(&self, id: HoldId) -> Result<Option<HoldView>, StoreError> {
+        cold(Table::Holds, id.bytes(), self.snapshot().get(Table::Holds, id.bytes())?)
+    }
+
+    /// One order.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn order(&self, id: OrderId) -> Result<Option<OrderView>, StoreError> {
+        cold(Table::Orders, id.bytes(), self.snapshot().get(Table::Orders, id.bytes())?)
+    }
+
+    /// One envelope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn envelope(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>, StoreError> {
+        envelope(&*self.snapshot(), id)
+    }
+
+    /// One share of an envelope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn win(&self, envelope: EnvelopeId, share: u32) -> Result<Option<WinRow>, StoreError> {
+        win(&*self.snapshot(), envelope, share)
+    }
+
+    /// The share that `user` has of `envelope`. Looks through what the user
+    /// grabbed while it was open.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn win_of(&self, envelope: &EnvelopeRow, user: &UserId) -> Result<Option<WinRow>, StoreError> {
+        let created = &envelope.created;
+        let snapshot = self.snapshot();
+        for row in snapshot.scan(Table::Received, &received_while_open(created, user)) {
+            let (key, value) = row?;
+            if keys::tail::<16>(&key) == Some(*created.id.bytes()) {
+                let share = values::share(&value).ok_or_else(|| damaged(Table::Received, &key))?;
+                let row = win(&*snapshot, created.id, share)?;
+                return row.map(Some).ok_or_else(|| damaged(Table::Received, &key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A user's units of an item.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn units(&self, item: ItemId, user: &UserId) -> Result<Units, StoreError> {
+        let key = keys::units(item, user);
+        let units = read(Table::ItemUnits, &key, self.snapshot().get(Table::ItemUnits, &key)?, values::units)?;
+        Ok(units.unwrap_or_default())
+    }
+
+    /// Gives `each` every envelope that is not settled, with its winners by share.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read, or the first that `each` returns.
+    pub fn live_envelopes(
+        &self,
+        mut each: impl FnMut(EnvelopeRow, &mut Winners<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let snapshot = self.snapshot();
+        for row in snapshot.scan(Table::LiveEnvelopes, &KeyRange::all()) {
+            let (key, _) = row?;
+            let wrong = || damaged(Table::LiveEnvelopes, &key);
+            let id = EnvelopeId::from_bytes(keys::tail(&key).ok_or_else(wrong)?);
+            let envelope = envelope(&*snapshot, id)?.ok_or_else(wrong)?;
+            each(envelope, &mut winners(&*snapshot, id))?;
+        }
+        Ok(())
+    }
+
+    /// Gives `each` every item with its units and live holds.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read, or the first that `each` returns.
+    pub fn items(&self, mut each: impl FnMut(LiveItem<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let snapshot = self.snapshot();
+        for row in snapshot.scan(Table::Items, &KeyRange::all()) {
+            let (key, value) = row?;
+            let item: ItemPut = values::cold(&value).ok_or_else(|| damaged(Table::Items, &key))?;
+            let holds = live_holds(&*snapshot, item.id).collect::<Result<_, _>>()?;
+            let units = &mut item_units(&*snapshot, item.id);
+            each(LiveItem { item, units, holds })?;
+        }
+        Ok(())
+    }
+
+    /// Gives `each` every merchant with what it is owed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read, or the first that `each` returns.
+    pub fn merchants(
+        &self,
+        mut each: impl FnMut(Merchant, Amount) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let snapshot = self.snapshot();
+        for row in snapshot.scan(Table::Merchants, &KeyRange::all()) {
+            let (key, value) = row?;
+            if key.last() == Some(&(MerchantPart::Terms as u8)) {
+                let merchant: Merchant = values::cold(&value).ok_or_else(|| damaged(Table::Merchants, &key))?;
+                let owed = owed(&*snapshot, &merchant.id)?;
+                each(merchant, owed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a row's bytes with `form`.
+pub(super) fn read<T>(
+    table: Table,
+    key: &[u8],
+    bytes: Option<Bytes>,
+    form: impl FnOnce(&[u8]) -> Option<T>,
+) -> Result<Option<T>, StoreError> {
+    bytes.map(|bytes| form(&bytes).ok_or_else(|| damaged(table, key))).transpose()
+}
+
+pub(super) fn cold<T: DeserializeOwned>(
+    table: Table,
+    key: &[u8],
+    bytes: Option<Bytes>,
+) -> Result<Option<T>, StoreError> {
+    read(table, key, bytes, values::cold)
+}
+
+/// Where in what a user received a grab from this envelope can stand.
+pub(super) fn received_while_open(created: &EnvelopeCreated, user: &UserId) -> KeyRange {
+    let all_ids = EnvelopeId::from_bytes([u8::MAX; 16]);
+    let no_id = EnvelopeId::from_bytes([0; 16]);
+    KeyRange {
+        from: Bound::Included(keys::of_user_at(user, created.expires_at, no_id)),
+        to: Bound::Included(keys::of_user_at(user, created.created_at, all_ids)),
+    }
+}
+
+pub(super) fn win(snapshot: &dyn Snapshot, envelope: EnvelopeId, share: u32) -> Result<Option<WinRow>, StoreError> {
+    let key = keys::win(envelope, share);
+    read(Table::Wins, &key, snapshot.get(Table::Wins, &key)?, |bytes| values::win(share, bytes))
+}
+
+pub(super) fn winners(
+    snapshot: &dyn Snapshot,
+    envelope: EnvelopeId,
+) -> impl Iterator<Item = Result<WinRow, StoreError>> + use<> {
+    snapshot.scan(Table::Wins, &KeyRange::prefix(envelope.bytes())).map(|row| {
+        let (key, value) = row?;
+        win_row(&key, &value).ok_or_else(|| damaged(Table::Wins, &key))
+    })
+}
+
+/// A row of [`Table::Wins`].
+pub(super) fn win_row(key: &[u8], value: &[u8]) -> Option<WinRow> {
+    values::win(u32::from_be_bytes(keys::tail(key)?), value)
+}
+
+pub(super) fn envelope(snapshot: &dyn Snapshot, id: EnvelopeId) -> Result<Option<EnvelopeRow>, StoreError> {
+    let Some(created) = cold(Table::Envelopes, id.bytes(), snapshot.get(Table::Envelopes, id.bytes())?)? else {
+        return Ok(None);
+    };
+    let ends = snapshot.scan(Table::EnvelopeEnds, &KeyRange::prefix(id.bytes()));
+    envelope_row(created, ends).map(Some)
+}
+
+/// An envelope of its row and those of its ends.
+pub(super) fn envelope_row(
+    created: EnvelopeCreated,
+    ends: impl Iterator<Item = super::RowRead>,
+) -> Result<EnvelopeRow, StoreError> {
+    const ENDED: u8 = EndPart::Ended as u8;
+    const LAPSED: u8 = EndPart::Lapsed as u8;
+    const SETTLED: u8 = EndPart::Settled as u8;
+    let mut row = EnvelopeRow { created, ended: None, lapsed: None, settled: None };
+    for end in ends {
+        let (key, value) = end?;
+        let known = match key.last() {
+            Some(&ENDED) => values::cold::<(Timestamp, EnvelopeEnded)>(&value).map(|end| row.ended = Some(end)),
+            Some(&LAPSED) => values::cold::<(Timestamp, Amount)>(&value).map(|end| row.lapsed = Some(end)),
+            Some(&SETTLED) => values::cold::<(Timestamp, EnvelopeSettled)>(&value).map(|end| row.settled = Some(end)),
+            _ => None,
+        };
+        known.ok_or_else(|| damaged(Table::EnvelopeEnds, &key))?;
+    }
+    Ok(row)
+}
+
+pub(super) fn item_units(
+    snapshot: &dyn Snapshot,
+    item: ItemId,
+) -> impl Iterator<Item = Result<(UserId, Units), StoreError>> + use<> {
+    snapshot.scan(Table::ItemUnits, &KeyRange::prefix(item.bytes())).map(|row| {
+        let (key, value) = row?;
+        let user = std::str::from_utf8(&key[16..]).ok().and_then(|text| UserId::new(text).ok());
+        user.zip(values::units(&value)).ok_or_else(|| damaged(Table::ItemUnits, &key))
+    })
+}
+
+pub(super) fn live_holds(snapshot: &dyn Snapshot, item: ItemId) -> impl Iterator<Item = Result<HoldView, StoreError>> {
+    snapshot.scan(Table::LiveHolds, &KeyRange::prefix(item.bytes())).map(|row| {
+        let (key, _) = row?;
+        let wrong = || damaged(Table::LiveHolds, &key);
+        let id: [u8; 16] = keys::tail(&key).ok_or_else(wrong)?;
+        cold(Table::Holds, &id, snapshot.get(Table::Holds, &id)?)?.ok_or_else(wrong)
+    })
+}
+
+pub(super) fn owed(snapshot: &dyn Snapshot, merchant: &UserId) -> Result<Amount, StoreError> {
+    let key = keys::merchant(merchant, MerchantPart::Owed);
+    let owed = read(Table::Merchants, &key, snapshot.get(Table::Merchants, &key)?, values::amount)?;
+    Ok(owed.unwrap_or_default())
+}

@@ -1,0 +1,223 @@
+//! What the store asks of the disk: reads from a snapshot, commits of many rows
+//! at once, and making them last. [`FjallRows`] keeps them on disk,
+//! [`MemoryRows`](super::MemoryRows) in memory for the simulation.
+//!
+//! **Invariant:** a commit is atomic over all tables: no snapshot and no crash
+//! shows a part of it, and a crash loses none that precedes one it keeps.
+
+use super::keys::{Bytes, KeyRange, Table};
+use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use std::path::Path;
+
+/// Why the store cannot do what is asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Written by a version after this one.
+    #[error(
+        "the store has format {found} and this version knows {known}; run the version that wrote it or a newer one"
+    )]
+    Newer {
+        /// The format on disk.
+        found: u32,
+        /// The format this version writes.
+        known: u32,
+    },
+    /// Written by a version before this one.
+    #[error(
+        "the store has format {found} and this version needs {known}; back the data up and start once with --migrate"
+    )]
+    Older {
+        /// The format on disk.
+        found: u32,
+        /// The format this version writes.
+        known: u32,
+    },
+    /// A row is not of the form its table has.
+    #[error(
+        "a row of the store's table `{table}` cannot be read (key {key}); restore the store from the journal's archive"
+    )]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// The key in hexadecimal.
+        key: String,
+    },
+    /// A record of the journal cannot be projected.
+    #[error("record {lsn} of the journal cannot be projected: {why}")]
+    Record {
+        /// Which.
+        lsn: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The disk or the database failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<StoreError> for crate::EngineError {
+    fn from(error: StoreError) -> Self {
+        crate::EngineError::Store(error.to_string())
+    }
+}
+
+impl From<fjall::Error> for StoreError {
+    fn from(error: fjall::Error) -> Self {
+        StoreError::Failed(error.to_string())
+    }
+}
+
+/// One row to be written: `None` deletes it.
+pub type RowChange = (Table, Bytes, Option<Bytes>);
+
+/// A row as it is read.
+pub type RowRead = Result<(Bytes, Bytes), StoreError>;
+
+/// A place where rows are kept.
+pub trait Rows: Send + Sync + 'static {
+    /// All rows as they are now, unmoved by later commits.
+    fn snapshot(&self) -> Box<dyn Snapshot>;
+    /// Writes all of `changes` or none; visible to later snapshots at once,
+    /// lasting after the next [`Rows::persist`]. No key occurs twice.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]; then nothing is to be committed any more.
+    fn commit(&self, changes: Vec<RowChange>) -> Result<(), StoreError>;
+    /// Makes every commit so far survive a loss of power.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]; then nothing is to be committed any more.
+    fn persist(&self) -> Result<(), StoreError>;
+}
+
+/// All rows as they were at one moment.
+pub trait Snapshot: Send {
+    /// The value under `key`.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if it cannot be read.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    /// The rows of `range` in key order.
+    fn scan(&self, table: Table, range: &KeyRange) -> Box<dyn Iterator<Item = RowRead> + Send>;
+}
+
+/// How much memory the store may use.
+#[derive(Clone, Copy, Debug)]
+pub struct FjallOptions {
+    /// For blocks that were read.
+    pub cache_bytes: u64,
+    /// For rows of one table that are not in a file yet; up to four times this
+    /// for a table that is written faster than the disk takes it.
+    pub memtable_bytes: u64,
+}
+
+impl Default for FjallOptions {
+    fn default() -> Self {
+        FjallOptions { cache_bytes: 96 << 20, memtable_bytes: 16 << 20 }
+    }
+}
+
+/// Rows on disk.
+pub struct FjallRows {
+    tables: Vec<Keyspace>,
+    database: Database,
+}
+
+impl FjallRows {
+    /// Opens or makes the database in `directory`.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if it is damaged or in use.
+    pub fn open(directory: &Path, options: FjallOptions) -> Result<FjallRows, StoreError> {
+        let database = Database::builder(directory).cache_size(options.cache_bytes).open()?;
+        let tables = Table::ALL
+            .iter()
+            .map(|&table| Ok(database.keyspace(table.name(), || keyspace_options(table, options))?))
+            .collect::<Result<_, StoreError>>()?;
+        Ok(FjallRows { tables, database })
+    }
+
+    /// Bytes on disk, fjall's own journals included.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if they cannot be counted.
+    pub fn disk_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.database.disk_space()?)
+    }
+}
+
+/// Tables that are only scanned need no filter; the others are asked for keys
+/// that are mostly not there (a user never seen, a key never used).
+fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOptions {
+    let filter = match table {
+        Table::Received
+        | Table::Sent
+        | Table::EnvelopesByTime
+        | Table::Entries
+        | Table::MemoExpiries
+        | Table::ItemsByTime
+        | Table::LiveEnvelopes
+        | Table::LiveHolds => FilterPolicy::disabled(),
+        Table::Meta
+        | Table::Envelopes
+        | Table::EnvelopeEnds
+        | Table::Wins
+        | Table::Wallets
+        | Table::Memos
+        | Table::Merchants
+        | Table::Items
+        | Table::ItemUnits
+        | Table::Holds
+        | Table::Orders => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+    };
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(options.memtable_bytes)
+        .filter_policy(filter)
+        .data_block_compression_policy(CompressionPolicy::new([
+            CompressionType::None,
+            CompressionType::None,
+            CompressionType::Lz4,
+        ]))
+}
+
+impl Rows for FjallRows {
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(FjallSnapshot { tables: self.tables.clone(), snapshot: self.database.snapshot() })
+    }
+
+    fn commit(&self, changes: Vec<RowChange>) -> Result<(), StoreError> {
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len());
+        for (table, key, value) in changes {
+            let keyspace = &self.tables[table as usize];
+            match value {
+                Some(value) => batch.insert(keyspace, key, value),
+                None => batch.remove(keyspace, key),
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn persist(&self) -> Result<(), StoreError> {
+        Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+}
+
+struct FjallSnapshot {
+    tables: Vec<Keyspace>,
+    snapshot: fjall::Snapshot,
+}
+
+impl Snapshot for FjallSnapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.snapshot.get(&self.tables[table as usize], key)?)
+    }
+
+    fn scan(&self, table: Table, range: &KeyRange) -> Box<dyn Iterator<Item = RowRead> + Send> {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let rows = self.snapshot.range(&self.tables[table as usize], (range.from.clone(), range.to.clone()));
+        Box::new(rows.map(|row| Ok(row.into_inner()?)))
+    }
+}

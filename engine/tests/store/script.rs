@@ -1,0 +1,401 @@
+//! Writes journals for the tests: a small naive engine that makes records as
+//! the real one would, from a seed.
+
+use hongbao_engine::backend::{EntryKind, OnceKey};
+use hongbao_engine::command::*;
+use hongbao_engine::event::*;
+use hongbao_engine::split::SplitRule;
+use hongbao_engine::store::DurableBatch;
+use hongbao_engine::types::*;
+use std::collections::BTreeMap;
+
+pub(crate) fn user(number: u64) -> UserId {
+    // Some users' texts start with other users' texts.
+    UserId::new(&"u".repeat(1 + number as usize)).unwrap()
+}
+
+pub(crate) fn amount(minor: u64) -> Amount {
+    Amount::new(minor).unwrap()
+}
+
+pub(crate) fn id(kind: u8, number: u64) -> [u8; 16] {
+    let mut bytes = [kind; 16];
+    bytes[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    bytes
+}
+
+struct Envelope {
+    created: EnvelopeCreated,
+    taken: Vec<(UserId, Timestamp, bool)>,
+    ended: Option<EndedAs>,
+    settled: bool,
+    refunded: Amount,
+}
+
+impl Envelope {
+    fn share_amount(&self, share: u32) -> Amount {
+        amount(self.created.terms.total.minor() / u64::from(self.created.terms.shares) * u64::from(share < u32::MAX))
+    }
+    fn open_amount(&self) -> Amount {
+        (0..).zip(&self.taken).filter(|(_, taken)| !taken.2).map(|(share, _)| self.share_amount(share)).sum()
+    }
+    fn claimed_amount(&self) -> Amount {
+        (0..).zip(&self.taken).filter(|(_, taken)| taken.2).map(|(share, _)| self.share_amount(share)).sum()
+    }
+    fn unsold(&self) -> Amount {
+        self.created.terms.total - self.open_amount() - self.claimed_amount()
+    }
+}
+
+struct Item {
+    put: ItemPut,
+    units: BTreeMap<UserId, Units>,
+}
+
+pub(crate) struct Script {
+    random: u64,
+    pub(crate) now: Timestamp,
+    wallets: BTreeMap<UserId, Amount>,
+    envelopes: Vec<Envelope>,
+    items: Vec<Item>,
+    holds: Vec<HoldView>,
+    owed: BTreeMap<UserId, Amount>,
+    numbers: u64,
+    pub(crate) records: Vec<Vec<u8>>,
+}
+
+impl Script {
+    pub(crate) fn new(seed: u64) -> Script {
+        Script {
+            random: seed,
+            now: Timestamp::from_ms(1_770_000_000_000),
+            wallets: BTreeMap::new(),
+            envelopes: Vec::new(),
+            items: Vec::new(),
+            holds: Vec::new(),
+            owed: BTreeMap::new(),
+            numbers: 0,
+            records: Vec::new(),
+        }
+    }
+
+    /// `records` records of a seed.
+    pub(crate) fn of(seed: u64, records: usize) -> Script {
+        let mut script = Script::new(seed);
+        while script.records.len() < records {
+            script.act();
+        }
+        script
+    }
+
+    /// The records in batches of random sizes.
+    pub(crate) fn batches(&mut self) -> Vec<DurableBatch> {
+        let mut batches = Vec::new();
+        let mut from = 0;
+        while from < self.records.len() {
+            let to = self.records.len().min(from + 1 + self.below(7) as usize);
+            batches.push(DurableBatch::new(Lsn(from as u64 + 1), self.records[from..to].iter().map(Vec::as_slice)));
+            from = to;
+        }
+        batches
+    }
+
+    pub(crate) fn envelope_ids(&self) -> Vec<EnvelopeId> {
+        self.envelopes.iter().map(|envelope| envelope.created.id).collect()
+    }
+
+    pub(crate) fn hold_ids(&self) -> Vec<HoldId> {
+        self.holds.iter().map(|hold| hold.id).collect()
+    }
+
+    pub(crate) fn order_ids(&self) -> Vec<OrderId> {
+        let order = |hold: &HoldView| match hold.state {
+            HoldState::Claimed(order) => Some(order),
+            _ => None,
+        };
+        self.holds.iter().filter_map(order).collect()
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn record(&mut self, events: Vec<Event>) {
+        let record = Record { at: self.now, events: events.into() };
+        assert!(record.balances(), "{record:?}");
+        let mut bytes = Vec::new();
+        encode(record.at, &record.events, &mut bytes);
+        self.records.push(bytes);
+    }
+
+    fn moved(&mut self, user: &UserId, kind: EntryKind, amount: Amount) -> Event {
+        let mut moved = WalletMoved { user: user.clone(), kind, amount, available_after: Amount::ZERO };
+        let balance = self.wallets.entry(user.clone()).or_default();
+        *balance = if moved.is_credit() { *balance + amount } else { *balance - amount };
+        moved.available_after = *balance;
+        Event::WalletMoved(moved)
+    }
+
+    fn act(&mut self) {
+        // Time often stands still, so that lists have ties.
+        let pause = [0, 0, 1, 50][self.below(4) as usize];
+        self.now = self.now.plus_ms(pause);
+        match self.below(20) {
+            0..2 => self.deposit(),
+            2 => self.withdraw(),
+            3..5 => self.create(),
+            5..10 => self.grab(),
+            10..13 => self.claim(),
+            13 => self.end(),
+            14 => self.lapse_or_settle(),
+            15 => self.sell(),
+            16..18 => self.hold(),
+            18 => self.end_hold(),
+            _ => {
+                let by_ms = self.below(1000);
+                self.record(vec![Event::ClockAdvanced { by_ms }]);
+            }
+        }
+    }
+
+    fn deposit(&mut self) {
+        let (who, sum, reference) = (user(self.below(5)), amount(1 + self.below(10_000)), self.number());
+        let kind = EntryKind::Deposit((sum.minor() % 2 == 0).then(|| format!("ref-{reference}")));
+        let moved = self.moved(&who, kind, sum);
+        let available = self.wallets[&who];
+        let memo = Remembered {
+            key: OnceKey::reference("app", "deposit", &reference.to_string()),
+            fingerprint: [reference as u8; 16],
+            answer: Outcome::Wallet(WalletView { user: who, available, held: Amount::ZERO }),
+            expires_at: (reference % 3 > 0).then(|| self.now.plus_s(reference % 5)),
+        };
+        self.record(vec![moved, Event::Remembered(Box::new(memo))]);
+    }
+
+    fn withdraw(&mut self) {
+        let who = user(self.below(5));
+        let half = self.wallets.get(&who).map_or(0, |balance| balance.minor() / 2);
+        if half > 0 {
+            let moved = self.moved(&who, EntryKind::Withdrawal(None), amount(half));
+            self.record(vec![moved]);
+        }
+    }
+
+    fn create(&mut self) {
+        let (sender, shares) = (user(self.below(5)), 1 + self.below(5) as u32);
+        let each = 1 + self.below(50);
+        let total = amount(each * u64::from(shares));
+        if self.wallets.get(&sender).is_none_or(|&balance| balance < total) {
+            return;
+        }
+        let envelope = EnvelopeId::from_bytes(id(1, self.number()));
+        let moved = self.moved(&sender, EntryKind::EnvelopeCreated(envelope), total);
+        let auto_claim = self.below(3) == 0;
+        let created = EnvelopeCreated {
+            id: envelope,
+            terms: NewEnvelope {
+                owner: "app".to_owned(),
+                sender,
+                total,
+                shares,
+                split: SplitRule::Equal,
+                message: "恭喜发财".to_owned(),
+                opens_at: None,
+                expires_in_s: 3600,
+                claim_within_s: 3600,
+                auto_claim,
+                unclaimed: Unclaimed::Return,
+                reference: None,
+                metadata: "{}".to_owned(),
+                client_seed: None,
+            },
+            created_at: self.now,
+            opens_at: self.now,
+            expires_at: self.now.plus_s(3600),
+            claim_by: self.now.plus_s(7200),
+            secret: [7; 32],
+        };
+        self.envelopes.push(Envelope {
+            created: created.clone(),
+            taken: Vec::new(),
+            ended: None,
+            settled: false,
+            refunded: Amount::ZERO,
+        });
+        self.record(vec![moved, Event::EnvelopeCreated(Box::new(created))]);
+    }
+
+    fn any_envelope(&mut self, fits: impl Fn(&Envelope) -> bool) -> Option<usize> {
+        let fitting: Vec<usize> = (0..self.envelopes.len()).filter(|&i| fits(&self.envelopes[i])).collect();
+        (!fitting.is_empty()).then(|| fitting[self.below(fitting.len() as u64) as usize])
+    }
+
+    fn grab(&mut self) {
+        let who = user(self.below(8));
+        let grabbable = |e: &Envelope| e.ended.is_none() && e.taken.iter().all(|(user, ..)| *user != who);
+        let Some(i) = self.any_envelope(grabbable) else { return };
+        let envelope = &mut self.envelopes[i];
+        let (id, share) = (envelope.created.id, envelope.taken.len() as u32);
+        let auto_claim = envelope.created.terms.auto_claim;
+        envelope.taken.push((who.clone(), self.now, auto_claim));
+        if envelope.taken.len() as u32 == envelope.created.terms.shares {
+            envelope.ended = Some(EndedAs::SoldOut);
+        }
+        let sum = envelope.share_amount(share);
+        let mut events = vec![Event::Grabbed(Grabbed { envelope: id, share, amount: sum, user: who.clone() })];
+        if auto_claim {
+            let claimed = Claimed { envelope: id, share, amount: sum, user: who.clone(), grabbed_at: self.now };
+            events.push(Event::Claimed(claimed));
+            events.push(self.moved(&who, EntryKind::Claim(id), sum));
+        }
+        self.record(events);
+    }
+
+    fn claim(&mut self) {
+        let Some(i) = self.any_envelope(|e| !e.settled && e.taken.iter().any(|taken| !taken.2)) else { return };
+        let envelope = &mut self.envelopes[i];
+        let share = envelope.taken.iter().position(|taken| !taken.2).unwrap();
+        envelope.taken[share].2 = true;
+        let (who, grabbed_at, _) = envelope.taken[share].clone();
+        let (id, sum) = (envelope.created.id, envelope.share_amount(share as u32));
+        let claimed = Claimed { envelope: id, share: share as u32, amount: sum, user: who.clone(), grabbed_at };
+        let moved = self.moved(&who, EntryKind::Claim(id), sum);
+        self.record(vec![Event::Claimed(claimed), moved]);
+    }
+
+    fn end(&mut self) {
+        let Some(i) = self.any_envelope(|e| e.ended.is_none()) else { return };
+        let how = if self.below(2) == 0 { EndedAs::Expired } else { EndedAs::Cancelled };
+        let envelope = &mut self.envelopes[i];
+        envelope.ended = Some(how);
+        let (id, refund, sender) = (envelope.created.id, envelope.unsold(), envelope.created.terms.sender.clone());
+        envelope.refunded = refund;
+        let moved = self.moved(&sender, EntryKind::Refund(id), refund);
+        self.record(vec![Event::EnvelopeEnded(EnvelopeEnded { envelope: id, how, refund }), moved]);
+    }
+
+    fn lapse_or_settle(&mut self) {
+        let Some(i) = self.any_envelope(|e| e.ended.is_some() && !e.settled) else { return };
+        let mut events = Vec::new();
+        let envelope = &self.envelopes[i];
+        let (id, lapsed, sender) = (envelope.created.id, envelope.open_amount(), envelope.created.terms.sender.clone());
+        if !lapsed.is_zero() {
+            events.push(Event::EnvelopeLapsed { envelope: id, amount: lapsed });
+            events.push(self.moved(&sender, EntryKind::Lapse(id), lapsed));
+        }
+        let envelope = &mut self.envelopes[i];
+        envelope.refunded += lapsed;
+        envelope.settled = true;
+        events.push(Event::EnvelopeSettled(EnvelopeSettled {
+            envelope: id,
+            how: envelope.ended.unwrap(),
+            taken: envelope.taken.len() as u32,
+            claimed: envelope.claimed_amount(),
+            refunded: envelope.refunded,
+        }));
+        self.record(events);
+    }
+
+    fn sell(&mut self) {
+        let merchant = user(20 + self.below(2));
+        let known = Merchant { id: merchant.clone(), name: "玫瑰".to_owned(), status: MerchantStatus::Verified };
+        let terms = NewItem {
+            merchant,
+            name: "99 roses".to_owned(),
+            category: "flowers".to_owned(),
+            price: amount(1 + self.below(20)),
+            stock: 1 + self.below(20) as u32,
+            per_user_limit: None,
+            starts_at: None,
+            ends_at: None,
+            hold_ttl_s: 900,
+            image_url: None,
+        };
+        let put = ItemPut {
+            id: ItemId::from_bytes(id(2, self.number())),
+            created_at: self.now,
+            stock_total: terms.stock,
+            terms,
+        };
+        self.items.push(Item { put: put.clone(), units: BTreeMap::new() });
+        self.record(vec![Event::MerchantPut(Box::new(known)), Event::ItemPut(Box::new(put))]);
+    }
+
+    fn hold(&mut self) {
+        if self.items.is_empty() {
+            return;
+        }
+        let (who, quantity) = (user(self.below(5)), 1 + self.below(2) as u32);
+        let i = self.below(self.items.len() as u64) as usize;
+        let number = self.number();
+        let item = &mut self.items[i];
+        let used: u32 = item.units.values().map(|units| units.held + units.sold).sum();
+        if used + quantity > item.put.stock_total {
+            return;
+        }
+        let units = item.units.entry(who.clone()).or_default();
+        units.held += quantity;
+        let mut bytes = id(3, number);
+        bytes[..2].copy_from_slice(&item.put.id.bytes()[..2]);
+        let held = Held {
+            hold: HoldId::from_bytes(bytes),
+            item: item.put.id,
+            user: who.clone(),
+            quantity,
+            amount: item.put.terms.price.checked_mul(quantity.into()).unwrap(),
+            expires_at: self.now.plus_s(900),
+            units_after: *units,
+        };
+        self.holds.push(HoldView {
+            id: held.hold,
+            item: held.item,
+            user: who,
+            quantity,
+            amount: held.amount,
+            state: HoldState::Held,
+            created_at: self.now,
+            expires_at: held.expires_at,
+        });
+        self.record(vec![Event::Held(held)]);
+    }
+
+    fn end_hold(&mut self) {
+        let Some(h) = self.holds.iter().position(|hold| hold.state == HoldState::Held) else { return };
+        let mut hold = self.holds[h].clone();
+        let can_pay = self.wallets.get(&hold.user).is_some_and(|&balance| balance >= hold.amount);
+        let number = self.number();
+        let i = self.items.iter().position(|item| item.put.id == hold.item).unwrap();
+        let units = self.items[i].units.get_mut(&hold.user).unwrap();
+        units.held -= hold.quantity;
+        let mut events = Vec::new();
+        let mut merchant = None;
+        if can_pay {
+            units.sold += hold.quantity;
+            let mut bytes = id(4, number);
+            bytes[..2].copy_from_slice(&hold.item.bytes()[..2]);
+            let order = OrderId::from_bytes(bytes);
+            hold.state = HoldState::Claimed(order);
+            let seller = self.items[i].put.terms.merchant.clone();
+            let owed = self.owed.entry(seller.clone()).or_default();
+            *owed += hold.amount;
+            merchant = Some((seller, *owed));
+            let who = hold.user.clone();
+            events.push(self.moved(&who, EntryKind::Order(order), hold.amount));
+        } else {
+            hold.state = if self.below(2) == 0 { HoldState::Released } else { HoldState::Expired };
+        }
+        let units_after = self.items[i].units[&hold.user];
+        self.holds[h] = hold.clone();
+        events.push(Event::HoldEnded(Box::new(HoldEnded { hold, units_after, merchant })));
+        self.record(events);
+    }
+}
