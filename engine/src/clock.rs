@@ -13,6 +13,11 @@ pub trait Clock: Send + Sync + 'static {
     /// The engine's time. Never earlier than what it said before.
     fn now(&self) -> Timestamp;
 
+    /// What the outside says, before any doubt about it.
+    fn outside(&self) -> Timestamp {
+        self.now()
+    }
+
     /// Compares itself with the outside; called about once a second.
     fn check(&self) {}
 
@@ -68,20 +73,21 @@ fn coarse(clock: ClockId) -> Timestamp {
 
 impl SystemClock {
     /// A clock that starts now, `ahead_ms` ahead of the wall clock (0 but for
-    /// test deployments).
-    pub fn start(ahead_ms: u64) -> SystemClock {
+    /// test deployments), and says nothing below `not_before`.
+    pub fn start(ahead_ms: u64, not_before: Timestamp) -> SystemClock {
         SystemClock::with_sources(
             ahead_ms,
+            not_before,
             Box::new(|| coarse(ClockId::RealtimeCoarse)),
             Box::new(|| coarse(ClockId::MonotonicCoarse)),
         )
     }
 
-    fn with_sources(ahead_ms: u64, wall: Source, monotonic: Source) -> SystemClock {
+    fn with_sources(ahead_ms: u64, not_before: Timestamp, wall: Source, monotonic: Source) -> SystemClock {
         let now_ms = wall().ms() + ahead_ms;
         SystemClock {
             offset_ms: AtomicU64::new(now_ms.wrapping_sub(monotonic().ms())),
-            floor_ms: AtomicU64::new(now_ms),
+            floor_ms: AtomicU64::new(now_ms.max(not_before.ms())),
             frozen: AtomicBool::new(false),
             pace: Mutex::new(Pace { ahead_ms, drift_ms: 0 }),
             wall,
@@ -107,6 +113,10 @@ impl Clock for SystemClock {
         // Only at the coarse clock's ticks: reads in between share the cache line.
         let before = self.floor_ms.fetch_max(now_ms, Ordering::Relaxed);
         Timestamp::from_ms(now_ms.max(before))
+    }
+
+    fn outside(&self) -> Timestamp {
+        (self.wall)().plus_ms(self.pace.lock().ahead_ms)
     }
 
     fn check(&self) {
@@ -199,7 +209,7 @@ mod tests {
             let outside = Outside { wall: Arc::new(1_000_000.into()), monotonic: Arc::new(77.into()) };
             let (wall, monotonic) = (outside.wall.clone(), outside.monotonic.clone());
             let read = |ms: Arc<AtomicU64>| Box::new(move || Timestamp::from_ms(ms.load(Ordering::Relaxed)));
-            let clock = SystemClock::with_sources(0, read(wall), read(monotonic));
+            let clock = SystemClock::with_sources(0, Timestamp::default(), read(wall), read(monotonic));
             (outside, clock)
         }
 

@@ -1,10 +1,17 @@
 //! The Hongbao engine.
 
 pub mod backend;
+pub mod clock;
 pub mod command;
+pub mod entropy;
 pub mod error;
 pub mod event;
+pub mod fairness;
+pub mod journal;
+pub mod memory;
 pub mod split;
+mod state;
+pub mod storage;
 pub mod store;
 pub mod types;
 

@@ -30,8 +30,8 @@ const PURGE_MAX: usize = 1024;
 pub(super) struct State {
     /// A file that appears when an operator has accepted the clock.
     pub(super) accept_file: Option<PathBuf>,
-    evict_next: AtomicUsize,
-    released: AtomicU64,
+    pub(super) evict_next: AtomicUsize,
+    pub(super) released: AtomicU64,
 }
 
 impl Core {

@@ -59,6 +59,9 @@ pub(crate) struct Core {
     fingerprint_secret: [u8; 32],
     test_mode: bool,
     closing: AtomicBool,
+    is_unready: AtomicBool,
+    /// Why it does not serve, if it does not.
+    unready: Mutex<Option<String>>,
     housekeeping: housekeeping::State,
 }
 
@@ -148,6 +151,9 @@ impl Core {
         if self.closing.load(Ordering::Relaxed) {
             return Err(EngineError::ShuttingDown);
         }
+        if self.is_unready.load(Ordering::Relaxed) {
+            return Err(EngineError::NotReady(self.unready.lock().clone().unwrap_or_default()));
+        }
         let now = self.clock.now();
         if let Err(refusal) = decide::check(command, now) {
             return Ok(no(Outcome::Refused(refusal)));
@@ -176,13 +182,7 @@ impl Core {
 
     /// Locks, decides, stages, applies, unlocks.
     #[inline]
-    fn attempt(
-        &self,
-        command: &Command,
-        drawn: &mut Drawn,
-        keys: &Keys,
-        footprint: &Footprint,
-    ) -> Result<Done, Miss> {
+    fn attempt(&self, command: &Command, drawn: &mut Drawn, keys: &Keys, footprint: &Footprint) -> Result<Done, Miss> {
         let mut locked = self.lock(&footprint.shards);
         if !self.is_warm(&locked, footprint) {
             return Err(Miss::Again);

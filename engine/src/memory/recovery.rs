@@ -19,9 +19,7 @@ use crate::state::ledger::{MerchantAccount, Wallet};
 use crate::state::stock::{Hold, Item};
 use crate::state::{Router, Shard, apply};
 use crate::storage::{Directory, Storage};
-use crate::store::{
-    DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, Rows, Store, StoreError,
-};
+use crate::store::{DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, Rows, Store, StoreError};
 use crate::types::{Lsn, Timestamp};
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
@@ -94,7 +92,9 @@ pub enum OpenError {
     #[error("the store: {0}")]
     Store(#[from] StoreError),
     /// It was made for something else.
-    #[error("this directory was made with {setting} = {made}, not {asked}; use another directory or the setting it was made with")]
+    #[error(
+        "this directory was made with {setting} = {made}, not {asked}; use another directory or the setting it was made with"
+    )]
     Setting {
         /// Which setting.
         setting: &'static str,
@@ -207,7 +207,9 @@ impl Embedded {
             options.journal.clone(),
             position.applied,
             &mut |lsn, bytes| loading.replay(lsn, bytes),
-            Box::new(move |batch| offered.offer(batch)),
+            Box::new(move |batch| {
+                offered.offer(DurableBatch::new(batch.first_lsn, batch.records().map(|(_, record)| record)))
+            }),
         )?;
         for batch in loading.tail.batches() {
             projector.offer(batch);
@@ -273,6 +275,11 @@ impl Embedded {
     /// Takes the clock for right after all: an operator has looked.
     pub fn accept_clock(&self) {
         self.core.accept_clock();
+    }
+
+    /// Why deadlines stand still, if they do.
+    pub fn clock_alarm(&self) -> Option<String> {
+        self.core.clock.alarm()
     }
 
     /// How it is doing.
@@ -407,7 +414,8 @@ impl Tail {
 
     fn flush(&mut self) {
         if !self.records.is_empty() {
-            self.done.push(DurableBatch::new(self.first_lsn, self.records.drain(..)));
+            self.done.push(DurableBatch::new(self.first_lsn, self.records.iter().map(|record| &**record)));
+            self.records.clear();
         }
     }
 
@@ -551,11 +559,6 @@ impl Core {
         let mut any = false;
         while self.tick() {
             any = true;
-            if let Log::Journal(journal) = &self.log
-                && !journal.is_threaded()
-            {
-                while journal.pump().unwrap_or(false) {}
-            }
         }
         any
     }

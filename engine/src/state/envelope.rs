@@ -79,7 +79,8 @@ impl Envelope {
         let expires_at = opens_at.plus_s(terms.expires_in_s);
         let claim_by = expires_at.plus_s(terms.claim_within_s);
         let best_share = split.best();
-        let created = EnvelopeCreated { id, terms, created_at: now, opens_at, expires_at, claim_by, secret, best_share };
+        let created =
+            EnvelopeCreated { id, terms, created_at: now, opens_at, expires_at, claim_by, secret, best_share };
         Envelope::with_split(Box::new(created), split)
     }
 

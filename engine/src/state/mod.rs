@@ -207,10 +207,13 @@ pub(crate) fn apply(
                 let shard = shards.shard_mut(router.user(&event.user));
                 let wallet = shard.wallets.entry(event.user.clone()).or_default();
                 wallet.apply(&event, lsn, at, &mut shard.sums);
-                let outside = &mut shards.shard_mut(Router::EXTERNAL).sums;
                 match event.kind {
-                    EntryKind::Deposit(_) => credit(&mut outside.deposited, event.amount),
-                    EntryKind::Withdrawal(_) => credit(&mut outside.withdrawn, event.amount),
+                    EntryKind::Deposit(_) => {
+                        credit(&mut shards.shard_mut(Router::EXTERNAL).sums.deposited, event.amount);
+                    }
+                    EntryKind::Withdrawal(_) => {
+                        credit(&mut shards.shard_mut(Router::EXTERNAL).sums.withdrawn, event.amount);
+                    }
                     _ => {}
                 }
             }
@@ -296,6 +299,11 @@ pub(crate) fn apply(
 }
 
 impl Shard {
+    /// How much there is in it that may be evicted.
+    pub(crate) fn entities(&self) -> usize {
+        self.wallets.len() + self.memos.len() + self.envelopes.len() + self.holds.len() + self.orders.len()
+    }
+
     fn envelope_mut(&mut self, id: EnvelopeId, lsn: Lsn) -> &mut Envelope {
         let envelope = self.envelopes.get_mut(&id).expect("an event's envelope is in memory");
         envelope.last_lsn = lsn;

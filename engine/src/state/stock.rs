@@ -10,7 +10,7 @@
 
 use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
-use crate::types::{Amount, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use crate::types::{Amount, HoldId, Lsn, OrderId, Timestamp, UserId};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
