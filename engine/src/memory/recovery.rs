@@ -208,7 +208,7 @@ impl Embedded {
             position.applied,
             &mut |lsn, bytes| loading.replay(lsn, bytes),
             Box::new(move |batch| {
-                offered.offer(DurableBatch::new(batch.first_lsn, batch.records().map(|(_, record)| record)))
+                offered.offer(DurableBatch::new(batch.first_lsn, batch.records().map(|(_, record)| record)));
             }),
         )?;
         for batch in loading.tail.batches() {

@@ -272,14 +272,14 @@ mod tests {
                     let share = winners.push(&name, Timestamp::from_ms(1));
                     prop_assert_eq!(share as usize, model.len());
                     model.insert(text.clone(), share);
-                    if share % 3 == 0 {
+                    if share.is_multiple_of(3) {
                         winners.claim(share, Timestamp::from_ms(9));
                     }
                 }
             }
             for (text, &share) in &model {
                 prop_assert_eq!(winners.user(share).to_string(), text.clone());
-                prop_assert_eq!(winners.get(share).claimed_at.is_some(), share % 3 == 0);
+                prop_assert_eq!(winners.get(share).claimed_at.is_some(), share.is_multiple_of(3));
             }
         }
     }

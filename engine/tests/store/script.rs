@@ -223,6 +223,7 @@ impl Script {
             expires_at: self.now.plus_s(3600),
             claim_by: self.now.plus_s(7200),
             secret: [7; 32],
+            best_share: 0,
         };
         self.envelopes.push(Envelope {
             created: created.clone(),
