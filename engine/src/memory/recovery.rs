@@ -147,7 +147,7 @@ impl Embedded {
 
     /// An engine that forgets everything with its process: for measuring what
     /// durability costs. It has no lists.
-    pub fn volatile(options: EmbeddedOptions) -> Embedded {
+    pub fn volatile(options: &EmbeddedOptions) -> Embedded {
         let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::start(0, Timestamp::default())));
         let core = Core {
             shards: fresh_shards(options.shards),
