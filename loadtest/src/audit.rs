@@ -75,6 +75,10 @@ impl Audit {
         self.differences.borrow_mut().add(words);
     }
 
+    pub(crate) fn absorb(&self, found: Differences) {
+        self.differences.borrow_mut().absorb(found);
+    }
+
     pub(crate) fn check(&self, holds: bool, words: impl FnOnce() -> String) {
         self.checked.set(self.checked.get() + 1);
         if !holds {

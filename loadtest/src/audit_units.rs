@@ -59,8 +59,6 @@ pub(crate) async fn settle_units(audit: &Rc<Audit>) -> Result<(), String> {
             let mut facts = audit.facts.borrow_mut();
             match (&hold.state, answer.outcome) {
                 (HoldState::GrabUnknown, "held") => {
-                    // A replayed one began when it was first asked for.
-                    let sent = if answer.replayed == Some(true) { hold.sent } else { sent };
                     facts.held(pair, answer.hold.unwrap_or(""), sent, sent, name);
                 }
                 (HoldState::GrabUnknown, _) => drop(facts.holds.remove(&pair)),
@@ -79,7 +77,7 @@ pub(crate) async fn settle_units(audit: &Rc<Audit>) -> Result<(), String> {
         .await?;
     // Differences found while settling belong to the audit's.
     let found = std::mem::take(&mut audit.facts.borrow_mut().differences);
-    found.words.into_iter().for_each(|words| audit.differ(words));
+    audit.absorb(found);
     Ok(())
 }
 

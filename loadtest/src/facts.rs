@@ -180,8 +180,12 @@ impl Facts {
         now: Duration,
         name: impl FnOnce() -> String,
     ) -> bool {
+        if id.is_empty() {
+            self.differences.add(format!("{}: held without an id", name()));
+            return false;
+        }
         let may_be_over = self.may_be_over(pair, now);
-        let fact = HoldFact { id: id.into(), state: HoldState::Held, sent };
+        let mut fact = HoldFact { id: id.into(), state: HoldState::Held, sent };
         let Some(known) = self.holds.get_mut(&pair) else {
             self.holds.insert(pair, fact);
             return true;
@@ -195,7 +199,9 @@ impl Facts {
             return false;
         }
         match known.state {
-            HoldState::GrabUnknown | HoldState::Released | HoldState::ReleaseUnknown | HoldState::Expired => {}
+            // It may be the hold of the grab that had no answer.
+            HoldState::GrabUnknown => fact.sent = known.sent,
+            HoldState::Released | HoldState::ReleaseUnknown | HoldState::Expired => {}
             HoldState::Held | HoldState::ClaimUnknown if may_be_over => {}
             _ => {
                 let words = format!(
@@ -324,6 +330,9 @@ mod tests {
         facts.held((0, 1), "h2", 3 * second, 3 * second, name);
         assert_eq!(facts.differences.count, 1, "a second unit while the first lives");
         assert!(facts.held((0, 1), "h3", 12 * second, 12 * second, name), "the first is over");
+        facts.unit_grab_unknown((0, 2), second);
+        assert!(facts.held((0, 2), "h4", 9 * second, 9 * second, name));
+        assert!(facts.may_be_over((0, 2), 10 * second), "it may live since the first grab");
         facts.holds.get_mut(&(0, 1)).unwrap().state = HoldState::Released;
         facts.held((0, 1), "h3", 12 * second, 12 * second, name);
         assert_eq!(facts.differences.count, 2, "released holds do not come back");

@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** exit code 0 means that the server kept every promise it made
 //! during the run; 1 that it did not, or that this could not be found out; 2 is
-//! wrong usage; 99 is reserved for a missed threshold.
+//! wrong usage; 99 a missed threshold of a run that is otherwise fine.
 //!
 //! # Layout
 //! - `schedule` when requests are due, `pacer` sleeps until then
@@ -24,6 +24,7 @@ mod scenario;
 mod schedule;
 mod setup;
 mod tally;
+mod threshold;
 mod worker;
 
 use crate::chaos::{Chaos, ChaosReport};
@@ -33,6 +34,7 @@ use crate::report::{AuditSummary, Dropped, ErrorSummary, Quantiles, Summary};
 use crate::scenario::{Scenario, World};
 use crate::schedule::{LATE_AFTER, Segment, Starts};
 use crate::tally::Tally;
+use crate::threshold::Threshold;
 use crate::worker::{Part, Run};
 use clap::{Args, Parser, Subcommand};
 use hdrhistogram::Histogram;
@@ -46,7 +48,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Open-model load tester for Hongbao servers, with an audit of every acknowledged answer.
 ///
 /// Exit codes: 0 fine, 1 the audit failed or could not be made, 2 wrong usage,
-/// 99 reserved for a missed threshold.
+/// 99 a threshold was missed.
 #[derive(Debug, Parser)]
 #[command(name = "hongbao-load", version)]
 struct Cli {
@@ -81,7 +83,7 @@ struct Options {
     /// Threads; by default half of the cores, as the server may need the others
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// People that grab envelopes
+    /// People that grab envelopes (groups, mixed: at least 121)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50_000_000))]
     users: Option<u32>,
     /// Shares of the mass envelope (hot, mixed)
@@ -111,6 +113,12 @@ struct Options {
     /// Requests due or in flight at once, at most; more are dropped and counted
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     max_in_flight: u32,
+    /// Latency that must be kept, e.g. 'p99<20ms' (p50, p90, p99, p999, max); may be repeated
+    #[arg(long)]
+    threshold: Vec<Threshold>,
+    /// How long to wait for the server to be ready before the run
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    start_timeout: Duration,
     /// Directory for summary.json, latency.hlog and chaos.log
     #[arg(long)]
     out: Option<PathBuf>,
@@ -135,11 +143,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(digits);
     let number: f64 = number.parse().map_err(|_| "give a number and a unit: 30s, 500ms, 2m".to_owned())?;
     let unit_s = match unit {
+        "us" => 1e-6,
         "ms" => 1e-3,
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err("the unit is ms, s, m or h: 30s, 500ms, 2m".to_owned()),
+        _ => return Err("the unit is us, ms, s, m or h: 30s, 500ms, 2m".to_owned()),
     };
     let duration = Duration::try_from_secs_f64(number * unit_s).map_err(|error| error.to_string())?;
     if duration.is_zero() || duration > DURATION_MAX {
@@ -162,12 +171,14 @@ fn main() -> ExitCode {
         Ok(_) => return usage("--target is not this machine; if you may load it, say --allow-remote"),
         Err(why) => return usage(&why),
     };
+    if options.scenario.has_groups() && options.users.is_some_and(|users| users < setup::USERS_MIN_OF_GROUPS) {
+        return usage("--users: small envelopes have up to 121 different people each");
+    }
     if options.hold_ttl.subsec_nanos() != 0 {
         return usage("--hold-ttl: whole seconds");
     }
     match run(&options, target) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(code) => ExitCode::from(code),
         Err(why) => {
             eprintln!("hongbao-load: {why}");
             ExitCode::from(1)
@@ -180,8 +191,8 @@ fn usage(why: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The whole run; whether everything held.
-fn run(options: &Options, target: Target) -> Result<bool, String> {
+/// The whole run; its exit code.
+fn run(options: &Options, target: Target) -> Result<u8, String> {
     if let Some(out) = &options.out {
         std::fs::create_dir_all(out).map_err(|error| format!("--out {}: {error}", out.display()))?;
     }
@@ -193,7 +204,7 @@ fn run(options: &Options, target: Target) -> Result<bool, String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     let local = tokio::task::LocalSet::new();
     let world = local.block_on(&runtime, async {
-        asker::wait_ready(&target, Duration::from_secs(10)).await?;
+        asker::wait_ready(&target, options.start_timeout).await?;
         setup::create(&target, setup::plan(&size)).await
     })?;
 
@@ -241,7 +252,12 @@ fn run(options: &Options, target: Target) -> Result<bool, String> {
     if let Some(out) = &options.out {
         write_summary(out, &summary)?;
     }
-    Ok(summary.audit.ok && summary.chaos.as_ref().is_none_or(|chaos| chaos.failure.is_none()))
+    let chaos_failed = summary.chaos.as_ref().is_some_and(|chaos| chaos.failure.is_some());
+    Ok(match (summary.audit.ok && !chaos_failed, summary.thresholds_missed.is_empty()) {
+        (false, _) => 1,
+        (true, false) => 99,
+        (true, true) => 0,
+    })
 }
 
 /// The rates of the run: a flash sale begins with its spike.
@@ -368,6 +384,9 @@ fn summarise(options: &Options, run: &Run, measured: Measured, audit: AuditSumma
     let world: &World = &run.world;
     let duration_s = options.duration.as_secs_f64();
     let elapsed_s = tally.last_answer.as_secs_f64().max(duration_s);
+    let latency_us = Quantiles::of(&latency);
+    let missed = options.threshold.iter().filter(|threshold| !threshold.is_met(&latency_us));
+    let missed: Vec<String> = missed.map(Threshold::to_string).collect();
     let errors_by_kind = tally.errors.iter().map(|error| {
         let summary =
             ErrorSummary { count: error.count, during_outage: error.during_outage, example: error.example.clone() };
@@ -410,7 +429,8 @@ fn summarise(options: &Options, run: &Run, measured: Measured, audit: AuditSumma
         errors: tally.errors.iter().map(|error| error.count).sum(),
         errors_during_outage: tally.errors.iter().map(|error| error.during_outage).sum(),
         errors_by_kind: errors_by_kind.collect(),
-        latency_us: Quantiles::of(&latency),
+        thresholds_missed: missed,
+        latency_us,
         service_us: Quantiles::of(&tally.service),
         generator_cpu,
         chaos,

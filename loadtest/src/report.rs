@@ -51,6 +51,7 @@ pub(crate) struct Summary {
     pub(crate) errors: u64,
     pub(crate) errors_during_outage: u64,
     pub(crate) errors_by_kind: BTreeMap<String, ErrorSummary>,
+    pub(crate) thresholds_missed: Vec<String>,
     /// From when a request was due to its answer.
     pub(crate) latency_us: Quantiles,
     /// From when a request was sent to its answer.
@@ -237,6 +238,9 @@ pub(crate) fn print(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
         if let Some(failure) = &chaos.failure {
             writeln!(out, "  CHAOS      {failure}")?;
         }
+    }
+    for threshold in &s.thresholds_missed {
+        writeln!(out, "  threshold  {threshold} missed")?;
     }
     let a = &s.audit;
     let verdict = if a.ok { "ok" } else { "FAILED" };

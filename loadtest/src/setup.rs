@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SENDERS: u32 = 16;
 /// The mass envelope holds five yuan a share on average.
 const MASS_FEN_PER_SHARE: u64 = 500;
+/// A small envelope's users are different people: up to 121.
+pub(crate) const USERS_MIN_OF_GROUPS: u32 = 121;
 const PRICE_FEN: u64 = 29_900;
 
 /// How large the scenario is.
@@ -53,8 +55,8 @@ impl Size {
 
     fn population(&self) -> u32 {
         let wanted = if self.scenario.has_hot() { self.shares + self.shares.div_ceil(2) } else { 100_000 };
-        // A small envelope's users must be different people: up to 121.
-        self.users.unwrap_or(wanted).max(200)
+        let least = if self.scenario.has_groups() { USERS_MIN_OF_GROUPS } else { 1 };
+        self.users.unwrap_or(wanted).max(least)
     }
 }
 

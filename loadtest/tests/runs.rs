@@ -200,8 +200,8 @@ fn unknown_outcomes_are_asked_again_and_become_facts() {
 fn chaos_is_survived_counted_apart_and_audited() {
     let flag = TempDir::new().unwrap();
     let file = flag.path().join("down");
-    let fake = fake::start(Lies { outage: Some((file.clone(), Duration::from_millis(400))), ..Lies::default() });
-    let command = format!(": > '{}'; sleep 0.1", file.display());
+    let fake = fake::start(Lies { outage: Some((file.clone(), Duration::from_millis(800))), ..Lies::default() });
+    let command = format!(": > '{}'; sleep 0.3", file.display());
     let chaos = ["hot", "--shares", "1500", "--rate", "1000", "--duration", "2s", "--chaos-at", "500ms"];
     let done = run(&fake.url, &[&chaos[..], &["--chaos-command", &command]].concat());
     assert_eq!(done.code, Some(0), "{}", done.tell());
@@ -221,6 +221,27 @@ fn a_failing_chaos_command_is_reported() {
 }
 
 #[test]
+fn a_missed_threshold_exits_99_unless_the_audit_failed() {
+    let hot = ["hot", "--shares", "500", "--users", "5000", "--threshold", "p50<10s", "--threshold"];
+    let forgetful = Lies { forgets_win_every: Some(50), ..Lies::default() };
+    for (lies, threshold, code) in
+        [(Lies::default(), "max<1h", 0), (Lies::default(), "p99<1us", 99), (forgetful, "p99<1us", 1)]
+    {
+        let done = run_small(lies, &[&hot[..], &[threshold]].concat());
+        assert_eq!(done.code, Some(code), "{threshold}: {}", done.tell());
+        assert_eq!(done.stdout.contains("threshold  p99<1us missed"), code != 0, "{}", done.tell());
+    }
+}
+
+#[test]
+fn an_absent_server_is_told() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let done = run(&format!("http://{free}"), &["hot", "--start-timeout", "200ms"]);
+    assert_eq!(done.code, Some(1), "{}", done.tell());
+    assert!(done.stderr.contains("is the server running"), "{}", done.tell());
+}
+
+#[test]
 fn wrong_usage_exits_2() {
     for (target, arguments) in [
         ("http://192.0.2.1:80", &["hot"][..]),
@@ -229,6 +250,8 @@ fn wrong_usage_exits_2() {
         ("http://127.0.0.1:1", &["hot", "--rate", "0"]),
         ("http://127.0.0.1:1", &["hot", "--duration", "5"]),
         ("http://127.0.0.1:1", &["hot", "--chaos-at", "5s"]),
+        ("http://127.0.0.1:1", &["groups", "--users", "100"]),
+        ("http://127.0.0.1:1", &["hot", "--threshold", "p98<1ms"]),
     ] {
         let done = run(target, arguments);
         assert_eq!(done.code, Some(2), "{target} {arguments:?}: {}", done.tell());
