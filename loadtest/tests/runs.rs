@@ -266,13 +266,14 @@ fn wrong_usage_exits_2() {
 }
 
 /// How much the generator itself costs. Run it alone, in release:
-/// `cargo test --release -p hongbao-load --test runs -- --ignored --nocapture`
+/// `ARGUMENTS='hot --rate 40000' cargo test --release -p hongbao-load --test runs -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement, not a test"]
 fn requests_a_generator_core() {
     let fake = fake::start(Lies::default());
-    let rate = std::env::var("RATE").unwrap_or_else(|_| "40000".to_owned());
-    let done = run(&fake.url, &["hot", "--rate", &rate, "--duration", "5s", "--shares", "50000"]);
+    let arguments = std::env::var("ARGUMENTS");
+    let arguments = arguments.as_deref().unwrap_or("hot --shares 50000 --rate 40000 --duration 5s");
+    let done = run(&fake.url, &arguments.split_whitespace().collect::<Vec<_>>());
     let per_core = done.number("/achieved_per_s") / done.number("/generator_cpu");
     println!("{}\n{per_core:.0} requests a second a generator core", done.tell());
 }
