@@ -279,18 +279,28 @@ pub fn encode(at: Timestamp, events: &[Event], bytes: &mut Vec<u8>) {
     }
 }
 
+/// The record of one grab alone: the one that comes by the million.
+#[inline]
+pub(crate) fn encode_grab(at: Timestamp, grabbed: &Grabbed, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&at.ms().to_le_bytes());
+    encode_grabbed(grabbed, bytes);
+}
+
+#[inline]
+fn encode_grabbed(e: &Grabbed, bytes: &mut Vec<u8>) {
+    let mut fixed = [0u8; 30];
+    fixed[0] = GRABBED;
+    fixed[1..17].copy_from_slice(e.envelope.bytes());
+    fixed[17..21].copy_from_slice(&e.share.to_le_bytes());
+    fixed[21..29].copy_from_slice(&e.amount.minor().to_le_bytes());
+    fixed[29] = e.user.as_str().len() as u8;
+    bytes.extend_from_slice(&fixed);
+    bytes.extend_from_slice(e.user.as_str().as_bytes());
+}
+
 fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
     match event {
-        Event::Grabbed(e) => {
-            let mut fixed = [0u8; 30];
-            fixed[0] = GRABBED;
-            fixed[1..17].copy_from_slice(e.envelope.bytes());
-            fixed[17..21].copy_from_slice(&e.share.to_le_bytes());
-            fixed[21..29].copy_from_slice(&e.amount.minor().to_le_bytes());
-            fixed[29] = e.user.as_str().len() as u8;
-            bytes.extend_from_slice(&fixed);
-            bytes.extend_from_slice(e.user.as_str().as_bytes());
-        }
+        Event::Grabbed(e) => encode_grabbed(e, bytes),
         Event::Claimed(e) => {
             bytes.push(CLAIMED);
             bytes.extend_from_slice(e.envelope.bytes());

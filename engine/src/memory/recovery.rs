@@ -8,7 +8,7 @@
 //! engine, in the journal's order, from exactly where the store ends.
 
 use super::cold::store_failed;
-use super::{Core, Durable, Embedded, EngineStats, Log, Unshared, housekeeping};
+use super::{CLOSING, Core, Durable, Embedded, EngineStats, Log, NOT_READY, SERVING, Unshared, housekeeping};
 use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
@@ -25,7 +25,7 @@ use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// How an engine is opened.
 #[derive(Clone)]
@@ -158,9 +158,8 @@ impl Embedded {
             durable: None,
             fingerprint_secret: [0; 32],
             test_mode: options.test_mode,
-            closing: AtomicBool::new(false),
+            serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
-            is_unready: AtomicBool::new(false),
             housekeeping: housekeeping::State::default(),
         };
         Embedded::over(core, options.threaded)
@@ -227,9 +226,8 @@ impl Embedded {
             durable: Some(Durable { store, projector, persisted, _lock: lock }),
             fingerprint_secret,
             test_mode: options.test_mode,
-            closing: AtomicBool::new(false),
+            serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
-            is_unready: AtomicBool::new(false),
             housekeeping: housekeeping::State { accept_file, ..housekeeping::State::default() },
         };
         core.arm_all();
@@ -304,7 +302,7 @@ impl Embedded {
     /// # Errors
     /// [`EngineError::Journal`] if not everything could be made durable.
     pub fn close(&self) -> Result<(), EngineError> {
-        self.core.closing.store(true, Ordering::Release);
+        self.core.serving.store(CLOSING, Ordering::Release);
         if let Some(housekeeper) = self.housekeeper.lock().take() {
             housekeeper.thread().unpark();
             housekeeper.join().expect("the housekeeper does not panic");
@@ -325,7 +323,7 @@ impl Embedded {
 impl Drop for Embedded {
     /// Without [`Embedded::close`] this is a crash, as far as the disk can tell.
     fn drop(&mut self) {
-        self.core.closing.store(true, Ordering::Release);
+        self.core.serving.store(CLOSING, Ordering::Release);
         if let Some(housekeeper) = self.housekeeper.lock().take() {
             housekeeper.thread().unpark();
             let _ = housekeeper.join();
@@ -492,7 +490,7 @@ impl Loading {
 
 impl Core {
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.serving.load(Ordering::Acquire) == CLOSING
     }
 
     /// Why it does not serve, if it does not; a clock that stands still is told too.
@@ -508,13 +506,15 @@ impl Core {
 
     fn set_unready(&self, why: Option<String>) {
         let mut unready = self.unready.lock();
-        self.is_unready.store(why.is_some(), Ordering::Release);
+        let (from, to) = if why.is_some() { (SERVING, NOT_READY) } else { (NOT_READY, SERVING) };
+        // Once it is closing it stays so.
+        let _ = self.serving.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
         *unready = why;
     }
 
     pub(super) fn accept_clock(&self) {
         self.clock.accept();
-        if self.is_unready.load(Ordering::Acquire) {
+        if self.serving.load(Ordering::Acquire) == NOT_READY {
             self.sweep();
             self.set_unready(None);
         }

@@ -126,6 +126,7 @@ impl Envelope {
     }
 
     /// Decides a grab. The guards stand in the documented order.
+    #[inline]
     pub(crate) fn grab(&self, now: Timestamp, name: &Name<'_>, user: &UserId) -> GrabDecision {
         use GrabDecision::{Answer, Take};
         if let Some(share) = self.winners.find(name) {
@@ -254,15 +255,19 @@ impl Envelope {
         })
     }
 
-    pub(crate) fn apply_grabbed(&mut self, event: &Grabbed, name: &Name<'_>, at: Timestamp) {
+    /// Says whether the envelope is sold out now, and so its next deadline another.
+    #[inline]
+    pub(crate) fn apply_grabbed(&mut self, event: &Grabbed, name: &Name<'_>, at: Timestamp) -> bool {
         assert!(event.share == self.winners.len(), "shares are taken in the order of the split (I3)");
         assert!(event.amount == self.split.get(event.share), "a share's amount is what the split says (I3)");
         self.winners.push(name, at);
         self.taken_amount += event.amount;
-        if self.winners.len() == self.split.len() {
+        let sold_out = self.winners.len() == self.split.len();
+        if sold_out {
             assert!(self.taken_amount == self.total(), "all shares together are the total (I2)");
             self.ended = Some(EndedAs::SoldOut);
         }
+        sold_out
     }
 
     pub(crate) fn apply_claimed(&mut self, share: u32, amount: Amount, at: Timestamp) {
