@@ -144,7 +144,7 @@ fn prefilled(path: &Path) -> Result<File, Box<dyn Error>> {
 fn waking(root: &Path) -> Result<(), Box<dyn Error>> {
     println!("\nclosed loop, each task stages and waits for its own record; acknowledged records/s");
     println!("{:<12} {:>20} {:>20} {:>6}", "tasks", "woken by the writer", "by another thread", "ratio");
-    for tasks in [16, 100, 1_000, 10_000] {
+    for tasks in [300, 1_000, 3_000, 10_000, 30_000] {
         let mut rates: [Vec<f64>; 2] = Default::default();
         for _ in 0..5 {
             for (rates, wake_inline_max) in rates.iter_mut().zip([usize::MAX, 0]) {
