@@ -15,28 +15,21 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-fn threaded(wake_inline_max: usize) -> JournalOptions {
-    JournalOptions {
-        threaded: true,
-        wake_inline_max,
-        record_bytes_max: 400,
-        threads_max: 16,
-        spare_segments: 3,
-        ..options()
-    }
+fn threaded() -> JournalOptions {
+    JournalOptions { threaded: true, record_bytes_max: 400, threads_max: 16, spare_segments: 3, ..options() }
 }
 
 #[test]
 fn no_wake_up_is_lost_by_threads_that_stage_and_wait() {
-    for wake_inline_max in [0, 3, usize::MAX] {
+    for seed in 0..3 {
         let disk = FaultyDisk::new(1);
-        let (journal, _, _) = open(&disk, threaded(wake_inline_max), Lsn(0)).expect("an empty disk is sound");
+        let (journal, _, _) = open(&disk, threaded(), Lsn(0)).expect("an empty disk is sound");
         let lsns = Mutex::new(BTreeSet::new());
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let (journal, lsns) = (&journal, &lsns);
                 scope.spawn(move || {
-                    let mut random = Random(thread);
+                    let mut random = Random(seed * 8 + thread);
                     for _ in 0..600 {
                         if journal.admit(Class::Grab).is_err() {
                             std::thread::yield_now();
@@ -66,7 +59,7 @@ fn no_wake_up_is_lost_by_threads_that_stage_and_wait() {
 #[test]
 fn no_wake_up_is_lost_by_ten_thousand_tasks() {
     let disk = FaultyDisk::new(1);
-    let (journal, _, _) = open(&disk, threaded(100), Lsn(0)).expect("an empty disk is sound");
+    let (journal, _, _) = open(&disk, threaded(), Lsn(0)).expect("an empty disk is sound");
     let journal = Arc::new(journal);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().expect("threads start");
     let acknowledged = Arc::new(AtomicU64::new(0));
@@ -120,7 +113,7 @@ fn a_wait_that_is_polled_again_by_another_waker_wakes_that_one() {
 fn a_failed_disk_fails_every_wait_and_only_those_not_yet_durable() {
     for seed in 0..20 {
         let disk = FaultyDisk::new(seed);
-        let (journal, _, _) = open(&disk, threaded(0), Lsn(0)).expect("an empty disk is sound");
+        let (journal, _, _) = open(&disk, threaded(), Lsn(0)).expect("an empty disk is sound");
         let acknowledged = AtomicU64::new(0);
         disk.fail_call(50 + seed * 7, Fault::Eio, true);
         std::thread::scope(|scope| {
@@ -156,7 +149,7 @@ fn a_failed_disk_fails_every_wait_and_only_those_not_yet_durable() {
 #[test]
 fn dropping_without_closing_ends_the_threads() {
     let disk = FaultyDisk::new(1);
-    let (journal, _, _) = open(&disk, threaded(0), Lsn(0)).expect("an empty disk is sound");
+    let (journal, _, _) = open(&disk, threaded(), Lsn(0)).expect("an empty disk is sound");
     let lsn = journal.stage(|buffer| buffer.push(1));
     journal.wait_blocking(lsn).expect("the disk is sound");
     drop(journal);
@@ -169,7 +162,7 @@ fn a_panicking_projector_fails_the_journal() {
     let disk = Arc::new(FaultyDisk::new(1));
     let on_durable = Box::new(|_| panic!("the projector panics on purpose"));
     let (journal, _) =
-        Journal::open(disk, threaded(0), Lsn(0), &mut |_, _| Ok(()), on_durable).expect("an empty disk is sound");
+        Journal::open(disk, threaded(), Lsn(0), &mut |_, _| Ok(()), on_durable).expect("an empty disk is sound");
     let lsn = journal.stage(|buffer| buffer.push(1));
     assert!(matches!(journal.wait_blocking(lsn), Err(JournalFailed::Disk(_))));
 }
@@ -229,7 +222,7 @@ impl StorageFile for HangingFile {
 fn a_hanging_sync_sheds_by_class_and_everything_admitted_is_written_afterwards() {
     let hangs = Arc::new(Mutex::new(()));
     let storage = Arc::new(Hanging { disk: FaultyDisk::new(1), hangs: Arc::clone(&hangs) });
-    let options = JournalOptions { buffer_bytes_max: 60_000, ..threaded(0) };
+    let options = JournalOptions { buffer_bytes_max: 60_000, ..threaded() };
     let (journal, _) = Journal::open(storage, options, Lsn(0), &mut |_, _| Ok(()), Box::new(|_| {})).expect("sound");
     while journal.stats().spares < 3 {
         std::thread::sleep(Duration::from_millis(1));
@@ -255,7 +248,7 @@ fn a_hanging_sync_sheds_by_class_and_everything_admitted_is_written_afterwards()
 fn real_files_are_written_recycled_and_replayed() {
     let directory = tempfile::tempdir().expect("there is a temporary directory");
     let storage: Arc<dyn Storage> = Arc::new(Directory::open(directory.path().join("journal")).expect("it is made"));
-    let options = JournalOptions { on_failure: FailureAction::ExitProcess, ..threaded(10) };
+    let options = JournalOptions { on_failure: FailureAction::ExitProcess, ..threaded() };
     let mut last = Lsn(0);
     for start in 0..3 {
         let mut seen = Vec::new();

@@ -73,7 +73,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use wake::{Durability, WakerThread};
+use wake::Durability;
 use writer::{Step, Work, Writer};
 
 /// Takes a record at start-up; an error says why it cannot, and stops the start.
@@ -88,7 +88,6 @@ pub struct Journal {
     /// The writer, where no thread has it.
     writer: Mutex<Option<Writer>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    wakers: Option<Arc<WakerThread>>,
 }
 
 /// What the threads of a journal share.
@@ -132,9 +131,8 @@ impl Journal {
         let active = open_segment(&shared, &read)?;
         shared.running.store(true, Ordering::Release);
 
-        let wakers = shared.options.threaded.then(|| Arc::new(WakerThread::default()));
-        let writer = Writer::new(Arc::clone(&shared), active, on_durable, wakers.clone());
-        let journal = Journal { shared, writer: Mutex::new(Some(writer)), threads: Mutex::default(), wakers };
+        let writer = Writer::new(Arc::clone(&shared), active, on_durable);
+        let journal = Journal { shared, writer: Mutex::new(Some(writer)), threads: Mutex::default() };
         if journal.shared.options.threaded {
             journal.start_threads().map_err(JournalError::Threads)?;
         } else {
@@ -317,10 +315,6 @@ impl Journal {
         };
         let shared = Arc::clone(&self.shared);
         start("journal-spares", Box::new(move || spares::run(&shared)))?;
-        if let Some(wakers) = self.wakers.clone() {
-            let shared = Arc::clone(&self.shared);
-            start("journal-wakers", Box::new(move || wakers.run(&shared.durability)))?;
-        }
         let writer = self.writer.lock().take().expect("the writer was just made");
         start("journal-writer", Box::new(move || writer.run()))
     }
@@ -331,7 +325,6 @@ impl Journal {
             // A panicking thread has failed the journal already.
             let _ = thread.join();
             self.shared.spares.stop();
-            self.wakers.iter().for_each(|wakers| wakers.stop());
         }
     }
 }
