@@ -147,6 +147,27 @@ fn a_failed_disk_fails_every_wait_and_only_those_not_yet_durable() {
 }
 
 #[test]
+fn a_failed_disk_ends_the_process_with_70_and_says_why() {
+    const CHILD: &str = "HONGBAO_TEST_JOURNAL_EXITS";
+    if std::env::var_os(CHILD).is_some() {
+        let disk = FaultyDisk::new(1);
+        let options = JournalOptions { on_failure: FailureAction::ExitProcess, ..threaded() };
+        let (journal, _, _) = open(&disk, options, Lsn(0)).expect("an empty disk is sound");
+        disk.fail_call(1, Fault::Eio, true);
+        let lsn = journal.stage(|buffer| buffer.push(1));
+        let waited = journal.wait_blocking(lsn);
+        unreachable!("the process has ended before an answer, not {waited:?}");
+    }
+    let this = std::env::current_exe().expect("a test is a program");
+    let name = "a_failed_disk_ends_the_process_with_70_and_says_why";
+    let child = std::process::Command::new(this).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output();
+    let child = child.expect("a test can be started");
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert_eq!(child.status.code(), Some(FailureAction::EXIT_CODE), "{said}");
+    assert!(said.contains("segment-0000000000000001") && said.contains("restart"), "{said}");
+}
+
+#[test]
 fn dropping_without_closing_ends_the_threads() {
     let disk = FaultyDisk::new(1);
     let (journal, _, _) = open(&disk, threaded(), Lsn(0)).expect("an empty disk is sound");
@@ -241,6 +262,28 @@ fn a_hanging_sync_sheds_by_class_and_everything_admitted_is_written_afterwards()
     drop(held);
     journal.wait_blocking(journal.staged_lsn()).expect("the sync came back");
     assert_eq!(journal.admit(Class::Create), Ok(()));
+    journal.close().expect("the disk is sound");
+}
+
+#[test]
+fn what_was_staged_beyond_a_full_disk_waits_until_space_is_freed() {
+    let disk = FaultyDisk::new(1);
+    let (journal, _, _) = open(&disk, threaded(), Lsn(0)).expect("an empty disk is sound");
+    while journal.stats().spares < 3 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    disk.set_capacity(Some(disk.used_bytes()));
+    // Against the rules, without admission: five segments into four.
+    let mut last = Lsn(0);
+    for _ in 0..5 * 160 {
+        last = journal.stage(|buffer| buffer.extend_from_slice(&[1; 400]));
+    }
+    while journal.admit(Class::Settle) != Err(Refused::StorageFull) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(journal.durable_lsn() < last);
+    disk.set_capacity(None);
+    journal.wait_blocking(last).expect("space was freed");
     journal.close().expect("the disk is sound");
 }
 

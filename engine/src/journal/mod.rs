@@ -127,6 +127,9 @@ impl Journal {
         let read = reader::read(&*storage, after, options.mutants.ignore_epoch, replay)?;
         settle(&*storage, &read)?;
         let recovery = Recovery::of(&read);
+        if let Some(torn) = &recovery.torn_tail {
+            tracing::warn!(file = torn.file, offset = torn.offset, "cut a torn batch; nothing of it was acknowledged");
+        }
         let shared = Arc::new(Shared::new(storage, options, after, &read));
         let active = open_segment(&shared, &read)?;
         shared.running.store(true, Ordering::Release);

@@ -130,10 +130,11 @@ impl Writer {
                     Work::Close => return drop(self.finish()),
                     Work::Abandon => return,
                 },
-                Ok(Step::NoSpare) => match self.shared.spares.take_blocking() {
-                    Some(spare) => self.shared.spares.put_back(spare),
-                    None => return,
-                },
+                Ok(Step::NoSpare) => {
+                    if !self.shared.spares.wait() {
+                        return;
+                    }
+                }
                 Err(_) => return,
             }
         }
@@ -267,6 +268,9 @@ impl Writer {
 
     /// Writes the closing frame and the marker. Everything staged is durable.
     pub(super) fn finish(&mut self) -> Result<(), JournalFailed> {
+        if let Some(why) = self.shared.durability.stopped() {
+            return Err(why);
+        }
         let position = Position { epoch: self.active.header.epoch, first_lsn: self.last_lsn + 1, previous: self.chain };
         let mut closing = vec![0; BLOCK_BYTES];
         self.chain = frame::seal(&mut closing, 0, position, 0, Kind::Closing);
