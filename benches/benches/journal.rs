@@ -66,6 +66,19 @@ fn staging(root: &Path) -> Result<(), Box<dyn Error>> {
     }
     println!("stage: {:.1} ns a record of {RECORD_BYTES} bytes", ns_each(&mut stage));
     println!("admit: {:.1} ns", ns_each(&mut admit));
+    let mut contended = Vec::new();
+    for _ in 0..200 {
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..8).map(|_| stage_batch(&journal, &record)).max());
+            }
+        });
+        contended.push(began.elapsed() / 16);
+        journal.wait_blocking(journal.staged_lsn())?;
+        journal.release_through(journal.staged_lsn());
+    }
+    println!("stage by two threads at once: {:.1} ns a record", ns_each(&mut contended));
     Ok(())
 }
 

@@ -125,7 +125,7 @@ impl Journal {
     ) -> Result<(Journal, Recovery), JournalError> {
         options.check()?;
         let read = reader::read(&*storage, after, options.mutants.ignore_epoch, replay)?;
-        settle(&*storage, &read)?;
+        settle(&*storage, options.segment_bytes, &read)?;
         let recovery = Recovery::of(&read);
         if let Some(torn) = &recovery.torn_tail {
             tracing::warn!(file = torn.file, offset = torn.offset, "cut a torn batch; nothing of it was acknowledged");
@@ -436,8 +436,11 @@ impl Shared {
 }
 
 /// Makes durable what was read, and clears away what an earlier life left.
-fn settle(storage: &dyn Storage, read: &JournalRead) -> Result<(), JournalError> {
-    for file in &read.unfinished {
+fn settle(storage: &dyn Storage, segment_bytes: u64, read: &JournalRead) -> Result<(), JournalError> {
+    let of_other_size = read.spares.iter().filter(|&(_, &bytes)| bytes != segment_bytes);
+    let of_other_size = of_other_size.map(|(&serial, _)| segment::spare_name(serial));
+    for file in of_other_size.chain(read.unfinished.iter().cloned()) {
+        let file = file.as_str();
         storage.remove(file).map_err(JournalError::io("remove", storage, file))?;
     }
     if read.clean {
