@@ -383,6 +383,26 @@ fn a_record_that_is_too_long_is_a_programmers_error_and_leaves_nothing() {
 }
 
 #[test]
+fn the_size_of_segments_may_change_between_starts() {
+    let disk = FaultyDisk::new(1);
+    let mut staged = 0;
+    for segment_bytes in [SEGMENT_BYTES, 2 * SEGMENT_BYTES, SEGMENT_BYTES] {
+        let options = JournalOptions { segment_bytes, ..options() };
+        let (journal, _, seen) = open(&disk, options, Lsn(0)).expect("nothing is damaged");
+        assert_eq!(seen, records(1..=staged));
+        let mut story = Story::of(journal);
+        for _ in 0..20 {
+            story.stage(30);
+            story.pump();
+        }
+        staged = story.journal.durable_lsn().0;
+    }
+    let spares = disk.names().into_iter().filter(|name| name.starts_with("spare-"));
+    let sizes: Vec<_> = spares.map(|name| disk.content(&name).expect("it is named").len() as u64).collect();
+    assert!(sizes.iter().all(|&bytes| bytes == SEGMENT_BYTES), "{sizes:?}");
+}
+
+#[test]
 fn restarts_of_an_idle_machine_do_not_eat_the_disk() {
     let disk = FaultyDisk::new(1);
     let mut story = Story::start(&disk);

@@ -42,7 +42,9 @@ fn sample(clean: bool) -> FaultyDisk {
     disk
 }
 
-fn verify(disk: &FaultyDisk) -> Result<(Recovery, Vec<(u64, Vec<u8>)>), JournalError> {
+type Verified = (Recovery, Vec<(u64, Vec<u8>)>);
+
+fn verify(disk: &FaultyDisk) -> Result<Verified, JournalError> {
     let mut seen = Vec::new();
     let mut replay = |lsn: Lsn, bytes: &[u8]| {
         seen.push((lsn.0, bytes.to_vec()));

@@ -13,12 +13,13 @@ use super::admission::{FrameStart, Swapped};
 use super::frame::{self, BLOCK_BYTES, HEADER_BYTES, Kind, Position, Records, padded};
 use super::segment::{Header, MARKER, Marker, UNFINISHED, segment_name};
 use super::spares::{self, Retired};
-use super::{JournalFailed, OnDurable, Shared, wake};
+use super::{JournalFailed, OnDurable, Shared};
 use crate::storage::StorageFile;
 use crate::types::Lsn;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 /// Buffers above this are not kept for later.
@@ -89,18 +90,22 @@ pub(super) struct Writer {
     sealed: Option<Sealed>,
     buffers: Vec<Arc<Vec<u8>>>,
     on_durable: OnDurable,
-    wakers: Option<Arc<wake::WakerThread>>,
+    woken: Vec<Waker>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        active: Active,
-        on_durable: OnDurable,
-        wakers: Option<Arc<wake::WakerThread>>,
-    ) -> Writer {
+    pub(super) fn new(shared: Arc<Shared>, active: Active, on_durable: OnDurable) -> Writer {
         let (chain, last_lsn) = (active.header.chain, active.header.first_lsn - 1);
-        let writer = Writer { shared, active, chain, last_lsn, sealed: None, buffers: Vec::new(), on_durable, wakers };
+        let writer = Writer {
+            shared,
+            active,
+            chain,
+            last_lsn,
+            sealed: None,
+            buffers: Vec::new(),
+            on_durable,
+            woken: Vec::new(),
+        };
         writer.shared.look_at_room_with_active(writer.room_active());
         writer
     }
@@ -125,10 +130,11 @@ impl Writer {
                     Work::Close => return drop(self.finish()),
                     Work::Abandon => return,
                 },
-                Ok(Step::NoSpare) => match self.shared.spares.take_blocking() {
-                    Some(spare) => self.shared.spares.put_back(spare),
-                    None => return,
-                },
+                Ok(Step::NoSpare) => {
+                    if !self.shared.spares.wait() {
+                        return;
+                    }
+                }
                 Err(_) => return,
             }
         }
@@ -165,11 +171,7 @@ impl Writer {
         });
         let durable_bytes = sealed.before_bytes + (at.end - HEADER_BYTES) as u64;
         self.shared.mark_durable(last_lsn, durable_bytes, self.room_active());
-        let wakers = self.shared.durability.publish(last_lsn);
-        match &self.wakers {
-            Some(thread) if wakers.len() > self.shared.options.wake_inline_max => thread.hand_over(wakers),
-            _ => self.shared.durability.wake(wakers),
-        }
+        self.shared.durability.publish(last_lsn, &mut self.woken);
         self.shared.meter.batch(u64::from(at.count), frame_bytes);
 
         sealed.next.previous = frame::u32_at(&sealed.buffer, at.offset + 4);
@@ -266,6 +268,9 @@ impl Writer {
 
     /// Writes the closing frame and the marker. Everything staged is durable.
     pub(super) fn finish(&mut self) -> Result<(), JournalFailed> {
+        if let Some(why) = self.shared.durability.stopped() {
+            return Err(why);
+        }
         let position = Position { epoch: self.active.header.epoch, first_lsn: self.last_lsn + 1, previous: self.chain };
         let mut closing = vec![0; BLOCK_BYTES];
         self.chain = frame::seal(&mut closing, 0, position, 0, Kind::Closing);
