@@ -8,7 +8,7 @@
 //! - `projector.rs`: the thread that writes what has become durable
 //! - `reads.rs`: what the engine loads, by key or at its start
 //! - `history.rs`: lists that hold everything durable, written yet or not
-//! - `audit.rs`: every invariant, checked from the rows
+//! - `audit.rs`, `audit_sales.rs`: every invariant, checked from the rows
 //!
 //! **Invariant:** the rows are exactly those of the records up to
 //! [`Store::applied_lsn`]: all rows of a record, their [`Position`] and thereby
@@ -17,6 +17,8 @@
 //! **Invariant:** only [`Store::project`], [`Store::purge_memos`] and
 //! [`Store::put_setting`] write, one at a time.
 
+mod audit;
+mod audit_sales;
 mod history;
 mod keys;
 mod memory_rows;
@@ -26,6 +28,7 @@ mod reads;
 mod rows;
 mod values;
 
+pub use audit::{Audited, SplitOf};
 pub use history::View;
 pub use keys::{Bytes, KeyRange, MadeBetween, Table};
 pub use memory_rows::MemoryRows;

@@ -1,6 +1,8 @@
 //! The store from outside: what lists, loads and crashes must keep.
 
+mod audit;
 mod script;
+mod throughput;
 
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Listing, Page};
