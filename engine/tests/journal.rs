@@ -383,6 +383,26 @@ fn a_record_that_is_too_long_is_a_programmers_error_and_leaves_nothing() {
 }
 
 #[test]
+fn an_encoder_that_panics_at_the_start_of_a_frame_holds_nobody_up() {
+    // After one of these counts the batch is full, and the next record opens another.
+    for count in 85..100 {
+        let disk = FaultyDisk::new(1);
+        let mut story = Story::start(&disk);
+        for _ in 0..count {
+            story.journal.stage(|buffer| buffer.extend_from_slice(&[1; 150]));
+        }
+        let panicking = || story.journal.stage(|_| panic!("on purpose"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panicking)).is_err());
+        while story.journal.pump().expect("the disk is sound") {}
+        assert_eq!((story.journal.durable_lsn(), story.journal.staged_lsn()), (Lsn(count), Lsn(count)));
+        story.stage(1);
+        story.close();
+        let (_, recovery, _) = open(&disk, options(), Lsn(0)).expect("nothing is damaged");
+        assert_eq!(recovery.records, count + 1);
+    }
+}
+
+#[test]
 fn the_size_of_segments_may_change_between_starts() {
     let disk = FaultyDisk::new(1);
     let mut staged = 0;

@@ -190,7 +190,7 @@ impl Stage {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.open_lsn == self.next_lsn
+        self.open_lsn == self.next_lsn && self.full.is_empty()
     }
 
     /// Exchanges what is staged for an empty buffer, or gives that back if nothing is.
@@ -198,7 +198,10 @@ impl Stage {
         if self.is_empty() {
             return Err(empty);
         }
-        self.full.push(self.open_frame());
+        // The open frame has no record if the encoder of its first one panicked.
+        if self.open_lsn < self.next_lsn {
+            self.full.push(self.open_frame());
+        }
         empty.clear();
         empty.resize(HEADER_BYTES, 0);
         let before_bytes = self.taken_bytes;

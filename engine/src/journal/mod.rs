@@ -262,7 +262,8 @@ impl Journal {
 
     /// Refuses new commands, writes what is staged, marks the end as clean and
     /// ends the threads. Closing again says the same. Records staged during or
-    /// after it may be lost; their waits fail.
+    /// after it may be lost; their waits fail. If more was staged than admitted and
+    /// the disk is full, this waits for space.
     ///
     /// # Errors
     /// [`JournalFailed`] if not everything could be written.
