@@ -5,7 +5,7 @@ mod journal_support;
 use hongbao_engine::journal::{Class, Journal, JournalError, JournalFailed, JournalOptions, Refused};
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::types::Lsn;
-use journal_support::{SEGMENT_BYTES, Story, open, options, records};
+use journal_support::{Random, SEGMENT_BYTES, Story, open, options, records};
 use std::sync::{Arc, Mutex};
 
 #[test]
@@ -262,6 +262,34 @@ fn race_32_a_full_disk_refuses_creates_first_then_grabs_and_settles_last() {
     assert!(classes.into_iter().all(|class| story.journal.admit(class).is_ok()), "space was freed");
     assert!(story.journal.stats().has_ballast, "the ballast is made again");
     story.close();
+}
+
+#[test]
+fn what_was_admitted_has_its_place_on_a_full_disk_whatever_its_size() {
+    for seed in 0..300 {
+        let random = &mut Random(seed);
+        let disk = FaultyDisk::new(seed);
+        let options = JournalOptions { threads_max: 10, record_bytes_max: 1_600, ..options() };
+        let (journal, _, _) = open(&disk, options, Lsn(0)).expect("there is room");
+        disk.set_capacity(Some(disk.used_bytes()));
+        let sizes = 1 + random.below(1_600);
+        let pumps = random.below(60);
+        while journal.admit(Class::Settle).is_ok() {
+            let bytes = vec![1; random.below(sizes + 1) as usize];
+            journal.stage(|buffer| buffer.extend_from_slice(&bytes));
+            if random.below(60) < pumps {
+                journal.pump().expect("only spares need space");
+            }
+        }
+        for _ in 0..10 {
+            journal.stage(|buffer| buffer.extend_from_slice(&[2; 1_600]));
+        }
+        while journal.pump().expect("only spares need space") {}
+        assert_eq!(journal.durable_lsn(), journal.staged_lsn(), "seed {seed}");
+        journal.close().expect("the closing frame has its place, too");
+        let recovery = Journal::verify(&disk, Lsn(0), &mut |_, _| Ok(())).expect("nothing is damaged");
+        assert!(recovery.clean_shutdown, "and so has the marker");
+    }
 }
 
 #[test]

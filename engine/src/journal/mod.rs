@@ -132,6 +132,7 @@ impl Journal {
         }
         let shared = Arc::new(Shared::new(storage, options, after, &read));
         let active = open_segment(&shared, &read)?;
+        writer::reserve_marker(&*shared.storage);
         shared.running.store(true, Ordering::Release);
 
         let writer = Writer::new(Arc::clone(&shared), active, on_durable);
@@ -263,7 +264,8 @@ impl Journal {
     /// Refuses new commands, writes what is staged, marks the end as clean and
     /// ends the threads. Closing again says the same. Records staged during or
     /// after it may be lost; their waits fail. If more was staged than admitted and
-    /// the disk is full, this waits for space.
+    /// the disk is full, this waits for space. Should there be no space even for
+    /// the marker, everything is durable but the next start reads on as after a crash.
     ///
     /// # Errors
     /// [`JournalFailed`] if not everything could be written.

@@ -23,7 +23,8 @@ pub(crate) const UNFINISHED: &str = ".tmp";
 
 const SEGMENT_MAGIC: &[u8; 8] = b"HONGBAOJ";
 const MARKER_MAGIC: &[u8; 8] = b"HONGBAOC";
-const MARKER_BYTES: usize = 56;
+/// The size of that file.
+pub(crate) const MARKER_BYTES: usize = 56;
 
 /// Whose file it is, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
