@@ -205,8 +205,9 @@ impl Journal {
         Ok(())
     }
 
-    /// May a command of this class be staged now? One relaxed load if it may.
-    /// Between this and [`Journal::stage`] a thread must not block or await.
+    /// May one record of a command of this class be staged now? One relaxed load
+    /// if it may. Between this and [`Journal::stage`] a thread must not await, nor
+    /// ask for another; waiting for a lock is fine.
     ///
     /// # Errors
     /// [`Refused`] says what is short.
