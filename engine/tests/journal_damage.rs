@@ -110,6 +110,15 @@ fn after_a_clean_shutdown_every_byte_is_refused() {
 }
 
 #[test]
+fn the_closing_frame_stays_under_guard_after_the_next_start() {
+    let disk = sample(true);
+    drop(open(&disk, options(), Lsn(0)).expect("nothing is damaged"));
+    for offset in 4 * BLOCK..5 * BLOCK {
+        check(&disk, "segment-0000000000000002", offset, Verdict::Refused);
+    }
+}
+
+#[test]
 fn a_refused_journal_is_left_as_it_is() {
     for clean in [false, true] {
         let disk = sample(clean);

@@ -132,6 +132,7 @@ impl Journal {
         }
         let shared = Arc::new(Shared::new(storage, options, after, &read));
         let active = open_segment(&shared, &read)?;
+        writer::reserve_marker(&*shared.storage);
         shared.running.store(true, Ordering::Release);
 
         let writer = Writer::new(Arc::clone(&shared), active, on_durable);
@@ -204,8 +205,9 @@ impl Journal {
         Ok(())
     }
 
-    /// May a command of this class be staged now? One relaxed load if it may.
-    /// Between this and [`Journal::stage`] a thread must not block or await.
+    /// May one record of a command of this class be staged now? One relaxed load
+    /// if it may. Between this and [`Journal::stage`] a thread must not await, nor
+    /// ask for another; waiting for a lock is fine.
     ///
     /// # Errors
     /// [`Refused`] says what is short.
@@ -262,7 +264,9 @@ impl Journal {
 
     /// Refuses new commands, writes what is staged, marks the end as clean and
     /// ends the threads. Closing again says the same. Records staged during or
-    /// after it may be lost; their waits fail.
+    /// after it may be lost; their waits fail. If more was staged than admitted and
+    /// the disk is full, this waits for space. Should there be no space even for
+    /// the marker, everything is durable but the next start reads on as after a crash.
     ///
     /// # Errors
     /// [`JournalFailed`] if not everything could be written.

@@ -175,3 +175,48 @@ pub(crate) fn block_on(wait: DurableWait<'_>) -> Result<(), JournalFailed> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_record_that_becomes_durable_while_its_waiter_queues_for_the_lock_is_seen() {
+        let durability = Durability::new(0);
+        std::thread::scope(|scope| {
+            let held = durability.waiters.lock();
+            let waiter = scope.spawn(|| durability.look(1, Some(Waker::noop())));
+            // The waiter has looked once and queues behind this lock.
+            std::thread::sleep(Duration::from_millis(50));
+            durability.durable.store(1, Ordering::Release);
+            drop(held);
+            assert_eq!(waiter.join().expect("it does not panic"), Some(Ok(())));
+        });
+    }
+
+    #[test]
+    fn waiters_are_woken_by_the_frame_that_holds_their_record() {
+        let durability = Durability::new(0);
+        let look = |lsn| durability.look(lsn, Some(Waker::noop()));
+        let waiting = || {
+            let waiters = durability.waiters.lock();
+            (waiters.now.len(), waiters.later.len())
+        };
+        durability.begin(2);
+        assert_eq!([look(1), look(2), look(3), look(7)], [None, None, None, None]);
+        assert_eq!(waiting(), (2, 2));
+        let mut list = Vec::new();
+        durability.publish(2, &mut list);
+        assert_eq!(waiting(), (0, 2));
+        durability.begin(5);
+        assert_eq!(waiting(), (1, 1));
+        durability.publish(5, &mut list);
+        assert_eq!((look(5), look(6)), (Some(Ok(())), None));
+        durability.begin(7);
+        durability.publish(7, &mut list);
+        assert_eq!(waiting(), (0, 0));
+        durability.stop(&JournalFailed::Closed);
+        assert_eq!((look(7), look(8)), (Some(Ok(())), Some(Err(JournalFailed::Closed))));
+    }
+}

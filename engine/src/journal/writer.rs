@@ -11,10 +11,10 @@
 
 use super::admission::{FrameStart, Swapped};
 use super::frame::{self, BLOCK_BYTES, HEADER_BYTES, Kind, Position, Records, padded};
-use super::segment::{Header, MARKER, Marker, UNFINISHED, segment_name};
+use super::segment::{Header, MARKER, MARKER_BYTES, Marker, UNFINISHED, segment_name};
 use super::spares::{self, Retired};
 use super::{JournalFailed, OnDurable, Shared};
-use crate::storage::StorageFile;
+use crate::storage::{Storage, StorageFile};
 use crate::types::Lsn;
 use std::collections::VecDeque;
 use std::io;
@@ -282,19 +282,18 @@ impl Writer {
             chain: self.chain,
             end: self.active.end,
         };
-        self.write_marker(&marker).map_err(|error| self.shared.fail("write", MARKER, &error))?;
+        let storage = &*self.shared.storage;
+        let named = match write_marker(storage, &marker) {
+            Ok(()) => storage.rename(&unfinished_marker(), MARKER).and_then(|()| storage.sync_directory()),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!("no space for the clean-shutdown marker: the next start reads on as after a crash");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        named.map_err(|error| self.shared.fail("write", MARKER, &error))?;
         self.shared.durability.stop(&JournalFailed::Closed);
         Ok(())
-    }
-
-    /// The marker appears under its name only when it is whole and synced.
-    fn write_marker(&self, marker: &Marker) -> io::Result<()> {
-        let unfinished = format!("{MARKER}{UNFINISHED}");
-        let mut file = self.shared.storage.create(&unfinished)?;
-        file.write_at(&marker.encode(), 0)?;
-        file.sync_data()?;
-        self.shared.storage.rename(&unfinished, MARKER)?;
-        self.shared.storage.sync_directory()
     }
 
     fn empty_buffer(&mut self) -> Vec<u8> {
@@ -312,6 +311,30 @@ impl Writer {
     pub(super) fn prepare(&self) {
         spares::prepare(&self.shared);
     }
+}
+
+fn unfinished_marker() -> String {
+    format!("{MARKER}{UNFINISHED}")
+}
+
+/// Takes the space for the marker in advance: a full disk should not make a clean
+/// shutdown look like a crash.
+pub(super) fn reserve_marker(storage: &dyn Storage) {
+    let reserved = storage.create(&unfinished_marker()).and_then(|mut file| {
+        file.write_at(&[0; MARKER_BYTES], 0)?;
+        file.sync_data()
+    });
+    if let Err(error) = reserved {
+        tracing::warn!(%error, "no space could be reserved for the clean-shutdown marker");
+    }
+}
+
+/// The marker gets its name only when it is whole and synced.
+fn write_marker(storage: &dyn Storage, marker: &Marker) -> io::Result<()> {
+    let reserved = storage.open(&unfinished_marker());
+    let mut file = reserved.or_else(|_| storage.create(&unfinished_marker()))?;
+    file.write_at(&marker.encode(), 0)?;
+    file.sync_data()
 }
 
 /// What the writer's thread should do next.
