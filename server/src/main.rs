@@ -1,1 +1,2 @@
+//! The `hongbao` binary.
 fn main() {}
