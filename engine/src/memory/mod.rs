@@ -204,7 +204,7 @@ impl Core {
     fn run_any(&self, command: &Command, once: Option<OnceKey>) -> Result<Done, EngineError> {
         self.check_serving()?;
         let now = self.clock.now();
-        if let Err(refusal) = decide::check(command, now) {
+        if let Err(refusal) = decide::check(command) {
             return Ok(no(Outcome::Refused(refusal)));
         }
         let reference = decide::reference_key(command);

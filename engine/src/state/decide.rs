@@ -244,6 +244,10 @@ fn wallet_after(shards: &impl Shards, router: Router, moved: &WalletMoved) -> Ou
 
 fn create_envelope(shards: &impl Shards, router: Router, now: Timestamp, envelope: &Envelope) -> Decision {
     let created = &envelope.created;
+    // By the time for which it was drawn: a split of millions takes its while.
+    if let Err(refusal) = envelope::check_opening(&created.terms, created.created_at) {
+        return Decision::refuse(refusal);
+    }
     let (sender, total) = (&created.terms.sender, created.terms.total);
     let Some(moved) = moved(shards, router, sender, EntryKind::EnvelopeCreated(created.id), total) else {
         return Decision::refuse(Refusal::InsufficientFunds);
@@ -481,12 +485,12 @@ pub(crate) fn ended_hold(hold: &crate::command::HoldView, user: &UserId) -> Opti
 ///
 /// # Errors
 /// A refusal that names the field.
-pub(crate) fn check(command: &Command, now: Timestamp) -> Result<(), Refusal> {
+pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
     match command {
         Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
             Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
         }
-        Command::CreateEnvelope(terms) => envelope::check(terms, now),
+        Command::CreateEnvelope(terms) => envelope::check(terms),
         Command::CreateItem(terms) => stock::check(terms),
         Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
             Err(Refusal::invalid("name", "must be 1 to 200 characters long"))
