@@ -14,6 +14,7 @@
 
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, Outcome};
+use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -103,6 +104,16 @@ pub struct EnvelopeCreated {
     pub secret: [u8; 32],
     /// The luckiest share; of equal ones the lowest.
     pub best_share: u32,
+}
+
+impl EnvelopeCreated {
+    /// The amounts of its shares. Takes up to a second for ten million.
+    pub fn split(&self) -> Shares {
+        let terms = &self.terms;
+        let client_seed = terms.client_seed.as_deref().unwrap_or("");
+        let seed = split::envelope_seed(&self.secret, &self.id, client_seed.as_bytes());
+        split::split(&terms.split, terms.total, terms.shares, &seed)
+    }
 }
 
 /// A share was taken.

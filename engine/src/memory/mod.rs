@@ -21,6 +21,7 @@ mod reads;
 mod recovery;
 
 pub use recovery::{EmbeddedOptions, OpenError, StartReport};
+pub(crate) use recovery::lock;
 
 use crate::backend::{OnceKey, Reply};
 use crate::clock::Clock;

@@ -335,7 +335,8 @@ fn fresh_shards(count: usize) -> Box<[CachePadded<Mutex<Shard>>]> {
     (0..count).map(|_| CachePadded::new(Mutex::new(Shard::default()))).collect()
 }
 
-fn lock(directory: &Path) -> Result<std::fs::File, OpenError> {
+/// Makes this process the only one that uses `directory`.
+pub(crate) fn lock(directory: &Path) -> Result<std::fs::File, OpenError> {
     let failed = |source| OpenError::Directory { path: directory.to_owned(), source };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let options = std::fs::OpenOptions::new().create(true).write(true).truncate(false).to_owned();

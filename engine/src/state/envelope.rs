@@ -68,19 +68,19 @@ impl Envelope {
     /// An envelope nobody has grabbed from. Splits it, which takes a second for
     /// ten million shares: never under a lock.
     pub(crate) fn new(created: Box<EnvelopeCreated>) -> Envelope {
-        let split = draw(&created.terms, created.id, &created.secret);
+        let split = created.split();
         Envelope::with_split(created, split)
     }
 
     /// An envelope to be created now, at `now`, with this id and secret. Splits it.
     pub(crate) fn prepare(terms: NewEnvelope, id: EnvelopeId, secret: [u8; 32], now: Timestamp) -> Envelope {
-        let split = draw(&terms, id, &secret);
         let opens_at = terms.opens_at.unwrap_or(now);
         let expires_at = opens_at.plus_s(terms.expires_in_s);
         let claim_by = expires_at.plus_s(terms.claim_within_s);
-        let best_share = split.best();
-        let created =
-            EnvelopeCreated { id, terms, created_at: now, opens_at, expires_at, claim_by, secret, best_share };
+        let mut created =
+            EnvelopeCreated { id, terms, created_at: now, opens_at, expires_at, claim_by, secret, best_share: 0 };
+        let split = created.split();
+        created.best_share = split.best();
         Envelope::with_split(Box::new(created), split)
     }
 
@@ -324,12 +324,6 @@ impl Envelope {
             self.apply_claimed(share, amount, claimed_at);
         }
     }
-}
-
-fn draw(terms: &NewEnvelope, id: EnvelopeId, secret: &[u8; 32]) -> Shares {
-    let client_seed = terms.client_seed.as_deref().unwrap_or("");
-    let seed = split::envelope_seed(secret, &id, client_seed.as_bytes());
-    split::split(&terms.split, terms.total, terms.shares, &seed)
 }
 
 /// A share's status. It is derived, so that a lapse is one event and not one a share.
