@@ -118,30 +118,28 @@ fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output
 
 /// Lets the engine's figures be asked for with the metrics.
 fn watch(server: &Shared<Embedded>) {
-    let gauge = |name, help, value: fn(&Embedded) -> f64| {
-        let engine = Arc::downgrade(&server.backend);
-        server.metrics.gauge(name, help, move || engine.upgrade().map_or(0.0, |engine| value(&engine)));
-    };
-    gauge("hongbao_engine_envelopes", "Envelopes in memory", |engine| engine.stats().envelopes as f64);
-    gauge("hongbao_engine_wallets", "Wallets in memory", |engine| engine.stats().wallets as f64);
-    gauge("hongbao_engine_holds", "Holds in memory", |engine| engine.stats().holds as f64);
-    gauge("hongbao_engine_lag_records", "Durable records not yet in the store", |engine| {
-        engine.stats().lag_records as f64
-    });
-    gauge("hongbao_journal_records", "Records written", |engine| {
-        engine.stats().journal.map_or(0.0, |journal| journal.records as f64)
-    });
-    gauge("hongbao_journal_batches", "Batches synced", |engine| {
-        engine.stats().journal.map_or(0.0, |journal| journal.batches as f64)
-    });
-    gauge("hongbao_journal_backlog_bytes", "Bytes staged and not yet durable", |engine| {
-        engine.stats().journal.map_or(0.0, |journal| journal.backlog_bytes as f64)
-    });
-    gauge("hongbao_journal_sync_p99_seconds", "The sync that one in a hundred exceeds", |engine| {
-        engine.stats().journal.map_or(0.0, |journal| journal.sync_p99_us as f64 / 1e6)
-    });
-    gauge("hongbao_clock_alarm", "1 while deadlines stand still", |engine| {
-        f64::from(u8::from(engine.clock_alarm().is_some()))
+    let engine = Arc::downgrade(&server.backend);
+    let names = [
+        ("hongbao_engine_envelopes", "Envelopes in memory"),
+        ("hongbao_engine_wallets", "Wallets in memory"),
+        ("hongbao_engine_holds", "Holds in memory"),
+        ("hongbao_engine_lag_records", "Durable records not yet in the store"),
+        ("hongbao_journal_records", "Records written"),
+        ("hongbao_journal_batches", "Batches synced"),
+        ("hongbao_journal_backlog_bytes", "Bytes staged and not yet durable"),
+        ("hongbao_journal_sync_p99_seconds", "The sync that one in a hundred exceeds"),
+        ("hongbao_clock_alarm", "1 while deadlines stand still until hongbao clock accept"),
+    ];
+    server.metrics.gauges(names, move || {
+        let Some(engine) = engine.upgrade() else { return [0.0; 9] };
+        let stats = engine.stats();
+        let journal = stats.journal.unwrap_or_default();
+        let counts = [stats.envelopes, stats.wallets, stats.holds, stats.lag_records];
+        let [envelopes, wallets, holds, lag] = counts.map(|count| count as f64);
+        let written = [journal.records, journal.batches, journal.backlog_bytes];
+        let [records, batches, backlog] = written.map(|count| count as f64);
+        let alarm = f64::from(u8::from(engine.clock_alarm().is_some()));
+        [envelopes, wallets, holds, lag, records, batches, backlog, journal.sync_p99_us as f64 / 1e6, alarm]
     });
 }
 
