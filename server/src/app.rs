@@ -11,9 +11,13 @@ use crate::{auth::Keys, envelopes, sales, service, wallets};
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, get, patch, post};
-use hongbao_engine::backend::Backend;
+use hongbao_engine::EngineError;
+use hongbao_engine::backend::{self, Backend, OnceKey, Reply};
+use hongbao_engine::command::Command;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 /// What handlers work on.
 pub struct Server<B> {
@@ -26,7 +30,13 @@ pub struct Server<B> {
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
     house: Arc<House>,
+    /// Turns of commands that take long to decide.
+    apart: Arc<Semaphore>,
 }
+
+/// So many commands that take long to decide are decided at once: each may take
+/// a core for a second and a hundred megabytes.
+const APART_MAX: usize = 2;
 
 /// A server's state, as handlers get it.
 pub type Shared<B> = Arc<Server<B>>;
@@ -52,10 +62,30 @@ impl<B> Server<B> {
         let keys = Keys::new(&setup.admin_key);
         let house = Arc::new(House::new(keys, setup.in_flight_max, metrics.clone(), setup.test));
         let counted = Arc::downgrade(&house);
-        metrics.gauge("hongbao_http_in_flight", "Requests in flight", move || {
-            counted.upgrade().map_or(0.0, |house| house.gate.in_flight() as f64)
+        metrics.gauges([("hongbao_http_in_flight", "Requests in flight")], move || {
+            [counted.upgrade().map_or(0.0, |house| house.gate.in_flight() as f64)]
         });
-        Arc::new(Server { backend, currency: setup.currency, metrics, body_timeout: setup.body_timeout, house })
+        let (currency, body_timeout) = (setup.currency, setup.body_timeout);
+        Arc::new(Server { backend, currency, metrics, body_timeout, house, apart: Arc::new(Semaphore::new(APART_MAX)) })
+    }
+}
+
+impl<B: Backend> Server<B> {
+    /// Executes a command that takes long to decide on a thread of its own, so
+    /// that it does not hold up the requests that share this one.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn execute_apart(self: &Arc<Self>, command: Command, once: Option<OnceKey>) -> backend::Result<Reply> {
+        let turn = Arc::clone(&self.apart).acquire_owned().await.expect("the turns are never closed");
+        let (server, runtime) = (Arc::clone(self), Handle::current());
+        let decide = move || {
+            let reply = runtime.block_on(server.backend.execute(command, once));
+            drop(turn);
+            reply
+        };
+        // It is lost only when the runtime ends before it began.
+        tokio::task::spawn_blocking(decide).await.unwrap_or(Err(EngineError::ShuttingDown))
     }
 }
 

@@ -193,14 +193,23 @@ impl Content for Empty {
     const MAY_BE_EMPTY: bool = true;
 }
 
+/// More shares than this take longer to split than others should wait.
+const SHARES_IN_PASSING_MAX: u64 = 100_000;
+
 async fn create<B: Backend>(
     State(server): State<Shared<B>>,
     caller: Caller,
     Once(once): Once,
     Json(body): Json<Create>,
 ) -> Result<Response, Problem> {
+    let is_large = body.shares.get() > SHARES_IN_PASSING_MAX;
     let command = body.command(caller);
-    reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
+    let result = if is_large {
+        server.execute_apart(command, Some(once)).await
+    } else {
+        server.backend.execute(command, Some(once)).await
+    };
+    reply(&server, result, StatusCode::CREATED)
 }
 
 async fn grab<B: Backend>(

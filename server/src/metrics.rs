@@ -21,11 +21,8 @@ const LATENCY_BUCKETS_S: [f64; 14] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0];
 const METADATA: Metadata<'static> = Metadata::new("hongbao", Level::INFO, None);
 
-/// A gauge that is asked for its value whenever the metrics are.
-struct Asked {
-    gauge: Gauge,
-    value: Box<dyn Fn() -> f64 + Send>,
-}
+/// Sets gauges whenever the metrics are asked for.
+type Asked = Box<dyn Fn() + Send>;
 
 /// All metrics of one server.
 pub struct Metrics {
@@ -102,18 +99,29 @@ impl Metrics {
         self.outcomes[kind as usize].increment(1);
     }
 
-    /// Adds a gauge that is asked for its value whenever the metrics are: the
-    /// engine's numbers come in this way.
-    pub fn gauge(&self, name: &'static str, help: &'static str, value: impl Fn() -> f64 + Send + 'static) {
-        self.recorder.describe_gauge(name.into(), None, help.into());
-        let gauge = self.recorder.register_gauge(&Key::from_static_name(name), &METADATA);
-        self.asked.lock().expect("no gauge panics").push(Asked { gauge, value: Box::new(value) });
+    /// Adds gauges whose values are asked for whenever the metrics are: the
+    /// engine's figures come in this way.
+    pub fn gauges<const N: usize>(
+        &self,
+        names: [(&'static str, &'static str); N],
+        values: impl Fn() -> [f64; N] + Send + 'static,
+    ) {
+        let gauges: [Gauge; N] = names.map(|(name, help)| {
+            self.recorder.describe_gauge(name.into(), None, help.into());
+            self.recorder.register_gauge(&Key::from_static_name(name), &METADATA)
+        });
+        let ask = move || {
+            for (gauge, value) in gauges.iter().zip(values()) {
+                gauge.set(value);
+            }
+        };
+        self.asked.lock().expect("no gauge panics").push(Box::new(ask));
     }
 
     /// The Prometheus text.
     pub fn render(&self) -> String {
-        for asked in self.asked.lock().expect("no gauge panics").iter() {
-            asked.gauge.set((asked.value)());
+        for ask in self.asked.lock().expect("no gauge panics").iter() {
+            ask();
         }
         self.handle.render()
     }

@@ -128,7 +128,7 @@ async fn metrics_count_routes_and_outcomes_without_ids() {
     site.post(&path, "", r#"{"user":"bob-the-user"}"#).await;
     site.post(&path, "", "{").await;
     site.get("/v1/nowhere-at-all").await;
-    site.server.metrics.gauge("hongbao_test_gauge", "A gauge of the engine", || 7.0);
+    site.server.metrics.gauges([("hongbao_test_gauge", "A gauge of the engine")], || [7.0]);
     let text = site.get("/metrics").await.text();
     let route = r#"method="POST",route="/v1/envelopes/{id}/grab""#;
     for line in [
