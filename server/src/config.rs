@@ -3,6 +3,7 @@
 //! **Invariant:** what was parsed can be used: a wrong value ends with status 2
 //! and a sentence that says what would be right.
 
+use crate::split::Split;
 use clap::{Args, Parser, Subcommand};
 use serde::{Serialize, Serializer};
 use std::net::SocketAddr;
@@ -23,6 +24,40 @@ pub struct Cli {
 pub enum Task {
     /// Serve the HTTP API
     Serve(Serve),
+    /// Serve a Spring Festival campaign from a fresh temporary directory, in test mode
+    Demo {
+        /// Address to listen on
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+    },
+    /// Check journal, store and every invariant of a directory that is not being served
+    Audit {
+        /// Directory of journal, store and keys
+        #[arg(long, default_value = "./data")]
+        data: PathBuf,
+        /// Directory of archived segments: check everything from the first record
+        #[arg(long)]
+        archive: Option<PathBuf>,
+    },
+    /// Print splits, or their statistics by position
+    Split(Split),
+    /// What to do about a clock that stepped
+    Clock {
+        /// What to do
+        #[command(subcommand)]
+        task: ClockTask,
+    },
+}
+
+/// What can be done about a clock.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClockTask {
+    /// Tell the server, running or about to start, that the system's clock is right
+    Accept {
+        /// Directory that is served
+        #[arg(long, default_value = "./data")]
+        data: PathBuf,
+    },
 }
 
 /// How to serve.
@@ -37,6 +72,12 @@ pub struct Serve {
     /// What decides and remembers: embedded
     #[arg(long, default_value = "embedded")]
     pub backend: BackendName,
+    /// Directory to keep full journal segments in, instead of recycling them
+    #[arg(long)]
+    pub archive: Option<PathBuf>,
+    /// Seconds without a record after which deadlines that have passed wait for an operator
+    #[arg(long, default_value_t = 3 * 86_400)]
+    pub max_downtime_s: u64,
     /// ISO 4217 code of the one currency, fixed at the first start
     #[arg(long, default_value = "CNY")]
     pub currency: Currency,

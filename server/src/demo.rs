@@ -54,20 +54,20 @@ pub struct Campaign {
 /// # Errors
 /// [`EngineError`] if the engine fails.
 pub async fn campaign(backend: &impl Backend) -> Result<Campaign, EngineError> {
-    fund(backend, "cctv-gala", 10_000_000_00).await?;
+    fund(backend, "cctv-gala", 1_000_000_000).await?;
     let mut rich = GROUPS.map(|(_, sender, _)| sender).to_vec();
     rich.sort_unstable();
     rich.dedup();
     for sender in rich {
-        fund(backend, sender, 100_000_00).await?;
+        fund(backend, sender, 10_000_000).await?;
     }
     // Anybody who grabs may want to buy something.
     for user in ["bob", "carol"] {
-        fund(backend, user, 5_000_00).await?;
+        fund(backend, user, 500_000).await?;
     }
     let mass = NewEnvelope {
         message: "春晚摇一摇，恭喜发财".to_owned(),
-        ..envelope("cctv-gala", "cctv-gala/2027/1", 1_000_000_00, MASS_SHARES)
+        ..envelope("cctv-gala", "cctv-gala/2027/1", 100_000_000, MASS_SHARES)
     };
     let mass = create(backend, mass).await?;
     let mut groups = Vec::with_capacity(GROUP_ENVELOPES);

@@ -12,10 +12,13 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`]: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
+//! - [`demo`], [`audit`], [`split`]: the other things the binary does
 
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod config;
+pub mod demo;
 pub mod door;
 pub mod envelopes;
 pub mod extract;
@@ -26,5 +29,6 @@ pub mod reply;
 pub mod sales;
 pub mod serve;
 pub mod service;
+pub mod split;
 pub mod views;
 pub mod wallets;

@@ -4,14 +4,21 @@
 //! before.
 
 use clap::Parser;
+use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::auth::admin_key;
-use hongbao_server::config::{BackendName, Cli, Serve, Task};
+use hongbao_server::config::{BackendName, Cli, ClockTask, Serve, Task};
+use hongbao_server::demo::{self, Campaign};
 use hongbao_server::serve::{Limits, listen, serve};
+use hongbao_server::{audit, split};
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +38,16 @@ fn main() -> ExitCode {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let done = match task {
-        Task::Serve(options) => run(&options),
+        Task::Serve(options) => run(&options, None).map(|()| true),
+        Task::Demo { listen } => run_demo(listen).map(|()| true),
+        Task::Audit { data, archive } => audit::run(&data, archive.as_deref()),
+        Task::Split(options) => split::run(&options).map(|()| true),
+        Task::Clock { task: ClockTask::Accept { data } } => accept_clock(&data).map(|()| true),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // What was wrong has been told.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("hongbao: {error}");
             ExitCode::FAILURE
@@ -42,7 +55,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Serve) -> Result<(), Box<dyn Error>> {
+/// Serves the campaign of [`demo`] until it is stopped, then forgets it.
+fn run_demo(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let line = ["hongbao", "--data"].map(OsString::from).into_iter().chain([directory.path().into()]);
+    let mut options = Defaults::try_parse_from(line)?.serve;
+    options.listen = listen;
+    options.test = true;
+    run(&options, Some(demo::invitation))
+}
+
+/// The options of `serve` as they are when nothing is said.
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// Leaves word for the server that uses `data`.
+fn accept_clock(data: &Path) -> Result<(), Box<dyn Error>> {
+    if !data.join("journal").is_dir() {
+        return Err(format!("{} is not a data directory; name one with --data", data.display()).into());
+    }
+    std::fs::write(data.join("clock.accept"), b"")?;
+    println!("the server of {} takes the clock for right within a second", data.display());
+    Ok(())
+}
+
+/// Tells where a campaign is served and how to take part.
+type Invitation = fn(SocketAddr, &str, &Campaign) -> String;
+
+/// Serves until told to stop; with an invitation, a campaign made before.
+fn run(options: &Serve, invitation: Option<Invitation>) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit(options.connections_max);
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -74,7 +118,12 @@ fn run(options: &Serve) -> Result<(), Box<dyn Error>> {
         tokio::spawn(stop_on_signal(stop.clone())?);
         let listeners =
             listen(options.listen).map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
-        tracing::info!(address = %listeners[0].local_addr()?, test = options.test, "serving; try /docs");
+        let address = listeners[0].local_addr()?;
+        if let Some(invitation) = invitation {
+            let campaign = demo::campaign(&*engine).await?;
+            println!("{}", invitation(address, &setup.admin_key, &campaign));
+        }
+        tracing::info!(%address, test = options.test, "serving; try /docs");
         let metrics = Arc::clone(&server.metrics);
         serve(app(server), listeners, limits, metrics, stop).await?;
         Ok::<_, Box<dyn Error>>(())
@@ -89,11 +138,21 @@ fn open(options: &Serve) -> Result<Embedded, Box<dyn Error>> {
     let engine = EmbeddedOptions {
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
+        downtime_s_max: options.max_downtime_s,
+        journal: JournalOptions {
+            archive: options.archive.as_deref().map(archive).transpose()?,
+            ..JournalOptions::default()
+        },
         ..EmbeddedOptions::default()
     };
     let (engine, report) = Embedded::open(&options.data, engine)?;
     tracing::info!(data = %options.data.display(), ?report, "opened");
     Ok(engine)
+}
+
+fn archive(path: &Path) -> Result<Arc<dyn Storage>, Box<dyn Error>> {
+    let directory = Directory::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Arc::new(directory))
 }
 
 /// Cancels `stop` at the first SIGTERM or SIGINT; a second one ends the process.

@@ -20,8 +20,8 @@ mod housekeeping;
 mod reads;
 mod recovery;
 
-pub use recovery::{EmbeddedOptions, OpenError, StartReport};
 pub(crate) use recovery::lock;
+pub use recovery::{EmbeddedOptions, OpenError, StartReport};
 
 use crate::backend::{OnceKey, Reply};
 use crate::clock::Clock;
