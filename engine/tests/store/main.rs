@@ -2,6 +2,7 @@
 
 mod audit;
 mod kill;
+mod power;
 mod script;
 mod throughput;
 
