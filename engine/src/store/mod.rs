@@ -5,6 +5,7 @@
 //! - `keys.rs`, `values.rs`: where a row stands and what its bytes are
 //! - `rows.rs`, `memory_rows.rs`: where rows are kept, on disk or in memory
 //! - `projection.rs`: from events to rows, purely
+//! - `batch.rs`: durable records on their way here
 //! - `projector.rs`: the thread that writes what has become durable
 //! - `reads.rs`: what the engine loads, by key or at its start
 //! - `history.rs`: lists that hold everything durable, written yet or not
@@ -19,6 +20,7 @@
 
 mod audit;
 mod audit_sales;
+mod batch;
 mod history;
 mod keys;
 mod memory_rows;
@@ -29,11 +31,12 @@ mod rows;
 mod values;
 
 pub use audit::{Audited, SplitOf};
+pub use batch::{DurableBatch, RecordSource, Replayed};
 pub use history::View;
 pub use keys::{Bytes, KeyRange, MadeBetween, Table};
 pub use memory_rows::MemoryRows;
 pub use projection::Position;
-pub use projector::{DurableBatch, OnPersisted, Projector, ProjectorOptions};
+pub use projector::{OnPersisted, Projector, ProjectorOptions};
 pub use reads::{LiveItem, Winners};
 pub use rows::{FjallOptions, FjallRows, RowChange, RowRead, Rows, Snapshot, StoreError};
 pub use values::{EnvelopeRow, WalletRow, WinRow};
@@ -72,8 +75,11 @@ pub struct StepLimits {
 }
 
 impl Default for StepLimits {
+    /// Sorted rows find their neighbours in the memtable sooner the more there
+    /// are: 32,768 events cost a fifth less than 8,192, and more gain nothing.
+    /// While the projector keeps up, a step is what came during the last one.
     fn default() -> Self {
-        StepLimits { events: 8192, bytes: 1 << 20 }
+        StepLimits { events: 32 << 10, bytes: 4 << 20 }
     }
 }
 

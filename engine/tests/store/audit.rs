@@ -5,7 +5,7 @@ use super::{in_memory, projected};
 use hongbao_engine::store::*;
 use hongbao_engine::types::*;
 
-fn findings(store: &Store) -> Vec<String> {
+pub(crate) fn findings(store: &Store) -> Vec<String> {
     let mut findings = Vec::new();
     let equal = |created: &hongbao_engine::event::EnvelopeCreated| {
         let each = created.terms.total.minor() / u64::from(created.terms.shares);

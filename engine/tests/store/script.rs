@@ -123,7 +123,7 @@ impl Script {
         let mut from = 0;
         while from < self.records.len() {
             let to = self.records.len().min(from + 1 + self.below(7) as usize);
-            batches.push(DurableBatch::new(Lsn(from as u64 + 1), self.records[from..to].iter().map(Vec::as_slice)));
+            batches.push(DurableBatch::copied(Lsn(from as u64 + 1), self.records[from..to].iter().map(Vec::as_slice)));
             from = to;
         }
         batches
