@@ -13,13 +13,15 @@ use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::event::{Event, Record};
-use crate::journal::{Journal, JournalError, JournalOptions, Recovery};
+use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::state::envelope::Envelope;
 use crate::state::ledger::{MerchantAccount, Wallet};
 use crate::state::stock::{Hold, Item};
 use crate::state::{Router, Shard, apply};
 use crate::storage::{Directory, Storage};
-use crate::store::{DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, Rows, Store, StoreError};
+use crate::store::{
+    DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, RecordSource, Replayed, Rows, Store, StoreError,
+};
 use crate::types::{Lsn, Timestamp};
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
@@ -192,7 +194,8 @@ impl Embedded {
             store: Arc::clone(&store),
             last_at: position.at,
             advanced_ms: position.advanced_ms,
-            tail: Tail::default(),
+            tail: Replayed::default(),
+            replayed: Vec::new(),
         };
         let live_envelopes = loading.load()?;
 
@@ -207,14 +210,12 @@ impl Embedded {
             position.applied,
             &mut |lsn, bytes| loading.replay(lsn, bytes),
             Box::new(move |batch| {
-                offered.offer(DurableBatch::new(batch.first_lsn, batch.records().map(|(_, record)| record)));
+                let (first_lsn, count, bytes) = (batch.first_lsn, batch.count, batch.payload_bytes());
+                offered.offer(DurableBatch::over(first_lsn, count, bytes, Arc::new(batch)));
             }),
         )?;
-        for batch in loading.tail.batches() {
-            projector.offer(batch);
-        }
-
-        let Loading { shards, last_at, advanced_ms, .. } = loading;
+        let Loading { shards, last_at, advanced_ms, replayed, mut tail, .. } = loading;
+        replayed.into_iter().chain(tail.rest()).for_each(|batch| projector.offer(batch));
         let given = options.clock.clone();
         let clock = given.unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, last_at)));
         let core = Core {
@@ -380,6 +381,12 @@ fn settle_settings(store: &Store, options: &EmbeddedOptions) -> Result<[u8; 32],
     Ok(secret)
 }
 
+impl RecordSource for journal::DurableBatch {
+    fn records(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        Box::new(self.records().map(|(_, record)| record))
+    }
+}
+
 /// State being brought up, before anybody shares it.
 struct Loading {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
@@ -387,41 +394,9 @@ struct Loading {
     store: Arc<Store>,
     last_at: Timestamp,
     advanced_ms: u64,
-    tail: Tail,
-}
-
-/// The replayed records, for the projector.
-#[derive(Default)]
-struct Tail {
-    first_lsn: Lsn,
-    records: Vec<Box<[u8]>>,
-    done: Vec<DurableBatch>,
-}
-
-impl Tail {
-    const RECORDS: usize = 4096;
-
-    fn push(&mut self, lsn: Lsn, bytes: &[u8]) {
-        if self.records.is_empty() {
-            self.first_lsn = lsn;
-        }
-        self.records.push(bytes.into());
-        if self.records.len() == Self::RECORDS {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.records.is_empty() {
-            self.done.push(DurableBatch::new(self.first_lsn, self.records.iter().map(|record| &**record)));
-            self.records.clear();
-        }
-    }
-
-    fn batches(&mut self) -> Vec<DurableBatch> {
-        self.flush();
-        std::mem::take(&mut self.done)
-    }
+    /// What was replayed, for the projector.
+    tail: Replayed,
+    replayed: Vec<DurableBatch>,
 }
 
 impl Loading {
@@ -483,7 +458,7 @@ impl Loading {
             }
         }
         self.last_at = self.last_at.max(record.at);
-        self.tail.push(lsn, bytes);
+        self.replayed.extend(self.tail.push(lsn, bytes));
         apply(&mut Unshared(&mut self.shards), self.router, record.at, lsn, record.events, None);
         Ok(())
     }
