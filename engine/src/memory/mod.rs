@@ -87,6 +87,10 @@ struct Durable {
 pub struct EngineStats {
     /// The journal's figures.
     pub journal: Option<JournalStats>,
+    /// The last record decided.
+    pub staged_lsn: Lsn,
+    /// The last record that survives a crash.
+    pub durable_lsn: Lsn,
     /// Durable records not yet in the store.
     pub lag_records: u64,
     /// Envelopes in memory.

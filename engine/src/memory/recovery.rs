@@ -257,14 +257,22 @@ impl Embedded {
     /// # Errors
     /// [`EngineError::Journal`] once the journal has failed.
     pub fn pump(&self) -> Result<bool, EngineError> {
-        let mut any = false;
-        if let Log::Journal(journal) = &self.core.log {
-            any |= journal.pump().map_err(|failed| EngineError::Journal(failed.to_string()))?;
-        }
+        let mut any = self.pump_journal()?;
         if let Some(durable) = &self.core.durable {
             any |= durable.projector.pump();
         }
         Ok(any)
+    }
+
+    /// The journal's part of [`Embedded::pump`].
+    ///
+    /// # Errors
+    /// [`EngineError::Journal`] once the journal has failed.
+    pub fn pump_journal(&self) -> Result<bool, EngineError> {
+        match &self.core.log {
+            Log::Journal(journal) => journal.pump().map_err(|failed| EngineError::Journal(failed.to_string())),
+            Log::Off(_) => Ok(false),
+        }
     }
 
     /// The projector, for those who drive it by hand.
@@ -286,6 +294,7 @@ impl Embedded {
     pub fn stats(&self) -> EngineStats {
         let mut stats = EngineStats::default();
         if let (Log::Journal(journal), Some(durable)) = (&self.core.log, &self.core.durable) {
+            (stats.staged_lsn, stats.durable_lsn) = (journal.staged_lsn(), journal.durable_lsn());
             stats.lag_records = journal.durable_lsn().0.saturating_sub(durable.store.applied_lsn().0);
             stats.journal = Some(journal.stats());
         }
