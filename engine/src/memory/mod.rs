@@ -159,7 +159,7 @@ impl Core {
             return Err(EngineError::NotReady(self.unready.lock().clone().unwrap_or_default()));
         }
         let now = self.clock.now();
-        if let Err(refusal) = decide::check(command, now) {
+        if let Err(refusal) = decide::check(command) {
             return Ok(no(Outcome::Refused(refusal)));
         }
         let reference = decide::reference_key(command);

@@ -185,6 +185,9 @@ impl Embedded {
     ) -> Result<(Embedded, StartReport), OpenError> {
         let store = Arc::new(Store::over(rows)?);
         let fingerprint_secret = settle_settings(&store, &options)?;
+        // A process that was killed leaves rows that can be read and are not on
+        // the disk yet; the journal may forget only what is.
+        store.persist()?;
         let position = store.position();
         let router = Router::new(options.shards);
         let mut loading = Loading {

@@ -245,6 +245,9 @@ fn wallet_after(shards: &impl Shards, router: Router, moved: &WalletMoved) -> Ou
 fn create_envelope(shards: &impl Shards, router: Router, now: Timestamp, envelope: &Envelope) -> Decision {
     let created = &envelope.created;
     let (sender, total) = (&created.terms.sender, created.terms.total);
+    if let Err(refusal) = envelope::check_opening(&created.terms, now) {
+        return Decision::refuse(refusal);
+    }
     let Some(moved) = moved(shards, router, sender, EntryKind::EnvelopeCreated(created.id), total) else {
         return Decision::refuse(Refusal::InsufficientFunds);
     };
@@ -477,16 +480,17 @@ pub(crate) fn ended_hold(hold: &crate::command::HoldView, user: &UserId) -> Opti
     }
 }
 
-/// Checks what can be told from the command alone.
+/// Checks what can be told from the command alone, whenever it is asked: a
+/// command that was right once is right when it is repeated.
 ///
 /// # Errors
 /// A refusal that names the field.
-pub(crate) fn check(command: &Command, now: Timestamp) -> Result<(), Refusal> {
+pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
     match command {
         Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
             Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
         }
-        Command::CreateEnvelope(terms) => envelope::check(terms, now),
+        Command::CreateEnvelope(terms) => envelope::check(terms),
         Command::CreateItem(terms) => stock::check(terms),
         Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
             Err(Refusal::invalid("name", "must be 1 to 200 characters long"))

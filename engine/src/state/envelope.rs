@@ -384,22 +384,28 @@ impl Figures {
     }
 }
 
-/// Checks an envelope's terms, everything but the sender's money.
+/// Checks when an envelope that is made now opens.
 ///
 /// # Errors
 /// A [`Refusal::Invalid`] that names the field.
-pub(crate) fn check(terms: &NewEnvelope, now: Timestamp) -> Result<(), Refusal> {
+pub(crate) fn check_opening(terms: &NewEnvelope, now: Timestamp) -> Result<(), Refusal> {
+    match terms.opens_at {
+        Some(opens_at) if opens_at < now => Err(Refusal::invalid("opens_at", "must not be in the past")),
+        Some(opens_at) if opens_at > now.plus_s(YEAR_S) => {
+            Err(Refusal::invalid("opens_at", "must be at most a year ahead"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks an envelope's terms, everything but the sender's money and the time.
+///
+/// # Errors
+/// A [`Refusal::Invalid`] that names the field.
+pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
     terms.split.check(terms.total, terms.shares).map_err(|e| Refusal::invalid(e.field(), e.to_string()))?;
     if terms.message.chars().count() > MESSAGE_CHARS_MAX {
         return Err(Refusal::invalid("message", "must be at most 200 characters long"));
-    }
-    if let Some(opens_at) = terms.opens_at {
-        if opens_at < now {
-            return Err(Refusal::invalid("opens_at", "must not be in the past"));
-        }
-        if opens_at > now.plus_s(YEAR_S) {
-            return Err(Refusal::invalid("opens_at", "must be at most a year ahead"));
-        }
     }
     if !(1..=YEAR_S).contains(&terms.expires_in_s) {
         return Err(Refusal::invalid("expires_in_s", "must be 1 to 31536000"));

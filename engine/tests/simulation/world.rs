@@ -113,6 +113,9 @@ pub(crate) struct World {
     failed: bool,
     /// Something was done to the disk or the rows in this life.
     troubled: bool,
+    /// The disk was full, or had other faults, in this life or its start. The
+    /// journal looks again when it is next written to.
+    was_full: bool,
     rows_fail: bool,
     verbose: bool,
     pub(crate) crashes: u64,
@@ -178,6 +181,7 @@ impl World {
             uncertain: false,
             failed: false,
             troubled: false,
+            was_full: false,
             rows_fail: false,
             verbose,
             crashes: 0,
@@ -227,6 +231,7 @@ impl World {
     /// Lets a call to the disk or a commit of the store fail later in this life.
     pub(crate) fn plan_trouble(&mut self) {
         self.troubled = true;
+        self.was_full = true;
         match self.random.below(5) {
             0 => {
                 let room = self.random.below(150_000);
@@ -578,7 +583,8 @@ impl World {
     fn may_fail(&mut self, error: &EngineError) {
         let excused = match error {
             EngineError::Overloaded => true,
-            EngineError::StorageFull | EngineError::Journal(_) => self.troubled,
+            EngineError::StorageFull => self.was_full,
+            EngineError::Journal(_) => self.troubled,
             EngineError::Store(_)
             | EngineError::NotReady(_)
             | EngineError::ShuttingDown
@@ -938,6 +944,7 @@ impl World {
         self.failed = false;
         // What was planned for the recovery ends with it; what it did may show later.
         self.troubled = planned;
+        self.was_full = planned;
         self.disk.heal();
         self.disk.set_capacity(None);
         self.engine = Some(Arc::new(engine));
@@ -1035,7 +1042,9 @@ impl World {
     pub(crate) fn check_alive(&mut self) {
         self.project_out();
         self.engine().tick();
+        self.ask(Command::AdvanceClock { by_s: 0 }, None);
         self.pump_out();
+        self.was_full = false;
         let before = self.model.lsn;
         let command = Command::PutMerchant(Box::new(Merchant {
             id: commands::user("last"),
