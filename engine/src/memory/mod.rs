@@ -172,14 +172,14 @@ impl Core {
         loop {
             let footprint = match self.footprint(command, &drawn, &keys)? {
                 Some(footprint) => footprint,
-                None => return self.run_cold(command, now),
+                None => return self.run_cold(command, &keys, now),
             };
             self.warm(&footprint)?;
             self.admit(class)?;
             match self.attempt(command, &mut drawn, &keys, &footprint) {
                 Ok(done) => return Ok(done),
                 Err(Miss::Again) => {}
-                Err(Miss::Cold) => return self.run_cold(command, now),
+                Err(Miss::Cold) => return self.run_cold(command, &keys, now),
             }
         }
     }

@@ -138,7 +138,7 @@ fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelo
     let balance = model.balance(&sender);
     let mut total = match random.below(10) {
         0 => random.between(1, 5_000),
-        1 => balance.max(1),
+        1 => balance.max(shares),
         _ => (balance / random.between(1, 4)).max(shares * 2),
     };
     let split = match random.below(8) {

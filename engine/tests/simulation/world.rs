@@ -566,8 +566,11 @@ impl World {
             if !all_taken {
                 assert!(!row.best, "the best of {id} is told before all are durably taken");
             }
-            // Facts may be a moment older than the rows.
+            // Facts may be a moment older than the rows, and pages of different moments.
             expected.best = row.best;
+            if row.status == envelope.row(self.now(), share).status {
+                expected.status = row.status;
+            }
             let by_itself = |when: When| when.from >= envelope.claim_by;
             let claimed = envelope.wins[share].claimed;
             if claimed.is_some_and(|(when, lsn)| lsn > durable || when.from >= asked_at || by_itself(when)) {
