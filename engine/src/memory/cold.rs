@@ -9,6 +9,7 @@ use super::{Core, Done, Durable, Footprint, Locked, class_of, no};
 use crate::backend::{OnceKey, Reply};
 use crate::command::{Command, EndedAs, HoldState, Outcome, Refusal};
 use crate::error::EngineError;
+use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::ledger::Wallet;
@@ -83,6 +84,7 @@ impl Core {
                 shard.evictions
             };
             let kept = durable.store.memo(key).map_err(store_failed)?.map(Box::new);
+            let kept = kept.filter(|_| !is_planted(Mutant::ForgetKeys));
             let mut shard = shard.lock();
             if shard.evictions == evictions {
                 let memo = Memo { kept, last_lsn: Lsn(0), touched_at: self.clock.now() };

@@ -29,10 +29,11 @@ use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::event::{self, Event, Events};
 use crate::journal::{Class, Journal, JournalStats, Refused};
+use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::Envelope;
 use crate::state::{Router, Shard, Shards, apply};
-use crate::store::{Projector, Store};
+use crate::store::{DurableBatch, Projector, Store};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use crossbeam::utils::CachePadded;
 use hmac::{Hmac, KeyInit, Mac};
@@ -206,6 +207,7 @@ impl Core {
             _ => None,
         };
         let staged = self.carry_out(&mut locked, now, events, prepared);
+        let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
         drop(locked);
         if let (Command::AdvanceClock { by_s }, Outcome::Clock(_), false) = (command, &outcome, replayed) {
@@ -220,22 +222,39 @@ impl Core {
         &self,
         locked: &mut Locked<'_>,
         now: Timestamp,
-        events: Events,
+        mut events: Events,
         prepared: Option<Box<Envelope>>,
     ) -> Option<Lsn> {
         if events.is_empty() {
             return None;
         }
+        if is_planted(Mutant::CreditInOwnRecord)
+            && let Some(claimed) = events.iter().position(|event| matches!(event, Event::Claimed(_)))
+            && claimed + 1 < events.len()
+        {
+            let first = events.drain(..=claimed).collect();
+            self.carry_out(locked, now, first, None);
+        }
         let lsn = match &self.log {
             Log::Journal(journal) => journal.stage(|bytes| event::encode(now, &events, bytes)),
             Log::Off(count) => Lsn(count.fetch_add(1, Ordering::Relaxed) + 1),
         };
+        if is_planted(Mutant::ProjectBeforeDurable)
+            && let Some(durable) = &self.durable
+        {
+            let mut bytes = Vec::new();
+            event::encode(now, &events, &mut bytes);
+            durable.projector.offer(DurableBatch::new(lsn, [&*bytes]));
+        }
         apply(locked, self.router, now, lsn, events, prepared);
         Some(lsn)
     }
 
     /// Waits until everything up to `lsn` is durable.
     async fn wait(&self, lsn: Option<Lsn>) -> Result<(), EngineError> {
+        if is_planted(Mutant::AnswerBeforeDurable) {
+            return Ok(());
+        }
         match (&self.log, lsn) {
             (Log::Journal(journal), Some(lsn)) => {
                 journal.wait(lsn).await.map_err(|failed| EngineError::Journal(failed.to_string()))

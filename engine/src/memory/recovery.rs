@@ -14,6 +14,7 @@ use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::event::{Event, Record};
 use crate::journal::{Journal, JournalError, JournalOptions, Recovery};
+use crate::mutants::{Mutant, is_planted};
 use crate::state::envelope::Envelope;
 use crate::state::ledger::{MerchantAccount, Wallet};
 use crate::state::stock::{Hold, Item};
@@ -187,7 +188,9 @@ impl Embedded {
         let fingerprint_secret = settle_settings(&store, &options)?;
         // A process that was killed leaves rows that can be read and are not on
         // the disk yet; the journal may forget only what is.
-        store.persist()?;
+        if !is_planted(Mutant::TrustUnpersistedRows) {
+            store.persist()?;
+        }
         let position = store.position();
         let router = Router::new(options.shards);
         let mut loading = Loading {
@@ -211,6 +214,9 @@ impl Embedded {
             position.applied,
             &mut |lsn, bytes| loading.replay(lsn, bytes),
             Box::new(move |batch| {
+                if is_planted(Mutant::ProjectBeforeDurable) {
+                    return;
+                }
                 offered.offer(DurableBatch::new(batch.first_lsn, batch.records().map(|(_, record)| record)));
             }),
         )?;

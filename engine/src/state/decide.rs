@@ -12,6 +12,7 @@ use super::{Router, Shards, is_positive, stock};
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{Command, EndedAs, HoldState, MerchantStatus, Outcome, Reference, Refusal, Transfer};
 use crate::event::{Claimed, EnvelopeEnded, Event, Events, ItemPut, Remembered, WalletMoved};
+use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use smallvec::smallvec;
 
@@ -357,6 +358,9 @@ fn end_envelope(shards: &impl Shards, router: Router, envelope: &Envelope, ended
     let sender = &envelope.created.terms.sender;
     let credit = credited(shards, router, sender, EntryKind::Refund(ended.envelope), refund);
     let mut events: Events = smallvec![Event::WalletMoved(credit), Event::EnvelopeEnded(ended)];
+    if is_planted(Mutant::ForgetRefund) {
+        events.remove(0);
+    }
     let settled = envelope.settled_after(Some(how), &[], &[], refund, false);
     events.extend(settled.map(Event::EnvelopeSettled));
     events
@@ -491,6 +495,7 @@ fn live_hold<'a>(
     };
     match ended_hold(hold, user) {
         Some(outcome) => Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) }),
+        None if now == hold.expires_at && is_planted(Mutant::ClaimHoldAtDeadline) => Ok(hold),
         None if now >= hold.expires_at => Err(Decision::no(Outcome::HoldExpired)),
         None => Ok(hold),
     }

@@ -83,8 +83,28 @@ pub(crate) fn grab(model: &Model, random: &mut Random) -> Command {
     Command::Grab { envelope: an_envelope(model, random), user: any_user(random) }
 }
 
-pub(crate) fn any(model: &Model, now: Timestamp, random: &mut Random) -> Command {
-    match random.below(100) {
+/// What a run is mostly about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Theme {
+    Everything,
+    Money,
+    Sales,
+}
+
+pub(crate) fn verified(random: &mut Random) -> Command {
+    let id = user(random.pick(&MERCHANTS));
+    Command::PutMerchant(Box::new(Merchant { id, name: "Rosy".to_owned(), status: MerchantStatus::Verified }))
+}
+
+pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Random) -> Command {
+    let choice = match theme {
+        Theme::Everything => random.below(100),
+        Theme::Money => random.below(66),
+        Theme::Sales if model.merchants.is_empty() => return verified(random),
+        Theme::Sales if random.once_in(6) => random.below(66),
+        Theme::Sales => random.between(66, 99),
+    };
+    match choice {
         0..=10 => {
             if random.once_in(80) {
                 let amount = Amount::MAX.minor() / random.between(1, 3);
@@ -104,14 +124,12 @@ pub(crate) fn any(model: &Model, now: Timestamp, random: &mut Random) -> Command
         }
         63..=65 => Command::Cancel { envelope: an_envelope(model, random) },
         66..=68 => {
-            let statuses =
-                [MerchantStatus::Verified, MerchantStatus::Verified, MerchantStatus::Pending, MerchantStatus::Suspended];
-            let status = random.pick(&statuses);
-            Command::PutMerchant(Box::new(Merchant {
-                id: user(random.pick(&MERCHANTS)),
-                name: "Rosy".to_owned(),
-                status,
-            }))
+            if random.once_in(2) {
+                return verified(random);
+            }
+            let status = random.pick(&[MerchantStatus::Pending, MerchantStatus::Suspended]);
+            let id = user(random.pick(&MERCHANTS));
+            Command::PutMerchant(Box::new(Merchant { id, name: "Rosy Ltd".to_owned(), status }))
         }
         69..=72 => Command::CreateItem(Box::new(new_item(now, random))),
         73..=74 => Command::ChangeItem { item: an_item(model, random), change: Box::new(change(now, random)) },
@@ -130,6 +148,34 @@ pub(crate) fn any(model: &Model, now: Timestamp, random: &mut Random) -> Command
         }
         _ => Command::AdvanceClock { by_s: random.pick(&[1, 5, 30, 61, 400]) },
     }
+}
+
+/// Moments to be asked at, each with something to ask for just then.
+pub(crate) fn at_a_deadline(model: &Model, now: Timestamp, random: &mut Random) -> Option<(Timestamp, Command)> {
+    let mut moments = Vec::new();
+    for envelope in model.envelopes.values().filter(|envelope| !envelope.settled) {
+        let grab = Command::Grab { envelope: envelope.id, user: any_user(random) };
+        moments.push((envelope.opens_at, grab.clone()));
+        moments.push((envelope.expires_at, grab));
+        moments.push((envelope.expires_at, Command::Cancel { envelope: envelope.id }));
+        for win in envelope.wins.iter().filter(|win| win.claimed.is_none()) {
+            moments.push((envelope.claim_by, Command::Claim { envelope: envelope.id, user: win.user.clone() }));
+        }
+    }
+    for (hold, _) in model.holds.values().filter(|(hold, _)| hold.state == HoldState::Held) {
+        let (id, user) = (hold.id, hold.user.clone());
+        moments.push((hold.expires_at, Command::ReleaseHold { hold: id, user: user.clone() }));
+        moments.push((hold.expires_at, Command::ClaimHold { hold: id, user }));
+        let user = any_user(random);
+        moments.push((hold.expires_at, Command::GrabItem { item: hold.item, user, quantity: 1 }));
+    }
+    for item in model.items.values() {
+        for at in item.terms.starts_at.into_iter().chain(item.terms.ends_at) {
+            moments.push((at, Command::GrabItem { item: item.id, user: any_user(random), quantity: 1 }));
+        }
+    }
+    moments.retain(|(at, _)| *at > now);
+    if moments.is_empty() { None } else { Some(random.pick(&moments)) }
 }
 
 fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelope {

@@ -6,12 +6,15 @@
 //! - `model.rs`: what the engine should answer, as naively as it can be said
 //! - `commands.rs`: what clients ask for
 //! - `trial.rs`: a seed from start to end
-//! - `mutants.rs`: bugs planted on purpose, each of which has to be found
+//! - `mutants.rs`: bugs planted on purpose, each of which has to be found:
+//!   `cargo test -p hongbao-engine --features mutants --test simulation mutants`
 //! - `races.rs`: races that need a failing disk, each by name
 //! - `seeds.txt`: seeds that once found something; always run again
 
 mod commands;
 mod model;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod random;
 mod trial;
 mod world;

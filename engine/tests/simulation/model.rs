@@ -436,9 +436,7 @@ impl Model {
     fn cancel(&mut self, now: Timestamp, id: EnvelopeId, lsn: u64) -> Decided {
         let Some(envelope) = self.envelopes.get_mut(&id) else { return refuse(Refusal::NotFound) };
         match envelope.ended {
-            Some(EndedAs::Cancelled) => {
-                Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.lsn)
-            }
+            Some(EndedAs::Cancelled) => Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.lsn),
             None if now < envelope.expires_at => {
                 let (sender, unsold) = envelope.end(EndedAs::Cancelled, lsn);
                 let answer = Outcome::Envelope(Box::new(envelope.view(now)));

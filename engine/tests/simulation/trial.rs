@@ -11,6 +11,8 @@ use std::sync::Once;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) journal: Mutants,
+    #[cfg(feature = "mutants")]
+    pub(crate) engine: Option<hongbao_engine::mutants::Mutant>,
 }
 
 /// What a seed went through.
@@ -39,6 +41,8 @@ pub(crate) fn run(seed: u64, faults: Faults, verbose: bool) -> Result<Figures, S
             }
         }));
     });
+    #[cfg(feature = "mutants")]
+    hongbao_engine::mutants::plant(faults.engine);
     QUIET.set(!verbose);
     let result = catch_unwind(AssertUnwindSafe(|| live(seed, faults, verbose)));
     QUIET.set(false);

@@ -5,7 +5,7 @@
 //! last record that recovery found: the model goes back to it. Nothing that was
 //! answered may lie behind it.
 
-use crate::commands;
+use crate::commands::{self, Theme};
 use crate::model::{Expected, Model, Records, UNCERTAIN, When, is_positive};
 use crate::random::Random;
 use crate::trial::Faults;
@@ -95,6 +95,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) disk: FaultyDisk,
     pub(crate) rows: Arc<MemoryRows>,
+    theme: Theme,
     clock: Arc<ManualClock>,
     entropy: Arc<Watched>,
     options: EmbeddedOptions,
@@ -164,7 +165,9 @@ impl World {
             threaded: false,
             ..EmbeddedOptions::default()
         };
+        let theme = random.pick(&[Theme::Everything, Theme::Everything, Theme::Money, Theme::Sales]);
         let mut world = World {
+            theme,
             disk: FaultyDisk::new(random.next()),
             rows: Arc::new(MemoryRows::default()),
             random,
@@ -210,7 +213,8 @@ impl World {
     /// One step of a life, drawn at random.
     pub(crate) fn step(&mut self) {
         match self.random.below(100) {
-            0..=43 => self.ask_anything(),
+            0..=39 => self.ask_anything(),
+            40..=43 => self.ask_at_a_deadline(),
             44..=46 => self.grab_many(),
             47..=55 => self.read_anything(),
             56..=65 => {
@@ -273,11 +277,24 @@ impl World {
         let (command, once) = if !self.history.is_empty() && self.random.once_in(4) {
             self.random.pick(&self.history)
         } else {
-            let command = commands::any(&self.model, self.now(), &mut self.random);
+            let command = commands::any(self.theme, &self.model, self.now(), &mut self.random);
             let once = commands::once_for(&command, &mut self.random);
             (command, once)
         };
         self.ask(command, once);
+    }
+
+    fn ask_at_a_deadline(&mut self) {
+        let now = self.now();
+        if let Some((at, command)) = commands::at_a_deadline(&self.model, now, &mut self.random) {
+            // There, or the moment before.
+            let before_ms = self.random.below(2);
+            self.advance(at.ms() - now.ms() - before_ms);
+            if self.random.once_in(4) {
+                self.tick();
+            }
+            self.ask(command, None);
+        }
     }
 
     /// Gives the engine a command and the model, too.
@@ -315,13 +332,7 @@ impl World {
         }
     }
 
-    fn decide(
-        &mut self,
-        at: Timestamp,
-        command: &Command,
-        once: Option<OnceKey>,
-        drawn: Vec<Vec<u8>>,
-    ) -> Expected {
+    fn decide(&mut self, at: Timestamp, command: &Command, once: Option<OnceKey>, drawn: Vec<Vec<u8>>) -> Expected {
         let expected = self.model.execute(at, command, once, &drawn);
         if expected.records > 0 {
             let (command, lsn) = (command.clone(), self.model.lsn);
@@ -588,10 +599,7 @@ impl World {
             EngineError::Overloaded => true,
             EngineError::StorageFull => self.was_full,
             EngineError::Journal(_) => self.troubled,
-            EngineError::Store(_)
-            | EngineError::NotReady(_)
-            | EngineError::ShuttingDown
-            | EngineError::Cursor => false,
+            EngineError::Store(_) | EngineError::NotReady(_) | EngineError::ShuttingDown | EngineError::Cursor => false,
         };
         assert!(excused, "a failure without a fault: {error}");
     }
@@ -936,7 +944,8 @@ impl World {
                 Err(OpenError::Journal(JournalError::Io { operation, source, .. })) => {
                     assert!(attempt <= 3, "a healthy disk cannot {operation}: {source}");
                     say!(self, "cannot be opened: {operation}: {source}");
-                    if cut || self.random.once_in(2) {
+                    let is_off = source.to_string().contains("power");
+                    if is_off || self.random.once_in(2) {
                         self.lose_rows();
                         self.lose_power();
                     }
