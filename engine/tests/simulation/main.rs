@@ -15,6 +15,7 @@ mod commands;
 mod model;
 #[cfg(feature = "mutants")]
 mod mutants;
+mod races;
 mod random;
 mod trial;
 mod world;
