@@ -10,6 +10,8 @@ pub mod event;
 pub mod fairness;
 pub mod journal;
 pub mod memory;
+#[doc(hidden)]
+pub mod mutants;
 pub mod split;
 mod state;
 pub mod storage;

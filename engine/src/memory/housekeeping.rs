@@ -11,6 +11,7 @@ use super::{Core, Footprint, Log, Miss};
 use crate::command::Unclaimed;
 use crate::error::EngineError;
 use crate::journal::Class;
+use crate::mutants::{Mutant, is_planted};
 use crate::state::Chore;
 use crate::state::decide::{CREDIT_RECORD_MAX, envelope_due, item_due};
 use crate::types::{EnvelopeId, ItemId, Lsn};
@@ -86,7 +87,10 @@ impl Core {
     /// Tells the journal what is on disk in the store.
     fn release_journal(&self) {
         let (Log::Journal(journal), Some(durable)) = (&self.log, &self.durable) else { return };
-        let persisted = durable.persisted.load(Ordering::Acquire);
+        let persisted = match is_planted(Mutant::ReleaseUnpersisted) {
+            true => durable.store.applied_lsn().0,
+            false => durable.persisted.load(Ordering::Acquire),
+        };
         if self.housekeeping.released.swap(persisted, Ordering::Relaxed) != persisted {
             journal.release_through(Lsn(persisted));
         }

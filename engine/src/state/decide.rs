@@ -12,6 +12,7 @@ use super::{Router, Shards, is_positive, stock};
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{Command, EndedAs, HoldState, MerchantStatus, Outcome, Reference, Refusal, Transfer};
 use crate::event::{Claimed, EnvelopeEnded, Event, Events, ItemPut, Remembered, WalletMoved};
+use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use smallvec::smallvec;
 
@@ -49,6 +50,24 @@ impl Decision {
 
     fn new(events: Events, outcome: Outcome) -> Decision {
         Decision { events, outcome, replayed: false, durable: true }
+    }
+
+    /// Keeps a positive answer under the command's keys.
+    fn remember(&mut self, now: Timestamp, keys: &Keys) {
+        if !is_positive(&self.outcome) {
+            return;
+        }
+        let mut remember = |key, expires_at| {
+            let answer = self.outcome.clone();
+            let kept = Remembered { key, fingerprint: keys.fingerprint, answer, expires_at };
+            self.events.push(Event::Remembered(Box::new(kept)));
+        };
+        if let Some(key) = keys.once {
+            remember(key, Some(now.plus_s(REMEMBER_S)));
+        }
+        if let Some(key) = keys.reference.filter(|_| !self.replayed) {
+            remember(key, None);
+        }
     }
 }
 
@@ -107,32 +126,43 @@ pub(crate) fn decide(
     drawn: &Drawn,
     keys: &Keys,
 ) -> Decision {
-    let kept = |key: OnceKey| shards.shard(router.memo(key)).remembered(key, now);
-    if let Some(kept) = keys.once.and_then(kept) {
-        if kept.fingerprint != keys.fingerprint {
-            return Decision::refuse(Refusal::IdempotencyMismatch);
-        }
-        return Decision { replayed: true, ..Decision::known(kept.answer.clone()) };
+    if let Some(answered) = answered(shards, router, now, keys) {
+        return answered;
     }
-    let mut decision = match keys.reference.and_then(kept) {
+    let kept = keys.reference.and_then(|key| shards.shard(router.memo(key)).remembered(key, now));
+    let mut decision = match kept {
         Some(kept) if kept.fingerprint != keys.fingerprint => return Decision::refuse(Refusal::ReferenceConflict),
         Some(kept) => Decision { replayed: true, ..Decision::known(kept.answer.clone()) },
         None => decide_anew(shards, router, now, command, drawn),
     };
-    if is_positive(&decision.outcome) {
-        let mut remember = |key, expires_at| {
-            let answer = decision.outcome.clone();
-            let kept = Remembered { key, fingerprint: keys.fingerprint, answer, expires_at };
-            decision.events.push(Event::Remembered(Box::new(kept)));
-        };
-        if let Some(key) = keys.once {
-            remember(key, Some(now.plus_s(REMEMBER_S)));
-        }
-        if let Some(key) = keys.reference.filter(|_| !decision.replayed) {
-            remember(key, None);
-        }
-    }
+    decision.remember(now, keys);
     decision
+}
+
+/// The decision of a command that was answered under the same idempotency key.
+fn answered(shards: &impl Shards, router: Router, now: Timestamp, keys: &Keys) -> Option<Decision> {
+    let kept = keys.once.and_then(|key| shards.shard(router.memo(key)).remembered(key, now))?;
+    if kept.fingerprint != keys.fingerprint {
+        return Some(Decision::refuse(Refusal::IdempotencyMismatch));
+    }
+    Some(Decision { replayed: true, ..Decision::known(kept.answer.clone()) })
+}
+
+/// Decides a command about something that only the store has: what the answer
+/// is has been read there, unless it was answered before.
+pub(crate) fn decide_cold(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    outcome: Outcome,
+    keys: &Keys,
+) -> Decision {
+    answered(shards, router, now, keys).unwrap_or_else(|| {
+        let mut decision = Decision::no(outcome);
+        decision.remember(now, keys);
+        decision.durable = !decision.events.is_empty();
+        decision
+    })
 }
 
 fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &Command, drawn: &Drawn) -> Decision {
@@ -329,6 +359,9 @@ fn end_envelope(shards: &impl Shards, router: Router, envelope: &Envelope, ended
     let sender = &envelope.created.terms.sender;
     let credit = credited(shards, router, sender, EntryKind::Refund(ended.envelope), refund);
     let mut events: Events = smallvec![Event::WalletMoved(credit), Event::EnvelopeEnded(ended)];
+    if is_planted(Mutant::ForgetRefund) {
+        events.remove(0);
+    }
     let settled = envelope.settled_after(Some(how), &[], &[], refund, false);
     events.extend(settled.map(Event::EnvelopeSettled));
     events
@@ -463,6 +496,7 @@ fn live_hold<'a>(
     };
     match ended_hold(hold, user) {
         Some(outcome) => Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) }),
+        None if now == hold.expires_at && is_planted(Mutant::ClaimHoldAtDeadline) => Ok(hold),
         None if now >= hold.expires_at => Err(Decision::no(Outcome::HoldExpired)),
         None => Ok(hold),
     }
@@ -481,7 +515,8 @@ pub(crate) fn ended_hold(hold: &crate::command::HoldView, user: &UserId) -> Opti
     }
 }
 
-/// Checks what can be told from the command alone.
+/// Checks what can be told from the command alone, whenever it is asked: a
+/// command that was right once is right when it is repeated.
 ///
 /// # Errors
 /// A refusal that names the field.

@@ -12,6 +12,7 @@
 use super::winners::{Name, Winner, Winners};
 use crate::command::{EndedAs, EnvelopeState, EnvelopeView, NewEnvelope, Outcome, Refusal, ShareStatus, Unclaimed};
 use crate::event::{Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, Grabbed};
+use crate::mutants::{Mutant, is_planted};
 use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId};
 
@@ -129,7 +130,7 @@ impl Envelope {
     #[inline]
     pub(crate) fn grab(&self, now: Timestamp, name: &Name<'_>, user: &UserId) -> GrabDecision {
         use GrabDecision::{Answer, Take};
-        if let Some(share) = self.winners.find(name) {
+        if let Some(share) = self.winners.find(name).filter(|_| !is_planted(Mutant::SkipDuplicateCheck)) {
             return Answer(self.won(now, share, true), true);
         }
         if self.ended == Some(EndedAs::Cancelled) {
@@ -142,7 +143,8 @@ impl Envelope {
         if share == self.split.len() {
             return Answer(Outcome::SoldOut, false);
         }
-        if self.ended.is_some() || now >= self.expires_at {
+        let in_time = now < self.expires_at || is_planted(Mutant::GrabAtDeadline) && now == self.expires_at;
+        if self.ended.is_some() || !in_time {
             return Answer(Outcome::Expired, false);
         }
         Take(Grabbed { envelope: self.id(), share, amount: self.split.get(share), user: user.clone() })
@@ -320,7 +322,7 @@ impl Envelope {
         let amount = self.split.get(share);
         let event = Grabbed { envelope: self.id(), share, amount, user: user.clone() };
         self.apply_grabbed(&event, &Name::of(user), grabbed_at);
-        if let Some(claimed_at) = claimed_at {
+        if let Some(claimed_at) = claimed_at.filter(|_| !is_planted(Mutant::ForgetClaims)) {
             self.apply_claimed(share, amount, claimed_at);
         }
     }

@@ -10,6 +10,7 @@
 
 use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
+use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, HoldId, Lsn, OrderId, Timestamp, UserId};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -33,7 +34,7 @@ pub(crate) struct Hold {
 #[derive(Clone, Debug, Default)]
 struct Share {
     units: Units,
-    /// The user's live holds, oldest first.
+    /// The user's live holds.
     holds: SmallVec<[HoldId; 1]>,
 }
 
@@ -105,8 +106,11 @@ impl Item {
         };
         let mine = self.users.get(user);
         let alive = |id: &&HoldId| holds[*id].view.expires_at > now;
+        // The oldest, if a limit was lowered to 1; told by the holds themselves,
+        // because a start loads them in another order.
+        let age = |id: &&HoldId| (holds[*id].view.created_at, **id);
         if limit == 1
-            && let Some(live) = mine.and_then(|share| share.holds.iter().find(alive))
+            && let Some(live) = mine.and_then(|share| share.holds.iter().filter(alive).min_by_key(age))
         {
             return answer(held_answer(&holds[live].view, true));
         }
@@ -125,6 +129,9 @@ impl Item {
             ending.end(id);
         }
         for id in self.due_holds(now) {
+            if is_planted(Mutant::IgnoreDueHolds) {
+                break;
+            }
             if ending.ended.len() >= RELEASE_WITH_GRAB && self.stock().free + ending.freed >= quantity {
                 break;
             }
@@ -188,7 +195,13 @@ impl Item {
 
     pub(crate) fn apply_ended(&mut self, event: &HoldEnded) {
         let hold = &event.hold;
-        self.held -= hold.quantity;
+        let expired = hold.state == HoldState::Expired;
+        if !(expired && is_planted(Mutant::ReturnUnitsNever)) {
+            self.held -= hold.quantity;
+        }
+        if expired && is_planted(Mutant::ReturnUnitsTwice) {
+            self.held = self.held.saturating_sub(hold.quantity);
+        }
         let share = self.users.get_mut(&hold.user).expect("who has a hold has a part in its item");
         share.holds.retain(|id| *id != hold.id);
         share.units = event.units_after;
