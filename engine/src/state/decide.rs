@@ -335,7 +335,15 @@ fn end_envelope(shards: &impl Shards, router: Router, envelope: &Envelope, ended
 }
 
 /// What is due for an envelope now, the first of it; no events if nothing is.
-pub(crate) fn envelope_due(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId) -> Events {
+/// Credits go only to winners among `prepared`, whose wallets are at hand: who
+/// is next may have changed since they were looked up, by a claim or by time.
+pub(crate) fn envelope_due(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    id: EnvelopeId,
+    prepared: &[UserId],
+) -> Events {
     let Some(envelope) = shards.shard(router.envelope(id)).envelopes.get(&id) else {
         return Events::new();
     };
@@ -356,8 +364,11 @@ pub(crate) fn envelope_due(shards: &impl Shards, router: Router, now: Timestamp,
             let mut events = Events::new();
             let mut amounts = Vec::new();
             for share in envelope.unclaimed_shares(CREDIT_RECORD_MAX) {
-                let amount = envelope.split.get(share);
                 let user = envelope.winners.user(share);
+                if !prepared.contains(&user) {
+                    continue;
+                }
+                let amount = envelope.split.get(share);
                 let grabbed_at = envelope.winners.get(share).grabbed_at;
                 let claimed = Claimed { envelope: id, share, amount, user, grabbed_at };
                 push_claim(shards, router, &mut events, claimed);
