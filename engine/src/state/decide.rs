@@ -17,8 +17,6 @@ use smallvec::smallvec;
 
 /// How long an answer is kept under an idempotency key.
 const REMEMBER_S: u64 = 8 * 86_400;
-/// Due holds ended, or shares credited, in one record of housekeeping.
-pub(crate) const SWEEP_RECORD_MAX: usize = 1024;
 /// Shares credited in one record: each may need a shard of its own.
 pub(crate) const CREDIT_RECORD_MAX: usize = 64;
 
@@ -30,12 +28,15 @@ pub(crate) struct Decision {
     pub(crate) replayed: bool,
     /// Whether the answer tells of something that has to be durable first.
     pub(crate) durable: bool,
+    /// Whether the events only prepare: once they are carried out the command
+    /// has to be decided again, and this answer means nothing.
+    pub(crate) again: bool,
 }
 
 impl Decision {
     /// An answer that changes nothing and tells of nothing.
     fn no(outcome: Outcome) -> Decision {
-        Decision { events: Events::new(), outcome, replayed: false, durable: false }
+        Decision { events: Events::new(), outcome, replayed: false, durable: false, again: false }
     }
 
     fn refuse(refusal: Refusal) -> Decision {
@@ -48,7 +49,7 @@ impl Decision {
     }
 
     fn new(events: Events, outcome: Outcome) -> Decision {
-        Decision { events, outcome, replayed: false, durable: true }
+        Decision { events, outcome, replayed: false, durable: true, again: false }
     }
 }
 
@@ -387,7 +388,7 @@ pub(crate) fn item_due(shards: &impl Shards, router: Router, now: Timestamp, id:
     let Some(item) = shard.items.get(&id) else {
         return Events::new();
     };
-    item.end_due(&shard.holds, now, SWEEP_RECORD_MAX).into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect()
+    item.end_due(&shard.holds, now).into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect()
 }
 
 fn put_item(shards: &impl Shards, router: Router, put: ItemPut) -> Decision {
@@ -417,13 +418,14 @@ fn grab_item(
     let grab = found.grab(&shard.holds, now, user, quantity, hold);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
-        Ok(held) => {
+        None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
+        Some(Ok(held)) => {
             let outcome = stock::held_answer(&held.view(now), false);
             events.push(Event::Held(held));
             Decision::new(events, outcome)
         }
         // Units that came free on the way are given back whatever the answer.
-        Err(outcome) => Decision { durable: is_positive(&outcome), events, ..Decision::no(outcome) },
+        Some(Err(outcome)) => Decision { durable: is_positive(&outcome), events, ..Decision::no(outcome) },
     }
 }
 
