@@ -17,6 +17,9 @@ use smallvec::smallvec;
 
 /// How long an answer is kept under an idempotency key.
 const REMEMBER_S: u64 = 8 * 86_400;
+const REFERENCE_CHARS_MAX: usize = 128;
+/// How far a test's clock is moved at a time: times stay far from their bounds.
+const ADVANCE_S_MAX: u64 = 31_536_000;
 /// Shares credited in one record: each may need a shard of its own.
 pub(crate) const CREDIT_RECORD_MAX: usize = 64;
 
@@ -77,14 +80,12 @@ impl Keys {
     }
 }
 
-/// The key of a command's reference, if it has one.
-pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
-    let key =
-        |kind, reference: &Option<Reference>| reference.as_ref().map(|r| OnceKey::reference(&r.owner, kind, &r.text));
-    match command {
-        Command::Deposit(transfer) => key("deposit", &transfer.reference),
-        Command::Withdraw(transfer) => key("withdrawal", &transfer.reference),
-        Command::CreateEnvelope(terms) => key("envelope", &terms.reference),
+/// A command's reference, if it has one, with the kind of thing it numbers.
+fn reference_and_kind(command: &Command) -> Option<(&'static str, &Reference)> {
+    let (kind, reference) = match command {
+        Command::Deposit(transfer) => ("deposit", &transfer.reference),
+        Command::Withdraw(transfer) => ("withdrawal", &transfer.reference),
+        Command::CreateEnvelope(terms) => ("envelope", &terms.reference),
         Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -95,8 +96,14 @@ pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::AdvanceClock { .. } => None,
-    }
+        | Command::AdvanceClock { .. } => return None,
+    };
+    reference.as_ref().map(|reference| (kind, reference))
+}
+
+/// The key of a command's reference, if it has one.
+pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
+    reference_and_kind(command).map(|(kind, reference)| OnceKey::reference(&reference.owner, kind, &reference.text))
 }
 
 /// Decides a command: first whether it was answered before, then itself.
@@ -499,6 +506,11 @@ pub(crate) fn ended_hold(hold: &crate::command::HoldView, user: &UserId) -> Opti
 /// # Errors
 /// A refusal that names the field.
 pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
+    if let Some((_, reference)) = reference_and_kind(command)
+        && !(1..=REFERENCE_CHARS_MAX).contains(&reference.text.chars().count())
+    {
+        return Err(Refusal::invalid("reference", "must be 1 to 128 characters long"));
+    }
     match command {
         Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
             Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
@@ -507,6 +519,9 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::CreateItem(terms) => stock::check(terms),
         Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
             Err(Refusal::invalid("name", "must be 1 to 200 characters long"))
+        }
+        Command::AdvanceClock { by_s } if *by_s > ADVANCE_S_MAX => {
+            Err(Refusal::invalid("advance_s", "must be at most 31536000"))
         }
         Command::Deposit(_)
         | Command::Withdraw(_)
