@@ -149,7 +149,7 @@ struct Done {
 
 /// Nothing was decided, because something was not in memory.
 enum Miss {
-    /// It was evicted after it had been brought in.
+    /// Something was evicted after it had been brought in, or has only been prepared.
     Again,
     /// It has ended, and is in the store if anywhere.
     Cold,
@@ -248,7 +248,7 @@ impl Core {
         if self.durable.is_some() && decision.outcome == Outcome::Refused(Refusal::NotFound) {
             return Err(Miss::Cold);
         }
-        let Decision { events, outcome, replayed, durable } = decision;
+        let Decision { events, outcome, replayed, durable, again } = decision;
         let created = matches!(command, Command::CreateEnvelope(_)) && !replayed && !events.is_empty();
         let prepared = match drawn {
             Drawn::Envelope(_) if created => match std::mem::replace(drawn, Drawn::Nothing) {
@@ -261,6 +261,9 @@ impl Core {
         let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
         drop(locked);
+        if again {
+            return Err(Miss::Again);
+        }
         if let (Command::AdvanceClock { by_s }, Outcome::Clock(_), false) = (command, &outcome, replayed) {
             self.clock.advance(by_s.saturating_mul(1000));
         }

@@ -18,6 +18,9 @@ use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId};
 
 const YEAR_S: u64 = 31_536_000;
 const MESSAGE_CHARS_MAX: usize = 200;
+/// A record holds the metadata up to three times, beside ten thousand amounts.
+const METADATA_BYTES_MAX: usize = 8192;
+const CLIENT_SEED_BYTES_MAX: usize = 256;
 
 /// An envelope that is not settled, or was not long ago.
 pub(crate) struct Envelope {
@@ -393,6 +396,12 @@ pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
     terms.split.check(terms.total, terms.shares).map_err(|e| Refusal::invalid(e.field(), e.to_string()))?;
     if terms.message.chars().count() > MESSAGE_CHARS_MAX {
         return Err(Refusal::invalid("message", "must be at most 200 characters long"));
+    }
+    if terms.metadata.len() > METADATA_BYTES_MAX {
+        return Err(Refusal::invalid("metadata", "must be at most 8192 bytes long"));
+    }
+    if terms.client_seed.as_ref().is_some_and(|seed| seed.len() > CLIENT_SEED_BYTES_MAX) {
+        return Err(Refusal::invalid("client_seed", "must be at most 256 bytes long"));
     }
     if !(1..=YEAR_S).contains(&terms.expires_in_s) {
         return Err(Refusal::invalid("expires_in_s", "must be 1 to 31536000"));

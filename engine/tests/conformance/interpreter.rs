@@ -364,7 +364,7 @@ impl<S: Stand> Story<S> {
 
     fn reference(&self, step: &Step<'_>) -> Option<Reference> {
         let owner = step.fields.get("owner").copied().unwrap_or("app").to_owned();
-        step.fields.get("reference").map(|text| Reference { owner, text: (*text).to_owned() })
+        step.fields.get("reference").map(|text| Reference { owner, text: self.text(text) })
     }
 
     fn new_envelope(&self, step: &Step<'_>) -> Result<NewEnvelope, Wrong> {
@@ -407,7 +407,7 @@ impl<S: Stand> Story<S> {
             },
             reference: self.reference(step),
             metadata: self.text(field("metadata", "{}")),
-            client_seed: step.fields.get("seed").map(|seed| (*seed).to_owned()),
+            client_seed: step.fields.get("seed").map(|seed| self.text(seed)),
         })
     }
 
