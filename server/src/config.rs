@@ -3,7 +3,9 @@
 //! **Invariant:** what was parsed can be used: a wrong value ends with status 2
 //! and a sentence that says what would be right.
 
+use crate::extract::read_hex;
 use clap::{Args, Parser, Subcommand};
+use hongbao_engine::split::Seed;
 use serde::{Serialize, Serializer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +25,60 @@ pub struct Cli {
 pub enum Task {
     /// Serve the HTTP API
     Serve(Serve),
+    /// Show how a total is divided, or prove over many splits that the order of grabbing changes nothing
+    Split(Split),
+    /// Take the server's clock for right after it stopped its deadlines
+    #[command(subcommand)]
+    Clock(Clock),
+}
+
+/// What can be done about the clock.
+#[derive(Debug, Subcommand)]
+pub enum Clock {
+    /// Let deadlines go on
+    Accept {
+        /// Directory of the running server
+        #[arg(long, default_value = "./data")]
+        data: PathBuf,
+    },
+}
+
+/// What to divide.
+#[derive(Clone, Debug, Args)]
+pub struct Split {
+    /// What is divided, in minor units
+    #[arg(long)]
+    pub total: u64,
+    /// Into how many shares
+    #[arg(long)]
+    pub shares: u32,
+    /// lucky, uniform or equal
+    #[arg(long, default_value = "lucky")]
+    pub rule: String,
+    /// The least in a share
+    #[arg(long, default_value_t = 1)]
+    pub min_share: u64,
+    /// The most in a share, with lucky
+    #[arg(long)]
+    pub max_share: Option<u64>,
+    /// How many splits: up to 20 are printed, more as statistics by position
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// 64 hexadecimal digits that decide the splits; random without
+    #[arg(long)]
+    pub seed: Option<SeedHex>,
+}
+
+/// A seed as it is written on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeedHex(pub Seed);
+
+impl FromStr for SeedHex {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<SeedHex, &'static str> {
+        let seed = read_hex(text).and_then(|bytes| bytes.try_into().ok());
+        seed.map(SeedHex).ok_or("a seed is 64 hexadecimal digits")
+    }
 }
 
 /// How to serve.

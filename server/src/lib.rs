@@ -12,9 +12,11 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`]: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
+//! - [`split`], [`clock`]: tasks of the command line that serve nothing
 
 pub mod app;
 pub mod auth;
+pub mod clock;
 pub mod config;
 pub mod door;
 pub mod envelopes;
@@ -26,5 +28,6 @@ pub mod reply;
 pub mod sales;
 pub mod serve;
 pub mod service;
+pub mod split;
 pub mod views;
 pub mod wallets;

@@ -7,8 +7,9 @@ use clap::Parser;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::auth::admin_key;
-use hongbao_server::config::{BackendName, Cli, Serve, Task};
+use hongbao_server::config::{BackendName, Cli, Clock, Serve, Task};
 use hongbao_server::serve::{Limits, listen, serve};
+use hongbao_server::{clock, split};
 use std::error::Error;
 use std::io::IsTerminal;
 use std::os::unix::fs::DirBuilderExt;
@@ -25,6 +26,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What is logged unless `HONGBAO_LOG` says otherwise.
 const LOGGED: &str = "info,fjall=warn,lsm_tree=warn";
 
+const WRONG_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     let Cli { task } = Cli::parse();
     let filter = EnvFilter::try_from_env("HONGBAO_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
@@ -32,6 +35,15 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let done = match task {
         Task::Serve(options) => run(&options),
+        Task::Split(options) => match split::run(&options, std::io::stdout()) {
+            Ok(split::Ended::Fine) => Ok(()),
+            Ok(split::Ended::Unfair) => return ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("hongbao: {error}");
+                return ExitCode::from(WRONG_USAGE);
+            }
+        },
+        Task::Clock(Clock::Accept { data }) => clock::accept(&data).map_err(Into::into),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
