@@ -25,6 +25,12 @@ pub struct Cli {
 pub enum Task {
     /// Serve the HTTP API
     Serve(Serve),
+    /// Serve a Spring Festival campaign on a temporary directory, in test mode
+    Demo {
+        /// Address to listen on
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+    },
     /// Show how a total is divided, or prove over many splits that the order of grabbing changes nothing
     Split(Split),
     /// Take the server's clock for right after it stopped its deadlines
@@ -111,6 +117,15 @@ pub struct Serve {
     /// Seconds that requests in flight get to finish when the server is told to stop
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub drain_s: u64,
+}
+
+impl Serve {
+    /// How the demonstration in `data` is served.
+    pub fn for_demo(listen: SocketAddr, data: PathBuf) -> Serve {
+        let defaults = Cli::parse_from(["hongbao", "serve"]);
+        let Task::Serve(defaults) = defaults.task else { unreachable!("serve was asked for one line above") };
+        Serve { listen, data, test: true, ..defaults }
+    }
 }
 
 /// Which engine runs.

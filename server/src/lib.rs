@@ -12,12 +12,13 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`]: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
-//! - [`split`], [`clock`]: tasks of the command line that serve nothing
+//! - [`demo`], [`split`], [`clock`]: the other tasks of the command line
 
 pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod door;
 pub mod envelopes;
 pub mod extract;

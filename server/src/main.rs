@@ -8,10 +8,12 @@ use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::auth::admin_key;
 use hongbao_server::config::{BackendName, Cli, Clock, Serve, Task};
+use hongbao_server::demo::{Invitation, campaign};
 use hongbao_server::serve::{Limits, listen, serve};
 use hongbao_server::{clock, split};
 use std::error::Error;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,7 +36,8 @@ fn main() -> ExitCode {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let done = match task {
-        Task::Serve(options) => run(&options),
+        Task::Serve(options) => run(&options, false),
+        Task::Demo { listen } => run_demo(listen),
         Task::Split(options) => match split::run(&options, std::io::stdout()) {
             Ok(split::Ended::Fine) => Ok(()),
             Ok(split::Ended::Unfair) => return ExitCode::FAILURE,
@@ -54,7 +57,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Serve) -> Result<(), Box<dyn Error>> {
+fn run_demo(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let data = tempfile::Builder::new().prefix("hongbao-demo-").tempdir()?;
+    run(&Serve::for_demo(listen, data.path().to_owned()), true)
+}
+
+fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit(options.connections_max);
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -65,9 +73,10 @@ fn run(options: &Serve) -> Result<(), Box<dyn Error>> {
         BackendName::Embedded => Arc::new(open(options)?),
     };
     let given = std::env::var("HONGBAO_ADMIN_KEY").ok();
+    let key = admin_key(given.as_deref(), &options.data)?;
     let setup = Setup {
         currency: options.currency,
-        admin_key: admin_key(given.as_deref(), &options.data)?,
+        admin_key: key.clone(),
         test: options.test,
         in_flight_max: options.in_flight_max as usize,
         body_timeout: Duration::from_secs(options.read_timeout_s),
@@ -86,7 +95,12 @@ fn run(options: &Serve) -> Result<(), Box<dyn Error>> {
         tokio::spawn(stop_on_signal(stop.clone())?);
         let listeners =
             listen(options.listen).map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
-        tracing::info!(address = %listeners[0].local_addr()?, test = options.test, "serving; try /docs");
+        let address = listeners[0].local_addr()?;
+        tracing::info!(%address, test = options.test, "serving; try /docs");
+        if is_demo {
+            let campaign = campaign(&*engine).await?;
+            println!("{}", Invitation { campaign: &campaign, url: format!("http://{address}"), key: &key });
+        }
         let metrics = Arc::clone(&server.metrics);
         serve(app(server), listeners, limits, metrics, stop).await?;
         Ok::<_, Box<dyn Error>>(())
