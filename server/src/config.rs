@@ -93,6 +93,9 @@ pub struct Serve {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Address of its own for /metrics, with /livez and /readyz
+    #[arg(long)]
+    pub admin_listen: Option<SocketAddr>,
     /// Directory of journal, store and keys
     #[arg(long, default_value = "./data")]
     pub data: PathBuf,

@@ -5,7 +5,7 @@
 
 use clap::Parser;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_server::app::{Server, Setup, Shared, app};
+use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::admin_key;
 use hongbao_server::config::{BackendName, Cli, Clock, Serve, Task};
 use hongbao_server::demo::{Invitation, campaign};
@@ -13,7 +13,7 @@ use hongbao_server::serve::{Limits, listen, serve};
 use hongbao_server::{clock, split};
 use std::error::Error;
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
         currency: options.currency,
         admin_key: key.clone(),
         test: options.test,
+        metrics_apart: options.admin_listen.is_some(),
         in_flight_max: options.in_flight_max as usize,
         body_timeout: Duration::from_secs(options.read_timeout_s),
     };
@@ -93,8 +94,7 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
-        let listeners =
-            listen(options.listen).map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+        let listeners = open_port(options.listen)?;
         let address = listeners[0].local_addr()?;
         tracing::info!(%address, test = options.test, "serving; try /docs");
         if is_demo {
@@ -102,13 +102,27 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
             println!("{}", Invitation { campaign: &campaign, url: format!("http://{address}"), key: &key });
         }
         let metrics = Arc::clone(&server.metrics);
-        serve(app(server), listeners, limits, metrics, stop).await?;
-        Ok::<_, Box<dyn Error>>(())
+        let admin = async {
+            if let Some(address) = options.admin_listen {
+                let (app, metrics) = (admin_app(Arc::clone(&server)), Arc::clone(&server.metrics));
+                serve(app, open_port(address)?, limits, metrics, stop.clone()).await?;
+            }
+            Ok::<_, Box<dyn Error>>(())
+        };
+        let public = async {
+            serve(app(Arc::clone(&server)), listeners, limits, metrics, stop.clone()).await?;
+            Ok(())
+        };
+        tokio::try_join!(admin, public).map(drop)
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     engine.close()?;
     tracing::info!("stopped; everything is on disk");
     served
+}
+
+fn open_port(address: SocketAddr) -> Result<Vec<TcpListener>, Box<dyn Error>> {
+    listen(address).map_err(|error| format!("cannot listen on {address}: {error}").into())
 }
 
 fn open(options: &Serve) -> Result<Embedded, Box<dyn Error>> {

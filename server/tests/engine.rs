@@ -33,6 +33,7 @@ impl House {
             currency: "CNY".parse().unwrap(),
             admin_key: KEY.to_owned(),
             test: true,
+            metrics_apart: false,
             in_flight_max: 100,
             body_timeout: Duration::from_secs(15),
         };
@@ -113,18 +114,22 @@ async fn lists_end_after_every_row_was_told_once() {
     for n in 0..7 {
         let terms = json!({"sender": "alice", "total": 10, "shares": 1});
         let view = house.post("/v1/envelopes", &format!("e{n}"), terms, 201).await;
-        made.insert(0, view["id"].clone());
+        made.push((view["created_at"].to_string(), view["id"].to_string()));
     }
+    made.sort();
     for (path, name) in [("/v1/users/alice/sent", "envelopes"), ("/v1/envelopes", "envelopes")] {
         let (mut told, mut cursor) = (Vec::new(), String::new());
         for _ in 0..10 {
             let page = house.get(&format!("{path}?limit=3{cursor}")).await;
-            told.extend(page[name].as_array().unwrap().iter().map(|row| row["id"].clone()));
+            let rows = page[name].as_array().unwrap().iter();
+            told.extend(rows.map(|row| (row["created_at"].to_string(), row["id"].to_string())));
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
             }
         }
+        assert!(told.is_sorted_by(|newer, older| newer.0 >= older.0), "{path} is not newest first: {told:?}");
+        told.sort();
         assert_eq!(told, made, "{path}");
     }
     house.ask("GET", "/v1/envelopes?cursor=ffff", "-", Value::Null, 422).await;
