@@ -145,7 +145,8 @@ pub fn hex(bytes: &[u8]) -> String {
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-fn read_hex(text: &str) -> Option<Vec<u8>> {
+/// Bytes from hexadecimal, up to the length of a cursor.
+pub fn read_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     if !digits.len().is_multiple_of(2) || digits.len() > 2 * CURSOR_BYTES_MAX {
         return None;

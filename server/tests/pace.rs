@@ -44,6 +44,7 @@ fn a_grab_beside_a_constant() {
         currency: "CNY".parse().unwrap(),
         admin_key: KEY.to_owned(),
         test: false,
+        metrics_apart: false,
         in_flight_max: 4096,
         body_timeout: Duration::from_secs(15),
     };
