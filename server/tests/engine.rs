@@ -141,7 +141,7 @@ async fn the_demonstration_balances() {
     let data = tempfile::tempdir().unwrap();
     let house = House::open(data.path());
     let campaign = campaign(&*house.engine).await.unwrap();
-    let path = format!("/v1/envelopes/{}/grab", campaign.equal.id);
+    let path = format!("/v1/envelopes/{}/grab", campaign.groups[0]);
     assert_eq!(house.post(&path, "-", json!({"user": "bob"}), 200).await["status"], "claimed");
     assert!(house.engine.audit().await.unwrap().balanced());
     house.engine.close().unwrap();
