@@ -21,7 +21,10 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
+use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// The largest body that is read.
@@ -311,6 +314,11 @@ async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> 
         }
         Ok(if parts.is_empty() { whole } else { parts.into() })
     };
+    let mut read = pin!(read);
+    // Most bodies came with their head, and need no timer.
+    if let Poll::Ready(done) = poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
+        return done;
+    }
     let late = |_| Problem::new(Code::RequestTimeout, "The body did not arrive in time; send it again.");
     tokio::time::timeout(timeout, read).await.map_err(late)?
 }
