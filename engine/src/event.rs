@@ -14,6 +14,7 @@
 
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, Outcome};
+use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -103,6 +104,16 @@ pub struct EnvelopeCreated {
     pub secret: [u8; 32],
     /// The luckiest share; of equal ones the lowest.
     pub best_share: u32,
+}
+
+impl EnvelopeCreated {
+    /// The amounts of its shares. Takes up to a second for ten million.
+    pub fn split(&self) -> Shares {
+        let terms = &self.terms;
+        let client_seed = terms.client_seed.as_deref().unwrap_or("");
+        let seed = split::envelope_seed(&self.secret, &self.id, client_seed.as_bytes());
+        split::split(&terms.split, terms.total, terms.shares, &seed)
+    }
 }
 
 /// A share was taken.
@@ -279,18 +290,28 @@ pub fn encode(at: Timestamp, events: &[Event], bytes: &mut Vec<u8>) {
     }
 }
 
+/// The record of one grab alone: the one that comes by the million.
+#[inline]
+pub(crate) fn encode_grab(at: Timestamp, grabbed: &Grabbed, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&at.ms().to_le_bytes());
+    encode_grabbed(grabbed, bytes);
+}
+
+#[inline]
+fn encode_grabbed(e: &Grabbed, bytes: &mut Vec<u8>) {
+    let mut fixed = [0u8; 30];
+    fixed[0] = GRABBED;
+    fixed[1..17].copy_from_slice(e.envelope.bytes());
+    fixed[17..21].copy_from_slice(&e.share.to_le_bytes());
+    fixed[21..29].copy_from_slice(&e.amount.minor().to_le_bytes());
+    fixed[29] = e.user.as_str().len() as u8;
+    bytes.extend_from_slice(&fixed);
+    bytes.extend_from_slice(e.user.as_str().as_bytes());
+}
+
 fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
     match event {
-        Event::Grabbed(e) => {
-            let mut fixed = [0u8; 30];
-            fixed[0] = GRABBED;
-            fixed[1..17].copy_from_slice(e.envelope.bytes());
-            fixed[17..21].copy_from_slice(&e.share.to_le_bytes());
-            fixed[21..29].copy_from_slice(&e.amount.minor().to_le_bytes());
-            fixed[29] = e.user.as_str().len() as u8;
-            bytes.extend_from_slice(&fixed);
-            bytes.extend_from_slice(e.user.as_str().as_bytes());
-        }
+        Event::Grabbed(e) => encode_grabbed(e, bytes),
         Event::Claimed(e) => {
             bytes.push(CLAIMED);
             bytes.extend_from_slice(e.envelope.bytes());

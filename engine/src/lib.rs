@@ -1,5 +1,6 @@
 //! The Hongbao engine.
 
+pub mod audit;
 pub mod backend;
 pub mod clock;
 pub mod command;

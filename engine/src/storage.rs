@@ -28,6 +28,10 @@ pub trait Storage: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes every creation, rename and removal so far durable.
     fn sync_directory(&self) -> io::Result<()>;
+    /// How much can probably be written before the disk is full.
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
     /// Where the file is, for messages to people.
     fn path_of(&self, name: &str) -> String;
 }
@@ -112,6 +116,11 @@ impl Storage for Directory {
 
     fn sync_directory(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.path)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
     fn path_of(&self, name: &str) -> String {

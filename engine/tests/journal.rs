@@ -5,7 +5,7 @@ mod journal_support;
 use hongbao_engine::journal::{Class, Journal, JournalError, JournalFailed, JournalOptions, Refused};
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::types::Lsn;
-use journal_support::{SEGMENT_BYTES, Story, open, options, records};
+use journal_support::{Random, SEGMENT_BYTES, Story, open, options, records};
 use std::sync::{Arc, Mutex};
 
 #[test]
@@ -265,6 +265,34 @@ fn race_32_a_full_disk_refuses_creates_first_then_grabs_and_settles_last() {
 }
 
 #[test]
+fn what_was_admitted_has_its_place_on_a_full_disk_whatever_its_size() {
+    for seed in 0..300 {
+        let random = &mut Random(seed);
+        let disk = FaultyDisk::new(seed);
+        let options = JournalOptions { threads_max: 10, record_bytes_max: 1_600, ..options() };
+        let (journal, _, _) = open(&disk, options, Lsn(0)).expect("there is room");
+        disk.set_capacity(Some(disk.used_bytes()));
+        let sizes = 1 + random.below(1_600);
+        let pumps = random.below(60);
+        while journal.admit(Class::Settle).is_ok() {
+            let bytes = vec![1; random.below(sizes + 1) as usize];
+            journal.stage(|buffer| buffer.extend_from_slice(&bytes));
+            if random.below(60) < pumps {
+                journal.pump().expect("only spares need space");
+            }
+        }
+        for _ in 0..10 {
+            journal.stage(|buffer| buffer.extend_from_slice(&[2; 1_600]));
+        }
+        while journal.pump().expect("only spares need space") {}
+        assert_eq!(journal.durable_lsn(), journal.staged_lsn(), "seed {seed}");
+        journal.close().expect("the closing frame has its place, too");
+        let recovery = Journal::verify(&disk, Lsn(0), &mut |_, _| Ok(())).expect("nothing is damaged");
+        assert!(recovery.clean_shutdown, "and so has the marker");
+    }
+}
+
+#[test]
 fn a_full_disk_does_not_keep_the_journal_from_starting_with_its_ballast() {
     let disk = FaultyDisk::new(7);
     let mut story = Story::of(open(&disk, roomy(), Lsn(0)).expect("there is room").0);
@@ -380,6 +408,46 @@ fn a_record_that_is_too_long_is_a_programmers_error_and_leaves_nothing() {
     story.stage(1);
     story.close();
     assert_eq!(open(&disk, options(), Lsn(0)).expect("nothing is damaged").2, records(1..=2));
+}
+
+#[test]
+fn an_encoder_that_panics_at_the_start_of_a_frame_holds_nobody_up() {
+    // After one of these counts the batch is full, and the next record opens another.
+    for count in 85..100 {
+        let disk = FaultyDisk::new(1);
+        let mut story = Story::start(&disk);
+        for _ in 0..count {
+            story.journal.stage(|buffer| buffer.extend_from_slice(&[1; 150]));
+        }
+        let panicking = || story.journal.stage(|_| panic!("on purpose"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panicking)).is_err());
+        while story.journal.pump().expect("the disk is sound") {}
+        assert_eq!((story.journal.durable_lsn(), story.journal.staged_lsn()), (Lsn(count), Lsn(count)));
+        story.stage(1);
+        story.close();
+        let (_, recovery, _) = open(&disk, options(), Lsn(0)).expect("nothing is damaged");
+        assert_eq!(recovery.records, count + 1);
+    }
+}
+
+#[test]
+fn the_size_of_segments_may_change_between_starts() {
+    let disk = FaultyDisk::new(1);
+    let mut staged = 0;
+    for segment_bytes in [SEGMENT_BYTES, 2 * SEGMENT_BYTES, SEGMENT_BYTES] {
+        let options = JournalOptions { segment_bytes, ..options() };
+        let (journal, _, seen) = open(&disk, options, Lsn(0)).expect("nothing is damaged");
+        assert_eq!(seen, records(1..=staged));
+        let mut story = Story::of(journal);
+        for _ in 0..20 {
+            story.stage(30);
+            story.pump();
+        }
+        staged = story.journal.durable_lsn().0;
+    }
+    let spares = disk.names().into_iter().filter(|name| name.starts_with("spare-"));
+    let sizes: Vec<_> = spares.map(|name| disk.content(&name).expect("it is named").len() as u64).collect();
+    assert!(sizes.iter().all(|&bytes| bytes == SEGMENT_BYTES), "{sizes:?}");
 }
 
 #[test]

@@ -42,7 +42,9 @@ fn sample(clean: bool) -> FaultyDisk {
     disk
 }
 
-fn verify(disk: &FaultyDisk) -> Result<(Recovery, Vec<(u64, Vec<u8>)>), JournalError> {
+type Verified = (Recovery, Vec<(u64, Vec<u8>)>);
+
+fn verify(disk: &FaultyDisk) -> Result<Verified, JournalError> {
     let mut seen = Vec::new();
     let mut replay = |lsn: Lsn, bytes: &[u8]| {
         seen.push((lsn.0, bytes.to_vec()));
@@ -104,6 +106,15 @@ fn after_a_clean_shutdown_every_byte_is_refused() {
     }
     for offset in 0..disk.content(MARKER).expect("it was closed in order").len() as u64 {
         check(&disk, MARKER, offset, Verdict::Refused);
+    }
+}
+
+#[test]
+fn the_closing_frame_stays_under_guard_after_the_next_start() {
+    let disk = sample(true);
+    drop(open(&disk, options(), Lsn(0)).expect("nothing is damaged"));
+    for offset in 4 * BLOCK..5 * BLOCK {
+        check(&disk, "segment-0000000000000002", offset, Verdict::Refused);
     }
 }
 

@@ -1,1 +1,221 @@
-fn main() {}
+//! The `hongbao` binary: the only place that knows which engine runs.
+//!
+//! **Invariant:** the engine is closed after the last answer was given, never
+//! before.
+
+use clap::Parser;
+use hongbao_engine::journal::JournalOptions;
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::storage::{Directory, Storage};
+use hongbao_server::app::{Server, Setup, Shared, app};
+use hongbao_server::auth::admin_key;
+use hongbao_server::config::{BackendName, Cli, ClockTask, Serve, Task};
+use hongbao_server::demo::{self, Campaign};
+use hongbao_server::serve::{Limits, listen, serve};
+use hongbao_server::{audit, split};
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What is logged unless `HONGBAO_LOG` says otherwise.
+const LOGGED: &str = "info,fjall=warn,lsm_tree=warn";
+
+fn main() -> ExitCode {
+    let Cli { task } = Cli::parse();
+    let filter = EnvFilter::try_from_env("HONGBAO_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    let done = match task {
+        Task::Serve(options) => run(&options, None).map(|()| true),
+        Task::Demo { listen } => run_demo(listen).map(|()| true),
+        Task::Audit { data, archive } => audit::run(&data, archive.as_deref()),
+        Task::Split(options) => split::run(&options).map(|()| true),
+        Task::Clock { task: ClockTask::Accept { data } } => accept_clock(&data).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        // What was wrong has been told.
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("hongbao: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves the campaign of [`demo`] until it is stopped, then forgets it.
+fn run_demo(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let line = ["hongbao", "--data"].map(OsString::from).into_iter().chain([directory.path().into()]);
+    let mut options = Defaults::try_parse_from(line)?.serve;
+    options.listen = listen;
+    options.test = true;
+    run(&options, Some(demo::invitation))
+}
+
+/// The options of `serve` as they are when nothing is said.
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// Leaves word for the server that uses `data`.
+fn accept_clock(data: &Path) -> Result<(), Box<dyn Error>> {
+    if !data.join("journal").is_dir() {
+        return Err(format!("{} is not a data directory; name one with --data", data.display()).into());
+    }
+    std::fs::write(data.join("clock.accept"), b"")?;
+    println!("the server of {} takes the clock for right within a second", data.display());
+    Ok(())
+}
+
+/// Tells where a campaign is served and how to take part.
+type Invitation = fn(SocketAddr, &str, &Campaign) -> String;
+
+/// Serves until told to stop; with an invitation, a campaign made before.
+fn run(options: &Serve, invitation: Option<Invitation>) -> Result<(), Box<dyn Error>> {
+    raise_descriptor_limit(options.connections_max);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&options.data)
+        .map_err(|error| format!("{}: {error}", options.data.display()))?;
+    let engine = match options.backend {
+        BackendName::Embedded => Arc::new(open(options)?),
+    };
+    let given = std::env::var("HONGBAO_ADMIN_KEY").ok();
+    let setup = Setup {
+        currency: options.currency,
+        admin_key: admin_key(given.as_deref(), &options.data)?,
+        test: options.test,
+        in_flight_max: options.in_flight_max as usize,
+        body_timeout: Duration::from_secs(options.read_timeout_s),
+    };
+    let server = Server::new(Arc::clone(&engine), &setup);
+    watch(&server);
+    let limits = Limits {
+        connections_max: options.connections_max as usize,
+        head_timeout: Duration::from_secs(options.read_timeout_s),
+        drain: Duration::from_secs(options.drain_s),
+        ..Limits::default()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::spawn(stop_on_signal(stop.clone())?);
+        let listeners =
+            listen(options.listen).map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+        let address = listeners[0].local_addr()?;
+        if let Some(invitation) = invitation {
+            let campaign = demo::campaign(&*engine).await?;
+            println!("{}", invitation(address, &setup.admin_key, &campaign));
+        }
+        tracing::info!(%address, test = options.test, "serving; try /docs");
+        let metrics = Arc::clone(&server.metrics);
+        serve(app(server), listeners, limits, metrics, stop).await?;
+        Ok::<_, Box<dyn Error>>(())
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    engine.close()?;
+    tracing::info!("stopped; everything is on disk");
+    served
+}
+
+fn open(options: &Serve) -> Result<Embedded, Box<dyn Error>> {
+    let engine = EmbeddedOptions {
+        currency: options.currency.as_str().to_owned(),
+        test_mode: options.test,
+        downtime_s_max: options.max_downtime_s,
+        journal: JournalOptions {
+            archive: options.archive.as_deref().map(archive).transpose()?,
+            ..JournalOptions::default()
+        },
+        ..EmbeddedOptions::default()
+    };
+    let (engine, report) = Embedded::open(&options.data, engine)?;
+    tracing::info!(data = %options.data.display(), ?report, "opened");
+    Ok(engine)
+}
+
+fn archive(path: &Path) -> Result<Arc<dyn Storage>, Box<dyn Error>> {
+    let directory = Directory::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Arc::new(directory))
+}
+
+/// Cancels `stop` at the first SIGTERM or SIGINT; a second one ends the process.
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        for nth in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if nth > 0 {
+                tracing::error!("told to stop twice; not waiting any longer");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping: finishing what is in flight");
+            stop.cancel();
+        }
+    })
+}
+
+/// Lets the engine's figures be asked for with the metrics.
+fn watch(server: &Shared<Embedded>) {
+    let engine = Arc::downgrade(&server.backend);
+    let names = [
+        ("hongbao_engine_envelopes", "Envelopes in memory"),
+        ("hongbao_engine_wallets", "Wallets in memory"),
+        ("hongbao_engine_holds", "Holds in memory"),
+        ("hongbao_engine_lag_records", "Durable records not yet in the store"),
+        ("hongbao_journal_records", "Records written"),
+        ("hongbao_journal_batches", "Batches synced"),
+        ("hongbao_journal_backlog_bytes", "Bytes staged and not yet durable"),
+        ("hongbao_journal_sync_p99_seconds", "The sync that one in a hundred exceeds"),
+        ("hongbao_clock_alarm", "1 while deadlines stand still until hongbao clock accept"),
+    ];
+    server.metrics.gauges(names, move || {
+        let Some(engine) = engine.upgrade() else { return [0.0; 9] };
+        let stats = engine.stats();
+        let journal = stats.journal.unwrap_or_default();
+        let counts = [stats.envelopes, stats.wallets, stats.holds, stats.lag_records];
+        let [envelopes, wallets, holds, lag] = counts.map(|count| count as f64);
+        let written = [journal.records, journal.batches, journal.backlog_bytes];
+        let [records, batches, backlog] = written.map(|count| count as f64);
+        let alarm = f64::from(u8::from(engine.clock_alarm().is_some()));
+        [envelopes, wallets, holds, lag, records, batches, backlog, journal.sync_p99_us as f64 / 1e6, alarm]
+    });
+}
+
+/// Every connection takes a descriptor, and most systems start a process with
+/// room for a thousand.
+fn raise_descriptor_limit(connections_max: u32) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let wanted = u64::from(connections_max) + 512;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+    if setrlimit(Resource::Nofile, limit).is_err() || limit.current < Some(wanted) {
+        tracing::warn!(
+            descriptors = limit.current,
+            "fewer file descriptors than --connections-max needs; raise the limit (ulimit -n)"
+        );
+    }
+}

@@ -2,11 +2,17 @@
 //!
 //! Nothing is reserved per command. [`Journal::admit`](super::Journal::admit)
 //! looks at a gate that closes for a class of commands once the bytes staged
-//! pass that class's limit, and what was admitted before it closed still fits:
-//! between `admit` and `stage` no thread blocks or awaits, so at most
-//! `threads_max` admissions are open at any time, each for one record of at most
-//! `record_bytes_max` (asserted at `stage`). Their product is the margin every
-//! limit keeps free. So staging cannot fail, without a reservation to count.
+//! pass that class's limit. A thread does not await between `admit` and `stage`,
+//! so it holds one admission at most, for one record of at most
+//! `record_bytes_max` (asserted at `stage`), however long it queues for a lock in
+//! between. So at most `threads_max` records are staged after the gate closed.
+//! Together they are the margin that every limit keeps free, and staging cannot
+//! fail, without a reservation to count.
+//!
+//! The limit itself is what is durable plus what fits into segments that are
+//! already written, less the gaps that batches may leave at the ends of segments.
+//! Padding inside the buffer counts as staged; the two ends of buffers that do
+//! not are in the margin.
 //!
 //! **Invariant:** every byte that was admitted has its place on the disk, in the
 //! active segment or in a spare that is already written.
@@ -190,7 +196,7 @@ impl Stage {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.open_lsn == self.next_lsn
+        self.open_lsn == self.next_lsn && self.full.is_empty()
     }
 
     /// Exchanges what is staged for an empty buffer, or gives that back if nothing is.
@@ -198,7 +204,10 @@ impl Stage {
         if self.is_empty() {
             return Err(empty);
         }
-        self.full.push(self.open_frame());
+        // The open frame has no record if the encoder of its first one panicked.
+        if self.open_lsn < self.next_lsn {
+            self.full.push(self.open_frame());
+        }
         empty.clear();
         empty.resize(HEADER_BYTES, 0);
         let before_bytes = self.taken_bytes;

@@ -73,7 +73,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use wake::{Durability, WakerThread};
+use wake::Durability;
 use writer::{Step, Work, Writer};
 
 /// Takes a record at start-up; an error says why it cannot, and stops the start.
@@ -88,7 +88,6 @@ pub struct Journal {
     /// The writer, where no thread has it.
     writer: Mutex<Option<Writer>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    wakers: Option<Arc<WakerThread>>,
 }
 
 /// What the threads of a journal share.
@@ -126,15 +125,18 @@ impl Journal {
     ) -> Result<(Journal, Recovery), JournalError> {
         options.check()?;
         let read = reader::read(&*storage, after, options.mutants.ignore_epoch, replay)?;
-        settle(&*storage, &read)?;
+        settle(&*storage, options.segment_bytes, &read)?;
         let recovery = Recovery::of(&read);
+        if let Some(torn) = &recovery.torn_tail {
+            tracing::warn!(file = torn.file, offset = torn.offset, "cut a torn batch; nothing of it was acknowledged");
+        }
         let shared = Arc::new(Shared::new(storage, options, after, &read));
         let active = open_segment(&shared, &read)?;
+        writer::reserve_marker(&*shared.storage);
         shared.running.store(true, Ordering::Release);
 
-        let wakers = shared.options.threaded.then(|| Arc::new(WakerThread::default()));
-        let writer = Writer::new(Arc::clone(&shared), active, on_durable, wakers.clone());
-        let journal = Journal { shared, writer: Mutex::new(Some(writer)), threads: Mutex::default(), wakers };
+        let writer = Writer::new(Arc::clone(&shared), active, on_durable);
+        let journal = Journal { shared, writer: Mutex::new(Some(writer)), threads: Mutex::default() };
         if journal.shared.options.threaded {
             journal.start_threads().map_err(JournalError::Threads)?;
         } else {
@@ -203,8 +205,9 @@ impl Journal {
         Ok(())
     }
 
-    /// May a command of this class be staged now? One relaxed load if it may.
-    /// Between this and [`Journal::stage`] a thread must not block or await.
+    /// May one record of a command of this class be staged now? One relaxed load
+    /// if it may. Between this and [`Journal::stage`] a thread must not await, nor
+    /// ask for another; waiting for a lock is fine.
     ///
     /// # Errors
     /// [`Refused`] says what is short.
@@ -261,7 +264,9 @@ impl Journal {
 
     /// Refuses new commands, writes what is staged, marks the end as clean and
     /// ends the threads. Closing again says the same. Records staged during or
-    /// after it may be lost; their waits fail.
+    /// after it may be lost; their waits fail. If more was staged than admitted and
+    /// the disk is full, this waits for space. Should there be no space even for
+    /// the marker, everything is durable but the next start reads on as after a crash.
     ///
     /// # Errors
     /// [`JournalFailed`] if not everything could be written.
@@ -317,10 +322,6 @@ impl Journal {
         };
         let shared = Arc::clone(&self.shared);
         start("journal-spares", Box::new(move || spares::run(&shared)))?;
-        if let Some(wakers) = self.wakers.clone() {
-            let shared = Arc::clone(&self.shared);
-            start("journal-wakers", Box::new(move || wakers.run(&shared.durability)))?;
-        }
         let writer = self.writer.lock().take().expect("the writer was just made");
         start("journal-writer", Box::new(move || writer.run()))
     }
@@ -331,7 +332,6 @@ impl Journal {
             // A panicking thread has failed the journal already.
             let _ = thread.join();
             self.shared.spares.stop();
-            self.wakers.iter().for_each(|wakers| wakers.stop());
         }
     }
 }
@@ -440,8 +440,11 @@ impl Shared {
 }
 
 /// Makes durable what was read, and clears away what an earlier life left.
-fn settle(storage: &dyn Storage, read: &JournalRead) -> Result<(), JournalError> {
-    for file in &read.unfinished {
+fn settle(storage: &dyn Storage, segment_bytes: u64, read: &JournalRead) -> Result<(), JournalError> {
+    let of_other_size = read.spares.iter().filter(|&(_, &bytes)| bytes != segment_bytes);
+    let of_other_size = of_other_size.map(|(&serial, _)| segment::spare_name(serial));
+    for file in of_other_size.chain(read.unfinished.iter().cloned()) {
+        let file = file.as_str();
         storage.remove(file).map_err(JournalError::io("remove", storage, file))?;
     }
     if read.clean {

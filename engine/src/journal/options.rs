@@ -56,9 +56,6 @@ pub struct JournalOptions {
     pub record_bytes_max: usize,
     /// How many threads may be between `admit` and `stage` at a time.
     pub threads_max: usize,
-    /// Batches with more waiters than this are woken by a thread of their own
-    /// (threaded mode), so that the next write need not wait.
-    pub wake_inline_max: usize,
     /// Whether the journal runs threads; otherwise [`Journal::pump`](super::Journal::pump) does everything.
     pub threaded: bool,
     /// Where released segments are copied before they are recycled.
@@ -79,7 +76,6 @@ impl Default for JournalOptions {
             lag_bytes_max: 1 << 30,
             record_bytes_max: MAX_RECORD_BYTES,
             threads_max: 64,
-            wake_inline_max: 16,
             threaded: true,
             archive: None,
             on_failure: FailureAction::ExitProcess,

@@ -23,7 +23,8 @@ pub(crate) const UNFINISHED: &str = ".tmp";
 
 const SEGMENT_MAGIC: &[u8; 8] = b"HONGBAOJ";
 const MARKER_MAGIC: &[u8; 8] = b"HONGBAOC";
-const MARKER_BYTES: usize = 56;
+/// The size of that file.
+pub(crate) const MARKER_BYTES: usize = 56;
 
 /// Whose file it is, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,11 @@ pub(crate) fn spare_name(serial: u64) -> String {
 }
 
 pub(crate) fn name_of(file: &str) -> Named {
-    let number = |prefix: &str| file.strip_prefix(prefix).and_then(|digits| digits.parse().ok());
+    // Only names as they are written: `segment-7` could hide `segment-0000000000000007`.
+    let number = |prefix: &str| {
+        let digits = file.strip_prefix(prefix).filter(|digits| digits.len() == 16)?;
+        digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
     if file.ends_with(UNFINISHED) {
         Named::Unfinished
     } else if file == MARKER {
@@ -202,6 +207,8 @@ mod tests {
             (MARKER.to_owned(), Named::Marker),
             (BALLAST.to_owned(), Named::Ballast),
             ("lost+found".to_owned(), Named::Stranger),
+            ("segment-7".to_owned(), Named::Stranger),
+            ("segment-+000000000000007".to_owned(), Named::Stranger),
         ];
         for (file, named) in rows {
             assert_eq!(name_of(&file), named, "{file}");

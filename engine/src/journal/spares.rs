@@ -75,20 +75,14 @@ impl Spares {
         pool.spares.pop_front()
     }
 
-    /// Waits for a spare, or `None` when the journal stops.
-    pub(crate) fn take_blocking(&self) -> Option<String> {
-        loop {
-            if let Some(spare) = self.take() {
-                return Some(spare);
-            }
-            let mut pool = self.pool.lock();
-            if pool.stopping {
-                return None;
-            }
-            if pool.spares.is_empty() {
-                self.prepared.wait(&mut pool);
-            }
+    /// Waits until there is a spare; says no when the journal stops. The preparer
+    /// knows already that one is missing, and how often to try.
+    pub(crate) fn wait(&self) -> bool {
+        let mut pool = self.pool.lock();
+        while pool.spares.is_empty() && !pool.stopping {
+            self.prepared.wait(&mut pool);
         }
+        !pool.stopping
     }
 
     pub(crate) fn put_back(&self, spare: String) {
@@ -269,6 +263,10 @@ fn make_spare(shared: &Shared) -> io::Result<()> {
 
 /// Writes a file of zeros that appears under its name only when it is whole.
 fn make_file(shared: &Shared, name: &str, bytes: u64) -> io::Result<()> {
+    // Asked first, so as not to take the last bytes from others just to give them back.
+    if shared.storage.free_bytes()? < bytes {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let unfinished = format!("{name}{UNFINISHED}");
     let filled = shared.storage.create(&unfinished).and_then(|mut file| {
         fill(&mut *file, bytes)?;

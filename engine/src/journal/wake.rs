@@ -9,13 +9,26 @@
 //! Wakers are kept in two lists, for the frame in flight and for everything
 //! later, so that publishing a frame hands over one list without searching it.
 //!
+//! The writer wakes by itself. Handing the wakers to another thread lets the next
+//! write start earlier, but costs that thread's wake-up and its share of the
+//! cores; acknowledged records a second, tasks in a closed loop on tokio, two cores:
+//!
+//! | tasks | woken by the writer | by another thread |
+//! |---|---|---|
+//! | 16 | 50 k | 44 k |
+//! | 300 | 970 k | 840 k |
+//! | 1,000 | 1.9 to 2.1 M | 1.7 to 1.9 M |
+//! | 3,000 | 2.4 M | 1.6 M |
+//! | 10,000 | 0.9 to 1.4 M | 0.6 to 1.6 M |
+//! | 30,000 | 1.6 M | 1.7 M |
+//!
 //! **Invariant:** every waker in `later` waits for an LSN above `in_flight`, every
 //! waker in `now` for one at or below it.
 
 use super::JournalFailed;
 use crate::types::Lsn;
 use crossbeam::utils::CachePadded;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,8 +49,6 @@ struct Waiters {
 pub(crate) struct Durability {
     durable: CachePadded<AtomicU64>,
     waiters: CachePadded<Mutex<Waiters>>,
-    /// Emptied lists, kept for their memory.
-    spare_list: Mutex<Vec<Waker>>,
 }
 
 impl Durability {
@@ -65,21 +76,15 @@ impl Durability {
         }
     }
 
-    /// The frame in flight is durable. The wakers returned must be woken.
-    pub(crate) fn publish(&self, lsn: u64) -> Vec<Waker> {
+    /// The frame in flight is durable. Wakes who waited for it, through `list`,
+    /// which is empty before and after and only kept for its memory.
+    pub(crate) fn publish(&self, lsn: u64, list: &mut Vec<Waker>) {
         self.durable.store(lsn, Ordering::Release);
-        let empty = std::mem::take(&mut *self.spare_list.lock());
         let mut waiters = self.waiters.lock();
         debug_assert_eq!(waiters.in_flight, lsn, "what is published was in flight");
-        std::mem::replace(&mut waiters.now, empty)
-    }
-
-    /// Wakes a list and keeps its memory.
-    pub(crate) fn wake(&self, mut wakers: Vec<Waker>) {
-        for waker in wakers.drain(..) {
-            waker.wake();
-        }
-        *self.spare_list.lock() = wakers;
+        std::mem::swap(&mut waiters.now, list);
+        drop(waiters);
+        list.drain(..).for_each(Waker::wake);
     }
 
     /// Nothing more becomes durable: every waiter learns why.
@@ -171,39 +176,47 @@ pub(crate) fn block_on(wait: DurableWait<'_>) -> Result<(), JournalFailed> {
     }
 }
 
-/// A thread that wakes, so that the writer can go on writing.
-#[derive(Default)]
-pub(crate) struct WakerThread {
-    inbox: Mutex<(Vec<Vec<Waker>>, bool)>,
-    work: Condvar,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
 
-impl WakerThread {
-    pub(crate) fn hand_over(&self, wakers: Vec<Waker>) {
-        self.inbox.lock().0.push(wakers);
-        self.work.notify_one();
+    #[test]
+    fn a_record_that_becomes_durable_while_its_waiter_queues_for_the_lock_is_seen() {
+        let durability = Durability::new(0);
+        std::thread::scope(|scope| {
+            let held = durability.waiters.lock();
+            let waiter = scope.spawn(|| durability.look(1, Some(Waker::noop())));
+            // The waiter has looked once and queues behind this lock.
+            std::thread::sleep(Duration::from_millis(50));
+            durability.durable.store(1, Ordering::Release);
+            drop(held);
+            assert_eq!(waiter.join().expect("it does not panic"), Some(Ok(())));
+        });
     }
 
-    pub(crate) fn stop(&self) {
-        self.inbox.lock().1 = true;
-        self.work.notify_one();
-    }
-
-    pub(crate) fn run(&self, durability: &Durability) {
-        loop {
-            let mut inbox = self.inbox.lock();
-            while inbox.0.is_empty() && !inbox.1 {
-                self.work.wait(&mut inbox);
-            }
-            let lists = std::mem::take(&mut inbox.0);
-            let stopping = inbox.1;
-            drop(inbox);
-            for wakers in lists {
-                durability.wake(wakers);
-            }
-            if stopping && self.inbox.lock().0.is_empty() {
-                return;
-            }
-        }
+    #[test]
+    fn waiters_are_woken_by_the_frame_that_holds_their_record() {
+        let durability = Durability::new(0);
+        let look = |lsn| durability.look(lsn, Some(Waker::noop()));
+        let waiting = || {
+            let waiters = durability.waiters.lock();
+            (waiters.now.len(), waiters.later.len())
+        };
+        durability.begin(2);
+        assert_eq!([look(1), look(2), look(3), look(7)], [None, None, None, None]);
+        assert_eq!(waiting(), (2, 2));
+        let mut list = Vec::new();
+        durability.publish(2, &mut list);
+        assert_eq!(waiting(), (0, 2));
+        durability.begin(5);
+        assert_eq!(waiting(), (1, 1));
+        durability.publish(5, &mut list);
+        assert_eq!((look(5), look(6)), (Some(Ok(())), None));
+        durability.begin(7);
+        durability.publish(7, &mut list);
+        assert_eq!(waiting(), (0, 0));
+        durability.stop(&JournalFailed::Closed);
+        assert_eq!((look(7), look(8)), (Some(Ok(())), Some(Err(JournalFailed::Closed))));
     }
 }

@@ -11,14 +11,15 @@
 
 use super::admission::{FrameStart, Swapped};
 use super::frame::{self, BLOCK_BYTES, HEADER_BYTES, Kind, Position, Records, padded};
-use super::segment::{Header, MARKER, Marker, UNFINISHED, segment_name};
+use super::segment::{Header, MARKER, MARKER_BYTES, Marker, UNFINISHED, segment_name};
 use super::spares::{self, Retired};
-use super::{JournalFailed, OnDurable, Shared, wake};
-use crate::storage::StorageFile;
+use super::{JournalFailed, OnDurable, Shared};
+use crate::storage::{Storage, StorageFile};
 use crate::types::Lsn;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 /// Buffers above this are not kept for later.
@@ -89,18 +90,22 @@ pub(super) struct Writer {
     sealed: Option<Sealed>,
     buffers: Vec<Arc<Vec<u8>>>,
     on_durable: OnDurable,
-    wakers: Option<Arc<wake::WakerThread>>,
+    woken: Vec<Waker>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        active: Active,
-        on_durable: OnDurable,
-        wakers: Option<Arc<wake::WakerThread>>,
-    ) -> Writer {
+    pub(super) fn new(shared: Arc<Shared>, active: Active, on_durable: OnDurable) -> Writer {
         let (chain, last_lsn) = (active.header.chain, active.header.first_lsn - 1);
-        let writer = Writer { shared, active, chain, last_lsn, sealed: None, buffers: Vec::new(), on_durable, wakers };
+        let writer = Writer {
+            shared,
+            active,
+            chain,
+            last_lsn,
+            sealed: None,
+            buffers: Vec::new(),
+            on_durable,
+            woken: Vec::new(),
+        };
         writer.shared.look_at_room_with_active(writer.room_active());
         writer
     }
@@ -125,10 +130,11 @@ impl Writer {
                     Work::Close => return drop(self.finish()),
                     Work::Abandon => return,
                 },
-                Ok(Step::NoSpare) => match self.shared.spares.take_blocking() {
-                    Some(spare) => self.shared.spares.put_back(spare),
-                    None => return,
-                },
+                Ok(Step::NoSpare) => {
+                    if !self.shared.spares.wait() {
+                        return;
+                    }
+                }
                 Err(_) => return,
             }
         }
@@ -165,11 +171,7 @@ impl Writer {
         });
         let durable_bytes = sealed.before_bytes + (at.end - HEADER_BYTES) as u64;
         self.shared.mark_durable(last_lsn, durable_bytes, self.room_active());
-        let wakers = self.shared.durability.publish(last_lsn);
-        match &self.wakers {
-            Some(thread) if wakers.len() > self.shared.options.wake_inline_max => thread.hand_over(wakers),
-            _ => self.shared.durability.wake(wakers),
-        }
+        self.shared.durability.publish(last_lsn, &mut self.woken);
         self.shared.meter.batch(u64::from(at.count), frame_bytes);
 
         sealed.next.previous = frame::u32_at(&sealed.buffer, at.offset + 4);
@@ -266,6 +268,9 @@ impl Writer {
 
     /// Writes the closing frame and the marker. Everything staged is durable.
     pub(super) fn finish(&mut self) -> Result<(), JournalFailed> {
+        if let Some(why) = self.shared.durability.stopped() {
+            return Err(why);
+        }
         let position = Position { epoch: self.active.header.epoch, first_lsn: self.last_lsn + 1, previous: self.chain };
         let mut closing = vec![0; BLOCK_BYTES];
         self.chain = frame::seal(&mut closing, 0, position, 0, Kind::Closing);
@@ -277,19 +282,18 @@ impl Writer {
             chain: self.chain,
             end: self.active.end,
         };
-        self.write_marker(&marker).map_err(|error| self.shared.fail("write", MARKER, &error))?;
+        let storage = &*self.shared.storage;
+        let named = match write_marker(storage, &marker) {
+            Ok(()) => storage.rename(&unfinished_marker(), MARKER).and_then(|()| storage.sync_directory()),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!("no space for the clean-shutdown marker: the next start reads on as after a crash");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        named.map_err(|error| self.shared.fail("write", MARKER, &error))?;
         self.shared.durability.stop(&JournalFailed::Closed);
         Ok(())
-    }
-
-    /// The marker appears under its name only when it is whole and synced.
-    fn write_marker(&self, marker: &Marker) -> io::Result<()> {
-        let unfinished = format!("{MARKER}{UNFINISHED}");
-        let mut file = self.shared.storage.create(&unfinished)?;
-        file.write_at(&marker.encode(), 0)?;
-        file.sync_data()?;
-        self.shared.storage.rename(&unfinished, MARKER)?;
-        self.shared.storage.sync_directory()
     }
 
     fn empty_buffer(&mut self) -> Vec<u8> {
@@ -307,6 +311,30 @@ impl Writer {
     pub(super) fn prepare(&self) {
         spares::prepare(&self.shared);
     }
+}
+
+fn unfinished_marker() -> String {
+    format!("{MARKER}{UNFINISHED}")
+}
+
+/// Takes the space for the marker in advance: a full disk should not make a clean
+/// shutdown look like a crash.
+pub(super) fn reserve_marker(storage: &dyn Storage) {
+    let reserved = storage.create(&unfinished_marker()).and_then(|mut file| {
+        file.write_at(&[0; MARKER_BYTES], 0)?;
+        file.sync_data()
+    });
+    if let Err(error) = reserved {
+        tracing::warn!(%error, "no space could be reserved for the clean-shutdown marker");
+    }
+}
+
+/// The marker gets its name only when it is whole and synced.
+fn write_marker(storage: &dyn Storage, marker: &Marker) -> io::Result<()> {
+    let reserved = storage.open(&unfinished_marker());
+    let mut file = reserved.or_else(|_| storage.create(&unfinished_marker()))?;
+    file.write_at(&marker.encode(), 0)?;
+    file.sync_data()
 }
 
 /// What the writer's thread should do next.

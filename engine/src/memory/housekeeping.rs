@@ -133,7 +133,9 @@ impl Core {
         let router = self.router;
         let done = self.until_done(
             || self.envelope_footprint(id),
-            |core, footprint| core.run_due(footprint, |locked, now| envelope_due(locked, router, now, id)),
+            |core, footprint| {
+                core.run_due(footprint, |locked, now| envelope_due(locked, router, now, id, &footprint.wallets))
+            },
         );
         let mut shard = self.shards[router.envelope(id)].lock();
         if shard.envelopes.contains_key(&id) {

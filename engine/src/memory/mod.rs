@@ -20,6 +20,7 @@ mod housekeeping;
 mod reads;
 mod recovery;
 
+pub(crate) use recovery::lock;
 pub use recovery::{EmbeddedOptions, OpenError, StartReport};
 
 use crate::backend::{OnceKey, Reply};
@@ -31,7 +32,8 @@ use crate::event::{self, Event, Events};
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Decision, Drawn, Keys};
-use crate::state::envelope::Envelope;
+use crate::state::envelope::{Envelope, GrabDecision};
+use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply};
 use crate::store::{DurableBatch, Projector, Store};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
@@ -41,7 +43,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sha2::Sha256;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// The engine in this process.
 pub struct Embedded {
@@ -59,9 +61,8 @@ pub(crate) struct Core {
     durable: Option<Durable>,
     fingerprint_secret: [u8; 32],
     test_mode: bool,
-    closing: AtomicBool,
-    is_unready: AtomicBool,
-    /// Why it does not serve, if it does not.
+    serving: AtomicU8,
+    /// Why it does not serve, if it is not ready.
     unready: Mutex<Option<String>>,
     housekeeping: housekeeping::State,
 }
@@ -72,6 +73,10 @@ enum Log {
     /// Nowhere: for measuring what durability costs. Counts LSNs.
     Off(AtomicU64),
 }
+
+const SERVING: u8 = 0;
+const NOT_READY: u8 = 1;
+const CLOSING: u8 = 2;
 
 /// What makes an engine outlive its process.
 struct Durable {
@@ -144,7 +149,7 @@ struct Done {
 
 /// Nothing was decided, because something was not in memory.
 enum Miss {
-    /// It was evicted after it had been brought in.
+    /// Something was evicted after it had been brought in, or has only been prepared.
     Again,
     /// It has ended, and is in the store if anywhere.
     Cold,
@@ -153,12 +158,58 @@ enum Miss {
 impl Core {
     /// Decides a command and carries it out in memory.
     fn run(&self, command: &Command, once: Option<OnceKey>) -> Result<Done, EngineError> {
-        if self.closing.load(Ordering::Relaxed) {
-            return Err(EngineError::ShuttingDown);
+        if let (Command::Grab { envelope, user }, None) = (command, once)
+            && !is_auto_claim(*envelope)
+        {
+            return self.grab(*envelope, user);
         }
-        if self.is_unready.load(Ordering::Relaxed) {
-            return Err(EngineError::NotReady(self.unready.lock().clone().unwrap_or_default()));
+        self.run_any(command, once)
+    }
+
+    /// One grab that touches one shard and nothing cold: what [`Core::run_any`]
+    /// would do, without finding out that nothing else is needed.
+    #[inline]
+    fn grab(&self, id: EnvelopeId, user: &UserId) -> Result<Done, EngineError> {
+        self.check_serving()?;
+        self.admit(Class::Grab)?;
+        let name = Name::of(user);
+        let mut guard = self.shards[self.router.envelope(id)].lock();
+        let shard = &mut *guard;
+        let Some(envelope) = shard.envelopes.get_mut(&id) else {
+            drop(guard);
+            let command = Command::Grab { envelope: id, user: user.clone() };
+            return self.run_cold(&command, &Keys::default(), self.clock.now());
+        };
+        let now = self.clock.now();
+        let grabbed = match envelope.grab(now, &name, user) {
+            GrabDecision::Take(grabbed) => grabbed,
+            GrabDecision::Answer(outcome, durable) => {
+                let wait = durable.then_some(shard.last_lsn);
+                return Ok(Done { reply: Reply { outcome, replayed: false }, wait });
+            }
+        };
+        let lsn = self.stage(|bytes| event::encode_grab(now, &grabbed, bytes));
+        shard.last_lsn = lsn;
+        envelope.last_lsn = lsn;
+        let sold_out = envelope.apply_grabbed(&grabbed, &name, now);
+        let outcome = envelope.won(now, grabbed.share, false);
+        if sold_out {
+            shard.arm_envelope(id);
         }
+        Ok(Done { reply: Reply { outcome, replayed: false }, wait: Some(lsn) })
+    }
+
+    #[inline]
+    fn check_serving(&self) -> Result<(), EngineError> {
+        match self.serving.load(Ordering::Relaxed) {
+            SERVING => Ok(()),
+            CLOSING => Err(EngineError::ShuttingDown),
+            _ => Err(EngineError::NotReady(self.unready.lock().clone().unwrap_or_default())),
+        }
+    }
+
+    fn run_any(&self, command: &Command, once: Option<OnceKey>) -> Result<Done, EngineError> {
+        self.check_serving()?;
         let now = self.clock.now();
         if let Err(refusal) = decide::check(command) {
             return Ok(no(Outcome::Refused(refusal)));
@@ -197,7 +248,7 @@ impl Core {
         if self.durable.is_some() && decision.outcome == Outcome::Refused(Refusal::NotFound) {
             return Err(Miss::Cold);
         }
-        let Decision { events, outcome, replayed, durable } = decision;
+        let Decision { events, outcome, replayed, durable, again } = decision;
         let created = matches!(command, Command::CreateEnvelope(_)) && !replayed && !events.is_empty();
         let prepared = match drawn {
             Drawn::Envelope(_) if created => match std::mem::replace(drawn, Drawn::Nothing) {
@@ -210,6 +261,9 @@ impl Core {
         let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
         drop(locked);
+        if again {
+            return Err(Miss::Again);
+        }
         if let (Command::AdvanceClock { by_s }, Outcome::Clock(_), false) = (command, &outcome, replayed) {
             self.clock.advance(by_s.saturating_mul(1000));
         }
@@ -235,19 +289,24 @@ impl Core {
             let first = events.drain(..=claimed).collect();
             self.carry_out(locked, now, first, None);
         }
-        let lsn = match &self.log {
-            Log::Journal(journal) => journal.stage(|bytes| event::encode(now, &events, bytes)),
-            Log::Off(count) => Lsn(count.fetch_add(1, Ordering::Relaxed) + 1),
-        };
+        let lsn = self.stage(|bytes| event::encode(now, &events, bytes));
         if is_planted(Mutant::ProjectBeforeDurable)
             && let Some(durable) = &self.durable
         {
             let mut bytes = Vec::new();
             event::encode(now, &events, &mut bytes);
-            durable.projector.offer(DurableBatch::new(lsn, [&*bytes]));
+            durable.projector.offer(DurableBatch::copied(lsn, [&*bytes]));
         }
         apply(locked, self.router, now, lsn, events, prepared);
         Some(lsn)
+    }
+
+    #[inline]
+    fn stage(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Lsn {
+        match &self.log {
+            Log::Journal(journal) => journal.stage(encode),
+            Log::Off(count) => Lsn(count.fetch_add(1, Ordering::Relaxed) + 1),
+        }
     }
 
     /// Waits until everything up to `lsn` is durable.
@@ -284,7 +343,7 @@ impl Core {
         match command {
             Command::CreateEnvelope(terms) => {
                 let mut id = self.random::<16>();
-                // The id carries what a grab's footprint depends on.
+                // See `is_auto_claim`.
                 id[2] = id[2] & !1 | u8::from(terms.auto_claim);
                 let id = EnvelopeId::from_bytes(id);
                 Drawn::Envelope(Box::new(Envelope::prepare((**terms).clone(), id, self.random(), now)))
@@ -340,11 +399,7 @@ impl Core {
         match (command, drawn) {
             (Command::Grab { envelope, user }, _) => {
                 footprint.shards.push(router.envelope(*envelope));
-                let auto_claim = envelope.bytes()[2] & 1 == 1;
-                if !auto_claim && keys.once.is_none() {
-                    return Ok(Some(footprint));
-                }
-                if auto_claim {
+                if is_auto_claim(*envelope) {
                     footprint.wallet(router, user);
                 }
             }
@@ -433,6 +488,12 @@ impl Footprint {
         self.shards.sort_unstable();
         self.shards.dedup();
     }
+}
+
+/// The id carries what a grab's footprint depends on.
+#[inline]
+fn is_auto_claim(id: EnvelopeId) -> bool {
+    id.bytes()[2] & 1 == 1
 }
 
 fn no(outcome: Outcome) -> Done {

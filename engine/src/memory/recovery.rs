@@ -8,25 +8,27 @@
 //! engine, in the journal's order, from exactly where the store ends.
 
 use super::cold::store_failed;
-use super::{Core, Durable, Embedded, EngineStats, Log, Unshared, housekeeping};
+use super::{CLOSING, Core, Durable, Embedded, EngineStats, Log, NOT_READY, SERVING, Unshared, housekeeping};
 use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::event::{Event, Record};
-use crate::journal::{Journal, JournalError, JournalOptions, Recovery};
+use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::envelope::Envelope;
 use crate::state::ledger::{MerchantAccount, Wallet};
 use crate::state::stock::{Hold, Item};
 use crate::state::{Router, Shard, apply};
 use crate::storage::{Directory, Storage};
-use crate::store::{DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, Rows, Store, StoreError};
+use crate::store::{
+    DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, RecordSource, Replayed, Rows, Store, StoreError,
+};
 use crate::types::{Lsn, Timestamp};
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// How an engine is opened.
 #[derive(Clone)]
@@ -148,7 +150,7 @@ impl Embedded {
 
     /// An engine that forgets everything with its process: for measuring what
     /// durability costs. It has no lists.
-    pub fn volatile(options: EmbeddedOptions) -> Embedded {
+    pub fn volatile(options: &EmbeddedOptions) -> Embedded {
         let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::start(0, Timestamp::default())));
         let core = Core {
             shards: fresh_shards(options.shards),
@@ -159,9 +161,8 @@ impl Embedded {
             durable: None,
             fingerprint_secret: [0; 32],
             test_mode: options.test_mode,
-            closing: AtomicBool::new(false),
+            serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
-            is_unready: AtomicBool::new(false),
             housekeeping: housekeeping::State::default(),
         };
         Embedded::over(core, options.threaded)
@@ -199,7 +200,8 @@ impl Embedded {
             store: Arc::clone(&store),
             last_at: position.at,
             advanced_ms: position.advanced_ms,
-            tail: Tail::default(),
+            tail: Replayed::default(),
+            replayed: Vec::new(),
         };
         let live_envelopes = loading.load()?;
 
@@ -217,14 +219,12 @@ impl Embedded {
                 if is_planted(Mutant::ProjectBeforeDurable) {
                     return;
                 }
-                offered.offer(DurableBatch::new(batch.first_lsn, batch.records().map(|(_, record)| record)));
+                let (first_lsn, count, bytes) = (batch.first_lsn, batch.count, batch.payload_bytes());
+                offered.offer(DurableBatch::over(first_lsn, count, bytes, Arc::new(batch)));
             }),
         )?;
-        for batch in loading.tail.batches() {
-            projector.offer(batch);
-        }
-
-        let Loading { shards, last_at, advanced_ms, .. } = loading;
+        let Loading { shards, last_at, advanced_ms, replayed, mut tail, .. } = loading;
+        replayed.into_iter().chain(tail.rest()).for_each(|batch| projector.offer(batch));
         let given = options.clock.clone();
         let clock = given.unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, last_at)));
         let core = Core {
@@ -236,9 +236,8 @@ impl Embedded {
             durable: Some(Durable { store, projector, persisted, _lock: lock }),
             fingerprint_secret,
             test_mode: options.test_mode,
-            closing: AtomicBool::new(false),
+            serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
-            is_unready: AtomicBool::new(false),
             housekeeping: housekeeping::State { accept_file, ..housekeeping::State::default() },
         };
         core.arm_all();
@@ -322,7 +321,7 @@ impl Embedded {
     /// # Errors
     /// [`EngineError::Journal`] if not everything could be made durable.
     pub fn close(&self) -> Result<(), EngineError> {
-        self.core.closing.store(true, Ordering::Release);
+        self.core.serving.store(CLOSING, Ordering::Release);
         if let Some(housekeeper) = self.housekeeper.lock().take() {
             housekeeper.thread().unpark();
             housekeeper.join().expect("the housekeeper does not panic");
@@ -343,7 +342,7 @@ impl Embedded {
 impl Drop for Embedded {
     /// Without [`Embedded::close`] this is a crash, as far as the disk can tell.
     fn drop(&mut self) {
-        self.core.closing.store(true, Ordering::Release);
+        self.core.serving.store(CLOSING, Ordering::Release);
         if let Some(housekeeper) = self.housekeeper.lock().take() {
             housekeeper.thread().unpark();
             let _ = housekeeper.join();
@@ -355,7 +354,8 @@ fn fresh_shards(count: usize) -> Box<[CachePadded<Mutex<Shard>>]> {
     (0..count).map(|_| CachePadded::new(Mutex::new(Shard::default()))).collect()
 }
 
-fn lock(directory: &Path) -> Result<std::fs::File, OpenError> {
+/// Makes this process the only one that uses `directory`.
+pub(crate) fn lock(directory: &Path) -> Result<std::fs::File, OpenError> {
     let failed = |source| OpenError::Directory { path: directory.to_owned(), source };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let options = std::fs::OpenOptions::new().create(true).write(true).truncate(false).to_owned();
@@ -399,6 +399,12 @@ fn settle_settings(store: &Store, options: &EmbeddedOptions) -> Result<[u8; 32],
     Ok(secret)
 }
 
+impl RecordSource for journal::DurableBatch {
+    fn records(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        Box::new(self.records().map(|(_, record)| record))
+    }
+}
+
 /// State being brought up, before anybody shares it.
 struct Loading {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
@@ -406,41 +412,9 @@ struct Loading {
     store: Arc<Store>,
     last_at: Timestamp,
     advanced_ms: u64,
-    tail: Tail,
-}
-
-/// The replayed records, for the projector.
-#[derive(Default)]
-struct Tail {
-    first_lsn: Lsn,
-    records: Vec<Box<[u8]>>,
-    done: Vec<DurableBatch>,
-}
-
-impl Tail {
-    const RECORDS: usize = 4096;
-
-    fn push(&mut self, lsn: Lsn, bytes: &[u8]) {
-        if self.records.is_empty() {
-            self.first_lsn = lsn;
-        }
-        self.records.push(bytes.into());
-        if self.records.len() == Self::RECORDS {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.records.is_empty() {
-            self.done.push(DurableBatch::new(self.first_lsn, self.records.iter().map(|record| &**record)));
-            self.records.clear();
-        }
-    }
-
-    fn batches(&mut self) -> Vec<DurableBatch> {
-        self.flush();
-        std::mem::take(&mut self.done)
-    }
+    /// What was replayed, for the projector.
+    tail: Replayed,
+    replayed: Vec<DurableBatch>,
 }
 
 impl Loading {
@@ -502,7 +476,7 @@ impl Loading {
             }
         }
         self.last_at = self.last_at.max(record.at);
-        self.tail.push(lsn, bytes);
+        self.replayed.extend(self.tail.push(lsn, bytes));
         apply(&mut Unshared(&mut self.shards), self.router, record.at, lsn, record.events, None);
         Ok(())
     }
@@ -510,7 +484,7 @@ impl Loading {
 
 impl Core {
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.serving.load(Ordering::Acquire) == CLOSING
     }
 
     /// Why it does not serve, if it does not; a clock that stands still is told too.
@@ -526,13 +500,15 @@ impl Core {
 
     fn set_unready(&self, why: Option<String>) {
         let mut unready = self.unready.lock();
-        self.is_unready.store(why.is_some(), Ordering::Release);
+        let (from, to) = if why.is_some() { (SERVING, NOT_READY) } else { (NOT_READY, SERVING) };
+        // Once it is closing it stays so.
+        let _ = self.serving.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
         *unready = why;
     }
 
     pub(super) fn accept_clock(&self) {
         self.clock.accept();
-        if self.is_unready.load(Ordering::Acquire) {
+        if self.serving.load(Ordering::Acquire) == NOT_READY {
             self.sweep();
             self.set_unready(None);
         }

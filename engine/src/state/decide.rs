@@ -18,8 +18,9 @@ use smallvec::smallvec;
 
 /// How long an answer is kept under an idempotency key.
 const REMEMBER_S: u64 = 8 * 86_400;
-/// Due holds ended, or shares credited, in one record of housekeeping.
-pub(crate) const SWEEP_RECORD_MAX: usize = 1024;
+const REFERENCE_CHARS_MAX: usize = 128;
+/// How far a test's clock is moved at a time: times stay far from their bounds.
+const ADVANCE_S_MAX: u64 = 31_536_000;
 /// Shares credited in one record: each may need a shard of its own.
 pub(crate) const CREDIT_RECORD_MAX: usize = 64;
 
@@ -31,12 +32,15 @@ pub(crate) struct Decision {
     pub(crate) replayed: bool,
     /// Whether the answer tells of something that has to be durable first.
     pub(crate) durable: bool,
+    /// Whether the events only prepare: once they are carried out the command
+    /// has to be decided again, and this answer means nothing.
+    pub(crate) again: bool,
 }
 
 impl Decision {
     /// An answer that changes nothing and tells of nothing.
     fn no(outcome: Outcome) -> Decision {
-        Decision { events: Events::new(), outcome, replayed: false, durable: false }
+        Decision { events: Events::new(), outcome, replayed: false, durable: false, again: false }
     }
 
     fn refuse(refusal: Refusal) -> Decision {
@@ -49,7 +53,7 @@ impl Decision {
     }
 
     fn new(events: Events, outcome: Outcome) -> Decision {
-        Decision { events, outcome, replayed: false, durable: true }
+        Decision { events, outcome, replayed: false, durable: true, again: false }
     }
 
     /// Keeps a positive answer under the command's keys.
@@ -95,14 +99,12 @@ impl Keys {
     }
 }
 
-/// The key of a command's reference, if it has one.
-pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
-    let key =
-        |kind, reference: &Option<Reference>| reference.as_ref().map(|r| OnceKey::reference(&r.owner, kind, &r.text));
-    match command {
-        Command::Deposit(transfer) => key("deposit", &transfer.reference),
-        Command::Withdraw(transfer) => key("withdrawal", &transfer.reference),
-        Command::CreateEnvelope(terms) => key("envelope", &terms.reference),
+/// A command's reference, if it has one, with the kind of thing it numbers.
+fn reference_and_kind(command: &Command) -> Option<(&'static str, &Reference)> {
+    let (kind, reference) = match command {
+        Command::Deposit(transfer) => ("deposit", &transfer.reference),
+        Command::Withdraw(transfer) => ("withdrawal", &transfer.reference),
+        Command::CreateEnvelope(terms) => ("envelope", &terms.reference),
         Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -113,8 +115,14 @@ pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::AdvanceClock { .. } => None,
-    }
+        | Command::AdvanceClock { .. } => return None,
+    };
+    reference.as_ref().map(|reference| (kind, reference))
+}
+
+/// The key of a command's reference, if it has one.
+pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
+    reference_and_kind(command).map(|(kind, reference)| OnceKey::reference(&reference.owner, kind, &reference.text))
 }
 
 /// Decides a command: first whether it was answered before, then itself.
@@ -274,10 +282,11 @@ fn wallet_after(shards: &impl Shards, router: Router, moved: &WalletMoved) -> Ou
 
 fn create_envelope(shards: &impl Shards, router: Router, now: Timestamp, envelope: &Envelope) -> Decision {
     let created = &envelope.created;
-    let (sender, total) = (&created.terms.sender, created.terms.total);
-    if let Err(refusal) = envelope::check_opening(&created.terms, now) {
+    // By the time for which it was drawn: a split of millions takes its while.
+    if let Err(refusal) = envelope::check_opening(&created.terms, created.created_at) {
         return Decision::refuse(refusal);
     }
+    let (sender, total) = (&created.terms.sender, created.terms.total);
     let Some(moved) = moved(shards, router, sender, EntryKind::EnvelopeCreated(created.id), total) else {
         return Decision::refuse(Refusal::InsufficientFunds);
     };
@@ -367,7 +376,15 @@ fn end_envelope(shards: &impl Shards, router: Router, envelope: &Envelope, ended
 }
 
 /// What is due for an envelope now, the first of it; no events if nothing is.
-pub(crate) fn envelope_due(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId) -> Events {
+/// Credits go only to winners among `prepared`, whose wallets are at hand: who
+/// is next may have changed since they were looked up, by a claim or by time.
+pub(crate) fn envelope_due(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    id: EnvelopeId,
+    prepared: &[UserId],
+) -> Events {
     let Some(envelope) = shards.shard(router.envelope(id)).envelopes.get(&id) else {
         return Events::new();
     };
@@ -388,8 +405,11 @@ pub(crate) fn envelope_due(shards: &impl Shards, router: Router, now: Timestamp,
             let mut events = Events::new();
             let mut amounts = Vec::new();
             for share in envelope.unclaimed_shares(CREDIT_RECORD_MAX) {
-                let amount = envelope.split.get(share);
                 let user = envelope.winners.user(share);
+                if !prepared.contains(&user) {
+                    continue;
+                }
+                let amount = envelope.split.get(share);
                 let grabbed_at = envelope.winners.get(share).grabbed_at;
                 let claimed = Claimed { envelope: id, share, amount, user, grabbed_at };
                 push_claim(shards, router, &mut events, claimed);
@@ -408,7 +428,7 @@ pub(crate) fn item_due(shards: &impl Shards, router: Router, now: Timestamp, id:
     let Some(item) = shard.items.get(&id) else {
         return Events::new();
     };
-    item.end_due(&shard.holds, now, SWEEP_RECORD_MAX).into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect()
+    item.end_due(&shard.holds, now).into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect()
 }
 
 fn put_item(shards: &impl Shards, router: Router, put: ItemPut) -> Decision {
@@ -438,13 +458,14 @@ fn grab_item(
     let grab = found.grab(&shard.holds, now, user, quantity, hold);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
-        Ok(held) => {
+        None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
+        Some(Ok(held)) => {
             let outcome = stock::held_answer(&held.view(now), false);
             events.push(Event::Held(held));
             Decision::new(events, outcome)
         }
         // Units that came free on the way are given back whatever the answer.
-        Err(outcome) => Decision { durable: is_positive(&outcome), events, ..Decision::no(outcome) },
+        Some(Err(outcome)) => Decision { durable: is_positive(&outcome), events, ..Decision::no(outcome) },
     }
 }
 
@@ -520,6 +541,11 @@ pub(crate) fn ended_hold(hold: &crate::command::HoldView, user: &UserId) -> Opti
 /// # Errors
 /// A refusal that names the field.
 pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
+    if let Some((_, reference)) = reference_and_kind(command)
+        && !(1..=REFERENCE_CHARS_MAX).contains(&reference.text.chars().count())
+    {
+        return Err(Refusal::invalid("reference", "must be 1 to 128 characters long"));
+    }
     match command {
         Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
             Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
@@ -528,6 +554,9 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::CreateItem(terms) => stock::check(terms),
         Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
             Err(Refusal::invalid("name", "must be 1 to 200 characters long"))
+        }
+        Command::AdvanceClock { by_s } if *by_s > ADVANCE_S_MAX => {
+            Err(Refusal::invalid("advance_s", "must be at most 31536000"))
         }
         Command::Deposit(_)
         | Command::Withdraw(_)

@@ -18,6 +18,9 @@ use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId};
 
 const YEAR_S: u64 = 31_536_000;
 const MESSAGE_CHARS_MAX: usize = 200;
+/// A record holds the metadata up to three times, beside ten thousand amounts.
+const METADATA_BYTES_MAX: usize = 8192;
+const CLIENT_SEED_BYTES_MAX: usize = 256;
 
 /// An envelope that is not settled, or was not long ago.
 pub(crate) struct Envelope {
@@ -69,19 +72,19 @@ impl Envelope {
     /// An envelope nobody has grabbed from. Splits it, which takes a second for
     /// ten million shares: never under a lock.
     pub(crate) fn new(created: Box<EnvelopeCreated>) -> Envelope {
-        let split = draw(&created.terms, created.id, &created.secret);
+        let split = created.split();
         Envelope::with_split(created, split)
     }
 
     /// An envelope to be created now, at `now`, with this id and secret. Splits it.
     pub(crate) fn prepare(terms: NewEnvelope, id: EnvelopeId, secret: [u8; 32], now: Timestamp) -> Envelope {
-        let split = draw(&terms, id, &secret);
         let opens_at = terms.opens_at.unwrap_or(now);
         let expires_at = opens_at.plus_s(terms.expires_in_s);
         let claim_by = expires_at.plus_s(terms.claim_within_s);
-        let best_share = split.best();
-        let created =
-            EnvelopeCreated { id, terms, created_at: now, opens_at, expires_at, claim_by, secret, best_share };
+        let mut created =
+            EnvelopeCreated { id, terms, created_at: now, opens_at, expires_at, claim_by, secret, best_share: 0 };
+        let split = created.split();
+        created.best_share = split.best();
         Envelope::with_split(Box::new(created), split)
     }
 
@@ -127,6 +130,7 @@ impl Envelope {
     }
 
     /// Decides a grab. The guards stand in the documented order.
+    #[inline]
     pub(crate) fn grab(&self, now: Timestamp, name: &Name<'_>, user: &UserId) -> GrabDecision {
         use GrabDecision::{Answer, Take};
         if let Some(share) = self.winners.find(name).filter(|_| !is_planted(Mutant::SkipDuplicateCheck)) {
@@ -256,15 +260,19 @@ impl Envelope {
         })
     }
 
-    pub(crate) fn apply_grabbed(&mut self, event: &Grabbed, name: &Name<'_>, at: Timestamp) {
+    /// Says whether the envelope is sold out now, and so its next deadline another.
+    #[inline]
+    pub(crate) fn apply_grabbed(&mut self, event: &Grabbed, name: &Name<'_>, at: Timestamp) -> bool {
         assert!(event.share == self.winners.len(), "shares are taken in the order of the split (I3)");
         assert!(event.amount == self.split.get(event.share), "a share's amount is what the split says (I3)");
         self.winners.push(name, at);
         self.taken_amount += event.amount;
-        if self.winners.len() == self.split.len() {
+        let sold_out = self.winners.len() == self.split.len();
+        if sold_out {
             assert!(self.taken_amount == self.total(), "all shares together are the total (I2)");
             self.ended = Some(EndedAs::SoldOut);
         }
+        sold_out
     }
 
     pub(crate) fn apply_claimed(&mut self, share: u32, amount: Amount, at: Timestamp) {
@@ -321,12 +329,6 @@ impl Envelope {
             self.apply_claimed(share, amount, claimed_at);
         }
     }
-}
-
-fn draw(terms: &NewEnvelope, id: EnvelopeId, secret: &[u8; 32]) -> Shares {
-    let client_seed = terms.client_seed.as_deref().unwrap_or("");
-    let seed = split::envelope_seed(secret, &id, client_seed.as_bytes());
-    split::split(&terms.split, terms.total, terms.shares, &seed)
 }
 
 /// A share's status. It is derived, so that a lapse is one event and not one a share.
@@ -386,7 +388,33 @@ impl Figures {
     }
 }
 
-/// Checks when an envelope that is made now opens.
+/// Checks an envelope's terms, everything but its opening and the sender's money.
+///
+/// # Errors
+/// A [`Refusal::Invalid`] that names the field.
+pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
+    terms.split.check(terms.total, terms.shares).map_err(|e| Refusal::invalid(e.field(), e.to_string()))?;
+    if terms.message.chars().count() > MESSAGE_CHARS_MAX {
+        return Err(Refusal::invalid("message", "must be at most 200 characters long"));
+    }
+    if terms.metadata.len() > METADATA_BYTES_MAX {
+        return Err(Refusal::invalid("metadata", "must be at most 8192 bytes long"));
+    }
+    if terms.client_seed.as_ref().is_some_and(|seed| seed.len() > CLIENT_SEED_BYTES_MAX) {
+        return Err(Refusal::invalid("client_seed", "must be at most 256 bytes long"));
+    }
+    if !(1..=YEAR_S).contains(&terms.expires_in_s) {
+        return Err(Refusal::invalid("expires_in_s", "must be 1 to 31536000"));
+    }
+    if terms.claim_within_s > YEAR_S {
+        return Err(Refusal::invalid("claim_within_s", "must be 0 to 31536000"));
+    }
+    Ok(())
+}
+
+/// Checks when an envelope asked for at `now` opens. Apart from [`check`], as
+/// the answer changes with time: what was created under a key or reference
+/// while it was all right is answered again when it no longer would be.
 ///
 /// # Errors
 /// A [`Refusal::Invalid`] that names the field.
@@ -398,22 +426,4 @@ pub(crate) fn check_opening(terms: &NewEnvelope, now: Timestamp) -> Result<(), R
         }
         _ => Ok(()),
     }
-}
-
-/// Checks an envelope's terms, everything but the sender's money and the time.
-///
-/// # Errors
-/// A [`Refusal::Invalid`] that names the field.
-pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
-    terms.split.check(terms.total, terms.shares).map_err(|e| Refusal::invalid(e.field(), e.to_string()))?;
-    if terms.message.chars().count() > MESSAGE_CHARS_MAX {
-        return Err(Refusal::invalid("message", "must be at most 200 characters long"));
-    }
-    if !(1..=YEAR_S).contains(&terms.expires_in_s) {
-        return Err(Refusal::invalid("expires_in_s", "must be 1 to 31536000"));
-    }
-    if terms.claim_within_s > YEAR_S {
-        return Err(Refusal::invalid("claim_within_s", "must be 0 to 31536000"));
-    }
-    Ok(())
 }

@@ -194,9 +194,9 @@ pub(crate) fn apply(
             Event::Grabbed(event) => {
                 let shard = shards.shard_mut(router.envelope(event.envelope));
                 let envelope = shard.envelope_mut(event.envelope, lsn);
-                envelope.apply_grabbed(&event, &Name::of(&event.user), at);
-                // Sold out, its next deadline is another.
-                shard.arm_envelope(event.envelope);
+                if envelope.apply_grabbed(&event, &Name::of(&event.user), at) {
+                    shard.arm_envelope(event.envelope);
+                }
             }
             Event::Claimed(event) => {
                 let shard = shards.shard_mut(router.envelope(event.envelope));

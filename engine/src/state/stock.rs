@@ -20,6 +20,10 @@ const YEAR_S: u64 = 31_536_000;
 /// Due holds that a grab gives back on its way, besides those it needs.
 const RELEASE_WITH_GRAB: usize = 64;
 
+/// Holds ended in one record, at most: with the longest names and
+/// the largest figures they take 75 of the 128 KiB that a record may have.
+pub(crate) const END_RECORD_MAX: usize = 512;
+
 /// Holds of one shard, by id.
 pub(crate) type Holds = HashMap<HoldId, Hold, super::IdHash>;
 
@@ -52,10 +56,11 @@ pub(crate) struct Item {
 }
 
 /// What a grab of an item comes to: due holds that end first, and then a new
-/// hold or an answer.
+/// hold or an answer; or neither, if it takes the end of more holds than fit a
+/// record: then it is to be decided again once these have ended.
 pub(crate) struct GrabItemDecision {
     pub(crate) expired: Vec<HoldEnded>,
-    pub(crate) result: Result<Held, Outcome>,
+    pub(crate) result: Option<Result<Held, Outcome>>,
 }
 
 impl Item {
@@ -94,7 +99,7 @@ impl Item {
         quantity: u32,
         hold: HoldId,
     ) -> GrabItemDecision {
-        let answer = |outcome| GrabItemDecision { expired: Vec::new(), result: Err(outcome) };
+        let answer = |outcome| GrabItemDecision { expired: Vec::new(), result: Some(Err(outcome)) };
         let terms = &self.put.terms;
         let limit = terms.per_user_limit.unwrap_or(u32::MAX);
         if quantity == 0 || quantity > limit {
@@ -126,6 +131,9 @@ impl Item {
         let mut ending = Ending::new(self, holds);
         let own = mine.iter().flat_map(|share| &share.holds).copied();
         for id in own.filter(|id| holds[id].view.expires_at <= now) {
+            if ending.is_full() {
+                return GrabItemDecision { expired: ending.ended, result: None };
+            }
             ending.end(id);
         }
         for id in self.due_holds(now) {
@@ -134,6 +142,9 @@ impl Item {
             }
             if ending.ended.len() >= RELEASE_WITH_GRAB && self.stock().free + ending.freed >= quantity {
                 break;
+            }
+            if ending.is_full() {
+                return GrabItemDecision { expired: ending.ended, result: None };
             }
             ending.end(id);
         }
@@ -156,17 +167,17 @@ impl Item {
                 units_after: Units { held: mine_after.held + quantity, sold: mine_after.sold },
             })
         };
-        GrabItemDecision { expired, result }
+        GrabItemDecision { expired, result: Some(result) }
     }
 
     fn due_holds(&self, now: Timestamp) -> impl Iterator<Item = HoldId> {
         self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
-    /// Up to `most` of the holds that are due now, ended.
-    pub(crate) fn end_due(&self, holds: &Holds, now: Timestamp, most: usize) -> Vec<HoldEnded> {
+    /// The holds that are due now, ended, as many as a record takes.
+    pub(crate) fn end_due(&self, holds: &Holds, now: Timestamp) -> Vec<HoldEnded> {
         let mut ending = Ending::new(self, holds);
-        self.due_holds(now).take(most).for_each(|id| ending.end(id));
+        self.due_holds(now).take(END_RECORD_MAX).for_each(|id| ending.end(id));
         ending.ended
     }
 
@@ -242,6 +253,11 @@ struct Ending<'a> {
 impl<'a> Ending<'a> {
     fn new(item: &'a Item, holds: &'a Holds) -> Ending<'a> {
         Ending { item, holds, freed: 0, ended: Vec::new(), left: HashMap::default() }
+    }
+
+    /// Whether as many have ended as a record takes.
+    fn is_full(&self) -> bool {
+        self.ended.len() >= END_RECORD_MAX
     }
 
     /// Ends a due hold, unless it already did here.

@@ -65,7 +65,8 @@ fn decimal(text: &[u8]) -> Option<u64> {
         if digit > 9 {
             return None;
         }
-        number = number * 10 + u64::from(digit);
+        // 18 digits fit; nothing wraps.
+        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
     }
     Some(number)
 }

@@ -11,55 +11,13 @@
 //! **Invariant:** after the first failure nothing more is written and nothing
 //! more is called persisted; offers are still taken and reads still answered.
 
-use super::{StepLimits, Store, StoreError, View};
+use super::{DurableBatch, StepLimits, Store, StoreError, View};
 use crate::types::Lsn;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Records that are durable, in order; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct DurableBatch {
-    first_lsn: Lsn,
-    bytes: Arc<[u8]>,
-    ends: Arc<[u32]>,
-}
-
-impl DurableBatch {
-    /// The batch of `records`, of which the first has `first_lsn`.
-    pub fn new<'a>(first_lsn: Lsn, records: impl IntoIterator<Item = &'a [u8]>) -> DurableBatch {
-        let mut bytes = Vec::new();
-        let mut ends = Vec::new();
-        for record in records {
-            bytes.extend_from_slice(record);
-            ends.push(bytes.len() as u32);
-        }
-        DurableBatch { first_lsn, bytes: bytes.into(), ends: ends.into() }
-    }
-
-    /// The LSN of the first record.
-    pub fn first_lsn(&self) -> Lsn {
-        self.first_lsn
-    }
-
-    /// The LSN of the record that follows the last.
-    pub fn end_lsn(&self) -> Lsn {
-        Lsn(self.first_lsn.0 + self.ends.len() as u64)
-    }
-
-    /// How much memory its records take.
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// The records in order.
-    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(self.ends.iter()).map(|(start, &end)| &self.bytes[start as usize..end as usize])
-    }
-}
 
 /// How the projector works.
 #[derive(Clone, Copy, Debug)]

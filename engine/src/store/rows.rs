@@ -187,7 +187,10 @@ impl Rows for FjallRows {
     }
 
     fn commit(&self, changes: Vec<RowChange>) -> Result<(), StoreError> {
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len());
+        // Without a durability a batch may stay in fjall's own buffer, and even
+        // the end of the process would lose it; this hands it to the OS.
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len())
+            .durability(Some(PersistMode::Buffer));
         for (table, key, value) in changes {
             let keyspace = &self.tables[table as usize];
             match value {

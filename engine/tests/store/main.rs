@@ -1,6 +1,10 @@
 //! The store from outside: what lists, loads and crashes must keep.
 
+mod audit;
+mod kill;
+mod power;
 mod script;
+mod throughput;
 
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Listing, Page};
@@ -269,6 +273,27 @@ fn a_failure_stops_the_projection_and_nothing_else() {
         projector.stop();
         assert_eq!(persisted.load(Ordering::Relaxed), 0, "nothing is called persisted after a failure");
     }
+}
+
+#[test]
+fn what_is_projected_is_persisted_soon_and_at_the_stop() {
+    let mut script = Script::of(9, 60);
+    let batches = script.batches();
+    let (rows, store) = in_memory();
+    let (tell, told) = std::sync::mpsc::channel();
+    let persist_after = std::time::Duration::from_millis(5);
+    let options = ProjectorOptions { persist_after, ..ProjectorOptions::default() };
+    let on_persisted = Box::new(move |lsn| tell.send(lsn).unwrap());
+    let projector = Projector::spawn(Arc::clone(&store), on_persisted, options);
+    let (last, first) = batches.split_last().unwrap();
+    first.iter().for_each(|batch| projector.offer(batch.clone()));
+    let so_far = Lsn(last.first_lsn().0 - 1);
+    while told.recv_timeout(std::time::Duration::from_secs(10)).expect("persisted without a stop") < so_far {}
+    assert_eq!(rows.unpersisted(), 0);
+    projector.offer(last.clone());
+    projector.stop();
+    assert_eq!(told.try_iter().last(), Some(Lsn(60)));
+    assert_eq!(Store::over(Arc::new(rows.crash(0))).unwrap().applied_lsn(), Lsn(60));
 }
 
 #[test]

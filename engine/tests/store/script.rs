@@ -24,6 +24,35 @@ pub(crate) fn id(kind: u8, number: u64) -> [u8; 16] {
     bytes
 }
 
+/// An envelope of equal shares.
+pub(crate) fn made(id: EnvelopeId, sender: UserId, total: Amount, shares: u32, now: Timestamp) -> EnvelopeCreated {
+    EnvelopeCreated {
+        id,
+        terms: NewEnvelope {
+            owner: "app".to_owned(),
+            sender,
+            total,
+            shares,
+            split: SplitRule::Equal,
+            message: "恭喜发财".to_owned(),
+            opens_at: None,
+            expires_in_s: 3600,
+            claim_within_s: 3600,
+            auto_claim: false,
+            unclaimed: Unclaimed::Return,
+            reference: None,
+            metadata: "{}".to_owned(),
+            client_seed: None,
+        },
+        created_at: now,
+        opens_at: now,
+        expires_at: now.plus_s(3600),
+        claim_by: now.plus_s(7200),
+        secret: [7; 32],
+        best_share: 0,
+    }
+}
+
 struct Envelope {
     created: EnvelopeCreated,
     taken: Vec<(UserId, Timestamp, bool)>,
@@ -94,7 +123,7 @@ impl Script {
         let mut from = 0;
         while from < self.records.len() {
             let to = self.records.len().min(from + 1 + self.below(7) as usize);
-            batches.push(DurableBatch::new(Lsn(from as u64 + 1), self.records[from..to].iter().map(Vec::as_slice)));
+            batches.push(DurableBatch::copied(Lsn(from as u64 + 1), self.records[from..to].iter().map(Vec::as_slice)));
             from = to;
         }
         batches
@@ -200,31 +229,8 @@ impl Script {
         let envelope = EnvelopeId::from_bytes(id(1, self.number()));
         let moved = self.moved(&sender, EntryKind::EnvelopeCreated(envelope), total);
         let auto_claim = self.below(3) == 0;
-        let created = EnvelopeCreated {
-            id: envelope,
-            terms: NewEnvelope {
-                owner: "app".to_owned(),
-                sender,
-                total,
-                shares,
-                split: SplitRule::Equal,
-                message: "恭喜发财".to_owned(),
-                opens_at: None,
-                expires_in_s: 3600,
-                claim_within_s: 3600,
-                auto_claim,
-                unclaimed: Unclaimed::Return,
-                reference: None,
-                metadata: "{}".to_owned(),
-                client_seed: None,
-            },
-            created_at: self.now,
-            opens_at: self.now,
-            expires_at: self.now.plus_s(3600),
-            claim_by: self.now.plus_s(7200),
-            secret: [7; 32],
-            best_share: 0,
-        };
+        let mut created = made(envelope, sender, total, shares, self.now);
+        created.terms.auto_claim = auto_claim;
         self.envelopes.push(Envelope {
             created: created.clone(),
             taken: Vec::new(),

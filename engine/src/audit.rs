@@ -1,0 +1,121 @@
+//! The offline audit of a directory: journal and store, every invariant.
+//!
+//! Without an archive it reads the store and the journal's tail; with one it
+//! builds everything again from the first record, and compares.
+//!
+//! **Invariant:** the audit never writes to the journal. The store it only
+//! brings up to the journal's end, as the next start would.
+
+use crate::event::{EnvelopeCreated, Record};
+use crate::journal::{Journal, JournalError};
+use crate::memory::{OpenError, lock};
+use crate::storage::{Directory, Storage};
+use crate::store::{Audited, FjallOptions, FjallRows, StepLimits, Store, StoreError};
+use crate::types::{Amount, Lsn};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What an audit looked at.
+#[derive(Debug)]
+pub struct AuditReport {
+    /// Records read from journal and archive.
+    pub records: u64,
+    /// The last record.
+    pub last_lsn: Lsn,
+    /// What the rows hold, and the number of findings.
+    pub audited: Audited,
+}
+
+/// Records collected for one commit into a store.
+const COMMIT_RECORDS: usize = 8192;
+
+/// Audits the engine's `directory` and gives `finding` each difference in plain
+/// words. The directory must not be in use.
+///
+/// # Errors
+/// [`OpenError`] if journal or store cannot be read at all, or are corrupt.
+pub fn audit(
+    directory: &Path,
+    archive: Option<&Path>,
+    finding: &mut dyn FnMut(String),
+) -> Result<AuditReport, OpenError> {
+    let _lock = lock(directory)?;
+    let journal = open(&directory.join("journal"))?;
+    let store = Store::open(&directory.join("store"), FjallOptions::default())?;
+    let mut records = bring_up(&store, &journal)?;
+    let mut findings = 0;
+    let mut counted = |what: String| {
+        findings += 1;
+        finding(what);
+    };
+    let mut audited = store.audit(&split_of, &mut counted)?;
+    if let Some(archive) = archive {
+        let scratch = directory.join("audit.scratch");
+        let failed = |source| OpenError::Directory { path: scratch.clone(), source };
+        // Left by an audit that did not end.
+        if scratch.exists() {
+            std::fs::remove_dir_all(&scratch).map_err(failed)?;
+        }
+        let again = Store::over(Arc::new(FjallRows::open(&scratch, FjallOptions::default())?))?;
+        records = bring_up(&again, &open(archive)?)? + bring_up(&again, &journal)?;
+        again.audit(&split_of, &mut counted)?;
+        if again.position() != store.position() {
+            counted(format!(
+                "the store stands at {:?}, all records from the first on make {:?}",
+                store.position(),
+                again.position()
+            ));
+        }
+        drop(again);
+        std::fs::remove_dir_all(&scratch).map_err(failed)?;
+    }
+    audited.findings = findings;
+    Ok(AuditReport { records, last_lsn: store.applied_lsn(), audited })
+}
+
+fn open(path: &Path) -> Result<Directory, OpenError> {
+    Directory::open(path).map_err(|source| OpenError::Directory { path: path.to_owned(), source })
+}
+
+/// Projects every record that the store does not have yet.
+fn bring_up(store: &Store, storage: &dyn Storage) -> Result<u64, OpenError> {
+    let mut records = 0;
+    let mut waiting: Vec<Box<[u8]>> = Vec::new();
+    let mut first = Lsn(0);
+    let mut replay = |lsn: Lsn, bytes: &[u8]| {
+        let record = Record::decode(bytes).map_err(|error| error.to_string())?;
+        if !record.balances() {
+            return Err("its debits are not its credits".to_owned());
+        }
+        if waiting.is_empty() {
+            first = lsn;
+        }
+        waiting.push(bytes.into());
+        records += 1;
+        if waiting.len() == COMMIT_RECORDS {
+            project(store, first, &mut waiting).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    };
+    Journal::verify(storage, store.applied_lsn(), &mut replay).map_err(|error: JournalError| error)?;
+    project(store, first, &mut waiting)?;
+    store.persist()?;
+    Ok(records)
+}
+
+fn project(store: &Store, first: Lsn, waiting: &mut Vec<Box<[u8]>>) -> Result<(), StoreError> {
+    let mut done = 0;
+    while done < waiting.len() {
+        let rest = waiting[done..].iter().map(|record| &**record);
+        done += store.project(Lsn(first.0 + done as u64), rest, StepLimits::default())?.records;
+    }
+    waiting.clear();
+    Ok(())
+}
+
+/// Splits of more shares are not compared one by one: that would take a second each.
+const COMPARE_SHARES_MAX: u32 = 1_000_000;
+
+fn split_of(created: &EnvelopeCreated) -> Option<Vec<Amount>> {
+    (created.terms.shares <= COMPARE_SHARES_MAX).then(|| created.split().iter().collect())
+}

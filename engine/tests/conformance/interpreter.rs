@@ -1,0 +1,862 @@
+//! Reads stories and tells them to a backend.
+//!
+//! ```text
+//! == a title starts a story on a fresh backend
+//! deposit alice 1000
+//! create E1 sender=alice total=1000 shares=3 seed=7 => open left=3
+//! grab E1 bob => won $a
+//! grab E1 bob => won $a replayed
+//! advance 100s
+//! wallet alice => 0
+//! ```
+//!
+//! - A step is a verb, words and `key=value`s; after `=>` stands what is
+//!   answered. Without `=>` the answer has to be positive.
+//! - Names like `E1` are bound by the step that makes the thing. `E?`, `I?`, `H?`
+//!   and `O?` stand for things that never were.
+//! - An answer's words and flags (`replayed`: the answer says so; `remembered`:
+//!   it was kept under a key or a reference) have to be those expected, all of
+//!   them; of its `key=value`s only those expected are looked at.
+//! - Words are compared part by part between colons. `_` is anything, `$a` is
+//!   bound where it is first met; `1000-$a-$b` is computed.
+//! - Times are seconds since the start of the story: `t100`; when they are
+//!   given, `+10s` and `-10s` are seconds from now.
+//! - `x*201` is x, 201 times over.
+//! - Reads see what is due by now as done. Commands are not helped that way.
+//! - Lists are read in pages of 1, 2 and 1000, which have to tell the same.
+
+use crate::Stand;
+use hongbao_engine::EngineError;
+use hongbao_engine::backend::{
+    Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
+};
+use hongbao_engine::command::*;
+use hongbao_engine::split::{SplitRule, commitment, envelope_seed, split};
+use hongbao_engine::types::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::{Display, Write};
+use std::future::Future;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// Tells all stories of a file; fails with every step that was answered otherwise.
+pub(crate) fn tell<S: Stand>(path: &str, text: &str) {
+    let mut wrong = String::new();
+    let mut story: Option<Story<S>> = None;
+    let mut told = 0;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line.starts_with("==") {
+            story = Some(Story::fresh());
+            told += 1;
+            continue;
+        }
+        // After a first wrong answer the rest of the story means nothing.
+        let Some(listening) = story.as_mut() else { continue };
+        if let Err(why) = listening.step(line) {
+            writeln!(wrong, "{path}:{}: {line}\n    {why}", index + 1).expect("a string takes it");
+            story = None;
+        }
+    }
+    assert!(told > 0, "{path} has no story");
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+struct Story<S> {
+    stand: Option<S>,
+    started: Timestamp,
+    /// Ids as text by name, and the other way round.
+    ids: HashMap<String, String>,
+    names: HashMap<String, String>,
+    variables: HashMap<String, String>,
+    /// The terms of envelopes, and what was published before the first grab.
+    made: HashMap<EnvelopeId, (NewEnvelope, [u8; 32])>,
+}
+
+/// What was answered, in words.
+#[derive(Debug, Default)]
+struct Told {
+    words: Vec<String>,
+    flags: BTreeSet<&'static str>,
+    fields: BTreeMap<&'static str, String>,
+}
+
+/// One step, taken apart.
+struct Step<'a> {
+    verb: &'a str,
+    words: Vec<&'a str>,
+    fields: HashMap<&'a str, &'a str>,
+}
+
+type Wrong = String;
+
+const NEVER_WAS: [u8; 16] = *b"never was, never";
+const FLAGS: [&str; 2] = ["replayed", "remembered"];
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl<S: Stand> Story<S> {
+    fn fresh() -> Story<S> {
+        let stand = S::fresh();
+        let started = stand.backend().now();
+        let mut story = Story {
+            stand: Some(stand),
+            started,
+            ids: HashMap::new(),
+            names: HashMap::new(),
+            variables: HashMap::new(),
+            made: HashMap::new(),
+        };
+        story.bind("E?", EnvelopeId::from_bytes(NEVER_WAS));
+        story.bind("I?", ItemId::from_bytes(NEVER_WAS));
+        story.bind("H?", HoldId::from_bytes(NEVER_WAS));
+        story.bind("O?", OrderId::from_bytes(NEVER_WAS));
+        story
+    }
+
+    fn stand(&self) -> &S {
+        self.stand.as_ref().expect("a story stands on something")
+    }
+
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        self.stand().drive(future)
+    }
+
+    fn step(&mut self, line: &str) -> Result<(), Wrong> {
+        let (asked, expected) = match line.split_once("=>") {
+            Some((asked, expected)) => (asked, Some(expected.trim())),
+            None => (line, None),
+        };
+        let step = Step::parse(asked);
+        let told = match self.command(&step)? {
+            Some(told) => self.compare(told, expected),
+            None => self.read_until(&step, expected),
+        };
+        told?;
+        let stand = self.stand.take().expect("a story stands on something");
+        self.stand = Some(stand.befall());
+        Ok(())
+    }
+
+    fn read_until(&mut self, step: &Step<'_>, expected: Option<&str>) -> Result<(), Wrong> {
+        let since = Instant::now();
+        loop {
+            self.stand().settle();
+            let told = self.read(step)?;
+            let result = self.compare(told, expected);
+            if result.is_ok() || !S::EVENTUALLY || since.elapsed() > PATIENCE {
+                return result;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn bind(&mut self, name: &str, id: impl Display) {
+        self.ids.insert(name.to_owned(), id.to_string());
+        self.names.insert(id.to_string(), name.to_owned());
+    }
+
+    /// Binds a name to an id unless the id has one already.
+    fn bind_new(&mut self, name: &str, id: impl Display) {
+        if !self.names.contains_key(&id.to_string()) {
+            self.bind(name, id);
+        }
+    }
+
+    fn id<T: FromStr<Err = NameError>>(&self, name: &str) -> Result<T, Wrong> {
+        let id = self.ids.get(name).ok_or_else(|| format!("nothing is named {name} yet"))?;
+        id.parse().map_err(|_| format!("{name} is something else"))
+    }
+
+    fn name_of(&self, id: impl Display) -> String {
+        let id = id.to_string();
+        self.names.get(&id).cloned().unwrap_or(id)
+    }
+
+    fn told_time(&self, at: Timestamp) -> String {
+        let ms = at.ms() as i64 - self.started.ms() as i64;
+        match ms % 1000 {
+            0 => format!("t{}", ms / 1000),
+            _ => format!("t{ms}ms"),
+        }
+    }
+
+    fn time(&self, text: &str) -> Result<Timestamp, Wrong> {
+        let wrong = || format!("{text} is not a time: t10, +10s or -10s");
+        let seconds = |text: &str| text.parse::<u64>().map_err(|_| wrong());
+        let now = self.stand().backend().now();
+        if let Some(after) = text.strip_prefix('t') {
+            return Ok(self.started.plus_s(seconds(after)?));
+        }
+        let by = seconds(text.get(1..).and_then(|by| by.strip_suffix('s')).ok_or_else(wrong)?)?;
+        match text.as_bytes()[0] {
+            b'+' => Ok(now.plus_s(by)),
+            b'-' => Ok(Timestamp::from_ms(now.ms() - by * 1000)),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// `x*3` is xxx; variables are put in.
+    fn text(&self, text: &str) -> String {
+        if let Some((once, times)) = text.split_once('*')
+            && let Ok(times) = times.parse()
+        {
+            return once.repeat(times);
+        }
+        self.value_of(text).unwrap_or_else(|| text.to_owned())
+    }
+
+    fn user(&self, text: &str) -> Result<UserId, Wrong> {
+        UserId::new(&self.text(text)).map_err(|error| format!("{text}: {error}"))
+    }
+
+    fn number<T: FromStr>(&self, text: &str) -> Result<T, Wrong> {
+        self.text(text).parse().map_err(|_| format!("{text} is not a number of its kind"))
+    }
+
+    fn amount(&self, text: &str) -> Result<Amount, Wrong> {
+        Amount::new(self.number(text)?).ok_or_else(|| format!("{text} is above 2^53-1"))
+    }
+
+    /// What an expression with variables comes to, if it has any and all are bound.
+    fn value_of(&self, text: &str) -> Option<String> {
+        if !text.contains('$') {
+            return None;
+        }
+        if let Some(value) = text.strip_prefix('$').and_then(|name| self.variables.get(name)) {
+            return Some(value.clone());
+        }
+        let mut sum = 0i128;
+        let mut rest = text;
+        let mut sign = 1;
+        loop {
+            let end = rest.find(['+', '-']).unwrap_or(rest.len());
+            let term = &rest[..end];
+            let number = match term.strip_prefix('$') {
+                Some(name) => self.variables.get(name)?.parse::<i128>().ok()?,
+                None => term.parse().ok()?,
+            };
+            sum += sign * number;
+            sign = match rest.as_bytes().get(end) {
+                None => return Some(sum.to_string()),
+                Some(b'-') => -1,
+                Some(_) => 1,
+            };
+            rest = &rest[end + 1..];
+        }
+    }
+
+    /// Whether what was told is what was expected; binds what is met first.
+    fn compare(&mut self, told: Told, expected: Option<&str>) -> Result<(), Wrong> {
+        let Some(expected) = expected else {
+            let negative = ["refused", "error", "sold_out", "expired", "not_won"];
+            return match told.words.first() {
+                Some(word) if negative.contains(&word.as_str()) => Err(format!("told: {told}")),
+                _ => Ok(()),
+            };
+        };
+        let before = self.variables.clone();
+        let mut words = told.words.iter();
+        let mut flags = BTreeSet::new();
+        let mut same = true;
+        for part in expected.split_whitespace() {
+            if let Some(flag) = FLAGS.iter().find(|&&flag| flag == part) {
+                flags.insert(*flag);
+            } else if let Some((key, value)) = part.split_once('=') {
+                same &= told.fields.get(key).is_some_and(|field| self.is(field, value));
+            } else {
+                same &= words.next().is_some_and(|word| self.is(word, part));
+            }
+        }
+        if !same || words.next().is_some() || flags != told.flags {
+            self.variables = before;
+            return Err(format!("told: {told}"));
+        }
+        Ok(())
+    }
+
+    /// Whether a word is what was expected, part by part; binds what is met first.
+    fn is(&mut self, told: &str, expected: &str) -> bool {
+        let (told, expected): (Vec<_>, Vec<_>) = (told.split(':').collect(), expected.split(':').collect());
+        told.len() == expected.len()
+            && told.iter().zip(expected).all(|(&told, expected)| match expected.strip_prefix('$') {
+                _ if expected == "_" => true,
+                Some(name) if !name.contains(['+', '-']) && !self.variables.contains_key(name) => {
+                    self.variables.insert(name.to_owned(), told.to_owned());
+                    true
+                }
+                _ => told == self.text(expected),
+            })
+    }
+
+    /// Carries a command out; `None` if the step is none.
+    fn command(&mut self, step: &Step<'_>) -> Result<Option<Told>, Wrong> {
+        let command = match (step.verb, &step.words[..]) {
+            ("grab_all", elements) => return self.grab_all(elements).map(Some),
+            ("deposit" | "withdraw", [user, amount]) => {
+                let transfer =
+                    Transfer { user: self.user(user)?, amount: self.amount(amount)?, reference: self.reference(step) };
+                if step.verb == "deposit" { Command::Deposit(transfer) } else { Command::Withdraw(transfer) }
+            }
+            ("create", [_]) => Command::CreateEnvelope(Box::new(self.new_envelope(step)?)),
+            ("grab", [envelope, user]) => Command::Grab { envelope: self.id(envelope)?, user: self.user(user)? },
+            ("claim", [envelope, user]) => Command::Claim { envelope: self.id(envelope)?, user: self.user(user)? },
+            ("cancel", [envelope]) => Command::Cancel { envelope: self.id(envelope)? },
+            ("put_merchant", [merchant, status]) => Command::PutMerchant(Box::new(Merchant {
+                id: self.user(merchant)?,
+                name: self.text(step.fields.get("name").copied().unwrap_or("Rosy")),
+                status: match *status {
+                    "pending" => MerchantStatus::Pending,
+                    "verified" => MerchantStatus::Verified,
+                    "suspended" => MerchantStatus::Suspended,
+                    other => return Err(format!("{other} is no merchant's status")),
+                },
+            })),
+            ("create_item", [_]) => Command::CreateItem(Box::new(self.new_item(step)?)),
+            ("change_item", [item]) => {
+                let change = Box::new(self.item_change(step)?);
+                Command::ChangeItem { item: self.id(item)?, change }
+            }
+            ("restock", [item, quantity]) => {
+                Command::Restock { item: self.id(item)?, quantity: self.number(quantity)? }
+            }
+            ("grab_item", [_, item, user, quantity]) => {
+                Command::GrabItem { item: self.id(item)?, user: self.user(user)?, quantity: self.number(quantity)? }
+            }
+            ("claim_hold", [_, hold, user]) => Command::ClaimHold { hold: self.id(hold)?, user: self.user(user)? },
+            ("release_hold", [hold, user]) => Command::ReleaseHold { hold: self.id(hold)?, user: self.user(user)? },
+            ("advance", [by]) => Command::AdvanceClock { by_s: self.number(by.strip_suffix('s').unwrap_or(by))? },
+            _ => return Ok(None),
+        };
+        let owner = step.fields.get("owner").copied().unwrap_or("app");
+        let once = step.fields.get("key").map(|key| OnceKey::idempotency(owner, step.verb, key));
+        let reply = self.drive(self.stand().backend().execute(command.clone(), once));
+        match (reply.as_ref().map(|reply| &reply.outcome), &command) {
+            (Ok(Outcome::Envelope(view)), Command::CreateEnvelope(terms)) => {
+                self.bind_new(step.words[0], view.id);
+                self.made.entry(view.id).or_insert_with(|| ((**terms).clone(), view.commitment));
+            }
+            (Ok(Outcome::Item(view)), Command::CreateItem(_)) => self.bind_new(step.words[0], view.id),
+            (Ok(Outcome::Held { hold, .. }), _) => self.bind_new(step.words[0], hold),
+            (Ok(Outcome::Ordered { order, .. }), _) => self.bind_new(step.words[0], order),
+            _ => {}
+        }
+        Ok(Some(self.told_reply(&reply)))
+    }
+
+    fn grab_all(&self, elements: &[&str]) -> Result<Told, Wrong> {
+        let mut commands = Vec::new();
+        for element in elements {
+            let (envelope, user) = element.split_once(':').ok_or("an element is E1:bob")?;
+            commands.push(Command::Grab { envelope: self.id(envelope)?, user: self.user(user)? });
+        }
+        let replies = self.drive(self.stand().backend().execute_all(commands));
+        let mut told = Told::default();
+        for reply in &replies {
+            let element = self.told_reply(reply);
+            let parts = element.words.iter().map(String::as_str).chain(element.flags.iter().copied());
+            told.words.push(parts.collect::<Vec<_>>().join(":"));
+        }
+        Ok(told)
+    }
+
+    fn reference(&self, step: &Step<'_>) -> Option<Reference> {
+        let owner = step.fields.get("owner").copied().unwrap_or("app").to_owned();
+        step.fields.get("reference").map(|text| Reference { owner, text: self.text(text) })
+    }
+
+    fn new_envelope(&self, step: &Step<'_>) -> Result<NewEnvelope, Wrong> {
+        let field = |name, default| step.fields.get(name).copied().unwrap_or(default);
+        let min_share = self.amount(field("min_share", "1"))?;
+        let max_share = step.fields.get("max_share").map(|max| self.amount(max)).transpose()?;
+        let split = match field("split", "lucky") {
+            "lucky" => SplitRule::Lucky { min_share, max_share },
+            "uniform" => SplitRule::Uniform { min_share },
+            "equal" => SplitRule::Equal,
+            "specified" => {
+                let amounts = field("amounts", "");
+                let amounts = match amounts.split_once('*') {
+                    Some((amount, times)) => vec![self.amount(amount)?; self.number(times)?],
+                    None => amounts
+                        .split(',')
+                        .filter(|a| !a.is_empty())
+                        .map(|a| self.amount(a))
+                        .collect::<Result<_, _>>()?,
+                };
+                SplitRule::Specified(amounts)
+            }
+            other => return Err(format!("{other} is no split")),
+        };
+        Ok(NewEnvelope {
+            owner: field("owner", "app").to_owned(),
+            sender: self.user(field("sender", "alice"))?,
+            total: self.amount(field("total", "1000"))?,
+            shares: self.number(field("shares", "3"))?,
+            split,
+            message: self.text(field("message", "")),
+            opens_at: step.fields.get("opens").map(|at| self.time(at)).transpose()?,
+            expires_in_s: self.number(field("expires", "86400"))?,
+            claim_within_s: self.number(field("claim", "86400"))?,
+            auto_claim: field("auto_claim", "false") == "true",
+            unclaimed: match field("unclaimed", "return") {
+                "return" => Unclaimed::Return,
+                "credit" => Unclaimed::Credit,
+                other => return Err(format!("{other} is nothing that becomes of shares")),
+            },
+            reference: self.reference(step),
+            metadata: self.text(field("metadata", "{}")),
+            client_seed: step.fields.get("seed").map(|seed| self.text(seed)),
+        })
+    }
+
+    /// `none` is null.
+    fn optional<T>(
+        &self,
+        text: &str,
+        read: impl FnOnce(&Story<S>, &str) -> Result<T, Wrong>,
+    ) -> Result<Option<T>, Wrong> {
+        if text == "none" { Ok(None) } else { read(self, text).map(Some) }
+    }
+
+    fn new_item(&self, step: &Step<'_>) -> Result<NewItem, Wrong> {
+        let field = |name, default| step.fields.get(name).copied().unwrap_or(default);
+        Ok(NewItem {
+            merchant: self.user(field("merchant", "rosy"))?,
+            name: self.text(field("name", "roses")),
+            category: self.text(field("category", "flowers")),
+            price: self.amount(field("price", "10"))?,
+            stock: self.number(field("stock", "10"))?,
+            per_user_limit: self.optional(field("limit", "none"), |story, text| story.number(text))?,
+            starts_at: self.optional(field("starts", "none"), |story, text| story.time(text))?,
+            ends_at: self.optional(field("ends", "none"), |story, text| story.time(text))?,
+            hold_ttl_s: self.number(field("ttl", "900"))?,
+            image_url: self.optional(field("image", "none"), |story, text| Ok(story.text(text)))?,
+        })
+    }
+
+    fn item_change(&self, step: &Step<'_>) -> Result<ItemChange, Wrong> {
+        let mut change = ItemChange::default();
+        for (&name, &value) in &step.fields {
+            match name {
+                "name" => change.name = Some(self.text(value)),
+                "category" => change.category = Some(self.text(value)),
+                "price" => change.price = Some(self.amount(value)?),
+                "limit" => change.per_user_limit = Some(self.optional(value, |story, text| story.number(text))?),
+                "starts" => change.starts_at = Some(self.optional(value, |story, text| story.time(text))?),
+                "ends" => change.ends_at = Some(self.optional(value, |story, text| story.time(text))?),
+                "ttl" => change.hold_ttl_s = Some(self.number(value)?),
+                "image" => change.image_url = Some(self.optional(value, |story, text| Ok(story.text(text)))?),
+                "key" | "owner" => {}
+                other => return Err(format!("an item has no {other} that could be changed")),
+            }
+        }
+        Ok(change)
+    }
+
+    fn told_reply(&self, reply: &Result<Reply, EngineError>) -> Told {
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(error) => return Told::of(["error", &error.to_string().replace(' ', "_")]),
+        };
+        let mut told = self.told_outcome(&reply.outcome);
+        if reply.replayed {
+            told.flags.insert("remembered");
+        }
+        told
+    }
+
+    fn told_outcome(&self, outcome: &Outcome) -> Told {
+        match outcome {
+            Outcome::Wallet(view) => told_wallet(view),
+            Outcome::Envelope(view) => self.told_envelope(view),
+            Outcome::Won { amount, share, status, grabbed_at, claim_by, replayed } => {
+                Told::of(["won", &amount.to_string()])
+                    .with("share", share)
+                    .with("status", told_status(*status))
+                    .with("at", self.told_time(*grabbed_at))
+                    .with("claim_by", self.told_time(*claim_by))
+                    .flag("replayed", *replayed)
+            }
+            Outcome::SoldOut => Told::of(["sold_out"]),
+            Outcome::Expired => Told::of(["expired"]),
+            Outcome::Cancelled => Told::of(["cancelled"]),
+            Outcome::NotOpen { opens_at } => Told::of(["not_open"]).with("opens", self.told_time(*opens_at)),
+            Outcome::Claimed { amount, claimed_at, replayed } => Told::of(["claimed", &amount.to_string()])
+                .with("at", self.told_time(*claimed_at))
+                .flag("replayed", *replayed),
+            Outcome::NotWon => Told::of(["not_won"]),
+            Outcome::Lapsed => Told::of(["lapsed"]),
+            Outcome::Merchant(merchant) => told_merchant(merchant),
+            Outcome::Item(view) => self.told_item(view),
+            Outcome::Held { hold, quantity, amount, expires_at, replayed } => {
+                Told::of(["held", &quantity.to_string(), &amount.to_string()])
+                    .with("hold", self.name_of(hold))
+                    .with("until", self.told_time(*expires_at))
+                    .flag("replayed", *replayed)
+            }
+            Outcome::LimitReached => Told::of(["limit_reached"]),
+            Outcome::Ended => Told::of(["ended"]),
+            Outcome::Ordered { order, replayed } => {
+                Told::of(["ordered"]).with("order", self.name_of(order)).flag("replayed", *replayed)
+            }
+            Outcome::HoldExpired => Told::of(["expired"]),
+            Outcome::Released { replayed } => Told::of(["released"]).flag("replayed", *replayed),
+            Outcome::CannotPay => Told::of(["cannot_pay"]),
+            Outcome::Clock(at) => Told::of(["clock", &self.told_time(*at)]),
+            Outcome::Refused(refusal) => match refusal {
+                Refusal::NotFound => Told::of(["refused", "not_found"]),
+                Refusal::InsufficientFunds => Told::of(["refused", "insufficient_funds"]),
+                Refusal::WrongState(_) => Told::of(["refused", "wrong_state"]),
+                Refusal::Forbidden => Told::of(["refused", "forbidden"]),
+                Refusal::ReferenceConflict => Told::of(["refused", "reference_conflict"]),
+                Refusal::IdempotencyMismatch => Told::of(["refused", "idempotency_mismatch"]),
+                Refusal::Invalid { field, .. } => Told::of(["refused", "invalid", field]),
+            },
+        }
+    }
+
+    fn told_envelope(&self, view: &EnvelopeView) -> Told {
+        let state = match view.state {
+            EnvelopeState::Scheduled => "scheduled",
+            EnvelopeState::Open => "open",
+            EnvelopeState::SoldOut => "sold_out",
+            EnvelopeState::Expired => "expired",
+            EnvelopeState::Cancelled => "cancelled",
+            EnvelopeState::Settled => "settled",
+        };
+        let ended_as = match view.ended_as {
+            None => "none",
+            Some(EndedAs::SoldOut) => "sold_out",
+            Some(EndedAs::Expired) => "expired",
+            Some(EndedAs::Cancelled) => "cancelled",
+        };
+        Told::of([state])
+            .with("id", self.name_of(view.id))
+            .with("owner", &view.owner)
+            .with("sender", &view.sender)
+            .with("ended_as", ended_as)
+            .with("total", view.total)
+            .with("shares", view.shares)
+            .with("split", &view.split)
+            .with("message", &view.message)
+            .with("left", view.remaining_shares)
+            .with("left_amount", view.remaining_amount)
+            .with("claimed", view.claimed_amount)
+            .with("refunded", view.refunded_amount)
+            .with("created", self.told_time(view.created_at))
+            .with("opens", self.told_time(view.opens_at))
+            .with("expires", self.told_time(view.expires_at))
+            .with("claim_by", self.told_time(view.claim_by))
+            .with("reference", view.reference.as_deref().unwrap_or("none"))
+            .with("metadata", &view.metadata)
+    }
+
+    fn told_item(&self, view: &ItemView) -> Told {
+        let ItemView { id, created_at, terms, stock } = view;
+        assert_eq!(stock.total, stock.free + stock.held + stock.sold, "stock = free + held + sold (I4)");
+        let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+        let stock_words = [("free", stock.free), ("held", stock.held), ("sold", stock.sold), ("total", stock.total)];
+        let told = Told::of(["item"])
+            .with("id", self.name_of(id))
+            .with("created", self.told_time(*created_at))
+            .with("merchant", &terms.merchant)
+            .with("name", &terms.name)
+            .with("category", &terms.category)
+            .with("price", terms.price)
+            .with("limit", or_none(terms.per_user_limit.map(|limit| limit.to_string())))
+            .with("starts", or_none(terms.starts_at.map(|at| self.told_time(at))))
+            .with("ends", or_none(terms.ends_at.map(|at| self.told_time(at))))
+            .with("ttl", terms.hold_ttl_s)
+            .with("image", or_none(terms.image_url.clone()));
+        stock_words.into_iter().fold(told, |told, (name, units)| told.with(name, units))
+    }
+
+    fn read(&self, step: &Step<'_>) -> Result<Told, Wrong> {
+        let backend = self.stand().backend();
+        Ok(match (step.verb, &step.words[..]) {
+            ("wallet", [user]) => told_wallet(&self.drive(backend.wallet(&self.user(user)?)).map_err(failed)?),
+            ("entries", [user]) => {
+                let user = self.user(user)?;
+                self.told_list(|page| self.drive(backend.entries(&user, page)), |entry| self.told_entry(&entry))?
+            }
+            ("envelope", [envelope]) => match self.drive(backend.envelope(self.id(envelope)?)).map_err(failed)? {
+                Some(view) => self.told_envelope(&view),
+                None => Told::of(["none"]),
+            },
+            ("envelopes", []) => {
+                let filter = self.envelope_filter(step)?;
+                let list = |page: &Page| self.drive(backend.envelopes(&filter, page));
+                self.told_list(list, |view| self.name_of(view.id))?
+            }
+            ("sent", [user]) => {
+                let user = self.user(user)?;
+                self.told_list(|page| self.drive(backend.sent(&user, page)), |view| self.name_of(view.id))?
+            }
+            ("received", [user]) => {
+                let user = self.user(user)?;
+                let row = |row: ReceivedRow| {
+                    let grab = told_grab(&row.grab);
+                    format!("{}:{}:{grab}", self.name_of(row.envelope), row.sender)
+                };
+                self.told_list(|page| self.drive(backend.received(&user, page)), row)?
+            }
+            ("grabs", [envelope]) => {
+                let id = self.id(envelope)?;
+                if self.drive(backend.grabs(id, &Page { limit: 1, cursor: None })).map_err(failed)?.is_none() {
+                    return Ok(Told::of(["none"]));
+                }
+                let mut share = 0;
+                let row = |row: GrabRow| {
+                    assert!(row.share == 0 || row.share == share + 1, "grabs are listed by share, without a gap");
+                    share = row.share;
+                    format!("{}:{}", row.user, told_grab(&row))
+                };
+                let list = |page: &Page| Ok(self.drive(backend.grabs(id, page))?.expect("it is still there"));
+                self.told_list(list, row)?
+            }
+            ("grab_of", [envelope, user]) => {
+                match self.drive(backend.grab_of(self.id(envelope)?, &self.user(user)?)).map_err(failed)? {
+                    Some(row) => Told::of([told_grab(&row).as_str()])
+                        .with("share", row.share)
+                        .with("user", &row.user)
+                        .with("at", self.told_time(row.grabbed_at))
+                        .with("claimed_at", row.claimed_at.map_or("none".to_owned(), |at| self.told_time(at))),
+                    None => Told::of(["none"]),
+                }
+            }
+            ("merchant", [merchant]) => match self.drive(backend.merchant(&self.user(merchant)?)).map_err(failed)? {
+                Some(merchant) => told_merchant(&merchant),
+                None => Told::of(["none"]),
+            },
+            ("item", [item]) => match self.drive(backend.item(self.id(item)?)).map_err(failed)? {
+                Some(view) => self.told_item(&view),
+                None => Told::of(["none"]),
+            },
+            ("items", []) => {
+                let filter = ItemFilter {
+                    category: step.fields.get("category").map(|category| (*category).to_owned()),
+                    merchant: step.fields.get("merchant").map(|merchant| self.user(merchant)).transpose()?,
+                };
+                self.told_list(|page| self.drive(backend.items(&filter, page)), |view| self.name_of(view.id))?
+            }
+            ("hold", [hold]) => match self.drive(backend.hold(self.id(hold)?)).map_err(failed)? {
+                Some(view) => self.told_hold(&view),
+                None => Told::of(["none"]),
+            },
+            ("order", [order]) => match self.drive(backend.order(self.id(order)?)).map_err(failed)? {
+                Some(view) => Told::of(["order"])
+                    .with("id", self.name_of(view.id))
+                    .with("hold", self.name_of(view.hold))
+                    .with("item", self.name_of(view.item))
+                    .with("merchant", &view.merchant)
+                    .with("user", &view.user)
+                    .with("quantity", view.quantity)
+                    .with("amount", view.amount)
+                    .with("created", self.told_time(view.created_at)),
+                None => Told::of(["none"]),
+            },
+            ("audit", []) => {
+                let audit = self.drive(Backend::audit(backend)).map_err(failed)?;
+                Told::of([if audit.balanced() { "balanced" } else { "unbalanced" }])
+                    .with("deposited", audit.deposited)
+                    .with("withdrawn", audit.withdrawn)
+                    .with("wallets", audit.wallets)
+                    .with("escrowed", audit.escrowed)
+                    .with("merchants", audit.merchants)
+                    .with("in_flight", audit.in_flight)
+            }
+            ("draw", [envelope]) => self.told_draw(self.id(envelope)?)?,
+            ("now", []) => Told::of([self.told_time(backend.now()).as_str()]),
+            ("ready", []) => Told::of([if backend.ready().is_ok() { "yes" } else { "no" }]),
+            _ => return Err(format!("there is no such step; see {}", file!())),
+        })
+    }
+
+    fn envelope_filter(&self, step: &Step<'_>) -> Result<EnvelopeFilter, Wrong> {
+        let state = match step.fields.get("state").copied() {
+            None => None,
+            Some("scheduled") => Some(EnvelopeState::Scheduled),
+            Some("open") => Some(EnvelopeState::Open),
+            Some("sold_out") => Some(EnvelopeState::SoldOut),
+            Some("expired") => Some(EnvelopeState::Expired),
+            Some("cancelled") => Some(EnvelopeState::Cancelled),
+            Some("settled") => Some(EnvelopeState::Settled),
+            Some(other) => return Err(format!("{other} is no state")),
+        };
+        Ok(EnvelopeFilter {
+            owner: step.fields.get("owner").copied().unwrap_or("app").to_owned(),
+            reference: step.fields.get("reference").map(|text| (*text).to_owned()),
+            sender: step.fields.get("sender").map(|sender| self.user(sender)).transpose()?,
+            state,
+            created_from: step.fields.get("from").map(|at| self.time(at)).transpose()?,
+            created_to: step.fields.get("to").map(|at| self.time(at)).transpose()?,
+        })
+    }
+
+    /// Reads a list in pages of several sizes, which have to tell the same.
+    fn told_list<T>(
+        &self,
+        list: impl Fn(&Page) -> Result<Listing<T>, EngineError>,
+        mut row: impl FnMut(T) -> String,
+    ) -> Result<Told, Wrong> {
+        let mut all: Option<Vec<String>> = None;
+        for limit in [1000, 1, 2] {
+            let mut words = Vec::new();
+            let mut page = Page { limit, cursor: None };
+            loop {
+                let listing = list(&page).map_err(failed)?;
+                if listing.rows.len() > limit {
+                    return Err(format!("a page of {limit} has {} rows", listing.rows.len()));
+                }
+                words.extend(listing.rows.into_iter().map(&mut row));
+                match listing.next {
+                    Some(next) => page.cursor = Some(next),
+                    None => break,
+                }
+            }
+            match &all {
+                None => all = Some(words),
+                Some(all) if *all != words => {
+                    return Err(format!("in pages of {limit} the list is {words:?}, not {all:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Told { words: all.unwrap_or_default(), ..Told::default() })
+    }
+
+    fn told_entry(&self, entry: &Entry) -> String {
+        let reference = |reference: &Option<String>| reference.clone().unwrap_or_else(|| "none".to_owned());
+        let (kind, about) = match &entry.kind {
+            EntryKind::Deposit(text) => ("deposit", reference(text)),
+            EntryKind::Withdrawal(text) => ("withdrawal", reference(text)),
+            EntryKind::EnvelopeCreated(id) => ("created", self.name_of(id)),
+            EntryKind::Claim(id) => ("claim", self.name_of(id)),
+            EntryKind::Refund(id) => ("refund", self.name_of(id)),
+            EntryKind::Lapse(id) => ("lapse", self.name_of(id)),
+            EntryKind::Order(id) => ("order", self.name_of(id)),
+        };
+        format!("{kind}:{}:{}:{about}:{}", entry.amount, entry.balance_after, self.told_time(entry.at))
+    }
+
+    fn told_hold(&self, view: &HoldView) -> Told {
+        let (state, order) = match view.state {
+            HoldState::Held => ("held", None),
+            HoldState::Claimed(order) => ("claimed", Some(order)),
+            HoldState::Released => ("released", None),
+            HoldState::Expired => ("expired", None),
+        };
+        Told::of([state])
+            .with("id", self.name_of(view.id))
+            .with("item", self.name_of(view.item))
+            .with("user", &view.user)
+            .with("quantity", view.quantity)
+            .with("amount", view.amount)
+            .with("order", order.map_or("none".to_owned(), |order| self.name_of(order)))
+            .with("created", self.told_time(view.created_at))
+            .with("until", self.told_time(view.expires_at))
+    }
+
+    /// Repeats the draw with what is public, if the secret is.
+    fn told_draw(&self, id: EnvelopeId) -> Result<Told, Wrong> {
+        let backend = self.stand().backend();
+        let view = self.drive(backend.envelope(id)).map_err(failed)?.ok_or("there is no such envelope")?;
+        let (terms, published) = self.made.get(&id).ok_or("the story did not make this envelope")?;
+        if view.commitment != *published {
+            return Err("the commitment is not the one published at first".to_owned());
+        }
+        let Some(secret) = view.secret else { return Ok(Told::of(["hidden"])) };
+        if commitment(&secret) != *published {
+            return Err("the secret is not the one committed to".to_owned());
+        }
+        let client_seed = terms.client_seed.as_deref().unwrap_or("");
+        let shares =
+            split(&terms.split, terms.total, terms.shares, &envelope_seed(&secret, &id, client_seed.as_bytes()));
+        let grabs = self.drive(backend.grabs(id, &Page { limit: 1000, cursor: None })).map_err(failed)?;
+        for row in grabs.ok_or("it has no grabs")?.rows {
+            if row.amount != shares.get(row.share) {
+                return Err(format!("share {} is {}, the draw says {}", row.share, row.amount, shares.get(row.share)));
+            }
+            if row.best != (row.share == shares.best()) {
+                return Err(format!("share {} is not rightly told the best or not", row.share));
+            }
+        }
+        Ok(Told::of(["repeatable"]))
+    }
+}
+
+impl<'a> Step<'a> {
+    fn parse(text: &'a str) -> Step<'a> {
+        let mut parts = text.split_whitespace();
+        let mut step = Step { verb: parts.next().unwrap_or_default(), words: Vec::new(), fields: HashMap::new() };
+        for part in parts {
+            match part.split_once('=') {
+                Some((key, value)) => {
+                    step.fields.insert(key, value);
+                }
+                None => step.words.push(part),
+            }
+        }
+        step
+    }
+}
+
+impl Told {
+    fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Told {
+        Told { words: words.into_iter().map(str::to_owned).collect(), ..Told::default() }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Display) -> Told {
+        self.fields.insert(name, value.to_string());
+        self
+    }
+
+    fn flag(mut self, flag: &'static str, is_set: bool) -> Told {
+        if is_set {
+            self.flags.insert(flag);
+        }
+        self
+    }
+}
+
+impl Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let flags = self.flags.iter().map(|flag| (*flag).to_owned());
+        let fields = self.fields.iter().map(|(name, value)| format!("{name}={value}"));
+        let all: Vec<String> = self.words.iter().cloned().chain(flags).chain(fields).collect();
+        f.write_str(&all.join(" "))
+    }
+}
+
+fn failed(error: EngineError) -> Wrong {
+    format!("error: {error}")
+}
+
+fn told_wallet(view: &WalletView) -> Told {
+    Told::of([view.available.to_string().as_str()]).with("held", view.held).with("user", &view.user)
+}
+
+fn told_merchant(merchant: &Merchant) -> Told {
+    let status = match merchant.status {
+        MerchantStatus::Pending => "pending",
+        MerchantStatus::Verified => "verified",
+        MerchantStatus::Suspended => "suspended",
+    };
+    Told::of([status]).with("name", &merchant.name).with("id", &merchant.id)
+}
+
+fn told_status(status: ShareStatus) -> &'static str {
+    match status {
+        ShareStatus::Grabbed => "grabbed",
+        ShareStatus::Claimed => "claimed",
+        ShareStatus::Lapsed => "lapsed",
+    }
+}
+
+fn told_grab(row: &GrabRow) -> String {
+    assert_eq!(row.status == ShareStatus::Claimed, row.claimed_at.is_some(), "what is claimed was claimed at a time");
+    let best = if row.best { ":best" } else { "" };
+    format!("{}:{}{best}", row.amount, told_status(row.status))
+}

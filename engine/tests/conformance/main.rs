@@ -1,0 +1,180 @@
+//! One meaning for every backend: the stories in the text files beside this
+//! one, told to each backend in turn.
+//!
+//! A new backend is a [`Stand`] and one line at the end.
+
+mod interpreter;
+#[path = "../stand/mod.rs"]
+mod stand;
+
+use hongbao_engine::backend::Backend;
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::storage::faulty::FaultyDisk;
+use hongbao_engine::store::MemoryRows;
+use interpreter::tell;
+use stand::{InDirectory, World};
+use std::future::Future;
+use std::sync::Arc;
+
+/// A backend to tell a story to, fresh and empty at first.
+trait Stand: Sized {
+    type Backend: Backend;
+
+    /// Whether what is due is done by somebody else, sooner or later; otherwise [`Stand::settle`] does it.
+    const EVENTUALLY: bool;
+
+    fn fresh() -> Self;
+    fn backend(&self) -> &Self::Backend;
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T;
+    /// Does what is due.
+    fn settle(&self) {}
+    /// What befalls the backend after each step.
+    fn befall(self) -> Self {
+        self
+    }
+}
+
+/// The engine as it is served: threads, real files.
+struct Threaded(InDirectory);
+
+impl Stand for Threaded {
+    type Backend = Embedded;
+    const EVENTUALLY: bool = true;
+
+    fn fresh() -> Threaded {
+        Threaded(InDirectory::new(1))
+    }
+
+    fn backend(&self) -> &Embedded {
+        self.0.engine()
+    }
+
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        stand::wait(future)
+    }
+}
+
+/// The same, closed and opened again after every step.
+struct Reopened(InDirectory);
+
+impl Stand for Reopened {
+    type Backend = Embedded;
+    const EVENTUALLY: bool = true;
+
+    fn fresh() -> Reopened {
+        Reopened(InDirectory::new(2))
+    }
+
+    fn backend(&self) -> &Embedded {
+        self.0.engine()
+    }
+
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        stand::wait(future)
+    }
+
+    fn befall(mut self) -> Reopened {
+        self.0.reopen(|_| ());
+        self
+    }
+}
+
+/// An engine without threads, on a disk and rows in memory.
+struct InMemory {
+    world: World,
+    disk: FaultyDisk,
+    rows: Arc<MemoryRows>,
+    engine: Embedded,
+}
+
+impl InMemory {
+    fn open(world: World, disk: FaultyDisk, rows: Arc<MemoryRows>) -> InMemory {
+        let options: EmbeddedOptions = world.options_by_hand();
+        let opened = Embedded::open_over(Arc::new(disk.clone()), Arc::<MemoryRows>::clone(&rows), options);
+        let engine = opened.expect("it opens").0;
+        InMemory { world, disk, rows, engine }
+    }
+}
+
+impl Stand for InMemory {
+    type Backend = Embedded;
+    const EVENTUALLY: bool = false;
+
+    fn fresh() -> InMemory {
+        InMemory::open(World::new(3), FaultyDisk::new(3), Arc::default())
+    }
+
+    fn backend(&self) -> &Embedded {
+        &self.engine
+    }
+
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        stand::wait_pumping(&self.engine, future)
+    }
+
+    fn settle(&self) {
+        while self.engine.tick() {}
+    }
+}
+
+/// The same, and the power fails after every step: what was answered stays answered.
+struct Crashing(InMemory);
+
+impl Stand for Crashing {
+    type Backend = Embedded;
+    const EVENTUALLY: bool = false;
+
+    fn fresh() -> Crashing {
+        Crashing(InMemory::fresh())
+    }
+
+    fn backend(&self) -> &Embedded {
+        &self.0.engine
+    }
+
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        self.0.drive(future)
+    }
+
+    fn settle(&self) {
+        self.0.settle();
+    }
+
+    fn befall(self) -> Crashing {
+        let InMemory { world, disk, rows, engine } = self.0;
+        drop(engine);
+        disk.crash();
+        let survived = Arc::new(rows.crash(disk.calls()));
+        Crashing(InMemory::open(world, disk, survived))
+    }
+}
+
+/// A test for each file and stand.
+macro_rules! stories {
+    ($($file:ident on $($test:ident: $stand:ty),+;)+) => {$(
+        mod $file {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    let path = concat!("engine/tests/conformance/", stringify!($file), ".txt");
+                    tell::<$stand>(path, include_str!(concat!(stringify!($file), ".txt")));
+                }
+            )+
+        }
+    )+};
+}
+
+macro_rules! on_every_backend {
+    ($($file:ident),+ $(,)?) => {
+        stories! {$(
+            $file on
+                threaded: Threaded,
+                reopened_after_every_step: Reopened,
+                in_memory: InMemory,
+                crashed_after_every_step: Crashing;
+        )+}
+    };
+}
+
+on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws);

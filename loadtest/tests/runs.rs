@@ -1,0 +1,279 @@
+//! Whole runs of the program against a server that keeps its promises, and
+//! against servers that do not.
+
+mod fake;
+
+use fake::Lies;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use serde_json::Value;
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const SMALL: [&str; 4] = ["--rate", "2000", "--duration", "1s"];
+
+struct Outcome {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+    summary: Value,
+    out: TempDir,
+}
+
+impl Outcome {
+    fn number(&self, pointer: &str) -> f64 {
+        self.summary.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer}: {}", self.summary))
+    }
+
+    fn tell(&self) -> String {
+        format!("exit {:?}\n{}\n{}", self.code, self.stdout, self.stderr)
+    }
+
+    /// The latencies of the whole run, from the interval log.
+    fn latencies(&self) -> (usize, Histogram<u64>) {
+        let log = std::fs::read(self.out.path().join("latency.hlog")).unwrap();
+        let mut total = Histogram::new(3).unwrap();
+        let mut lines = 0;
+        for entry in IntervalLogIterator::new(&log) {
+            if let LogEntry::Interval(interval) = entry.unwrap() {
+                assert_eq!(interval.duration(), Duration::from_secs(1));
+                let bytes = decode_base64(interval.encoded_histogram());
+                let part: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+                total.add(part).unwrap();
+                lines += 1;
+            }
+        }
+        (lines, total)
+    }
+}
+
+fn decode_base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = Vec::new();
+    let (mut bits, mut have) = (0_u32, 0);
+    for byte in text.bytes().filter(|byte| *byte != b'=') {
+        let value = ALPHABET.iter().position(|known| *known == byte).unwrap();
+        bits = (bits << 6) | value as u32;
+        have += 6;
+        if have >= 8 {
+            have -= 8;
+            out.push((bits >> have) as u8);
+        }
+    }
+    out
+}
+
+fn run(target: &str, arguments: &[&str]) -> Outcome {
+    let out = TempDir::new().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_hongbao-load"))
+        .arg("run")
+        .args(arguments)
+        .args(["--target", target, "--key", "hb_test", "--connections", "16", "--out"])
+        .arg(out.path())
+        .env_remove("HONGBAO_KEY")
+        .output()
+        .unwrap();
+    let summary = std::fs::read(out.path().join("summary.json")).unwrap_or_default();
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        summary: serde_json::from_slice(&summary).unwrap_or_default(),
+        out,
+    }
+}
+
+fn run_small(lies: Lies, arguments: &[&str]) -> Outcome {
+    let fake = fake::start(lies);
+    run(&fake.url, &[arguments, &SMALL].concat())
+}
+
+#[test]
+fn an_honest_server_passes_every_scenario() {
+    for (arguments, wins) in [
+        (&["hot", "--shares", "700"][..], 700.0),
+        (&["hot", "--shares", "700", "--threads", "3", "--poisson"], 700.0),
+        (&["groups", "--envelopes", "30"], 1.0),
+        (&["flash", "--stock", "10", "--spike", "500ms"], 10.0),
+        (&["mixed", "--shares", "300", "--envelopes", "30", "--stock", "3"], 300.0),
+    ] {
+        let done = run_small(Lies::default(), arguments);
+        assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.tell());
+        assert_eq!(done.summary["audit"]["ok"], true);
+        assert!(done.number("/audit/checked") > wins, "{arguments:?}");
+        assert!(done.number("/wins") >= wins, "{arguments:?}: {}", done.tell());
+        assert_eq!(done.number("/errors"), 0.0, "{arguments:?}: {}", done.tell());
+        assert_eq!(done.number("/dropped_starts"), 0.0);
+        assert_eq!(done.number("/answered"), done.number("/offered"));
+        assert_eq!(done.summary["scenario"], arguments[0]);
+        assert!(done.number("/generator_cpu") > 0.0);
+        assert!(done.number("/latency_us/p50") <= done.number("/latency_us/p99"));
+        let (lines, latencies) = done.latencies();
+        assert!(lines >= 1);
+        assert_eq!(latencies.len() as f64, done.number("/answered"));
+        assert!(done.stdout.contains("audit      ok"), "{}", done.tell());
+    }
+}
+
+#[test]
+fn the_rate_is_what_was_asked_for() {
+    let done = run_small(Lies::default(), &["hot", "--shares", "100", "--users", "300"]);
+    assert!((1999.0..=2001.0).contains(&done.number("/offered_per_s")), "{}", done.tell());
+    assert_eq!(done.number("/wins"), 100.0);
+    assert!(done.number("/wins_per_s") > 0.0 && done.number("/sold_out_per_s") > 0.0);
+    // Of 2000 requests 300 are first ones; winners among the rest win again.
+    let again = done.number("/outcomes/grab_won_again");
+    assert_eq!(100.0 + again + done.number("/outcomes/grab_sold_out"), 2000.0, "{}", done.tell());
+}
+
+#[test]
+fn lies_are_found_and_told() {
+    let hot = ["hot", "--shares", "500", "--users", "700"];
+    // Nobody asks twice during the run: it is the audit that finds it.
+    let hot_once = ["hot", "--shares", "500", "--users", "5000"];
+    let flash = ["flash", "--stock", "10", "--spike", "500ms"];
+    let mixed = ["mixed", "--shares", "500", "--envelopes", "30", "--stock", "3"];
+    let cases = [
+        (Lies { changes_amount_every: Some(50), ..Lies::default() }, &hot[..], "the win changed when asked again"),
+        (Lies { changes_amount_every: Some(50), ..Lies::default() }, &hot_once, "the win changed when asked again"),
+        (Lies { forgets_win_every: Some(50), ..Lies::default() }, &hot_once, "an acknowledged win was forgotten"),
+        (Lies { forgets_win_every: Some(50), ..Lies::default() }, &hot_once, "nothing in the list of grabs"),
+        (Lies { shares_twice_every: Some(400), ..Lies::default() }, &hot_once, "was sold twice: to u"),
+        (Lies { shares_twice_every: Some(400), ..Lies::default() }, &hot_once, "money does not add up"),
+        (Lies { oversells: true, ..Lies::default() }, &flash, "oversold"),
+        (Lies { changes_orders: true, ..Lies::default() }, &flash, "an acknowledged order was forgotten or changed"),
+        (Lies { unbalanced: true, ..Lies::default() }, &hot_once, "the books are not balanced"),
+        (Lies { keeps_claims: true, ..Lies::default() }, &mixed, "wallet u"),
+    ];
+    // Runs are mostly waiting: a few at once.
+    for some in cases.chunks(4) {
+        std::thread::scope(|scope| {
+            for (lies, arguments, words) in some {
+                scope.spawn(move || {
+                    let done = run_small(lies.clone(), arguments);
+                    assert_eq!(done.code, Some(1), "{lies:?}: {}", done.tell());
+                    assert_eq!(done.summary["audit"]["ok"], false);
+                    assert!(done.stdout.contains(words), "{lies:?}: no '{words}' in {}", done.tell());
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_stall_shows_in_the_latencies() {
+    const RATE: u64 = 1000;
+    let stall = Duration::from_secs(1);
+    let fake = fake::start(Lies { stalls: Some((1000, stall)), ..Lies::default() });
+    let done = run(&fake.url, &["hot", "--shares", "500", "--rate", "1000", "--duration", "3s"]);
+    assert_eq!(done.code, Some(0), "{}", done.tell());
+    // What was due in the first half of the stall waited for at least its second half:
+    // 500 requests at this rate, though no more than 16 can have been in flight.
+    let (lines, latencies) = done.latencies();
+    assert!(lines >= 3);
+    let waited = latencies.count_between(490_000, u64::MAX);
+    let expected = RATE / 2;
+    assert!(waited >= expected * 9 / 10, "{waited} of {expected} waited: {}", done.tell());
+    assert!(done.number("/latency_us/p99") >= 900_000.0, "{}", done.tell());
+    assert!(done.number("/late_starts") >= expected as f64);
+    assert_eq!(done.number("/offered"), (3 * RATE) as f64);
+}
+
+#[test]
+fn what_cannot_start_is_dropped_and_counted() {
+    let fake = fake::start(Lies { stalls: Some((500, Duration::from_secs(1))), ..Lies::default() });
+    let bounded = ["hot", "--shares", "500", "--rate", "1000", "--duration", "2s", "--max-in-flight", "100"];
+    let done = run(&fake.url, &bounded);
+    assert_eq!(done.code, Some(0), "{}", done.tell());
+    // A second at this rate, less the hundred that may wait.
+    assert!(done.number("/dropped/in_flight_bound") >= 800.0, "{}", done.tell());
+    assert_eq!(done.number("/offered"), 2000.0);
+    assert_eq!(done.number("/answered") + done.number("/dropped_starts"), 2000.0);
+}
+
+#[test]
+fn unknown_outcomes_are_asked_again_and_become_facts() {
+    let lies = Lies { loses_replies_every: Some(20), sheds_every: Some(33), ..Lies::default() };
+    let done = run_small(lies, &["hot", "--shares", "500", "--users", "700"]);
+    assert_eq!(done.code, Some(0), "{}", done.tell());
+    assert!(done.number("/audit/unknown") >= 10.0, "{}", done.tell());
+    assert!(done.number("/errors_by_kind/connection_lost/count") >= 50.0, "{}", done.tell());
+    assert!(done.number("/errors_by_kind/503_overloaded/count") >= 30.0, "{}", done.tell());
+}
+
+#[test]
+fn chaos_is_survived_counted_apart_and_audited() {
+    let flag = TempDir::new().unwrap();
+    let file = flag.path().join("down");
+    let fake = fake::start(Lies { outage: Some((file.clone(), Duration::from_millis(800))), ..Lies::default() });
+    let command = format!(": > '{}'; sleep 0.3", file.display());
+    let chaos = ["hot", "--shares", "1500", "--rate", "1000", "--duration", "2s", "--chaos-at", "500ms"];
+    let done = run(&fake.url, &[&chaos[..], &["--chaos-command", &command]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.tell());
+    assert!(done.number("/errors") >= 1.0, "{}", done.tell());
+    assert!(done.number("/errors_during_outage") >= 1.0, "{}", done.tell());
+    assert!(done.number("/chaos/recovered_after_s") >= 0.3, "{}", done.tell());
+    assert!(done.number("/wins") > 500.0, "{}", done.tell());
+}
+
+#[test]
+fn a_failing_chaos_command_is_reported() {
+    let done =
+        run_small(Lies::default(), &["hot", "--shares", "100", "--chaos-at", "100ms", "--chaos-command", "exit 3"]);
+    assert_eq!(done.code, Some(1), "{}", done.tell());
+    assert!(done.stdout.contains("the chaos command failed: exit status: 3"), "{}", done.tell());
+    assert_eq!(done.summary["audit"]["ok"], true);
+}
+
+#[test]
+fn a_missed_threshold_exits_99_unless_the_audit_failed() {
+    let hot = ["hot", "--shares", "500", "--users", "5000", "--threshold", "p50<10s", "--threshold"];
+    let forgetful = Lies { forgets_win_every: Some(50), ..Lies::default() };
+    for (lies, threshold, code) in
+        [(Lies::default(), "max<1h", 0), (Lies::default(), "p99<1us", 99), (forgetful, "p99<1us", 1)]
+    {
+        let done = run_small(lies, &[&hot[..], &[threshold]].concat());
+        assert_eq!(done.code, Some(code), "{threshold}: {}", done.tell());
+        assert_eq!(done.stdout.contains("threshold  p99<1us missed"), code != 0, "{}", done.tell());
+    }
+}
+
+#[test]
+fn an_absent_server_is_told() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let done = run(&format!("http://{free}"), &["hot", "--start-timeout", "200ms"]);
+    assert_eq!(done.code, Some(1), "{}", done.tell());
+    assert!(done.stderr.contains("is the server running"), "{}", done.tell());
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    for (target, arguments) in [
+        ("http://192.0.2.1:80", &["hot"][..]),
+        ("https://127.0.0.1:1", &["hot"]),
+        ("http://127.0.0.1:1", &["cold"]),
+        ("http://127.0.0.1:1", &["hot", "--rate", "0"]),
+        ("http://127.0.0.1:1", &["hot", "--duration", "5"]),
+        ("http://127.0.0.1:1", &["hot", "--chaos-at", "5s"]),
+        ("http://127.0.0.1:1", &["groups", "--users", "100"]),
+        ("http://127.0.0.1:1", &["hot", "--threshold", "p98<1ms"]),
+    ] {
+        let done = run(target, arguments);
+        assert_eq!(done.code, Some(2), "{target} {arguments:?}: {}", done.tell());
+    }
+}
+
+/// How much the generator itself costs. Run it alone, in release:
+/// `ARGUMENTS='hot --rate 40000' cargo test --release -p hongbao-load --test runs -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement, not a test"]
+fn requests_a_generator_core() {
+    let fake = fake::start(Lies::default());
+    let arguments = std::env::var("ARGUMENTS");
+    let arguments = arguments.as_deref().unwrap_or("hot --shares 50000 --rate 40000 --duration 5s");
+    let done = run(&fake.url, &arguments.split_whitespace().collect::<Vec<_>>());
+    let per_core = done.number("/achieved_per_s") / done.number("/generator_cpu");
+    println!("{}\n{per_core:.0} requests a second a generator core", done.tell());
+}

@@ -1,0 +1,166 @@
+//! Every route, and the state its handler works on.
+//!
+//! **Invariant:** a route exists only by being put into the [`Table`], so each
+//! has a door, a class and its metrics, and the list of routes is complete.
+
+use crate::config::Currency;
+use crate::door::{Class, Door, House};
+use crate::metrics::Metrics;
+use crate::problem::{Code, Problem};
+use crate::{auth::Keys, envelopes, sales, service, wallets};
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::{MethodRouter, get, patch, post};
+use hongbao_engine::EngineError;
+use hongbao_engine::backend::{self, Backend, OnceKey, Reply};
+use hongbao_engine::command::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+/// What handlers work on.
+pub struct Server<B> {
+    /// The engine.
+    pub backend: Arc<B>,
+    /// The currency of this deployment.
+    pub currency: Currency,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    house: Arc<House>,
+    /// Turns of commands that take long to decide.
+    apart: Arc<Semaphore>,
+}
+
+/// So many commands that take long to decide are decided at once: each may take
+/// a core for a second and a hundred megabytes.
+const APART_MAX: usize = 2;
+
+/// A server's state, as handlers get it.
+pub type Shared<B> = Arc<Server<B>>;
+
+/// How a server is set up, apart from its engine.
+pub struct Setup {
+    /// The currency of this deployment.
+    pub currency: Currency,
+    /// The key that may do everything.
+    pub admin_key: String,
+    /// Whether test routes exist and answers say so.
+    pub test: bool,
+    /// How many requests may be in flight before some are shed.
+    pub in_flight_max: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+}
+
+impl<B> Server<B> {
+    /// A server in front of `backend`.
+    pub fn new(backend: Arc<B>, setup: &Setup) -> Shared<B> {
+        let metrics = Arc::new(Metrics::new());
+        let keys = Keys::new(&setup.admin_key);
+        let house = Arc::new(House::new(keys, setup.in_flight_max, metrics.clone(), setup.test));
+        let counted = Arc::downgrade(&house);
+        metrics.gauges([("hongbao_http_in_flight", "Requests in flight")], move || {
+            [counted.upgrade().map_or(0.0, |house| house.gate.in_flight() as f64)]
+        });
+        let (currency, body_timeout) = (setup.currency, setup.body_timeout);
+        Arc::new(Server { backend, currency, metrics, body_timeout, house, apart: Arc::new(Semaphore::new(APART_MAX)) })
+    }
+}
+
+impl<B: Backend> Server<B> {
+    /// Executes a command that takes long to decide on a thread of its own, so
+    /// that it does not hold up the requests that share this one.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn execute_apart(self: &Arc<Self>, command: Command, once: Option<OnceKey>) -> backend::Result<Reply> {
+        let turn = Arc::clone(&self.apart).acquire_owned().await.expect("the turns are never closed");
+        let (server, runtime) = (Arc::clone(self), Handle::current());
+        let decide = move || {
+            let reply = runtime.block_on(server.backend.execute(command, once));
+            drop(turn);
+            reply
+        };
+        // It is lost only when the runtime ends before it began.
+        tokio::task::spawn_blocking(decide).await.unwrap_or(Err(EngineError::ShuttingDown))
+    }
+}
+
+/// The routes of `server`, each behind its door.
+pub fn app<B: Backend>(server: Shared<B>) -> Router {
+    let nowhere = Door::new(&server.house, Class::Open, "any", "none");
+    let not_found = async || Problem::new(Code::NotFound, "There is no such path; see /docs.");
+    let not_allowed =
+        async || Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.");
+    table(&server)
+        .router
+        .fallback(not_found.layer(nowhere.clone()))
+        .method_not_allowed_fallback(not_allowed.layer(nowhere))
+        .with_state(server)
+}
+
+/// Method and path of every route, for the documentation to be held against.
+pub fn routes<B: Backend>(server: &Shared<B>) -> Vec<(&'static str, &'static str)> {
+    table(server).routes
+}
+
+fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
+    let table = Table { router: Router::new(), house: server.house.clone(), routes: Vec::new() };
+    let table = wallets::routes(table);
+    let table = envelopes::routes(table);
+    let table = sales::routes(table);
+    let table = service::routes(table);
+    if server.house.test { service::test_routes(table) } else { table }
+}
+
+/// Routes as they are put together.
+pub struct Table<B> {
+    router: Router<Shared<B>>,
+    house: Arc<House>,
+    routes: Vec<(&'static str, &'static str)>,
+}
+
+impl<B: Backend> Table<B> {
+    /// Adds `GET path`.
+    pub fn get<H, T>(self, path: &'static str, class: Class, handler: H) -> Self
+    where
+        H: Handler<T, Shared<B>>,
+        T: 'static,
+    {
+        self.route("GET", path, class, get(handler))
+    }
+
+    /// Adds `POST path`.
+    pub fn post<H, T>(self, path: &'static str, class: Class, handler: H) -> Self
+    where
+        H: Handler<T, Shared<B>>,
+        T: 'static,
+    {
+        self.route("POST", path, class, post(handler))
+    }
+
+    /// Adds `PATCH path`.
+    pub fn patch<H, T>(self, path: &'static str, class: Class, handler: H) -> Self
+    where
+        H: Handler<T, Shared<B>>,
+        T: 'static,
+    {
+        self.route("PATCH", path, class, patch(handler))
+    }
+
+    fn route(
+        mut self,
+        method: &'static str,
+        path: &'static str,
+        class: Class,
+        handler: MethodRouter<Shared<B>>,
+    ) -> Self {
+        let door = Door::new(&self.house, class, method, path);
+        self.router = self.router.route(path, handler.route_layer(door));
+        self.routes.push((method, path));
+        self
+    }
+}

@@ -1,0 +1,44 @@
+//! `hongbao audit`: checks journal, store and every invariant of a directory.
+
+use hongbao_engine::audit::audit;
+use std::error::Error;
+use std::path::Path;
+
+/// How many findings are printed; the rest is counted.
+const PRINTED_MAX: u64 = 20;
+
+/// Audits a directory and prints what was found. Says whether it was clean.
+///
+/// # Errors
+/// Why the directory cannot be audited at all.
+pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Box<dyn Error>> {
+    if !data.join("journal").is_dir() {
+        return Err(format!("{} is not a data directory; name one with --data", data.display()).into());
+    }
+    let mut printed = 0;
+    let report = audit(data, archive, &mut |finding| {
+        printed += 1;
+        if printed <= PRINTED_MAX {
+            println!("difference {printed}: {finding}");
+        }
+    })?;
+    let audited = report.audited;
+    println!(
+        "{} wallets, {} movements, {} envelopes, {} shares, {} items, {} holds, {} orders; \
+         {} records read, the last is {}",
+        audited.wallets,
+        audited.entries,
+        audited.envelopes,
+        audited.wins,
+        audited.items,
+        audited.holds,
+        audited.orders,
+        report.records,
+        report.last_lsn.0,
+    );
+    match audited.findings {
+        0 => println!("clean: nothing is lost, doubled or oversold"),
+        findings => println!("{findings} differences"),
+    }
+    Ok(audited.findings == 0)
+}

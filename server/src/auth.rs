@@ -1,0 +1,172 @@
+//! Who is calling: bearer keys, kept and compared as digests.
+//!
+//! **Invariant:** how long a check takes does not depend on how much of a wrong
+//! key is right.
+
+use crate::problem::{Code, Problem};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use rand::Rng;
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::{fs, io};
+use subtle::ConstantTimeEq;
+
+/// What a key we made begins with, so that secret scanners know it.
+const KEY_PREFIX: &str = "hb_";
+/// The shortest key an operator may set.
+const KEY_CHARS_MIN: usize = 16;
+/// A longer key is refused unread.
+const KEY_CHARS_MAX: usize = 256;
+const KEY_FILE: &str = "admin.key";
+
+/// The caller of a request, as its key says. The door puts it into the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Whose references and idempotency keys are meant.
+    pub owner: &'static str,
+}
+
+/// The keys this server knows: one, which may do everything.
+pub struct Keys {
+    admin: [u8; 32],
+}
+
+impl Keys {
+    /// A server whose admin key is `admin`.
+    pub fn new(admin: &str) -> Keys {
+        Keys { admin: digest(admin.as_bytes()) }
+    }
+
+    /// Who calls.
+    ///
+    /// # Errors
+    /// 401 without a key, and with one that is not known.
+    pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (given.next(), given.next()) else {
+            return Err(unauthorized("Send one header Authorization: Bearer <key>."));
+        };
+        let bytes = value.as_bytes();
+        let (scheme, key) = bytes.split_at(bytes.len().min(7));
+        if !scheme.eq_ignore_ascii_case(b"bearer ") || key.is_empty() || key.len() > KEY_CHARS_MAX {
+            return Err(unauthorized("Send the header Authorization: Bearer <key>."));
+        }
+        if bool::from(digest(key).ct_eq(&self.admin)) {
+            return Ok(Caller { owner: "admin" });
+        }
+        Err(unauthorized("This key is not known here; check HONGBAO_ADMIN_KEY or the file admin.key of the server."))
+    }
+}
+
+fn unauthorized(detail: &'static str) -> Problem {
+    Problem::new(Code::Unauthorized, detail)
+}
+
+fn digest(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+/// The admin key of a deployment: the one given, else the one in
+/// `<data>/admin.key`, else a new one written there for its owner's eyes only.
+///
+/// # Errors
+/// A given key that is too short or not visible ASCII; a file that cannot be
+/// read or written.
+pub fn admin_key(given: Option<&str>, data: &Path) -> io::Result<String> {
+    if let Some(key) = given {
+        check_key(key, "HONGBAO_ADMIN_KEY")?;
+        return Ok(key.to_owned());
+    }
+    let path = data.join(KEY_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let key = text.trim();
+            check_key(key, &path.display().to_string())?;
+            Ok(key.to_owned())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_new_key(&path),
+        Err(error) => Err(in_words(&path, &error)),
+    }
+}
+
+/// A temporary file is made with mode 0600, so that nobody else can read the
+/// key at any moment, and is put in place whole or not at all.
+fn write_new_key(path: &Path) -> io::Result<String> {
+    let key = new_key();
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+        writeln!(file, "{key}")?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path).map_err(|error| error.error)
+    };
+    write().map_err(|error| in_words(path, &error))?;
+    tracing::info!(path = %path.display(), "wrote a new admin key; keep this file secret");
+    Ok(key)
+}
+
+/// 256 random bits behind the prefix.
+fn new_key() -> String {
+    let mut bytes = [0u8; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    let mut key = String::from(KEY_PREFIX);
+    for byte in bytes {
+        write!(key, "{byte:02x}").expect("a string takes everything");
+    }
+    key
+}
+
+fn check_key(key: &str, place: &str) -> io::Result<()> {
+    let length = KEY_CHARS_MIN..=KEY_CHARS_MAX;
+    if length.contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let remedy = format!("{place} must be {KEY_CHARS_MIN} to {KEY_CHARS_MAX} visible ASCII characters");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, remedy))
+}
+
+fn in_words(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_first_start_writes_a_key_that_the_second_reads() {
+        let data = tempfile::tempdir().unwrap();
+        let first = admin_key(None, data.path()).unwrap();
+        assert!(first.starts_with(KEY_PREFIX) && first.len() == KEY_PREFIX.len() + 64, "{first}");
+        assert_eq!(admin_key(None, data.path()).unwrap(), first);
+        let mode = fs::metadata(data.path().join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(admin_key(Some("chosen-by-an-operator"), data.path()).unwrap(), "chosen-by-an-operator");
+        assert!(admin_key(Some("short"), data.path()).is_err());
+    }
+
+    #[test]
+    fn only_the_key_itself_opens() {
+        let keys = Keys::new("hb_0123456789abcdef");
+        for (header, opens) in [
+            (Some("Bearer hb_0123456789abcdef"), true),
+            (Some("bearer hb_0123456789abcdef"), true),
+            (Some("Bearer hb_0123456789abcdeg"), false),
+            (Some("Bearer hb_0123456789abcde"), false),
+            (Some("Bearer  hb_0123456789abcdef"), false),
+            (Some("Basic hb_0123456789abcdef"), false),
+            (Some("Bearer "), false),
+            (Some("Bear"), false),
+            (None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(header) = header {
+                headers.insert(AUTHORIZATION, header.parse().unwrap());
+            }
+            assert_eq!(keys.caller(&headers).is_ok(), opens, "{header:?}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The command line of the server.
+//!
+//! **Invariant:** what was parsed can be used: a wrong value ends with status 2
+//! and a sentence that says what would be right.
+
+use crate::split::Split;
+use clap::{Args, Parser, Subcommand};
+use serde::{Serialize, Serializer};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Red envelopes and flash sales: nothing is lost, doubled or oversold.
+#[derive(Debug, Parser)]
+#[command(name = "hongbao", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Serve the HTTP API
+    Serve(Serve),
+    /// Serve a Spring Festival campaign from a fresh temporary directory, in test mode
+    Demo {
+        /// Address to listen on
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+    },
+    /// Check journal, store and every invariant of a directory that is not being served
+    Audit {
+        /// Directory of journal, store and keys
+        #[arg(long, default_value = "./data")]
+        data: PathBuf,
+        /// Directory of archived segments: check everything from the first record
+        #[arg(long)]
+        archive: Option<PathBuf>,
+    },
+    /// Print splits, or their statistics by position
+    Split(Split),
+    /// What to do about a clock that stepped
+    Clock {
+        /// What to do
+        #[command(subcommand)]
+        task: ClockTask,
+    },
+}
+
+/// What can be done about a clock.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClockTask {
+    /// Tell the server, running or about to start, that the system's clock is right
+    Accept {
+        /// Directory that is served
+        #[arg(long, default_value = "./data")]
+        data: PathBuf,
+    },
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Directory of journal, store and keys
+    #[arg(long, default_value = "./data")]
+    pub data: PathBuf,
+    /// What decides and remembers: embedded
+    #[arg(long, default_value = "embedded")]
+    pub backend: BackendName,
+    /// Directory to keep full journal segments in, instead of recycling them
+    #[arg(long)]
+    pub archive: Option<PathBuf>,
+    /// Seconds without a record after which deadlines that have passed wait for an operator
+    #[arg(long, default_value_t = 3 * 86_400)]
+    pub max_downtime_s: u64,
+    /// ISO 4217 code of the one currency, fixed at the first start
+    #[arg(long, default_value = "CNY")]
+    pub currency: Currency,
+    /// Mark a new data directory for tests: the clock can be moved
+    #[arg(long)]
+    pub test: bool,
+    /// Most connections open at once
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections_max: u32,
+    /// Most requests in flight before new ones are answered 503
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub in_flight_max: u32,
+    /// Seconds after which a request whose head or body is incomplete is ended
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub read_timeout_s: u64,
+    /// Seconds that requests in flight get to finish when the server is told to stop
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub drain_s: u64,
+}
+
+/// Which engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendName {
+    /// In this process, with a journal on local disk.
+    Embedded,
+}
+
+impl FromStr for BackendName {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<BackendName, &'static str> {
+        match text {
+            "embedded" => Ok(BackendName::Embedded),
+            "redis" => Err("the redis backend is not offered yet; use embedded"),
+            _ => Err("use embedded"),
+        }
+    }
+}
+
+/// An ISO 4217 code, as CNY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// The code.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a currency is three ASCII letters")
+    }
+}
+
+impl FromStr for Currency {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Currency, &'static str> {
+        match text.as_bytes() {
+            &[a, b, c] if text.bytes().all(|byte| byte.is_ascii_uppercase()) => Ok(Currency([a, b, c])),
+            _ => Err("a currency is three capital letters, as CNY"),
+        }
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_their_remedy() {
+        for (arguments, expected) in [
+            ("--backend redis", "not offered yet"),
+            ("--backend etcd", "use embedded"),
+            ("--currency cny", "three capital letters"),
+            ("--currency EURO", "three capital letters"),
+            ("--connections-max 0", "not in 1..=1000000"),
+            ("--listen 8080", "invalid socket address"),
+        ] {
+            let line = ["hongbao", "serve"].into_iter().chain(arguments.split(' '));
+            let error = Cli::try_parse_from(line).expect_err(arguments);
+            assert_eq!(error.exit_code(), 2, "{arguments}");
+            assert!(error.to_string().contains(expected), "{arguments}: {error}");
+        }
+    }
+}

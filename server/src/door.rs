@@ -1,0 +1,309 @@
+//! The door every request passes on its way in and out: it sheds what is too
+//! much, checks the key, gives the request its id, and on the way out writes
+//! problems and counts.
+//!
+//! It is one layer written by hand, since every layer costs each request an
+//! allocation.
+//!
+//! **Invariant:** a route that is not [`Class::Open`] is never entered without a
+//! key, and whatever leaves with a status of 400 or more is problem+json.
+
+use crate::auth::{Caller, Keys};
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::problem::{Code, Problem};
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tower::{Layer, Service};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_CHARS_MAX: usize = 128;
+const TEST: HeaderName = HeaderName::from_static("hongbao-test");
+
+/// How a route is treated when there is too much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Needs no key and is never shed: health, metrics, documentation.
+    Open,
+    /// Moves money or goods to whom they belong: has a reserve of its own.
+    Settling,
+    /// Everything else; shed first.
+    Ordinary,
+}
+
+/// Counts requests in flight and says when there are too many.
+pub struct Gate {
+    in_flight: AtomicUsize,
+    ordinary_max: usize,
+    settling_max: usize,
+}
+
+impl Gate {
+    /// A gate for `max` requests at once, and a quarter more that settle.
+    pub fn new(max: usize) -> Gate {
+        Gate { in_flight: AtomicUsize::new(0), ordinary_max: max, settling_max: max + max.div_ceil(4) }
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn is_open_to(&self, class: Class, in_flight: usize) -> bool {
+        match class {
+            Class::Open => true,
+            Class::Settling => in_flight < self.settling_max,
+            Class::Ordinary => in_flight < self.ordinary_max,
+        }
+    }
+}
+
+/// A place among the requests in flight, given back when dropped: a caller that
+/// hangs up does so by dropping the whole request.
+struct Place(Arc<House>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.gate.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What all doors share.
+pub struct House {
+    /// The keys that open.
+    pub keys: Keys,
+    /// How many may be inside.
+    pub gate: Gate,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether answers say that this is a test.
+    pub test: bool,
+    ids: Ids,
+}
+
+impl House {
+    /// A house with nobody in it.
+    pub fn new(keys: Keys, in_flight_max: usize, metrics: Arc<Metrics>, test: bool) -> House {
+        House { keys, gate: Gate::new(in_flight_max), metrics, test, ids: Ids::new() }
+    }
+
+    fn enter(self: &Arc<Self>, class: Class) -> Option<Place> {
+        let before = self.gate.in_flight.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone());
+        self.gate.is_open_to(class, before).then_some(place)
+    }
+}
+
+/// Puts a door in front of one route.
+#[derive(Clone)]
+pub struct Door(Arc<Post>);
+
+struct Post {
+    house: Arc<House>,
+    class: Class,
+    path: &'static str,
+    metrics: RouteMetrics,
+}
+
+impl Door {
+    /// A door for `method path`.
+    pub fn new(house: &Arc<House>, class: Class, method: &'static str, path: &'static str) -> Door {
+        let metrics = house.metrics.route(method, path);
+        Door(Arc::new(Post { house: house.clone(), class, path, metrics }))
+    }
+}
+
+impl<S> Layer<S> for Door {
+    type Service = Guarded<S>;
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { post: self.0.clone(), inner }
+    }
+}
+
+/// A route behind its door.
+#[derive(Clone)]
+pub struct Guarded<S> {
+    post: Arc<Post>,
+    inner: S,
+}
+
+impl<S> Service<Request> for Guarded<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let start = Instant::now();
+        let post = self.post.clone();
+        let id = post.house.ids.of(request.headers());
+        let admitted = post.admit(request.headers());
+        let inner = admitted.map(|(place, caller)| {
+            request.extensions_mut().insert(Visit { caller, template: post.path, id: id.clone() });
+            (place, self.inner.call(request))
+        });
+        Box::pin(async move {
+            let mut response = match inner {
+                Ok((place, answer)) => {
+                    let response = answer.await.unwrap_or_else(|never| match never {});
+                    drop(place);
+                    response
+                }
+                Err(problem) => problem.response(id.to_str()),
+            };
+            post.see_off(&mut response, id);
+            post.metrics.answered(response.status(), start.elapsed());
+            Ok(response)
+        })
+    }
+}
+
+impl Post {
+    fn admit(&self, headers: &HeaderMap) -> Result<(Place, Option<Caller>), Problem> {
+        let Some(place) = self.house.enter(self.class) else {
+            self.house.metrics.shed.increment(1);
+            return Err(Problem::new(Code::Overloaded, "Too many requests at once; ask again in a moment."));
+        };
+        let caller = match self.class {
+            Class::Open => None,
+            Class::Settling | Class::Ordinary => Some(self.house.keys.caller(headers)?),
+        };
+        Ok((place, caller))
+    }
+
+    fn see_off(&self, response: &mut Response, id: Id) {
+        if response.status().as_u16() >= 400 {
+            if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+                *response = problem.response(id.to_str());
+            } else if response.headers().get(CONTENT_TYPE).is_none_or(|it| it != "application/problem+json") {
+                let allow = response.headers_mut().remove("allow");
+                *response = stray(response.status()).response(id.to_str());
+                if let Some(allow) = allow {
+                    response.headers_mut().insert("allow", allow);
+                }
+            }
+        }
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id.0);
+        if self.house.test {
+            headers.insert(TEST, HeaderValue::from_static("true"));
+        }
+    }
+}
+
+/// What is told where something other than our own code refused a request.
+fn stray(status: StatusCode) -> Problem {
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.")
+        }
+        status if status.is_client_error() => Problem::not_found(),
+        _ => Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator."),
+    }
+}
+
+/// What the door knows of a request it let in. One value, since each that is
+/// put into a request is an allocation.
+#[derive(Clone)]
+pub struct Visit {
+    /// Who calls; nobody where no key is needed.
+    pub caller: Option<Caller>,
+    /// The template of the route.
+    pub template: &'static str,
+    id: Id,
+}
+
+impl Visit {
+    /// The request's id.
+    pub fn request_id(&self) -> &str {
+        self.id.to_str()
+    }
+}
+
+#[derive(Clone)]
+struct Id(HeaderValue);
+
+impl Id {
+    fn to_str(&self) -> &str {
+        self.0.to_str().unwrap_or("")
+    }
+}
+
+/// Makes ids that do not repeat within a life of the server, nor, but for one
+/// in 2^64, with another's.
+struct Ids {
+    next: AtomicU64,
+    life: u64,
+}
+
+impl Ids {
+    fn new() -> Ids {
+        Ids { next: AtomicU64::new(0), life: rand::random() }
+    }
+
+    /// The id the caller gave, if it can be repeated without harm, else a new one.
+    fn of(&self, headers: &HeaderMap) -> Id {
+        let sane = |value: &&HeaderValue| {
+            let bytes = value.as_bytes();
+            (1..=REQUEST_ID_CHARS_MAX).contains(&bytes.len())
+                && bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+        };
+        if let Some(given) = headers.get(REQUEST_ID).filter(sane) {
+            return Id(given.clone());
+        }
+        // A step that is odd visits every value once; the order it visits them in tells nobody how many there were.
+        let number = self.next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ self.life;
+        let mut text = [0u8; 16];
+        for (i, digit) in text.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (60 - 4 * i)) as usize & 15];
+        }
+        Id(HeaderValue::from_bytes(&text).expect("hexadecimal digits make a header"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settling_has_a_reserve_and_health_is_never_shed() {
+        let gate = Gate::new(4);
+        for (class, in_flight, open) in [
+            (Class::Ordinary, 3, true),
+            (Class::Ordinary, 4, false),
+            (Class::Settling, 4, true),
+            (Class::Settling, 5, false),
+            (Class::Open, 1_000_000, true),
+        ] {
+            assert_eq!(gate.is_open_to(class, in_flight), open, "{class:?} with {in_flight} in flight");
+        }
+    }
+
+    #[test]
+    fn sane_ids_are_kept_and_others_replaced() {
+        let ids = Ids::new();
+        for (given, kept) in [("abc-1.2:3_", true), ("a b", false), ("", false), ("{", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, given.parse().unwrap());
+            assert_eq!(ids.of(&headers).to_str() == given, kept, "{given}");
+        }
+        let first = ids.of(&HeaderMap::new());
+        assert_ne!(first.to_str(), ids.of(&HeaderMap::new()).to_str());
+        assert_eq!(first.to_str().len(), 16);
+    }
+}

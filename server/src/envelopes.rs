@@ -1,0 +1,374 @@
+//! Envelopes: create, grab, claim, cancel, and what can be asked about them.
+//!
+//! **Invariant:** a grab or claim needs no idempotency key, since envelope and
+//! user already name it.
+
+use crate::app::{Shared, Table};
+use crate::auth::Caller;
+use crate::door::{Class, Visit};
+use crate::extract::{Content, Json, Object, Once, One, Params, Two, read_time};
+use crate::fields::{Count, JsonObject, Money, Seconds, SecondsOrNone, Text, Time, Visible};
+use crate::problem::{FieldError, Problem};
+use crate::reply::{from_engine, json, json_bytes, list, reply, write_element};
+use crate::views::{AuditJson, EnvelopeJson, GrabJson, ReceivedJson};
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use hongbao_engine::backend::{Backend, EnvelopeFilter};
+use hongbao_engine::command::{Command, EnvelopeState, NewEnvelope, Unclaimed};
+use hongbao_engine::split::SplitRule;
+use hongbao_engine::types::{EnvelopeId, UserId};
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+
+/// Adds the routes of envelopes.
+pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
+    table
+        .post("/v1/envelopes", Class::Ordinary, create::<B>)
+        .get("/v1/envelopes", Class::Ordinary, find::<B>)
+        .get("/v1/envelopes/{id}", Class::Ordinary, show::<B>)
+        .post("/v1/envelopes/{id}/grab", Class::Ordinary, grab::<B>)
+        .post("/v1/envelopes/{id}/claim", Class::Settling, claim::<B>)
+        .post("/v1/envelopes/{id}/cancel", Class::Settling, cancel::<B>)
+        .get("/v1/envelopes/{id}/grabs", Class::Ordinary, grabs::<B>)
+        .get("/v1/envelopes/{id}/grabs/{user}", Class::Ordinary, grab_of::<B>)
+        .post("/v1/grabs", Class::Ordinary, grab_many::<B>)
+        .get("/v1/users/{user}/sent", Class::Ordinary, sent::<B>)
+        .get("/v1/users/{user}/received", Class::Ordinary, received::<B>)
+        .get("/v1/audit", Class::Ordinary, audit::<B>)
+}
+
+/// The names of the rules.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SplitName {
+    #[default]
+    Lucky,
+    Uniform,
+    Equal,
+    Specified,
+}
+
+/// Where a claim's money goes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Payout {
+    #[default]
+    Wallet,
+    External,
+}
+
+/// The terms of an envelope, as they are sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    sender: UserId,
+    total: Money,
+    shares: Count,
+    #[serde(default)]
+    split: SplitName,
+    #[serde(default)]
+    min_share: Option<Money>,
+    #[serde(default)]
+    max_share: Option<Money>,
+    #[serde(default)]
+    amounts: Option<Vec<Money>>,
+    #[serde(default = "no_message")]
+    message: Text<0, 200>,
+    #[serde(default)]
+    opens_at: Option<Time>,
+    #[serde(default = "a_day")]
+    expires_in_s: Seconds,
+    #[serde(default = "a_day_to_claim")]
+    claim_within_s: SecondsOrNone,
+    #[serde(default)]
+    auto_claim: bool,
+    #[serde(default = "to_sender")]
+    unclaimed: Unclaimed,
+    #[serde(default)]
+    reference: Option<Visible>,
+    #[serde(default)]
+    metadata: JsonObject,
+    #[serde(default)]
+    client_seed: Option<Text<0, 128>>,
+    #[serde(default)]
+    funding: Option<IgnoredAny>,
+    #[serde(default)]
+    payout: Payout,
+}
+
+fn no_message() -> Text<0, 200> {
+    Text(String::new())
+}
+
+fn a_day() -> Seconds {
+    Seconds::new(86_400)
+}
+
+fn a_day_to_claim() -> SecondsOrNone {
+    SecondsOrNone::new(86_400)
+}
+
+fn to_sender() -> Unclaimed {
+    Unclaimed::Return
+}
+
+const ONE: Money = Money::new(1);
+
+impl Content for Create {
+    fn check(&self) -> Result<(), Problem> {
+        let mut errors = Vec::new();
+        let mut refuse = |wrong: bool, field: &str, message: &str| {
+            if wrong {
+                errors.push(FieldError { field: field.to_owned(), message: message.to_owned() });
+            }
+        };
+        let (by_lucky, by_amounts) = (self.split == SplitName::Lucky, self.split == SplitName::Specified);
+        let has_least = by_lucky || self.split == SplitName::Uniform;
+        refuse(!by_lucky && self.max_share.is_some(), "max_share", "is only for the split lucky; leave it out");
+        let least_is_said = self.min_share.is_some_and(|least| least != ONE);
+        refuse(!has_least && least_is_said, "min_share", "is only for the splits lucky and uniform; leave it out");
+        refuse(!by_amounts && self.amounts.is_some(), "amounts", "is only for the split specified; leave it out");
+        refuse(by_amounts && self.amounts.is_none(), "amounts", "is needed with the split specified");
+        refuse(self.funding.is_some(), "funding", "is not offered yet; deposit into the sender's wallet first");
+        refuse(self.payout == Payout::External, "payout", "external is not offered yet; use wallet");
+        if !errors.is_empty() {
+            return Err(Problem::fields(errors));
+        }
+        let check = self.rule().check(self.total.amount(), self.shares.count());
+        check.map_err(|error| Problem::field(error.field(), error.to_string()))
+    }
+}
+
+impl Create {
+    fn rule(&self) -> SplitRule {
+        let min_share = self.min_share.unwrap_or(ONE).amount();
+        match self.split {
+            SplitName::Lucky => SplitRule::Lucky { min_share, max_share: self.max_share.map(Money::amount) },
+            SplitName::Uniform => SplitRule::Uniform { min_share },
+            SplitName::Equal => SplitRule::Equal,
+            SplitName::Specified => {
+                SplitRule::Specified(self.amounts.iter().flatten().map(|amount| amount.amount()).collect())
+            }
+        }
+    }
+
+    fn command(self, caller: Caller) -> Command {
+        Command::CreateEnvelope(Box::new(NewEnvelope {
+            owner: caller.owner.to_owned(),
+            split: self.rule(),
+            sender: self.sender,
+            total: self.total.amount(),
+            shares: self.shares.count(),
+            message: self.message.0,
+            opens_at: self.opens_at.map(|time| time.0),
+            expires_in_s: self.expires_in_s.get(),
+            claim_within_s: self.claim_within_s.get(),
+            auto_claim: self.auto_claim,
+            unclaimed: self.unclaimed,
+            reference: self.reference.map(|text| caller.reference(text)),
+            metadata: self.metadata.0,
+            client_seed: self.client_seed.map(|text| text.0),
+        }))
+    }
+}
+
+/// The user on whose behalf something is done.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByUser {
+    /// Who.
+    pub user: UserId,
+}
+
+impl Content for ByUser {}
+
+/// Nothing: `{}` or an empty body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
+
+impl Content for Empty {
+    const MAY_BE_EMPTY: bool = true;
+}
+
+/// More shares than this take longer to split than others should wait.
+const SHARES_IN_PASSING_MAX: u64 = 100_000;
+
+async fn create<B: Backend>(
+    State(server): State<Shared<B>>,
+    caller: Caller,
+    Once(once): Once,
+    Json(body): Json<Create>,
+) -> Result<Response, Problem> {
+    let is_large = body.shares.get() > SHARES_IN_PASSING_MAX;
+    let command = body.command(caller);
+    let result = if is_large {
+        server.execute_apart(command, Some(once)).await
+    } else {
+        server.backend.execute(command, Some(once)).await
+    };
+    reply(&server, result, StatusCode::CREATED)
+}
+
+async fn grab<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(envelope): One<EnvelopeId>,
+    Json(ByUser { user }): Json<ByUser>,
+) -> Result<Response, Problem> {
+    let command = Command::Grab { envelope, user };
+    reply(&server, server.backend.execute(command, None).await, StatusCode::OK)
+}
+
+async fn claim<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(envelope): One<EnvelopeId>,
+    Json(ByUser { user }): Json<ByUser>,
+) -> Result<Response, Problem> {
+    let command = Command::Claim { envelope, user };
+    reply(&server, server.backend.execute(command, None).await, StatusCode::OK)
+}
+
+async fn cancel<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(envelope): One<EnvelopeId>,
+    Once(once): Once,
+    Json(Empty {}): Json<Empty>,
+) -> Result<Response, Problem> {
+    let command = Command::Cancel { envelope };
+    reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::OK)
+}
+
+/// An element of a batch. A malformed id is that of no envelope, which is told
+/// in its place and does not spoil the others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrabOne {
+    #[serde(deserialize_with = "id_or_none")]
+    envelope: Option<EnvelopeId>,
+    user: UserId,
+}
+
+fn id_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EnvelopeId>, D::Error> {
+    Ok(String::deserialize(deserializer)?.parse().ok())
+}
+
+/// Grabs to be decided in order, each for itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrabMany {
+    #[serde(deserialize_with = "some_grabs")]
+    grabs: Vec<Object<GrabOne>>,
+}
+
+impl Content for GrabMany {}
+
+const GRABS_MAX: usize = 1000;
+
+fn some_grabs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Object<GrabOne>>, D::Error> {
+    let grabs = Vec::deserialize(deserializer)?;
+    if (1..=GRABS_MAX).contains(&grabs.len()) {
+        return Ok(grabs);
+    }
+    Err(D::Error::custom(format_args!("must hold 1 to {GRABS_MAX} grabs")))
+}
+
+async fn grab_many<B: Backend>(
+    State(server): State<Shared<B>>,
+    Extension(visit): Extension<Visit>,
+    Json(GrabMany { grabs }): Json<GrabMany>,
+) -> Result<Response, Problem> {
+    let known: Vec<bool> = grabs.iter().map(|Object(grab)| grab.envelope.is_some()).collect();
+    let command = |Object(GrabOne { envelope, user })| Some(Command::Grab { envelope: envelope?, user });
+    let commands = grabs.into_iter().filter_map(command).collect();
+    let mut results = server.backend.execute_all(commands).await.into_iter();
+    let mut body = Vec::with_capacity(32 + 160 * known.len());
+    body.extend_from_slice(b"{\"results\":[");
+    for (i, known) in known.into_iter().enumerate() {
+        if i > 0 {
+            body.push(b',');
+        }
+        let result = if known {
+            results.next().expect("a batch is answered element by element").map_err(|error| from_engine(&error))
+        } else {
+            Err(Problem::not_found())
+        };
+        write_element(&mut body, &server, result, visit.request_id());
+    }
+    body.extend_from_slice(b"]}");
+    Ok(json_bytes(body))
+}
+
+async fn show<B: Backend>(State(server): State<Shared<B>>, One(id): One<EnvelopeId>) -> Result<Response, Problem> {
+    let view = server.backend.envelope(id).await.map_err(|error| from_engine(&error))?;
+    let view = view.ok_or_else(Problem::not_found)?;
+    Ok(json(&EnvelopeJson::new(&view, server.currency)))
+}
+
+async fn find<B: Backend>(
+    State(server): State<Shared<B>>,
+    caller: Caller,
+    params: Params,
+) -> Result<Response, Problem> {
+    let page = params.page()?;
+    let filter = EnvelopeFilter {
+        owner: caller.owner.to_owned(),
+        reference: params.get("reference").map(str::to_owned),
+        sender: params.parse("sender", UserId::new)?,
+        state: params.parse("state", read_state)?,
+        created_from: params.parse("created_from", read_time)?,
+        created_to: params.parse("created_to", read_time)?,
+    };
+    let rows = server.backend.envelopes(&filter, &page).await.map_err(|error| from_engine(&error))?;
+    Ok(list("envelopes", &rows, |view| EnvelopeJson::new(view, server.currency)))
+}
+
+fn read_state(text: &str) -> Result<EnvelopeState, &'static str> {
+    let state = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
+    let names = "must be scheduled, open, sold_out, expired, cancelled or settled";
+    EnvelopeState::deserialize(state).map_err(|_| names)
+}
+
+async fn grabs<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(id): One<EnvelopeId>,
+    params: Params,
+) -> Result<Response, Problem> {
+    let page = params.page()?;
+    let rows = server.backend.grabs(id, &page).await.map_err(|error| from_engine(&error))?;
+    Ok(list("grabs", &rows.ok_or_else(Problem::not_found)?, GrabJson::new))
+}
+
+async fn grab_of<B: Backend>(
+    State(server): State<Shared<B>>,
+    Two(id, user): Two<EnvelopeId, UserId>,
+) -> Result<Response, Problem> {
+    let row = server.backend.grab_of(id, &user).await.map_err(|error| from_engine(&error))?;
+    Ok(json(&GrabJson::new(&row.ok_or_else(Problem::not_found)?)))
+}
+
+async fn sent<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(user): One<UserId>,
+    params: Params,
+) -> Result<Response, Problem> {
+    let page = params.page()?;
+    let rows = server.backend.sent(&user, &page).await.map_err(|error| from_engine(&error))?;
+    Ok(list("envelopes", &rows, |view| EnvelopeJson::new(view, server.currency)))
+}
+
+async fn received<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(user): One<UserId>,
+    params: Params,
+) -> Result<Response, Problem> {
+    let page = params.page()?;
+    let rows = server.backend.received(&user, &page).await.map_err(|error| from_engine(&error))?;
+    Ok(list("grabs", &rows, ReceivedJson::new))
+}
+
+async fn audit<B: Backend>(State(server): State<Shared<B>>) -> Result<Response, Problem> {
+    let audit = server.backend.audit().await.map_err(|error| from_engine(&error))?;
+    Ok(json(&AuditJson::new(audit)))
+}

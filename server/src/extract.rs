@@ -1,0 +1,390 @@
+//! What handlers take from a request: ids and users of the path, pages of
+//! lists, idempotency keys and JSON bodies.
+//!
+//! **Invariant:** whatever a caller sends, extracting it ends in a value that
+//! was checked or in a [`Problem`] that names the field; it never panics, and
+//! it never reads more than [`BODY_BYTES_MAX`].
+
+use crate::app::Shared;
+use crate::auth::Caller;
+use crate::door::Visit;
+use crate::problem::{Code, Problem};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use hongbao_engine::backend::{Backend, OnceKey, Page};
+use hongbao_engine::types::{EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+/// The largest body that is read.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// So much of a body that is too large is read and forgotten, so that its
+/// sender gets to see the answer instead of a broken connection.
+const DRAIN_BYTES_MAX: usize = 4 << 20;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+const LIMIT_MAX: usize = 1000;
+const LIMIT_DEFAULT: usize = 100;
+const CURSOR_BYTES_MAX: usize = 512;
+
+/// A part of a path.
+pub trait Segment: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What the caller should be told.
+    fn read(text: &str) -> Result<Self, Problem>;
+}
+
+macro_rules! id_segment {
+    ($($id:ident),*) => {$(
+        impl Segment for $id {
+            /// A malformed id is one that does not exist.
+            fn read(text: &str) -> Result<Self, Problem> {
+                text.parse().map_err(|_| Problem::not_found())
+            }
+        }
+    )*};
+}
+id_segment!(EnvelopeId, HoldId, ItemId, OrderId);
+
+impl Segment for UserId {
+    fn read(text: &str) -> Result<Self, Problem> {
+        UserId::new(text).map_err(|error| Problem::field("user", error.to_string()))
+    }
+}
+
+/// The only variable part of the path.
+pub struct One<T>(pub T);
+
+impl<T: Segment, S: Send + Sync> FromRequestParts<S> for One<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = segments(parts, state).await?;
+        let (_, text) = params.iter().next().ok_or_else(Problem::not_found)?;
+        Ok(One(T::read(text)?))
+    }
+}
+
+/// Both variable parts of the path.
+pub struct Two<T, U>(pub T, pub U);
+
+impl<T: Segment, U: Segment, S: Send + Sync> FromRequestParts<S> for Two<T, U> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = segments(parts, state).await?;
+        let mut texts = params.iter().map(|(_, text)| text);
+        let (Some(first), Some(second)) = (texts.next(), texts.next()) else { return Err(Problem::not_found()) };
+        Ok(Two(T::read(first)?, U::read(second)?))
+    }
+}
+
+async fn segments<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<RawPathParams, Problem> {
+    // Fails where a segment is not UTF-8, which no id is.
+    RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())
+}
+
+/// The query's pairs. Those a route does not know are left alone.
+pub struct Params(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(pairs)) => Ok(Params(pairs)),
+            Err(_) => Err(Problem::field("query", "must be name=value pairs, percent-encoded UTF-8")),
+        }
+    }
+}
+
+impl Params {
+    /// The first value under `name`; an empty one counts as none.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The value under `name`, read by `read`.
+    ///
+    /// # Errors
+    /// 422 naming the parameter.
+    pub fn parse<T, E: fmt::Display>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Problem> {
+        self.get(name).map(read).transpose().map_err(|error| Problem::field(name, error.to_string()))
+    }
+
+    /// `limit` and `cursor`.
+    ///
+    /// # Errors
+    /// 422 naming either.
+    pub fn page(&self) -> Result<Page, Problem> {
+        let limit = self.parse("limit", |text| match text.parse() {
+            Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+            _ => Err(format!("must be an integer from 1 to {LIMIT_MAX}")),
+        })?;
+        let cursor =
+            self.parse("cursor", |text| read_hex(text).ok_or("must be the next_cursor of this list's last page"))?;
+        Ok(Page { limit: limit.unwrap_or(LIMIT_DEFAULT), cursor })
+    }
+}
+
+/// `bytes` in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+fn read_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || digits.len() > 2 * CURSOR_BYTES_MAX {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    digits.chunks_exact(2).map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8)).collect()
+}
+
+/// A time as RFC 3339.
+///
+/// # Errors
+/// What it should look like.
+pub fn read_time(text: &str) -> Result<Timestamp, &'static str> {
+    const FORM: &str = "must be an RFC 3339 time from 1970 on, as 2027-02-06T20:00:00Z";
+    let time: jiff::Timestamp = text.parse().map_err(|_| FORM)?;
+    u64::try_from(time.as_millisecond()).map(Timestamp::from_ms).map_err(|_| FORM)
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Visit>().and_then(|visit| visit.caller);
+        caller.ok_or_else(|| Problem::new(Code::Unauthorized, "Send the header Authorization: Bearer <key>."))
+    }
+}
+
+/// The idempotency key with its scope, if the request has one.
+pub struct MaybeOnce(pub Option<OnceKey>);
+
+impl<S: Send + Sync> FromRequestParts<S> for MaybeOnce {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Some(text) = idempotency_key(&parts.headers)? else { return Ok(MaybeOnce(None)) };
+        let text = text.to_owned();
+        let visit = parts.extensions.get::<Visit>().ok_or_else(Problem::not_found)?;
+        let owner = visit.caller.map_or("", |caller| caller.owner);
+        // The decoded segments, so that two spellings of one path are one route.
+        let mut route = String::from(parts.method.as_str());
+        route.push(' ');
+        route.push_str(visit.template);
+        if let Ok(segments) = segments(parts, state).await {
+            for (_, segment) in &segments {
+                route.push('\n');
+                route.push_str(segment);
+            }
+        }
+        Ok(MaybeOnce(Some(OnceKey::idempotency(owner, &route, &text))))
+    }
+}
+
+/// The idempotency key with its scope, of a request that must have one.
+pub struct Once(pub OnceKey);
+
+impl<S: Send + Sync> FromRequestParts<S> for Once {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let MaybeOnce(key) = MaybeOnce::from_request_parts(parts, state).await?;
+        key.map(Once).ok_or_else(key_required)
+    }
+}
+
+/// 400 for a request that must have an idempotency key and has none.
+pub fn key_required() -> Problem {
+    let detail = "Send a header Idempotency-Key of your own making, the same one when you repeat this request.";
+    Problem::new(Code::IdempotencyKeyRequired, detail)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let malformed = |detail: &'static str| Err(Problem::new(Code::IdempotencyKeyRequired, detail));
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return malformed("Send one Idempotency-Key, not several.");
+    }
+    match value.to_str() {
+        Ok("") => malformed("Idempotency-Key is empty; send 1 to 255 visible ASCII characters."),
+        Ok(text) if text.len() > IDEMPOTENCY_KEY_CHARS_MAX => {
+            malformed("Idempotency-Key is too long; send 1 to 255 visible ASCII characters.")
+        }
+        Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(text)),
+        _ => malformed("Idempotency-Key may only hold visible ASCII characters, without spaces."),
+    }
+}
+
+/// What a JSON body is read into.
+pub trait Content: DeserializeOwned {
+    /// Whether an empty body stands for `{}`.
+    const MAY_BE_EMPTY: bool = false;
+
+    /// What can be said against it from the body alone, beyond its fields' types.
+    ///
+    /// # Errors
+    /// 422 naming the fields.
+    fn check(&self) -> Result<(), Problem> {
+        Ok(())
+    }
+}
+
+/// A body of JSON, read and checked.
+pub struct Json<T>(pub T);
+
+impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, server: &Shared<B>) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        if let Some(content_type) = parts.headers.get(CONTENT_TYPE) {
+            check_content_type(content_type)?;
+        }
+        let bytes = read_body(body, server.body_timeout).await?;
+        if !parts.headers.contains_key(CONTENT_TYPE) && !bytes.is_empty() {
+            return Err(unsupported());
+        }
+        let content: T = match &*bytes {
+            [] if T::MAY_BE_EMPTY => from_json(b"{}")?,
+            bytes => from_json(bytes)?,
+        };
+        content.check()?;
+        Ok(Json(content))
+    }
+}
+
+fn check_content_type(value: &HeaderValue) -> Result<(), Problem> {
+    let text = value.to_str().map_err(|_| unsupported())?;
+    let mut parts = text.split(';').map(str::trim);
+    if !parts.next().is_some_and(|mime| mime.eq_ignore_ascii_case("application/json")) {
+        return Err(unsupported());
+    }
+    let utf8 = |parameter: &str| match parameter.split_once('=') {
+        Some((name, charset)) if name.eq_ignore_ascii_case("charset") => {
+            charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    };
+    if parts.all(utf8) { Ok(()) } else { Err(unsupported()) }
+}
+
+fn unsupported() -> Problem {
+    Problem::new(Code::UnsupportedMediaType, "Send the body as JSON in UTF-8, with Content-Type: application/json.")
+}
+
+async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> {
+    let read = async {
+        if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+            return Err(too_large(body).await);
+        }
+        let mut whole = Bytes::new();
+        let mut parts = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let cut_off = |_| Problem::new(Code::InvalidJson, "The body broke off; send it whole.");
+            let Ok(part) = frame.map_err(cut_off)?.into_data() else { continue };
+            if whole.is_empty() && parts.is_empty() {
+                whole = part;
+            } else {
+                if parts.is_empty() {
+                    parts.extend_from_slice(&whole);
+                }
+                parts.extend_from_slice(&part);
+            }
+            if whole.len().max(parts.len()) > BODY_BYTES_MAX {
+                return Err(too_large(body).await);
+            }
+        }
+        Ok(if parts.is_empty() { whole } else { parts.into() })
+    };
+    let late = |_| Problem::new(Code::RequestTimeout, "The body did not arrive in time; send it again.");
+    tokio::time::timeout(timeout, read).await.map_err(late)?
+}
+
+async fn too_large(mut body: Body) -> Problem {
+    let mut drained = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        drained += frame.data_ref().map_or(0, Bytes::len);
+        if drained > DRAIN_BYTES_MAX {
+            break;
+        }
+    }
+    Problem::new(Code::PayloadTooLarge, "The body is over 1 MiB; send less at once.")
+}
+
+/// Reads a JSON object with strict rules. What is wrong with a bad one is found
+/// out by reading it again, so that a good one costs nothing extra.
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if let Ok(Object(content)) = serde_json::from_slice(bytes) {
+        return Ok(content);
+    }
+    if let Err(error) = std::str::from_utf8(bytes) {
+        return Err(not_json(error));
+    }
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
+        return Err(not_json(error));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, Object<T>>(&mut json) {
+        Ok(Object(content)) => Ok(content),
+        Err(error) => Err(explain(&error.path().to_string(), error.inner())),
+    }
+}
+
+fn not_json(error: impl fmt::Display) -> Problem {
+    let shown = error.to_string().chars().take(200).collect::<String>();
+    Problem::new(Code::InvalidJson, format!("The body is not JSON: {shown}."))
+}
+
+fn explain(path: &str, error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    let (message, _) = text.rsplit_once(" at line ").unwrap_or((&text, ""));
+    // A number beyond every float is well-formed JSON all the same.
+    if !error.is_data() && message != "number out of range" {
+        return not_json(error);
+    }
+    let named = ["missing field `", "unknown field `", "duplicate field `"]
+        .iter()
+        .find_map(|prefix| message.strip_prefix(prefix)?.split_once('`'))
+        .map(|(name, _)| name);
+    let field = match (path, named) {
+        (".", None) => "body".to_owned(),
+        (".", Some(name)) => name.to_owned(),
+        (path, Some(name)) if path != name && !path.ends_with(&format!(".{name}")) => format!("{path}.{name}"),
+        (path, _) => path.to_owned(),
+    };
+    Problem::field(field.chars().take(200).collect::<String>(), message)
+}
+
+/// A JSON object read into `T`. Derived readers would also take an array of the
+/// fields in order, which nobody means.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InObject<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for InObject<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(InObject(PhantomData))
+    }
+}

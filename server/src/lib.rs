@@ -1,0 +1,34 @@
+//! The HTTP server of Hongbao, over any [`Backend`](hongbao_engine::backend::Backend).
+//!
+//! A request is followed with a finger: [`serve`] takes the connection, [`door`]
+//! checks the key and counts, a handler in [`wallets`], [`envelopes`], [`sales`]
+//! or [`service`] extracts, builds the command, executes it and replies.
+//!
+//! # Layout
+//! - [`app`]: every route, and what handlers work on
+//! - [`door`]: what every request passes: shedding, keys, request ids, counting
+//! - [`extract`], [`fields`]: from bytes to checked values
+//! - [`wallets`], [`envelopes`], [`sales`], [`service`]: one file a resource
+//! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
+//! - [`serve`]: accept loops, limits of connections, stopping
+//! - [`auth`], [`config`], [`metrics`]
+//! - [`demo`], [`audit`], [`split`]: the other things the binary does
+
+pub mod app;
+pub mod audit;
+pub mod auth;
+pub mod config;
+pub mod demo;
+pub mod door;
+pub mod envelopes;
+pub mod extract;
+pub mod fields;
+pub mod metrics;
+pub mod problem;
+pub mod reply;
+pub mod sales;
+pub mod serve;
+pub mod service;
+pub mod split;
+pub mod views;
+pub mod wallets;

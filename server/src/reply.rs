@@ -1,0 +1,308 @@
+//! From what the engine answers to what the caller reads: one match over every
+//! outcome, one over every error.
+//!
+//! **Invariant:** an outcome has one JSON shape, whether it answers a request of
+//! its own or an element of a batch.
+
+use crate::app::Server;
+use crate::config::Currency;
+use crate::problem::{Code, Problem};
+use crate::views::{At, EnvelopeJson, ItemJson, MerchantJson, Shown, WalletJson};
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use hongbao_engine::EngineError;
+use hongbao_engine::backend::{Listing, Reply};
+use hongbao_engine::command::{Outcome, Refusal, ShareStatus};
+use hongbao_engine::types::{Amount, HoldId, OrderId};
+use serde::Serialize;
+
+macro_rules! kinds {
+    ($($kind:ident = $name:literal),* $(,)?) => {
+        /// What was answered, as it is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the names are the outcomes'")]
+        pub enum Kind { $($kind),* }
+
+        impl Kind {
+            /// Every kind, in the order of their numbers.
+            pub const ALL: [Kind; [$($name),*].len()] = [$(Kind::$kind),*];
+
+            /// Its name as a metric's label.
+            pub fn name(self) -> &'static str {
+                match self { $(Kind::$kind => $name),* }
+            }
+        }
+    };
+}
+kinds! {
+    Wallet = "wallet", Envelope = "envelope", Won = "won", SoldOut = "sold_out", Expired = "expired",
+    Cancelled = "cancelled", NotOpen = "not_open", Claimed = "claimed", NotWon = "not_won", Lapsed = "lapsed",
+    Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
+    Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
+    CannotPay = "cannot_pay", Clock = "clock",
+}
+
+/// Answers with what the engine replied; a thing that was made has status `made`.
+///
+/// # Errors
+/// The engine's refusal or error, as the caller is to read it.
+pub fn reply<B>(server: &Server<B>, result: Result<Reply, EngineError>, made: StatusCode) -> Result<Response, Problem> {
+    let Reply { outcome, replayed } = result.map_err(|error| from_engine(&error))?;
+    let mut body = Vec::with_capacity(256);
+    let kind = write_outcome(&mut body, outcome, server.currency)?;
+    server.metrics.count(kind);
+    let mut response = json_bytes(body);
+    *response.status_mut() = match kind {
+        Kind::Wallet | Kind::Envelope | Kind::Merchant | Kind::Item => made,
+        _ => StatusCode::OK,
+    };
+    if replayed {
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Appends an element of a batch: its outcome, or its problem under `error`.
+pub fn write_element<B>(out: &mut Vec<u8>, server: &Server<B>, result: Result<Reply, Problem>, request_id: &str) {
+    let start = out.len();
+    let written = result.and_then(|reply| write_outcome(out, reply.outcome, server.currency));
+    match written {
+        Ok(kind) => server.metrics.count(kind),
+        Err(problem) => {
+            out.truncate(start);
+            out.extend_from_slice(b"{\"error\":");
+            problem.write_json(out, request_id);
+            out.push(b'}');
+        }
+    }
+}
+
+/// Appends the JSON of an outcome.
+fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Result<Kind, Problem> {
+    let kind = match outcome {
+        Outcome::Wallet(view) => {
+            write_json(out, &WalletJson::new(&view, currency));
+            Kind::Wallet
+        }
+        Outcome::Envelope(view) => {
+            write_json(out, &EnvelopeJson::new(&view, currency));
+            Kind::Envelope
+        }
+        Outcome::Won { amount, share, status, grabbed_at, claim_by, replayed } => {
+            let (grabbed_at, claim_by) = (At(grabbed_at), At(claim_by));
+            write_json(out, &Won { outcome: "won", amount, share, status, grabbed_at, claim_by, replayed });
+            Kind::Won
+        }
+        Outcome::SoldOut => {
+            out.extend_from_slice(br#"{"outcome":"sold_out"}"#);
+            Kind::SoldOut
+        }
+        Outcome::Expired => {
+            out.extend_from_slice(br#"{"outcome":"expired"}"#);
+            Kind::Expired
+        }
+        Outcome::Cancelled => {
+            out.extend_from_slice(br#"{"outcome":"cancelled"}"#);
+            Kind::Cancelled
+        }
+        Outcome::NotOpen { opens_at } => {
+            write_json(out, &NotOpen { outcome: "not_open", opens_at: At(opens_at) });
+            Kind::NotOpen
+        }
+        Outcome::Claimed { amount, claimed_at, replayed } => {
+            write_json(out, &Claimed { outcome: "claimed", amount, claimed_at: At(claimed_at), replayed });
+            Kind::Claimed
+        }
+        Outcome::NotWon => {
+            out.extend_from_slice(br#"{"outcome":"not_won"}"#);
+            Kind::NotWon
+        }
+        Outcome::Lapsed => {
+            out.extend_from_slice(br#"{"outcome":"lapsed"}"#);
+            Kind::Lapsed
+        }
+        Outcome::Merchant(merchant) => {
+            write_json(out, &MerchantJson::new(&merchant));
+            Kind::Merchant
+        }
+        Outcome::Item(view) => {
+            write_json(out, &ItemJson::new(&view, currency));
+            Kind::Item
+        }
+        Outcome::Held { hold, quantity, amount, expires_at, replayed } => {
+            let (hold, expires_at) = (Shown(hold), At(expires_at));
+            write_json(out, &Held { outcome: "held", hold, quantity, amount, expires_at, replayed });
+            Kind::Held
+        }
+        Outcome::LimitReached => {
+            out.extend_from_slice(br#"{"outcome":"limit_reached"}"#);
+            Kind::LimitReached
+        }
+        Outcome::Ended => {
+            out.extend_from_slice(br#"{"outcome":"ended"}"#);
+            Kind::Ended
+        }
+        Outcome::Ordered { order, replayed } => {
+            write_json(out, &Ordered { outcome: "claimed", order: Shown(order), replayed });
+            Kind::Ordered
+        }
+        Outcome::HoldExpired => {
+            out.extend_from_slice(br#"{"outcome":"expired"}"#);
+            Kind::HoldExpired
+        }
+        Outcome::Released { replayed } => {
+            write_json(out, &Released { outcome: "released", replayed });
+            Kind::Released
+        }
+        Outcome::CannotPay => {
+            out.extend_from_slice(br#"{"outcome":"insufficient_funds"}"#);
+            Kind::CannotPay
+        }
+        Outcome::Clock(now) => {
+            write_json(out, &Clock { now: At(now) });
+            Kind::Clock
+        }
+        Outcome::Refused(refusal) => return Err(from_refusal(refusal)),
+    };
+    Ok(kind)
+}
+
+fn from_refusal(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::NotFound => Problem::not_found(),
+        Refusal::InsufficientFunds => {
+            Problem::new(Code::InsufficientFunds, "The wallet does not hold enough; deposit first, then repeat this.")
+        }
+        Refusal::WrongState(why) => Problem::new(Code::WrongState, why),
+        Refusal::Forbidden => Problem::new(Code::Forbidden, "This belongs to another user."),
+        Refusal::ReferenceConflict => Problem::new(
+            Code::ReferenceConflict,
+            "This reference was used with other content; use a new one, or send the first content again.",
+        ),
+        Refusal::IdempotencyMismatch => Problem::new(
+            Code::IdempotencyMismatch,
+            "This idempotency key was used with another body; use a new one, or send the first body again.",
+        ),
+        Refusal::Invalid { field, message } => Problem::field(field, message),
+    }
+}
+
+/// What a caller is told of an engine's error; the inside goes to the log.
+pub fn from_engine(error: &EngineError) -> Problem {
+    match error {
+        EngineError::Overloaded => Problem::new(
+            Code::Overloaded,
+            "More is being asked than can be made durable in time; ask again in a moment.",
+        ),
+        EngineError::StorageFull => {
+            Problem::new(Code::StorageFull, "The server's disk is full; claims and refunds still work.")
+        }
+        EngineError::Journal(_) => {
+            tracing::error!(%error, "not confirmed");
+            Problem::new(Code::Unconfirmed, "It may or may not have happened; ask again with the same key to find out.")
+        }
+        EngineError::Store(_) => {
+            tracing::error!(%error, "the store failed");
+            Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator.")
+        }
+        EngineError::NotReady(why) => {
+            tracing::debug!(why, "asked before being ready");
+            Problem::new(Code::NotReady, "The server does not serve yet; ask again in a moment.")
+        }
+        EngineError::ShuttingDown => {
+            Problem::new(Code::ShuttingDown, "The server is going away; ask again in a moment.")
+        }
+        EngineError::Cursor => Problem::field("cursor", "was not given by this list; start again without one"),
+    }
+}
+
+/// Answers with a page of a list under `name`.
+pub fn list<'a, T, J: Serialize>(name: &'static str, listing: &'a Listing<T>, show: impl Fn(&'a T) -> J) -> Response {
+    let mut body = Vec::with_capacity(64 + 256 * listing.rows.len());
+    body.extend_from_slice(b"{\"");
+    body.extend_from_slice(name.as_bytes());
+    body.extend_from_slice(b"\":[");
+    for (i, row) in listing.rows.iter().enumerate() {
+        if i > 0 {
+            body.push(b',');
+        }
+        write_json(&mut body, &show(row));
+    }
+    body.extend_from_slice(b"],\"next_cursor\":");
+    write_json(&mut body, &listing.next.as_deref().map(crate::extract::hex));
+    body.push(b'}');
+    json_bytes(body)
+}
+
+/// Answers 200 with `value`.
+pub fn json(value: &impl Serialize) -> Response {
+    let mut body = Vec::with_capacity(512);
+    write_json(&mut body, value);
+    json_bytes(body)
+}
+
+/// Answers 200 with JSON already written.
+pub fn json_bytes(body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn write_json(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out, value).expect("what we show has string keys only, and a vector takes everything");
+}
+
+#[derive(Serialize)]
+struct Won {
+    outcome: &'static str,
+    amount: Amount,
+    share: u32,
+    status: ShareStatus,
+    grabbed_at: At,
+    claim_by: At,
+    replayed: bool,
+}
+
+#[derive(Serialize)]
+struct NotOpen {
+    outcome: &'static str,
+    opens_at: At,
+}
+
+#[derive(Serialize)]
+struct Claimed {
+    outcome: &'static str,
+    amount: Amount,
+    claimed_at: At,
+    replayed: bool,
+}
+
+#[derive(Serialize)]
+struct Held {
+    outcome: &'static str,
+    hold: Shown<HoldId>,
+    quantity: u32,
+    amount: Amount,
+    expires_at: At,
+    replayed: bool,
+}
+
+#[derive(Serialize)]
+struct Ordered {
+    outcome: &'static str,
+    order: Shown<OrderId>,
+    replayed: bool,
+}
+
+#[derive(Serialize)]
+struct Released {
+    outcome: &'static str,
+    replayed: bool,
+}
+
+#[derive(Serialize)]
+struct Clock {
+    now: At,
+}

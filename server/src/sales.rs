@@ -1,0 +1,277 @@
+//! Sales: merchants, items, holds and orders.
+//!
+//! **Invariant:** an item whose limit is not one a user is grabbed only under an
+//! idempotency key, since two grabs of one user may both be meant.
+
+use crate::app::{Shared, Table};
+use crate::door::Class;
+use crate::envelopes::ByUser;
+use crate::extract::{Content, Json, MaybeOnce, Once, One, Params, key_required};
+use crate::fields::{Count, Money, Seconds, Text, Time, Url, some};
+use crate::problem::Problem;
+use crate::reply::{from_engine, json, list, reply};
+use crate::views::{HoldJson, ItemJson, OrderJson};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use hongbao_engine::backend::{Backend, ItemFilter};
+use hongbao_engine::command::{Command, ItemChange, Merchant, MerchantStatus, NewItem};
+use hongbao_engine::types::{HoldId, ItemId, OrderId, UserId};
+use serde::Deserialize;
+
+/// Adds the routes of sales.
+pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
+    table
+        .post("/v1/merchants", Class::Ordinary, put_merchant::<B>)
+        .post("/v1/items", Class::Ordinary, create::<B>)
+        .get("/v1/items", Class::Ordinary, find::<B>)
+        .get("/v1/items/{id}", Class::Ordinary, show::<B>)
+        .patch("/v1/items/{id}", Class::Ordinary, change::<B>)
+        .post("/v1/items/{id}/restock", Class::Ordinary, restock::<B>)
+        .post("/v1/items/{id}/grab", Class::Ordinary, grab::<B>)
+        .get("/v1/holds/{id}", Class::Ordinary, hold::<B>)
+        .post("/v1/holds/{id}/claim", Class::Settling, claim::<B>)
+        .post("/v1/holds/{id}/release", Class::Settling, release::<B>)
+        .get("/v1/orders/{id}", Class::Ordinary, order::<B>)
+}
+
+/// A seller, as it is sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PutMerchant {
+    id: UserId,
+    name: Text<1, 200>,
+    #[serde(default = "unchecked")]
+    status: MerchantStatus,
+}
+
+impl Content for PutMerchant {}
+
+fn unchecked() -> MerchantStatus {
+    MerchantStatus::Pending
+}
+
+/// An item to be put on sale, as it is sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    merchant: UserId,
+    name: Text<1, 200>,
+    category: Text<1, 64>,
+    price: Money,
+    stock: Count,
+    #[serde(default = "one_each")]
+    per_user_limit: Option<Count>,
+    #[serde(default)]
+    starts_at: Option<Time>,
+    #[serde(default)]
+    ends_at: Option<Time>,
+    #[serde(default = "a_quarter_of_an_hour")]
+    hold_ttl_s: Seconds,
+    #[serde(default)]
+    image_url: Option<Url>,
+}
+
+fn one_each() -> Option<Count> {
+    Some(Count::new(1))
+}
+
+fn a_quarter_of_an_hour() -> Seconds {
+    Seconds::new(900)
+}
+
+impl Content for Create {
+    fn check(&self) -> Result<(), Problem> {
+        check_times(self.starts_at, self.ends_at)
+    }
+}
+
+fn check_times(starts_at: Option<Time>, ends_at: Option<Time>) -> Result<(), Problem> {
+    match (starts_at, ends_at) {
+        (Some(starts_at), Some(ends_at)) if ends_at.0 <= starts_at.0 => {
+            Err(Problem::field("ends_at", "must be after starts_at"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Create {
+    fn command(self) -> Command {
+        Command::CreateItem(Box::new(NewItem {
+            merchant: self.merchant,
+            name: self.name.0,
+            category: self.category.0,
+            price: self.price.amount(),
+            stock: self.stock.count(),
+            per_user_limit: self.per_user_limit.map(Count::count),
+            starts_at: self.starts_at.map(|time| time.0),
+            ends_at: self.ends_at.map(|time| time.0),
+            hold_ttl_s: self.hold_ttl_s.get(),
+            image_url: self.image_url.map(|url| url.0),
+        }))
+    }
+}
+
+/// Changes to an item, as they are sent: what is not there stays, and what may
+/// be null can be set to null.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    #[serde(default, deserialize_with = "some")]
+    name: Option<Text<1, 200>>,
+    #[serde(default, deserialize_with = "some")]
+    category: Option<Text<1, 64>>,
+    #[serde(default, deserialize_with = "some")]
+    price: Option<Money>,
+    #[serde(default, deserialize_with = "some")]
+    per_user_limit: Option<Option<Count>>,
+    #[serde(default, deserialize_with = "some")]
+    starts_at: Option<Option<Time>>,
+    #[serde(default, deserialize_with = "some")]
+    ends_at: Option<Option<Time>>,
+    #[serde(default, deserialize_with = "some")]
+    hold_ttl_s: Option<Seconds>,
+    #[serde(default, deserialize_with = "some")]
+    image_url: Option<Option<Url>>,
+}
+
+impl Content for Change {
+    fn check(&self) -> Result<(), Problem> {
+        check_times(self.starts_at.flatten(), self.ends_at.flatten())
+    }
+}
+
+impl Change {
+    fn command(self, item: ItemId) -> Command {
+        let change = ItemChange {
+            name: self.name.map(|text| text.0),
+            category: self.category.map(|text| text.0),
+            price: self.price.map(Money::amount),
+            per_user_limit: self.per_user_limit.map(|limit| limit.map(Count::count)),
+            starts_at: self.starts_at.map(|time| time.map(|time| time.0)),
+            ends_at: self.ends_at.map(|time| time.map(|time| time.0)),
+            hold_ttl_s: self.hold_ttl_s.map(Seconds::get),
+            image_url: self.image_url.map(|url| url.map(|url| url.0)),
+        };
+        Command::ChangeItem { item, change: Box::new(change) }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Restock {
+    quantity: Count,
+}
+
+impl Content for Restock {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grab {
+    user: UserId,
+    #[serde(default = "one_unit")]
+    quantity: Count,
+}
+
+impl Content for Grab {}
+
+fn one_unit() -> Count {
+    Count::new(1)
+}
+
+async fn put_merchant<B: Backend>(
+    State(server): State<Shared<B>>,
+    Once(once): Once,
+    Json(PutMerchant { id, name, status }): Json<PutMerchant>,
+) -> Result<Response, Problem> {
+    let command = Command::PutMerchant(Box::new(Merchant { id, name: name.0, status }));
+    reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
+}
+
+async fn create<B: Backend>(
+    State(server): State<Shared<B>>,
+    Once(once): Once,
+    Json(body): Json<Create>,
+) -> Result<Response, Problem> {
+    let command = body.command();
+    reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
+}
+
+async fn change<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(item): One<ItemId>,
+    MaybeOnce(once): MaybeOnce,
+    Json(body): Json<Change>,
+) -> Result<Response, Problem> {
+    let command = body.command(item);
+    reply(&server, server.backend.execute(command, once).await, StatusCode::OK)
+}
+
+async fn restock<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(item): One<ItemId>,
+    Once(once): Once,
+    Json(Restock { quantity }): Json<Restock>,
+) -> Result<Response, Problem> {
+    let command = Command::Restock { item, quantity: quantity.count() };
+    reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::OK)
+}
+
+async fn grab<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(item): One<ItemId>,
+    MaybeOnce(once): MaybeOnce,
+    Json(Grab { user, quantity }): Json<Grab>,
+) -> Result<Response, Problem> {
+    if once.is_none() {
+        let view = server.backend.item(item).await.map_err(|error| from_engine(&error))?;
+        if view.ok_or_else(Problem::not_found)?.terms.per_user_limit != Some(1) {
+            return Err(key_required());
+        }
+    }
+    let command = Command::GrabItem { item, user, quantity: quantity.count() };
+    reply(&server, server.backend.execute(command, once).await, StatusCode::OK)
+}
+
+async fn claim<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(hold): One<HoldId>,
+    Json(ByUser { user }): Json<ByUser>,
+) -> Result<Response, Problem> {
+    let command = Command::ClaimHold { hold, user };
+    reply(&server, server.backend.execute(command, None).await, StatusCode::OK)
+}
+
+async fn release<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(hold): One<HoldId>,
+    Json(ByUser { user }): Json<ByUser>,
+) -> Result<Response, Problem> {
+    let command = Command::ReleaseHold { hold, user };
+    reply(&server, server.backend.execute(command, None).await, StatusCode::OK)
+}
+
+async fn show<B: Backend>(State(server): State<Shared<B>>, One(id): One<ItemId>) -> Result<Response, Problem> {
+    let view = server.backend.item(id).await.map_err(|error| from_engine(&error))?;
+    Ok(json(&ItemJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
+}
+
+async fn find<B: Backend>(State(server): State<Shared<B>>, params: Params) -> Result<Response, Problem> {
+    let page = params.page()?;
+    let filter = ItemFilter {
+        category: params.get("category").map(str::to_owned),
+        merchant: params.parse("merchant", UserId::new)?,
+    };
+    let rows = server.backend.items(&filter, &page).await.map_err(|error| from_engine(&error))?;
+    Ok(list("items", &rows, |view| ItemJson::new(view, server.currency)))
+}
+
+async fn hold<B: Backend>(State(server): State<Shared<B>>, One(id): One<HoldId>) -> Result<Response, Problem> {
+    let view = server.backend.hold(id).await.map_err(|error| from_engine(&error))?;
+    Ok(json(&HoldJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
+}
+
+async fn order<B: Backend>(State(server): State<Shared<B>>, One(id): One<OrderId>) -> Result<Response, Problem> {
+    let view = server.backend.order(id).await.map_err(|error| from_engine(&error))?;
+    Ok(json(&OrderJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
+}

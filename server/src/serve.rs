@@ -1,0 +1,223 @@
+//! The accept loops: from a listening socket to a router, and an orderly end.
+//!
+//! Every core has a listening socket of its own on the one port
+//! (`SO_REUSEPORT`), since a single accept loop is a limit when connections come
+//! and go quickly.
+//!
+//! **Invariant:** nothing is read from a connection before it has one of a
+//! bounded number of places; whatever it does or fails to do, it is gone after a
+//! bounded time; and a request that was read is answered before the server
+//! stops, unless it takes longer than the drain.
+
+use crate::metrics::{Metrics, UPKEEP_EVERY};
+use axum::Router;
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::{self, AddressFamily, SocketType, sockopt};
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+/// The largest head of a request.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Connections the kernel may hold ready for us.
+const BACKLOG: i32 = 4096;
+/// How long to wait when a connection could not be accepted: for want of file
+/// descriptors, mostly, which only others can give back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What connections may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most connections open at once.
+    pub connections_max: usize,
+    /// How long a head may take to arrive; also how long a connection may idle.
+    pub head_timeout: Duration,
+    /// How long sent bytes may stay unacknowledged before the peer counts as gone.
+    pub write_timeout: Duration,
+    /// How long requests in flight get to finish when the server stops.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 10_000,
+            head_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Listens on `address` with one socket a core.
+///
+/// # Errors
+/// Those of binding, for instance that somebody else listens there.
+pub fn listen(address: SocketAddr) -> io::Result<Vec<StdListener>> {
+    // With SO_REUSEPORT a second server would silently share the port, so the
+    // first bind is one that fails if anybody listens there.
+    let probe = bind(address, false)?;
+    let address = StdListener::from(probe).local_addr()?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let listen = |_| {
+        let socket = bind(address, true)?;
+        net::listen(&socket, BACKLOG)?;
+        Ok(StdListener::from(socket))
+    };
+    (0..cores).map(listen).collect()
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, shared)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Serves `router` on `listeners` until `stop` is cancelled, then finishes what
+/// is in flight. Must run within a tokio runtime.
+///
+/// # Errors
+/// Those of handing the sockets to the runtime.
+pub async fn serve(
+    router: Router,
+    listeners: Vec<StdListener>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let connections = TaskTracker::new();
+    let loops = TaskTracker::new();
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        let acceptor = Acceptor {
+            listener: TcpListener::from_std(listener)?,
+            router: router.clone(),
+            limits,
+            metrics: metrics.clone(),
+            places: places.clone(),
+            connections: connections.clone(),
+            stop: stop.clone(),
+        };
+        loops.spawn(acceptor.run());
+    }
+    let upkeep = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_EVERY).await;
+            metrics.upkeep();
+        }
+    });
+    loops.close();
+    loops.wait().await;
+    connections.close();
+    if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "some requests took longer than the drain and were cut off");
+    }
+    upkeep.abort();
+    Ok(())
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    places: Arc<Semaphore>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Acceptor {
+    /// A place is waited for with a connection in hand, not before: a loop that
+    /// kept a place for whoever comes would keep it from its sisters' callers.
+    async fn run(self) {
+        loop {
+            let next = async {
+                let stream = self.listener.accept().await?.0;
+                let place = self.places.clone().acquire_owned().await.expect("the places are never closed");
+                Ok::<_, io::Error>((stream, place))
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return self.take_in_the_last(),
+                accepted = next => accepted,
+            };
+            match accepted {
+                Ok((stream, place)) => self.start(stream, place),
+                Err(error) => {
+                    self.metrics.accept_errors.increment(1);
+                    tracing::warn!(%error, "could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Those the kernel has accepted for us would be cut off with the socket.
+    fn take_in_the_last(&self) {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        while let Ok(place) = self.places.clone().try_acquire_owned() {
+            match self.listener.poll_accept(&mut context) {
+                std::task::Poll::Ready(Ok((stream, _))) => self.start(stream, place),
+                _ => return,
+            }
+        }
+    }
+
+    fn start(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        self.metrics.connections.increment(1);
+        if let Err(error) = self.prepare(&stream) {
+            tracing::debug!(%error, "a connection was gone before it began");
+            return;
+        }
+        let (router, limits, stop) = (self.router.clone(), self.limits, self.stop.clone());
+        self.connections.spawn(async move {
+            converse(stream, router, limits, stop).await;
+            drop(place);
+        });
+    }
+
+    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let unacknowledged_ms = u32::try_from(self.limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
+        Ok(sockopt::set_tcp_user_timeout(stream, unacknowledged_ms)?)
+    }
+}
+
+async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+    let answer =
+        service_fn(move |request: hyper::Request<hyper::body::Incoming>| router.clone().call(request.map(Body::new)));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

@@ -1,0 +1,340 @@
+//! The JSON shapes of answers.
+//!
+//! **Invariant:** ids are shown as text, amounts as integers of minor units,
+//! times as RFC 3339 UTC with milliseconds.
+
+use crate::config::Currency;
+use crate::extract::hex;
+use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, ReceivedRow};
+use hongbao_engine::command::{
+    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, OrderView, ShareStatus, Stock,
+    WalletView,
+};
+use hongbao_engine::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use std::fmt::Display;
+
+/// A time, shown.
+#[derive(Clone, Copy)]
+pub struct At(pub Timestamp);
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ms = i64::try_from(self.0.ms()).unwrap_or(i64::MAX);
+        let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
+        serializer.collect_str(&format_args!("{time:.3}"))
+    }
+}
+
+/// Anything that is shown by its text.
+pub struct Shown<T>(pub T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A wallet.
+#[derive(Serialize)]
+pub struct WalletJson<'a> {
+    user: &'a UserId,
+    currency: Currency,
+    available: Amount,
+    held: Amount,
+}
+
+impl<'a> WalletJson<'a> {
+    /// `view`, shown.
+    pub fn new(view: &'a WalletView, currency: Currency) -> Self {
+        WalletJson { user: &view.user, currency, available: view.available, held: view.held }
+    }
+}
+
+/// A movement on a wallet.
+#[derive(Serialize)]
+pub struct EntryJson<'a> {
+    at: At,
+    kind: &'static str,
+    amount: Amount,
+    balance_after: Amount,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope: Option<Shown<EnvelopeId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<Shown<OrderId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
+}
+
+impl<'a> EntryJson<'a> {
+    /// `entry`, shown.
+    pub fn new(entry: &'a Entry) -> Self {
+        let mut json = EntryJson {
+            at: At(entry.at),
+            kind: "",
+            amount: entry.amount,
+            balance_after: entry.balance_after,
+            envelope: None,
+            order: None,
+            reference: None,
+        };
+        match &entry.kind {
+            EntryKind::Deposit(reference) => (json.kind, json.reference) = ("deposit", reference.as_deref()),
+            EntryKind::Withdrawal(reference) => (json.kind, json.reference) = ("withdrawal", reference.as_deref()),
+            EntryKind::EnvelopeCreated(id) => (json.kind, json.envelope) = ("envelope", Some(Shown(*id))),
+            EntryKind::Claim(id) => (json.kind, json.envelope) = ("claim", Some(Shown(*id))),
+            EntryKind::Refund(id) => (json.kind, json.envelope) = ("refund", Some(Shown(*id))),
+            EntryKind::Lapse(id) => (json.kind, json.envelope) = ("lapse", Some(Shown(*id))),
+            EntryKind::Order(id) => (json.kind, json.order) = ("order", Some(Shown(*id))),
+        }
+        json
+    }
+}
+
+/// An envelope.
+#[derive(Serialize)]
+pub struct EnvelopeJson<'a> {
+    id: Shown<EnvelopeId>,
+    sender: &'a UserId,
+    state: EnvelopeState,
+    ended_as: Option<EndedAs>,
+    total: Amount,
+    currency: Currency,
+    shares: u32,
+    split: &'a str,
+    message: &'a str,
+    remaining_shares: u32,
+    remaining_amount: Amount,
+    claimed_amount: Amount,
+    refunded_amount: Amount,
+    created_at: At,
+    opens_at: At,
+    expires_at: At,
+    claim_by: At,
+    commitment: String,
+    seed_secret: Option<String>,
+    reference: Option<&'a str>,
+    metadata: &'a RawValue,
+}
+
+impl<'a> EnvelopeJson<'a> {
+    /// `view`, shown.
+    pub fn new(view: &'a EnvelopeView, currency: Currency) -> Self {
+        EnvelopeJson {
+            id: Shown(view.id),
+            sender: &view.sender,
+            state: view.state,
+            ended_as: view.ended_as,
+            total: view.total,
+            currency,
+            shares: view.shares,
+            split: &view.split,
+            message: &view.message,
+            remaining_shares: view.remaining_shares,
+            remaining_amount: view.remaining_amount,
+            claimed_amount: view.claimed_amount,
+            refunded_amount: view.refunded_amount,
+            created_at: At(view.created_at),
+            opens_at: At(view.opens_at),
+            expires_at: At(view.expires_at),
+            claim_by: At(view.claim_by),
+            commitment: hex(&view.commitment),
+            seed_secret: view.secret.as_ref().map(|secret| hex(secret)),
+            reference: view.reference.as_deref(),
+            // It was checked on the way in; an engine filled by other means may hold other text.
+            metadata: serde_json::from_str(&view.metadata).unwrap_or(RawValue::NULL),
+        }
+    }
+}
+
+/// A grab in the list of an envelope's.
+#[derive(Serialize)]
+pub struct GrabJson<'a> {
+    user: &'a UserId,
+    amount: Amount,
+    share: u32,
+    status: ShareStatus,
+    grabbed_at: At,
+    claimed_at: Option<At>,
+    best: bool,
+}
+
+impl<'a> GrabJson<'a> {
+    /// `row`, shown.
+    pub fn new(row: &'a GrabRow) -> Self {
+        GrabJson {
+            user: &row.user,
+            amount: row.amount,
+            share: row.share,
+            status: row.status,
+            grabbed_at: At(row.grabbed_at),
+            claimed_at: row.claimed_at.map(At),
+            best: row.best,
+        }
+    }
+}
+
+/// A grab in the list of a user's.
+#[derive(Serialize)]
+pub struct ReceivedJson<'a> {
+    envelope: Shown<EnvelopeId>,
+    sender: &'a UserId,
+    amount: Amount,
+    status: ShareStatus,
+    grabbed_at: At,
+    claimed_at: Option<At>,
+}
+
+impl<'a> ReceivedJson<'a> {
+    /// `row`, shown.
+    pub fn new(row: &'a ReceivedRow) -> Self {
+        ReceivedJson {
+            envelope: Shown(row.envelope),
+            sender: &row.sender,
+            amount: row.grab.amount,
+            status: row.grab.status,
+            grabbed_at: At(row.grab.grabbed_at),
+            claimed_at: row.grab.claimed_at.map(At),
+        }
+    }
+}
+
+/// Where all money is.
+#[derive(Serialize)]
+pub struct AuditJson {
+    balanced: bool,
+    #[serde(flatten)]
+    audit: Audit,
+}
+
+impl AuditJson {
+    /// `audit`, shown.
+    pub fn new(audit: Audit) -> Self {
+        AuditJson { balanced: audit.balanced(), audit }
+    }
+}
+
+/// A merchant.
+#[derive(Serialize)]
+pub struct MerchantJson<'a> {
+    #[serde(flatten)]
+    merchant: &'a Merchant,
+}
+
+impl<'a> MerchantJson<'a> {
+    /// `merchant`, shown.
+    pub fn new(merchant: &'a Merchant) -> Self {
+        MerchantJson { merchant }
+    }
+}
+
+/// An item.
+#[derive(Serialize)]
+pub struct ItemJson<'a> {
+    id: Shown<ItemId>,
+    merchant: &'a UserId,
+    name: &'a str,
+    category: &'a str,
+    price: Amount,
+    currency: Currency,
+    stock: Stock,
+    per_user_limit: Option<u32>,
+    starts_at: Option<At>,
+    ends_at: Option<At>,
+    hold_ttl_s: u64,
+    image_url: Option<&'a str>,
+    created_at: At,
+}
+
+impl<'a> ItemJson<'a> {
+    /// `view`, shown.
+    pub fn new(view: &'a ItemView, currency: Currency) -> Self {
+        let terms = &view.terms;
+        ItemJson {
+            id: Shown(view.id),
+            merchant: &terms.merchant,
+            name: &terms.name,
+            category: &terms.category,
+            price: terms.price,
+            currency,
+            stock: view.stock,
+            per_user_limit: terms.per_user_limit,
+            starts_at: terms.starts_at.map(At),
+            ends_at: terms.ends_at.map(At),
+            hold_ttl_s: terms.hold_ttl_s,
+            image_url: terms.image_url.as_deref(),
+            created_at: At(view.created_at),
+        }
+    }
+}
+
+/// A hold.
+#[derive(Serialize)]
+pub struct HoldJson<'a> {
+    id: Shown<HoldId>,
+    item: Shown<ItemId>,
+    user: &'a UserId,
+    quantity: u32,
+    amount: Amount,
+    currency: Currency,
+    state: &'static str,
+    order: Option<Shown<OrderId>>,
+    created_at: At,
+    expires_at: At,
+}
+
+impl<'a> HoldJson<'a> {
+    /// `view`, shown.
+    pub fn new(view: &'a HoldView, currency: Currency) -> Self {
+        let (state, order) = match view.state {
+            HoldState::Held => ("held", None),
+            HoldState::Claimed(order) => ("claimed", Some(Shown(order))),
+            HoldState::Released => ("released", None),
+            HoldState::Expired => ("expired", None),
+        };
+        HoldJson {
+            id: Shown(view.id),
+            item: Shown(view.item),
+            user: &view.user,
+            quantity: view.quantity,
+            amount: view.amount,
+            currency,
+            state,
+            order,
+            created_at: At(view.created_at),
+            expires_at: At(view.expires_at),
+        }
+    }
+}
+
+/// An order.
+#[derive(Serialize)]
+pub struct OrderJson<'a> {
+    id: Shown<OrderId>,
+    hold: Shown<HoldId>,
+    item: Shown<ItemId>,
+    merchant: &'a UserId,
+    user: &'a UserId,
+    quantity: u32,
+    amount: Amount,
+    currency: Currency,
+    created_at: At,
+}
+
+impl<'a> OrderJson<'a> {
+    /// `view`, shown.
+    pub fn new(view: &'a OrderView, currency: Currency) -> Self {
+        OrderJson {
+            id: Shown(view.id),
+            hold: Shown(view.hold),
+            item: Shown(view.item),
+            merchant: &view.merchant,
+            user: &view.user,
+            quantity: view.quantity,
+            amount: view.amount,
+            currency,
+            created_at: At(view.created_at),
+        }
+    }
+}

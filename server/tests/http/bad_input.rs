@@ -1,0 +1,395 @@
+//! Bad input: every POST against everything that can be wrong with a body. Each
+//! row says status, code and field, and none may reach the backend.
+
+use crate::fake::{Site, ask, envelope_id, item_id, item_view};
+use axum::body::Body;
+use axum::http::Method;
+use serde_json::{Value, json};
+
+/// A POST, a body it takes, and the kind of each field.
+struct Post {
+    path: String,
+    good: Value,
+    fields: &'static [(&'static str, Kind)],
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// An integer from 1 to this; needed or not.
+    Integer(u64, Need),
+    /// A user.
+    User,
+    /// A text of at most so many characters, at least one if needed.
+    Text(usize, Need),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Need {
+    Must,
+    May,
+}
+
+use Kind::{Integer, Text, User};
+use Need::{May, Must};
+
+const AMOUNT_MAX: u64 = (1 << 53) - 1;
+const COUNT_MAX: u64 = u32::MAX as u64;
+const YEAR_S: u64 = 31_536_000;
+
+fn posts() -> Vec<Post> {
+    let envelope = format!("/v1/envelopes/{}", envelope_id(1));
+    let item = format!("/v1/items/{}", item_id(1));
+    let hold = format!("/v1/holds/{}", hongbao_engine::types::HoldId::from_bytes([1; 16]));
+    let transfer: &[_] = &[("amount", Integer(AMOUNT_MAX, Must)), ("reference", Text(128, May))];
+    let by_user: &[_] = &[("user", User)];
+    let create: &[_] = &[
+        ("sender", User),
+        ("total", Integer(AMOUNT_MAX, Must)),
+        ("shares", Integer(COUNT_MAX, Must)),
+        ("min_share", Integer(AMOUNT_MAX, May)),
+        ("max_share", Integer(AMOUNT_MAX, May)),
+        ("message", Text(200, May)),
+        ("expires_in_s", Integer(YEAR_S, May)),
+        ("reference", Text(128, May)),
+        ("client_seed", Text(128, May)),
+    ];
+    let create_item: &[_] = &[
+        ("merchant", User),
+        ("name", Text(200, Must)),
+        ("category", Text(64, Must)),
+        ("price", Integer(AMOUNT_MAX, Must)),
+        ("stock", Integer(COUNT_MAX, Must)),
+        ("per_user_limit", Integer(COUNT_MAX, May)),
+        ("hold_ttl_s", Integer(YEAR_S, May)),
+    ];
+    let post = |path: String, good: Value, fields| Post { path, good, fields };
+    vec![
+        post("/v1/wallets/alice/deposits".into(), json!({"amount": 5}), transfer),
+        post("/v1/wallets/alice/withdrawals".into(), json!({"amount": 5}), transfer),
+        post("/v1/envelopes".into(), json!({"sender": "alice", "total": 100, "shares": 10}), create),
+        post(format!("{envelope}/grab"), json!({"user": "bob"}), by_user),
+        post(format!("{envelope}/claim"), json!({"user": "bob"}), by_user),
+        post(format!("{envelope}/cancel"), json!({}), &[]),
+        post("/v1/grabs".into(), json!({"grabs": [{"envelope": envelope_id(1).to_string(), "user": "bob"}]}), &[]),
+        post("/v1/merchants".into(), json!({"id": "rosy", "name": "Rosy"}), &[("id", User), ("name", Text(200, Must))]),
+        post(
+            "/v1/items".into(),
+            json!({"merchant": "rosy", "name": "99 roses", "category": "flowers", "price": 29900, "stock": 500}),
+            create_item,
+        ),
+        post(format!("{item}/restock"), json!({"quantity": 5}), &[("quantity", Integer(COUNT_MAX, Must))]),
+        post(format!("{item}/grab"), json!({"user": "bob"}), &[("user", User), ("quantity", Integer(COUNT_MAX, May))]),
+        post(format!("{hold}/claim"), json!({"user": "bob"}), by_user),
+        post(format!("{hold}/release"), json!({"user": "bob"}), by_user),
+        post("/v1/test/clock".into(), json!({"advance_s": 60}), &[("advance_s", Integer(YEAR_S, Must))]),
+    ]
+}
+
+fn site() -> Site {
+    let site = Site::with(&hongbao_server::app::Setup { test: true, ..crate::fake::setup() });
+    site.fake.inner.lock().unwrap().items.insert(item_id(1), item_view(1, Some(1)));
+    site
+}
+
+/// Sends `body` and asserts the problem, the field, and that nothing was executed.
+async fn check(site: &Site, path: &str, body: impl Into<Body>, status: u16, code: &str, field: &str, what: &str) {
+    let what = format!("POST {path} with {what}");
+    let answer = site.post(path, "k", body).await;
+    let problem = answer.assert_problem(status, code, &what);
+    if !field.is_empty() {
+        assert_eq!(problem["errors"][0]["field"], field, "{what}: {problem}");
+        assert!(!problem["errors"][0]["message"].as_str().unwrap().is_empty(), "{what}");
+    }
+    assert_eq!(site.fake.commands(), [], "{what} changed state");
+}
+
+#[tokio::test]
+async fn good_bodies_are_taken() {
+    for post in posts() {
+        let site = site();
+        site.fake.inner.lock().unwrap().wallets.insert(hongbao_engine::types::UserId::new("alice").unwrap(), 5);
+        let answer = site.post(&post.path, "k", post.good.to_string()).await;
+        assert!(answer.status.is_success(), "{}: {}", post.path, answer.text());
+        assert_eq!(site.fake.commands().len(), 1, "{}", post.path);
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_json() {
+    let site = site();
+    let unclosed = "[".repeat(500_000);
+    let deep = format!("{unclosed}{}", "]".repeat(500_000));
+    let deep_objects = format!("{}1{}", r#"{"user":"#.repeat(100_000), "}".repeat(100_000));
+    for post in posts() {
+        let good = post.good.to_string();
+        let may_be_empty = post.path.ends_with("/cancel");
+        for (body, what) in [
+            ("{", "an open brace"),
+            ("{\"user\":}", "a missing value"),
+            ("{'user':'bob'}", "single quotes"),
+            (&good[..good.len() - 1], "the end missing"),
+            (&format!("{good}{good}"), "a second object"),
+            (&format!("{good},"), "a comma behind it"),
+            (" ", "a space"),
+            ("nul", "half a null"),
+        ] {
+            check(&site, &post.path, body.to_owned(), 400, "invalid_json", "", what).await;
+        }
+        if !may_be_empty {
+            check(&site, &post.path, "", 400, "invalid_json", "", "an empty body").await;
+        }
+        check(&site, &post.path, &b"{\"user\":\"b\xff\"}"[..], 400, "invalid_json", "", "a byte that is not UTF-8")
+            .await;
+        check(&site, &post.path, &b"\xff\xfe{\0}\0"[..], 400, "invalid_json", "", "UTF-16").await;
+        for body in ["[]", "\"bob\"", "1", "null", "true", "[\"bob\"]"] {
+            check(&site, &post.path, body, 422, "invalid_field", "body", body).await;
+        }
+        check(&site, &post.path, unclosed.clone(), 400, "invalid_json", "", "deep arrays, not closed").await;
+        check(&site, &post.path, deep.clone(), 422, "invalid_field", "body", "deep arrays").await;
+        check(&site, &post.path, deep_objects.clone(), 422, "invalid_field", "user", "deep objects").await;
+        let name = post.fields.first().map_or("user", |field| field.0);
+        let nested = format!(r#"{{"{name}":{}{}}}"#, "[".repeat(400_000), "]".repeat(400_000));
+        check(&site, &post.path, nested, 422, "invalid_field", name, "a deep field").await;
+    }
+    assert_eq!(site.fake.commands(), []);
+}
+
+#[tokio::test]
+async fn bodies_of_a_wrong_kind_or_size() {
+    let site = site();
+    for post in posts() {
+        let good = post.good.to_string();
+        check(&site, &post.path, vec![b' '; 2 << 20], 413, "payload_too_large", "", "2 MiB").await;
+        check(&site, &post.path, vec![b' '; (1 << 20) + 1], 413, "payload_too_large", "", "a byte over 1 MiB").await;
+        for content_type in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=gbk",
+            "application/jsonp",
+            "",
+        ] {
+            let mut request = ask(Method::POST, &post.path).header("idempotency-key", "k");
+            if !content_type.is_empty() {
+                request = request.header("content-type", content_type);
+            }
+            let answer = site.send(request.body(good.clone().into()).unwrap()).await;
+            answer.assert_problem(415, "unsupported_media_type", &format!("{} as {content_type:?}", post.path));
+        }
+    }
+    assert_eq!(site.fake.commands(), []);
+    let request = ask(Method::POST, "/v1/wallets/a/deposits")
+        .header("idempotency-key", "k")
+        .header("content-type", "Application/JSON; charset=\"UTF-8\"");
+    assert_eq!(site.send(request.body(r#"{"amount":1}"#.into()).unwrap()).await.status, 201);
+}
+
+#[tokio::test]
+async fn fields_that_cannot_be() {
+    let site = site();
+    for post in posts() {
+        let with = |field: &str, value: &str| {
+            let mut body = post.good.clone();
+            body[field] = json!("\u{1}");
+            body.to_string().replace(r#""\u0001""#, value)
+        };
+        let bad = |field: &str, value: &str| (field.to_owned(), with(field, value), format!("{field} = {value:.80}"));
+        let mut rows = vec![bad("surprise", "1"), bad("__proto__", "{}")];
+        for &(field, kind) in post.fields {
+            let mut values: Vec<String> = ["[]", "{}", "true", "[1]"].map(str::to_owned).into();
+            let optional = match kind {
+                Integer(max, need) => {
+                    let more = max + 1;
+                    values.extend(
+                        [
+                            "1.5",
+                            "1.0",
+                            "1e3",
+                            "0",
+                            "-1",
+                            "-0",
+                            "-0.0",
+                            "1e999",
+                            "\"1\"",
+                            "\"\"",
+                            "18446744073709551616",
+                        ]
+                        .map(str::to_owned),
+                    );
+                    values.extend([more.to_string(), u64::MAX.to_string(), "9".repeat(400)]);
+                    need == May
+                }
+                User => {
+                    values.extend(
+                        ["1", "\"\"", "\".\"", "\"..\"", "\"a b\"", "\"a/b\"", "\"红\"", "\"a\\u0000\"", "\"a\\n\""]
+                            .map(str::to_owned),
+                    );
+                    values.push(format!("\"{}\"", "x".repeat(65)));
+                    false
+                }
+                Text(max, need) => {
+                    values.extend(["1".to_owned(), format!("\"{}\"", "红".repeat(max + 1)), "\"\\u0000\"".to_owned()]);
+                    if need == Must || field == "reference" {
+                        values.push("\"\"".to_owned());
+                    }
+                    need == May
+                }
+            };
+            if !optional {
+                values.push("null".to_owned());
+                let mut body = post.good.clone();
+                body.as_object_mut().unwrap().remove(field);
+                if post.good.get(field).is_some() {
+                    rows.push((field.to_owned(), body.to_string(), format!("{field} missing")));
+                }
+            }
+            rows.extend(values.iter().map(|value| bad(field, value)));
+            if let Some(value) = post.good.get(field) {
+                let once = post.good.to_string();
+                let twice = format!("{},\"{field}\":{value}}}", &once[..once.len() - 1]);
+                rows.push((field.to_owned(), twice, format!("{field} twice")));
+            }
+        }
+        for (field, body, what) in rows {
+            check(&site, &post.path, body, 422, "invalid_field", &field, &what).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn envelopes_that_cannot_be() {
+    let site = site();
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40));
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(5000));
+    for (more, field) in [
+        (r#""split":"fair""#, "split"),
+        (r#""split":"equal","shares":7"#, "total"),
+        (r#""split":"equal","min_share":2"#, "min_share"),
+        (r#""split":"equal","max_share":50"#, "max_share"),
+        (r#""split":"uniform","max_share":50"#, "max_share"),
+        (r#""split":"specified""#, "amounts"),
+        (r#""split":"specified","amounts":[50,49],"shares":2"#, "amounts"),
+        (r#""split":"specified","amounts":[50,0],"shares":2"#, "amounts[1]"),
+        (r#""split":"specified","amounts":[50,50],"shares":3"#, "amounts"),
+        (r#""split":"specified","amounts":[50,-50],"shares":2"#, "amounts[1]"),
+        (r#""amounts":[100]"#, "amounts"),
+        (r#""min_share":11"#, "total"),
+        (r#""min_share":5,"max_share":4"#, "max_share"),
+        (r#""max_share":9"#, "max_share"),
+        (r#""shares":101"#, "total"),
+        (r#""shares":10000001"#, "shares"),
+        (r#""opens_at":"tomorrow""#, "opens_at"),
+        (r#""opens_at":1770000000"#, "opens_at"),
+        (r#""opens_at":"2027-02-30T00:00:00Z""#, "opens_at"),
+        (r#""opens_at":"2027-02-01T00:00:00""#, "opens_at"),
+        (r#""opens_at":"1969-12-31T23:59:59Z""#, "opens_at"),
+        (r#""claim_within_s":31536001"#, "claim_within_s"),
+        (r#""claim_within_s":-1"#, "claim_within_s"),
+        (r#""auto_claim":"yes""#, "auto_claim"),
+        (r#""unclaimed":"keep""#, "unclaimed"),
+        (r#""reference":"a b""#, "reference"),
+        (r#""reference":"a\u200bb""#, "reference"),
+        (r#""metadata":[]"#, "metadata"),
+        (r#""metadata":"x""#, "metadata"),
+        (r#""metadata":null"#, "metadata"),
+        (&format!(r#""metadata":{deep}"#), "metadata"),
+        (&format!(r#""metadata":{large}"#), "metadata"),
+        (r#""funding":{"reference":"x"}"#, "funding"),
+        (r#""payout":"external""#, "payout"),
+        (r#""payout":"moon""#, "payout"),
+    ] {
+        let pairs = [(r#""total""#, "100"), (r#""shares""#, "10"), (r#""sender""#, r#""alice""#)];
+        let mut body = more.to_owned();
+        for (name, value) in pairs {
+            if !more.contains(name) {
+                body = format!("{body},{name}:{value}");
+            }
+        }
+        check(&site, "/v1/envelopes", format!("{{{body}}}"), 422, "invalid_field", field, more).await;
+    }
+}
+
+#[tokio::test]
+async fn batches_name_the_element_at_fault() {
+    let site = site();
+    let good = json!({"envelope": envelope_id(1).to_string(), "user": "bob"});
+    let many: Vec<_> = (0..1001).map(|_| good.clone()).collect();
+    for (grabs, field) in [
+        (json!([]), "grabs"),
+        (json!(many), "grabs"),
+        (json!({}), "grabs"),
+        (json!([good, {"envelope": "env_x"}]), "grabs[1].user"),
+        (json!([good, {"envelope": "env_x", "user": "a b"}]), "grabs[1].user"),
+        (json!([good, good, {"envelope": 1, "user": "bob"}]), "grabs[2].envelope"),
+        (json!([{"envelope": "env_x", "user": "bob", "x": 1}]), "grabs[0].x"),
+        (json!([["env_x", "bob"]]), "grabs[0]"),
+        (json!([null]), "grabs[0]"),
+    ] {
+        let what = grabs.to_string().chars().take(100).collect::<String>();
+        check(&site, "/v1/grabs", json!({"grabs": grabs}).to_string(), 422, "invalid_field", field, &what).await;
+    }
+}
+
+#[tokio::test]
+async fn changes_of_items_that_cannot_be() {
+    let site = site();
+    let path = format!("/v1/items/{}", item_id(1));
+    for (body, field) in [
+        (r#"{"name":null}"#, "name"),
+        (r#"{"price":0}"#, "price"),
+        (r#"{"hold_ttl_s":null}"#, "hold_ttl_s"),
+        (r#"{"per_user_limit":0}"#, "per_user_limit"),
+        (r#"{"stock":5}"#, "stock"),
+        (r#"{"image_url":"javascript:alert(1)"}"#, "image_url"),
+        (r#"{"starts_at":"2027-02-06T00:00:00Z","ends_at":"2027-02-05T00:00:00Z"}"#, "ends_at"),
+    ] {
+        let request = ask(Method::PATCH, &path).header("content-type", "application/json");
+        let answer = site.send(request.body(body.into()).unwrap()).await;
+        let problem = answer.assert_problem(422, "invalid_field", body);
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+    }
+    assert_eq!(site.fake.commands(), []);
+}
+
+#[tokio::test]
+async fn odd_ids_users_and_queries() {
+    let site = site();
+    let env = envelope_id(1).to_string();
+    let upper = env.to_uppercase();
+    for (path, status, code) in [
+        ("/v1/wallets/a%20b", 422, "invalid_field"),
+        ("/v1/wallets/%2e%2e", 422, "invalid_field"),
+        ("/v1/wallets/a%2Fb", 422, "invalid_field"),
+        ("/v1/wallets/%E7%BA%A2", 422, "invalid_field"),
+        ("/v1/wallets/%FF", 404, "not_found"),
+        ("/v1/wallets/a%00", 422, "invalid_field"),
+        (&format!("/v1/wallets/{}", "x".repeat(65)), 422, "invalid_field"),
+        (&format!("/v1/wallets/{}", "x".repeat(10_000)), 422, "invalid_field"),
+        ("/v1/wallets/", 404, "not_found"),
+        ("/v1/envelopes/1", 404, "not_found"),
+        ("/v1/envelopes/env_", 404, "not_found"),
+        (&format!("/v1/envelopes/{upper}"), 404, "not_found"),
+        (&format!("/v1/envelopes/{env}/grabs/a%20b"), 422, "invalid_field"),
+        (&format!("/v1/holds/{env}"), 404, "not_found"),
+        ("/v1/items/..", 404, "not_found"),
+        ("/v1/orders/order_%F0%9F%A7%A7", 404, "not_found"),
+        ("/v1/envelopes?limit=0", 422, "invalid_field"),
+        ("/v1/envelopes?limit=1001", 422, "invalid_field"),
+        ("/v1/envelopes?limit=-1", 422, "invalid_field"),
+        ("/v1/envelopes?limit=ten", 422, "invalid_field"),
+        ("/v1/envelopes?limit=99999999999999999999", 422, "invalid_field"),
+        ("/v1/envelopes?cursor=xyz", 422, "invalid_field"),
+        ("/v1/envelopes?cursor=%F0%9F%A7%A7", 422, "invalid_field"),
+        ("/v1/envelopes?cursor=626164", 422, "invalid_field"),
+        ("/v1/envelopes?state=closed", 422, "invalid_field"),
+        ("/v1/envelopes?sender=a%20b", 422, "invalid_field"),
+        ("/v1/envelopes?created_from=yesterday", 422, "invalid_field"),
+        ("/v1/items?merchant=a%20b", 422, "invalid_field"),
+    ] {
+        site.get(path).await.assert_problem(status, code, path);
+    }
+    for path in
+        ["/v1/envelopes?colour=red&limit=&cursor=", "/v1/envelopes?limit=1000&state=sold_out", "/v1/items?%ff=%ff"]
+    {
+        assert_eq!(site.get(path).await.status, 200, "{path}");
+    }
+}

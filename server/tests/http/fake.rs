@@ -1,0 +1,349 @@
+//! A backend that keeps wallets and idempotency keys in a map and answers the
+//! rest as it is told, so that a test is about the server and nothing else.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use hongbao_engine::EngineError;
+use hongbao_engine::backend::*;
+use hongbao_engine::command::*;
+use hongbao_engine::types::*;
+use hongbao_server::app::{Server, Setup, Shared, app};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+pub const KEY: &str = "hb_test_0123456789";
+pub const NOW: Timestamp = Timestamp::from_ms(1_801_900_800_123);
+pub const NOW_TEXT: &str = "2027-02-06T08:00:00.123Z";
+
+#[derive(Default)]
+pub struct Inner {
+    pub wallets: HashMap<UserId, u64>,
+    pub commands: Vec<Command>,
+    pub scripted: VecDeque<Result<Outcome>>,
+    pub remembered: HashMap<OnceKey, (Command, Outcome)>,
+    pub items: HashMap<ItemId, ItemView>,
+    pub envelopes: HashMap<EnvelopeId, EnvelopeView>,
+    pub pages: Vec<Page>,
+    pub filters: Vec<EnvelopeFilter>,
+    pub not_ready: Option<String>,
+}
+
+/// Answers what is scripted, else deposits and withdraws, else `SoldOut`.
+pub struct Fake {
+    pub inner: Mutex<Inner>,
+    /// Each command takes one of these for good, so that a test can hold them up.
+    pub turns: Semaphore,
+}
+
+impl Default for Fake {
+    fn default() -> Fake {
+        Fake { inner: Mutex::default(), turns: Semaphore::new(1 << 20) }
+    }
+}
+
+impl Fake {
+    pub fn script(&self, answers: impl IntoIterator<Item = Result<Outcome>>) {
+        self.inner.lock().unwrap().scripted.extend(answers);
+    }
+
+    pub fn commands(&self) -> Vec<Command> {
+        self.inner.lock().unwrap().commands.clone()
+    }
+
+    fn decide(&self, command: Command, once: Option<OnceKey>) -> Result<Reply> {
+        let mut inner = self.inner.lock().unwrap();
+        if let Some((first, outcome)) = once.and_then(|once| inner.remembered.get(&once).cloned()) {
+            let same = first == command;
+            let outcome = if same { outcome } else { Outcome::Refused(Refusal::IdempotencyMismatch) };
+            return Ok(Reply { outcome, replayed: same });
+        }
+        inner.commands.push(command.clone());
+        let outcome = match inner.scripted.pop_front() {
+            Some(answer) => answer?,
+            None => inner.move_money(&command).unwrap_or(Outcome::SoldOut),
+        };
+        if let (Some(once), false) = (once, matches!(outcome, Outcome::Refused(_))) {
+            inner.remembered.insert(once, (command, outcome.clone()));
+        }
+        Ok(Reply { outcome, replayed: false })
+    }
+}
+
+impl Inner {
+    fn move_money(&mut self, command: &Command) -> Option<Outcome> {
+        let (user, balance) = match command {
+            Command::Deposit(transfer) => {
+                let before = self.wallets.get(&transfer.user).copied().unwrap_or(0);
+                (&transfer.user, before + transfer.amount.minor())
+            }
+            Command::Withdraw(transfer) => {
+                let before = self.wallets.get(&transfer.user).copied().unwrap_or(0);
+                let Some(after) = before.checked_sub(transfer.amount.minor()) else {
+                    return Some(Outcome::Refused(Refusal::InsufficientFunds));
+                };
+                (&transfer.user, after)
+            }
+            _ => return None,
+        };
+        self.wallets.insert(user.clone(), balance);
+        Some(Outcome::Wallet(wallet(user, balance)))
+    }
+}
+
+fn wallet(user: &UserId, balance: u64) -> WalletView {
+    WalletView { user: user.clone(), available: Amount::new(balance).unwrap(), held: Amount::ZERO }
+}
+
+fn none<T>() -> Listing<T> {
+    Listing { rows: Vec::new(), next: Some(vec![0, 255, 16]) }
+}
+
+impl Backend for Fake {
+    async fn execute(&self, command: Command, once: Option<OnceKey>) -> Result<Reply> {
+        self.turns.acquire().await.unwrap().forget();
+        self.decide(command, once)
+    }
+    async fn execute_all(&self, commands: Vec<Command>) -> Vec<Result<Reply>> {
+        commands.into_iter().map(|command| self.decide(command, None)).collect()
+    }
+    async fn wallet(&self, user: &UserId) -> Result<WalletView> {
+        Ok(wallet(user, self.inner.lock().unwrap().wallets.get(user).copied().unwrap_or(0)))
+    }
+    async fn entries(&self, _: &UserId, page: &Page) -> Result<Listing<Entry>> {
+        self.inner.lock().unwrap().pages.push(page.clone());
+        let entry =
+            |kind| Entry { at: NOW, kind, amount: Amount::new(7).unwrap(), balance_after: Amount::new(9).unwrap() };
+        let kinds = [
+            EntryKind::Deposit(Some("alipay:1".into())),
+            EntryKind::Withdrawal(None),
+            EntryKind::EnvelopeCreated(envelope_id(1)),
+            EntryKind::Claim(envelope_id(1)),
+            EntryKind::Refund(envelope_id(1)),
+            EntryKind::Lapse(envelope_id(1)),
+            EntryKind::Order(OrderId::from_bytes([1; 16])),
+        ];
+        Ok(Listing { rows: kinds.map(entry).into(), next: None })
+    }
+    async fn envelope(&self, id: EnvelopeId) -> Result<Option<EnvelopeView>> {
+        Ok(self.inner.lock().unwrap().envelopes.get(&id).cloned())
+    }
+    async fn envelopes(&self, filter: &EnvelopeFilter, page: &Page) -> Result<Listing<EnvelopeView>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        inner.filters.push(filter.clone());
+        if page.cursor.as_deref() == Some(b"bad") {
+            return Err(EngineError::Cursor);
+        }
+        Ok(Listing { rows: inner.envelopes.values().cloned().collect(), next: Some(vec![0, 255, 16]) })
+    }
+    async fn grabs(&self, envelope: EnvelopeId, _: &Page) -> Result<Option<Listing<GrabRow>>> {
+        let known = self.inner.lock().unwrap().envelopes.contains_key(&envelope);
+        Ok(known.then(|| Listing { rows: vec![grab_row()], next: None }))
+    }
+    async fn grab_of(&self, envelope: EnvelopeId, user: &UserId) -> Result<Option<GrabRow>> {
+        let known = self.inner.lock().unwrap().envelopes.contains_key(&envelope);
+        Ok((known && user.as_str() == "bob").then(grab_row))
+    }
+    async fn sent(&self, _: &UserId, _: &Page) -> Result<Listing<EnvelopeView>> {
+        Ok(none())
+    }
+    async fn received(&self, _: &UserId, _: &Page) -> Result<Listing<ReceivedRow>> {
+        let row = ReceivedRow { envelope: envelope_id(1), sender: UserId::new("alice").unwrap(), grab: grab_row() };
+        Ok(Listing { rows: vec![row], next: None })
+    }
+    async fn merchant(&self, _: &UserId) -> Result<Option<Merchant>> {
+        Ok(None)
+    }
+    async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {
+        Ok(self.inner.lock().unwrap().items.get(&id).cloned())
+    }
+    async fn items(&self, _: &ItemFilter, _: &Page) -> Result<Listing<ItemView>> {
+        Ok(Listing { rows: self.inner.lock().unwrap().items.values().cloned().collect(), next: None })
+    }
+    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>> {
+        Ok((id == HoldId::from_bytes([1; 16])).then(|| HoldView {
+            id,
+            item: item_id(1),
+            user: UserId::new("bob").unwrap(),
+            quantity: 2,
+            amount: Amount::new(200).unwrap(),
+            state: HoldState::Claimed(OrderId::from_bytes([2; 16])),
+            created_at: NOW,
+            expires_at: NOW.plus_s(900),
+        }))
+    }
+    async fn order(&self, _: OrderId) -> Result<Option<OrderView>> {
+        Ok(None)
+    }
+    async fn audit(&self) -> Result<Audit> {
+        Ok(Audit { deposited: 10, wallets: 4, escrowed: 6, ..Audit::default() })
+    }
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+    fn ready(&self) -> std::result::Result<(), String> {
+        self.inner.lock().unwrap().not_ready.clone().map_or(Ok(()), Err)
+    }
+}
+
+pub fn envelope_id(n: u8) -> EnvelopeId {
+    EnvelopeId::from_bytes([n; 16])
+}
+
+pub fn item_id(n: u8) -> ItemId {
+    ItemId::from_bytes([n; 16])
+}
+
+fn grab_row() -> GrabRow {
+    GrabRow {
+        user: UserId::new("bob").unwrap(),
+        amount: Amount::new(417).unwrap(),
+        share: 17,
+        status: ShareStatus::Claimed,
+        grabbed_at: NOW,
+        claimed_at: Some(NOW),
+        best: true,
+    }
+}
+
+pub fn envelope_view(n: u8) -> EnvelopeView {
+    EnvelopeView {
+        id: envelope_id(n),
+        owner: "admin".into(),
+        sender: UserId::new("alice").unwrap(),
+        state: EnvelopeState::Open,
+        ended_as: None,
+        total: Amount::new(1000).unwrap(),
+        shares: 10,
+        split: "lucky".into(),
+        message: "恭喜发财 \"\\".into(),
+        remaining_shares: 9,
+        remaining_amount: Amount::new(900).unwrap(),
+        claimed_amount: Amount::new(100).unwrap(),
+        refunded_amount: Amount::ZERO,
+        created_at: NOW,
+        opens_at: NOW,
+        expires_at: NOW.plus_s(60),
+        claim_by: NOW.plus_s(120),
+        commitment: [0xab; 32],
+        secret: None,
+        reference: None,
+        metadata: r#"{"n": 123456789012345678901234567890}"#.into(),
+    }
+}
+
+pub fn item_view(n: u8, per_user_limit: Option<u32>) -> ItemView {
+    ItemView {
+        id: item_id(n),
+        created_at: NOW,
+        terms: NewItem {
+            merchant: UserId::new("rosy").unwrap(),
+            name: "99 roses".into(),
+            category: "flowers".into(),
+            price: Amount::new(29_900).unwrap(),
+            stock: 500,
+            per_user_limit,
+            starts_at: None,
+            ends_at: None,
+            hold_ttl_s: 900,
+            image_url: None,
+        },
+        stock: Stock { total: 500, free: 400, held: 60, sold: 40 },
+    }
+}
+
+/// A server over a fake, with a client for it.
+pub struct Site {
+    pub fake: Arc<Fake>,
+    pub server: Shared<Fake>,
+    pub router: Router,
+}
+
+pub fn setup() -> Setup {
+    Setup {
+        currency: "CNY".parse().unwrap(),
+        admin_key: KEY.into(),
+        test: false,
+        in_flight_max: 4,
+        body_timeout: Duration::from_secs(15),
+    }
+}
+
+impl Site {
+    pub fn new() -> Site {
+        Site::with(&setup())
+    }
+
+    pub fn with(setup: &Setup) -> Site {
+        let fake = Arc::new(Fake::default());
+        let server = Server::new(fake.clone(), setup);
+        Site { fake, router: app(server.clone()), server }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: parts.status, headers: parts.headers, body: body.to_vec() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(ask(Method::GET, path).body(Body::empty()).unwrap()).await
+    }
+
+    /// Posts `body` with an idempotency key of `key`, if that is not empty.
+    pub async fn post(&self, path: &str, key: &str, body: impl Into<Body>) -> Answer {
+        let mut request = ask(Method::POST, path).header("content-type", "application/json");
+        if !key.is_empty() {
+            request = request.header("idempotency-key", key);
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+}
+
+pub fn ask(method: Method, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path).header("authorization", format!("Bearer {KEY}"))
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: axum::http::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Asserts that this is a well-formed problem of this status and code.
+    pub fn assert_problem(&self, status: u16, code: &str, what: &str) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{what}: {}", self.text());
+        assert_eq!(self.header("content-type"), "application/problem+json", "{what}");
+        let json = self.json();
+        assert_eq!(json["code"], code, "{what}: {json}");
+        assert_eq!(json["status"], status, "{what}");
+        assert_eq!(json["request_id"], self.header("x-request-id"), "{what}");
+        for text in ["type", "title", "detail", "retry"] {
+            assert!(json[text].as_str().is_some_and(|text| !text.is_empty()), "{what}: {text} in {json}");
+        }
+        assert_eq!(json["retry"] == "after", self.headers.contains_key("retry-after"), "{what}: {json}");
+        json
+    }
+}

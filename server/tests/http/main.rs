@@ -1,0 +1,10 @@
+//! The server over a fake backend: what goes in wrong, what comes out, and how
+//! it behaves on a real socket.
+
+#![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
+
+mod answers;
+mod bad_input;
+mod fake;
+mod routes;
+mod socket;

@@ -1,0 +1,197 @@
+//! The service around the resources: keys, unknown paths and methods, the
+//! OpenAPI document, metrics, test mode, shedding.
+
+use crate::fake::*;
+use axum::body::Body;
+use axum::http::{Method, Request};
+use hongbao_engine::command::Outcome;
+use hongbao_server::app::{Setup, routes};
+use hongbao_server::service::OPENAPI;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const OPEN: [&str; 5] = ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"];
+
+fn test_site() -> Site {
+    Site::with(&Setup { test: true, ..setup() })
+}
+
+#[tokio::test]
+async fn every_route_but_the_open_ones_needs_the_key() {
+    let site = test_site();
+    for (method, path) in routes(&site.server) {
+        for key in [None, Some("Bearer wrong"), Some("Basic aGI6"), Some("Bearer ")] {
+            let mut request = Request::builder().method(method).uri(path.replace(['{', '}'], ""));
+            if let Some(key) = key {
+                request = request.header("authorization", key);
+            }
+            let answer = site.send(request.body(Body::empty()).unwrap()).await;
+            let what = format!("{method} {path} with {key:?}");
+            if OPEN.contains(&path) {
+                assert_eq!(answer.status, 200, "{what}");
+            } else {
+                answer.assert_problem(401, "unauthorized", &what);
+                assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+            }
+        }
+    }
+    assert_eq!(site.fake.commands(), []);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems() {
+    let site = Site::new();
+    for (method, path, status, code, allow) in [
+        ("GET", "/", 404, "not_found", ""),
+        ("GET", "/v1", 404, "not_found", ""),
+        ("POST", "/v1/envelopes/", 404, "not_found", ""),
+        ("GET", "/v1/keys", 404, "not_found", ""),
+        ("POST", "/v1/test/clock", 404, "not_found", ""),
+        ("DELETE", "/v1/envelopes", 405, "method_not_allowed", "POST,GET,HEAD"),
+        ("GET", "/v1/grabs", 405, "method_not_allowed", "POST"),
+        ("POST", "/livez", 405, "method_not_allowed", "GET,HEAD"),
+        ("OPTIONS", "/v1/wallets/a", 405, "method_not_allowed", "GET,HEAD"),
+    ] {
+        let what = format!("{method} {path}");
+        let answer = site.send(ask(method.parse().unwrap(), path).body(Body::empty()).unwrap()).await;
+        answer.assert_problem(status, code, &what);
+        let sorted = |text: &str| text.split(',').map(str::to_owned).collect::<BTreeSet<_>>();
+        assert_eq!(sorted(answer.header("allow")), sorted(allow), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn requests_have_ids() {
+    let site = Site::new();
+    for (given, kept) in [("trace-1:2.3_4", true), ("<script>", false), (&"x".repeat(129), false)] {
+        let request = ask(Method::GET, "/v1/nothing").header("x-request-id", given);
+        let answer = site.send(request.body(Body::empty()).unwrap()).await;
+        answer.assert_problem(404, "not_found", given);
+        assert_eq!(answer.header("x-request-id") == given, kept, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_lists_exactly_the_routes() {
+    let document: Value = serde_json::from_str(OPENAPI).unwrap();
+    let mut documented = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            documented.insert((method.to_uppercase(), path.clone()));
+        }
+    }
+    let served = routes(&test_site().server);
+    let served: BTreeSet<_> = served.iter().map(|(method, path)| (method.to_string(), path.to_string())).collect();
+    assert_eq!(documented, served);
+}
+
+#[tokio::test]
+async fn every_reference_of_the_document_leads_somewhere() {
+    fn walk(value: &Value, document: &Value) {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::String(target)) = map.get("$ref") {
+                    let pointer = target.strip_prefix('#').unwrap();
+                    assert!(document.pointer(pointer).is_some(), "{target}");
+                }
+                map.values().for_each(|value| walk(value, document));
+            }
+            Value::Array(values) => values.iter().for_each(|value| walk(value, document)),
+            _ => {}
+        }
+    }
+    let document: Value = serde_json::from_str(OPENAPI).unwrap();
+    walk(&document, &document);
+    let site = Site::new();
+    assert_eq!(site.get("/openapi.json").await.json(), document);
+    let docs = site.get("/docs").await;
+    assert_eq!(docs.header("content-type"), "text/html; charset=utf-8");
+    for outside in ["http://", "https://", "src=", "@import"] {
+        assert!(!docs.text().contains(outside), "the documentation must work offline, but has {outside}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_says_why_not() {
+    let site = Site::new();
+    assert_eq!(site.get("/readyz").await.status, 200);
+    site.fake.inner.lock().unwrap().not_ready = Some("the clock is behind; run hongbao clock accept".into());
+    let problem = site.get("/readyz").await.assert_problem(503, "not_ready", "/readyz");
+    assert_eq!(problem["detail"], "the clock is behind; run hongbao clock accept");
+    assert_eq!(site.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_count_routes_and_outcomes_without_ids() {
+    let site = Site::new();
+    let path = format!("/v1/envelopes/{}/grab", envelope_id(1));
+    site.post(&path, "", r#"{"user":"bob-the-user"}"#).await;
+    site.post(&path, "", "{").await;
+    site.get("/v1/nowhere-at-all").await;
+    site.server.metrics.gauges([("hongbao_test_gauge", "A gauge of the engine")], || [7.0]);
+    let text = site.get("/metrics").await.text();
+    let route = r#"method="POST",route="/v1/envelopes/{id}/grab""#;
+    for line in [
+        format!("hongbao_http_requests_total{{{route},status=\"2xx\"}} 1"),
+        format!("hongbao_http_requests_total{{{route},status=\"4xx\"}} 1"),
+        r#"hongbao_http_requests_total{method="any",route="none",status="4xx"} 1"#.to_owned(),
+        r#"hongbao_outcomes_total{outcome="sold_out"} 1"#.to_owned(),
+        r#"hongbao_outcomes_total{outcome="won"} 0"#.to_owned(),
+        format!("hongbao_http_request_seconds_count{{{route}}} 2"),
+        "hongbao_http_in_flight 1".to_owned(),
+        "hongbao_http_shed_total 0".to_owned(),
+        "hongbao_test_gauge 7".to_owned(),
+    ] {
+        assert!(text.lines().any(|it| it == line), "no line {line} in\n{text}");
+    }
+    for leak in ["env_", "bob-the-user", "nowhere"] {
+        assert!(!text.contains(leak), "{leak} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn test_mode_says_so_and_moves_the_clock() {
+    let site = test_site();
+    site.fake.script([Ok(Outcome::Clock(NOW))]);
+    let answer = site.post("/v1/test/clock", "", r#"{"advance_s":259200}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"now": NOW_TEXT})));
+    for path in ["/livez", "/v1/wallets/a", "/v1/nowhere", "/v1/envelopes/x"] {
+        assert_eq!(site.get(path).await.header("hongbao-test"), "true", "{path}");
+    }
+    assert_eq!(Site::new().get("/livez").await.header("hongbao-test"), "");
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_shed_and_settling_has_a_reserve() {
+    let site = Site::new();
+    let in_flight_max = setup().in_flight_max;
+    // Nobody gets a turn until the test says so.
+    site.fake.turns.forget_permits(1 << 20);
+    let path = |what: &str| format!("/v1/envelopes/{}/{what}", envelope_id(1));
+    let site = std::sync::Arc::new(site);
+    let post = |path: String| {
+        let site = site.clone();
+        tokio::spawn(async move { site.post(&path, "", r#"{"user":"bob"}"#).await })
+    };
+    let waiting: Vec<_> = (0..in_flight_max).map(|_| post(path("grab"))).collect();
+    while site.get("/metrics").await.text().lines().all(|line| line != "hongbao_http_in_flight 5") {
+        tokio::task::yield_now().await;
+    }
+    let shed = post(path("grab")).await.unwrap();
+    let problem = shed.assert_problem(503, "overloaded", "a fifth grab");
+    assert_eq!((shed.header("retry-after"), &problem["retry"]), ("1", &json!("after")));
+    let claim = post(path("claim"));
+    while site.get("/metrics").await.text().lines().all(|line| line != "hongbao_http_in_flight 6") {
+        tokio::task::yield_now().await;
+    }
+    post(path("claim")).await.unwrap().assert_problem(503, "overloaded", "a claim beyond the reserve");
+    for open in OPEN {
+        assert_eq!(site.get(open).await.status, 200, "{open}");
+    }
+    site.fake.turns.add_permits(1 << 20);
+    for answer in waiting.into_iter().chain([claim]) {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
+    assert_eq!(post(path("grab")).await.unwrap().status, 200);
+    assert!(site.get("/metrics").await.text().contains("hongbao_http_shed_total 2\n"));
+}

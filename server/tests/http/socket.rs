@@ -1,0 +1,210 @@
+//! On a real socket: peers that are slow, silent, many or gone, and the end.
+
+use crate::fake::*;
+use hongbao_server::app::{Setup, app};
+use hongbao_server::serve::{Limits, listen, serve};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A server on a port of its own.
+struct Live {
+    address: SocketAddr,
+    fake: Arc<Fake>,
+    stop: CancellationToken,
+    done: JoinHandle<std::io::Result<()>>,
+}
+
+fn limits() -> Limits {
+    Limits { connections_max: 3000, head_timeout: Duration::from_millis(500), ..Limits::default() }
+}
+
+impl Live {
+    fn start(limits: Limits) -> Live {
+        let body_timeout = Duration::from_millis(500);
+        let site = Site::with(&Setup { in_flight_max: 100, body_timeout, ..setup() });
+        let listeners = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let metrics = site.server.metrics.clone();
+        let done = tokio::spawn(serve(app(site.server), listeners, limits, metrics, stop.clone()));
+        Live { address, fake: site.fake, stop, done }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// One request on a connection of its own, answered within a second.
+    async fn is_well(&self) {
+        let ask = async {
+            let mut stream = self.connect().await;
+            stream.write_all(grab("close").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(1), ask).await.expect("an answer within a second");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"outcome":"sold_out"}"#), "{answer}");
+    }
+}
+
+fn grab(connection: &str) -> String {
+    let body = r#"{"user":"bob"}"#;
+    format!(
+        "POST /v1/envelopes/{}/grab HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nconnection: {connection}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        envelope_id(1),
+        body.len()
+    )
+}
+
+/// What the server sends until it closes, and after how long it does.
+async fn until_closed(mut stream: TcpStream) -> (String, Duration) {
+    let start = Instant::now();
+    let mut answer = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    closed.expect("the server ends this within five seconds").ok();
+    (String::from_utf8_lossy(&answer).into_owned(), start.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_peers_are_ended_and_stop_nobody() {
+    let live = Live::start(limits());
+    let head = "POST /v1/envelopes HTTP/1.1\r\nhost: x\r\n";
+    let whole = grab("keep-alive");
+    for (sent, answer, what) in [
+        ("", "", "a silent one"),
+        (head, "", "half a head"),
+        (&whole[..whole.len() - 3], "HTTP/1.1 408", "half a body"),
+        (&whole, "HTTP/1.1 200", "one that idles after its answer"),
+    ] {
+        let mut slow = live.connect().await;
+        slow.write_all(sent.as_bytes()).await.unwrap();
+        live.is_well().await;
+        let (text, after) = until_closed(slow).await;
+        assert!(text.starts_with(answer) && (answer.is_empty() == text.is_empty()), "{what}: {text}");
+        assert!(after > Duration::from_millis(200) && after < Duration::from_secs(3), "{what}: {after:?}");
+    }
+    let mut trickling = live.connect().await;
+    let trickle = async {
+        for byte in head.bytes().cycle() {
+            if trickling.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), trickle).await.expect("a trickling head is ended");
+    live.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_idle_and_half_open_peers_stop_nobody() {
+    let live = Live::start(Limits { head_timeout: Duration::from_secs(60), ..limits() });
+    let mut idle = Vec::new();
+    for n in 0..2000 {
+        let mut stream = live.connect().await;
+        match n % 4 {
+            0 => {}
+            1 => stream.write_all(b"POST /v1/gr").await.unwrap(),
+            2 => stream.write_all(grab("keep-alive").as_bytes()).await.unwrap(),
+            // Their side is closed; ours is not told whether they still listen.
+            _ => stream.shutdown().await.unwrap(),
+        }
+        idle.push(stream);
+    }
+    live.is_well().await;
+    drop(idle);
+    live.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_house_takes_the_next_when_one_leaves() {
+    let live = Live::start(Limits { connections_max: 10, head_timeout: Duration::from_secs(60), ..limits() });
+    let mut inside = Vec::new();
+    for _ in 0..10 {
+        let mut stream = live.connect().await;
+        stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
+        let mut first = [0];
+        stream.read_exact(&mut first).await.unwrap();
+        inside.push(stream);
+    }
+    let mut waiting = live.connect().await;
+    waiting.write_all(grab("close").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_millis(200), waiting.read_to_string(&mut answer)).await;
+    assert!(read.is_err(), "an eleventh was let in: {answer}");
+    inside.truncate(8);
+    let read = tokio::time::timeout(Duration::from_secs(2), waiting.read_to_string(&mut answer)).await;
+    read.expect("a place was free").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oversized_heads_and_bodies_are_refused() {
+    let live = Live::start(limits());
+    let mut stream = live.connect().await;
+    let head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(40_000));
+    stream.write_all(head.as_bytes()).await.ok();
+    let (answer, _) = until_closed(stream).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+
+    let mut stream = live.connect().await;
+    let head = grab("keep-alive").replace("content-length: 14", "content-length: 2097152");
+    let head = head.strip_suffix(r#"{"user":"bob"}"#).unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; 2 << 20]).await.unwrap();
+    let (answer, _) = until_closed(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("payload_too_large"), "{answer}");
+    live.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_is_told_that_the_port_is_taken() {
+    let live = Live::start(limits());
+    let error = listen(live.address).expect_err("somebody listens there");
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_answers_what_was_accepted() {
+    let live = Live::start(limits());
+    live.fake.turns.forget_permits(1 << 20);
+    let mut asking = Vec::new();
+    for _ in 0..20 {
+        let mut stream = live.connect().await;
+        stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
+        asking.push(stream);
+    }
+    let idle = live.connect().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    live.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!live.done.is_finished(), "twenty are still waiting for their answer");
+    live.fake.turns.add_permits(1 << 20);
+    for stream in asking {
+        let (answer, _) = until_closed(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"outcome":"sold_out"}"#), "{answer}");
+    }
+    until_closed(idle).await;
+    live.done.await.unwrap().unwrap();
+    assert!(TcpStream::connect(live.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_does_not_wait_for_ever() {
+    let live = Live::start(Limits { drain: Duration::from_millis(300), ..limits() });
+    live.fake.turns.forget_permits(1 << 20);
+    let mut stream = live.connect().await;
+    stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let start = Instant::now();
+    live.stop.cancel();
+    live.done.await.unwrap().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
