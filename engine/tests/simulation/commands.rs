@@ -40,17 +40,27 @@ pub(crate) fn once_for(command: &Command, random: &mut Random) -> Option<OnceKey
     random.maybe(3, |random| OnceKey::idempotency("app", "route", &format!("k{}", random.below(16))))
 }
 
+/// Mostly the newest, or one that is not settled.
 fn an_envelope(model: &Model, random: &mut Random) -> EnvelopeId {
-    let known: Vec<EnvelopeId> = model.envelopes.keys().copied().collect();
-    if known.is_empty() || random.once_in(40) {
+    if model.envelopes.is_empty() || random.once_in(40) {
         return EnvelopeId::from_bytes([random.below(4) as u8; 16]);
     }
-    // The newest most of the time: ids are random, so by time.
-    let newest = model.envelopes.values().max_by_key(|envelope| envelope.lsn);
-    match newest {
-        Some(newest) if random.once_in(2) => newest.id,
-        _ => random.pick(&known),
+    let live: Vec<EnvelopeId> = model.envelopes.values().filter(|e| !e.settled).map(|e| e.id).collect();
+    if live.is_empty() || random.once_in(8) {
+        let known: Vec<EnvelopeId> = model.envelopes.keys().copied().collect();
+        return random.pick(&known);
     }
+    let newest = model.envelopes.values().max_by_key(|envelope| (envelope.created_at, envelope.id));
+    match newest {
+        Some(newest) if random.once_in(3) => newest.id,
+        _ => random.pick(&live),
+    }
+}
+
+/// Mostly somebody who has not paid or taken yet.
+fn a_sender(model: &Model, random: &mut Random) -> UserId {
+    let rich: Vec<UserId> = model.wallets.keys().filter(|user| model.balance(user) > 50).cloned().collect();
+    if rich.is_empty() || random.once_in(15) { any_user(random) } else { random.pick(&rich) }
 }
 
 fn an_item(model: &Model, random: &mut Random) -> ItemId {
@@ -105,21 +115,27 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
         Theme::Sales => random.between(66, 99),
     };
     match choice {
-        0..=10 => {
+        0..=8 => {
             if random.once_in(80) {
                 let amount = Amount::MAX.minor() / random.between(1, 3);
                 return Command::Deposit(Transfer { user: any_user(random), amount: fen(amount), reference: None });
             }
-            Command::Deposit(transfer(random, 5_000))
+            Command::Deposit(transfer(random, 20_000))
         }
-        11..=14 => Command::Withdraw(transfer(random, 3_000)),
-        15..=26 => Command::CreateEnvelope(Box::new(new_envelope(model, now, random))),
+        9..=11 => Command::Withdraw(transfer(random, 3_000)),
+        12..=26 if model.wallets.is_empty() => Command::Deposit(transfer(random, 20_000)),
+        12..=26 => Command::CreateEnvelope(Box::new(new_envelope(model, now, random))),
+        27..=62 if model.envelopes.is_empty() => Command::Deposit(transfer(random, 20_000)),
         27..=52 => grab(model, random),
         53..=62 => {
             let envelope = an_envelope(model, random);
-            let winners: Vec<UserId> =
-                model.envelopes.get(&envelope).into_iter().flat_map(|e| &e.wins).map(|win| win.user.clone()).collect();
-            let user = if winners.is_empty() || random.once_in(6) { any_user(random) } else { random.pick(&winners) };
+            let open = model.envelopes.values().filter(|envelope| !envelope.settled);
+            let owed = open.flat_map(|e| e.wins.iter().filter(|win| win.claimed.is_none()).map(|win| (e.id, win)));
+            let owed: Vec<_> = owed.map(|(id, win)| (id, win.user.clone())).collect();
+            if owed.is_empty() || random.once_in(6) {
+                return Command::Claim { envelope, user: any_user(random) };
+            }
+            let (envelope, user) = random.pick(&owed);
             Command::Claim { envelope, user }
         }
         63..=65 => Command::Cancel { envelope: an_envelope(model, random) },
@@ -132,10 +148,11 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
             Command::PutMerchant(Box::new(Merchant { id, name: "Rosy Ltd".to_owned(), status }))
         }
         69..=72 => Command::CreateItem(Box::new(new_item(now, random))),
+        73..=94 if model.items.is_empty() => Command::CreateItem(Box::new(new_item(now, random))),
         73..=74 => Command::ChangeItem { item: an_item(model, random), change: Box::new(change(now, random)) },
         75..=76 => Command::Restock { item: an_item(model, random), quantity: random.below(4) as u32 },
         77..=87 => {
-            let quantity = if random.once_in(3) { random.below(4) } else { 1 };
+            let quantity = if random.once_in(4) { random.below(4) } else { 1 };
             Command::GrabItem { item: an_item(model, random), user: any_user(random), quantity: quantity as u32 }
         }
         88..=94 => {
@@ -146,7 +163,7 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
             let (hold, user) = a_hold(model, random);
             Command::ReleaseHold { hold, user }
         }
-        _ => Command::AdvanceClock { by_s: random.pick(&[1, 5, 30, 61, 400]) },
+        _ => Command::AdvanceClock { by_s: random.pick(&[1, 1, 5, 30, 61, 400]) },
     }
 }
 
@@ -175,17 +192,21 @@ pub(crate) fn at_a_deadline(model: &Model, now: Timestamp, random: &mut Random) 
         }
     }
     moments.retain(|(at, _)| *at > now);
+    moments.sort_by_key(|(at, _)| *at);
+    if !random.once_in(4) {
+        moments.truncate(6);
+    }
     if moments.is_empty() { None } else { Some(random.pick(&moments)) }
 }
 
 fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelope {
-    let sender = any_user(random);
+    let sender = a_sender(model, random);
     let shares = random.between(1, 6);
     let balance = model.balance(&sender);
     let mut total = match random.below(10) {
         0 => random.between(1, 5_000),
         1 => balance.max(shares),
-        _ => (balance / random.between(1, 4)).max(shares * 2),
+        _ => (balance / random.between(2, 8)).max(shares * 2),
     };
     let split = match random.below(8) {
         0 => {
@@ -217,8 +238,8 @@ fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelo
         split,
         message: "恭喜发财".to_owned(),
         opens_at,
-        expires_in_s: if random.once_in(60) { 0 } else { random.pick(&[1, 1, 3, 60, 400, 3_600]) },
-        claim_within_s: random.pick(&[0, 0, 1, 30, 600]),
+        expires_in_s: if random.once_in(60) { 0 } else { random.pick(&[1, 3, 60, 60, 400, 3_600]) },
+        claim_within_s: random.pick(&[0, 1, 30, 600]),
         auto_claim: random.once_in(3),
         unclaimed: random.pick(&[Unclaimed::Return, Unclaimed::Credit]),
         reference: reference(random),
@@ -233,8 +254,8 @@ fn new_item(now: Timestamp, random: &mut Random) -> NewItem {
         merchant: user(random.pick(&MERCHANTS)),
         name: "99 roses".to_owned(),
         category: "flowers".to_owned(),
-        price: fen(if random.once_in(30) { 0 } else { random.between(1, 500) }),
-        stock: random.below(5) as u32,
+        price: fen(if random.once_in(30) { 0 } else { random.between(1, 300) }),
+        stock: random.below(7) as u32,
         per_user_limit: random.pick(&[None, Some(1), Some(1), Some(3)]),
         starts_at,
         ends_at: random.maybe(5, |random| now.plus_ms(random.between(1_000, 90_000))),

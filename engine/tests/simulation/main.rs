@@ -20,12 +20,12 @@ mod random;
 mod trial;
 mod world;
 
-use trial::{Faults, Figures, run};
+use trial::{Faults, Met, run};
 
 const SEEDS: u64 = 10_000;
 const PARTS: u64 = 10;
 
-fn check(seed: u64) -> Figures {
+fn check(seed: u64) -> Met {
     run(seed, Faults::default(), false).unwrap_or_else(|wrong| {
         panic!(
             "seed {seed}: {wrong}\n\nrepeat it with\n    \
@@ -58,14 +58,17 @@ fn seeds_that_once_found_something() {
 /// A part of all seeds, so that the parts can run beside each other.
 fn check_part(part: u64) {
     let seeds = std::env::var("SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("SEEDS is a number"));
-    let mut all = Figures::default();
-    let mine = (0..seeds).filter(|seed| seed % PARTS == part);
-    for seed in mine {
-        let figures = check(seed);
-        all.crashes += figures.crashes;
-        all.answers += figures.answers;
+    let mut all = Met::new();
+    for seed in (0..seeds).filter(|seed| seed % PARTS == part) {
+        for (what, times) in check(seed) {
+            *all.entry(what).or_default() += times;
+        }
     }
-    println!("part {part}: {} crashes, {} answers compared", all.crashes, all.answers);
+    println!("part {part}: {all:?}");
+    if seeds / PARTS >= 1_000 {
+        let missed: Vec<_> = world::ALL_THERE_IS.iter().filter(|what| !all.contains_key(*what)).collect();
+        assert!(missed.is_empty(), "a thousand seeds are to meet everything, but not {missed:?}");
+    }
 }
 
 macro_rules! parts {

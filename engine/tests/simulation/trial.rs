@@ -4,6 +4,7 @@ use crate::random::Random;
 use crate::world::{End, World};
 use hongbao_engine::journal::Mutants;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -15,12 +16,8 @@ pub(crate) struct Faults {
     pub(crate) engine: Option<hongbao_engine::mutants::Mutant>,
 }
 
-/// What a seed went through.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Figures {
-    pub(crate) crashes: u64,
-    pub(crate) answers: u64,
-}
+/// What was met how often.
+pub(crate) type Met = BTreeMap<&'static str, u64>;
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
@@ -28,7 +25,7 @@ thread_local! {
 }
 
 /// Runs a seed. An error says what went wrong.
-pub(crate) fn run(seed: u64, faults: Faults, verbose: bool) -> Result<Figures, String> {
+pub(crate) fn run(seed: u64, faults: Faults, verbose: bool) -> Result<Met, String> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         hongbao_engine::entropy::lay_users_repeatably();
@@ -49,7 +46,7 @@ pub(crate) fn run(seed: u64, faults: Faults, verbose: bool) -> Result<Figures, S
     result.map_err(|_| LAST_PANIC.take())
 }
 
-fn live(seed: u64, faults: Faults, verbose: bool) -> Figures {
+fn live(seed: u64, faults: Faults, verbose: bool) -> Met {
     let mut world = World::new(Random(seed).next(), faults, verbose);
     let lives = world.random.between(2, 4);
     for life in 0..lives {
@@ -71,8 +68,8 @@ fn live(seed: u64, faults: Faults, verbose: bool) -> Figures {
     }
     world.is_sound();
     world.check_alive();
-    assert!(world.crashes > 0, "every seed has a crash");
-    Figures { crashes: world.crashes, answers: world.answers }
+    assert!(world.met["crashes"] > 0, "every seed has a crash");
+    world.met
 }
 
 fn live_once(world: &mut World) {
@@ -84,7 +81,7 @@ fn live_once(world: &mut World) {
         return;
     }
     world.is_sound();
-    let steps = world.random.between(5, 70);
+    let steps = world.random.between(5, 120);
     let trouble_at = if world.random.once_in(2) { world.random.below(steps) } else { steps };
     let mut left = steps;
     for step in 0..steps {
