@@ -179,7 +179,7 @@ impl<S: Stand> Story<S> {
         let ms = at.ms() as i64 - self.started.ms() as i64;
         match ms % 1000 {
             0 => format!("t{}", ms / 1000),
-            _ => format!("t{}ms", ms),
+            _ => format!("t{ms}ms"),
         }
     }
 
