@@ -41,13 +41,17 @@ impl Backend for Embedded {
 
     async fn wallet(&self, user: &UserId) -> Result<WalletView> {
         let core = &self.core;
-        if let Some(durable) = &core.durable {
-            core.warm_wallet(durable, user)?;
-        }
-        let (view, lsn) = {
+        let (view, lsn) = loop {
+            if let Some(durable) = &core.durable {
+                core.warm_wallet(durable, user)?;
+            }
             let shard = core.shards[core.router.user(user)].lock();
-            let wallet = shard.wallets.get(user);
-            (wallet.unwrap_or(&Wallet::default()).view(user), shard.last_lsn)
+            match shard.wallets.get(user) {
+                Some(wallet) => break (wallet.view(user), shard.last_lsn),
+                None if core.durable.is_none() => break (Wallet::default().view(user), shard.last_lsn),
+                // Evicted after it was brought in: what is not there is not nothing.
+                None => {}
+            }
         };
         core.wait(Some(lsn)).await?;
         Ok(view)
@@ -94,9 +98,10 @@ impl Backend for Embedded {
     async fn grabs(&self, id: EnvelopeId, page: &Page) -> Result<Option<Listing<GrabRow>>> {
         let core = &self.core;
         let now = core.clock.now();
+        let wins = core.view()?.wins(id, page)?;
+        // Looked at after the rows, so that a list of all rows tells the best; told once durable.
         let Some((facts, lsn)) = core.facts(id)? else { return Ok(None) };
         core.wait(Some(lsn)).await?;
-        let wins = core.view()?.wins(id, page)?;
         let rows = wins.rows.into_iter().map(|win| facts.row(win, now)).collect();
         Ok(Some(Listing { rows, next: wins.next }))
     }
@@ -142,7 +147,7 @@ impl Backend for Embedded {
             let (facts, lsn) = core.facts(envelope)?.ok_or_else(|| {
                 EngineError::Store(format!("{envelope} has a winner and no terms; run `hongbao audit`"))
             })?;
-            last = lsn.max(last);
+            last = last.max(lsn);
             let sender = facts.sender.clone();
             rows.push(ReceivedRow { envelope, sender, grab: facts.row(win, now) });
         }
@@ -304,7 +309,7 @@ impl Core {
         Ok(view.filter(|view| filter.matches(view)))
     }
 
-    /// What to wait for before telling stands beside the facts.
+    /// And what to wait for before telling them.
     fn facts(&self, id: EnvelopeId) -> Result<Option<(Facts, Lsn)>> {
         if let Some(found) = self.look(id, Facts::of_live) {
             return Ok(Some(found));

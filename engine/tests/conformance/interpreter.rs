@@ -130,11 +130,8 @@ impl<S: Stand> Story<S> {
             None => (line, None),
         };
         let step = Step::parse(asked);
-        let told = match self.command(&step)? {
-            Some(told) => self.compare(told, expected),
-            None => self.read_until(&step, expected),
-        };
-        told?;
+        let Some(told) = self.command(&step)? else { return self.read_until(&step, expected) };
+        self.compare(told, expected)?;
         let stand = self.stand.take().expect("a story stands on something");
         self.stand = Some(stand.befall());
         Ok(())
