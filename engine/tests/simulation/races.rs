@@ -3,8 +3,11 @@
 
 use crate::commands::{fen, user};
 use hongbao_engine::backend::{Backend, Page, Reply};
-use hongbao_engine::clock::ManualClock;
-use hongbao_engine::command::{Command, EnvelopeState, NewEnvelope, Outcome, ShareStatus, Transfer, Unclaimed};
+use hongbao_engine::clock::{Clock, ManualClock};
+use hongbao_engine::command::{
+    Command, EnvelopeState, ItemChange, Merchant, MerchantStatus, NewEnvelope, NewItem, Outcome, ShareStatus, Transfer,
+    Unclaimed,
+};
 use hongbao_engine::entropy::SeededEntropy;
 use hongbao_engine::error::EngineError;
 use hongbao_engine::journal::{FailureAction, JournalOptions};
@@ -467,4 +470,38 @@ fn race_41_old_frames_behind_the_tail_of_a_recycled_segment_are_never_read_as_ne
     }
     let names = machine.disk.names();
     assert!(names.len() < 10, "segments were recycled, or there would be more than {names:?}");
+}
+
+#[test]
+fn a_user_with_two_holds_is_given_the_older_one_again_also_after_a_start() {
+    for seed in 0..8 {
+        let mut machine = Machine::new(seed);
+        let running = machine.open();
+        let merchant = Merchant { id: user("rosy"), name: "Rosy".to_owned(), status: MerchantStatus::Verified };
+        running.get(Command::PutMerchant(Box::new(merchant)));
+        let terms = NewItem {
+            merchant: user("rosy"),
+            name: "99 roses".to_owned(),
+            category: "flowers".to_owned(),
+            price: fen(5),
+            stock: 5,
+            per_user_limit: None,
+            starts_at: None,
+            ends_at: None,
+            hold_ttl_s: 60,
+            image_url: None,
+        };
+        let Outcome::Item(item) = running.get(Command::CreateItem(Box::new(terms))) else { panic!("not on sale") };
+        let grab = || Command::GrabItem { item: item.id, user: user("bob"), quantity: 1 };
+        let Outcome::Held { hold: first, .. } = running.get(grab()) else { panic!("not held") };
+        machine.clock.advance(1);
+        running.get(grab());
+        let change = ItemChange { per_user_limit: Some(Some(1)), ..ItemChange::default() };
+        running.get(Command::ChangeItem { item: item.id, change: Box::new(change) });
+        let again = running.get(grab());
+        assert!(matches!(again, Outcome::Held { hold, replayed: true, .. } if hold == first), "{again:?}");
+        running.settle_store();
+        machine.crash(running);
+        assert_eq!(machine.open().get(grab()), again, "seed {seed}: loaded in the order of ids, answered by age");
+    }
 }

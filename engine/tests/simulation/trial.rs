@@ -81,7 +81,8 @@ fn live_once(world: &mut World) {
         return;
     }
     world.is_sound();
-    let steps = world.random.between(5, 120);
+    let most = world.random.pick(&[60, 120, 240]);
+    let steps = world.random.between(5, most);
     let trouble_at = if world.random.once_in(2) { world.random.below(steps) } else { steps };
     let mut left = steps;
     for step in 0..steps {

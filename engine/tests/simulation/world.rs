@@ -550,6 +550,8 @@ impl World {
                 Expectation::Exactly(expected, needs) => {
                     let told = without_wording(told);
                     assert_eq!(told, *expected, "{}: told is not as expected", client.what);
+                    let durable = self.durable();
+                    assert!(*needs <= durable, "{}: told before record {needs} is durable", client.what);
                     self.told_lsn = self.told_lsn.max(*needs);
                 }
                 Expectation::Entries(user) => {
