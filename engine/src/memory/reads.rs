@@ -98,10 +98,16 @@ impl Backend for Embedded {
     async fn grabs(&self, id: EnvelopeId, page: &Page) -> Result<Option<Listing<GrabRow>>> {
         let core = &self.core;
         let now = core.clock.now();
-        let wins = core.view()?.wins(id, page)?;
-        // Looked at after the rows, so that a list of all rows tells the best; told once durable.
-        let Some((facts, lsn)) = core.facts(id)? else { return Ok(None) };
-        core.wait(Some(lsn)).await?;
+        let (facts, wins) = loop {
+            let Some((facts, lsn)) = core.facts(id)? else { return Ok(None) };
+            core.wait(Some(lsn)).await?;
+            let wins = core.view()?.wins(id, page)?;
+            // Sold out in between, a list of all rows would not tell the best.
+            match core.facts(id)? {
+                Some((after, _)) if after.best != facts.best => {}
+                _ => break (facts, wins),
+            }
+        };
         let rows = wins.rows.into_iter().map(|win| facts.row(win, now)).collect();
         Ok(Some(Listing { rows, next: wins.next }))
     }
