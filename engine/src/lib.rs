@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use hongbao_engine::backend::Backend;
-//! use hongbao_engine::command::{Command, NewEnvelope, Outcome, Transfer, Unclaimed};
+//! use hongbao_engine::command::{Command, NewEnvelope, Outcome, Transfer};
 //! use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 //! use hongbao_engine::split::SplitRule;
 //! use hongbao_engine::types::{Amount, UserId};
@@ -18,31 +18,19 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let directory = directory.path();
-//! # let mut options = EmbeddedOptions::default();
-//! # options.journal.segment_bytes = 4 << 20;
-//! # options.journal.threads_max = 4;
-//! # options.journal.ballast_bytes = 0;
-//! # let fen = |minor| Amount::new(minor).unwrap();
-//! # let terms = NewEnvelope {
-//! #     owner: "app".into(), sender: UserId::new("alice")?, total: fen(1000), shares: 3,
-//! #     split: SplitRule::Lucky { min_share: fen(1), max_share: None },
-//! #     message: "恭喜发财".into(), opens_at: None, expires_in_s: 86_400, claim_within_s: 86_400,
-//! #     auto_claim: false, unclaimed: Unclaimed::Return, reference: None,
-//! #     metadata: "{}".into(), client_seed: None,
-//! # };
-//! let (engine, _) = Embedded::open(directory, options)?;
+//! let (engine, _) = Embedded::open(directory, EmbeddedOptions::default())?;
 //! let (alice, bob) = (UserId::new("alice")?, UserId::new("bob")?);
+//! let ten_yuan = Amount::new(1000).expect("far below the maximum");
 //!
-//! let deposit = Transfer { user: alice, amount: fen(1000), reference: None };
+//! let deposit = Transfer { user: alice.clone(), amount: ten_yuan, reference: None };
 //! engine.execute(Command::Deposit(deposit), None).await?;
+//! let terms = NewEnvelope::new("app", alice, ten_yuan, 3, SplitRule::lucky());
 //! let created = engine.execute(Command::CreateEnvelope(Box::new(terms)), None).await?;
 //! let Outcome::Envelope(envelope) = created.outcome else { panic!("{created:?}") };
 //!
-//! let grab = Command::Grab { envelope: envelope.id, user: bob.clone() };
-//! let won = engine.execute(grab, None).await?;
+//! let won = engine.execute(Command::Grab { envelope: envelope.id, user: bob.clone() }, None).await?;
 //! assert!(matches!(won.outcome, Outcome::Won { share: 0, .. }));
-//! let claim = Command::Claim { envelope: envelope.id, user: bob.clone() };
-//! engine.execute(claim, None).await?;
+//! engine.execute(Command::Claim { envelope: envelope.id, user: bob.clone() }, None).await?;
 //! assert!(engine.wallet(&bob).await?.available > Amount::ZERO);
 //! engine.close()?;
 //! # Ok(())

@@ -1,10 +1,10 @@
 //! The embedded engine: sharded state in memory, made durable by the journal,
 //! projected into the store.
 //!
-//! Read one grab here from lock to reply: [`Core::run`] asks the journal
+//! Read one grab here from lock to reply: `Core::run` asks the journal
 //! whether there is room, finds out which shards are needed and brings in what
-//! is cold; [`Core::attempt`] locks them in index order, decides, stages the
-//! record, applies it and unlocks; [`Core::wait`] waits until it is durable.
+//! is cold; `Core::attempt` locks them in index order, decides, stages the
+//! record, applies it and unlocks; `Core::wait` waits until it is durable.
 //!
 //! **Invariant:** shards are locked in index order, all that a command needs at
 //! once, and never across an await.
