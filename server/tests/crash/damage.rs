@@ -1,7 +1,7 @@
 //! Bytes that change on the disk: damage is refused, a torn tail is cut.
 
 use crate::client::{Ask, Client};
-use crate::process::{Running, audit, run, serve, told};
+use crate::process::{Running, audit, hongbao, run, serve, told};
 use crate::refusals::refused;
 use hongbao_engine::store::{FjallOptions, FjallRows, KeyRange, Rows, Table};
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The size of a block, of a segment's header, and what frames are aligned to.
 const BLOCK_BYTES: u64 = 4096;
@@ -155,6 +156,38 @@ fn a_torn_tail_is_cut_and_reported() {
     }
 }
 
+/// The history of a few lives, some of them ended by a crash, from the archive.
+#[test]
+fn an_archive_holds_everything_from_the_first_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let [data, archive] = ["data", "archive"].map(|name| directory.path().join(name));
+    let archived = || std::fs::read_dir(&archive).map_or(0, Iterator::count);
+    let path = archive.display().to_string();
+    for life in 0..3 {
+        let (server, address) = Running::ready(&mut serve(&data, &["--archive", &path]));
+        let ask = Ask::post("/v1/wallets/bob/deposits", &json!({ "amount": 100 }));
+        Client::new(address).json(&ask.with_key(format!("k{life}")));
+        // What the life before wrote is in the store by now, or soon.
+        let until = Instant::now() + Duration::from_secs(60);
+        while archived() < life {
+            assert!(Instant::now() < until, "a segment that is not needed any more is archived:\n{}", server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if life == 1 {
+            server.kill();
+        } else {
+            assert!(server.stop().0.success());
+        }
+    }
+    let audit = || run(hongbao().args(["audit", "--archive", &path, "--data"]).arg(&data));
+    assert!(audit().status.success(), "{}", told(&audit()));
+    assert!(told(&audit()).contains("3 records read"), "{}", told(&audit()));
+    let first = std::fs::read_dir(&archive).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
+    flip(&first, BLOCK_BYTES + 45);
+    assert_eq!(audit().status.code(), Some(1), "{}", told(&audit()));
+    assert!(told(&audit()).contains(&first.display().to_string()), "{}", told(&audit()));
+}
+
 #[test]
 fn audit_finds_a_difference() {
     let directory = tempfile::tempdir().unwrap();
@@ -178,7 +211,6 @@ fn a_directory_that_is_none_is_not_audited() {
     let directory = tempfile::tempdir().unwrap();
     let output = audit(&directory.path().join("nothing"));
     assert!(output.status.code() == Some(1) && told(&output).contains("--data"), "{}", told(&output));
-    let mut accept = crate::process::hongbao();
-    let output = run(accept.args(["clock", "accept", "--data"]).arg(directory.path()));
+    let output = run(hongbao().args(["clock", "accept", "--data"]).arg(directory.path()));
     assert!(output.status.code() == Some(1) && told(&output).contains("--data"), "{}", told(&output));
 }
