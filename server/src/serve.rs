@@ -39,7 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// After the server was told to stop, requests that were on their way are still
 /// read for so long.
-const LAST_CALL: Duration = Duration::from_millis(50);
+const LAST_CALL: Duration = Duration::from_millis(300);
 
 /// What connections may do.
 #[derive(Clone, Copy, Debug)]
