@@ -13,7 +13,7 @@
 //! meaning is a new variant with a new tag.
 
 use crate::backend::{EntryKind, OnceKey};
-use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, Outcome};
+use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
@@ -236,6 +236,23 @@ pub struct HoldEnded {
     pub units_after: Units,
     /// Who is paid, if it was claimed, and what the merchant is owed afterwards.
     pub merchant: Option<(UserId, Amount)>,
+}
+
+impl HoldEnded {
+    /// The order that it makes, at the record's time, if it was paid.
+    pub(crate) fn order(&self, at: Timestamp) -> Option<OrderView> {
+        let (merchant, _) = self.merchant.as_ref()?;
+        Some(OrderView {
+            id: order_of(&self.hold)?,
+            hold: self.hold.id,
+            item: self.hold.item,
+            merchant: merchant.clone(),
+            user: self.hold.user.clone(),
+            quantity: self.hold.quantity,
+            amount: self.hold.amount,
+            created_at: at,
+        })
+    }
 }
 
 /// An answer kept under a key.

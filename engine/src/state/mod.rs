@@ -20,7 +20,7 @@ pub(crate) mod winners;
 
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::{OrderView, Outcome};
-use crate::event::{Event, Remembered, order_of};
+use crate::event::{Event, Remembered};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use envelope::Envelope;
 use hashbrown::HashMap;
@@ -284,8 +284,8 @@ pub(crate) fn apply(
                 let item = shard.items.get_mut(&event.hold.item).expect("a hold's item exists");
                 item.apply_ended(&event);
                 item.last_lsn = lsn;
-                if let (Some(order), Some((merchant, _))) = (order_of(&event.hold), &event.merchant) {
-                    shard.orders.insert(order, (stock::order(&event.hold, order, merchant, at), lsn));
+                if let Some(order) = event.order(at) {
+                    shard.orders.insert(order.id, (order, lsn));
                 }
                 shard.holds.insert(event.hold.id, Hold { view: event.hold, last_lsn: lsn });
             }

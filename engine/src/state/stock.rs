@@ -11,7 +11,7 @@
 use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
 use crate::mutants::{Mutant, is_planted};
-use crate::types::{Amount, HoldId, Lsn, OrderId, Timestamp, UserId};
+use crate::types::{Amount, HoldId, Lsn, Timestamp, UserId};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -327,18 +327,4 @@ pub(crate) fn changed(terms: &NewItem, change: &ItemChange) -> NewItem {
     }
     take!(name, category, price, per_user_limit, starts_at, ends_at, hold_ttl_s, image_url);
     terms
-}
-
-/// An order as its claimed hold tells it.
-pub(crate) fn order(hold: &HoldView, order: OrderId, merchant: &UserId, at: Timestamp) -> crate::command::OrderView {
-    crate::command::OrderView {
-        id: order,
-        hold: hold.id,
-        item: hold.item,
-        merchant: merchant.clone(),
-        user: hold.user.clone(),
-        quantity: hold.quantity,
-        amount: hold.amount,
-        created_at: at,
-    }
 }

@@ -9,8 +9,8 @@
 use super::keys::{self, Bytes, EndPart, MerchantPart, Table};
 use super::values::{self, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
-use crate::command::{HoldState, HoldView, OrderView, Outcome};
-use crate::event::{Event, Record, Remembered, WalletMoved, order_of};
+use crate::command::Outcome;
+use crate::event::{Event, Record, Remembered, WalletMoved};
 use crate::types::{Amount, Lsn, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -161,17 +161,7 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             put!(ItemsByTime, keys::made_at(item.created_at, item.id.bytes()), nothing());
         }
         Event::Held(e) => {
-            let hold = || HoldView {
-                id: e.hold,
-                item: e.item,
-                user: e.user.clone(),
-                quantity: e.quantity,
-                amount: e.amount,
-                state: HoldState::Held,
-                created_at: at,
-                expires_at: e.expires_at,
-            };
-            put!(Holds, keys::id(e.hold.bytes()), Some(values::put_cold(&hold())));
+            put!(Holds, keys::id(e.hold.bytes()), Some(values::put_cold(&e.view(at))));
             put!(LiveHolds, keys::live_hold(e.item, e.hold), nothing());
             put!(ItemUnits, keys::units(e.item, &e.user), values::put_units(e.units_after));
         }
@@ -180,17 +170,7 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             put!(Holds, keys::id(hold.id.bytes()), Some(values::put_cold(hold)));
             put!(LiveHolds, keys::live_hold(hold.item, hold.id), None);
             put!(ItemUnits, keys::units(hold.item, &hold.user), values::put_units(ended.units_after));
-            if let (Some(order), Some((merchant, owed_after))) = (order_of(hold), &ended.merchant) {
-                let order = OrderView {
-                    id: order,
-                    hold: hold.id,
-                    item: hold.item,
-                    merchant: merchant.clone(),
-                    user: hold.user.clone(),
-                    quantity: hold.quantity,
-                    amount: hold.amount,
-                    created_at: at,
-                };
+            if let (Some(order), Some((merchant, owed_after))) = (ended.order(at), &ended.merchant) {
                 put!(Orders, keys::order(order.id), Some(values::put_cold(&order)));
                 put!(Merchants, keys::merchant(merchant, MerchantPart::Owed), Some(values::put_amount(*owed_after)));
             }
