@@ -152,15 +152,13 @@ impl Book {
         let outcome = json["outcome"].as_str().unwrap_or_default();
         match (ask.method, ask.segments().as_slice()) {
             ("POST", ["wallets", user, kind @ ("deposits" | "withdrawals")]) => {
-                if self.promise(ask.clone(), body) {
-                    let sent = ask.json();
-                    let kind = kind.trim_end_matches('s').to_owned();
-                    let transfer = (kind, text(&sent, "reference"), number(&sent, "amount"));
-                    let transfers = self.transfers.entry((*user).to_owned()).or_default();
-                    // A reference counts once, under however many keys.
-                    if !transfers.contains(&transfer) {
-                        transfers.push(transfer);
-                    }
+                let is_new = self.promise(ask.clone(), body);
+                let sent = ask.json();
+                let kind = kind.trim_end_matches('s').to_owned();
+                let transfer = (kind, text(&sent, "reference"), number(&sent, "amount"));
+                let transfers = self.transfers.entry((*user).to_owned()).or_default();
+                if is_new {
+                    transfers.push(transfer);
                 }
             }
             ("POST", ["envelopes"]) => {
@@ -214,8 +212,10 @@ impl Book {
                 self.stock.insert(text(&json, "id"), number(&json["stock"], "total"));
             }
             ("POST", ["items", id, "restock"]) => {
-                if self.promise(ask.clone(), body) {
-                    *self.stock.get_mut(*id).expect("an item was made before") += number(&ask.json(), "quantity");
+                let is_new = self.promise(ask.clone(), body);
+                let total = self.stock.get_mut(*id).expect("an item was made before");
+                if is_new {
+                    *total += number(&ask.json(), "quantity");
                 }
             }
             ("POST", ["merchants"]) => drop(self.promise(ask.clone(), body)),
@@ -366,5 +366,17 @@ pub fn ask_again(client: &mut Client, promise: &Promise) {
     }
     if !matches!(fact, Fact::Held { .. }) && json["replayed"] != true {
         lost("a repeat not told as one");
+    }
+    let state_of_hold = |client: &mut Client| client.json(&Ask::get(format!("/v1/holds/{}", ask.segments()[1])));
+    match fact {
+        Fact::Ordered { order } => {
+            let hold = state_of_hold(client);
+            assert!(hold["state"] == "claimed" && hold["order"] == **order, "{order}: {hold}");
+            let shown = client.json(&Ask::get(format!("/v1/orders/{order}")));
+            let same = ["item", "user", "quantity", "amount"].iter().all(|field| shown[field] == hold[field]);
+            assert!(shown["hold"] == hold["id"] && same, "{shown} of {hold}");
+        }
+        Fact::Released => assert_eq!(state_of_hold(client)["state"], "released", "{ask:?}"),
+        _ => {}
     }
 }

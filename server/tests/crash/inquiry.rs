@@ -5,7 +5,7 @@
 //! asked again so is its effect; so the accounts are compared in both
 //! directions: nothing is missing, and nothing is there that nobody asked for.
 
-use crate::book::{Book, Promise, ask_again, check_stock, number, text};
+use crate::book::{Book, Fact, Promise, ask_again, check_stock, number, text};
 use crate::client::{Ask, Client};
 use crate::load::{Dice, USERS, user};
 use serde_json::Value;
@@ -41,6 +41,7 @@ pub fn ask_unanswered(client: &mut Client, book: &mut Book, unanswered: &[Ask], 
 pub fn inquire(address: SocketAddr, book: &Book, dice: &mut Dice, whole: bool) {
     promises(address, book, dice, whole);
     let mut client = Client::new(address);
+    keys_and_references(&mut client, book);
     let (mut newest, mut older): (Vec<_>, Vec<_>) =
         book.envelopes.keys().partition(|id| whole || book.envelopes[*id].cycle == book.cycle);
     while newest.len() < OLDER_ENVELOPES && !older.is_empty() {
@@ -66,6 +67,28 @@ fn promises(address: SocketAddr, book: &Book, dice: &mut Dice, whole: bool) {
             });
         }
     });
+}
+
+/// Keys and references stand for what they first stood for, and for nothing else.
+fn keys_and_references(client: &mut Client, book: &Book) {
+    let creates = book.promises.iter().rev().filter(|promise| promise.ask.path == "/v1/envelopes");
+    for Promise { ask, fact, .. } in creates.take(5) {
+        let Fact::Body { status, body } = fact else { unreachable!("a create has a key") };
+        let key = ask.key.as_deref().expect("a create has a key");
+        let mut other = ask.json();
+        other["message"] = Value::from("another");
+        let other = Ask { body: other.to_string(), ..ask.clone() };
+        let answer = client.ask(&other);
+        assert!(answer.status == 422 && answer.body.contains("idempotency_mismatch"), "{other:?}: {answer:?}");
+        let other = other.with_key(format!("{key}-other"));
+        let answer = client.ask(&other);
+        assert!(answer.status == 409 && answer.body.contains("reference_conflict"), "{other:?}: {answer:?}");
+        // The same reference under a key of this cycle.
+        let again = ask.clone().with_key(format!("{key}-c{}", book.cycle));
+        let answer = client.ask(&again);
+        let same = (answer.status, &answer.body) == (*status, body) && answer.replayed;
+        assert!(same, "{again:?}: {answer:?}, and not {body}");
+    }
 }
 
 /// Every page of a list.
