@@ -15,6 +15,9 @@ cargo build --workspace --bins
 say "documentation tests"
 cargo test --workspace --doc
 
+say "planted bugs, each of which the simulation has to find"
+cargo test -p hongbao-engine --features mutants --test simulation -- mutants
+
 if cargo nextest --version >/dev/null 2>&1; then
     say "tests, with cargo-nextest"
     cargo nextest run --workspace --no-fail-fast

@@ -392,6 +392,7 @@ fn main() {
         currency: "CNY".parse().expect("a currency"),
         admin_key: KEY.to_owned(),
         test: false,
+        metrics_apart: false,
         in_flight_max: 4096,
         body_timeout: Duration::from_secs(15),
     };

@@ -8,7 +8,7 @@
 //! ([`settle`]): nobody pays for another's work.
 
 use hongbao_engine::backend::Backend;
-use hongbao_engine::command::{Command, NewEnvelope, Outcome, Transfer, Unclaimed};
+use hongbao_engine::command::{Command, NewEnvelope, Outcome, Transfer};
 use hongbao_engine::journal::JournalStats;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::split::SplitRule;
@@ -326,22 +326,8 @@ pub fn sender() -> UserId {
 
 /// Terms of an envelope that lives for a day.
 pub fn terms(sender: &UserId, shares: u32) -> NewEnvelope {
-    NewEnvelope {
-        owner: "bench".to_owned(),
-        sender: sender.clone(),
-        total: Amount::new(u64::from(shares) * 100).expect("it fits"),
-        shares,
-        split: SplitRule::Lucky { min_share: Amount::new(1).expect("it fits"), max_share: None },
-        message: String::new(),
-        opens_at: None,
-        expires_in_s: 86_400,
-        claim_within_s: 86_400,
-        auto_claim: false,
-        unclaimed: Unclaimed::Return,
-        reference: None,
-        metadata: "{}".to_owned(),
-        client_seed: None,
-    }
+    let total = Amount::new(u64::from(shares) * 100).expect("it fits");
+    NewEnvelope::new("bench", sender.clone(), total, shares, SplitRule::lucky())
 }
 
 /// Gives a rich sender what the envelopes of a bench need.

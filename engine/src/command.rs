@@ -148,6 +148,29 @@ pub struct NewEnvelope {
     pub client_seed: Option<String>,
 }
 
+impl NewEnvelope {
+    /// Terms as the API has them when nothing else is said: open at once, to be
+    /// grabbed for a day and claimed for another; what is not claimed goes back.
+    pub fn new(owner: &str, sender: UserId, total: Amount, shares: u32, split: SplitRule) -> NewEnvelope {
+        NewEnvelope {
+            owner: owner.to_owned(),
+            sender,
+            total,
+            shares,
+            split,
+            message: String::new(),
+            opens_at: None,
+            expires_in_s: 86_400,
+            claim_within_s: 86_400,
+            auto_claim: false,
+            unclaimed: Unclaimed::Return,
+            reference: None,
+            metadata: "{}".to_owned(),
+            client_seed: None,
+        }
+    }
+}
+
 /// Whether a merchant's items may be sold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,7 @@
 //! Where ids and the secret parts of seeds come from.
 
 use rand::{Rng, SeedableRng};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Fills bytes that nobody can guess. Handed to the engine, so that a
 /// simulation can repeat a run.
@@ -33,4 +34,18 @@ impl Entropy for SeededEntropy {
     fn fill(&self, bytes: &mut [u8]) {
         self.0.lock().fill_bytes(bytes);
     }
+}
+
+static REPEATABLE_USERS: AtomicBool = AtomicBool::new(false);
+
+/// Lets every process put users into the same shards, so that a simulation can
+/// be repeated. Called before the first engine is opened, never in production:
+/// anybody could choose users that collide.
+#[doc(hidden)]
+pub fn lay_users_repeatably() {
+    REPEATABLE_USERS.store(true, Ordering::Relaxed);
+}
+
+pub(crate) fn users_lie_repeatably() -> bool {
+    REPEATABLE_USERS.load(Ordering::Relaxed)
 }

@@ -146,6 +146,11 @@ impl SplitError {
 }
 
 impl SplitRule {
+    /// Luck with a minimum of one minor unit and no maximum.
+    pub fn lucky() -> SplitRule {
+        SplitRule::Lucky { min_share: Amount::new(1).expect("1 is an amount"), max_share: None }
+    }
+
     /// The rule's name in requests and answers.
     pub fn name(&self) -> &'static str {
         match self {

@@ -29,6 +29,7 @@ pub struct Server<B> {
     pub metrics: Arc<Metrics>,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    metrics_apart: bool,
     house: Arc<House>,
     /// Turns of commands that take long to decide.
     apart: Arc<Semaphore>,
@@ -49,6 +50,8 @@ pub struct Setup {
     pub admin_key: String,
     /// Whether test routes exist and answers say so.
     pub test: bool,
+    /// Whether the metrics are served by [`admin_app`] and not by [`app`].
+    pub metrics_apart: bool,
     /// How many requests may be in flight before some are shed.
     pub in_flight_max: usize,
     /// How long a body may take to arrive.
@@ -66,7 +69,8 @@ impl<B> Server<B> {
             [counted.upgrade().map_or(0.0, |house| house.gate.in_flight() as f64)]
         });
         let (currency, body_timeout) = (setup.currency, setup.body_timeout);
-        Arc::new(Server { backend, currency, metrics, body_timeout, house, apart: Arc::new(Semaphore::new(APART_MAX)) })
+        let (metrics_apart, apart) = (setup.metrics_apart, Arc::new(Semaphore::new(APART_MAX)));
+        Arc::new(Server { backend, currency, metrics, body_timeout, metrics_apart, house, apart })
     }
 }
 
@@ -91,15 +95,12 @@ impl<B: Backend> Server<B> {
 
 /// The routes of `server`, each behind its door.
 pub fn app<B: Backend>(server: Shared<B>) -> Router {
-    let nowhere = Door::new(&server.house, Class::Open, "any", "none");
-    let not_found = async || Problem::new(Code::NotFound, "There is no such path; see /docs.");
-    let not_allowed =
-        async || Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.");
-    table(&server)
-        .router
-        .fallback(not_found.layer(nowhere.clone()))
-        .method_not_allowed_fallback(not_allowed.layer(nowhere))
-        .with_state(server)
+    table(&server).finish(server)
+}
+
+/// The routes for those who run the server, to be served where only they can reach.
+pub fn admin_app<B: Backend>(server: Shared<B>) -> Router {
+    service::metrics_routes(service::health_routes(Table::new(&server))).finish(server)
 }
 
 /// Method and path of every route, for the documentation to be held against.
@@ -108,11 +109,13 @@ pub fn routes<B: Backend>(server: &Shared<B>) -> Vec<(&'static str, &'static str
 }
 
 fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
-    let table = Table { router: Router::new(), house: server.house.clone(), routes: Vec::new() };
+    let table = Table::new(server);
     let table = wallets::routes(table);
     let table = envelopes::routes(table);
     let table = sales::routes(table);
-    let table = service::routes(table);
+    let table = service::health_routes(table);
+    let table = service::documentation_routes(table);
+    let table = if server.metrics_apart { table } else { service::metrics_routes(table) };
     if server.house.test { service::test_routes(table) } else { table }
 }
 
@@ -124,6 +127,21 @@ pub struct Table<B> {
 }
 
 impl<B: Backend> Table<B> {
+    fn new(server: &Shared<B>) -> Self {
+        Table { router: Router::new(), house: server.house.clone(), routes: Vec::new() }
+    }
+
+    fn finish(self, server: Shared<B>) -> Router {
+        let nowhere = Door::new(&self.house, Class::Open, "any", "none");
+        let not_found = async || Problem::new(Code::NotFound, "There is no such path; see /docs.");
+        let not_allowed =
+            async || Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.");
+        self.router
+            .fallback(not_found.layer(nowhere.clone()))
+            .method_not_allowed_fallback(not_allowed.layer(nowhere))
+            .with_state(server)
+    }
+
     /// Adds `GET path`.
     pub fn get<H, T>(self, path: &'static str, class: Class, handler: H) -> Self
     where

@@ -3,8 +3,9 @@
 //! **Invariant:** what was parsed can be used: a wrong value ends with status 2
 //! and a sentence that says what would be right.
 
-use crate::split::Split;
+use crate::extract::read_hex;
 use clap::{Args, Parser, Subcommand};
+use hongbao_engine::split::Seed;
 use serde::{Serialize, Serializer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub struct Cli {
 pub enum Task {
     /// Serve the HTTP API
     Serve(Serve),
-    /// Serve a Spring Festival campaign from a fresh temporary directory, in test mode
+    /// Serve a Spring Festival campaign on a temporary directory, in test mode
     Demo {
         /// Address to listen on
         #[arg(long, default_value = "127.0.0.1:8080")]
@@ -39,25 +40,60 @@ pub enum Task {
         #[arg(long)]
         archive: Option<PathBuf>,
     },
-    /// Print splits, or their statistics by position
+    /// Show how a total is divided, or prove over many splits that the order of grabbing changes nothing
     Split(Split),
-    /// What to do about a clock that stepped
-    Clock {
-        /// What to do
-        #[command(subcommand)]
-        task: ClockTask,
-    },
+    /// Take the server's clock for right after it stopped its deadlines
+    #[command(subcommand)]
+    Clock(Clock),
 }
 
-/// What can be done about a clock.
-#[derive(Clone, Debug, Subcommand)]
-pub enum ClockTask {
-    /// Tell the server, running or about to start, that the system's clock is right
+/// What can be done about the clock.
+#[derive(Debug, Subcommand)]
+pub enum Clock {
+    /// Let deadlines go on
     Accept {
-        /// Directory that is served
+        /// Directory of the running server
         #[arg(long, default_value = "./data")]
         data: PathBuf,
     },
+}
+
+/// What to divide.
+#[derive(Clone, Debug, Args)]
+pub struct Split {
+    /// What is divided, in minor units
+    #[arg(long)]
+    pub total: u64,
+    /// Into how many shares
+    #[arg(long)]
+    pub shares: u32,
+    /// lucky, uniform or equal
+    #[arg(long, default_value = "lucky")]
+    pub rule: String,
+    /// The least in a share
+    #[arg(long, default_value_t = 1)]
+    pub min_share: u64,
+    /// The most in a share, with lucky
+    #[arg(long)]
+    pub max_share: Option<u64>,
+    /// How many splits: up to 20 are printed, more as statistics by position
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// 64 hexadecimal digits that decide the splits; random without
+    #[arg(long)]
+    pub seed: Option<SeedHex>,
+}
+
+/// A seed as it is written on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeedHex(pub Seed);
+
+impl FromStr for SeedHex {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<SeedHex, &'static str> {
+        let seed = read_hex(text).and_then(|bytes| bytes.try_into().ok());
+        seed.map(SeedHex).ok_or("a seed is 64 hexadecimal digits")
+    }
 }
 
 /// How to serve.
@@ -66,6 +102,9 @@ pub struct Serve {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Address of its own for /metrics, with /livez and /readyz
+    #[arg(long)]
+    pub admin_listen: Option<SocketAddr>,
     /// Directory of journal, store and keys
     #[arg(long, default_value = "./data")]
     pub data: PathBuf,
@@ -96,6 +135,15 @@ pub struct Serve {
     /// Seconds that requests in flight get to finish when the server is told to stop
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub drain_s: u64,
+}
+
+impl Serve {
+    /// How the demonstration in `data` is served.
+    pub fn for_demo(listen: SocketAddr, data: PathBuf) -> Serve {
+        let defaults = Cli::parse_from(["hongbao", "serve"]);
+        let Task::Serve(defaults) = defaults.task else { unreachable!("serve was asked for one line above") };
+        Serve { listen, data, test: true, ..defaults }
+    }
 }
 
 /// Which engine runs.

@@ -2,9 +2,7 @@
 
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::Backend;
-use hongbao_engine::command::{
-    Command, Merchant, MerchantStatus, NewEnvelope, NewItem, Outcome, Reference, Transfer, Unclaimed,
-};
+use hongbao_engine::command::{Command, Merchant, MerchantStatus, NewEnvelope, NewItem, Outcome, Reference, Transfer};
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{Amount, EnvelopeId, ItemId, UserId};
 use std::net::SocketAddr;
@@ -117,22 +115,8 @@ fn fen(minor: u64) -> Amount {
 }
 
 fn envelope(sender: &str, reference: &str, total: u64, shares: u32) -> NewEnvelope {
-    NewEnvelope {
-        owner: "admin".to_owned(),
-        sender: user(sender),
-        total: fen(total),
-        shares,
-        split: SplitRule::Lucky { min_share: fen(1), max_share: None },
-        message: String::new(),
-        opens_at: None,
-        expires_in_s: 86_400,
-        claim_within_s: 86_400,
-        auto_claim: false,
-        unclaimed: Unclaimed::Return,
-        reference: Some(Reference { owner: "admin".to_owned(), text: reference.to_owned() }),
-        metadata: "{}".to_owned(),
-        client_seed: None,
-    }
+    let reference = Some(Reference { owner: "admin".to_owned(), text: reference.to_owned() });
+    NewEnvelope { reference, ..NewEnvelope::new("admin", user(sender), fen(total), shares, SplitRule::lucky()) }
 }
 
 async fn fund(backend: &impl Backend, name: &str, minor: u64) -> Result<(), EngineError> {

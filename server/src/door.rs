@@ -66,16 +66,6 @@ impl Gate {
     }
 }
 
-/// A place among the requests in flight, given back when dropped: a caller that
-/// hangs up does so by dropping the whole request.
-struct Place(Arc<House>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.gate.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What all doors share.
 pub struct House {
     /// The keys that open.
@@ -93,12 +83,6 @@ impl House {
     /// A house with nobody in it.
     pub fn new(keys: Keys, in_flight_max: usize, metrics: Arc<Metrics>, test: bool) -> House {
         House { keys, gate: Gate::new(in_flight_max), metrics, test, ids: Ids::new() }
-    }
-
-    fn enter(self: &Arc<Self>, class: Class) -> Option<Place> {
-        let before = self.gate.in_flight.fetch_add(1, Ordering::Relaxed);
-        let place = Place(self.clone());
-        self.gate.is_open_to(class, before).then_some(place)
     }
 }
 
@@ -150,56 +134,68 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let start = Instant::now();
-        let post = self.post.clone();
-        let id = post.house.ids.of(request.headers());
-        let admitted = post.admit(request.headers());
-        let inner = admitted.map(|(place, caller)| {
-            request.extensions_mut().insert(Visit { caller, template: post.path, id: id.clone() });
-            (place, self.inner.call(request))
+        let (inside, before) = Inside::step_in(&self.post);
+        let id = self.post.house.ids.of(request.headers());
+        let inner = self.post.admit(before, request.headers()).map(|caller| {
+            request.extensions_mut().insert(Visit { caller, template: self.post.path, id: id.clone() });
+            self.inner.call(request)
         });
         Box::pin(async move {
             let mut response = match inner {
-                Ok((place, answer)) => {
-                    let response = answer.await.unwrap_or_else(|never| match never {});
-                    drop(place);
-                    response
-                }
-                Err(problem) => problem.response(id.to_str()),
+                Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
+                Err(problem) => problem.response(id.as_str()),
             };
-            post.see_off(&mut response, id);
-            post.metrics.answered(response.status(), start.elapsed());
+            inside.0.see_off(&mut response, &id);
+            inside.0.metrics.answered(response.status(), start.elapsed());
             Ok(response)
         })
     }
 }
 
+/// A place among the requests in flight, given back when dropped: a caller that
+/// hangs up does so by dropping the whole request.
+struct Inside(Arc<Post>);
+
+impl Inside {
+    /// Counts one more, and says how many there were before.
+    fn step_in(post: &Arc<Post>) -> (Inside, usize) {
+        let before = post.house.gate.in_flight.fetch_add(1, Ordering::Relaxed);
+        (Inside(Arc::clone(post)), before)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.house.gate.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Post {
-    fn admit(&self, headers: &HeaderMap) -> Result<(Place, Option<Caller>), Problem> {
-        let Some(place) = self.house.enter(self.class) else {
+    fn admit(&self, in_flight: usize, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
+        if !self.house.gate.is_open_to(self.class, in_flight) {
             self.house.metrics.shed.increment(1);
             return Err(Problem::new(Code::Overloaded, "Too many requests at once; ask again in a moment."));
-        };
-        let caller = match self.class {
-            Class::Open => None,
-            Class::Settling | Class::Ordinary => Some(self.house.keys.caller(headers)?),
-        };
-        Ok((place, caller))
+        }
+        match self.class {
+            Class::Open => Ok(None),
+            Class::Settling | Class::Ordinary => self.house.keys.caller(headers).map(Some),
+        }
     }
 
-    fn see_off(&self, response: &mut Response, id: Id) {
+    fn see_off(&self, response: &mut Response, id: &Id) {
         if response.status().as_u16() >= 400 {
             if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-                *response = problem.response(id.to_str());
+                *response = problem.response(id.as_str());
             } else if response.headers().get(CONTENT_TYPE).is_none_or(|it| it != "application/problem+json") {
                 let allow = response.headers_mut().remove("allow");
-                *response = stray(response.status()).response(id.to_str());
+                *response = stray(response.status()).response(id.as_str());
                 if let Some(allow) = allow {
                     response.headers_mut().insert("allow", allow);
                 }
             }
         }
         let headers = response.headers_mut();
-        headers.insert(REQUEST_ID, id.0);
+        headers.insert(REQUEST_ID, id.header());
         if self.house.test {
             headers.insert(TEST, HeaderValue::from_static("true"));
         }
@@ -231,16 +227,29 @@ pub struct Visit {
 impl Visit {
     /// The request's id.
     pub fn request_id(&self) -> &str {
-        self.id.to_str()
+        self.id.as_str()
     }
 }
 
 #[derive(Clone)]
-struct Id(HeaderValue);
+enum Id {
+    Given(HeaderValue),
+    Made([u8; 16]),
+}
 
 impl Id {
-    fn to_str(&self) -> &str {
-        self.0.to_str().unwrap_or("")
+    fn as_str(&self) -> &str {
+        match self {
+            Id::Given(value) => value.to_str().unwrap_or(""),
+            Id::Made(digits) => std::str::from_utf8(digits).expect("hexadecimal digits are ASCII"),
+        }
+    }
+
+    fn header(&self) -> HeaderValue {
+        match self {
+            Id::Given(value) => value.clone(),
+            Id::Made(digits) => HeaderValue::from_bytes(digits).expect("hexadecimal digits make a header"),
+        }
     }
 }
 
@@ -264,15 +273,15 @@ impl Ids {
                 && bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
         };
         if let Some(given) = headers.get(REQUEST_ID).filter(sane) {
-            return Id(given.clone());
+            return Id::Given(given.clone());
         }
         // A step that is odd visits every value once; the order it visits them in tells nobody how many there were.
         let number = self.next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ self.life;
-        let mut text = [0u8; 16];
-        for (i, digit) in text.iter_mut().enumerate() {
+        let mut digits = [0u8; 16];
+        for (i, digit) in digits.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(number >> (60 - 4 * i)) as usize & 15];
         }
-        Id(HeaderValue::from_bytes(&text).expect("hexadecimal digits make a header"))
+        Id::Made(digits)
     }
 }
 
@@ -300,10 +309,10 @@ mod tests {
         for (given, kept) in [("abc-1.2:3_", true), ("a b", false), ("", false), ("{", false)] {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, given.parse().unwrap());
-            assert_eq!(ids.of(&headers).to_str() == given, kept, "{given}");
+            assert_eq!(ids.of(&headers).as_str() == given, kept, "{given}");
         }
         let first = ids.of(&HeaderMap::new());
-        assert_ne!(first.to_str(), ids.of(&HeaderMap::new()).to_str());
-        assert_eq!(first.to_str().len(), 16);
+        assert_ne!(first.as_str(), ids.of(&HeaderMap::new()).as_str());
+        assert_eq!(first.as_str().len(), 16);
     }
 }

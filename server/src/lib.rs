@@ -12,11 +12,12 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`]: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
-//! - [`demo`], [`audit`], [`split`]: the other things the binary does
+//! - [`demo`], [`audit`], [`split`], [`clock`]: the other tasks of the command line
 
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod door;

@@ -7,16 +7,15 @@ use clap::Parser;
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::storage::{Directory, Storage};
-use hongbao_server::app::{Server, Setup, Shared, app};
+use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::admin_key;
-use hongbao_server::config::{BackendName, Cli, ClockTask, Serve, Task};
-use hongbao_server::demo::{self, Campaign};
+use hongbao_server::config::{BackendName, Cli, Clock, Serve, Task};
+use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::serve::{Limits, listen, serve};
-use hongbao_server::{audit, split};
+use hongbao_server::{audit, clock, split};
 use std::error::Error;
-use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,22 +31,34 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What is logged unless `HONGBAO_LOG` says otherwise.
 const LOGGED: &str = "info,fjall=warn,lsm_tree=warn";
 
+const WRONG_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     let Cli { task } = Cli::parse();
     let filter = EnvFilter::try_from_env("HONGBAO_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let done = match task {
-        Task::Serve(options) => run(&options, None).map(|()| true),
-        Task::Demo { listen } => run_demo(listen).map(|()| true),
-        Task::Audit { data, archive } => audit::run(&data, archive.as_deref()),
-        Task::Split(options) => split::run(&options).map(|()| true),
-        Task::Clock { task: ClockTask::Accept { data } } => accept_clock(&data).map(|()| true),
+        Task::Serve(options) => run(&options, false),
+        Task::Demo { listen } => run_demo(listen),
+        Task::Split(options) => match split::run(&options, std::io::stdout()) {
+            Ok(split::Ended::Fine) => Ok(()),
+            Ok(split::Ended::Unfair) => return ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("hongbao: {error}");
+                return ExitCode::from(WRONG_USAGE);
+            }
+        },
+        Task::Audit { data, archive } => match audit::run(&data, archive.as_deref()) {
+            Ok(true) => Ok(()),
+            // What was wrong has been told.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Task::Clock(Clock::Accept { data }) => clock::accept(&data).map_err(Into::into),
     };
     match done {
-        Ok(true) => ExitCode::SUCCESS,
-        // What was wrong has been told.
-        Ok(false) => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hongbao: {error}");
             ExitCode::FAILURE
@@ -55,38 +66,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves the campaign of [`demo`] until it is stopped, then forgets it.
 fn run_demo(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
-    let directory = tempfile::tempdir()?;
-    let line = ["hongbao", "--data"].map(OsString::from).into_iter().chain([directory.path().into()]);
-    let mut options = Defaults::try_parse_from(line)?.serve;
-    options.listen = listen;
-    options.test = true;
-    run(&options, Some(demo::invitation))
+    let data = tempfile::Builder::new().prefix("hongbao-demo-").tempdir()?;
+    run(&Serve::for_demo(listen, data.path().to_owned()), true)
 }
 
-/// The options of `serve` as they are when nothing is said.
-#[derive(Parser)]
-struct Defaults {
-    #[command(flatten)]
-    serve: Serve,
-}
-
-/// Leaves word for the server that uses `data`.
-fn accept_clock(data: &Path) -> Result<(), Box<dyn Error>> {
-    if !data.join("journal").is_dir() {
-        return Err(format!("{} is not a data directory; name one with --data", data.display()).into());
-    }
-    std::fs::write(data.join("clock.accept"), b"")?;
-    println!("the server of {} takes the clock for right within a second", data.display());
-    Ok(())
-}
-
-/// Tells where a campaign is served and how to take part.
-type Invitation = fn(SocketAddr, &str, &Campaign) -> String;
-
-/// Serves until told to stop; with an invitation, a campaign made before.
-fn run(options: &Serve, invitation: Option<Invitation>) -> Result<(), Box<dyn Error>> {
+fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit(options.connections_max);
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -97,10 +82,12 @@ fn run(options: &Serve, invitation: Option<Invitation>) -> Result<(), Box<dyn Er
         BackendName::Embedded => Arc::new(open(options)?),
     };
     let given = std::env::var("HONGBAO_ADMIN_KEY").ok();
+    let key = admin_key(given.as_deref(), &options.data)?;
     let setup = Setup {
         currency: options.currency,
-        admin_key: admin_key(given.as_deref(), &options.data)?,
+        admin_key: key.clone(),
         test: options.test,
+        metrics_apart: options.admin_listen.is_some(),
         in_flight_max: options.in_flight_max as usize,
         body_timeout: Duration::from_secs(options.read_timeout_s),
     };
@@ -116,22 +103,35 @@ fn run(options: &Serve, invitation: Option<Invitation>) -> Result<(), Box<dyn Er
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
-        let listeners =
-            listen(options.listen).map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+        let listeners = open_port(options.listen)?;
         let address = listeners[0].local_addr()?;
-        if let Some(invitation) = invitation {
-            let campaign = demo::campaign(&*engine).await?;
-            println!("{}", invitation(address, &setup.admin_key, &campaign));
-        }
         tracing::info!(%address, test = options.test, "serving; try /docs");
+        if is_demo {
+            let campaign = campaign(&*engine).await?;
+            println!("{}", invitation(address, &key, &campaign));
+        }
         let metrics = Arc::clone(&server.metrics);
-        serve(app(server), listeners, limits, metrics, stop).await?;
-        Ok::<_, Box<dyn Error>>(())
+        let admin = async {
+            if let Some(address) = options.admin_listen {
+                let (app, metrics) = (admin_app(Arc::clone(&server)), Arc::clone(&server.metrics));
+                serve(app, open_port(address)?, limits, metrics, stop.clone()).await?;
+            }
+            Ok::<_, Box<dyn Error>>(())
+        };
+        let public = async {
+            serve(app(Arc::clone(&server)), listeners, limits, metrics, stop.clone()).await?;
+            Ok(())
+        };
+        tokio::try_join!(admin, public).map(drop)
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     engine.close()?;
     tracing::info!("stopped; everything is on disk");
     served
+}
+
+fn open_port(address: SocketAddr) -> Result<Vec<TcpListener>, Box<dyn Error>> {
+    listen(address).map_err(|error| format!("cannot listen on {address}: {error}").into())
 }
 
 fn open(options: &Serve) -> Result<Embedded, Box<dyn Error>> {

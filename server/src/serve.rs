@@ -37,6 +37,10 @@ const BACKLOG: i32 = 4096;
 /// descriptors, mostly, which only others can give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// After the server was told to stop, requests that were on their way are still
+/// read for so long.
+const LAST_CALL: Duration = Duration::from_millis(300);
+
 /// What connections may do.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -210,9 +214,13 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
         .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_CALL).await;
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = stopped => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

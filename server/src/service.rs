@@ -20,14 +20,19 @@ use serde::Deserialize;
 pub const OPENAPI: &str = include_str!("openapi.json");
 const DOCS: &str = include_str!("docs.html");
 
-/// Adds the routes of the service itself.
-pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
-    table
-        .get("/livez", Class::Open, live)
-        .get("/readyz", Class::Open, ready::<B>)
-        .get("/metrics", Class::Open, metrics::<B>)
-        .get("/openapi.json", Class::Open, openapi)
-        .get("/docs", Class::Open, docs)
+/// Adds whether the server lives and serves.
+pub fn health_routes<B: Backend>(table: Table<B>) -> Table<B> {
+    table.get("/livez", Class::Open, live).get("/readyz", Class::Open, ready::<B>)
+}
+
+/// Adds the metrics.
+pub fn metrics_routes<B: Backend>(table: Table<B>) -> Table<B> {
+    table.get("/metrics", Class::Open, metrics::<B>)
+}
+
+/// Adds the OpenAPI document, for machines and for people.
+pub fn documentation_routes<B: Backend>(table: Table<B>) -> Table<B> {
+    table.get("/openapi.json", Class::Open, openapi).get("/docs", Class::Open, docs)
 }
 
 /// Adds the routes that only test deployments have.

@@ -19,11 +19,35 @@ use std::fmt::Display;
 #[derive(Clone, Copy)]
 pub struct At(pub Timestamp);
 
-impl Serialize for At {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl At {
+    /// As RFC 3339. Every win tells two times, so the digits are put in place by
+    /// hand, several times as fast as by a formatter.
+    fn text(self) -> [u8; 24] {
         let ms = i64::try_from(self.0.ms()).unwrap_or(i64::MAX);
         let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
-        serializer.collect_str(&format_args!("{time:.3}"))
+        let civil = jiff::tz::Offset::UTC.to_datetime(time);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut put = |at: usize, digits: usize, mut number: u16| {
+            for digit in text[at..at + digits].iter_mut().rev() {
+                *digit += (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        put(0, 4, civil.year().unsigned_abs());
+        put(5, 2, civil.month().unsigned_abs().into());
+        put(8, 2, civil.day().unsigned_abs().into());
+        put(11, 2, civil.hour().unsigned_abs().into());
+        put(14, 2, civil.minute().unsigned_abs().into());
+        put(17, 2, civil.second().unsigned_abs().into());
+        put(20, 3, civil.millisecond().unsigned_abs());
+        text
+    }
+}
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.text();
+        serializer.serialize_str(std::str::from_utf8(&text).expect("digits and dashes are ASCII"))
     }
 }
 
@@ -336,5 +360,22 @@ impl<'a> OrderJson<'a> {
             currency,
             created_at: At(view.created_at),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_a_formatter_writes_them() {
+        for ms in
+            [0, 1, 999, 951_782_399_999, 951_868_800_000, 1_801_900_800_123, 4_102_444_799_999, 253_402_207_199_999]
+        {
+            let expected = format!("{:.3}", jiff::Timestamp::from_millisecond(ms).unwrap());
+            let at = At(Timestamp::from_ms(ms.unsigned_abs()));
+            assert_eq!(std::str::from_utf8(&at.text()), Ok(expected.as_str()));
+        }
+        assert_eq!(&At(Timestamp::from_ms(u64::MAX)).text()[..5], b"9999-");
     }
 }

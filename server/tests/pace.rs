@@ -44,6 +44,7 @@ fn a_grab_beside_a_constant() {
         currency: "CNY".parse().unwrap(),
         admin_key: KEY.to_owned(),
         test: false,
+        metrics_apart: false,
         in_flight_max: 4096,
         body_timeout: Duration::from_secs(15),
     };
@@ -164,4 +165,19 @@ fn over_http(address: SocketAddr, path: &str, round: usize) -> f64 {
         .collect();
     let answers: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
     answers as f64 / start.elapsed().as_secs_f64()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn times_as_text() {
+    use hongbao_engine::types::Timestamp;
+    use hongbao_server::views::At;
+    let mut out = Vec::with_capacity(64);
+    let start = Instant::now();
+    for n in 0..1_000_000u64 {
+        out.clear();
+        serde_json::to_writer(&mut out, &At(Timestamp::from_ms(1_801_900_800_123 + n * 977))).unwrap();
+        std::hint::black_box(&out);
+    }
+    println!("a time as JSON: {} ns", start.elapsed().as_nanos() / 1_000_000);
 }

@@ -268,12 +268,20 @@ fn make_file(shared: &Shared, name: &str, bytes: u64) -> io::Result<()> {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let unfinished = format!("{name}{UNFINISHED}");
-    let filled = shared.storage.create(&unfinished).and_then(|mut file| {
+    let created = shared.storage.create(&unfinished).or_else(|error| {
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(error);
+        }
+        // Left by an earlier attempt, which could not remove it either.
+        shared.storage.remove(&unfinished)?;
+        shared.storage.create(&unfinished)
+    });
+    let filled = created.and_then(|mut file| {
         fill(&mut *file, bytes)?;
         shared.storage.rename(&unfinished, name)
     });
     if filled.is_err() {
-        // What cannot be removed now is removed at the next start.
+        // What cannot be removed now is removed at the next attempt or start.
         let _ = shared.storage.remove(&unfinished);
         return filled;
     }

@@ -5,11 +5,12 @@
 //! shard's lock; so whatever is not in memory is in the store as it last was,
 //! or was never there.
 
-use super::{Core, Done, Durable, Footprint, Locked, no};
+use super::{Core, Done, Durable, Footprint, Locked, class_of, no};
 use crate::backend::{OnceKey, Reply};
 use crate::command::{Command, EndedAs, HoldState, Outcome, Refusal};
 use crate::error::EngineError;
-use crate::state::decide::ended_hold;
+use crate::mutants::{Mutant, is_planted};
+use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::ledger::Wallet;
 use crate::state::{Memo, Shards};
@@ -83,6 +84,7 @@ impl Core {
                 shard.evictions
             };
             let kept = durable.store.memo(key).map_err(store_failed)?.map(Box::new);
+            let kept = kept.filter(|_| !is_planted(Mutant::ForgetKeys));
             let mut shard = shard.lock();
             if shard.evictions == evictions {
                 let memo = Memo { kept, last_lsn: Lsn(0), touched_at: self.clock.now() };
@@ -94,10 +96,37 @@ impl Core {
 
     /// Answers a command about something that memory does not have: it has
     /// ended, and nothing about it can change any more, or it never was.
-    pub(super) fn run_cold(&self, command: &Command, now: Timestamp) -> Result<Done, EngineError> {
-        let not_found = || Ok(no(Outcome::Refused(Refusal::NotFound)));
+    pub(super) fn run_cold(&self, command: &Command, keys: &Keys, now: Timestamp) -> Result<Done, EngineError> {
+        let outcome = self.cold_outcome(command, now)?;
+        if keys.once.is_none() {
+            // What is in the store is durable: there is nothing to wait for.
+            return Ok(no(outcome));
+        }
+        let mut footprint = Footprint::default();
+        for key in keys.each() {
+            footprint.memos.push(key);
+            footprint.shards.push(self.router.memo(key));
+        }
+        footprint.sort();
+        loop {
+            self.warm(&footprint)?;
+            self.admit(class_of(command))?;
+            let mut locked = self.lock(&footprint.shards);
+            if !self.is_warm(&locked, &footprint) {
+                continue;
+            }
+            let now = self.clock.now();
+            let decision = decide::decide_cold(&locked, self.router, now, outcome, keys);
+            let staged = self.carry_out(&mut locked, now, decision.events, None);
+            let wait = decision.durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
+            return Ok(Done { reply: Reply { outcome: decision.outcome, replayed: decision.replayed }, wait });
+        }
+    }
+
+    fn cold_outcome(&self, command: &Command, now: Timestamp) -> Result<Outcome, EngineError> {
+        let not_found = || Ok(Outcome::Refused(Refusal::NotFound));
         let Some(durable) = &self.durable else { return not_found() };
-        let outcome = match command {
+        Ok(match command {
             Command::Grab { envelope, user } | Command::Claim { envelope, user } => {
                 let Some(row) = durable.store.envelope(*envelope).map_err(store_failed)? else { return not_found() };
                 let is_grab = matches!(command, Command::Grab { .. });
@@ -128,9 +157,7 @@ impl Core {
             | Command::Restock { .. }
             | Command::GrabItem { .. }
             | Command::AdvanceClock { .. } => return not_found(),
-        };
-        // What is in the store is durable: there is nothing to wait for.
-        Ok(Done { reply: Reply { outcome, replayed: false }, wait: None })
+        })
     }
 
     pub(super) fn cold_hold(&self, id: HoldId) -> Result<Option<crate::command::HoldView>, EngineError> {

@@ -1,10 +1,10 @@
 //! The embedded engine: sharded state in memory, made durable by the journal,
 //! projected into the store.
 //!
-//! Read one grab here from lock to reply: [`Core::run`] asks the journal
+//! Read one grab here from lock to reply: `Core::run` asks the journal
 //! whether there is room, finds out which shards are needed and brings in what
-//! is cold; [`Core::attempt`] locks them in index order, decides, stages the
-//! record, applies it and unlocks; [`Core::wait`] waits until it is durable.
+//! is cold; `Core::attempt` locks them in index order, decides, stages the
+//! record, applies it and unlocks; `Core::wait` waits until it is durable.
 //!
 //! **Invariant:** shards are locked in index order, all that a command needs at
 //! once, and never across an await.
@@ -30,11 +30,12 @@ use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::event::{self, Event, Events};
 use crate::journal::{Class, Journal, JournalStats, Refused};
+use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
 use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply};
-use crate::store::{Projector, Store};
+use crate::store::{DurableBatch, Projector, Store};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use crossbeam::utils::CachePadded;
 use hmac::{Hmac, KeyInit, Mac};
@@ -92,6 +93,10 @@ struct Durable {
 pub struct EngineStats {
     /// The journal's figures.
     pub journal: Option<JournalStats>,
+    /// The last record decided.
+    pub staged_lsn: Lsn,
+    /// The last record that survives a crash.
+    pub durable_lsn: Lsn,
     /// Durable records not yet in the store.
     pub lag_records: u64,
     /// Envelopes in memory.
@@ -144,7 +149,7 @@ struct Done {
 
 /// Nothing was decided, because something was not in memory.
 enum Miss {
-    /// It was evicted after it had been brought in.
+    /// Something was evicted after it had been brought in, or has only been prepared.
     Again,
     /// It has ended, and is in the store if anywhere.
     Cold,
@@ -172,7 +177,8 @@ impl Core {
         let shard = &mut *guard;
         let Some(envelope) = shard.envelopes.get_mut(&id) else {
             drop(guard);
-            return self.run_cold(&Command::Grab { envelope: id, user: user.clone() }, self.clock.now());
+            let command = Command::Grab { envelope: id, user: user.clone() };
+            return self.run_cold(&command, &Keys::default(), self.clock.now());
         };
         let now = self.clock.now();
         let grabbed = match envelope.grab(now, &name, user) {
@@ -218,14 +224,14 @@ impl Core {
         loop {
             let footprint = match self.footprint(command, &drawn, &keys)? {
                 Some(footprint) => footprint,
-                None => return self.run_cold(command, now),
+                None => return self.run_cold(command, &keys, now),
             };
             self.warm(&footprint)?;
             self.admit(class)?;
             match self.attempt(command, &mut drawn, &keys, &footprint) {
                 Ok(done) => return Ok(done),
                 Err(Miss::Again) => {}
-                Err(Miss::Cold) => return self.run_cold(command, now),
+                Err(Miss::Cold) => return self.run_cold(command, &keys, now),
             }
         }
     }
@@ -242,7 +248,7 @@ impl Core {
         if self.durable.is_some() && decision.outcome == Outcome::Refused(Refusal::NotFound) {
             return Err(Miss::Cold);
         }
-        let Decision { events, outcome, replayed, durable } = decision;
+        let Decision { events, outcome, replayed, durable, again } = decision;
         let created = matches!(command, Command::CreateEnvelope(_)) && !replayed && !events.is_empty();
         let prepared = match drawn {
             Drawn::Envelope(_) if created => match std::mem::replace(drawn, Drawn::Nothing) {
@@ -252,8 +258,12 @@ impl Core {
             _ => None,
         };
         let staged = self.carry_out(&mut locked, now, events, prepared);
+        let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
         drop(locked);
+        if again {
+            return Err(Miss::Again);
+        }
         if let (Command::AdvanceClock { by_s }, Outcome::Clock(_), false) = (command, &outcome, replayed) {
             self.clock.advance(by_s.saturating_mul(1000));
         }
@@ -266,13 +276,27 @@ impl Core {
         &self,
         locked: &mut Locked<'_>,
         now: Timestamp,
-        events: Events,
+        mut events: Events,
         prepared: Option<Box<Envelope>>,
     ) -> Option<Lsn> {
         if events.is_empty() {
             return None;
         }
+        if is_planted(Mutant::CreditInOwnRecord)
+            && let Some(claimed) = events.iter().position(|event| matches!(event, Event::Claimed(_)))
+            && claimed + 1 < events.len()
+        {
+            let first = events.drain(..=claimed).collect();
+            self.carry_out(locked, now, first, None);
+        }
         let lsn = self.stage(|bytes| event::encode(now, &events, bytes));
+        if is_planted(Mutant::ProjectBeforeDurable)
+            && let Some(durable) = &self.durable
+        {
+            let mut bytes = Vec::new();
+            event::encode(now, &events, &mut bytes);
+            durable.projector.offer(DurableBatch::copied(lsn, [&*bytes]));
+        }
         apply(locked, self.router, now, lsn, events, prepared);
         Some(lsn)
     }
@@ -287,6 +311,9 @@ impl Core {
 
     /// Waits until everything up to `lsn` is durable.
     async fn wait(&self, lsn: Option<Lsn>) -> Result<(), EngineError> {
+        if is_planted(Mutant::AnswerBeforeDurable) {
+            return Ok(());
+        }
         match (&self.log, lsn) {
             (Log::Journal(journal), Some(lsn)) => {
                 journal.wait(lsn).await.map_err(|failed| EngineError::Journal(failed.to_string()))

@@ -41,13 +41,17 @@ impl Backend for Embedded {
 
     async fn wallet(&self, user: &UserId) -> Result<WalletView> {
         let core = &self.core;
-        if let Some(durable) = &core.durable {
-            core.warm_wallet(durable, user)?;
-        }
-        let (view, lsn) = {
+        let (view, lsn) = loop {
+            if let Some(durable) = &core.durable {
+                core.warm_wallet(durable, user)?;
+            }
             let shard = core.shards[core.router.user(user)].lock();
-            let wallet = shard.wallets.get(user);
-            (wallet.unwrap_or(&Wallet::default()).view(user), shard.last_lsn)
+            match shard.wallets.get(user) {
+                Some(wallet) => break (wallet.view(user), shard.last_lsn),
+                None if core.durable.is_none() => break (Wallet::default().view(user), shard.last_lsn),
+                // Evicted after it was brought in: what is not there is not nothing.
+                None => {}
+            }
         };
         core.wait(Some(lsn)).await?;
         Ok(view)
@@ -94,8 +98,16 @@ impl Backend for Embedded {
     async fn grabs(&self, id: EnvelopeId, page: &Page) -> Result<Option<Listing<GrabRow>>> {
         let core = &self.core;
         let now = core.clock.now();
-        let Some(facts) = core.facts(id)? else { return Ok(None) };
-        let wins = core.view()?.wins(id, page)?;
+        let (facts, wins) = loop {
+            let Some((facts, lsn)) = core.facts(id)? else { return Ok(None) };
+            core.wait(Some(lsn)).await?;
+            let wins = core.view()?.wins(id, page)?;
+            // Sold out in between, a list of all rows would not tell the best.
+            match core.facts(id)? {
+                Some((after, _)) if after.best != facts.best => {}
+                _ => break (facts, wins),
+            }
+        };
         let rows = wins.rows.into_iter().map(|win| facts.row(win, now)).collect();
         Ok(Some(Listing { rows, next: wins.next }))
     }
@@ -136,13 +148,16 @@ impl Backend for Embedded {
         let now = core.clock.now();
         let wins = core.view()?.received(user, page)?;
         let mut rows = Vec::with_capacity(wins.rows.len());
+        let mut last = Lsn(0);
         for (envelope, win) in wins.rows {
-            let facts = core.facts(envelope)?.ok_or_else(|| {
+            let (facts, lsn) = core.facts(envelope)?.ok_or_else(|| {
                 EngineError::Store(format!("{envelope} has a winner and no terms; run `hongbao audit`"))
             })?;
+            last = last.max(lsn);
             let sender = facts.sender.clone();
             rows.push(ReceivedRow { envelope, sender, grab: facts.row(win, now) });
         }
+        core.wait(Some(last)).await?;
         Ok(Listing { rows, next: wins.next })
     }
 
@@ -300,13 +315,14 @@ impl Core {
         Ok(view.filter(|view| filter.matches(view)))
     }
 
-    fn facts(&self, id: EnvelopeId) -> Result<Option<Facts>> {
-        if let Some((facts, _)) = self.look(id, Facts::of_live) {
-            return Ok(Some(facts));
+    /// And what to wait for before telling them.
+    fn facts(&self, id: EnvelopeId) -> Result<Option<(Facts, Lsn)>> {
+        if let Some(found) = self.look(id, Facts::of_live) {
+            return Ok(Some(found));
         }
         let Some(durable) = &self.durable else { return Ok(None) };
         let Some(row) = durable.store.envelope(id).map_err(store_failed)? else { return Ok(None) };
-        Ok(Some(Facts::of(&row.created, figures(&row)?.taken)))
+        Ok(Some((Facts::of(&row.created, figures(&row)?.taken), Lsn(0))))
     }
 
     /// The envelope whose creation is remembered under this key.

@@ -12,13 +12,15 @@ use super::{Router, Shards, is_positive, stock};
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{Command, EndedAs, HoldState, MerchantStatus, Outcome, Reference, Refusal, Transfer};
 use crate::event::{Claimed, EnvelopeEnded, Event, Events, ItemPut, Remembered, WalletMoved};
+use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use smallvec::smallvec;
 
 /// How long an answer is kept under an idempotency key.
 const REMEMBER_S: u64 = 8 * 86_400;
-/// Due holds ended, or shares credited, in one record of housekeeping.
-pub(crate) const SWEEP_RECORD_MAX: usize = 1024;
+const REFERENCE_CHARS_MAX: usize = 128;
+/// How far a test's clock is moved at a time: times stay far from their bounds.
+const ADVANCE_S_MAX: u64 = 31_536_000;
 /// Shares credited in one record: each may need a shard of its own.
 pub(crate) const CREDIT_RECORD_MAX: usize = 64;
 
@@ -30,12 +32,15 @@ pub(crate) struct Decision {
     pub(crate) replayed: bool,
     /// Whether the answer tells of something that has to be durable first.
     pub(crate) durable: bool,
+    /// Whether the events only prepare: once they are carried out the command
+    /// has to be decided again, and this answer means nothing.
+    pub(crate) again: bool,
 }
 
 impl Decision {
     /// An answer that changes nothing and tells of nothing.
     fn no(outcome: Outcome) -> Decision {
-        Decision { events: Events::new(), outcome, replayed: false, durable: false }
+        Decision { events: Events::new(), outcome, replayed: false, durable: false, again: false }
     }
 
     fn refuse(refusal: Refusal) -> Decision {
@@ -48,7 +53,25 @@ impl Decision {
     }
 
     fn new(events: Events, outcome: Outcome) -> Decision {
-        Decision { events, outcome, replayed: false, durable: true }
+        Decision { events, outcome, replayed: false, durable: true, again: false }
+    }
+
+    /// Keeps a positive answer under the command's keys.
+    fn remember(&mut self, now: Timestamp, keys: &Keys) {
+        if !is_positive(&self.outcome) {
+            return;
+        }
+        let mut remember = |key, expires_at| {
+            let answer = self.outcome.clone();
+            let kept = Remembered { key, fingerprint: keys.fingerprint, answer, expires_at };
+            self.events.push(Event::Remembered(Box::new(kept)));
+        };
+        if let Some(key) = keys.once {
+            remember(key, Some(now.plus_s(REMEMBER_S)));
+        }
+        if let Some(key) = keys.reference.filter(|_| !self.replayed) {
+            remember(key, None);
+        }
     }
 }
 
@@ -76,14 +99,12 @@ impl Keys {
     }
 }
 
-/// The key of a command's reference, if it has one.
-pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
-    let key =
-        |kind, reference: &Option<Reference>| reference.as_ref().map(|r| OnceKey::reference(&r.owner, kind, &r.text));
-    match command {
-        Command::Deposit(transfer) => key("deposit", &transfer.reference),
-        Command::Withdraw(transfer) => key("withdrawal", &transfer.reference),
-        Command::CreateEnvelope(terms) => key("envelope", &terms.reference),
+/// A command's reference, if it has one, with the kind of thing it numbers.
+fn reference_and_kind(command: &Command) -> Option<(&'static str, &Reference)> {
+    let (kind, reference) = match command {
+        Command::Deposit(transfer) => ("deposit", &transfer.reference),
+        Command::Withdraw(transfer) => ("withdrawal", &transfer.reference),
+        Command::CreateEnvelope(terms) => ("envelope", &terms.reference),
         Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -94,8 +115,14 @@ pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::AdvanceClock { .. } => None,
-    }
+        | Command::AdvanceClock { .. } => return None,
+    };
+    reference.as_ref().map(|reference| (kind, reference))
+}
+
+/// The key of a command's reference, if it has one.
+pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
+    reference_and_kind(command).map(|(kind, reference)| OnceKey::reference(&reference.owner, kind, &reference.text))
 }
 
 /// Decides a command: first whether it was answered before, then itself.
@@ -107,32 +134,43 @@ pub(crate) fn decide(
     drawn: &Drawn,
     keys: &Keys,
 ) -> Decision {
-    let kept = |key: OnceKey| shards.shard(router.memo(key)).remembered(key, now);
-    if let Some(kept) = keys.once.and_then(kept) {
-        if kept.fingerprint != keys.fingerprint {
-            return Decision::refuse(Refusal::IdempotencyMismatch);
-        }
-        return Decision { replayed: true, ..Decision::known(kept.answer.clone()) };
+    if let Some(answered) = answered(shards, router, now, keys) {
+        return answered;
     }
-    let mut decision = match keys.reference.and_then(kept) {
+    let kept = keys.reference.and_then(|key| shards.shard(router.memo(key)).remembered(key, now));
+    let mut decision = match kept {
         Some(kept) if kept.fingerprint != keys.fingerprint => return Decision::refuse(Refusal::ReferenceConflict),
         Some(kept) => Decision { replayed: true, ..Decision::known(kept.answer.clone()) },
         None => decide_anew(shards, router, now, command, drawn),
     };
-    if is_positive(&decision.outcome) {
-        let mut remember = |key, expires_at| {
-            let answer = decision.outcome.clone();
-            let kept = Remembered { key, fingerprint: keys.fingerprint, answer, expires_at };
-            decision.events.push(Event::Remembered(Box::new(kept)));
-        };
-        if let Some(key) = keys.once {
-            remember(key, Some(now.plus_s(REMEMBER_S)));
-        }
-        if let Some(key) = keys.reference.filter(|_| !decision.replayed) {
-            remember(key, None);
-        }
-    }
+    decision.remember(now, keys);
     decision
+}
+
+/// The decision of a command that was answered under the same idempotency key.
+fn answered(shards: &impl Shards, router: Router, now: Timestamp, keys: &Keys) -> Option<Decision> {
+    let kept = keys.once.and_then(|key| shards.shard(router.memo(key)).remembered(key, now))?;
+    if kept.fingerprint != keys.fingerprint {
+        return Some(Decision::refuse(Refusal::IdempotencyMismatch));
+    }
+    Some(Decision { replayed: true, ..Decision::known(kept.answer.clone()) })
+}
+
+/// Decides a command about something that only the store has: what the answer
+/// is has been read there, unless it was answered before.
+pub(crate) fn decide_cold(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    outcome: Outcome,
+    keys: &Keys,
+) -> Decision {
+    answered(shards, router, now, keys).unwrap_or_else(|| {
+        let mut decision = Decision::no(outcome);
+        decision.remember(now, keys);
+        decision.durable = !decision.events.is_empty();
+        decision
+    })
 }
 
 fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &Command, drawn: &Drawn) -> Decision {
@@ -329,13 +367,24 @@ fn end_envelope(shards: &impl Shards, router: Router, envelope: &Envelope, ended
     let sender = &envelope.created.terms.sender;
     let credit = credited(shards, router, sender, EntryKind::Refund(ended.envelope), refund);
     let mut events: Events = smallvec![Event::WalletMoved(credit), Event::EnvelopeEnded(ended)];
+    if is_planted(Mutant::ForgetRefund) {
+        events.remove(0);
+    }
     let settled = envelope.settled_after(Some(how), &[], &[], refund, false);
     events.extend(settled.map(Event::EnvelopeSettled));
     events
 }
 
 /// What is due for an envelope now, the first of it; no events if nothing is.
-pub(crate) fn envelope_due(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId) -> Events {
+/// Credits go only to winners among `prepared`, whose wallets are at hand: who
+/// is next may have changed since they were looked up, by a claim or by time.
+pub(crate) fn envelope_due(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    id: EnvelopeId,
+    prepared: &[UserId],
+) -> Events {
     let Some(envelope) = shards.shard(router.envelope(id)).envelopes.get(&id) else {
         return Events::new();
     };
@@ -356,8 +405,11 @@ pub(crate) fn envelope_due(shards: &impl Shards, router: Router, now: Timestamp,
             let mut events = Events::new();
             let mut amounts = Vec::new();
             for share in envelope.unclaimed_shares(CREDIT_RECORD_MAX) {
-                let amount = envelope.split.get(share);
                 let user = envelope.winners.user(share);
+                if !prepared.contains(&user) {
+                    continue;
+                }
+                let amount = envelope.split.get(share);
                 let grabbed_at = envelope.winners.get(share).grabbed_at;
                 let claimed = Claimed { envelope: id, share, amount, user, grabbed_at };
                 push_claim(shards, router, &mut events, claimed);
@@ -376,7 +428,7 @@ pub(crate) fn item_due(shards: &impl Shards, router: Router, now: Timestamp, id:
     let Some(item) = shard.items.get(&id) else {
         return Events::new();
     };
-    item.end_due(&shard.holds, now, SWEEP_RECORD_MAX).into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect()
+    item.end_due(&shard.holds, now).into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect()
 }
 
 fn put_item(shards: &impl Shards, router: Router, put: ItemPut) -> Decision {
@@ -406,13 +458,14 @@ fn grab_item(
     let grab = found.grab(&shard.holds, now, user, quantity, hold);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
-        Ok(held) => {
+        None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
+        Some(Ok(held)) => {
             let outcome = stock::held_answer(&held.view(now), false);
             events.push(Event::Held(held));
             Decision::new(events, outcome)
         }
         // Units that came free on the way are given back whatever the answer.
-        Err(outcome) => Decision { durable: is_positive(&outcome), events, ..Decision::no(outcome) },
+        Some(Err(outcome)) => Decision { durable: is_positive(&outcome), events, ..Decision::no(outcome) },
     }
 }
 
@@ -463,6 +516,7 @@ fn live_hold<'a>(
     };
     match ended_hold(hold, user) {
         Some(outcome) => Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) }),
+        None if now == hold.expires_at && is_planted(Mutant::ClaimHoldAtDeadline) => Ok(hold),
         None if now >= hold.expires_at => Err(Decision::no(Outcome::HoldExpired)),
         None => Ok(hold),
     }
@@ -481,11 +535,17 @@ pub(crate) fn ended_hold(hold: &crate::command::HoldView, user: &UserId) -> Opti
     }
 }
 
-/// Checks what can be told from the command alone.
+/// Checks what can be told from the command alone, whenever it is asked: a
+/// command that was right once is right when it is repeated.
 ///
 /// # Errors
 /// A refusal that names the field.
 pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
+    if let Some((_, reference)) = reference_and_kind(command)
+        && !(1..=REFERENCE_CHARS_MAX).contains(&reference.text.chars().count())
+    {
+        return Err(Refusal::invalid("reference", "must be 1 to 128 characters long"));
+    }
     match command {
         Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
             Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
@@ -494,6 +554,9 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::CreateItem(terms) => stock::check(terms),
         Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
             Err(Refusal::invalid("name", "must be 1 to 200 characters long"))
+        }
+        Command::AdvanceClock { by_s } if *by_s > ADVANCE_S_MAX => {
+            Err(Refusal::invalid("advance_s", "must be at most 31536000"))
         }
         Command::Deposit(_)
         | Command::Withdraw(_)

@@ -12,11 +12,15 @@
 use super::winners::{Name, Winner, Winners};
 use crate::command::{EndedAs, EnvelopeState, EnvelopeView, NewEnvelope, Outcome, Refusal, ShareStatus, Unclaimed};
 use crate::event::{Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, Grabbed};
+use crate::mutants::{Mutant, is_planted};
 use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId};
 
 const YEAR_S: u64 = 31_536_000;
 const MESSAGE_CHARS_MAX: usize = 200;
+/// A record holds the metadata up to three times, beside ten thousand amounts.
+const METADATA_BYTES_MAX: usize = 8192;
+const CLIENT_SEED_BYTES_MAX: usize = 256;
 
 /// An envelope that is not settled, or was not long ago.
 pub(crate) struct Envelope {
@@ -129,7 +133,7 @@ impl Envelope {
     #[inline]
     pub(crate) fn grab(&self, now: Timestamp, name: &Name<'_>, user: &UserId) -> GrabDecision {
         use GrabDecision::{Answer, Take};
-        if let Some(share) = self.winners.find(name) {
+        if let Some(share) = self.winners.find(name).filter(|_| !is_planted(Mutant::SkipDuplicateCheck)) {
             return Answer(self.won(now, share, true), true);
         }
         if self.ended == Some(EndedAs::Cancelled) {
@@ -142,7 +146,8 @@ impl Envelope {
         if share == self.split.len() {
             return Answer(Outcome::SoldOut, false);
         }
-        if self.ended.is_some() || now >= self.expires_at {
+        let in_time = now < self.expires_at || is_planted(Mutant::GrabAtDeadline) && now == self.expires_at;
+        if self.ended.is_some() || !in_time {
             return Answer(Outcome::Expired, false);
         }
         Take(Grabbed { envelope: self.id(), share, amount: self.split.get(share), user: user.clone() })
@@ -320,7 +325,7 @@ impl Envelope {
         let amount = self.split.get(share);
         let event = Grabbed { envelope: self.id(), share, amount, user: user.clone() };
         self.apply_grabbed(&event, &Name::of(user), grabbed_at);
-        if let Some(claimed_at) = claimed_at {
+        if let Some(claimed_at) = claimed_at.filter(|_| !is_planted(Mutant::ForgetClaims)) {
             self.apply_claimed(share, amount, claimed_at);
         }
     }
@@ -391,6 +396,12 @@ pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
     terms.split.check(terms.total, terms.shares).map_err(|e| Refusal::invalid(e.field(), e.to_string()))?;
     if terms.message.chars().count() > MESSAGE_CHARS_MAX {
         return Err(Refusal::invalid("message", "must be at most 200 characters long"));
+    }
+    if terms.metadata.len() > METADATA_BYTES_MAX {
+        return Err(Refusal::invalid("metadata", "must be at most 8192 bytes long"));
+    }
+    if terms.client_seed.as_ref().is_some_and(|seed| seed.len() > CLIENT_SEED_BYTES_MAX) {
+        return Err(Refusal::invalid("client_seed", "must be at most 256 bytes long"));
     }
     if !(1..=YEAR_S).contains(&terms.expires_in_s) {
         return Err(Refusal::invalid("expires_in_s", "must be 1 to 31536000"));

@@ -10,6 +10,7 @@
 
 use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
+use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, HoldId, Lsn, OrderId, Timestamp, UserId};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -18,6 +19,10 @@ use std::collections::BTreeSet;
 const YEAR_S: u64 = 31_536_000;
 /// Due holds that a grab gives back on its way, besides those it needs.
 const RELEASE_WITH_GRAB: usize = 64;
+
+/// Holds ended in one record, at most: with the longest names and
+/// the largest figures they take 75 of the 128 KiB that a record may have.
+pub(crate) const END_RECORD_MAX: usize = 512;
 
 /// Holds of one shard, by id.
 pub(crate) type Holds = HashMap<HoldId, Hold, super::IdHash>;
@@ -33,7 +38,7 @@ pub(crate) struct Hold {
 #[derive(Clone, Debug, Default)]
 struct Share {
     units: Units,
-    /// The user's live holds, oldest first.
+    /// The user's live holds.
     holds: SmallVec<[HoldId; 1]>,
 }
 
@@ -51,10 +56,11 @@ pub(crate) struct Item {
 }
 
 /// What a grab of an item comes to: due holds that end first, and then a new
-/// hold or an answer.
+/// hold or an answer; or neither, if it takes the end of more holds than fit a
+/// record: then it is to be decided again once these have ended.
 pub(crate) struct GrabItemDecision {
     pub(crate) expired: Vec<HoldEnded>,
-    pub(crate) result: Result<Held, Outcome>,
+    pub(crate) result: Option<Result<Held, Outcome>>,
 }
 
 impl Item {
@@ -93,7 +99,7 @@ impl Item {
         quantity: u32,
         hold: HoldId,
     ) -> GrabItemDecision {
-        let answer = |outcome| GrabItemDecision { expired: Vec::new(), result: Err(outcome) };
+        let answer = |outcome| GrabItemDecision { expired: Vec::new(), result: Some(Err(outcome)) };
         let terms = &self.put.terms;
         let limit = terms.per_user_limit.unwrap_or(u32::MAX);
         if quantity == 0 || quantity > limit {
@@ -105,8 +111,11 @@ impl Item {
         };
         let mine = self.users.get(user);
         let alive = |id: &&HoldId| holds[*id].view.expires_at > now;
+        // The oldest, if a limit was lowered to 1; told by the holds themselves,
+        // because a start loads them in another order.
+        let age = |id: &&HoldId| (holds[*id].view.created_at, **id);
         if limit == 1
-            && let Some(live) = mine.and_then(|share| share.holds.iter().find(alive))
+            && let Some(live) = mine.and_then(|share| share.holds.iter().filter(alive).min_by_key(age))
         {
             return answer(held_answer(&holds[live].view, true));
         }
@@ -122,11 +131,20 @@ impl Item {
         let mut ending = Ending::new(self, holds);
         let own = mine.iter().flat_map(|share| &share.holds).copied();
         for id in own.filter(|id| holds[id].view.expires_at <= now) {
+            if ending.is_full() {
+                return GrabItemDecision { expired: ending.ended, result: None };
+            }
             ending.end(id);
         }
         for id in self.due_holds(now) {
+            if is_planted(Mutant::IgnoreDueHolds) {
+                break;
+            }
             if ending.ended.len() >= RELEASE_WITH_GRAB && self.stock().free + ending.freed >= quantity {
                 break;
+            }
+            if ending.is_full() {
+                return GrabItemDecision { expired: ending.ended, result: None };
             }
             ending.end(id);
         }
@@ -149,17 +167,17 @@ impl Item {
                 units_after: Units { held: mine_after.held + quantity, sold: mine_after.sold },
             })
         };
-        GrabItemDecision { expired, result }
+        GrabItemDecision { expired, result: Some(result) }
     }
 
     fn due_holds(&self, now: Timestamp) -> impl Iterator<Item = HoldId> {
         self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
-    /// Up to `most` of the holds that are due now, ended.
-    pub(crate) fn end_due(&self, holds: &Holds, now: Timestamp, most: usize) -> Vec<HoldEnded> {
+    /// The holds that are due now, ended, as many as a record takes.
+    pub(crate) fn end_due(&self, holds: &Holds, now: Timestamp) -> Vec<HoldEnded> {
         let mut ending = Ending::new(self, holds);
-        self.due_holds(now).take(most).for_each(|id| ending.end(id));
+        self.due_holds(now).take(END_RECORD_MAX).for_each(|id| ending.end(id));
         ending.ended
     }
 
@@ -188,7 +206,13 @@ impl Item {
 
     pub(crate) fn apply_ended(&mut self, event: &HoldEnded) {
         let hold = &event.hold;
-        self.held -= hold.quantity;
+        let expired = hold.state == HoldState::Expired;
+        if !(expired && is_planted(Mutant::ReturnUnitsNever)) {
+            self.held -= hold.quantity;
+        }
+        if expired && is_planted(Mutant::ReturnUnitsTwice) {
+            self.held = self.held.saturating_sub(hold.quantity);
+        }
         let share = self.users.get_mut(&hold.user).expect("who has a hold has a part in its item");
         share.holds.retain(|id| *id != hold.id);
         share.units = event.units_after;
@@ -229,6 +253,11 @@ struct Ending<'a> {
 impl<'a> Ending<'a> {
     fn new(item: &'a Item, holds: &'a Holds) -> Ending<'a> {
         Ending { item, holds, freed: 0, ended: Vec::new(), left: HashMap::default() }
+    }
+
+    /// Whether as many have ended as a record takes.
+    fn is_full(&self) -> bool {
+        self.ended.len() >= END_RECORD_MAX
     }
 
     /// Ends a due hold, unless it already did here.

@@ -9,7 +9,9 @@
 //!
 //! **Invariant:** a user stands at most once among the entries (I3).
 
+use crate::entropy;
 use crate::types::{Timestamp, UserId};
+use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
@@ -18,7 +20,10 @@ use std::sync::LazyLock;
 const SCAN_MAX: usize = 16;
 
 /// One seed a process: chosen at random, so that nobody can choose user ids that collide.
-static HASHER: LazyLock<foldhash::fast::RandomState> = LazyLock::new(foldhash::fast::RandomState::default);
+static HASHER: LazyLock<SeedableRandomState> = LazyLock::new(|| match entropy::users_lie_repeatably() {
+    true => SeedableRandomState::fixed(),
+    false => SeedableRandomState::random(),
+});
 
 /// The hash under which a user is kept everywhere in memory.
 #[inline]

@@ -130,11 +130,8 @@ impl<S: Stand> Story<S> {
             None => (line, None),
         };
         let step = Step::parse(asked);
-        let told = match self.command(&step)? {
-            Some(told) => self.compare(told, expected),
-            None => self.read_until(&step, expected),
-        };
-        told?;
+        let Some(told) = self.command(&step)? else { return self.read_until(&step, expected) };
+        self.compare(told, expected)?;
         let stand = self.stand.take().expect("a story stands on something");
         self.stand = Some(stand.befall());
         Ok(())
@@ -364,7 +361,7 @@ impl<S: Stand> Story<S> {
 
     fn reference(&self, step: &Step<'_>) -> Option<Reference> {
         let owner = step.fields.get("owner").copied().unwrap_or("app").to_owned();
-        step.fields.get("reference").map(|text| Reference { owner, text: (*text).to_owned() })
+        step.fields.get("reference").map(|text| Reference { owner, text: self.text(text) })
     }
 
     fn new_envelope(&self, step: &Step<'_>) -> Result<NewEnvelope, Wrong> {
@@ -407,7 +404,7 @@ impl<S: Stand> Story<S> {
             },
             reference: self.reference(step),
             metadata: self.text(field("metadata", "{}")),
-            client_seed: step.fields.get("seed").map(|seed| (*seed).to_owned()),
+            client_seed: step.fields.get("seed").map(|seed| self.text(seed)),
         })
     }
 

@@ -28,7 +28,7 @@ trait Stand: Sized {
     fn drive<T>(&self, future: impl Future<Output = T>) -> T;
     /// Does what is due.
     fn settle(&self) {}
-    /// What befalls the backend after each step.
+    /// What befalls the backend after each command.
     fn befall(self) -> Self {
         self
     }
@@ -54,7 +54,7 @@ impl Stand for Threaded {
     }
 }
 
-/// The same, closed and opened again after every step.
+/// The same, closed and opened again after every command.
 struct Reopened(InDirectory);
 
 impl Stand for Reopened {
@@ -62,7 +62,11 @@ impl Stand for Reopened {
     const EVENTUALLY: bool = true;
 
     fn fresh() -> Reopened {
-        Reopened(InDirectory::new(2))
+        // The smallest files, as they are made anew at each start.
+        Reopened(InDirectory::with(2, |options| {
+            options.journal.segment_bytes = 2 << 20;
+            options.journal.threads_max = 4;
+        }))
     }
 
     fn backend(&self) -> &Embedded {
@@ -117,7 +121,7 @@ impl Stand for InMemory {
     }
 }
 
-/// The same, and the power fails after every step: what was answered stays answered.
+/// The same, and the power fails after every command: what was answered stays answered.
 struct Crashing(InMemory);
 
 impl Stand for Crashing {
@@ -170,9 +174,9 @@ macro_rules! on_every_backend {
         stories! {$(
             $file on
                 threaded: Threaded,
-                reopened_after_every_step: Reopened,
+                reopened_after_every_command: Reopened,
                 in_memory: InMemory,
-                crashed_after_every_step: Crashing;
+                crashed_after_every_command: Crashing;
         )+}
     };
 }

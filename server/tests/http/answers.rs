@@ -226,6 +226,17 @@ async fn what_is_left_out_of_an_envelope_has_its_default() {
 }
 
 #[tokio::test]
+async fn a_large_envelope_is_made_apart_and_answered_alike() {
+    let site = Site::new();
+    site.fake.script([Ok(Outcome::Envelope(Box::new(envelope_view(1)))), Err(EngineError::Overloaded)]);
+    let large = r#"{"sender":"alice","total":20000000,"shares":10000000}"#;
+    let answer = site.post("/v1/envelopes", "k", large).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["state"]), (201, &json!("open")));
+    assert_eq!(site.post("/v1/envelopes", "k", large).await.header("idempotency-replayed"), "true");
+    site.post("/v1/envelopes", "l", large).await.assert_problem(503, "overloaded", "a large envelope");
+}
+
+#[tokio::test]
 async fn lists_take_limit_cursor_and_filters() {
     let site = Site::new();
     let query = "limit=7&cursor=00ff10&reference=r%261&sender=alice&state=sold_out\

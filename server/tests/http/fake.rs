@@ -271,6 +271,7 @@ pub fn setup() -> Setup {
         currency: "CNY".parse().unwrap(),
         admin_key: KEY.into(),
         test: false,
+        metrics_apart: false,
         in_flight_max: 4,
         body_timeout: Duration::from_secs(15),
     }

@@ -5,7 +5,7 @@ use crate::fake::*;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use hongbao_engine::command::Outcome;
-use hongbao_server::app::{Setup, routes};
+use hongbao_server::app::{Setup, admin_app, routes};
 use hongbao_server::service::OPENAPI;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -147,6 +147,16 @@ async fn metrics_count_routes_and_outcomes_without_ids() {
     for leak in ["env_", "bob-the-user", "nowhere"] {
         assert!(!text.contains(leak), "{leak} in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn metrics_can_be_served_apart() {
+    let site = Site::with(&Setup { metrics_apart: true, ..setup() });
+    site.get("/metrics").await.assert_problem(404, "not_found", "/metrics");
+    let admin = Site { router: admin_app(site.server.clone()), ..site };
+    assert!(admin.get("/metrics").await.text().contains(r#"route="none",status="4xx"} 1"#));
+    assert_eq!(admin.get("/readyz").await.status, 200);
+    admin.get("/v1/audit").await.assert_problem(404, "not_found", "/v1/audit");
 }
 
 #[tokio::test]

@@ -197,6 +197,23 @@ async fn stopping_answers_what_was_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_on_its_way_when_the_server_stopped_is_answered() {
+    let live = Live::start(limits());
+    let mut asking = Vec::new();
+    for _ in 0..50 {
+        let mut stream = live.connect().await;
+        stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
+        asking.push(stream);
+    }
+    live.stop.cancel();
+    for stream in asking {
+        let (answer, _) = until_closed(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    live.done.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stopping_does_not_wait_for_ever() {
     let live = Live::start(Limits { drain: Duration::from_millis(300), ..limits() });
     live.fake.turns.forget_permits(1 << 20);

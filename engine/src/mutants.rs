@@ -1,0 +1,84 @@
+//! Bugs planted on purpose, to prove that the simulation finds them.
+//!
+//! **Invariant:** without the feature `mutants` every gate is the constant
+//! `false`, and nothing of this is in the program.
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// A grab does not look whether the user has a share already.
+    SkipDuplicateCheck,
+    /// A grab at exactly the deadline is in time.
+    GrabAtDeadline,
+    /// A hold can be claimed at exactly its deadline.
+    ClaimHoldAtDeadline,
+    /// Records are projected when they are staged.
+    ProjectBeforeDurable,
+    /// Nobody waits for the disk.
+    AnswerBeforeDurable,
+    /// Only repeats do not wait for the disk.
+    RepeatBeforeDurable,
+    /// An envelope ends without its sender's refund.
+    ForgetRefund,
+    /// The units of an expired hold come back twice.
+    ReturnUnitsTwice,
+    /// The units of an expired hold never come back.
+    ReturnUnitsNever,
+    /// A sale is sold out though holds are due.
+    IgnoreDueHolds,
+    /// Answers kept under keys are not looked up in the store.
+    ForgetKeys,
+    /// Claims are not loaded from the store.
+    ForgetClaims,
+    /// A claim is one record and its credit another.
+    CreditInOwnRecord,
+    /// The journal forgets what the store has applied and not persisted.
+    ReleaseUnpersisted,
+    /// What a killed process left unpersisted is taken for persisted.
+    TrustUnpersistedRows,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Mutant; 15] = [
+        Mutant::SkipDuplicateCheck,
+        Mutant::GrabAtDeadline,
+        Mutant::ClaimHoldAtDeadline,
+        Mutant::ProjectBeforeDurable,
+        Mutant::AnswerBeforeDurable,
+        Mutant::RepeatBeforeDurable,
+        Mutant::ForgetRefund,
+        Mutant::ReturnUnitsTwice,
+        Mutant::ReturnUnitsNever,
+        Mutant::IgnoreDueHolds,
+        Mutant::ForgetKeys,
+        Mutant::ForgetClaims,
+        Mutant::CreditInOwnRecord,
+        Mutant::ReleaseUnpersisted,
+        Mutant::TrustUnpersistedRows,
+    ];
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a bug into all engines that run on this thread, or none.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Option<Mutant>) {
+    PLANTED.set(mutant);
+}
+
+/// Whether this bug is planted here.
+#[cfg(feature = "mutants")]
+pub(crate) fn is_planted(mutant: Mutant) -> bool {
+    PLANTED.get() == Some(mutant)
+}
+
+/// Whether this bug is planted here: never.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub(crate) const fn is_planted(_: Mutant) -> bool {
+    false
+}

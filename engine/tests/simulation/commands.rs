@@ -1,0 +1,275 @@
+//! What clients ask for: few users and things, so that they meet often.
+
+use crate::model::Model;
+use crate::random::Random;
+use hongbao_engine::backend::OnceKey;
+use hongbao_engine::command::{
+    Command, HoldState, ItemChange, Merchant, MerchantStatus, NewEnvelope, NewItem, Reference, Transfer, Unclaimed,
+};
+use hongbao_engine::split::SplitRule;
+use hongbao_engine::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
+
+const USERS: [&str; 7] = ["alice", "bob", "7", "07", "carol:x@y", "18446744073709551616", "u"];
+const MERCHANTS: [&str; 3] = ["rosy", "alice", "9"];
+
+pub(crate) fn fen(minor: u64) -> Amount {
+    Amount::new(minor).expect("a small amount")
+}
+
+pub(crate) fn user(text: &str) -> UserId {
+    UserId::new(text).expect("a well-formed user")
+}
+
+pub(crate) fn any_user(random: &mut Random) -> UserId {
+    user(random.pick(&USERS))
+}
+
+fn reference(random: &mut Random) -> Option<Reference> {
+    random.maybe(4, |random| Reference { owner: "app".to_owned(), text: format!("r{}", random.below(8)) })
+}
+
+/// A key for a command whose route asks for one.
+pub(crate) fn once_for(command: &Command, random: &mut Random) -> Option<OnceKey> {
+    let by_nature = matches!(
+        command,
+        Command::Grab { .. } | Command::Claim { .. } | Command::ClaimHold { .. } | Command::ReleaseHold { .. }
+    );
+    if by_nature {
+        return None;
+    }
+    random.maybe(3, |random| OnceKey::idempotency("app", "route", &format!("k{}", random.below(16))))
+}
+
+/// Mostly the newest, or one that is not settled.
+fn an_envelope(model: &Model, random: &mut Random) -> EnvelopeId {
+    if model.envelopes.is_empty() || random.once_in(40) {
+        return EnvelopeId::from_bytes([random.below(4) as u8; 16]);
+    }
+    let live: Vec<EnvelopeId> = model.envelopes.values().filter(|e| !e.settled).map(|e| e.id).collect();
+    if live.is_empty() || random.once_in(8) {
+        let known: Vec<EnvelopeId> = model.envelopes.keys().copied().collect();
+        return random.pick(&known);
+    }
+    let newest = model.envelopes.values().max_by_key(|envelope| (envelope.created_at, envelope.id));
+    match newest {
+        Some(newest) if random.once_in(3) => newest.id,
+        _ => random.pick(&live),
+    }
+}
+
+/// Mostly somebody who has not paid or taken yet.
+fn a_sender(model: &Model, random: &mut Random) -> UserId {
+    let rich: Vec<UserId> = model.wallets.keys().filter(|user| model.balance(user) > 50).cloned().collect();
+    if rich.is_empty() || random.once_in(15) { any_user(random) } else { random.pick(&rich) }
+}
+
+fn an_item(model: &Model, random: &mut Random) -> ItemId {
+    let known: Vec<ItemId> = model.items.keys().copied().collect();
+    if known.is_empty() || random.once_in(40) {
+        return ItemId::from_bytes([random.below(4) as u8; 16]);
+    }
+    random.pick(&known)
+}
+
+/// Mostly a live hold, and mostly asked for by its own user.
+fn a_hold(model: &Model, random: &mut Random) -> (HoldId, UserId) {
+    let live = model.holds.values().filter(|(hold, _)| hold.state == HoldState::Held);
+    let live: Vec<_> = live.map(|(hold, _)| (hold.id, hold.user.clone())).collect();
+    let all: Vec<_> = model.holds.values().map(|(hold, _)| (hold.id, hold.user.clone())).collect();
+    if all.is_empty() {
+        return (HoldId::from_bytes([0; 16]), any_user(random));
+    }
+    let (id, owner) = if live.is_empty() || random.once_in(3) { random.pick(&all) } else { random.pick(&live) };
+    (id, if random.once_in(8) { any_user(random) } else { owner })
+}
+
+fn transfer(random: &mut Random, most: u64) -> Transfer {
+    let minor = if random.once_in(60) { 0 } else { random.between(1, most) };
+    Transfer { user: any_user(random), amount: fen(minor), reference: reference(random) }
+}
+
+/// A grab from an envelope, for batches.
+pub(crate) fn grab(model: &Model, random: &mut Random) -> Command {
+    Command::Grab { envelope: an_envelope(model, random), user: any_user(random) }
+}
+
+/// What a run is mostly about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Theme {
+    Everything,
+    Money,
+    Sales,
+}
+
+pub(crate) fn verified(random: &mut Random) -> Command {
+    let id = user(random.pick(&MERCHANTS));
+    Command::PutMerchant(Box::new(Merchant { id, name: "Rosy".to_owned(), status: MerchantStatus::Verified }))
+}
+
+pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Random) -> Command {
+    let choice = match theme {
+        Theme::Everything => random.below(100),
+        Theme::Money => random.below(66),
+        Theme::Sales if model.merchants.is_empty() => return verified(random),
+        Theme::Sales if random.once_in(6) => random.below(66),
+        Theme::Sales => random.between(66, 99),
+    };
+    match choice {
+        0..=8 => {
+            if random.once_in(80) {
+                let amount = Amount::MAX.minor() / random.between(1, 3);
+                return Command::Deposit(Transfer { user: any_user(random), amount: fen(amount), reference: None });
+            }
+            Command::Deposit(transfer(random, 20_000))
+        }
+        9..=11 => Command::Withdraw(transfer(random, 3_000)),
+        12..=26 if model.wallets.is_empty() => Command::Deposit(transfer(random, 20_000)),
+        12..=26 => Command::CreateEnvelope(Box::new(new_envelope(model, now, random))),
+        27..=62 if model.envelopes.is_empty() => Command::Deposit(transfer(random, 20_000)),
+        27..=52 => grab(model, random),
+        53..=62 => {
+            let envelope = an_envelope(model, random);
+            let open = model.envelopes.values().filter(|envelope| !envelope.settled);
+            let owed = open.flat_map(|e| e.wins.iter().filter(|win| win.claimed.is_none()).map(|win| (e.id, win)));
+            let owed: Vec<_> = owed.map(|(id, win)| (id, win.user.clone())).collect();
+            if owed.is_empty() || random.once_in(6) {
+                return Command::Claim { envelope, user: any_user(random) };
+            }
+            let (envelope, user) = random.pick(&owed);
+            Command::Claim { envelope, user }
+        }
+        63..=65 => Command::Cancel { envelope: an_envelope(model, random) },
+        66..=68 => {
+            if random.once_in(2) {
+                return verified(random);
+            }
+            let status = random.pick(&[MerchantStatus::Pending, MerchantStatus::Suspended]);
+            let id = user(random.pick(&MERCHANTS));
+            Command::PutMerchant(Box::new(Merchant { id, name: "Rosy Ltd".to_owned(), status }))
+        }
+        69..=72 => Command::CreateItem(Box::new(new_item(now, random))),
+        73..=94 if model.items.is_empty() => Command::CreateItem(Box::new(new_item(now, random))),
+        73..=74 => Command::ChangeItem { item: an_item(model, random), change: Box::new(change(now, random)) },
+        75..=76 => Command::Restock { item: an_item(model, random), quantity: random.below(4) as u32 },
+        77..=87 => {
+            let quantity = if random.once_in(4) { random.below(4) } else { 1 };
+            Command::GrabItem { item: an_item(model, random), user: any_user(random), quantity: quantity as u32 }
+        }
+        88..=94 => {
+            let (hold, user) = a_hold(model, random);
+            Command::ClaimHold { hold, user }
+        }
+        95..=98 => {
+            let (hold, user) = a_hold(model, random);
+            Command::ReleaseHold { hold, user }
+        }
+        _ => Command::AdvanceClock { by_s: random.pick(&[1, 1, 5, 30, 61, 400]) },
+    }
+}
+
+/// Moments to be asked at, each with something to ask for just then.
+pub(crate) fn at_a_deadline(model: &Model, now: Timestamp, random: &mut Random) -> Option<(Timestamp, Command)> {
+    let mut moments = Vec::new();
+    for envelope in model.envelopes.values().filter(|envelope| !envelope.settled) {
+        let grab = Command::Grab { envelope: envelope.id, user: any_user(random) };
+        moments.push((envelope.opens_at, grab.clone()));
+        moments.push((envelope.expires_at, grab));
+        moments.push((envelope.expires_at, Command::Cancel { envelope: envelope.id }));
+        for win in envelope.wins.iter().filter(|win| win.claimed.is_none()) {
+            moments.push((envelope.claim_by, Command::Claim { envelope: envelope.id, user: win.user.clone() }));
+        }
+    }
+    for (hold, _) in model.holds.values().filter(|(hold, _)| hold.state == HoldState::Held) {
+        let (id, user) = (hold.id, hold.user.clone());
+        moments.push((hold.expires_at, Command::ReleaseHold { hold: id, user: user.clone() }));
+        moments.push((hold.expires_at, Command::ClaimHold { hold: id, user }));
+        let user = any_user(random);
+        moments.push((hold.expires_at, Command::GrabItem { item: hold.item, user, quantity: 1 }));
+    }
+    for item in model.items.values() {
+        for at in item.terms.starts_at.into_iter().chain(item.terms.ends_at) {
+            moments.push((at, Command::GrabItem { item: item.id, user: any_user(random), quantity: 1 }));
+        }
+    }
+    moments.retain(|(at, _)| *at > now);
+    moments.sort_by_key(|(at, _)| *at);
+    if !random.once_in(4) {
+        moments.truncate(6);
+    }
+    if moments.is_empty() { None } else { Some(random.pick(&moments)) }
+}
+
+fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelope {
+    let sender = a_sender(model, random);
+    let shares = random.between(1, 6);
+    let balance = model.balance(&sender);
+    let mut total = match random.below(10) {
+        0 => random.between(1, 5_000),
+        1 => balance.max(shares),
+        _ => (balance / random.between(2, 8)).max(shares * 2),
+    };
+    let split = match random.below(8) {
+        0 => {
+            total = total / shares * shares;
+            SplitRule::Equal
+        }
+        1 => SplitRule::Uniform { min_share: fen(1) },
+        2 => {
+            total = total.max(shares);
+            let mut amounts = vec![fen(1); shares as usize];
+            amounts[0] = fen(total - (shares - 1));
+            SplitRule::Specified(amounts)
+        }
+        3 => SplitRule::Lucky { min_share: fen(random.below(3)), max_share: Some(fen(total / shares + 1)) },
+        _ => SplitRule::Lucky { min_share: fen(1), max_share: None },
+    };
+    let opens_at = match random.below(10) {
+        0 => Some(now),
+        1 => Some(now.plus_s(random.pick(&[1, 10, 90]))),
+        2 => Some(now.plus_ms(random.between(1, 200))),
+        3 => random.maybe(3, |_| Timestamp::from_ms(now.ms() - 1)),
+        _ => None,
+    };
+    NewEnvelope {
+        owner: "app".to_owned(),
+        sender,
+        total: fen(total),
+        shares: shares as u32,
+        split,
+        message: "恭喜发财".to_owned(),
+        opens_at,
+        expires_in_s: if random.once_in(60) { 0 } else { random.pick(&[1, 3, 60, 60, 400, 3_600]) },
+        claim_within_s: random.pick(&[0, 1, 30, 600]),
+        auto_claim: random.once_in(3),
+        unclaimed: random.pick(&[Unclaimed::Return, Unclaimed::Credit]),
+        reference: reference(random),
+        metadata: "{}".to_owned(),
+        client_seed: random.maybe(3, |_| "mine".to_owned()),
+    }
+}
+
+fn new_item(now: Timestamp, random: &mut Random) -> NewItem {
+    let starts_at = random.maybe(5, |random| now.plus_ms(random.between(0, 2_000)));
+    NewItem {
+        merchant: user(random.pick(&MERCHANTS)),
+        name: "99 roses".to_owned(),
+        category: "flowers".to_owned(),
+        price: fen(if random.once_in(30) { 0 } else { random.between(1, 300) }),
+        stock: random.below(7) as u32,
+        per_user_limit: random.pick(&[None, Some(1), Some(1), Some(3)]),
+        starts_at,
+        ends_at: random.maybe(5, |random| now.plus_ms(random.between(1_000, 90_000))),
+        hold_ttl_s: random.pick(&[1, 2, 60, 900]),
+        image_url: None,
+    }
+}
+
+fn change(now: Timestamp, random: &mut Random) -> ItemChange {
+    ItemChange {
+        price: random.maybe(3, |random| fen(random.below(500))),
+        per_user_limit: random.maybe(2, |random| random.pick(&[None, Some(1), Some(2)])),
+        ends_at: random.maybe(4, |random| random.pick(&[None, Some(now.plus_s(20))])),
+        hold_ttl_s: random.maybe(4, |random| random.pick(&[1, 100])),
+        ..ItemChange::default()
+    }
+}

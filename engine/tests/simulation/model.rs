@@ -1,0 +1,864 @@
+//! What the engine should do, as naively as it can be said: a few maps, every
+//! sum added up from scratch, no shards, no journal, no store, nothing shared
+//! with the engine but its vocabulary and the pure `split`.
+//!
+//! The model knows every random byte the engine draws, so it says the exact
+//! answer to every command beforehand, down to the amount of each share.
+
+use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
+use hongbao_engine::command::{
+    Command, EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus,
+    NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, WalletView,
+};
+use hongbao_engine::split::{self, commitment, envelope_seed};
+use hongbao_engine::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use std::collections::BTreeMap;
+
+const REMEMBER_S: u64 = 8 * 86_400;
+const YEAR_S: u64 = 31_536_000;
+/// The group of movements of which a crash left it open when exactly they were made.
+pub(crate) const UNCERTAIN: u64 = u64::MAX;
+
+/// A time, known up to the crash that may have delayed what happened then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct When {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+}
+
+impl When {
+    pub(crate) fn at(at: Timestamp) -> When {
+        When { from: at, to: at }
+    }
+
+    pub(crate) fn holds(&self, at: Timestamp) -> bool {
+        self.from <= at && at <= self.to
+    }
+}
+
+/// The records something happened in: of housekeeping only a range is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Records {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Movement {
+    pub(crate) when: When,
+    pub(crate) kind: EntryKind,
+    pub(crate) amount: u64,
+    pub(crate) records: Records,
+    /// Movements of one group, if it is not 0, may come in any order.
+    pub(crate) group: u64,
+}
+
+impl Movement {
+    pub(crate) fn is_credit(&self) -> bool {
+        matches!(self.kind, EntryKind::Deposit(_) | EntryKind::Claim(_) | EntryKind::Refund(_) | EntryKind::Lapse(_))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wallet {
+    pub(crate) movements: Vec<Movement>,
+}
+
+impl Wallet {
+    pub(crate) fn balance(&self) -> u64 {
+        let sum = |credit| self.movements.iter().filter(|m| m.is_credit() == credit).map(|m| m.amount).sum::<u64>();
+        sum(true) - sum(false)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Win {
+    pub(crate) user: UserId,
+    pub(crate) grabbed_at: Timestamp,
+    pub(crate) lsn: u64,
+    pub(crate) claimed: Option<(When, u64)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Envelope {
+    pub(crate) id: EnvelopeId,
+    pub(crate) terms: NewEnvelope,
+    pub(crate) secret: [u8; 32],
+    pub(crate) amounts: Vec<u64>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) opens_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) claim_by: Timestamp,
+    pub(crate) wins: Vec<Win>,
+    pub(crate) ended: Option<EndedAs>,
+    pub(crate) settled: bool,
+    pub(crate) refunded: u64,
+    /// The last record that changed it.
+    pub(crate) lsn: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) id: ItemId,
+    pub(crate) terms: NewItem,
+    pub(crate) created_at: Timestamp,
+    pub(crate) total: u32,
+    pub(crate) lsn: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Memo {
+    pub(crate) command: Command,
+    answer: Outcome,
+    pub(crate) expires_at: Option<Timestamp>,
+    lsn: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) wallets: BTreeMap<UserId, Wallet>,
+    pub(crate) envelopes: BTreeMap<EnvelopeId, Envelope>,
+    pub(crate) merchants: BTreeMap<UserId, (Merchant, u64)>,
+    pub(crate) items: BTreeMap<ItemId, Item>,
+    pub(crate) holds: BTreeMap<HoldId, (HoldView, u64)>,
+    pub(crate) orders: BTreeMap<OrderId, (OrderView, u64)>,
+    pub(crate) memos: BTreeMap<OnceKey, Memo>,
+    /// The last record.
+    pub(crate) lsn: u64,
+}
+
+/// What a command should come to.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    pub(crate) reply: Reply,
+    /// How many records it should make: one or none.
+    pub(crate) records: u64,
+    /// The record that has to be durable before this may be told; 0 for none.
+    pub(crate) needs: u64,
+}
+
+/// An outcome, whether it changes anything, and what it tells of.
+struct Decided(Outcome, bool, u64);
+
+/// What is told without a record.
+fn told(outcome: Outcome, replayed: bool, needs: u64) -> Expected {
+    Expected { reply: Reply { outcome, replayed }, records: 0, needs }
+}
+
+fn no(outcome: Outcome) -> Decided {
+    Decided(outcome, false, 0)
+}
+
+fn refuse(refusal: Refusal) -> Decided {
+    no(Outcome::Refused(refusal))
+}
+
+fn amount(minor: u64) -> Amount {
+    Amount::new(minor).expect("amounts stay in their bounds")
+}
+
+pub(crate) fn is_positive(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Wallet(_)
+            | Outcome::Envelope(_)
+            | Outcome::Won { .. }
+            | Outcome::Claimed { .. }
+            | Outcome::Merchant(_)
+            | Outcome::Item(_)
+            | Outcome::Held { .. }
+            | Outcome::Ordered { .. }
+            | Outcome::Released { .. }
+            | Outcome::Clock(_)
+    )
+}
+
+fn reference_of(command: &Command) -> Option<OnceKey> {
+    let key = |kind, r: &Option<Reference>| r.as_ref().map(|r| OnceKey::reference(&r.owner, kind, &r.text));
+    match command {
+        Command::Deposit(transfer) => key("deposit", &transfer.reference),
+        Command::Withdraw(transfer) => key("withdrawal", &transfer.reference),
+        Command::CreateEnvelope(terms) => key("envelope", &terms.reference),
+        _ => None,
+    }
+}
+
+/// What is wrong with a command whatever the state: the field at fault.
+fn fault(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => Some("amount"),
+        Command::CreateEnvelope(terms) => match terms.split.check(terms.total, terms.shares) {
+            Err(error) => Some(error.field()),
+            Ok(()) if terms.expires_in_s == 0 || terms.expires_in_s > YEAR_S => Some("expires_in_s"),
+            Ok(()) => None,
+        },
+        Command::CreateItem(terms) => item_fault(terms),
+        _ => None,
+    }
+}
+
+fn item_fault(terms: &NewItem) -> Option<&'static str> {
+    if terms.price.is_zero() {
+        return Some("price");
+    }
+    match (terms.starts_at, terms.ends_at) {
+        (Some(starts_at), Some(ends_at)) if ends_at <= starts_at => Some("ends_at"),
+        _ => None,
+    }
+}
+
+impl Model {
+    /// Decides a command as the API says, and does what it comes to. `drawn` is
+    /// what the engine drew at random for it.
+    pub(crate) fn execute(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        once: Option<OnceKey>,
+        drawn: &[Vec<u8>],
+    ) -> Expected {
+        if let Some(field) = fault(command) {
+            return told(Outcome::Refused(Refusal::invalid(field, "")), false, 0);
+        }
+        if let Some(kept) = once.and_then(|key| self.remembered(key, now)) {
+            if kept.command != *command {
+                return told(Outcome::Refused(Refusal::IdempotencyMismatch), false, 0);
+            }
+            return told(kept.answer.clone(), true, kept.lsn);
+        }
+        let reference = reference_of(command);
+        let lsn = self.lsn + 1;
+        let (decided, replayed) = match reference.and_then(|key| self.remembered(key, now)) {
+            Some(kept) if kept.command != *command => {
+                return told(Outcome::Refused(Refusal::ReferenceConflict), false, 0);
+            }
+            Some(kept) => (Decided(kept.answer.clone(), false, kept.lsn), true),
+            None => (self.decide(now, command, drawn, lsn), false),
+        };
+        let Decided(outcome, mut changes, needs) = decided;
+        if is_positive(&outcome) {
+            let reference = reference.filter(|_| !replayed);
+            let once = once.map(|key| (key, Some(now.plus_s(REMEMBER_S))));
+            for (key, expires_at) in once.into_iter().chain(reference.map(|key| (key, None))) {
+                changes = true;
+                let memo = Memo { command: command.clone(), answer: outcome.clone(), expires_at, lsn };
+                self.memos.insert(key, memo);
+            }
+        }
+        if changes {
+            self.lsn = lsn;
+        }
+        let needs = if changes && is_positive(&outcome) { lsn } else { needs };
+        Expected { reply: Reply { outcome, replayed }, records: changes.into(), needs }
+    }
+
+    fn remembered(&self, key: OnceKey, now: Timestamp) -> Option<&Memo> {
+        self.memos.get(&key).filter(|memo| memo.expires_at.is_none_or(|expires_at| now < expires_at))
+    }
+
+    fn decide(&mut self, now: Timestamp, command: &Command, drawn: &[Vec<u8>], lsn: u64) -> Decided {
+        match command {
+            Command::Deposit(transfer) => {
+                if self.audit().deposited + transfer.amount.minor() > Amount::MAX.minor() {
+                    return refuse(Refusal::invalid("amount", ""));
+                }
+                let kind = EntryKind::Deposit(transfer.reference.as_ref().map(|r| r.text.clone()));
+                self.move_money(&transfer.user, kind, transfer.amount.minor(), now, lsn);
+                Decided(Outcome::Wallet(self.wallet(&transfer.user)), true, lsn)
+            }
+            Command::Withdraw(transfer) => {
+                if self.balance(&transfer.user) < transfer.amount.minor() {
+                    return refuse(Refusal::InsufficientFunds);
+                }
+                let kind = EntryKind::Withdrawal(transfer.reference.as_ref().map(|r| r.text.clone()));
+                self.move_money(&transfer.user, kind, transfer.amount.minor(), now, lsn);
+                Decided(Outcome::Wallet(self.wallet(&transfer.user)), true, lsn)
+            }
+            Command::CreateEnvelope(terms) => self.create_envelope(now, terms, drawn, lsn),
+            Command::Grab { envelope, user } => self.grab(now, *envelope, user, lsn),
+            Command::Claim { envelope, user } => self.claim(now, *envelope, user, lsn),
+            Command::Cancel { envelope } => self.cancel(now, *envelope, lsn),
+            Command::PutMerchant(merchant) => {
+                let owed = self.merchants.get(&merchant.id).map_or(0, |(_, owed)| *owed);
+                self.merchants.insert(merchant.id.clone(), ((**merchant).clone(), owed));
+                Decided(Outcome::Merchant(merchant.clone()), true, lsn)
+            }
+            Command::CreateItem(terms) => match self.merchants.get(&terms.merchant) {
+                None => refuse(Refusal::invalid("merchant", "")),
+                Some((merchant, _)) if merchant.status != MerchantStatus::Verified => {
+                    refuse(Refusal::WrongState(String::new()))
+                }
+                Some(_) => {
+                    let id = ItemId::from_bytes(drawn[0].as_slice().try_into().expect("an item's id is drawn"));
+                    let total = terms.stock;
+                    self.items.insert(id, Item { id, terms: (**terms).clone(), created_at: now, total, lsn });
+                    Decided(self.item_answer(id), true, lsn)
+                }
+            },
+            Command::ChangeItem { item, change } => {
+                let Some(found) = self.items.get_mut(item) else { return refuse(Refusal::NotFound) };
+                let mut terms = found.terms.clone();
+                let change = (**change).clone();
+                terms.name = change.name.unwrap_or(terms.name);
+                terms.category = change.category.unwrap_or(terms.category);
+                terms.price = change.price.unwrap_or(terms.price);
+                terms.per_user_limit = change.per_user_limit.unwrap_or(terms.per_user_limit);
+                terms.starts_at = change.starts_at.unwrap_or(terms.starts_at);
+                terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
+                terms.hold_ttl_s = change.hold_ttl_s.unwrap_or(terms.hold_ttl_s);
+                terms.image_url = change.image_url.unwrap_or(terms.image_url);
+                if let Some(field) = item_fault(&terms) {
+                    return refuse(Refusal::invalid(field, ""));
+                }
+                found.terms = terms;
+                found.lsn = lsn;
+                Decided(self.item_answer(*item), true, lsn)
+            }
+            Command::Restock { item, quantity } => {
+                let Some(found) = self.items.get_mut(item) else { return refuse(Refusal::NotFound) };
+                let total = u64::from(found.total) + u64::from(*quantity);
+                if *quantity == 0 || total > u64::from(u32::MAX) {
+                    return refuse(Refusal::invalid("quantity", ""));
+                }
+                found.total = total as u32;
+                found.lsn = lsn;
+                Decided(self.item_answer(*item), true, lsn)
+            }
+            Command::GrabItem { item, user, quantity } => self.grab_item(now, *item, user, *quantity, drawn, lsn),
+            Command::ClaimHold { hold, user } => self.claim_hold(now, *hold, user, drawn, lsn),
+            Command::ReleaseHold { hold, user } => {
+                if let Some(answer) = self.hold_is_over(now, *hold, user) {
+                    return answer;
+                }
+                let (found, changed) = self.holds.get_mut(hold).expect("a hold that is not over exists");
+                found.state = HoldState::Released;
+                *changed = lsn;
+                Decided(Outcome::Released { replayed: false }, true, lsn)
+            }
+            Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
+        }
+    }
+
+    fn move_money(&mut self, user: &UserId, kind: EntryKind, amount: u64, now: Timestamp, lsn: u64) {
+        let records = Records { first: lsn, last: lsn };
+        let movement = Movement { when: When::at(now), kind, amount, records, group: 0 };
+        self.wallets.entry(user.clone()).or_default().movements.push(movement);
+    }
+
+    fn create_envelope(&mut self, now: Timestamp, terms: &NewEnvelope, drawn: &[Vec<u8>], lsn: u64) -> Decided {
+        if terms.opens_at.is_some_and(|opens_at| opens_at < now || opens_at > now.plus_s(YEAR_S)) {
+            return refuse(Refusal::invalid("opens_at", ""));
+        }
+        if self.balance(&terms.sender) < terms.total.minor() {
+            return refuse(Refusal::InsufficientFunds);
+        }
+        let mut id: [u8; 16] = drawn[0].as_slice().try_into().expect("an envelope's id is drawn");
+        id[2] = id[2] & !1 | u8::from(terms.auto_claim);
+        let id = EnvelopeId::from_bytes(id);
+        let secret = drawn[1].as_slice().try_into().expect("an envelope's secret is drawn");
+        let client_seed = terms.client_seed.as_deref().unwrap_or("");
+        let seed = envelope_seed(&secret, &id, client_seed.as_bytes());
+        let amounts = split::split(&terms.split, terms.total, terms.shares, &seed);
+        let opens_at = terms.opens_at.unwrap_or(now);
+        let expires_at = opens_at.plus_s(terms.expires_in_s);
+        let envelope = Envelope {
+            id,
+            terms: terms.clone(),
+            secret,
+            amounts: amounts.iter().map(Amount::minor).collect(),
+            created_at: now,
+            opens_at,
+            expires_at,
+            claim_by: expires_at.plus_s(terms.claim_within_s),
+            wins: Vec::new(),
+            ended: None,
+            settled: false,
+            refunded: 0,
+            lsn,
+        };
+        let answer = Outcome::Envelope(Box::new(envelope.view(now)));
+        self.envelopes.insert(id, envelope);
+        self.move_money(&terms.sender, EntryKind::EnvelopeCreated(id), terms.total.minor(), now, lsn);
+        Decided(answer, true, lsn)
+    }
+
+    fn grab(&mut self, now: Timestamp, id: EnvelopeId, user: &UserId, lsn: u64) -> Decided {
+        let Some(envelope) = self.envelopes.get_mut(&id) else { return refuse(Refusal::NotFound) };
+        if let Some(share) = envelope.share_of(user) {
+            return Decided(envelope.won(now, share, true), false, envelope.wins[share].needs());
+        }
+        if envelope.ended == Some(EndedAs::Cancelled) {
+            return no(Outcome::Cancelled);
+        }
+        if now < envelope.opens_at {
+            return no(Outcome::NotOpen { opens_at: envelope.opens_at });
+        }
+        let share = envelope.wins.len();
+        if share == envelope.amounts.len() {
+            return no(Outcome::SoldOut);
+        }
+        if now >= envelope.expires_at {
+            return no(Outcome::Expired);
+        }
+        let claimed = envelope.terms.auto_claim.then_some((When::at(now), lsn));
+        envelope.wins.push(Win { user: user.clone(), grabbed_at: now, lsn, claimed });
+        envelope.lsn = lsn;
+        if envelope.wins.len() == envelope.amounts.len() {
+            envelope.ended = Some(EndedAs::SoldOut);
+        }
+        envelope.settle_if_done();
+        let answer = envelope.won(now, share, false);
+        if envelope.terms.auto_claim {
+            let amount = envelope.amounts[share];
+            self.move_money(user, EntryKind::Claim(id), amount, now, lsn);
+        }
+        Decided(answer, true, lsn)
+    }
+
+    fn claim(&mut self, now: Timestamp, id: EnvelopeId, user: &UserId, lsn: u64) -> Decided {
+        let Some(envelope) = self.envelopes.get_mut(&id) else { return refuse(Refusal::NotFound) };
+        let Some(share) = envelope.share_of(user) else { return no(Outcome::NotWon) };
+        let minor = envelope.amounts[share];
+        if let Some((when, needs)) = envelope.wins[share].claimed {
+            let answer = Outcome::Claimed { amount: amount(minor), claimed_at: when.from, replayed: true };
+            return Decided(answer, false, needs);
+        }
+        if envelope.status(now, share) == ShareStatus::Lapsed {
+            return no(Outcome::Lapsed);
+        }
+        envelope.wins[share].claimed = Some((When::at(now), lsn));
+        envelope.lsn = lsn;
+        envelope.settle_if_done();
+        self.move_money(user, EntryKind::Claim(id), minor, now, lsn);
+        Decided(Outcome::Claimed { amount: amount(minor), claimed_at: now, replayed: false }, true, lsn)
+    }
+
+    fn cancel(&mut self, now: Timestamp, id: EnvelopeId, lsn: u64) -> Decided {
+        let Some(envelope) = self.envelopes.get_mut(&id) else { return refuse(Refusal::NotFound) };
+        match envelope.ended {
+            Some(EndedAs::Cancelled) => Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.lsn),
+            None if now < envelope.expires_at => {
+                let (sender, unsold) = envelope.end(EndedAs::Cancelled, lsn);
+                let answer = Outcome::Envelope(Box::new(envelope.view(now)));
+                self.move_money(&sender, EntryKind::Refund(id), unsold, now, lsn);
+                Decided(answer, true, lsn)
+            }
+            _ => refuse(Refusal::WrongState(String::new())),
+        }
+    }
+
+    fn item_answer(&self, id: ItemId) -> Outcome {
+        Outcome::Item(Box::new(self.item(id).expect("an item that was just changed exists")))
+    }
+
+    fn grab_item(
+        &mut self,
+        now: Timestamp,
+        id: ItemId,
+        user: &UserId,
+        quantity: u32,
+        drawn: &[Vec<u8>],
+        lsn: u64,
+    ) -> Decided {
+        let Some(item) = self.items.get(&id) else { return refuse(Refusal::NotFound) };
+        let terms = item.terms.clone();
+        let limit = terms.per_user_limit.unwrap_or(u32::MAX);
+        if quantity == 0 || quantity > limit {
+            return refuse(Refusal::invalid("quantity", ""));
+        }
+        let of_item = |hold: &&(HoldView, u64)| hold.0.item == id;
+        let mine = self.holds.values().filter(of_item).filter(|(hold, _)| hold.user == *user);
+        let live = mine.clone().filter(|(hold, _)| hold.state == HoldState::Held && hold.expires_at > now);
+        if limit == 1
+            && let Some((hold, held_lsn)) = live.min_by_key(|(hold, _)| (hold.created_at, hold.id))
+        {
+            return Decided(held(hold, true), false, *held_lsn);
+        }
+        if terms.ends_at.is_some_and(|ends_at| now >= ends_at) {
+            return no(Outcome::Ended);
+        }
+        if let Some(opens_at) = terms.starts_at.filter(|&starts_at| now < starts_at) {
+            return no(Outcome::NotOpen { opens_at });
+        }
+        let expired = self.end_due_holds(now, Some(id), lsn);
+        let stock = self.stock(id);
+        let mine = self.holds.values().filter(|(hold, _)| hold.item == id && hold.user == *user);
+        let counted = mine.filter(|(hold, _)| matches!(hold.state, HoldState::Held | HoldState::Claimed(_)));
+        let units: u64 = counted.map(|(hold, _)| u64::from(hold.quantity)).sum();
+        if units + u64::from(quantity) > u64::from(limit) {
+            return Decided(Outcome::LimitReached, expired, 0);
+        }
+        if stock.free < quantity {
+            return Decided(Outcome::SoldOut, expired, 0);
+        }
+        let hold = HoldView {
+            id: HoldId::from_bytes(beside(id.bytes(), drawn)),
+            item: id,
+            user: user.clone(),
+            quantity,
+            amount: amount(terms.price.minor() * u64::from(quantity)),
+            state: HoldState::Held,
+            created_at: now,
+            expires_at: now.plus_s(terms.hold_ttl_s),
+        };
+        let answer = held(&hold, false);
+        self.holds.insert(hold.id, (hold, lsn));
+        Decided(answer, true, lsn)
+    }
+
+    /// The answer to a claim or release of a hold that is not to be had any more.
+    fn hold_is_over(&self, now: Timestamp, id: HoldId, user: &UserId) -> Option<Decided> {
+        let Some((hold, lsn)) = self.holds.get(&id) else { return Some(refuse(Refusal::NotFound)) };
+        if hold.user != *user {
+            return Some(refuse(Refusal::Forbidden));
+        }
+        match hold.state {
+            HoldState::Claimed(order) => Some(Decided(Outcome::Ordered { order, replayed: true }, false, *lsn)),
+            HoldState::Released => Some(Decided(Outcome::Released { replayed: true }, false, *lsn)),
+            HoldState::Expired => Some(no(Outcome::HoldExpired)),
+            HoldState::Held if now >= hold.expires_at => Some(no(Outcome::HoldExpired)),
+            HoldState::Held => None,
+        }
+    }
+
+    fn claim_hold(&mut self, now: Timestamp, id: HoldId, user: &UserId, drawn: &[Vec<u8>], lsn: u64) -> Decided {
+        if let Some(answer) = self.hold_is_over(now, id, user) {
+            return answer;
+        }
+        let price = self.holds[&id].0.amount.minor();
+        if self.balance(user) < price {
+            return no(Outcome::CannotPay);
+        }
+        let order = OrderId::from_bytes(beside(id.bytes(), drawn));
+        let (hold, changed) = self.holds.get_mut(&id).expect("a hold that is not over exists");
+        hold.state = HoldState::Claimed(order);
+        *changed = lsn;
+        let hold = hold.clone();
+        let merchant = self.items[&hold.item].terms.merchant.clone();
+        self.merchants.get_mut(&merchant).expect("an item has a merchant").1 += price;
+        let view = OrderView {
+            id: order,
+            hold: id,
+            item: hold.item,
+            merchant,
+            user: hold.user,
+            quantity: hold.quantity,
+            amount: hold.amount,
+            created_at: now,
+        };
+        self.orders.insert(order, (view, lsn));
+        self.move_money(user, EntryKind::Order(order), price, now, lsn);
+        Decided(Outcome::Ordered { order, replayed: false }, true, lsn)
+    }
+
+    fn end_due_holds(&mut self, now: Timestamp, item: Option<ItemId>, lsn: u64) -> bool {
+        let mut any = false;
+        for (hold, changed) in self.holds.values_mut() {
+            let due = hold.state == HoldState::Held && now >= hold.expires_at;
+            if due && item.is_none_or(|item| item == hold.item) {
+                hold.state = HoldState::Expired;
+                *changed = lsn;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Does everything that is due. Says whether anything was.
+    pub(crate) fn tick(&mut self, now: Timestamp, when: When, records: Records, group: u64) -> bool {
+        let mut any = self.end_due_holds(now, None, records.first);
+        let mut moved: Vec<(UserId, EntryKind, u64)> = Vec::new();
+        for envelope in self.envelopes.values_mut().filter(|envelope| !envelope.settled) {
+            if envelope.ended.is_none() && now >= envelope.expires_at {
+                let (sender, unsold) = envelope.end(EndedAs::Expired, records.first);
+                moved.push((sender, EntryKind::Refund(envelope.id), unsold));
+                any = true;
+            }
+            if envelope.settled || envelope.ended.is_none() || now < envelope.claim_by {
+                continue;
+            }
+            any = true;
+            envelope.settled = true;
+            envelope.lsn = records.first;
+            let amounts = envelope.amounts.clone();
+            let unclaimed = envelope.wins.iter_mut().zip(amounts).filter(|(win, _)| win.claimed.is_none());
+            match envelope.terms.unclaimed {
+                Unclaimed::Return => {
+                    let lapsed: u64 = unclaimed.map(|(_, minor)| minor).sum();
+                    envelope.refunded += lapsed;
+                    moved.push((envelope.terms.sender.clone(), EntryKind::Lapse(envelope.id), lapsed));
+                }
+                Unclaimed::Credit => {
+                    for (win, minor) in unclaimed {
+                        win.claimed = Some((when, records.first));
+                        moved.push((win.user.clone(), EntryKind::Claim(envelope.id), minor));
+                    }
+                }
+            }
+        }
+        for (user, kind, amount) in moved {
+            let movement = Movement { when, kind, amount, records, group };
+            self.wallets.entry(user).or_default().movements.push(movement);
+        }
+        any
+    }
+
+    /// A crash interrupted housekeeping again: what it did may have been done until `to`.
+    pub(crate) fn widen(&mut self, to: Timestamp) {
+        for movement in self.wallets.values_mut().flat_map(|wallet| &mut wallet.movements) {
+            if movement.group == UNCERTAIN {
+                movement.when.to = to;
+            }
+        }
+        for win in self.envelopes.values_mut().flat_map(|envelope| &mut envelope.wins) {
+            if let Some((when, _)) = &mut win.claimed
+                && when.from != when.to
+            {
+                when.to = to;
+            }
+        }
+    }
+
+    pub(crate) fn balance(&self, user: &UserId) -> u64 {
+        self.wallets.get(user).map_or(0, Wallet::balance)
+    }
+
+    pub(crate) fn wallet(&self, user: &UserId) -> WalletView {
+        WalletView { user: user.clone(), available: amount(self.balance(user)), held: Amount::ZERO }
+    }
+
+    pub(crate) fn stock(&self, id: ItemId) -> Stock {
+        let sum = |state: fn(&HoldState) -> bool| {
+            let of_item = self.holds.values().filter(|(hold, _)| hold.item == id && state(&hold.state));
+            of_item.map(|(hold, _)| hold.quantity).sum::<u32>()
+        };
+        let total = self.items[&id].total;
+        let held = sum(|state| *state == HoldState::Held);
+        let sold = sum(|state| matches!(state, HoldState::Claimed(_)));
+        Stock { total, free: total - held - sold, held, sold }
+    }
+
+    pub(crate) fn item(&self, id: ItemId) -> Option<ItemView> {
+        let item = self.items.get(&id)?;
+        Some(ItemView { id, created_at: item.created_at, terms: item.terms.clone(), stock: self.stock(id) })
+    }
+
+    /// All money, added up from the movements and the envelopes.
+    pub(crate) fn audit(&self) -> Audit {
+        let mut audit = Audit::default();
+        for wallet in self.wallets.values() {
+            for movement in &wallet.movements {
+                match movement.kind {
+                    EntryKind::Deposit(_) => audit.deposited += movement.amount,
+                    EntryKind::Withdrawal(_) => audit.withdrawn += movement.amount,
+                    _ => {}
+                }
+            }
+            audit.wallets += wallet.balance();
+        }
+        audit.escrowed = self.envelopes.values().map(Envelope::escrow).sum();
+        audit.merchants = self.merchants.values().map(|(_, owed)| *owed).sum();
+        audit
+    }
+
+    /// What `user` received, in any order.
+    pub(crate) fn received(&self, user: &UserId, now: Timestamp) -> Vec<ReceivedRow> {
+        let mut rows = Vec::new();
+        for envelope in self.envelopes.values() {
+            if let Some(share) = envelope.share_of(user) {
+                let sender = envelope.terms.sender.clone();
+                rows.push(ReceivedRow { envelope: envelope.id, sender, grab: envelope.row(now, share) });
+            }
+        }
+        rows
+    }
+
+    /// Every deadline there is.
+    pub(crate) fn deadlines(&self) -> Vec<Timestamp> {
+        let mut deadlines = Vec::new();
+        for envelope in self.envelopes.values().filter(|envelope| !envelope.settled) {
+            deadlines.extend([envelope.opens_at, envelope.expires_at, envelope.claim_by]);
+        }
+        let live = self.holds.values().filter(|(hold, _)| hold.state == HoldState::Held);
+        deadlines.extend(live.map(|(hold, _)| hold.expires_at));
+        for item in self.items.values() {
+            deadlines.extend(item.terms.starts_at.into_iter().chain(item.terms.ends_at));
+        }
+        deadlines
+    }
+
+    /// Whether the rows are the movements, newest first, as far as records up to
+    /// `durable` go; `None` if that cannot be told.
+    pub(crate) fn check_entries(&self, user: &UserId, rows: &[Entry], durable: u64) -> Option<Result<(), String>> {
+        let none = Vec::new();
+        let movements = self.wallets.get(user).map_or(&none, |wallet| &wallet.movements);
+        if movements.iter().any(|m| m.records.first <= durable && durable < m.records.last) {
+            return None;
+        }
+        let movements: Vec<&Movement> = movements.iter().filter(|m| m.records.last <= durable).collect();
+        Some(self.match_entries(&movements, rows))
+    }
+
+    fn match_entries(&self, movements: &[&Movement], rows: &[Entry]) -> Result<(), String> {
+        if movements.len() != rows.len() {
+            return Err(format!("{} entries instead of {}", rows.len(), movements.len()));
+        }
+        let mut balance = 0;
+        let mut open: Vec<&Movement> = Vec::new();
+        let mut next = movements.iter().copied().peekable();
+        for row in rows.iter().rev() {
+            if open.is_empty() {
+                let first = next.next().expect("as many movements as rows");
+                open.push(first);
+                while first.group != 0 && next.peek().is_some_and(|movement| movement.group == first.group) {
+                    open.extend(next.next());
+                }
+            }
+            let same = |m: &&Movement| m.kind == row.kind && m.amount == row.amount.minor() && m.when.holds(row.at);
+            let Some(found) = open.iter().position(same) else {
+                return Err(format!("the entry {row:?} should be one of {open:?}"));
+            };
+            let movement = open.swap_remove(found);
+            balance = if movement.is_credit() { balance + movement.amount } else { balance - movement.amount };
+            if row.balance_after.minor() != balance {
+                return Err(format!("the balance after {row:?} should be {balance}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on the movements are exactly these rows.
+    pub(crate) fn learn_entries(&mut self, user: &UserId, rows: &[Entry]) {
+        let Some(wallet) = self.wallets.get_mut(user) else { return };
+        for (movement, row) in wallet.movements.iter_mut().zip(rows.iter().rev()) {
+            movement.kind = row.kind.clone();
+            movement.amount = row.amount.minor();
+            movement.when = When::at(row.at);
+            movement.group = 0;
+        }
+    }
+}
+
+fn held(hold: &HoldView, replayed: bool) -> Outcome {
+    let HoldView { id, quantity, amount, expires_at, .. } = *hold;
+    Outcome::Held { hold: id, quantity, amount, expires_at, replayed }
+}
+
+/// A drawn id, but for the two bytes it shares with `id`.
+fn beside(id: &[u8; 16], drawn: &[Vec<u8>]) -> [u8; 16] {
+    let mut bytes: [u8; 16] = drawn[0].as_slice().try_into().expect("an id is drawn");
+    bytes[..2].copy_from_slice(&id[..2]);
+    bytes
+}
+
+impl Win {
+    fn needs(&self) -> u64 {
+        self.claimed.map_or(self.lsn, |(_, lsn)| lsn.max(self.lsn))
+    }
+}
+
+impl Envelope {
+    pub(crate) fn share_of(&self, user: &UserId) -> Option<usize> {
+        self.wins.iter().position(|win| win.user == *user)
+    }
+
+    fn taken(&self) -> u64 {
+        self.amounts[..self.wins.len()].iter().sum()
+    }
+
+    fn claimed(&self) -> u64 {
+        let wins = self.wins.iter().zip(&self.amounts);
+        wins.filter(|(win, _)| win.claimed.is_some()).map(|(_, minor)| minor).sum()
+    }
+
+    pub(crate) fn escrow(&self) -> u64 {
+        self.terms.total.minor() - self.claimed() - self.refunded
+    }
+
+    fn settle_if_done(&mut self) {
+        self.settled = self.ended.is_some() && self.wins.iter().all(|win| win.claimed.is_some());
+    }
+
+    /// Ends it: who is refunded how much.
+    fn end(&mut self, how: EndedAs, lsn: u64) -> (UserId, u64) {
+        let unsold = self.terms.total.minor() - self.taken();
+        self.ended = Some(how);
+        self.refunded += unsold;
+        self.lsn = lsn;
+        self.settle_if_done();
+        (self.terms.sender.clone(), unsold)
+    }
+
+    fn status(&self, now: Timestamp, share: usize) -> ShareStatus {
+        match self.wins[share].claimed {
+            Some(_) => ShareStatus::Claimed,
+            None if self.terms.unclaimed == Unclaimed::Return && now >= self.claim_by => ShareStatus::Lapsed,
+            None => ShareStatus::Grabbed,
+        }
+    }
+
+    fn won(&self, now: Timestamp, share: usize, replayed: bool) -> Outcome {
+        Outcome::Won {
+            amount: amount(self.amounts[share]),
+            share: share as u32,
+            status: self.status(now, share),
+            grabbed_at: self.wins[share].grabbed_at,
+            claim_by: self.claim_by,
+            replayed,
+        }
+    }
+
+    fn best(&self) -> usize {
+        let most = self.amounts.iter().max().expect("an envelope has shares");
+        self.amounts.iter().position(|minor| minor == most).expect("the largest is among them")
+    }
+
+    pub(crate) fn row(&self, now: Timestamp, share: usize) -> GrabRow {
+        let win = &self.wins[share];
+        GrabRow {
+            user: win.user.clone(),
+            amount: amount(self.amounts[share]),
+            share: share as u32,
+            status: self.status(now, share),
+            grabbed_at: win.grabbed_at,
+            claimed_at: win.claimed.map(|(when, _)| when.from),
+            best: self.wins.len() == self.amounts.len() && self.best() == share,
+        }
+    }
+
+    pub(crate) fn view(&self, now: Timestamp) -> EnvelopeView {
+        let state = match (self.settled, self.ended) {
+            (true, _) => EnvelopeState::Settled,
+            (false, Some(EndedAs::SoldOut)) => EnvelopeState::SoldOut,
+            (false, Some(EndedAs::Expired)) => EnvelopeState::Expired,
+            (false, Some(EndedAs::Cancelled)) => EnvelopeState::Cancelled,
+            (false, None) if now < self.opens_at => EnvelopeState::Scheduled,
+            (false, None) => EnvelopeState::Open,
+        };
+        let over = self.ended.is_some();
+        let unsold = if over { 0 } else { self.amounts.len() - self.wins.len() };
+        EnvelopeView {
+            id: self.id,
+            owner: self.terms.owner.clone(),
+            sender: self.terms.sender.clone(),
+            state,
+            ended_as: self.ended,
+            total: self.terms.total,
+            shares: self.terms.shares,
+            split: self.terms.split.name().to_owned(),
+            message: self.terms.message.clone(),
+            remaining_shares: unsold as u32,
+            remaining_amount: amount(if over { 0 } else { self.terms.total.minor() - self.taken() }),
+            claimed_amount: amount(self.claimed()),
+            refunded_amount: amount(self.refunded),
+            created_at: self.created_at,
+            opens_at: self.opens_at,
+            expires_at: self.expires_at,
+            claim_by: self.claim_by,
+            commitment: commitment(&self.secret),
+            secret: (self.wins.len() == self.amounts.len()).then_some(self.secret),
+            reference: self.terms.reference.as_ref().map(|r| r.text.clone()),
+            metadata: self.terms.metadata.clone(),
+        }
+    }
+}

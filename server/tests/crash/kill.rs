@@ -1,0 +1,160 @@
+//! I6 and all the others, under load and SIGKILL. `CYCLES` and `SEED` choose
+//! how often and where.
+
+use crate::book::Book;
+use crate::client::{Ask, Client};
+use crate::inquiry::{Down, ask_unanswered, inquire, let_all_end};
+use crate::load::{Asked, Dice, Player, Table, opening};
+use crate::process::{Running, audit, serve, told};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+const PLAYERS: usize = 6;
+
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn kill_9_under_load_twenty_cycles() {
+    let cycles = number_of("CYCLES").unwrap_or(20) as usize;
+    let clock = || SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_millis() as u64);
+    let seed = number_of("SEED").unwrap_or_else(clock);
+    eprintln!("SEED={seed} CYCLES={cycles}");
+    let mut dice = Dice(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+
+    let (mut server, mut address) = Running::ready(&mut serve(&data, &[]));
+    let mut book = Book::default();
+    let table = Mutex::new(open_table(address, &mut book));
+    for cycle in 1..=cycles {
+        book.cycle = cycle;
+        let down = if cycle % 5 == 0 { Down::Stopped } else { Down::Killed };
+        // Some die before they have done much.
+        let after_ms = if cycle % 4 == 2 { dice.below(30) } else { 100 + dice.below(700) };
+        let diaries = play(server, address, &table, &mut dice, cycle, Duration::from_millis(after_ms), down);
+        let mut unanswered = Vec::new();
+        for (ask, answer) in diaries.into_iter().flatten() {
+            match answer {
+                Some(answer) => book.learn(&ask, &answer),
+                None => unanswered.push(ask),
+            }
+        }
+        if cycle % 3 == 0 {
+            die_while_starting(&data, &mut dice);
+        }
+        if cycle % 7 == 4 {
+            let output = audit(&data);
+            assert!(output.status.success(), "after a crash, before a start: {}", told(&output));
+        }
+        (server, address) = Running::ready(&mut serve(&data, &[]));
+        ask_unanswered(&mut Client::new(address), &mut book, &unanswered, down);
+        inquire(address, &book, &mut dice, false);
+        let of_cycle = book.promises.iter().filter(|promise| promise.cycle == cycle).count();
+        eprintln!("cycle {cycle}: {down:?} after {after_ms} ms, {of_cycle} promises, {} unanswered", unanswered.len());
+    }
+
+    let_all_end(&mut Client::new(address), &mut book);
+    let (status, log) = server.stop();
+    assert!(status.success(), "{status}:\n{log}");
+    let (server, address) = Running::ready(&mut serve(&data, &[]));
+    inquire(address, &book, &mut dice, true);
+    let (status, log) = server.stop();
+    assert!(status.success(), "{status}:\n{log}");
+    let output = audit(&data);
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+fn open_table(address: SocketAddr, book: &mut Book) -> Table {
+    let mut client = Client::new(address);
+    let mut table = Table::default();
+    for ask in opening() {
+        let answer = client.ask(&ask);
+        assert_eq!(answer.status, 201, "{ask:?}: {answer:?}");
+        book.learn(&ask, &answer);
+        if ask.path == "/v1/items" {
+            let item = answer.json();
+            table.items.push((item["id"].as_str().unwrap().to_owned(), item["per_user_limit"].as_u64()));
+        }
+    }
+    table
+}
+
+/// Lets all players play until the server goes down.
+fn play(
+    mut server: Running,
+    address: SocketAddr,
+    table: &Mutex<Table>,
+    dice: &mut Dice,
+    cycle: usize,
+    after: Duration,
+    down: Down,
+) -> Vec<Vec<Asked>> {
+    std::thread::scope(|scope| {
+        let players: Vec<_> = (0..PLAYERS)
+            .map(|n| {
+                let player = Player::new(format!("c{cycle}p{n}"), Dice(dice.roll()));
+                scope.spawn(move || player.play(address, table))
+            })
+            .collect();
+        std::thread::sleep(after);
+        assert!(server.is_alive(), "it ended by itself:\n{}", server.log());
+        match down {
+            Down::Killed => drop(server.kill()),
+            Down::Stopped => {
+                let (status, log) = server.stop();
+                assert!(status.success() && log.contains("everything is on disk"), "{status}:\n{log}");
+                assert!(!log.contains("were cut off"), "{log}");
+            }
+        }
+        players.into_iter().map(|player| player.join().unwrap()).collect()
+    })
+}
+
+/// Race 35: a crash during recovery changes nothing, as often as it happens.
+fn die_while_starting(data: &Path, dice: &mut Dice) {
+    for _ in 0..=dice.below(3) {
+        let starting = Running::start(&mut serve(data, &[]));
+        std::thread::sleep(Duration::from_millis(dice.below(600)));
+        starting.kill();
+    }
+}
+
+/// A server that stops answers what it has accepted, on every connection.
+#[test]
+fn sigterm_answers_what_was_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (server, address) = Running::ready(&mut serve(&data, &[]));
+    let deposit = |n: usize| {
+        let body = serde_json::json!({ "amount": 1, "reference": format!("r{n}") });
+        Ask::post("/v1/wallets/bob/deposits", &body).with_key(format!("k{n}"))
+    };
+    const CALLERS: usize = 40;
+    let answered: usize = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|n| {
+                scope.spawn(move || {
+                    let mut client = Client::new(address);
+                    let mut answered = 0;
+                    while let Ok(answer) = client.send(&deposit(n * 1_000_000 + answered)) {
+                        assert_eq!(answer.status, 201, "{answer:?}");
+                        answered += 1;
+                    }
+                    answered
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        let (status, log) = server.stop();
+        assert!(status.success(), "{status}:\n{log}");
+        callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+    });
+    let (server, address) = Running::ready(&mut serve(&data, &[]));
+    assert!(server.log().contains("clean_shutdown: true"), "{}", server.log());
+    let wallet = Client::new(address).json(&Ask::get("/v1/wallets/bob"));
+    assert_eq!(wallet["available"], answered, "each deposit of 1 was answered, and none else was made");
+}

@@ -1,0 +1,22 @@
+//! The real binary: started, asked, killed, started again.
+//!
+//! What the process does is judged from outside only: by its answers, its exit
+//! code, its log and the files it leaves.
+//!
+//! - `process.rs`, `client.rs`: a running binary, and one connection to it
+//! - `load.rs`, `book.rs`, `inquiry.rs`, `kill.rs`: everything at once, killed at any moment,
+//!   and every answer asked again
+//! - `refusals.rs`, `damage.rs`, `downtime.rs`, `commands.rs`: one story a test
+
+#![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
+
+mod book;
+mod client;
+mod commands;
+mod damage;
+mod downtime;
+mod inquiry;
+mod kill;
+mod load;
+mod process;
+mod refusals;

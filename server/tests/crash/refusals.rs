@@ -1,0 +1,95 @@
+//! What a start refuses, in words that say what to do.
+
+use crate::client::{Ask, Client};
+use crate::process::{KEY, Running, audit, hongbao, run, serve, told};
+use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Ends with status 1 and says all of `words`.
+pub fn refused(command: &mut Command, words: &[&str]) {
+    let output = run(command);
+    let told = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for word in words {
+        assert!(told.contains(word), "it says {word:?}: {told}");
+    }
+}
+
+fn live(data: &Path) -> Command {
+    let mut command = hongbao();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (server, address) = Running::ready(&mut serve(&data, &[]));
+    let name = data.display().to_string();
+    refused(&mut serve(&data, &[]), &[&name, "in use by another process", "stop that one first"]);
+    refused(hongbao().arg("audit").arg("--data").arg(&data), &[&name, "in use by another process"]);
+    server.wait_ready(address);
+    server.kill();
+    // A lock does not outlive its process.
+    let (server, _) = Running::ready(&mut serve(&data, &[]));
+    assert!(server.stop().0.success());
+    assert!(audit(&data).status.success());
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, address) = Running::ready(&mut serve(&directory.path().join("one"), &[]));
+    let mut second = hongbao();
+    second.args(["serve", "--listen", &address.to_string(), "--data"]).arg(directory.path().join("two"));
+    refused(&mut second, &["cannot listen on", &address.to_string()]);
+}
+
+#[test]
+fn the_wrong_currency_and_mode_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (test, real) = (directory.path().join("test"), directory.path().join("live"));
+    for command in [&mut serve(&test, &["--currency", "EUR"]), &mut live(&real)] {
+        assert!(Running::ready(command).0.stop().0.success());
+    }
+    refused(&mut serve(&test, &[]), &["currency = EUR, not CNY", "another directory"]);
+    refused(live(&test).args(["--currency", "EUR"]), &["mode = test, not live", "another directory"]);
+    refused(&mut serve(&real, &[]), &["mode = live, not test", "another directory"]);
+    // Refusing changed nothing.
+    let (server, address) = Running::ready(&mut serve(&test, &["--currency", "EUR"]));
+    assert_eq!(Client::new(address).json(&Ask::get("/v1/wallets/bob"))["currency"], "EUR");
+    assert!(server.stop().0.success());
+}
+
+#[test]
+fn a_live_deployment_has_no_test_routes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, address) = Running::ready(&mut live(&directory.path().join("data")));
+    let answer = Client::new(address).ask(&Ask::post("/v1/test/clock", &json!({ "advance_s": 1 })));
+    assert_eq!(answer.status, 404, "{answer:?}");
+}
+
+#[test]
+fn a_key_file_is_written_once_mode_0600() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let file = data.join("admin.key");
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let (server, address) = Running::ready(serve(&data, &[]).env_remove("HONGBAO_ADMIN_KEY"));
+        let key = std::fs::read_to_string(&file).unwrap().trim().to_owned();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let ask = Ask::get("/v1/audit");
+        assert_eq!(Client::with_key(address, &key).ask(&ask).status, 200, "the key in the file opens");
+        assert_eq!(Client::with_key(address, KEY).ask(&ask).status, 401, "another does not");
+        let (status, log) = server.stop();
+        assert!(status.success() && !log.contains(&key), "the log keeps the key to itself:\n{log}");
+        keys.push((key, log.contains("wrote a new admin key")));
+    }
+    let (first, second) = (&keys[0], &keys[1]);
+    assert_eq!((&first.0, first.1, second.1), (&second.0, true, false), "made by the first start, read by the second");
+    refused(serve(&data, &[]).env("HONGBAO_ADMIN_KEY", "short"), &["HONGBAO_ADMIN_KEY", "16 to 256"]);
+}

@@ -1,0 +1,148 @@
+//! The server over the real engine: one story from a deposit to a restart, as a
+//! calling app would live it.
+
+#![allow(missing_docs, reason = "nothing outside reads this crate")]
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hongbao_engine::backend::Backend;
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_server::app::{Server, Setup, app};
+use hongbao_server::demo::campaign;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tower::ServiceExt;
+
+const KEY: &str = "hb_test_0123456789";
+
+struct House {
+    engine: Arc<Embedded>,
+    router: Router,
+}
+
+impl House {
+    fn open(data: &Path) -> House {
+        let options = EmbeddedOptions { test_mode: true, ..EmbeddedOptions::default() };
+        let (engine, _) = Embedded::open(data, options).unwrap();
+        let engine = Arc::new(engine);
+        let setup = Setup {
+            currency: "CNY".parse().unwrap(),
+            admin_key: KEY.to_owned(),
+            test: true,
+            metrics_apart: false,
+            in_flight_max: 100,
+            body_timeout: Duration::from_secs(15),
+        };
+        House { router: app(Server::new(Arc::clone(&engine), &setup)), engine }
+    }
+
+    /// Asks, and asserts the status.
+    async fn ask(&self, method: &str, path: &str, key: &str, body: Value, status: u16) -> Value {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {KEY}"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", key);
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let given = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let json: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(given, status, "{method} {path}: {json}");
+        json
+    }
+
+    async fn post(&self, path: &str, key: &str, body: Value, status: u16) -> Value {
+        self.ask("POST", path, key, body, status).await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.ask("GET", path, "unused", Value::Null, 200).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envelope_lives_through_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let house = House::open(data.path());
+    let deposit = json!({"amount": 100_000, "reference": "alipay:1"});
+    let wallet = house.post("/v1/wallets/alice/deposits", "d1", deposit.clone(), 201).await;
+    let terms = json!({"sender": "alice", "total": 1000, "shares": 2, "reference": "gala-1", "metadata": {"a": [1.0]}});
+    let made = house.post("/v1/envelopes", "e1", terms.clone(), 201).await;
+    let path = format!("/v1/envelopes/{}", made["id"].as_str().unwrap());
+    let grab = format!("{path}/grab");
+    let claim = format!("{path}/claim");
+    let by = |user: &str| json!({ "user": user });
+    let won = house.post(&grab, "-", by("bob"), 200).await;
+    assert_eq!((&won["outcome"], &won["replayed"]), (&json!("won"), &json!(false)));
+    let claimed = house.post(&claim, "-", by("bob"), 200).await;
+    assert_eq!((&claimed["outcome"], &claimed["amount"]), (&json!("claimed"), &won["amount"]));
+    assert_eq!(house.post(&grab, "-", by("carol"), 200).await["outcome"], "won");
+    assert_eq!(house.post(&grab, "-", by("dave"), 200).await, json!({"outcome": "sold_out"}));
+    house.engine.close().unwrap();
+    drop(house);
+
+    let house = House::open(data.path());
+    assert_eq!(house.post("/v1/wallets/alice/deposits", "d1", deposit, 201).await, wallet);
+    assert_eq!(house.post("/v1/envelopes", "e1", terms, 201).await["id"], made["id"]);
+    let again = house.post(&grab, "-", by("bob"), 200).await;
+    assert_eq!((&again["amount"], &again["replayed"]), (&won["amount"], &json!(true)));
+    assert_eq!(again["status"], "claimed");
+    assert_eq!(house.get(&path).await["metadata"], json!({"a": [1.0]}));
+    let grabs = house.get(&format!("{path}/grabs")).await;
+    assert_eq!(grabs["grabs"].as_array().unwrap().len(), 2);
+    let found = house.get("/v1/envelopes?reference=gala-1").await;
+    assert_eq!(found["envelopes"][0]["id"], made["id"]);
+    house.post(&format!("{path}/cancel"), "c1", json!({}), 409).await;
+    house.post("/v1/test/clock", "-", json!({"advance_s": 300_000}), 200).await;
+    let audit = house.get("/v1/audit").await;
+    assert_eq!((&audit["balanced"], &audit["deposited"]), (&json!(true), &json!(100_000)));
+    house.engine.close().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_end_after_every_row_was_told_once() {
+    let data = tempfile::tempdir().unwrap();
+    let house = House::open(data.path());
+    house.post("/v1/wallets/alice/deposits", "d", json!({"amount": 1000}), 201).await;
+    let mut made = Vec::new();
+    for n in 0..7 {
+        let terms = json!({"sender": "alice", "total": 10, "shares": 1});
+        let view = house.post("/v1/envelopes", &format!("e{n}"), terms, 201).await;
+        made.push((view["created_at"].to_string(), view["id"].to_string()));
+    }
+    made.sort();
+    for (path, name) in [("/v1/users/alice/sent", "envelopes"), ("/v1/envelopes", "envelopes")] {
+        let (mut told, mut cursor) = (Vec::new(), String::new());
+        for _ in 0..10 {
+            let page = house.get(&format!("{path}?limit=3{cursor}")).await;
+            let rows = page[name].as_array().unwrap().iter();
+            told.extend(rows.map(|row| (row["created_at"].to_string(), row["id"].to_string())));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert!(told.is_sorted_by(|newer, older| newer.0 >= older.0), "{path} is not newest first: {told:?}");
+        told.sort();
+        assert_eq!(told, made, "{path}");
+    }
+    house.ask("GET", "/v1/envelopes?cursor=ffff", "-", Value::Null, 422).await;
+    house.engine.close().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demonstration_balances() {
+    let data = tempfile::tempdir().unwrap();
+    let house = House::open(data.path());
+    let campaign = campaign(&*house.engine).await.unwrap();
+    let path = format!("/v1/envelopes/{}/grab", campaign.groups[0]);
+    assert_eq!(house.post(&path, "-", json!({"user": "bob"}), 200).await["status"], "claimed");
+    assert!(house.engine.audit().await.unwrap().balanced());
+    house.engine.close().unwrap();
+}
