@@ -1,39 +1,33 @@
 //! Durable grabs by 10,000 callers, each waiting for its own, with projection
 //! on, against the same engine without durability and a yield in place of the
-//! wait. Then the same in batches, of items, and sustained.
+//! wait. Then the same of items, in batches, and sustained.
+//!
+//! `cargo bench -p hongbao-benches --bench durable`, with `GRABS` a round,
+//! `ROUNDS`, and `SUSTAINED_S` seconds of each sustained round.
 
-use hongbao_benches::{Pair, create, decimal_users, fund};
+use hongbao_benches::{
+    Goal, Pair, Unit, catch_up, create_many, decimal_users, directory, durable, each, figure, fund, grab_of, heading,
+    is_new, median, sender, setting, settle, terms,
+};
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::{Command, Merchant, MerchantStatus, NewItem, Outcome};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::types::{Amount, EnvelopeId, ItemId, UserId};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 const CALLERS: usize = 10_000;
+const BATCH: usize = 256;
+const BATCH_CALLERS: usize = 64;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// On the disk of the build directory, which is not a memory file system.
-fn directory() -> tempfile::TempDir {
-    let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target");
-    tempfile::tempdir_in(target).expect("a directory can be made beside the build's")
-}
-
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
-}
-
-fn volatile() -> Embedded {
-    Embedded::volatile(&EmbeddedOptions::default())
-}
-
-fn durable(directory: &tempfile::TempDir) -> Embedded {
-    Embedded::open(directory.path(), EmbeddedOptions::default()).expect("an engine opens in a fresh directory").0
 }
 
 /// What is grabbed, by whose number.
@@ -46,57 +40,73 @@ enum Goods {
 impl Goods {
     fn command(&self, number: usize, user: &UserId) -> Command {
         match self {
-            Goods::Envelopes(ids) => Command::Grab { envelope: ids[number % ids.len()], user: user.clone() },
+            Goods::Envelopes(ids) => grab_of(ids, number, user),
             Goods::Item(item) => Command::GrabItem { item: *item, user: user.clone(), quantity: 1 },
         }
     }
 }
 
-/// Every user grabs once; `CALLERS` callers take the next user each when the
-/// answer to their last is there. `yields` stands for the wait where there is none.
-fn burst(runtime: &Runtime, engine: &Arc<Embedded>, goods: &Goods, users: &Arc<Vec<UserId>>, yields: bool) -> Duration {
-    runtime.block_on(async {
-        let next = Arc::new(AtomicUsize::new(0));
-        let won = Arc::new(AtomicUsize::new(0));
-        let start = Instant::now();
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|_| {
-                let (engine, goods, users) = (Arc::clone(engine), goods.clone(), Arc::clone(users));
-                let (next, won) = (Arc::clone(&next), Arc::clone(&won));
-                tokio::spawn(async move {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(user) = users.get(number) else { return };
-                        let reply = engine.execute(goods.command(number, user), None).await.expect("it is decided");
-                        if yields {
-                            tokio::task::yield_now().await;
-                        }
-                        let new = matches!(
-                            reply.outcome,
-                            Outcome::Won { replayed: false, .. } | Outcome::Held { replayed: false, .. }
-                        );
-                        won.fetch_add(usize::from(new), Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        for caller in callers {
-            caller.await.expect("a caller does not panic");
-        }
-        let elapsed = start.elapsed();
-        assert_eq!(won.load(Ordering::Relaxed), users.len(), "every user of the bench wins once");
-        elapsed
-    })
+/// Every user grabs once, `at_once` in one call; `callers` callers take the
+/// next when the answer to their last is there. `yields` stands for the wait
+/// where there is none.
+#[derive(Clone, Copy)]
+struct Burst {
+    callers: usize,
+    at_once: usize,
+    yields: bool,
 }
 
-async fn envelopes(engine: &Embedded, users: usize, count: usize) -> Goods {
-    let sender = UserId::new("sender").expect("a user");
-    fund(engine, &sender).await;
-    let mut ids = Vec::new();
-    for _ in 0..count {
-        ids.push(create(engine, &sender, users.div_ceil(count) as u32).await);
+impl Burst {
+    fn run(self, runtime: &Runtime, engine: &Arc<Embedded>, goods: &Goods, users: &Arc<Vec<UserId>>) -> Duration {
+        runtime.block_on(async {
+            let next = Arc::new(AtomicUsize::new(0));
+            let start = Instant::now();
+            let callers: Vec<_> = (0..self.callers)
+                .map(|_| {
+                    let (engine, goods, users) = (Arc::clone(engine), goods.clone(), Arc::clone(users));
+                    let next = Arc::clone(&next);
+                    tokio::spawn(async move { self.caller(&engine, &goods, &users, &next).await })
+                })
+                .collect();
+            let mut won = 0;
+            for caller in callers {
+                won += caller.await.expect("a caller does not panic");
+            }
+            let elapsed = start.elapsed();
+            assert_eq!(won, users.len(), "every user of the bench wins once");
+            elapsed
+        })
     }
-    Goods::Envelopes(Arc::new(ids))
+
+    async fn caller(self, engine: &Embedded, goods: &Goods, users: &[UserId], next: &AtomicUsize) -> usize {
+        let mut won = 0;
+        loop {
+            let number = next.fetch_add(self.at_once, Ordering::Relaxed);
+            if number >= users.len() {
+                return won;
+            }
+            if self.at_once == 1 {
+                let reply = engine.execute(goods.command(number, &users[number]), None).await.expect("it is decided");
+                won += usize::from(is_new(&reply.outcome));
+            } else {
+                let numbers = number..users.len().min(number + self.at_once);
+                let commands = numbers.map(|number| goods.command(number, &users[number])).collect();
+                let replies = engine.execute_all(commands).await;
+                won += replies.iter().filter(|reply| reply.as_ref().is_ok_and(|reply| is_new(&reply.outcome))).count();
+            }
+            if self.yields {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+const SINGLE: Burst = Burst { callers: CALLERS, at_once: 1, yields: false };
+
+async fn envelopes(engine: &Embedded, shares: usize, count: usize) -> Arc<Vec<EnvelopeId>> {
+    let sender = sender();
+    fund(engine, &sender).await;
+    Arc::new(create_many(engine, &terms(&sender, shares as u32), count).await)
 }
 
 async fn item(engine: &Embedded, users: usize) -> Goods {
@@ -121,59 +131,161 @@ async fn item(engine: &Embedded, users: usize) -> Goods {
     }
 }
 
-/// One burst on a fresh engine.
-fn round(runtime: &Runtime, users: &Arc<Vec<UserId>>, is_durable: bool, is_item: bool) -> Duration {
+/// One burst on a fresh engine, in nanoseconds a grab.
+fn round(runtime: &Runtime, users: &Arc<Vec<UserId>>, burst: Burst, is_item: bool) -> f64 {
     let directory = directory();
-    let engine = Arc::new(if is_durable { durable(&directory) } else { volatile() });
-    let goods = runtime.block_on(async {
-        if is_item { item(&engine, users.len()).await } else { envelopes(&engine, users.len(), 1).await }
+    let engine = Arc::new(if burst.yields {
+        Embedded::volatile(&EmbeddedOptions::default())
+    } else {
+        durable(directory.path())
     });
-    let elapsed = burst(runtime, &engine, &goods, users, !is_durable);
+    let goods = runtime.block_on(async {
+        if is_item {
+            item(&engine, users.len()).await
+        } else {
+            Goods::Envelopes(envelopes(&engine, users.len(), 1).await)
+        }
+    });
+    settle();
+    let elapsed = burst.run(runtime, &engine, &goods, users);
     engine.close().expect("the engine closes");
-    elapsed
+    each(elapsed, users.len())
 }
 
-fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+/// What a sustained round showed.
+struct Sustained {
+    ns: f64,
+    lag_first: usize,
+    lag_last: usize,
+    /// Records in the store, over records acknowledged, in the measured time.
+    projected: f64,
 }
 
-/// Grabs for `seconds` with the store keeping up: the projection's lag is no
-/// longer at the end than a burst's.
-fn sustained(runtime: &Runtime, users: &Arc<Vec<UserId>>) {
+/// The store's lag is kept around so much: callers pause above it and go on
+/// below half of it.
+const LAG_BYTES: usize = 8 << 20;
+
+/// Grabs by as many callers as a burst's, for as long as `lasts`, but held back
+/// so that the store's lag does not grow. Measured from when the lag is first
+/// where it is kept, so that what is acknowledged is also projected.
+fn sustained(runtime: &Runtime, users: &Arc<Vec<UserId>>, lasts: Duration) -> Sustained {
     let directory = directory();
-    let engine = Arc::new(durable(&directory));
-    let goods = runtime.block_on(envelopes(&engine, users.len(), 4));
-    let start = Instant::now();
-    burst(runtime, &engine, &goods, users, false);
-    let acknowledged = start.elapsed();
-    let lag = engine.stats().lag_records;
-    while engine.stats().lag_records > 0 {
+    let engine = Arc::new(durable(directory.path()));
+    // When all have grabbed from one envelope they go on to the next. Room for
+    // a million grabs a second, and half as many again.
+    let grabs_max = lasts.as_secs() as usize * 1_500_000;
+    let ids = runtime.block_on(envelopes(&engine, users.len(), grabs_max.div_ceil(users.len())));
+    catch_up(&engine);
+    let next = Arc::new(AtomicUsize::new(0));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (open, gate) = watch::channel(true);
+    let paused = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (engine, ids, users, next) =
+                (Arc::clone(&engine), Arc::clone(&ids), Arc::clone(users), Arc::clone(&next));
+            let (answered, stop, paused) = (Arc::clone(&answered), Arc::clone(&stop), Arc::clone(&paused));
+            let mut gate = gate.clone();
+            runtime.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    if paused.load(Ordering::Relaxed) {
+                        gate.wait_for(|open| *open).await.expect("the gate outlives the callers");
+                    }
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let envelope = *ids.get(number / users.len()).expect("a round has room for 1.5 M grabs a second");
+                    let user = users[number % users.len()].clone();
+                    let reply = engine.execute(Command::Grab { envelope, user }, None).await.expect("it is decided");
+                    assert!(is_new(&reply.outcome), "every user of the bench wins once an envelope");
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let projector = engine.projector().expect("a durable engine projects");
+    let keep_lag = || {
         std::thread::sleep(Duration::from_millis(1));
+        let lag = projector.lag_bytes();
+        let pause = lag > if paused.load(Ordering::Relaxed) { LAG_BYTES / 2 } else { LAG_BYTES };
+        if paused.swap(pause, Ordering::Relaxed) != pause {
+            open.send_replace(!pause);
+        }
+        lag
+    };
+    // A store that keeps up never lags so much.
+    let began = Instant::now();
+    while keep_lag() < LAG_BYTES && began.elapsed() < lasts / 4 {}
+    let (start, before, lag_first) = (Instant::now(), answered.load(Ordering::Relaxed), projector.lag_bytes());
+    let applied_before = projector.applied_lsn().0;
+    while start.elapsed() < lasts {
+        keep_lag();
     }
-    let projected = start.elapsed();
-    println!(
-        "durable grabs with the store: {:.0}/s acknowledged, lag {lag} records at the end; {:.0}/s sustained (all projected)",
-        users.len() as f64 / acknowledged.as_secs_f64(),
-        users.len() as f64 / projected.as_secs_f64(),
-    );
-    println!("journal: {:?}", engine.stats().journal);
+    let (elapsed, acknowledged) = (start.elapsed(), answered.load(Ordering::Relaxed) - before);
+    let (lag_last, projected) = (projector.lag_bytes(), (projector.applied_lsn().0 - applied_before) as usize);
+    stop.store(true, Ordering::Relaxed);
+    paused.store(false, Ordering::Relaxed);
+    open.send_replace(true);
+    runtime.block_on(async {
+        for caller in callers {
+            caller.await.expect("a caller does not panic");
+        }
+    });
     engine.close().expect("the engine closes");
+    // What is not both acknowledged and projected is not sustained.
+    let ns = each(elapsed, acknowledged.min(projected));
+    Sustained { ns, lag_first, lag_last, projected: projected as f64 / acknowledged as f64 }
 }
 
 fn main() {
+    heading();
     let runtime = runtime();
-    let count = number("GRABS", 1_000_000);
-    let rounds = number("ROUNDS", 5);
+    let count: usize = setting("GRABS", 1_000_000);
+    let rounds = setting("ROUNDS", 5);
     let users = Arc::new(decimal_users(count as u64));
-    Pair::measure(rounds, || round(&runtime, &users, true, false), || round(&runtime, &users, false, false)).report(
+    let single = || round(&runtime, &users, SINGLE, false);
+    let volatile = Burst { yields: true, ..SINGLE };
+    Pair::measure(rounds, single, || round(&runtime, &users, volatile, false)).row(
         "durable grab, 10,000 callers, burst",
-        "volatile with a yield",
-        count as u64,
+        "the same without durability, a yield for the wait",
+        Unit::Time,
+        Goal::Rate { at_least: 0.5, aim: 0.8 },
     );
-    Pair::measure(rounds, || round(&runtime, &users, true, true), || round(&runtime, &users, true, false)).report(
-        "durable item grab, 10,000 callers",
-        "durable envelope grab",
-        count as u64,
+    Pair::measure(rounds, || round(&runtime, &users, SINGLE, true), single).row(
+        "durable item grab, 10,000 callers, burst",
+        "durable grab",
+        Unit::Time,
+        Goal::Rate { at_least: 0.8, aim: 1.0 },
     );
-    sustained(&runtime, &users);
+    let batches = Burst { callers: BATCH_CALLERS, at_once: BATCH, yields: false };
+    Pair::measure(rounds, || round(&runtime, &users, batches, false), single).row(
+        "durable grab, 64 callers with batches of 256, burst",
+        "durable grab, 10,000 callers, burst",
+        Unit::Time,
+        Goal::ReportRate,
+    );
+    let lasts = Duration::from_secs(setting("SUSTAINED_S", 20));
+    let mut seen = Vec::new();
+    let ours = || {
+        seen.push(sustained(&runtime, &users, lasts));
+        seen[seen.len() - 1].ns
+    };
+    Pair::measure(rounds.min(3), ours, single).row(
+        &format!("durable grab, 10,000 callers, sustained for {} s without growth of the store's lag", lasts.as_secs()),
+        "burst",
+        Unit::Time,
+        Goal::RateAim(0.3),
+    );
+    let of = |value: fn(&Sustained) -> f64| median(&seen.iter().map(value).collect::<Vec<_>>());
+    figure(
+        "sustained: lag of the store, at first and at last; projected over acknowledged",
+        &format!(
+            "{:.1} MB, {:.1} MB; {:.3}",
+            of(|seen| seen.lag_first as f64) / 1e6,
+            of(|seen| seen.lag_last as f64) / 1e6,
+            of(|seen| seen.projected)
+        ),
+        "the row above counts the lesser of both",
+        None,
+        seen.len(),
+    );
 }

@@ -1,11 +1,12 @@
 //! The journal against the disk itself, and what staging and waking cost.
 //!
-//! `cargo bench -p hongbao-benches --bench journal [-- batches]`
+//! `cargo bench -p hongbao-benches --bench journal`, with `BATCHES` of each.
 //!
 //! Every round writes one batch of 1,024 records of 32 bytes with each contestant,
 //! one after the other, so that a noisy disk is noisy for all. The files lie in
 //! the target directory.
 
+use hongbao_benches::{Goal, Pair, Unit, each, figure, heading, median, setting, show_rate};
 use hongbao_engine::journal::{DurableBatch, Journal, JournalOptions};
 use hongbao_engine::storage::Directory;
 use hongbao_engine::types::Lsn;
@@ -23,7 +24,8 @@ const RECORD_BYTES: usize = 32;
 const RAW_BYTES: u64 = 64 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1_500);
+    heading();
+    let rounds = setting("BATCHES", 1_500);
     let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
     staging(root)?;
     against_the_disk(root, rounds)?;
@@ -55,17 +57,17 @@ fn staging(root: &Path) -> Result<(), Box<dyn Error>> {
     for _ in 0..400 {
         let began = Instant::now();
         let last = stage_batch(&journal, &record);
-        stage.push(began.elapsed());
+        stage.push(each(began.elapsed(), RECORDS as usize));
         let began = Instant::now();
         for _ in 0..RECORDS {
             black_box(journal.admit(black_box(hongbao_engine::journal::Class::Grab)))?;
         }
-        admit.push(began.elapsed());
+        admit.push(each(began.elapsed(), RECORDS as usize));
         journal.wait_blocking(last)?;
         journal.release_through(last);
     }
-    println!("stage: {:.1} ns a record of {RECORD_BYTES} bytes", ns_each(&mut stage));
-    println!("admit: {:.1} ns", ns_each(&mut admit));
+    report("journal: stage a record of 32 bytes, one thread", &stage);
+    report("journal: admit", &admit);
     let mut contended = Vec::new();
     for _ in 0..200 {
         let began = Instant::now();
@@ -74,21 +76,16 @@ fn staging(root: &Path) -> Result<(), Box<dyn Error>> {
                 scope.spawn(|| (0..8).map(|_| stage_batch(&journal, &record)).max());
             }
         });
-        contended.push(began.elapsed() / 16);
+        contended.push(each(began.elapsed(), 16 * RECORDS as usize));
         journal.wait_blocking(journal.staged_lsn())?;
         journal.release_through(journal.staged_lsn());
     }
-    println!("stage by two threads at once: {:.1} ns a record", ns_each(&mut contended));
+    report("journal: stage a record of 32 bytes, two threads at once, wall time of both together", &contended);
     Ok(())
 }
 
-fn ns_each(samples: &mut [Duration]) -> f64 {
-    median(samples).as_nanos() as f64 / RECORDS as f64
-}
-
-fn median(samples: &mut [Duration]) -> Duration {
-    samples.sort_unstable();
-    samples[samples.len() / 2]
+fn report(what: &str, ns: &[f64]) {
+    figure(what, &format!("{:.1} ns", median(ns)), "report", None, ns.len());
 }
 
 fn against_the_disk(root: &Path, rounds: usize) -> Result<(), Box<dyn Error>> {
@@ -99,7 +96,7 @@ fn against_the_disk(root: &Path, rounds: usize) -> Result<(), Box<dyn Error>> {
     let threaded = open(&directory.path().join("threaded"), JournalOptions::default())?;
     let record = [7; RECORD_BYTES];
     let batch = vec![7u8; RECORDS as usize * RECORD_BYTES];
-    let mut took: [Vec<Duration>; 3] = Default::default();
+    let mut took: [Vec<f64>; 3] = Default::default();
     let mut at = 0;
     for round in 0..rounds {
         // In turn, so that nobody always follows the same neighbour.
@@ -115,24 +112,20 @@ fn against_the_disk(root: &Path, rounds: usize) -> Result<(), Box<dyn Error>> {
                 1 => write_batch(&pumped, &record)?,
                 _ => write_batch(&threaded, &record)?,
             }
-            took[contestant].push(began.elapsed());
+            took[contestant].push(each(began.elapsed(), RECORDS as usize));
         }
     }
-    let [mut raw, mut pump, mut thread] = took;
-    let baseline = median(&mut raw);
-    println!("\n{RECORDS} records of {RECORD_BYTES} bytes a batch, {rounds} batches each, interleaved; medians");
-    println!("{:<34} {:>9} {:>9} {:>13} {:>6}", "", "median", "p99", "records/s", "ratio");
-    for (name, samples) in
-        [("raw write + fdatasync", &mut raw), ("journal, pumped", &mut pump), ("journal, threaded", &mut thread)]
-    {
-        let median = median(samples);
-        let p99 = samples[samples.len() * 99 / 100];
-        let per_second = RECORDS as f64 / median.as_secs_f64();
-        let ratio = baseline.as_secs_f64() / median.as_secs_f64();
-        println!("{name:<34} {median:>9.1?} {p99:>9.1?} {per_second:>13.0} {ratio:>6.2}");
+    let [raw, pumped_took, threaded_took] = took;
+    for (name, ours, goal) in [
+        ("its writer on a thread of its own", threaded_took, Goal::Rate { at_least: 0.7, aim: 0.9 }),
+        ("pumped by the caller", pumped_took, Goal::ReportRate),
+    ] {
+        let what = format!("journal, {RECORDS} records of {RECORD_BYTES} bytes a batch, {name}");
+        Pair { ours, baseline: raw.clone() }.row(&what, "raw write + fdatasync", Unit::Time, goal);
     }
     let stats = threaded.stats();
-    println!("threaded: {:.0} records a batch on average", stats.records as f64 / stats.batches as f64);
+    let records = format!("{:.0} records", stats.records as f64 / stats.batches as f64);
+    figure("journal: records in a sync of the row above, on average", &records, "1024 is fair", None, rounds);
     Ok(())
 }
 
@@ -155,8 +148,6 @@ fn prefilled(path: &Path) -> Result<File, Box<dyn Error>> {
 
 /// Tasks that stage a record, wait for it and begin again.
 fn waking(root: &Path) -> Result<(), Box<dyn Error>> {
-    println!("\nclosed loop on tokio, each task stages and waits for its own record");
-    println!("{:<12} {:>24}", "tasks", "acknowledged records/s");
     for tasks in [16, 100, 1_000, 10_000] {
         let mut rates = Vec::new();
         for _ in 0..5 {
@@ -164,8 +155,8 @@ fn waking(root: &Path) -> Result<(), Box<dyn Error>> {
             let options = JournalOptions { spare_segments: 1, ..JournalOptions::default() };
             rates.push(closed_loop(&Arc::new(open(directory.path(), options)?), tasks)?);
         }
-        rates.sort_by(f64::total_cmp);
-        println!("{tasks:<12} {:>24.0}", rates[rates.len() / 2]);
+        let what = format!("journal: {tasks} tokio tasks, each stages a record and waits for it");
+        figure(&what, &show_rate(median(&rates)), "report", None, rates.len());
     }
     Ok(())
 }
