@@ -32,7 +32,7 @@ done
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.90 or newer, then run this again" >&2; exit 1; }
 
 if [ "$quick" = yes ]; then
-    export ROUNDS=3 MOST=100000 GRABS=100000 BATCHES=100 SUSTAINED_S=3 SLICE_MS=300 SHARES=500000 TAIL=200000 SETTLED=50000
+    export ROUNDS=3 MOST=100000 GRABS=100000 BATCHES=100 SUSTAINED_S=3 SLICE_MS=500 SHARES=500000 TAIL=200000 SETTLED=50000
     parts_options=(--quick)
 else
     parts_options=()

@@ -22,6 +22,7 @@ use hongbao_benches::{
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::Command;
 use hongbao_engine::memory::Embedded;
+use hongbao_engine::split::SHARES_MAX;
 use hongbao_engine::types::{EnvelopeId, UserId};
 use hongbao_server::app::{Server, Setup, app};
 use hongbao_server::metrics::Metrics;
@@ -366,7 +367,11 @@ impl Stand {
         );
     }
 
-    fn batches(&self, rounds: usize) {
+    /// Longer turns on larger envelopes: all connections together have 25,600
+    /// grabs under way, and a turn is to be many times that.
+    fn batches(mut self, rounds: usize) -> Stand {
+        self.load.slice *= 2;
+        self.shares = SHARES_MAX.min(self.shares * 4);
         let (mut used, mut used_single) = (Used::default(), Used::default());
         Pair::measure(
             rounds,
@@ -379,6 +384,7 @@ impl Stand {
             Unit::Time,
             Goal::Rate { at_least: 10.0, aim: 30.0 },
         );
+        self
     }
 }
 
@@ -412,9 +418,7 @@ fn main() {
     let sold_out = Goal::Rate { at_least: 0.85, aim: 0.95 };
     stand.against_constant(rounds, "sold-out answer to POST …/grab", false, sold_out);
     stand.against_constant(rounds, "durable POST …/grab, won", true, Goal::Rate { at_least: 0.75, aim: 0.9 });
-    stand.batches(rounds);
-
-    let Stand { runtime, engine, .. } = stand;
+    let Stand { runtime, engine, .. } = stand.batches(rounds);
     runtime.shutdown_timeout(Duration::from_secs(1));
     engine.close().expect("the engine closes");
 }
