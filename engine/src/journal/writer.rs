@@ -171,8 +171,8 @@ impl Writer {
         });
         let durable_bytes = sealed.before_bytes + (at.end - HEADER_BYTES) as u64;
         self.shared.mark_durable(last_lsn, durable_bytes, self.room_active());
-        self.shared.durability.publish(last_lsn, &mut self.woken);
         self.shared.meter.batch(u64::from(at.count), frame_bytes);
+        self.shared.durability.publish(last_lsn, &mut self.woken);
 
         sealed.next.previous = frame::u32_at(&sealed.buffer, at.offset + 4);
         sealed.frames.pop_front();

@@ -124,13 +124,20 @@ pub struct FjallRows {
     database: Database,
 }
 
+/// What fjall reads again when it is opened is at most about this long. Its own
+/// default, eight times as much, makes a start wait for seconds.
+const FJALL_JOURNAL_BYTES: u64 = 64 << 20;
+
 impl FjallRows {
     /// Opens or makes the database in `directory`.
     ///
     /// # Errors
     /// [`StoreError::Failed`] if it is damaged or in use.
     pub fn open(directory: &Path, options: FjallOptions) -> Result<FjallRows, StoreError> {
-        let database = Database::builder(directory).cache_size(options.cache_bytes).open()?;
+        let database = Database::builder(directory)
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(FJALL_JOURNAL_BYTES)
+            .open()?;
         let tables = Table::ALL
             .iter()
             .map(|&table| Ok(database.keyspace(table.name(), || keyspace_options(table, options))?))
