@@ -37,7 +37,13 @@ fn main() -> ExitCode {
     let Cli { task } = Cli::parse();
     let filter = EnvFilter::try_from_env("HONGBAO_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        // It would tell of a log that cannot be written in the log, and panic.
+        .log_internal_errors(false)
+        .init();
     let done = match task {
         Task::Serve(options) => run(&options, false),
         Task::Demo { listen } => run_demo(listen),

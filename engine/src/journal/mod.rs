@@ -69,7 +69,7 @@ use reader::JournalRead;
 use segment::{Header, MARKER, segment_name};
 use spares::{Retired, Spares};
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -381,7 +381,8 @@ impl Shared {
         );
         tracing::error!("journal: {message}");
         if self.options.on_failure == FailureAction::ExitProcess && self.running.load(Ordering::Acquire) {
-            eprintln!("hongbao: journal: {message}");
+            // Nobody may be reading; the exit does not depend on it.
+            let _ = writeln!(io::stderr(), "hongbao: journal: {message}");
             std::process::exit(FailureAction::EXIT_CODE);
         }
         let why = JournalFailed::Disk(message.into());
