@@ -54,7 +54,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn collect(self: &Arc<Self>, from: impl Read + Send + 'static) -> JoinHandle<()> {
+    /// Collects up to the end, or up to a line with `last` in it; then the pipe is closed.
+    fn collect(self: &Arc<Self>, from: impl Read + Send + 'static, last: Option<&'static str>) -> JoinHandle<()> {
         let lines = Arc::clone(self);
         std::thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -62,6 +63,9 @@ impl Lines {
                 text.0.push_str(&line);
                 text.0.push('\n');
                 lines.more.notify_all();
+                if last.is_some_and(|last| line.contains(last)) {
+                    break;
+                }
             }
             lines.text.lock().unwrap().1 = true;
             lines.more.notify_all();
@@ -96,19 +100,36 @@ pub struct Running {
 
 impl Running {
     pub fn start(command: &mut Command) -> Running {
+        Running::read_until(command, None)
+    }
+
+    fn read_until(command: &mut Command, last: Option<&'static str>) -> Running {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");
         let (log, out) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
-        let readers = vec![log.collect(child.stderr.take().unwrap()), out.collect(child.stdout.take().unwrap())];
+        let readers =
+            vec![log.collect(child.stderr.take().unwrap(), last), out.collect(child.stdout.take().unwrap(), None)];
         Running { child, readers, log, out }
     }
 
     /// Starts and waits until it listens.
     pub fn listening(command: &mut Command) -> (Running, SocketAddr) {
         let running = Running::start(command);
-        let address = running.log.wait(address_in);
-        let address = address.unwrap_or_else(|| panic!("it ended before it served:\n{}", running.log()));
+        let address = running.address();
         (running, address)
+    }
+
+    /// Starts, and closes the pipe of its log when it listens.
+    pub fn unread(command: &mut Command) -> (Running, SocketAddr) {
+        let running = Running::read_until(command, Some("serving"));
+        let address = running.address();
+        running.wait_ready(address);
+        (running, address)
+    }
+
+    fn address(&self) -> SocketAddr {
+        let address = self.log.wait(address_in);
+        address.unwrap_or_else(|| panic!("it ended before it served:\n{}", self.log()))
     }
 
     /// Starts and waits until it is ready.
@@ -164,7 +185,14 @@ impl Running {
     }
 
     fn end(&mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().expect("a child can be waited for");
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                break status;
+            }
+            assert!(Instant::now() < until, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        };
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         (status, self.log())
     }

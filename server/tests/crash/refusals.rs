@@ -72,6 +72,18 @@ fn a_live_deployment_has_no_test_routes() {
     assert_eq!(answer.status, 404, "{answer:?}");
 }
 
+/// Whoever read the log may end before the server: it goes on, and stops when told to.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (server, address) = Running::unread(&mut serve(&data, &[]));
+    let deposit = Ask::post("/v1/wallets/bob/deposits", &json!({ "amount": 100 })).with_key("k");
+    assert_eq!(Client::new(address).json(&deposit)["available"], 100);
+    assert!(server.stop().0.success(), "it stops in order all the same");
+    assert!(audit(&data).status.success());
+}
+
 #[test]
 fn a_key_file_is_written_once_mode_0600() {
     let directory = tempfile::tempdir().unwrap();
