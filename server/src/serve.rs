@@ -211,7 +211,6 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
     let stopped = async {

@@ -185,6 +185,7 @@ impl Core {
         shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         if shard.entities() != before {
             shard.evictions += 1;
+            shard.drop_stale_timers();
         }
     }
 }

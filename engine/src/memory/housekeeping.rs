@@ -15,12 +15,15 @@ use crate::mutants::{Mutant, is_planted};
 use crate::state::Chore;
 use crate::state::decide::{CREDIT_RECORD_MAX, envelope_due, item_due};
 use crate::types::{EnvelopeId, ItemId, Lsn};
+use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(5);
+/// How often it is told that deadlines wait.
+const TELL_WAITING: Duration = Duration::from_secs(10);
 const CHECK: Duration = Duration::from_secs(1);
 /// Timers taken from one shard at a time.
 const CHORES_MAX: usize = 1024;
@@ -33,6 +36,8 @@ pub(super) struct State {
     pub(super) accept_file: Option<PathBuf>,
     pub(super) evict_next: AtomicUsize,
     pub(super) released: AtomicU64,
+    /// When it was last told that a deadline has to wait.
+    pub(super) told_waiting: Mutex<Option<Instant>>,
 }
 
 impl Core {
@@ -168,13 +173,17 @@ impl Core {
     ) -> bool {
         let mut any = false;
         loop {
+            // Crediting ten million winners takes a while, and goes on after the next start.
+            if self.is_closing() {
+                return any;
+            }
             let Some(footprint) = footprint() else { return any };
             let ready = self.warm(&footprint).and_then(|()| self.admit(Class::Settle));
             match ready {
                 Ok(()) => {}
                 Err(EngineError::ShuttingDown) => return any,
                 Err(error) => {
-                    tracing::warn!(%error, "a deadline has to wait");
+                    self.tell_waiting(&error);
                     return any;
                 }
             }
@@ -183,6 +192,15 @@ impl Core {
                 Ok(false) => return any,
                 Err(Miss::Again | Miss::Cold) => {}
             }
+        }
+    }
+
+    /// Tells it once in a while: on a full disk every deadline waits at every tick.
+    fn tell_waiting(&self, error: &EngineError) {
+        let mut told = self.housekeeping.told_waiting.lock();
+        if told.is_none_or(|at| at.elapsed() >= TELL_WAITING) {
+            *told = Some(Instant::now());
+            tracing::warn!(%error, "deadlines have to wait");
         }
     }
 

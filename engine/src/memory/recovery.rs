@@ -132,8 +132,12 @@ impl Embedded {
         let path = directory.join("journal");
         let storage = Directory::open(&path).map_err(|source| OpenError::Directory { path, source })?;
         let rows = FjallRows::open(&directory.join("store"), options.store)?;
-        let accept_file = Some(directory.join("clock.accept"));
-        Embedded::start(Arc::new(storage), Arc::new(rows), options, Some(lock), accept_file)
+        let accept_file = directory.join("clock.accept");
+        // Said while nobody served, it was not about the clock of this start.
+        if std::fs::remove_file(&accept_file).is_ok() {
+            tracing::warn!("an operator's word about the clock was from before this start; it does not count");
+        }
+        Embedded::start(Arc::new(storage), Arc::new(rows), options, Some(lock), Some(accept_file))
     }
 
     /// Opens the engine over a storage and rows of the caller's: for simulations.

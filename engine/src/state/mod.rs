@@ -333,6 +333,24 @@ impl Shard {
         }
     }
 
+    /// Drops the timers of what is gone or has another deadline by now, once
+    /// they are the most: a sold-out envelope's would stay until its `claim_by`,
+    /// which may be years after it was settled and evicted.
+    pub(crate) fn drop_stale_timers(&mut self) {
+        const KEPT_MIN: usize = 1024;
+        if self.timers.len() <= KEPT_MIN + 2 * (self.envelopes.len() + self.items.len()) {
+            return;
+        }
+        let Shard { timers, envelopes, items, .. } = self;
+        timers.retain(|Reverse((at, chore))| {
+            let set_for = match chore {
+                Chore::Envelope(id) => envelopes.get(id).and_then(|envelope| envelope.timer_at),
+                Chore::Item(id) => items.get(id).and_then(|item| item.timer_at),
+            };
+            set_for == Some(*at)
+        });
+    }
+
     /// The answer kept under a key, unless its time is over.
     pub(crate) fn remembered(&self, key: OnceKey, now: Timestamp) -> Option<&Remembered> {
         let kept = self.memos.get(&key)?.kept.as_deref()?;
@@ -364,5 +382,41 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::HoldExpired
         | Outcome::CannotPay
         | Outcome::Refused(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::NewEnvelope;
+    use crate::split::SplitRule;
+    use crate::types::Amount;
+
+    #[test]
+    fn timers_of_what_is_gone_do_not_pile_up() {
+        let mut shard = Shard::default();
+        let (alice, one) = (UserId::new("alice").unwrap(), Amount::new(1).unwrap());
+        let make = |n: u128| {
+            let terms = NewEnvelope::new("app", alice.clone(), one, 1, SplitRule::lucky());
+            Box::new(Envelope::prepare(
+                terms,
+                EnvelopeId::from_bytes(n.to_le_bytes()),
+                [0; 32],
+                Timestamp::from_ms(n as u64),
+            ))
+        };
+        for n in 0..3000 {
+            let envelope = make(n);
+            let id = envelope.id();
+            shard.envelopes.insert(id, envelope);
+            shard.arm_envelope(id);
+            if n >= 10 {
+                shard.envelopes.remove(&id);
+            }
+        }
+        shard.drop_stale_timers();
+        assert_eq!(shard.timers.len(), 10);
+        assert_eq!(shard.timers.peek().map(|Reverse((at, _))| at.ms()), Some(86_400_000));
+        assert!(shard.envelopes.values().all(|envelope| envelope.timer_at.is_some()));
     }
 }

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 pub struct Position {
     /// The last record projected.
     pub applied: Lsn,
-    /// Its time; a clock before it has gone back.
+    /// The latest time of any record so far, which need not be the last one's:
+    /// shards tell the time each for itself. A clock before it has gone back.
     pub at: Timestamp,
     /// How far a test deployment's clock was moved forward in all.
     pub advanced_ms: u64,
@@ -41,7 +42,7 @@ impl Position {
             return Err("its debits do not equal its credits");
         }
         self.applied = lsn;
-        self.at = record.at;
+        self.at = self.at.max(record.at);
         for event in &record.events {
             self.add(event);
         }
@@ -193,4 +194,19 @@ fn put_memo(memo: &Remembered) -> Bytes {
 pub(crate) fn memo(key: OnceKey, bytes: &[u8]) -> Option<Remembered> {
     let (fingerprint, answer, expires_at) = values::cold::<([u8; 16], Outcome, Option<Timestamp>)>(bytes)?;
     Some(Remembered { key, fingerprint, answer, expires_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_the_latest_of_all_records() {
+        let mut position = Position::default();
+        for (lsn, ms) in [(1, 1004), (2, 1000)] {
+            let record = Record { at: Timestamp::from_ms(ms), events: vec![Event::ClockAdvanced { by_ms: 1 }].into() };
+            position.advance(Lsn(lsn), &record).unwrap();
+        }
+        assert_eq!((position.at.ms(), position.advanced_ms), (1004, 2));
+    }
 }

@@ -73,6 +73,25 @@ async fn until_closed(mut stream: TcpStream) -> (String, Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_behind_a_request_do_not_hold_back_its_answer() {
+    let live = Live::start(Limits { head_timeout: Duration::from_secs(20), ..limits() });
+    let whole = grab("keep-alive");
+    for (sent, status, what) in [
+        (format!("{whole}\r\n"), "HTTP/1.1 200", "an empty line, as old clients send"),
+        (format!("{whole}POST /v1"), "HTTP/1.1 200", "the start of the next one"),
+        (format!("{whole}no request\r\n\r\nand more"), "HTTP/1.1 200", "what is no request"),
+        ("GET / HTTP/1.1\r\ncontent-length: x\r\n\r\nand more".to_owned(), "HTTP/1.1 400", "a head that is wrong"),
+    ] {
+        let mut stream = live.connect().await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut answer)).await;
+        read.expect(what).expect(what);
+        assert_eq!(String::from_utf8_lossy(&answer), status, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_peers_are_ended_and_stop_nobody() {
     let live = Live::start(limits());
     let head = "POST /v1/envelopes HTTP/1.1\r\nhost: x\r\n";
