@@ -84,11 +84,11 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
         .mode(0o700)
         .create(&options.data)
         .map_err(|error| format!("{}: {error}", options.data.display()))?;
+    let given = std::env::var("HONGBAO_ADMIN_KEY").ok();
+    let key = admin_key(given.as_deref(), &options.data)?;
     let engine = match options.backend {
         BackendName::Embedded => Arc::new(open(options)?),
     };
-    let given = std::env::var("HONGBAO_ADMIN_KEY").ok();
-    let key = admin_key(given.as_deref(), &options.data)?;
     let setup = Setup {
         currency: options.currency,
         admin_key: key.clone(),

@@ -184,6 +184,9 @@ impl Core {
         let grabbed = match envelope.grab(now, &name, user) {
             GrabDecision::Take(grabbed) => grabbed,
             GrabDecision::Answer(outcome, durable) => {
+                if envelope.settled {
+                    envelope.touched_at = now;
+                }
                 let wait = durable.then_some(shard.last_lsn);
                 return Ok(Done { reply: Reply { outcome, replayed: false }, wait });
             }

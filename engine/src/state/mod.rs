@@ -14,6 +14,7 @@
 
 pub(crate) mod decide;
 pub(crate) mod envelope;
+mod index;
 pub(crate) mod ledger;
 pub(crate) mod stock;
 pub(crate) mod winners;

@@ -9,10 +9,10 @@
 //!
 //! **Invariant:** a user stands at most once among the entries (I3).
 
+use super::index::Index;
 use crate::entropy;
 use crate::types::{Timestamp, UserId};
 use foldhash::fast::SeedableRandomState;
-use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
 
@@ -105,15 +105,27 @@ struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 13);
 
-/// The winners of one envelope, by share.
+/// The winners of one envelope, by share. One cache line of it is all that a
+/// grab needs.
+#[repr(C)]
 pub(crate) struct Winners {
     entries: Vec<Entry>,
+    index: Index,
+    created_at: Timestamp,
+    more: Box<More>,
+    shares: u32,
+}
+
+const _: () = assert!(size_of::<Winners>() == 64);
+
+/// What not every envelope has.
+#[derive(Default)]
+struct More {
+    /// Names that are not numbers.
     arena: Vec<u8>,
-    index: HashTable<u32>,
     /// By share, when it was claimed plus one millisecond; zero is not yet. As
     /// long as the last claimed share needs.
     claimed: Vec<Offset>,
-    created_at: Timestamp,
 }
 
 /// One winner, read back.
@@ -129,13 +141,13 @@ impl Winners {
     /// reserved here, outside any lock, and becomes resident as winners come.
     pub(crate) fn new(shares: u32, created_at: Timestamp) -> Winners {
         const RESERVE_MIN: u32 = 4096;
-        let reserve = if shares >= RESERVE_MIN { shares as usize } else { 0 };
+        let is_large = shares >= RESERVE_MIN;
         Winners {
-            entries: Vec::with_capacity(reserve),
-            arena: Vec::new(),
-            index: HashTable::with_capacity(reserve),
-            claimed: Vec::new(),
+            entries: Vec::with_capacity(if is_large { shares as usize } else { 0 }),
+            index: if is_large { Index::with_capacity(shares) } else { Index::default() },
             created_at,
+            more: Box::default(),
+            shares,
         }
     }
 
@@ -151,7 +163,7 @@ impl Winners {
         if self.entries.len() <= SCAN_MAX {
             return (0..self.entries.len()).find(|&i| self.is(i, name)).map(|i| i as u32);
         }
-        self.index.find(name.hash, |&i| self.is(i as usize, name)).copied()
+        self.index.find(name.hash, |i| self.is(i as usize, name))
     }
 
     #[inline]
@@ -172,7 +184,7 @@ impl Winners {
         }
         let length = word as usize & 0x7f;
         let offset = (word >> 7) as usize & ((1 << 40) - 1);
-        Some(&self.arena[offset..offset + length])
+        Some(&self.more.arena[offset..offset + length])
     }
 
     /// Gives the next share to a user who has none.
@@ -182,21 +194,22 @@ impl Winners {
         let word = match name.decimal {
             Some(number) => number,
             None => {
-                let word = text_word(name.hash, self.arena.len(), name.text.len());
-                self.arena.extend_from_slice(name.text.as_bytes());
+                let word = text_word(name.hash, self.more.arena.len(), name.text.len());
+                self.more.arena.extend_from_slice(name.text.as_bytes());
                 word
             }
         };
         self.entries.push(Entry { word, grabbed: offset(at.ms() - self.created_at.ms()) });
-        let rehash = |entries: &[Entry], arena: &[u8], i: u32| hash_word(entries[i as usize].word, arena);
         if self.entries.len() > SCAN_MAX {
-            if self.index.is_empty() {
-                for i in 0..share {
-                    let hash = rehash(&self.entries, &self.arena, i);
-                    self.index.insert_unique(hash, i, |&i| rehash(&self.entries, &self.arena, i));
+            if !self.index.is_made() {
+                self.index = Index::with_capacity(self.shares);
+            }
+            if share as usize == SCAN_MAX {
+                for (i, entry) in (0..share).zip(&self.entries) {
+                    self.index.insert(hash_word(entry.word, &self.more.arena), i);
                 }
             }
-            self.index.insert_unique(name.hash, share, |&i| rehash(&self.entries, &self.arena, i));
+            self.index.insert(name.hash, share);
         }
         share
     }
@@ -205,16 +218,16 @@ impl Winners {
     pub(crate) fn claim(&mut self, share: u32, at: Timestamp) {
         let share = share as usize;
         assert!(share < self.entries.len(), "only a grabbed share is claimed");
-        if self.claimed.len() <= share {
-            self.claimed.resize(share + 1, [0; 5]);
+        if self.more.claimed.len() <= share {
+            self.more.claimed.resize(share + 1, [0; 5]);
         }
-        assert!(self.claimed[share] == [0; 5], "a share is claimed once");
-        self.claimed[share] = offset(at.ms() - self.created_at.ms() + 1);
+        assert!(self.more.claimed[share] == [0; 5], "a share is claimed once");
+        self.more.claimed[share] = offset(at.ms() - self.created_at.ms() + 1);
     }
 
     /// Shares from `share` on that are taken and not claimed.
     pub(crate) fn unclaimed_from(&self, share: u32) -> impl Iterator<Item = u32> {
-        let claimed = |share: &u32| self.claimed.get(*share as usize).is_some_and(|&offset| offset != [0; 5]);
+        let claimed = |share: &u32| self.more.claimed.get(*share as usize).is_some_and(|&offset| offset != [0; 5]);
         (share..self.len()).filter(move |share| !claimed(share))
     }
 
@@ -222,7 +235,7 @@ impl Winners {
     pub(crate) fn get(&self, share: u32) -> Winner {
         let entry = self.entries[share as usize];
         let after = |ms| Timestamp::from_ms(self.created_at.ms() + ms);
-        let claimed = self.claimed.get(share as usize).map_or(0, |&offset| offset_ms(offset));
+        let claimed = self.more.claimed.get(share as usize).map_or(0, |&offset| offset_ms(offset));
         Winner { share, grabbed_at: after(offset_ms(entry.grabbed)), claimed_at: claimed.checked_sub(1).map(after) }
     }
 

@@ -56,6 +56,10 @@ impl Store {
         audit.wallets()?;
         audit.envelopes()?;
         audit.sales()?;
+        // A damaged block is found only by reading it.
+        for &table in Table::ALL {
+            audit.count(table)?;
+        }
         Ok(audit.audited)
     }
 }

@@ -11,6 +11,7 @@
 //! **Invariant:** after the first failure nothing more is written and nothing
 //! more is called persisted; offers are still taken and reads still answered.
 
+use super::rows::BACKGROUND_NICE;
 use super::{DurableBatch, StepLimits, Store, StoreError, View};
 use crate::types::Lsn;
 use parking_lot::{Condvar, Mutex};
@@ -26,6 +27,9 @@ pub struct ProjectorOptions {
     pub threaded: bool,
     /// How much one commit takes up.
     pub step: StepLimits,
+    /// Bytes of records that may wait while more keep coming (with a thread).
+    /// Lists look through them.
+    pub defer_bytes: usize,
     /// Bytes of records after which what was projected is persisted.
     pub persist_bytes: usize,
     /// How long at most something projected stays unpersisted (with a thread).
@@ -37,11 +41,15 @@ impl Default for ProjectorOptions {
         ProjectorOptions {
             threaded: true,
             step: StepLimits::default(),
+            defer_bytes: 24 << 20,
             persist_bytes: 32 << 20,
             persist_after: Duration::from_secs(1),
         }
     }
 }
+
+/// Nothing offered for so long is quiet.
+const QUIET: Duration = Duration::from_millis(5);
 
 /// Told how far the store is persisted, each time it is.
 pub type OnPersisted = Box<dyn Fn(Lsn) + Send>;
@@ -64,6 +72,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     unprojected: VecDeque<DurableBatch>,
+    /// When something was last offered.
+    offered_at: Option<Instant>,
     lag_bytes: usize,
     stopping: bool,
     failure: Option<StoreError>,
@@ -104,6 +114,7 @@ impl Projector {
         let mut queue = self.shared.queue.lock();
         queue.lag_bytes += batch.bytes();
         queue.unprojected.push_back(batch);
+        queue.offered_at = Some(Instant::now());
         drop(queue);
         self.shared.offered.notify_one();
     }
@@ -186,9 +197,12 @@ impl Drop for Projector {
 
 impl Shared {
     fn run(&self) {
+        // On Linux this is the thread's own priority.
+        let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
         loop {
             let due = {
                 let work = &mut *self.work.lock();
+                self.let_a_burst_pass(work);
                 let stepped = self.step(work);
                 let due = work.unpersisted_since.map(|since| since + self.options.persist_after);
                 if work.unpersisted_bytes >= self.options.persist_bytes || due.is_some_and(|due| Instant::now() >= due)
@@ -214,6 +228,21 @@ impl Shared {
                 Some(due) => drop(self.offered.wait_until(&mut queue, due)),
                 None => self.offered.wait(&mut queue),
             }
+        }
+    }
+
+    /// While batches keep coming and few are waiting, whoever waits for an
+    /// answer has the processors; what came is written when it is quiet, or too
+    /// much of it. What is due to be persisted is not put off.
+    fn let_a_burst_pass(&self, work: &Work) {
+        let due = work.unpersisted_since.map(|since| since + self.options.persist_after);
+        let mut queue = self.queue.lock();
+        while !queue.stopping
+            && queue.lag_bytes < self.options.defer_bytes
+            && due.is_none_or(|due| Instant::now() < due)
+            && queue.offered_at.is_some_and(|at| at.elapsed() < QUIET)
+        {
+            self.offered.wait_for(&mut queue, QUIET);
         }
     }
 

@@ -124,6 +124,10 @@ pub struct FjallRows {
     database: Database,
 }
 
+/// Who waits for an answer goes before whoever writes rows: lag is bounded and
+/// told, latency is felt.
+pub(super) const BACKGROUND_NICE: i32 = 10;
+
 /// What fjall reads again when it is opened is at most about this long. Its own
 /// default, eight times as much, makes a start wait for seconds.
 const FJALL_JOURNAL_BYTES: u64 = 64 << 20;
@@ -134,10 +138,14 @@ impl FjallRows {
     /// # Errors
     /// [`StoreError::Failed`] if it is damaged or in use.
     pub fn open(directory: &Path, options: FjallOptions) -> Result<FjallRows, StoreError> {
-        let database = Database::builder(directory)
-            .cache_size(options.cache_bytes)
-            .max_journaling_size(FJALL_JOURNAL_BYTES)
-            .open()?;
+        let builder =
+            Database::builder(directory).cache_size(options.cache_bytes).max_journaling_size(FJALL_JOURNAL_BYTES);
+        // fjall's own threads inherit the priority of the one that opens it.
+        let opening = std::thread::spawn(move || {
+            let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
+            builder.open()
+        });
+        let database = opening.join().expect("fjall does not panic when it is opened")?;
         let tables = Table::ALL
             .iter()
             .map(|&table| Ok(database.keyspace(table.name(), || keyspace_options(table, options))?))
