@@ -305,8 +305,9 @@ async fn a_repeat_under_the_same_key_gets_the_first_answer() {
     assert_eq!(again.body, first.body);
     assert_eq!(site.post("/v1/wallets/%61lice/deposits", "k", r#"{"amount":5}"#).await.body, first.body);
     site.post(path, "k", r#"{"amount":6}"#).await.assert_problem(422, "idempotency_mismatch", "another body");
-    // The scope is the route: another wallet, another direction.
-    assert_eq!(site.post("/v1/wallets/bob/deposits", "k", r#"{"amount":5}"#).await.status, 201);
+    // The scope is the route: another wallet is another request on it, another direction another route.
+    let other = site.post("/v1/wallets/bob/deposits", "k", r#"{"amount":5}"#).await;
+    other.assert_problem(422, "idempotency_mismatch", "another wallet");
     assert_eq!(site.post("/v1/wallets/alice/withdrawals", "k", r#"{"amount":1}"#).await.status, 201);
     assert_eq!(site.get("/v1/wallets/alice").await.json()["available"], 4);
 }
@@ -342,7 +343,8 @@ async fn keys_are_required_where_nothing_else_names_the_request() {
             answer.assert_problem(400, "idempotency_key_required", &path);
             assert_eq!(site.fake.commands().len(), before, "{path}");
         }
-        let done = if required { site.post(&path, "key", body).await } else { answer };
+        let key = format!("key-{before}");
+        let done = if required { site.post(&path, &key, body).await } else { answer };
         assert!(done.status.is_success() || done.status == 409, "{path}: {}", done.text());
     }
     site.post(&format!("{}/grab", item(9)), "", BY_BOB).await.assert_problem(404, "not_found", "no such item");
