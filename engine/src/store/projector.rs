@@ -30,6 +30,8 @@ pub struct ProjectorOptions {
     /// Bytes of records that may wait while more keep coming (with a thread).
     /// Lists look through them.
     pub defer_bytes: usize,
+    /// How long records may wait while more keep coming (with a thread).
+    pub defer_for: Duration,
     /// Bytes of records after which what was projected is persisted.
     pub persist_bytes: usize,
     /// How long at most something projected stays unpersisted (with a thread).
@@ -41,15 +43,16 @@ impl Default for ProjectorOptions {
         ProjectorOptions {
             threaded: true,
             step: StepLimits::default(),
-            defer_bytes: 24 << 20,
+            defer_bytes: 64 << 20,
+            defer_for: Duration::from_secs(2),
             persist_bytes: 32 << 20,
             persist_after: Duration::from_secs(1),
         }
     }
 }
 
-/// Nothing offered for so long is quiet.
-const QUIET: Duration = Duration::from_millis(5);
+/// Nothing offered for so long is quiet: longer than a slow disk's sync.
+const QUIET: Duration = Duration::from_millis(25);
 
 /// Told how far the store is persisted, each time it is.
 pub type OnPersisted = Box<dyn Fn(Lsn) + Send>;
@@ -64,19 +67,30 @@ struct Shared {
     store: Arc<Store>,
     options: ProjectorOptions,
     queue: Mutex<Queue>,
-    /// Notified when something was offered, and at the stop.
-    offered: Condvar,
+    /// Notified when there is something to do earlier than the thread knew, and at the stop.
+    woken: Condvar,
     work: Mutex<Work>,
 }
 
 #[derive(Default)]
 struct Queue {
-    unprojected: VecDeque<DurableBatch>,
-    /// When something was last offered.
-    offered_at: Option<Instant>,
+    unprojected: VecDeque<Offered>,
     lag_bytes: usize,
     stopping: bool,
     failure: Option<StoreError>,
+}
+
+/// A batch, and since when it waits.
+struct Offered {
+    batch: DurableBatch,
+    at: Instant,
+}
+
+/// What the thread does next.
+enum Next {
+    Project,
+    Persist,
+    End,
 }
 
 /// What only the one who projects needs.
@@ -93,13 +107,8 @@ impl Projector {
     /// If the thread cannot be started.
     pub fn spawn(store: Arc<Store>, on_persisted: OnPersisted, options: ProjectorOptions) -> Projector {
         let work = Work { on_persisted, unpersisted_bytes: 0, unpersisted_since: None };
-        let shared = Arc::new(Shared {
-            store,
-            options,
-            queue: Mutex::default(),
-            offered: Condvar::new(),
-            work: Mutex::new(work),
-        });
+        let shared =
+            Arc::new(Shared { store, options, queue: Mutex::default(), woken: Condvar::new(), work: Mutex::new(work) });
         let thread = options.threaded.then(|| {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name("hongbao-projector".to_owned());
@@ -112,11 +121,16 @@ impl Projector {
     /// called by the journal's writer, before it tells anyone of the new LSN.
     pub fn offer(&self, batch: DurableBatch) {
         let mut queue = self.shared.queue.lock();
+        let before_bytes = queue.lag_bytes;
         queue.lag_bytes += batch.bytes();
-        queue.unprojected.push_back(batch);
-        queue.offered_at = Some(Instant::now());
+        queue.unprojected.push_back(Offered { batch, at: Instant::now() });
+        // The thread knows when to look again at what waits already.
+        let defer_bytes = self.shared.options.defer_bytes;
+        let wake = queue.unprojected.len() == 1 || before_bytes < defer_bytes && queue.lag_bytes >= defer_bytes;
         drop(queue);
-        self.shared.offered.notify_one();
+        if wake {
+            self.shared.woken.notify_one();
+        }
     }
 
     /// Projects one step of what was offered, persists when that is due by
@@ -138,7 +152,7 @@ impl Projector {
     /// The batches of which a part may not be in the store yet, in order. A
     /// reader takes this list before its snapshot of the store.
     pub fn unprojected(&self) -> Vec<DurableBatch> {
-        self.shared.queue.lock().unprojected.iter().cloned().collect()
+        self.shared.queue.lock().unprojected.iter().map(|offered| offered.batch.clone()).collect()
     }
 
     /// Everything durable now, projected or not: for lists.
@@ -170,7 +184,7 @@ impl Projector {
     /// failure it only ends the thread.
     pub fn stop(&self) {
         self.shared.queue.lock().stopping = true;
-        self.shared.offered.notify_one();
+        self.shared.woken.notify_one();
         match self.thread.lock().take() {
             Some(thread) => thread.join().expect("the projector's thread does not panic"),
             None if self.shared.options.threaded => {}
@@ -190,8 +204,22 @@ impl Drop for Projector {
         queue.stopping = true;
         queue.unprojected.clear();
         drop(queue);
-        self.shared.offered.notify_one();
+        self.shared.woken.notify_one();
         let _ = thread.join();
+    }
+}
+
+impl Queue {
+    /// From when on what waits is to be projected, if it is to be.
+    fn ripe_at(&self, options: &ProjectorOptions, now: Instant) -> Option<Instant> {
+        let (oldest, newest) = (self.unprojected.front()?, self.unprojected.back()?);
+        if self.failure.is_some() {
+            return None;
+        }
+        if self.stopping || self.lag_bytes >= options.defer_bytes {
+            return Some(now);
+        }
+        Some((newest.at + QUIET).min(oldest.at + options.defer_for))
     }
 }
 
@@ -200,49 +228,41 @@ impl Shared {
         // On Linux this is the thread's own priority.
         let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
         loop {
-            let due = {
-                let work = &mut *self.work.lock();
-                self.let_a_burst_pass(work);
-                let stepped = self.step(work);
-                let due = work.unpersisted_since.map(|since| since + self.options.persist_after);
-                if work.unpersisted_bytes >= self.options.persist_bytes || due.is_some_and(|due| Instant::now() >= due)
-                {
-                    self.persist(work);
-                    continue;
+            match self.next() {
+                Next::Project => {
+                    self.step(&mut self.work.lock());
                 }
-                if stepped {
-                    continue;
-                }
-                due
-            };
-            let mut queue = self.queue.lock();
-            if !queue.unprojected.is_empty() && queue.failure.is_none() {
-                continue;
-            }
-            if queue.stopping {
-                drop(queue);
-                self.persist(&mut self.work.lock());
-                return;
-            }
-            match due {
-                Some(due) => drop(self.offered.wait_until(&mut queue, due)),
-                None => self.offered.wait(&mut queue),
+                Next::Persist => self.persist(&mut self.work.lock()),
+                Next::End => return self.persist(&mut self.work.lock()),
             }
         }
     }
 
-    /// While batches keep coming and few are waiting, whoever waits for an
-    /// answer has the processors; what came is written when it is quiet, or too
-    /// much of it. What is due to be persisted is not put off.
-    fn let_a_burst_pass(&self, work: &Work) {
-        let due = work.unpersisted_since.map(|since| since + self.options.persist_after);
+    /// Waits until there is something to do. While batches keep coming whoever
+    /// waits for an answer has the processors and the disk; what came is written
+    /// when it is quiet, or too old, or too much of it.
+    fn next(&self) -> Next {
+        let due = {
+            let work = self.work.lock();
+            if work.unpersisted_bytes >= self.options.persist_bytes {
+                return Next::Persist;
+            }
+            work.unpersisted_since.map(|since| since + self.options.persist_after)
+        };
         let mut queue = self.queue.lock();
-        while !queue.stopping
-            && queue.lag_bytes < self.options.defer_bytes
-            && due.is_none_or(|due| Instant::now() < due)
-            && queue.offered_at.is_some_and(|at| at.elapsed() < QUIET)
-        {
-            self.offered.wait_for(&mut queue, QUIET);
+        loop {
+            let now = Instant::now();
+            let ripe = queue.ripe_at(&self.options, now);
+            match (ripe, due) {
+                (_, Some(due)) if due <= now && !queue.stopping => return Next::Persist,
+                (Some(ripe), _) if ripe <= now => return Next::Project,
+                (None, _) if queue.stopping => return Next::End,
+                (None, None) => self.woken.wait(&mut queue),
+                (ripe, due) => {
+                    let until = ripe.into_iter().chain(due).min().expect("one of the two is there");
+                    self.woken.wait_until(&mut queue, until);
+                }
+            }
         }
     }
 
@@ -259,11 +279,10 @@ impl Shared {
                 bytes += batch.bytes();
                 more
             };
+            let unprojected = || queue.unprojected.iter().map(|offered| &offered.batch);
             // The first may be projected in part, so one more than enough is taken.
-            let mut batches: Vec<DurableBatch> = queue.unprojected.iter().take_while(enough).cloned().collect();
-            if let Some(next) = queue.unprojected.get(batches.len()) {
-                batches.push(next.clone());
-            }
+            let mut batches: Vec<DurableBatch> = unprojected().take_while(enough).cloned().collect();
+            batches.extend(unprojected().nth(batches.len()).cloned());
             batches
         };
         let Some(first) = batches.first() else { return false };
@@ -278,9 +297,9 @@ impl Shared {
                 }
                 let applied = self.store.applied_lsn();
                 let queue = &mut *self.queue.lock();
-                while queue.unprojected.front().is_some_and(|batch| batch.end_lsn() <= applied.next()) {
+                while queue.unprojected.front().is_some_and(|offered| offered.batch.end_lsn() <= applied.next()) {
                     let projected = queue.unprojected.pop_front();
-                    queue.lag_bytes -= projected.map_or(0, |batch| batch.bytes());
+                    queue.lag_bytes -= projected.map_or(0, |offered| offered.batch.bytes());
                 }
                 true
             }
