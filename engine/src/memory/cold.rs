@@ -7,7 +7,7 @@
 
 use super::{Core, Done, Durable, Footprint, Locked, class_of, no};
 use crate::backend::{OnceKey, Reply};
-use crate::command::{Command, EndedAs, HoldState, Outcome, Refusal};
+use crate::command::{Command, EndedAs, Outcome, Refusal};
 use crate::error::EngineError;
 use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Keys, ended_hold};
@@ -181,7 +181,7 @@ impl Core {
         shard.envelopes.retain(|_, envelope| {
             !envelope.settled || envelope.last_lsn > persisted || !idle(envelope.touched_at, SETTLED_MS)
         });
-        shard.holds.retain(|_, hold| hold.view.state == HoldState::Held || hold.last_lsn > persisted);
+        shard.holds.retain(|hold| hold.last_lsn > persisted);
         shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         if shard.entities() != before {
             shard.evictions += 1;

@@ -33,8 +33,9 @@ use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
+use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
-use crate::state::{Router, Shard, Shards, apply};
+use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use crossbeam::utils::CachePadded;
@@ -158,12 +159,14 @@ enum Miss {
 impl Core {
     /// Decides a command and carries it out in memory.
     fn run(&self, command: &Command, once: Option<OnceKey>) -> Result<Done, EngineError> {
-        if let (Command::Grab { envelope, user }, None) = (command, once)
-            && !is_auto_claim(*envelope)
-        {
-            return self.grab(*envelope, user);
+        match (command, once) {
+            (Command::Grab { envelope, user }, None) if !is_auto_claim(*envelope) => self.grab(*envelope, user),
+            (Command::GrabItem { item, user, quantity }, None) => match self.grab_item(*item, user, *quantity)? {
+                Some(done) => Ok(done),
+                None => self.run_any(command, once),
+            },
+            _ => self.run_any(command, once),
         }
-        self.run_any(command, once)
     }
 
     /// One grab that touches one shard and nothing cold: what [`Core::run_any`]
@@ -200,6 +203,39 @@ impl Core {
             shard.arm_envelope(id);
         }
         Ok(Done { reply: Reply { outcome, replayed: false }, wait: Some(lsn) })
+    }
+
+    /// The same for a grab of an item of which nothing is due; `None` leaves the
+    /// decision to [`Core::run_any`].
+    #[inline]
+    fn grab_item(&self, id: ItemId, user: &UserId, quantity: u32) -> Result<Option<Done>, EngineError> {
+        self.check_serving()?;
+        self.admit(Class::Grab)?;
+        let hold = self.draw_hold(id);
+        let mut guard = self.shards[self.router.item(id)].lock();
+        let shard = &mut *guard;
+        let Some(item) = shard.items.get(&id) else { return Ok(None) };
+        let now = self.clock.now();
+        let GrabItemDecision { expired, result: Some(result) } = item.grab(&shard.holds, now, user, quantity, hold)
+        else {
+            return Ok(None);
+        };
+        if !expired.is_empty() {
+            return Ok(None);
+        }
+        let (outcome, wait) = match result {
+            Ok(held) => {
+                let lsn = self.stage(|bytes| event::encode_held(now, &held, bytes));
+                shard.last_lsn = lsn;
+                shard.apply_held(&held, now, lsn);
+                (stock::held_answer(&held), Some(lsn))
+            }
+            Err(outcome) => {
+                let wait = is_positive(&outcome).then_some(shard.last_lsn);
+                (outcome, wait)
+            }
+        };
+        Ok(Some(Done { reply: Reply { outcome, replayed: false }, wait }))
     }
 
     #[inline]
@@ -352,7 +388,7 @@ impl Core {
                 Drawn::Envelope(Box::new(Envelope::prepare((**terms).clone(), id, self.random(), now)))
             }
             Command::CreateItem(_) => Drawn::Item(ItemId::from_bytes(self.random())),
-            Command::GrabItem { item, .. } => Drawn::Hold(HoldId::from_bytes(self.random_beside(item.bytes()))),
+            Command::GrabItem { item, .. } => Drawn::Hold(self.draw_hold(*item)),
             Command::ClaimHold { hold, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(hold.bytes()))),
             Command::Deposit(_)
             | Command::Withdraw(_)
@@ -365,6 +401,10 @@ impl Core {
             | Command::ReleaseHold { .. }
             | Command::AdvanceClock { .. } => Drawn::Nothing,
         }
+    }
+
+    fn draw_hold(&self, item: ItemId) -> HoldId {
+        HoldId::from_bytes(self.random_beside(item.bytes()))
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {

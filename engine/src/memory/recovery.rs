@@ -17,7 +17,7 @@ use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::envelope::Envelope;
 use crate::state::ledger::{MerchantAccount, Wallet};
-use crate::state::stock::{Hold, Item};
+use crate::state::stock::Item;
 use crate::state::{Router, Shard, apply};
 use crate::storage::{Directory, Storage};
 use crate::store::{
@@ -455,8 +455,7 @@ impl Loading {
             }
             let shard = shards[router.item(id)].get_mut();
             for hold in live.holds {
-                item.restore_hold(&hold);
-                shard.holds.insert(hold.id, Hold { view: hold, last_lsn: Lsn(0) });
+                item.restore_hold(&mut shard.holds, hold);
             }
             shard.items.insert(id, Box::new(item));
             Ok(())
@@ -526,6 +525,7 @@ impl Core {
             envelopes.into_iter().for_each(|id| shard.arm_envelope(id));
             let items: Vec<_> = shard.items.keys().copied().collect();
             items.into_iter().for_each(|id| shard.arm_item(id));
+            shard.holds.find_gaps();
         }
     }
 

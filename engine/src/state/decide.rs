@@ -460,7 +460,7 @@ fn grab_item(
     match grab.result {
         None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
         Some(Ok(held)) => {
-            let outcome = stock::held_answer(&held.view(now), false);
+            let outcome = stock::held_answer(&held);
             events.push(Event::Held(held));
             Decision::new(events, outcome)
         }

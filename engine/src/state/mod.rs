@@ -16,12 +16,13 @@ pub(crate) mod decide;
 pub(crate) mod envelope;
 mod index;
 pub(crate) mod ledger;
+mod slab;
 pub(crate) mod stock;
 pub(crate) mod winners;
 
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::{OrderView, Outcome};
-use crate::event::{Event, Remembered};
+use crate::event::{Event, Held, Remembered};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use envelope::Envelope;
 use hashbrown::HashMap;
@@ -29,7 +30,7 @@ use ledger::{MerchantAccount, Wallet, credit, debit};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::{BuildHasherDefault, Hasher};
-use stock::{Hold, Holds, Item};
+use stock::{Holds, Item};
 use winners::Name;
 
 /// Hashes ids, which are random already, by taking eight of their bytes.
@@ -68,6 +69,9 @@ pub(crate) enum Chore {
     Item(ItemId),
 }
 
+/// Deadlines of one shard, the next first.
+pub(crate) type Timers = BinaryHeap<Reverse<(Timestamp, Chore)>>;
+
 /// One part of the state, behind one lock.
 #[derive(Default)]
 pub(crate) struct Shard {
@@ -79,7 +83,7 @@ pub(crate) struct Shard {
     /// Orders that the store may not have yet, with their record.
     pub(crate) orders: HashMap<OrderId, (OrderView, Lsn), IdHash>,
     pub(crate) memos: HashMap<OnceKey, Memo, IdHash>,
-    pub(crate) timers: BinaryHeap<Reverse<(Timestamp, Chore)>>,
+    pub(crate) timers: Timers,
     /// This shard's part in the sums; see [`ledger::credit`].
     pub(crate) sums: Audit,
     /// The last record that touched this shard.
@@ -265,14 +269,7 @@ pub(crate) fn apply(
                     }
                 }
             }
-            Event::Held(event) => {
-                let shard = shards.shard_mut(router.item(event.item));
-                let item = shard.items.get_mut(&event.item).expect("units are held of an item that exists");
-                item.apply_held(&event);
-                item.last_lsn = lsn;
-                shard.holds.insert(event.hold, Hold { view: event.view(at), last_lsn: lsn });
-                shard.arm_item(event.item);
-            }
+            Event::Held(event) => shards.shard_mut(router.item(event.item)).apply_held(&event, at, lsn),
             Event::HoldEnded(event) => {
                 if let Some((merchant, owed_after)) = &event.merchant {
                     let shard = shards.shard_mut(router.user(merchant));
@@ -282,13 +279,11 @@ pub(crate) fn apply(
                     credit(&mut shard.sums.merchants, event.hold.amount);
                 }
                 let shard = shards.shard_mut(router.item(event.hold.item));
-                let item = shard.items.get_mut(&event.hold.item).expect("a hold's item exists");
-                item.apply_ended(&event);
-                item.last_lsn = lsn;
                 if let Some(order) = event.order(at) {
                     shard.orders.insert(order.id, (order, lsn));
                 }
-                shard.holds.insert(event.hold.id, Hold { view: event.hold, last_lsn: lsn });
+                let item = shard.items.get_mut(&event.hold.item).expect("a hold's item exists");
+                item.apply_ended(&mut shard.holds, *event, lsn);
             }
             Event::Remembered(event) => {
                 let memos = &mut shards.shard_mut(router.memo(event.key)).memos;
@@ -324,14 +319,17 @@ impl Shard {
         }
     }
 
+    /// Sets units aside and the timer for when they are due.
+    #[inline]
+    pub(crate) fn apply_held(&mut self, event: &Held, at: Timestamp, lsn: Lsn) {
+        let item = self.items.get_mut(&event.item).expect("units are held of an item that exists");
+        item.apply_held(&mut self.holds, event, at, lsn);
+        item.arm(&mut self.timers);
+    }
+
     /// Sets the timer for an item's next due hold, if it is not set for then or earlier.
     pub(crate) fn arm_item(&mut self, id: ItemId) {
-        let item = self.items.get_mut(&id).expect("an event's item is in memory");
-        let Some(next) = item.next_deadline() else { return };
-        if item.timer_at.is_none_or(|set| next < set) {
-            item.timer_at = Some(next);
-            self.timers.push(Reverse((next, Chore::Item(id))));
-        }
+        self.items.get_mut(&id).expect("an event's item is in memory").arm(&mut self.timers);
     }
 
     /// Drops the timers of what is gone or has another deadline by now, once

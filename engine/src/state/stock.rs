@@ -8,13 +8,18 @@
 //!
 //! **Invariant:** a user's due holds never count against that user's limit.
 
+use super::slab::{Indexed, Slab};
+use super::winners::Name;
+use super::{Chore, Timers};
 use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
 use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, HoldId, Lsn, Timestamp, UserId};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 const YEAR_S: u64 = 31_536_000;
 /// Due holds that a grab gives back on its way, besides those it needs.
@@ -24,22 +29,97 @@ const RELEASE_WITH_GRAB: usize = 64;
 /// the largest figures they take 75 of the 128 KiB that a record may have.
 pub(crate) const END_RECORD_MAX: usize = 512;
 
-/// Holds of one shard, by id.
-pub(crate) type Holds = HashMap<HoldId, Hold, super::IdHash>;
+/// Holds of one shard. A hold's id carries its number here, in the four bytes
+/// after those that lead to the shard; the last ten are random.
+#[derive(Default)]
+pub(crate) struct Holds(Slab<Hold>);
 
 /// A hold, and the last record that changed it.
-#[derive(Clone, Debug)]
 pub(crate) struct Hold {
     pub(crate) view: HoldView,
     pub(crate) last_lsn: Lsn,
+    /// Where it stands among those with its deadline, while it is live.
+    due_at: u32,
+}
+
+impl Holds {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: &HoldId) -> Option<&Hold> {
+        self.0.get(number_of(id)).filter(|hold| hold.view.id == *id)
+    }
+
+    /// The id of the next hold, out of one that is random but for its shard.
+    #[inline]
+    fn next_id(&self, drawn: HoldId) -> HoldId {
+        let mut id = *drawn.bytes();
+        id[2..6].copy_from_slice(&self.0.next().to_le_bytes());
+        HoldId::from_bytes(id)
+    }
+
+    /// Forgets the holds that have ended and of which `keep` does not hold.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Hold) -> bool) {
+        self.0.retain(|hold| hold.view.state == HoldState::Held || keep(hold));
+    }
+
+    /// Finds out which numbers are free, after a start has put holds in any order.
+    pub(crate) fn find_gaps(&mut self) {
+        self.0.find_gaps();
+    }
+}
+
+#[inline]
+fn number_of(id: &HoldId) -> u32 {
+    let [_, _, a, b, c, d, ..] = *id.bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// A user's part in an item.
-#[derive(Clone, Debug, Default)]
 struct Share {
+    user: UserId,
     units: Units,
     /// The user's live holds.
-    holds: SmallVec<[HoldId; 1]>,
+    holds: SmallVec<[u32; 2]>,
+}
+
+/// Live holds by deadline: those of one millisecond in any order, so that a
+/// grab appends and the end of a hold fills its gap with the last.
+#[derive(Default)]
+struct Due(BTreeMap<Timestamp, SmallVec<[u32; 2]>>);
+
+impl Due {
+    /// Adds a hold, and says where it stands among those of its deadline.
+    #[inline]
+    fn insert(&mut self, expires_at: Timestamp, hold: u32) -> u32 {
+        let together = self.0.entry(expires_at).or_default();
+        together.push(hold);
+        together.len() as u32 - 1
+    }
+
+    fn remove(&mut self, holds: &mut Holds, at: u32) {
+        let Hold { view, due_at, .. } = &holds.0[at];
+        let (expires_at, gap) = (view.expires_at, *due_at);
+        let together = self.0.get_mut(&expires_at).expect("a hold ends once (I5)");
+        assert!(together[gap as usize] == at, "a hold ends once (I5)");
+        together.swap_remove(gap as usize);
+        match together.get(gap as usize) {
+            Some(&moved) => holds.0[moved].due_at = gap,
+            None if together.is_empty() => drop(self.0.remove(&expires_at)),
+            None => {}
+        }
+    }
+
+    /// Live holds whose time is over.
+    fn until(&self, now: Timestamp) -> impl Iterator<Item = u32> {
+        self.0.range(..=now).flat_map(|(_, together)| together.iter().copied())
+    }
+
+    fn first(&self) -> Option<Timestamp> {
+        self.0.first_key_value().map(|(at, _)| *at)
+    }
 }
 
 /// An item on sale.
@@ -47,9 +127,8 @@ pub(crate) struct Item {
     pub(crate) put: Box<ItemPut>,
     held: u32,
     sold: u32,
-    users: HashMap<UserId, Share, super::UserHash>,
-    /// Live holds by deadline.
-    due: BTreeSet<(Timestamp, HoldId)>,
+    users: Indexed<Share>,
+    due: Due,
     /// The deadline for which the shard's timer is set.
     pub(crate) timer_at: Option<Timestamp>,
     pub(crate) last_lsn: Lsn,
@@ -65,15 +144,7 @@ pub(crate) struct GrabItemDecision {
 
 impl Item {
     pub(crate) fn new(put: Box<ItemPut>) -> Item {
-        Item {
-            put,
-            held: 0,
-            sold: 0,
-            users: HashMap::default(),
-            due: BTreeSet::new(),
-            timer_at: None,
-            last_lsn: Lsn(0),
-        }
+        Item { put, held: 0, sold: 0, users: Indexed::default(), due: Due::default(), timer_at: None, last_lsn: Lsn(0) }
     }
 
     pub(crate) fn stock(&self) -> Stock {
@@ -90,14 +161,20 @@ impl Item {
         }
     }
 
-    /// Decides a grab. `hold` is the id of the hold it may make.
+    #[inline]
+    fn share_of(&self, name: &Name<'_>) -> Option<&Share> {
+        self.users.find(name.hash, |share| name.is(&share.user)).map(|at| &self.users.values[at])
+    }
+
+    /// Decides a grab. `drawn` becomes the id of the hold it may make.
+    #[inline]
     pub(crate) fn grab(
         &self,
         holds: &Holds,
         now: Timestamp,
         user: &UserId,
         quantity: u32,
-        hold: HoldId,
+        drawn: HoldId,
     ) -> GrabItemDecision {
         let answer = |outcome| GrabItemDecision { expired: Vec::new(), result: Some(Err(outcome)) };
         let terms = &self.put.terms;
@@ -109,15 +186,17 @@ impl Item {
         let Some(amount) = terms.price.checked_mul(quantity.into()) else {
             return answer(Outcome::Refused(Refusal::invalid("quantity", "price times quantity is above 2^53-1")));
         };
-        let mine = self.users.get(user);
-        let alive = |id: &&HoldId| holds[*id].view.expires_at > now;
-        // The oldest, if a limit was lowered to 1; told by the holds themselves,
-        // because a start loads them in another order.
-        let age = |id: &&HoldId| (holds[*id].view.created_at, **id);
+        let mine = self.share_of(&Name::of(user));
         if limit == 1
-            && let Some(live) = mine.and_then(|share| share.holds.iter().filter(alive).min_by_key(age))
+            && let Some(share) = mine
         {
-            return answer(held_answer(&holds[live].view, true));
+            // The oldest, if a limit was lowered to 1; told by the holds themselves,
+            // because a start loads them in another order.
+            let views = share.holds.iter().map(|&at| &holds.0[at].view);
+            let live = views.filter(|hold| hold.expires_at > now).min_by_key(|hold| (hold.created_at, hold.id));
+            if let Some(live) = live {
+                return answer(held_again(live));
+            }
         }
         if terms.ends_at.is_some_and(|ends_at| now >= ends_at) {
             return answer(Outcome::Ended);
@@ -126,117 +205,133 @@ impl Item {
             return answer(Outcome::NotOpen { opens_at: starts_at });
         }
 
-        // The user's own due holds first, wherever they stand among all that are
-        // due; then others, up to a number, or as many as the grab needs.
-        let mut ending = Ending::new(self, holds);
-        let own = mine.iter().flat_map(|share| &share.holds).copied();
-        for id in own.filter(|id| holds[id].view.expires_at <= now) {
-            if ending.is_full() {
+        let mut free = self.stock().free;
+        let mut units = mine.map(|share| share.units).unwrap_or_default();
+        let mut expired = Vec::new();
+        if self.due.first().is_some_and(|at| at <= now) {
+            let mut ending = Ending::new(self, holds);
+            if ending.make_room(mine, now, quantity).is_break() {
                 return GrabItemDecision { expired: ending.ended, result: None };
             }
-            ending.end(id);
+            free += ending.freed;
+            units = ending.left.get(user).copied().unwrap_or(units);
+            expired = ending.ended;
         }
-        for id in self.due_holds(now) {
-            if is_planted(Mutant::IgnoreDueHolds) {
-                break;
-            }
-            if ending.ended.len() >= RELEASE_WITH_GRAB && self.stock().free + ending.freed >= quantity {
-                break;
-            }
-            if ending.is_full() {
-                return GrabItemDecision { expired: ending.ended, result: None };
-            }
-            ending.end(id);
-        }
-        let free = self.stock().free + ending.freed;
-        let mine_after = ending.units_of(user);
-        let expired = ending.ended;
-
-        let result = if mine_after.held.saturating_add(mine_after.sold).saturating_add(quantity) > limit {
+        let result = if units.held.saturating_add(units.sold).saturating_add(quantity) > limit {
             Err(Outcome::LimitReached)
         } else if free < quantity {
             Err(Outcome::SoldOut)
         } else {
             Ok(Held {
-                hold,
+                hold: holds.next_id(drawn),
                 item: self.put.id,
                 user: user.clone(),
                 quantity,
                 amount,
                 expires_at: now.plus_s(terms.hold_ttl_s),
-                units_after: Units { held: mine_after.held + quantity, sold: mine_after.sold },
+                units_after: Units { held: units.held + quantity, sold: units.sold },
             })
         };
         GrabItemDecision { expired, result: Some(result) }
     }
 
-    fn due_holds(&self, now: Timestamp) -> impl Iterator<Item = HoldId> {
-        self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
-    }
-
     /// The holds that are due now, ended, as many as a record takes.
     pub(crate) fn end_due(&self, holds: &Holds, now: Timestamp) -> Vec<HoldEnded> {
         let mut ending = Ending::new(self, holds);
-        self.due_holds(now).take(END_RECORD_MAX).for_each(|id| ending.end(id));
+        self.due.until(now).take(END_RECORD_MAX).for_each(|at| ending.end(at));
         ending.ended
     }
 
     /// The event that ends a hold of this item in `state`.
     pub(crate) fn end(&self, hold: &HoldView, state: HoldState, merchant: Option<(UserId, Amount)>) -> HoldEnded {
-        let units = self.users[&hold.user].units;
+        let units = self.share_of(&Name::of(&hold.user)).expect("who has a hold has a part in its item").units;
         let sold = if matches!(state, HoldState::Claimed(_)) { hold.quantity } else { 0 };
         let units_after = Units { held: units.held - hold.quantity, sold: units.sold + sold };
         HoldEnded { hold: HoldView { state, ..hold.clone() }, units_after, merchant }
     }
 
-    /// When a hold will be due, if there may be one.
-    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        self.due.first().map(|(at, _)| *at)
+    /// Sets the timer for the next due hold, if it is not set for then or earlier.
+    #[inline]
+    pub(crate) fn arm(&mut self, timers: &mut Timers) {
+        let Some(next) = self.due.first() else { return };
+        if self.timer_at.is_none_or(|set| next < set) {
+            self.timer_at = Some(next);
+            timers.push(Reverse((next, Chore::Item(self.put.id))));
+        }
     }
 
-    pub(crate) fn apply_held(&mut self, event: &Held) {
+    #[inline]
+    pub(crate) fn apply_held(&mut self, holds: &mut Holds, event: &Held, at: Timestamp, lsn: Lsn) {
         assert!(event.quantity <= self.stock().free, "no unit is held that is not free (I4)");
         self.held += event.quantity;
-        let share = self.users.entry(event.user.clone()).or_default();
-        share.units.held += event.quantity;
-        share.holds.push(event.hold);
-        assert!(share.units == event.units_after, "a user's units are what the last record says (I4)");
-        self.due.insert((event.expires_at, event.hold));
+        let share = self.share_at(&event.user);
+        let units = &mut self.users.values[share].units;
+        units.held += event.quantity;
+        assert!(*units == event.units_after, "a user's units are what the last record says (I4)");
+        self.add_hold(holds, share, event.view(at), lsn);
+        self.last_lsn = lsn;
     }
 
-    pub(crate) fn apply_ended(&mut self, event: &HoldEnded) {
-        let hold = &event.hold;
-        let expired = hold.state == HoldState::Expired;
+    pub(crate) fn apply_ended(&mut self, holds: &mut Holds, event: HoldEnded, lsn: Lsn) {
+        let ended = event.hold;
+        let expired = ended.state == HoldState::Expired;
         if !(expired && is_planted(Mutant::ReturnUnitsNever)) {
-            self.held -= hold.quantity;
+            self.held -= ended.quantity;
         }
         if expired && is_planted(Mutant::ReturnUnitsTwice) {
-            self.held = self.held.saturating_sub(hold.quantity);
+            self.held = self.held.saturating_sub(ended.quantity);
         }
-        let share = self.users.get_mut(&hold.user).expect("who has a hold has a part in its item");
-        share.holds.retain(|id| *id != hold.id);
+        let hold = number_of(&ended.id);
+        let name = Name::of(&ended.user);
+        let at =
+            self.users.find(name.hash, |share| name.is(&share.user)).expect("who has a hold has a part in its item");
+        let share = &mut self.users.values[at];
+        share.holds.retain(|live| *live != hold);
         share.units = event.units_after;
-        if matches!(hold.state, HoldState::Claimed(_)) {
-            self.sold += hold.quantity;
+        if matches!(ended.state, HoldState::Claimed(_)) {
+            self.sold += ended.quantity;
         }
         if share.units == Units::default() {
-            self.users.remove(&hold.user);
+            self.users.remove(name.hash, at);
         }
-        assert!(self.due.remove(&(hold.expires_at, hold.id)), "a hold ends once (I5)");
+        self.due.remove(holds, hold);
+        let hold = &mut holds.0[hold];
+        (hold.view, hold.last_lsn) = (ended, lsn);
+        self.last_lsn = lsn;
     }
 
-    /// Restores a user's units and live holds from before the last start.
+    /// Restores a user's units from before the last start.
     pub(crate) fn restore_units(&mut self, user: &UserId, units: Units) {
         self.held += units.held;
         self.sold += units.sold;
-        self.users.insert(user.clone(), Share { units, holds: SmallVec::new() });
+        let share = self.share_at(user);
+        self.users.values[share].units = units;
     }
 
     /// Restores a live hold, after its user's units.
-    pub(crate) fn restore_hold(&mut self, hold: &HoldView) {
-        let share = self.users.get_mut(&hold.user).expect("who has a hold has a part in its item");
-        share.holds.push(hold.id);
-        self.due.insert((hold.expires_at, hold.id));
+    pub(crate) fn restore_hold(&mut self, holds: &mut Holds, hold: HoldView) {
+        let share = self.share_at(&hold.user);
+        self.add_hold(holds, share, hold, Lsn(0));
+    }
+
+    /// The number of a user's part, a new one if there was none.
+    #[inline]
+    fn share_at(&mut self, user: &UserId) -> u32 {
+        let name = Name::of(user);
+        let found = self.users.find(name.hash, |share| name.is(&share.user));
+        found.unwrap_or_else(|| {
+            let share = Share { user: user.clone(), units: Units::default(), holds: SmallVec::new() };
+            self.users.insert(name.hash, share)
+        })
+    }
+
+    #[inline]
+    fn add_hold(&mut self, holds: &mut Holds, share: u32, view: HoldView, last_lsn: Lsn) {
+        let at = number_of(&view.id);
+        assert!(holds.0.get(at).is_none_or(|hold| hold.view.state != HoldState::Held), "a hold's number is free");
+        let due_at = self.due.insert(view.expires_at, at);
+        holds.0.put(at, Hold { view, last_lsn, due_at });
+        self.users.values[share].holds.push(at);
     }
 }
 
@@ -260,28 +355,57 @@ impl<'a> Ending<'a> {
         self.ended.len() >= END_RECORD_MAX
     }
 
+    /// Ends the user's own due holds first, wherever they stand among all that
+    /// are due; then others, up to a number, or as many as the grab needs. It
+    /// breaks off when a record takes no more.
+    fn make_room(&mut self, mine: Option<&Share>, now: Timestamp, quantity: u32) -> ControlFlow<()> {
+        let own = mine.iter().flat_map(|share| &share.holds).copied();
+        for at in own.filter(|&at| self.holds.0[at].view.expires_at <= now) {
+            if self.is_full() {
+                return ControlFlow::Break(());
+            }
+            self.end(at);
+        }
+        for at in self.item.due.until(now) {
+            if is_planted(Mutant::IgnoreDueHolds) {
+                break;
+            }
+            if self.ended.len() >= RELEASE_WITH_GRAB && self.item.stock().free + self.freed >= quantity {
+                break;
+            }
+            if self.is_full() {
+                return ControlFlow::Break(());
+            }
+            self.end(at);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Ends a due hold, unless it already did here.
-    fn end(&mut self, id: HoldId) {
-        if self.ended.iter().any(|ended| ended.hold.id == id) {
+    fn end(&mut self, at: u32) {
+        let hold = &self.holds.0[at].view;
+        if self.ended.iter().any(|ended| ended.hold.id == hold.id) {
             return;
         }
-        let hold = &self.holds[&id].view;
-        let left = self.left.entry(&hold.user).or_insert_with(|| self.item.users[&hold.user].units);
+        let item = self.item;
+        let units = || item.share_of(&Name::of(&hold.user)).expect("who has a hold has a part in its item").units;
+        let left = self.left.entry(&hold.user).or_insert_with(units);
         left.held -= hold.quantity;
         self.freed += hold.quantity;
         let hold = HoldView { state: HoldState::Expired, ..hold.clone() };
         self.ended.push(HoldEnded { hold, units_after: *left, merchant: None });
     }
-
-    fn units_of(&self, user: &UserId) -> Units {
-        let before = || self.item.users.get(user).map(|share| share.units);
-        self.left.get(user).copied().or_else(before).unwrap_or_default()
-    }
 }
 
-pub(crate) fn held_answer(hold: &HoldView, replayed: bool) -> Outcome {
+/// The answer to who has just got a hold.
+pub(crate) fn held_answer(held: &Held) -> Outcome {
+    let Held { hold, quantity, amount, expires_at, .. } = *held;
+    Outcome::Held { hold, quantity, amount, expires_at, replayed: false }
+}
+
+fn held_again(hold: &HoldView) -> Outcome {
     let HoldView { id, quantity, amount, expires_at, .. } = *hold;
-    Outcome::Held { hold: id, quantity, amount, expires_at, replayed }
+    Outcome::Held { hold: id, quantity, amount, expires_at, replayed: true }
 }
 
 /// Checks an item's terms.

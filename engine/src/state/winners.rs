@@ -52,6 +52,12 @@ impl<'a> Name<'a> {
         };
         Name { text, decimal, hash }
     }
+
+    /// Whether it is that of `user`.
+    #[inline]
+    pub(crate) fn is(&self, user: &UserId) -> bool {
+        self.text == user.as_str()
+    }
 }
 
 #[inline]

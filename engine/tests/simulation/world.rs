@@ -26,7 +26,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 /// The engine's generator, which keeps a copy of what it gave.
 struct Watched {
@@ -151,11 +150,10 @@ impl World {
             ..JournalOptions::default()
         };
         let projector = ProjectorOptions {
-            defer_bytes: 0,
             threaded: false,
             step: StepLimits { events: random.pick(&[1, 10, 8_192]), bytes: 1 << 20 },
             persist_bytes: random.pick(&[1, 2_000, 1 << 30]),
-            persist_after: Duration::from_secs(3_600),
+            ..ProjectorOptions::default()
         };
         let options = EmbeddedOptions {
             journal,
