@@ -65,22 +65,27 @@ impl Default for Limits {
     }
 }
 
-/// Listens on `address` with one socket a core.
+/// Listens on `address` with one socket a core. Whoever connects waits until
+/// [`serve`] takes the sockets.
 ///
 /// # Errors
 /// Those of binding, for instance that somebody else listens there.
 pub fn listen(address: SocketAddr) -> io::Result<Vec<StdListener>> {
-    // With SO_REUSEPORT a second server would silently share the port, so the
-    // first bind is one that fails if anybody listens there.
-    let probe = bind(address, false)?;
-    let address = StdListener::from(probe).local_addr()?;
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let listen = |_| {
+    // With SO_REUSEPORT from the first on, a second server would silently share
+    // the port. So the first socket listens alone, which fails if anybody else
+    // does, and from then on keeps the port while it lets its sisters in.
+    let first = bind(address, false)?;
+    net::listen(&first, BACKLOG)?;
+    sockopt::set_socket_reuseport(&first, true)?;
+    let first = StdListener::from(first);
+    let address = first.local_addr()?;
+    let sister = |_| {
         let socket = bind(address, true)?;
         net::listen(&socket, BACKLOG)?;
         Ok(StdListener::from(socket))
     };
-    (0..cores).map(listen).collect()
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    std::iter::once(Ok(first)).chain((1..cores).map(sister)).collect()
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {

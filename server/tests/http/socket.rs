@@ -4,7 +4,7 @@ use crate::fake::*;
 use hongbao_server::app::{Setup, app};
 use hongbao_server::serve::{Limits, listen, serve};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -188,6 +188,35 @@ async fn a_second_server_is_told_that_the_port_is_taken() {
     let live = Live::start(limits());
     let error = listen(live.address).expect_err("somebody listens there");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn of_two_that_start_at_once_one_gets_the_port() {
+    for round in 0..200 {
+        let address = listen("127.0.0.1:0".parse().unwrap()).unwrap()[0].local_addr().unwrap();
+        let both = Barrier::new(2);
+        let start = || {
+            both.wait();
+            listen(address)
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(start);
+            (start(), other.join().unwrap())
+        });
+        assert!(one.is_err() || other.is_err(), "both listen on {address} in round {round}");
+    }
+}
+
+#[test]
+fn every_listening_socket_gets_its_part() {
+    let listeners = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listeners[0].local_addr().unwrap();
+    let peers: Vec<_> = (0..400).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    for (n, listener) in listeners.iter().enumerate() {
+        let taken = std::iter::from_fn(|| listener.accept().ok()).count();
+        let fair = peers.len() / listeners.len();
+        assert!(taken > fair / 4, "socket {n} of {} got {taken} of {}", listeners.len(), peers.len());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
