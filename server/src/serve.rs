@@ -15,6 +15,7 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::Gauge;
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -196,9 +197,10 @@ impl Acceptor {
             return;
         }
         let (router, limits, stop) = (self.router.clone(), self.limits, self.stop.clone());
+        let open = Open::new(self.metrics.connections_open.clone(), place);
         self.connections.spawn(async move {
             converse(stream, router, limits, stop).await;
-            drop(place);
+            drop(open);
         });
     }
 
@@ -206,6 +208,25 @@ impl Acceptor {
         stream.set_nodelay(true)?;
         let unacknowledged_ms = u32::try_from(self.limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
         Ok(sockopt::set_tcp_user_timeout(stream, unacknowledged_ms)?)
+    }
+}
+
+/// A connection's place, counted for as long as it is taken.
+struct Open {
+    count: Gauge,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(count: Gauge, place: OwnedSemaphorePermit) -> Open {
+        count.increment(1.0);
+        Open { count, _place: place }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.count.decrement(1.0);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::fake::*;
 use hongbao_server::app::{Setup, app};
+use hongbao_server::metrics::Metrics;
 use hongbao_server::serve::{Limits, listen, serve};
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 struct Live {
     address: SocketAddr,
     fake: Arc<Fake>,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     done: JoinHandle<std::io::Result<()>>,
 }
@@ -31,8 +33,20 @@ impl Live {
         let address = listeners[0].local_addr().unwrap();
         let stop = CancellationToken::new();
         let metrics = site.server.metrics.clone();
-        let done = tokio::spawn(serve(app(site.server), listeners, limits, metrics, stop.clone()));
-        Live { address, fake: site.fake, stop, done }
+        let done = tokio::spawn(serve(app(site.server), listeners, limits, metrics.clone(), stop.clone()));
+        Live { address, fake: site.fake, metrics, stop, done }
+    }
+
+    /// Waits until the metrics tell of so many open connections.
+    async fn until_open(&self, connections: usize) {
+        let line = format!("hongbao_http_connections_open {connections}");
+        let told = async {
+            while !self.metrics.render().lines().any(|it| it == line) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(5), told).await;
+        told.unwrap_or_else(|_| panic!("no {line} in\n{}", self.metrics.render()));
     }
 
     async fn connect(&self) -> TcpStream {
@@ -140,6 +154,25 @@ async fn thousands_of_idle_and_half_open_peers_stop_nobody() {
     live.is_well().await;
     drop(idle);
     live.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_connections_are_counted() {
+    let live = Live::start(Limits { connections_max: 4, head_timeout: Duration::from_secs(60), ..limits() });
+    live.until_open(0).await;
+    let mut peers = Vec::new();
+    for n in 1..=4 {
+        peers.push(live.connect().await);
+        live.until_open(n).await;
+    }
+    // A fifth has no place yet.
+    peers.push(live.connect().await);
+    for n in [4, 3, 2] {
+        peers.remove(0);
+        live.until_open(n).await;
+    }
+    live.stop.cancel();
+    live.until_open(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
