@@ -6,7 +6,7 @@
 use clap::Parser;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::JournalOptions;
-use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::{ADMIN_KEY, admin_key, given_key};
@@ -158,7 +158,25 @@ fn open(options: &Serve, archive: Option<Arc<dyn Storage>>) -> Result<Embedded, 
         ..EmbeddedOptions::default()
     };
     let (engine, report) = Embedded::open(&options.data, engine)?;
-    tracing::info!(data = %options.data.display(), ?report, "opened");
+    // What was torn has been told.
+    let StartReport { journal, live_envelopes, swept } = report;
+    let last_end = match (journal.segments, journal.clean_shutdown) {
+        (0, _) => "none",
+        (_, true) => "in order",
+        (_, false) => "crash",
+    };
+    tracing::info!(
+        data = %options.data.display(),
+        mode = if options.test { "test" } else { "live" },
+        currency = options.currency.as_str(),
+        last_end,
+        records_replayed = journal.records,
+        last_record = journal.last_lsn.0,
+        segments = journal.segments,
+        live_envelopes,
+        swept,
+        "opened"
+    );
     Ok(engine)
 }
 

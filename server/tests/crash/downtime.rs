@@ -51,7 +51,7 @@ fn race_20_a_short_downtime_is_swept_before_serving() {
         let (server, address) = Running::listening(&mut serve(&data, &[]));
         is_swept(address, &id, grabbed);
         let log = server.kill();
-        assert!(log.contains(&format!("swept: {swept}")), "{log}");
+        assert!(log.contains(&format!("swept={swept}")), "{log}");
     }
 }
 

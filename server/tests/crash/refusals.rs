@@ -89,6 +89,32 @@ fn a_live_deployment_has_no_test_routes() {
     assert_eq!(answer.status, 404, "{answer:?}");
 }
 
+#[test]
+fn the_log_says_what_was_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    for (last_end, last_record) in [("none", 0), ("crash", 1), ("in order", 1)] {
+        let (server, address) = Running::ready(&mut serve(&data, &[]));
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains("opened")).unwrap();
+        let told = [
+            format!("data={}", data.display()),
+            "mode=\"test\" currency=\"CNY\"".to_owned(),
+            format!("last_end={last_end:?}"),
+            format!("last_record={last_record} "),
+        ];
+        assert!(told.iter().all(|told| line.contains(told)) && !line.contains(['{', '(']), "{line}");
+        assert!(!log.contains(KEY), "{log}");
+        if last_record == 0 {
+            let deposit = Ask::post("/v1/wallets/bob/deposits", &json!({ "amount": 100 })).with_key("k");
+            Client::new(address).json(&deposit);
+            server.kill();
+        } else {
+            assert!(server.stop().0.success());
+        }
+    }
+}
+
 /// Whoever read the log may end before the server: it goes on, and stops when told to.
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
