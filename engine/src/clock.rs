@@ -60,8 +60,10 @@ pub struct SystemClock {
 
 struct Pace {
     /// By how much the engine's time is meant to be ahead of the wall clock: a
-    /// test deployment's advances, or an accepted step back.
+    /// test deployment's advances, or more by an accepted step back.
     ahead_ms: u64,
+    /// The advances' part of it, which no step of the wall clock takes away.
+    advanced_ms: u64,
     drift_ms: i64,
 }
 
@@ -72,24 +74,24 @@ fn coarse(clock: ClockId) -> Timestamp {
 }
 
 impl SystemClock {
-    /// A clock that starts now, `ahead_ms` ahead of the wall clock (0 but for
+    /// A clock that starts now, `advanced_ms` ahead of the wall clock (0 but for
     /// test deployments), and says nothing below `not_before`.
-    pub fn start(ahead_ms: u64, not_before: Timestamp) -> SystemClock {
+    pub fn start(advanced_ms: u64, not_before: Timestamp) -> SystemClock {
         SystemClock::with_sources(
-            ahead_ms,
+            advanced_ms,
             not_before,
             Box::new(|| coarse(ClockId::RealtimeCoarse)),
             Box::new(|| coarse(ClockId::MonotonicCoarse)),
         )
     }
 
-    fn with_sources(ahead_ms: u64, not_before: Timestamp, wall: Source, monotonic: Source) -> SystemClock {
-        let now_ms = wall().ms() + ahead_ms;
+    fn with_sources(advanced_ms: u64, not_before: Timestamp, wall: Source, monotonic: Source) -> SystemClock {
+        let now_ms = wall().ms() + advanced_ms;
         SystemClock {
             offset_ms: AtomicU64::new(now_ms.wrapping_sub(monotonic().ms())),
             floor_ms: AtomicU64::new(now_ms.max(not_before.ms())),
             frozen: AtomicBool::new(false),
-            pace: Mutex::new(Pace { ahead_ms, drift_ms: 0 }),
+            pace: Mutex::new(Pace { ahead_ms: advanced_ms, advanced_ms, drift_ms: 0 }),
             wall,
             monotonic,
         }
@@ -155,10 +157,7 @@ impl Clock for SystemClock {
         let floor_ms = self.floor_ms.load(Ordering::Relaxed);
         let wall_ms = (self.wall)().ms();
         // A step back is accepted by going on from where time stands.
-        pace.ahead_ms = pace.ahead_ms.max(floor_ms.saturating_sub(wall_ms));
-        if wall_ms >= floor_ms {
-            pace.ahead_ms = 0;
-        }
+        pace.ahead_ms = pace.advanced_ms.max(floor_ms.saturating_sub(wall_ms));
         pace.drift_ms = 0;
         let now_ms = wall_ms + pace.ahead_ms;
         self.offset_ms.store(now_ms.wrapping_sub((self.monotonic)().ms()), Ordering::Relaxed);
@@ -169,6 +168,7 @@ impl Clock for SystemClock {
     fn advance(&self, by_ms: u64) {
         let mut pace = self.pace.lock();
         pace.ahead_ms += by_ms;
+        pace.advanced_ms += by_ms;
         self.offset_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
 }
@@ -250,6 +250,26 @@ mod tests {
         assert!(clock.alarm().unwrap().contains("clock accept"));
         clock.accept();
         assert_eq!(clock.now().ms(), 1_000_000 + 86_400_000 + 51_000);
+    }
+
+    #[test]
+    fn a_step_that_is_accepted_leaves_a_test_deployments_advance_as_it_is() {
+        const HOUR_MS: u64 = 3_600_000;
+        let (outside, clock) = Outside::new();
+        clock.advance(HOUR_MS);
+        // The wall clock goes past the advance, back again, and ahead by less than it.
+        for step_ms in [5 * HOUR_MS as i64, -2 * HOUR_MS as i64, HOUR_MS as i64 / 2] {
+            outside.wall.fetch_add(step_ms as u64, Ordering::Relaxed);
+            clock.check();
+            assert!(clock.alarm().is_some(), "{step_ms}");
+            let before = clock.now();
+            clock.accept();
+            let expected_ms = (outside.wall.load(Ordering::Relaxed) + HOUR_MS).max(before.ms());
+            assert_eq!((clock.now().ms(), clock.alarm()), (expected_ms, None), "{step_ms}");
+            outside.pass(1000);
+            clock.check();
+            assert_eq!((clock.now().ms(), clock.alarm()), (expected_ms + 1000, None), "{step_ms}");
+        }
     }
 
     #[test]

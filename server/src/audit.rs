@@ -1,7 +1,7 @@
 //! `hongbao audit`: checks journal, store and every invariant of a directory.
 
+use crate::failure::{Failure, check_data_directory};
 use hongbao_engine::audit::audit;
-use std::error::Error;
 use std::path::Path;
 
 /// How many findings are printed; the rest is counted.
@@ -11,9 +11,11 @@ const PRINTED_MAX: u64 = 20;
 ///
 /// # Errors
 /// Why the directory cannot be audited at all.
-pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Box<dyn Error>> {
-    if !data.join("journal").is_dir() {
-        return Err(format!("{} is not a data directory; name one with --data", data.display()).into());
+pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Failure> {
+    check_data_directory(data)?;
+    if let Some(archive) = archive.filter(|path| !path.is_dir()) {
+        let why = "is not a directory; name the one that the server was given with --archive";
+        return Err(Failure::Usage(format!("{} {why}", archive.display())));
     }
     let mut printed = 0;
     let report = audit(data, archive, &mut |finding| {

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use rand::Rng;
 use sha2::{Digest, Sha256};
+use std::env::VarError;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -21,6 +22,8 @@ const KEY_CHARS_MIN: usize = 16;
 /// A longer key is refused unread.
 const KEY_CHARS_MAX: usize = 256;
 const KEY_FILE: &str = "admin.key";
+/// The variable of the environment that may set the admin key.
+pub const ADMIN_KEY: &str = "HONGBAO_ADMIN_KEY";
 
 /// The caller of a request, as its key says. The door puts it into the request.
 #[derive(Clone, Copy, Debug)]
@@ -69,16 +72,28 @@ fn digest(key: &[u8]) -> [u8; 32] {
     Sha256::digest(key).into()
 }
 
+/// The admin key that `variable`, [`ADMIN_KEY`], gives, if it is set.
+///
+/// # Errors
+/// One that is too short, too long or not visible ASCII: without a word, another
+/// key than the operator meant would open.
+pub fn given_key(variable: Result<String, VarError>) -> io::Result<Option<String>> {
+    let key = match variable {
+        Ok(key) => key,
+        Err(VarError::NotPresent) => return Ok(None),
+        Err(VarError::NotUnicode(text)) => text.to_string_lossy().into_owned(),
+    };
+    check_key(&key, ADMIN_KEY).map(|()| Some(key))
+}
+
 /// The admin key of a deployment: the one given, else the one in
 /// `<data>/admin.key`, else a new one written there for its owner's eyes only.
 ///
 /// # Errors
-/// A given key that is too short or not visible ASCII; a file that cannot be
-/// read or written.
-pub fn admin_key(given: Option<&str>, data: &Path) -> io::Result<String> {
+/// A file that cannot be read or written, or that holds no key.
+pub fn admin_key(given: Option<String>, data: &Path) -> io::Result<String> {
     if let Some(key) = given {
-        check_key(key, "HONGBAO_ADMIN_KEY")?;
-        return Ok(key.to_owned());
+        return Ok(key);
     }
     let path = data.join(KEY_FILE);
     match fs::read_to_string(&path) {
@@ -134,6 +149,8 @@ fn in_words(path: &Path, error: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -144,8 +161,20 @@ mod tests {
         assert_eq!(admin_key(None, data.path()).unwrap(), first);
         let mode = fs::metadata(data.path().join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(admin_key(Some("chosen-by-an-operator"), data.path()).unwrap(), "chosen-by-an-operator");
-        assert!(admin_key(Some("short"), data.path()).is_err());
+        let given = "chosen-by-an-operator".to_owned();
+        assert_eq!(admin_key(Some(given.clone()), data.path()).unwrap(), given);
+    }
+
+    #[test]
+    fn a_key_that_is_given_is_used_or_refused() {
+        let chosen = "chosen-by-an-operator".to_owned();
+        assert_eq!(given_key(Ok(chosen.clone())).unwrap(), Some(chosen));
+        assert_eq!(given_key(Err(VarError::NotPresent)).unwrap(), None);
+        let bytes = OsString::from_vec(b"chosen-by-an-operator\xff".to_vec());
+        for variable in [Ok(String::new()), Ok("short".to_owned()), Err(VarError::NotUnicode(bytes))] {
+            let error = given_key(variable.clone()).expect_err("no key").to_string();
+            assert!(error.contains("HONGBAO_ADMIN_KEY must be 16 to 256"), "{variable:?}: {error}");
+        }
     }
 
     #[test]

@@ -11,9 +11,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+const STATUS: &str = "Exit status: 0 fine; 1 a check failed or something broke; 2 it has to be called otherwise";
+
 /// Red envelopes and flash sales: nothing is lost, doubled or oversold.
 #[derive(Debug, Parser)]
-#[command(name = "hongbao", version, arg_required_else_help = true)]
+#[command(name = "hongbao", version, arg_required_else_help = true, after_help = STATUS)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -156,6 +156,8 @@ curl -s http://{address}/v1/envelopes/{mass}/claim -H \"Authorization: Bearer $H
 curl -s http://{address}/v1/envelopes/{group}/grab -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"bob\"}}'
 curl -s http://{address}/v1/envelopes/{group}/grabs -H \"Authorization: Bearer $HONGBAO_KEY\"
 curl -s http://{address}/v1/items/{item}/grab -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"bob\",\"quantity\":1}}'
+HOLD=$(curl -s http://{address}/v1/items/{item}/grab -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"bob\",\"quantity\":1}}' | grep -o 'hold_[0-9a-z]*')
+curl -s http://{address}/v1/holds/$HOLD/claim -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"bob\"}}'
 curl -s http://{address}/v1/wallets/bob -H \"Authorization: Bearer $HONGBAO_KEY\"
 curl -s http://{address}/v1/users/bob/received -H \"Authorization: Bearer $HONGBAO_KEY\"
 curl -s http://{address}/v1/audit -H \"Authorization: Bearer $HONGBAO_KEY\"

@@ -6,8 +6,8 @@
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::{Class, Visit};
-use crate::extract::{Content, Json, Object, Once, One, Params, Two, read_time};
-use crate::fields::{Count, JsonObject, Money, Seconds, SecondsOrNone, Text, Time, Visible};
+use crate::extract::{Content, Json, NoParams, Object, Once, One, Params, Two, from_json, read_time};
+use crate::fields::{JsonObject, Money, Seconds, SecondsOrNone, Shares, Text, Time, Visible};
 use crate::problem::{FieldError, Problem};
 use crate::reply::{from_engine, json, json_bytes, list, reply, write_element};
 use crate::views::{AuditJson, EnvelopeJson, GrabJson, ReceivedJson};
@@ -21,6 +21,7 @@ use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{EnvelopeId, UserId};
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 /// Adds the routes of envelopes.
 pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
@@ -65,7 +66,7 @@ enum Payout {
 struct Create {
     sender: UserId,
     total: Money,
-    shares: Count,
+    shares: Shares,
     #[serde(default)]
     split: SplitName,
     #[serde(default)]
@@ -259,14 +260,47 @@ fn id_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Envel
 #[serde(deny_unknown_fields)]
 struct GrabMany {
     #[serde(deserialize_with = "some_grabs")]
-    grabs: Vec<Object<GrabOne>>,
+    grabs: Vec<Element>,
 }
 
-impl Content for GrabMany {}
+/// A grab, or why none could be read.
+struct Element(Result<GrabOne, Box<Problem>>);
+
+impl<'de> Deserialize<'de> for Element {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Object::deserialize(deserializer).map(|Object(grab)| Element(Ok(grab)))
+    }
+}
+
+/// The same, each to be read for itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrabsApart {
+    #[serde(deserialize_with = "some_grabs")]
+    grabs: Vec<Box<RawValue>>,
+}
+
+impl Content for GrabOne {}
+impl Content for GrabsApart {}
+
+impl Content for GrabMany {
+    /// A grab that cannot be read is told in its place and does not spoil the others.
+    fn read(bytes: &[u8]) -> Result<Self, Problem> {
+        if let Ok(Object(whole)) = serde_json::from_slice(bytes) {
+            return Ok(whole);
+        }
+        let GrabsApart { grabs } = from_json(bytes)?;
+        let element = |(i, raw): (usize, Box<RawValue>)| {
+            let read = from_json(raw.get().as_bytes());
+            Element(read.map_err(|problem| Box::new(problem.within(&format!("grabs[{i}]")))))
+        };
+        Ok(GrabMany { grabs: grabs.into_iter().enumerate().map(element).collect() })
+    }
+}
 
 const GRABS_MAX: usize = 1000;
 
-fn some_grabs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Object<GrabOne>>, D::Error> {
+fn some_grabs<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let grabs = Vec::deserialize(deserializer)?;
     if (1..=GRABS_MAX).contains(&grabs.len()) {
         return Ok(grabs);
@@ -279,20 +313,28 @@ async fn grab_many<B: Backend>(
     Extension(visit): Extension<Visit>,
     Json(GrabMany { grabs }): Json<GrabMany>,
 ) -> Result<Response, Problem> {
-    let known: Vec<bool> = grabs.iter().map(|Object(grab)| grab.envelope.is_some()).collect();
-    let command = |Object(GrabOne { envelope, user })| Some(Command::Grab { envelope: envelope?, user });
-    let commands = grabs.into_iter().filter_map(command).collect();
+    let (count, mut refused) = (grabs.len(), Vec::new());
+    let mut commands = Vec::with_capacity(count);
+    for (i, Element(read)) in grabs.into_iter().enumerate() {
+        match read {
+            Ok(GrabOne { envelope: Some(envelope), user }) => commands.push(Command::Grab { envelope, user }),
+            Ok(GrabOne { envelope: None, user: _ }) => refused.push((i, Problem::not_found())),
+            Err(problem) => refused.push((i, *problem)),
+        }
+    }
     let mut results = server.backend.execute_all(commands).await.into_iter();
-    let mut body = Vec::with_capacity(32 + 160 * known.len());
+    let mut refused = refused.into_iter().peekable();
+    let mut body = Vec::with_capacity(32 + 160 * count);
     body.extend_from_slice(b"{\"results\":[");
-    for (i, known) in known.into_iter().enumerate() {
+    for i in 0..count {
         if i > 0 {
             body.push(b',');
         }
-        let result = if known {
-            results.next().expect("a batch is answered element by element").map_err(|error| from_engine(&error))
-        } else {
-            Err(Problem::not_found())
+        let result = match refused.next_if(|(at, _)| *at == i) {
+            Some((_, problem)) => Err(problem),
+            None => {
+                results.next().expect("a batch is answered element by element").map_err(|error| from_engine(&error))
+            }
         };
         write_element(&mut body, &server, result, visit.request_id());
     }
@@ -300,7 +342,11 @@ async fn grab_many<B: Backend>(
     Ok(json_bytes(body))
 }
 
-async fn show<B: Backend>(State(server): State<Shared<B>>, One(id): One<EnvelopeId>) -> Result<Response, Problem> {
+async fn show<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(id): One<EnvelopeId>,
+    _: NoParams,
+) -> Result<Response, Problem> {
     let view = server.backend.envelope(id).await.map_err(|error| from_engine(&error))?;
     let view = view.ok_or_else(Problem::not_found)?;
     Ok(json(&EnvelopeJson::new(&view, server.currency)))
@@ -311,7 +357,7 @@ async fn find<B: Backend>(
     caller: Caller,
     params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page()?;
+    let page = params.page(&["reference", "sender", "state", "created_from", "created_to"])?;
     let filter = EnvelopeFilter {
         owner: caller.owner.to_owned(),
         reference: params.get("reference").map(str::to_owned),
@@ -335,7 +381,7 @@ async fn grabs<B: Backend>(
     One(id): One<EnvelopeId>,
     params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page()?;
+    let page = params.page(&[])?;
     let rows = server.backend.grabs(id, &page).await.map_err(|error| from_engine(&error))?;
     Ok(list("grabs", &rows.ok_or_else(Problem::not_found)?, GrabJson::new))
 }
@@ -343,6 +389,7 @@ async fn grabs<B: Backend>(
 async fn grab_of<B: Backend>(
     State(server): State<Shared<B>>,
     Two(id, user): Two<EnvelopeId, UserId>,
+    _: NoParams,
 ) -> Result<Response, Problem> {
     let row = server.backend.grab_of(id, &user).await.map_err(|error| from_engine(&error))?;
     Ok(json(&GrabJson::new(&row.ok_or_else(Problem::not_found)?)))
@@ -353,7 +400,7 @@ async fn sent<B: Backend>(
     One(user): One<UserId>,
     params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page()?;
+    let page = params.page(&[])?;
     let rows = server.backend.sent(&user, &page).await.map_err(|error| from_engine(&error))?;
     Ok(list("envelopes", &rows, |view| EnvelopeJson::new(view, server.currency)))
 }
@@ -363,12 +410,12 @@ async fn received<B: Backend>(
     One(user): One<UserId>,
     params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page()?;
+    let page = params.page(&[])?;
     let rows = server.backend.received(&user, &page).await.map_err(|error| from_engine(&error))?;
     Ok(list("grabs", &rows, ReceivedJson::new))
 }
 
-async fn audit<B: Backend>(State(server): State<Shared<B>>) -> Result<Response, Problem> {
+async fn audit<B: Backend>(State(server): State<Shared<B>>, _: NoParams) -> Result<Response, Problem> {
     let audit = server.backend.audit().await.map_err(|error| from_engine(&error))?;
     Ok(json(&AuditJson::new(audit)))
 }

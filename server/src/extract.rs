@@ -10,7 +10,7 @@ use crate::auth::Caller;
 use crate::door::Visit;
 use crate::problem::{Code, Problem};
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
@@ -37,6 +37,8 @@ const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 const LIMIT_MAX: usize = 1000;
 const LIMIT_DEFAULT: usize = 100;
 const CURSOR_BYTES_MAX: usize = 512;
+/// The most characters of a field's name that are told: a caller may have made it up.
+const FIELD_CHARS_MAX: usize = 200;
 
 /// A part of a path.
 pub trait Segment: Sized {
@@ -65,51 +67,116 @@ impl Segment for UserId {
     }
 }
 
+/// What stands for a part of the path that is not UTF-8: no id and no user.
+const NOT_UTF8: &str = "\u{fffd}";
+
 /// The only variable part of the path.
 pub struct One<T>(pub T);
 
 impl<T: Segment, S: Send + Sync> FromRequestParts<S> for One<T> {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = segments(parts, state).await?;
+        // Fails where a part is not UTF-8.
+        let Ok(params) = RawPathParams::from_request_parts(parts, state).await else {
+            return T::read(NOT_UTF8).map(One);
+        };
         let (_, text) = params.iter().next().ok_or_else(Problem::not_found)?;
         Ok(One(T::read(text)?))
     }
 }
 
-/// Both variable parts of the path.
+/// Both variable parts of the path, which ends with the second.
 pub struct Two<T, U>(pub T, pub U);
 
 impl<T: Segment, U: Segment, S: Send + Sync> FromRequestParts<S> for Two<T, U> {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = segments(parts, state).await?;
+        let Ok(params) = RawPathParams::from_request_parts(parts, state).await else {
+            if parts.uri.path().rsplit('/').next().and_then(decode).is_some() {
+                T::read(NOT_UTF8)?;
+            }
+            U::read(NOT_UTF8)?;
+            return Err(Problem::not_found());
+        };
         let mut texts = params.iter().map(|(_, text)| text);
         let (Some(first), Some(second)) = (texts.next(), texts.next()) else { return Err(Problem::not_found()) };
         Ok(Two(T::read(first)?, U::read(second)?))
     }
 }
 
-async fn segments<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<RawPathParams, Problem> {
-    // Fails where a segment is not UTF-8, which no id is.
-    RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())
-}
-
-/// The query's pairs. Those a route does not know are left alone.
+/// The query's pairs.
 pub struct Params(Vec<(String, String)>);
+
+/// The query of a read that takes no parameters.
+pub struct NoParams;
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Query::from_request_parts(parts, state).await {
-            Ok(Query(pairs)) => Ok(Params(pairs)),
-            Err(_) => Err(Problem::field("query", "must be name=value pairs, percent-encoded UTF-8")),
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name).ok_or_else(|| Problem::field("query", NOT_DECODED))?;
+            let value = decode(value).ok_or_else(|| parameter(&name, NOT_DECODED))?;
+            pairs.push((name, value));
         }
+        Ok(Params(pairs))
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for NoParams {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Params::from_request_parts(parts, state).await?.only(&[]).map(|()| NoParams)
+    }
+}
+
+fn parameter(name: &str, message: &str) -> Problem {
+    Problem::field(name.chars().take(FIELD_CHARS_MAX).collect::<String>(), message)
+}
+
+const NOT_DECODED: &str = "must be percent-encoded UTF-8";
+
+/// A name or value of a query, or a part of a path, as it was before it was encoded.
+fn decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? << 4 | digit()?) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
 impl Params {
-    /// The first value under `name`; an empty one counts as none.
+    /// Whether each parameter is one of `names`, is there once and has a value.
+    fn only(&self, names: &[&str]) -> Result<(), Problem> {
+        for (i, (name, value)) in self.0.iter().enumerate() {
+            let named = |message: &str| Err(parameter(name, message));
+            if !names.contains(&name.as_str()) {
+                return match names {
+                    [] => named("unknown parameter; this takes none"),
+                    _ => named(&format!("unknown parameter; this takes {}", names.join(", "))),
+                };
+            }
+            if self.0[..i].iter().any(|(earlier, _)| earlier == name) {
+                return named("is there twice; send it once");
+            }
+            // The first page has no cursor, and clients send what they have.
+            if value.is_empty() && name != "cursor" {
+                return named("is empty; give it a value or leave it out");
+            }
+        }
+        Ok(())
+    }
+
+    /// The value under `name`; an empty one counts as none.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
@@ -126,11 +193,12 @@ impl Params {
         self.get(name).map(read).transpose().map_err(|error| Problem::field(name, error.to_string()))
     }
 
-    /// `limit` and `cursor`.
+    /// `limit` and `cursor` of a list that can be filtered by `filters`.
     ///
     /// # Errors
-    /// 422 naming either.
-    pub fn page(&self) -> Result<Page, Problem> {
+    /// 422 naming either, or a parameter that the list does not take.
+    pub fn page(&self, filters: &[&str]) -> Result<Page, Problem> {
+        self.only(&[filters, &["limit", "cursor"]].concat())?;
         let limit = self.parse("limit", |text| match text.parse() {
             Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
             _ => Err(format!("must be an integer from 1 to {LIMIT_MAX}")),
@@ -231,6 +299,14 @@ pub trait Content: DeserializeOwned {
     /// Whether an empty body stands for `{}`.
     const MAY_BE_EMPTY: bool = false;
 
+    /// Reads it from a whole body.
+    ///
+    /// # Errors
+    /// 400 if that is not JSON, 422 naming the field that cannot be so.
+    fn read(bytes: &[u8]) -> Result<Self, Problem> {
+        from_json(bytes)
+    }
+
     /// What can be said against it from the body alone, beyond its fields' types.
     ///
     /// # Errors
@@ -255,8 +331,8 @@ impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
             return Err(unsupported());
         }
         let content: T = match &*bytes {
-            [] if T::MAY_BE_EMPTY => from_json(b"{}")?,
-            bytes => from_json(bytes)?,
+            [] if T::MAY_BE_EMPTY => T::read(b"{}")?,
+            bytes => T::read(bytes)?,
         };
         content.check()?;
         Ok(Json(content))
@@ -328,7 +404,10 @@ async fn too_large(mut body: Body) -> Problem {
 
 /// Reads a JSON object with strict rules. What is wrong with a bad one is found
 /// out by reading it again, so that a good one costs nothing extra.
-fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+///
+/// # Errors
+/// 400 if it is not JSON, 422 naming the field that cannot be so.
+pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if let Ok(Object(content)) = serde_json::from_slice(bytes) {
         return Ok(content);
     }
@@ -364,7 +443,7 @@ fn explain(path: &str, error: &serde_json::Error) -> Problem {
         (path, Some(name)) if path != name && !path.ends_with(&format!(".{name}")) => format!("{path}.{name}"),
         (path, _) => path.to_owned(),
     };
-    Problem::field(field.chars().take(200).collect::<String>(), message)
+    Problem::field(field.chars().take(FIELD_CHARS_MAX).collect::<String>(), message)
 }
 
 /// A JSON object read into `T`. Derived readers would also take an array of the

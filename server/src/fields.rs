@@ -5,6 +5,7 @@
 //! string, nothing negative, nothing beyond its bounds.
 
 use crate::extract::read_time;
+use hongbao_engine::split::SHARES_MAX;
 use hongbao_engine::types::{Amount, Timestamp};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde_json::value::RawValue;
@@ -18,6 +19,8 @@ pub struct Int<const MIN: u64, const MAX: u64>(u64);
 pub type Money = Int<1, { Amount::MAX.minor() }>;
 /// A number of things, at least 1.
 pub type Count = Int<1, { u32::MAX as u64 }>;
+/// A number of shares of an envelope.
+pub type Shares = Int<1, { SHARES_MAX as u64 }>;
 /// A duration of at least a second and at most a year.
 pub type Seconds = Int<1, YEAR_S>;
 /// A duration of at most a year.
@@ -47,9 +50,13 @@ impl Money {
     }
 }
 
-impl Count {
+/// For bounds within 32 bits only: others do not compile.
+impl<const MAX: u64> Int<1, MAX> {
+    const FITS: () = assert!(MAX <= u32::MAX as u64);
+
     /// As a number of 32 bits.
     pub fn count(self) -> u32 {
+        let () = Self::FITS;
         u32::try_from(self.0).expect("a count was read within 32 bits")
     }
 }

@@ -12,7 +12,8 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`]: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
-//! - [`demo`], [`audit`], [`split`], [`clock`]: the other tasks of the command line
+//! - [`demo`], [`audit`], [`split`], [`clock`]: the other tasks of the command line;
+//!   [`failure`]: how any of them ends when it fails
 
 pub mod app;
 pub mod audit;
@@ -23,6 +24,7 @@ pub mod demo;
 pub mod door;
 pub mod envelopes;
 pub mod extract;
+pub mod failure;
 pub mod fields;
 pub mod metrics;
 pub mod problem;

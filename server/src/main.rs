@@ -4,16 +4,20 @@
 //! before.
 
 use clap::Parser;
+use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::JournalOptions;
-use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
-use hongbao_server::auth::admin_key;
+use hongbao_server::auth::{ADMIN_KEY, admin_key, given_key};
+use hongbao_server::clock::Alarm;
 use hongbao_server::config::{BackendName, Cli, Clock, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
+use hongbao_server::failure::Failure;
 use hongbao_server::serve::{Limits, listen, serve};
 use hongbao_server::{audit, clock, split};
-use std::error::Error;
+use std::env;
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
@@ -31,8 +35,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What is logged unless `HONGBAO_LOG` says otherwise.
 const LOGGED: &str = "info,fjall=warn,lsm_tree=warn";
 
-const WRONG_USAGE: u8 = 2;
-
 fn main() -> ExitCode {
     let Cli { task } = Cli::parse();
     let filter = EnvFilter::try_from_env("HONGBAO_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
@@ -45,49 +47,46 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .init();
     let done = match task {
-        Task::Serve(options) => run(&options, false),
-        Task::Demo { listen } => run_demo(listen),
-        Task::Split(options) => match split::run(&options, std::io::stdout()) {
-            Ok(split::Ended::Fine) => Ok(()),
-            Ok(split::Ended::Unfair) => return ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("hongbao: {error}");
-                return ExitCode::from(WRONG_USAGE);
-            }
-        },
-        Task::Audit { data, archive } => match audit::run(&data, archive.as_deref()) {
-            Ok(true) => Ok(()),
-            // What was wrong has been told.
-            Ok(false) => return ExitCode::FAILURE,
-            Err(error) => Err(error),
-        },
-        Task::Clock(Clock::Accept { data }) => clock::accept(&data).map_err(Into::into),
+        Task::Serve(options) => run(&options, false).map(|()| true),
+        Task::Demo { listen } => run_demo(listen).map(|()| true),
+        Task::Split(options) => split::run(&options, std::io::stdout()).map(|ended| ended == split::Ended::Fine),
+        Task::Audit { data, archive } => audit::run(&data, archive.as_deref()),
+        Task::Clock(Clock::Accept { data }) => clock::accept(&data).map(|said| {
+            println!("{said}");
+            true
+        }),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hongbao: {error}");
-            ExitCode::FAILURE
+        Ok(true) => ExitCode::SUCCESS,
+        // What was found has been told.
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("hongbao: {failure}");
+            ExitCode::from(failure.status())
         }
     }
 }
 
-fn run_demo(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+fn run_demo(listen: SocketAddr) -> Result<(), Failure> {
     let data = tempfile::Builder::new().prefix("hongbao-demo-").tempdir()?;
     run(&Serve::for_demo(listen, data.path().to_owned()), true)
 }
 
-fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
+fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
     raise_descriptor_limit(options.connections_max);
+    // What was asked for wrongly is found out before anything is written.
+    let given = given_key(env::var(ADMIN_KEY)).map_err(wrong)?;
+    let listeners = open_port(options.listen)?;
+    let admin_listeners = options.admin_listen.map(open_port).transpose()?;
+    let archive = options.archive.as_deref().map(open_archive).transpose()?;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&options.data)
-        .map_err(|error| format!("{}: {error}", options.data.display()))?;
-    let given = std::env::var("HONGBAO_ADMIN_KEY").ok();
-    let key = admin_key(given.as_deref(), &options.data)?;
+        .map_err(|error| wrong(format!("{}: {error}", options.data.display())))?;
+    let key = admin_key(given, &options.data).map_err(wrong)?;
     let engine = match options.backend {
-        BackendName::Embedded => Arc::new(open(options)?),
+        BackendName::Embedded => Arc::new(open(options, archive)?),
     };
     let setup = Setup {
         currency: options.currency,
@@ -109,7 +108,7 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
-        let listeners = open_port(options.listen)?;
+        tokio::spawn(tell_alarm(Arc::clone(&engine), &options.data));
         let address = listeners[0].local_addr()?;
         tracing::info!(%address, test = options.test, "serving; try /docs");
         if is_demo {
@@ -118,11 +117,11 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
         }
         let metrics = Arc::clone(&server.metrics);
         let admin = async {
-            if let Some(address) = options.admin_listen {
+            if let Some(listeners) = admin_listeners {
                 let (app, metrics) = (admin_app(Arc::clone(&server)), Arc::clone(&server.metrics));
-                serve(app, open_port(address)?, limits, metrics, stop.clone()).await?;
+                serve(app, listeners, limits, metrics, stop.clone()).await?;
             }
-            Ok::<_, Box<dyn Error>>(())
+            Ok::<_, Failure>(())
         };
         let public = async {
             serve(app(Arc::clone(&server)), listeners, limits, metrics, stop.clone()).await?;
@@ -136,29 +135,62 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Box<dyn Error>> {
     served
 }
 
-fn open_port(address: SocketAddr) -> Result<Vec<TcpListener>, Box<dyn Error>> {
-    listen(address).map_err(|error| format!("cannot listen on {address}: {error}").into())
+fn wrong(why: impl Display) -> Failure {
+    Failure::Usage(why.to_string())
 }
 
-fn open(options: &Serve) -> Result<Embedded, Box<dyn Error>> {
+fn open_port(address: SocketAddr) -> Result<Vec<TcpListener>, Failure> {
+    listen(address)
+        .map_err(|error| wrong(format!("cannot listen on {address}: {error}; choose another address or port")))
+}
+
+fn open_archive(path: &Path) -> Result<Arc<dyn Storage>, Failure> {
+    let directory = Directory::open(path);
+    Ok(Arc::new(directory.map_err(|error| wrong(format!("{}: {error}", path.display())))?))
+}
+
+fn open(options: &Serve, archive: Option<Arc<dyn Storage>>) -> Result<Embedded, Failure> {
     let engine = EmbeddedOptions {
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
         downtime_s_max: options.max_downtime_s,
-        journal: JournalOptions {
-            archive: options.archive.as_deref().map(archive).transpose()?,
-            ..JournalOptions::default()
-        },
+        journal: JournalOptions { archive, ..JournalOptions::default() },
         ..EmbeddedOptions::default()
     };
     let (engine, report) = Embedded::open(&options.data, engine)?;
-    tracing::info!(data = %options.data.display(), ?report, "opened");
+    // What was torn has been told.
+    let StartReport { journal, live_envelopes, swept } = report;
+    let last_end = match (journal.segments, journal.clean_shutdown) {
+        (0, _) => "none",
+        (_, true) => "in order",
+        (_, false) => "crash",
+    };
+    tracing::info!(
+        data = %options.data.display(),
+        mode = if options.test { "test" } else { "live" },
+        currency = options.currency.as_str(),
+        last_end,
+        records_replayed = journal.records,
+        last_record = journal.last_lsn.0,
+        segments = journal.segments,
+        live_envelopes,
+        swept,
+        "opened"
+    );
     Ok(engine)
 }
 
-fn archive(path: &Path) -> Result<Arc<dyn Storage>, Box<dyn Error>> {
-    let directory = Directory::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(Arc::new(directory))
+/// Tells why deadlines stand still, if they do, and keeps on telling.
+fn tell_alarm(engine: Arc<Embedded>, data: &Path) -> impl Future<Output = ()> + use<> {
+    let mut alarm = Alarm::new(data);
+    let mut tell = move || alarm.tell(engine.clock_alarm().or_else(|| engine.ready().err()));
+    tell();
+    async move {
+        loop {
+            tokio::time::sleep(clock::TELL_EVERY).await;
+            tell();
+        }
+    }
 }
 
 /// Cancels `stop` at the first SIGTERM or SIGINT; a second one ends the process.

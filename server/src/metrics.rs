@@ -34,6 +34,8 @@ pub struct Metrics {
     pub shed: Counter,
     /// Connections accepted.
     pub connections: Counter,
+    /// Connections open.
+    pub connections_open: Gauge,
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
 }
@@ -59,6 +61,8 @@ impl Metrics {
         describe("hongbao_http_shed_total", "Requests refused because too many were in flight");
         describe("hongbao_http_connections_total", "Connections accepted");
         describe("hongbao_http_accept_errors_total", "Connections that could not be accepted");
+        let open = "hongbao_http_connections_open";
+        recorder.describe_gauge(open.into(), None, "Connections open".into());
         recorder.describe_histogram(
             LATENCY_NAME.into(),
             None,
@@ -74,6 +78,7 @@ impl Metrics {
             asked: Mutex::default(),
             shed: counter("hongbao_http_shed_total"),
             connections: counter("hongbao_http_connections_total"),
+            connections_open: recorder.register_gauge(&Key::from_static_name(open), &METADATA),
             accept_errors: counter("hongbao_http_accept_errors_total"),
             handle: recorder.handle(),
             recorder,

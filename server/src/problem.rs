@@ -173,6 +173,18 @@ impl Problem {
         Problem { code: Code::InvalidField, detail: detail.into(), errors }
     }
 
+    /// This problem as that of a part of the body: its fields are named from there.
+    pub fn within(self, part: &str) -> Problem {
+        let named = |FieldError { field, message }: FieldError| match &*field {
+            "body" => FieldError { field: part.to_owned(), message },
+            _ => FieldError { field: format!("{part}.{field}"), message },
+        };
+        match self.code {
+            Code::InvalidField => Problem::fields(self.errors.into_iter().map(named).collect()),
+            _ => self,
+        }
+    }
+
     /// What went wrong.
     pub fn code(&self) -> Code {
         self.code

@@ -6,7 +6,7 @@
 use crate::app::{Shared, Table};
 use crate::door::Class;
 use crate::envelopes::ByUser;
-use crate::extract::{Content, Json, MaybeOnce, Once, One, Params, key_required};
+use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
 use crate::fields::{Count, Money, Seconds, Text, Time, Url, some};
 use crate::problem::Problem;
 use crate::reply::{from_engine, json, list, reply};
@@ -251,13 +251,17 @@ async fn release<B: Backend>(
     reply(&server, server.backend.execute(command, None).await, StatusCode::OK)
 }
 
-async fn show<B: Backend>(State(server): State<Shared<B>>, One(id): One<ItemId>) -> Result<Response, Problem> {
+async fn show<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(id): One<ItemId>,
+    _: NoParams,
+) -> Result<Response, Problem> {
     let view = server.backend.item(id).await.map_err(|error| from_engine(&error))?;
     Ok(json(&ItemJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
 }
 
 async fn find<B: Backend>(State(server): State<Shared<B>>, params: Params) -> Result<Response, Problem> {
-    let page = params.page()?;
+    let page = params.page(&["category", "merchant"])?;
     let filter = ItemFilter {
         category: params.get("category").map(str::to_owned),
         merchant: params.parse("merchant", UserId::new)?,
@@ -266,12 +270,20 @@ async fn find<B: Backend>(State(server): State<Shared<B>>, params: Params) -> Re
     Ok(list("items", &rows, |view| ItemJson::new(view, server.currency)))
 }
 
-async fn hold<B: Backend>(State(server): State<Shared<B>>, One(id): One<HoldId>) -> Result<Response, Problem> {
+async fn hold<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(id): One<HoldId>,
+    _: NoParams,
+) -> Result<Response, Problem> {
     let view = server.backend.hold(id).await.map_err(|error| from_engine(&error))?;
     Ok(json(&HoldJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
 }
 
-async fn order<B: Backend>(State(server): State<Shared<B>>, One(id): One<OrderId>) -> Result<Response, Problem> {
+async fn order<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(id): One<OrderId>,
+    _: NoParams,
+) -> Result<Response, Problem> {
     let view = server.backend.order(id).await.map_err(|error| from_engine(&error))?;
     Ok(json(&OrderJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
 }

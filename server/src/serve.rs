@@ -15,6 +15,7 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::Gauge;
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -65,22 +66,27 @@ impl Default for Limits {
     }
 }
 
-/// Listens on `address` with one socket a core.
+/// Listens on `address` with one socket a core. Whoever connects waits until
+/// [`serve`] takes the sockets.
 ///
 /// # Errors
 /// Those of binding, for instance that somebody else listens there.
 pub fn listen(address: SocketAddr) -> io::Result<Vec<StdListener>> {
-    // With SO_REUSEPORT a second server would silently share the port, so the
-    // first bind is one that fails if anybody listens there.
-    let probe = bind(address, false)?;
-    let address = StdListener::from(probe).local_addr()?;
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let listen = |_| {
+    // With SO_REUSEPORT from the first on, a second server would silently share
+    // the port. So the first socket listens alone, which fails if anybody else
+    // does, and from then on keeps the port while it lets its sisters in.
+    let first = bind(address, false)?;
+    net::listen(&first, BACKLOG)?;
+    sockopt::set_socket_reuseport(&first, true)?;
+    let first = StdListener::from(first);
+    let address = first.local_addr()?;
+    let sister = |_| {
         let socket = bind(address, true)?;
         net::listen(&socket, BACKLOG)?;
         Ok(StdListener::from(socket))
     };
-    (0..cores).map(listen).collect()
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    std::iter::once(Ok(first)).chain((1..cores).map(sister)).collect()
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
@@ -191,9 +197,10 @@ impl Acceptor {
             return;
         }
         let (router, limits, stop) = (self.router.clone(), self.limits, self.stop.clone());
+        let open = Open::new(self.metrics.connections_open.clone(), place);
         self.connections.spawn(async move {
             converse(stream, router, limits, stop).await;
-            drop(place);
+            drop(open);
         });
     }
 
@@ -201,6 +208,25 @@ impl Acceptor {
         stream.set_nodelay(true)?;
         let unacknowledged_ms = u32::try_from(self.limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
         Ok(sockopt::set_tcp_user_timeout(stream, unacknowledged_ms)?)
+    }
+}
+
+/// A connection's place, counted for as long as it is taken.
+struct Open {
+    count: Gauge,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(count: Gauge, place: OwnedSemaphorePermit) -> Open {
+        count.increment(1.0);
+        Open { count, _place: place }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.count.decrement(1.0);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::reply::reply;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
-use axum::response::Response;
+use axum::response::{Redirect, Response};
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::Command;
 use serde::Deserialize;
@@ -32,7 +32,7 @@ pub fn metrics_routes<B: Backend>(table: Table<B>) -> Table<B> {
 
 /// Adds the OpenAPI document, for machines and for people.
 pub fn documentation_routes<B: Backend>(table: Table<B>) -> Table<B> {
-    table.get("/openapi.json", Class::Open, openapi).get("/docs", Class::Open, docs)
+    table.get("/", Class::Open, home).get("/openapi.json", Class::Open, openapi).get("/docs", Class::Open, docs)
 }
 
 /// Adds the routes that only test deployments have.
@@ -61,6 +61,11 @@ async fn ready<B: Backend>(State(server): State<Shared<B>>) -> Result<Text, Prob
 
 async fn metrics<B: Backend>(State(server): State<Shared<B>>) -> ([(HeaderName, &'static str); 1], String) {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], server.metrics.render())
+}
+
+/// Not for ever: whoever looks at another server on this port later is not to be sent here.
+async fn home() -> Redirect {
+    Redirect::to("/docs")
 }
 
 async fn openapi() -> Text {

@@ -5,6 +5,7 @@
 
 use crate::config::Split;
 use crate::extract::hex;
+use crate::failure::Failure;
 use hongbao_engine::fairness::{Fairness, nth_seed};
 use hongbao_engine::split::{Seed, SplitRule, split};
 use hongbao_engine::types::Amount;
@@ -28,10 +29,8 @@ pub enum Ended {
 ///
 /// # Errors
 /// A sentence on what cannot be divided so, or on why nothing can be printed.
-pub fn run(options: &Split, out: impl Write) -> Result<Ended, String> {
-    let total = Amount::new(options.total).ok_or("--total is at most 9007199254740991")?;
-    let rule = rule(options)?;
-    rule.check(total, options.shares).map_err(|error| error.to_string())?;
+pub fn run(options: &Split, out: impl Write) -> Result<Ended, Failure> {
+    let (rule, total) = checked(options).map_err(Failure::Usage)?;
     let seed = options.seed.map_or_else(rand::random, |seed| seed.0);
     let mut out = BufWriter::new(out);
     let ended = if options.count <= PRINTED_MAX {
@@ -39,7 +38,14 @@ pub fn run(options: &Split, out: impl Write) -> Result<Ended, String> {
     } else {
         print_statistics(&mut out, options, &rule, total, &seed)
     };
-    ended.and_then(|ended| out.flush().map(|()| ended)).map_err(|error| error.to_string())
+    Ok(ended.and_then(|ended| out.flush().map(|()| ended))?)
+}
+
+fn checked(options: &Split) -> Result<(SplitRule, Amount), String> {
+    let total = Amount::new(options.total).ok_or("--total is at most 9007199254740991")?;
+    let rule = rule(options)?;
+    rule.check(total, options.shares).map_err(|error| error.to_string())?;
+    Ok((rule, total))
 }
 
 fn rule(options: &Split) -> Result<SplitRule, String> {
@@ -126,7 +132,7 @@ mod tests {
         let cli = Cli::try_parse_from(["hongbao", "split"].into_iter().chain(line.split(' ')));
         let Task::Split(options) = cli.map_err(|error| error.to_string())?.task else { panic!("another task") };
         let mut out = Vec::new();
-        let ended = run(&options, &mut out)?;
+        let ended = run(&options, &mut out).map_err(|failure| failure.to_string())?;
         Ok((ended, String::from_utf8(out).unwrap()))
     }
 

@@ -5,7 +5,7 @@
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::Class;
-use crate::extract::{Content, Json, Once, One, Params};
+use crate::extract::{Content, Json, NoParams, Once, One, Params};
 use crate::fields::{Money, Visible};
 use crate::problem::Problem;
 use crate::reply::{from_engine, json, list, reply};
@@ -73,7 +73,11 @@ async fn withdraw<B: Backend>(
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
 }
 
-async fn show<B: Backend>(State(server): State<Shared<B>>, One(user): One<UserId>) -> Result<Response, Problem> {
+async fn show<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(user): One<UserId>,
+    _: NoParams,
+) -> Result<Response, Problem> {
     let view = server.backend.wallet(&user).await.map_err(|error| from_engine(&error))?;
     Ok(json(&WalletJson::new(&view, server.currency)))
 }
@@ -83,7 +87,7 @@ async fn entries<B: Backend>(
     One(user): One<UserId>,
     params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page()?;
+    let page = params.page(&[])?;
     let rows = server.backend.entries(&user, &page).await.map_err(|error| from_engine(&error))?;
     Ok(list("entries", &rows, EntryJson::new))
 }

@@ -2,7 +2,7 @@
 
 use crate::client::{Ask, Client};
 use crate::process::{Running, audit, hongbao, run, serve, told};
-use crate::refusals::refused;
+use crate::refusals::{BROKEN, USAGE, refused};
 use hongbao_engine::store::{FjallOptions, FjallRows, KeyRange, Rows, Table};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -92,7 +92,7 @@ fn a_flipped_byte_is_refused() {
     {
         flip(&segment, flipped);
         let offset = format!("corrupt at offset {}", if flipped < BLOCK_BYTES { 0 } else { frames[block].offset });
-        refused(&mut serve(&data, &[]), &[&name, &offset, "Remedy: ", "backup"]);
+        refused(&mut serve(&data, &[]), BROKEN, &[&name, &offset, "Remedy: ", "backup"]);
         let output = audit(&data);
         assert!(output.status.code() == Some(1) && told(&output).contains(&offset), "{}", told(&output));
         flip(&segment, flipped);
@@ -112,7 +112,11 @@ fn a_flipped_byte_before_sound_frames_is_refused_after_a_crash_too() {
     let frame = &frames(&segment)[5];
     flip(&segment, frame.offset + 41);
     let offset = format!("corrupt at offset {}", frame.offset);
-    refused(&mut serve(&data, &[]), &[&segment.display().to_string(), &offset, "a sound one follows", "Remedy: "]);
+    refused(
+        &mut serve(&data, &[]),
+        BROKEN,
+        &[&segment.display().to_string(), &offset, "a sound one follows", "Remedy: "],
+    );
     flip(&segment, frame.offset + 41);
     let (_server, address) = Running::ready(&mut serve(&data, &[]));
     assert_eq!(bob(address), DEPOSITS * 100, "refusing changed nothing");
@@ -207,10 +211,20 @@ fn audit_finds_a_difference() {
 }
 
 #[test]
-fn a_directory_that_is_none_is_not_audited() {
+fn a_directory_that_is_none_is_wrong_usage() {
     let directory = tempfile::tempdir().unwrap();
-    let output = audit(&directory.path().join("nothing"));
-    assert!(output.status.code() == Some(1) && told(&output).contains("--data"), "{}", told(&output));
-    let output = run(hongbao().args(["clock", "accept", "--data"]).arg(directory.path()));
-    assert!(output.status.code() == Some(1) && told(&output).contains("--data"), "{}", told(&output));
+    let (missing, foreign) = (directory.path().join("nothing"), directory.path().join("notes"));
+    std::fs::create_dir_all(foreign.join("journal")).unwrap();
+    for (data, why) in [(&missing, "does not exist"), (&foreign, "is not a data directory")] {
+        for task in [&["audit"][..], &["clock", "accept"]] {
+            let name = data.display().to_string();
+            refused(hongbao().args(task).arg("--data").arg(data), USAGE, &[&name, why, "--data"]);
+        }
+    }
+    assert!(!missing.exists());
+    assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1, "nothing was made");
+    let data = directory.path().join("data");
+    assert!(funded(&data).0.stop().0.success());
+    let archive = missing.display().to_string();
+    refused(hongbao().args(["audit", "--archive", &archive, "--data"]).arg(&data), USAGE, &[&archive, "--archive"]);
 }

@@ -51,7 +51,7 @@ fn race_20_a_short_downtime_is_swept_before_serving() {
         let (server, address) = Running::listening(&mut serve(&data, &[]));
         is_swept(address, &id, grabbed);
         let log = server.kill();
-        assert!(log.contains(&format!("swept: {swept}")), "{log}");
+        assert!(log.contains(&format!("swept={swept}")), "{log}");
     }
 }
 
@@ -77,9 +77,24 @@ fn race_20_a_long_downtime_waits_for_the_operator() {
     }
     let (server, address) = Running::listening(&mut serve(&data, &["--max-downtime-s", "1"]));
     let output = run(hongbao().args(["clock", "accept", "--data"]).arg(&data));
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success() && told(&output).contains("accepted"), "{}", told(&output));
+    assert!(told(&output).contains("deadlines have passed since"), "it is told what was accepted: {}", told(&output));
     server.wait_ready(address);
     is_swept(address, &id, grabbed);
     assert!(!data.join("clock.accept").exists(), "the word counts once");
     assert!(server.stop().0.success());
+}
+
+#[test]
+fn a_word_about_a_clock_that_is_in_order_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let accept = || run(hongbao().args(["clock", "accept", "--data"]).arg(&data));
+    let (server, _) = Running::ready(&mut serve(&data, &[]));
+    let output = accept();
+    assert!(output.status.success() && told(&output).contains("nothing to accept"), "{}", told(&output));
+    assert!(server.stop().0.success());
+    let output = accept();
+    assert!(output.status.code() == Some(2) && told(&output).contains("start it"), "nobody serves: {}", told(&output));
+    assert!(!data.join("clock.accept").exists(), "a word that nobody took is taken back");
 }

@@ -154,7 +154,7 @@ fn sigterm_answers_what_was_accepted() {
         callers.into_iter().map(|caller| caller.join().unwrap()).sum()
     });
     let (server, address) = Running::ready(&mut serve(&data, &[]));
-    assert!(server.log().contains("clean_shutdown: true"), "{}", server.log());
+    assert!(server.log().contains("last_end=\"in order\""), "{}", server.log());
     let wallet = Client::new(address).json(&Ask::get("/v1/wallets/bob"));
     assert_eq!(wallet["available"], answered, "each deposit of 1 was answered, and none else was made");
 }

@@ -3,15 +3,21 @@
 use crate::client::{Ask, Client};
 use crate::process::{KEY, Running, audit, hongbao, run, serve, told};
 use serde_json::json;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Ends with status 1 and says all of `words`.
-pub fn refused(command: &mut Command, words: &[&str]) {
+/// What has to be called otherwise, and what is broken.
+pub const USAGE: i32 = 2;
+pub const BROKEN: i32 = 1;
+
+/// Ends with `status` and says all of `words`.
+pub fn refused(command: &mut Command, status: i32, words: &[&str]) {
     let output = run(command);
     let told = told(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert_eq!(output.status.code(), Some(status), "{told}");
     for word in words {
         assert!(told.contains(word), "it says {word:?}: {told}");
     }
@@ -29,8 +35,8 @@ fn a_second_process_is_refused() {
     let data = directory.path().join("data");
     let (server, address) = Running::ready(&mut serve(&data, &[]));
     let name = data.display().to_string();
-    refused(&mut serve(&data, &[]), &[&name, "in use by another process", "stop that one first"]);
-    refused(hongbao().arg("audit").arg("--data").arg(&data), &[&name, "in use by another process"]);
+    refused(&mut serve(&data, &[]), USAGE, &[&name, "in use by another process", "stop that one first"]);
+    refused(hongbao().arg("audit").arg("--data").arg(&data), USAGE, &[&name, "in use by another process"]);
     server.wait_ready(address);
     server.kill();
     // A lock does not outlive its process.
@@ -42,10 +48,21 @@ fn a_second_process_is_refused() {
 #[test]
 fn a_port_in_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let (_server, address) = Running::ready(&mut serve(&directory.path().join("one"), &[]));
-    let mut second = hongbao();
-    second.args(["serve", "--listen", &address.to_string(), "--data"]).arg(directory.path().join("two"));
-    refused(&mut second, &["cannot listen on", &address.to_string()]);
+    let (_server, taken) = Running::ready(&mut serve(&directory.path().join("one"), &[]));
+    let data = directory.path().join("two");
+    let free = "127.0.0.1:0".to_owned();
+    for (listen, admin_listen, named) in [
+        (taken.to_string(), None, taken.to_string()),
+        (free.clone(), Some(taken.to_string()), taken.to_string()),
+        // An address of nobody's here, kept for documentation.
+        ("192.0.2.1:0".to_owned(), Some(free), "192.0.2.1:0".to_owned()),
+    ] {
+        let mut second = hongbao();
+        second.args(["serve", "--listen", &listen, "--data"]).arg(&data);
+        second.args(admin_listen.iter().flat_map(|address| ["--admin-listen", address]));
+        refused(&mut second, USAGE, &["cannot listen on", &named, "another address"]);
+        assert!(!data.exists(), "nothing was made, as --listen {listen} --admin-listen {admin_listen:?} is wrong");
+    }
 }
 
 #[test]
@@ -55,9 +72,9 @@ fn the_wrong_currency_and_mode_are_refused() {
     for command in [&mut serve(&test, &["--currency", "EUR"]), &mut live(&real)] {
         assert!(Running::ready(command).0.stop().0.success());
     }
-    refused(&mut serve(&test, &[]), &["currency = EUR, not CNY", "another directory"]);
-    refused(live(&test).args(["--currency", "EUR"]), &["mode = test, not live", "another directory"]);
-    refused(&mut serve(&real, &[]), &["mode = live, not test", "another directory"]);
+    refused(&mut serve(&test, &[]), USAGE, &["currency = EUR, not CNY", "another directory"]);
+    refused(live(&test).args(["--currency", "EUR"]), USAGE, &["mode = test, not live", "another directory"]);
+    refused(&mut serve(&real, &[]), USAGE, &["mode = live, not test", "another directory"]);
     // Refusing changed nothing.
     let (server, address) = Running::ready(&mut serve(&test, &["--currency", "EUR"]));
     assert_eq!(Client::new(address).json(&Ask::get("/v1/wallets/bob"))["currency"], "EUR");
@@ -70,6 +87,32 @@ fn a_live_deployment_has_no_test_routes() {
     let (_server, address) = Running::ready(&mut live(&directory.path().join("data")));
     let answer = Client::new(address).ask(&Ask::post("/v1/test/clock", &json!({ "advance_s": 1 })));
     assert_eq!(answer.status, 404, "{answer:?}");
+}
+
+#[test]
+fn the_log_says_what_was_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    for (last_end, last_record) in [("none", 0), ("crash", 1), ("in order", 1)] {
+        let (server, address) = Running::ready(&mut serve(&data, &[]));
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains("opened")).unwrap();
+        let told = [
+            format!("data={}", data.display()),
+            "mode=\"test\" currency=\"CNY\"".to_owned(),
+            format!("last_end={last_end:?}"),
+            format!("last_record={last_record} "),
+        ];
+        assert!(told.iter().all(|told| line.contains(told)) && !line.contains(['{', '(']), "{line}");
+        assert!(!log.contains(KEY), "{log}");
+        if last_record == 0 {
+            let deposit = Ask::post("/v1/wallets/bob/deposits", &json!({ "amount": 100 })).with_key("k");
+            Client::new(address).json(&deposit);
+            server.kill();
+        } else {
+            assert!(server.stop().0.success());
+        }
+    }
 }
 
 /// Whoever read the log may end before the server: it goes on, and stops when told to.
@@ -103,5 +146,15 @@ fn a_key_file_is_written_once_mode_0600() {
     }
     let (first, second) = (&keys[0], &keys[1]);
     assert_eq!((&first.0, first.1, second.1), (&second.0, true, false), "made by the first start, read by the second");
-    refused(serve(&data, &[]).env("HONGBAO_ADMIN_KEY", "short"), &["HONGBAO_ADMIN_KEY", "16 to 256"]);
+}
+
+#[test]
+fn a_key_that_is_none_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let latin = OsStr::from_bytes(b"schl\xfcssel-of-an-operator");
+    for key in [OsStr::new("short"), OsStr::new(""), latin] {
+        refused(serve(&data, &[]).env("HONGBAO_ADMIN_KEY", key), USAGE, &["HONGBAO_ADMIN_KEY", "16 to 256"]);
+        assert!(!data.exists(), "{key:?}");
+    }
 }

@@ -45,7 +45,7 @@ fn posts() -> Vec<Post> {
     let create: &[_] = &[
         ("sender", User),
         ("total", Integer(AMOUNT_MAX, Must)),
-        ("shares", Integer(COUNT_MAX, Must)),
+        ("shares", Integer(10_000_000, Must)),
         ("min_share", Integer(AMOUNT_MAX, May)),
         ("max_share", Integer(AMOUNT_MAX, May)),
         ("message", Text(200, May)),
@@ -309,24 +309,87 @@ async fn envelopes_that_cannot_be() {
 }
 
 #[tokio::test]
-async fn batches_name_the_element_at_fault() {
+async fn numbers_are_refused_with_their_own_bounds() {
+    let site = site();
+    for (body, bounds) in [
+        (r#"{"sender":"a","total":100,"shares":0}"#, "1 to 10000000"),
+        (r#"{"sender":"a","total":100,"shares":10000001}"#, "1 to 10000000"),
+        (r#"{"sender":"a","total":0,"shares":1}"#, "1 to 9007199254740991"),
+        (r#"{"sender":"a","total":100,"shares":1,"expires_in_s":0}"#, "1 to 31536000"),
+        (r#"{"sender":"a","total":100,"shares":1,"claim_within_s":31536001}"#, "0 to 31536000"),
+    ] {
+        let problem = site.post("/v1/envelopes", "k", body).await.assert_problem(422, "invalid_field", body);
+        assert!(problem["detail"].as_str().unwrap().ends_with(bounds), "{body}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn batches_that_cannot_be() {
     let site = site();
     let good = json!({"envelope": envelope_id(1).to_string(), "user": "bob"});
     let many: Vec<_> = (0..1001).map(|_| good.clone()).collect();
-    for (grabs, field) in [
-        (json!([]), "grabs"),
-        (json!(many), "grabs"),
+    let many_bad: Vec<_> = (0..1001).map(|_| json!({})).collect();
+    for (body, field) in [
+        (json!({"grabs": []}), "grabs"),
+        (json!({"grabs": many}), "grabs"),
+        (json!({"grabs": many_bad}), "grabs"),
+        (json!({"grabs": {}}), "grabs"),
+        (json!({"grabs": null}), "grabs"),
         (json!({}), "grabs"),
-        (json!([good, {"envelope": "env_x"}]), "grabs[1].user"),
-        (json!([good, {"envelope": "env_x", "user": "a b"}]), "grabs[1].user"),
-        (json!([good, good, {"envelope": 1, "user": "bob"}]), "grabs[2].envelope"),
-        (json!([{"envelope": "env_x", "user": "bob", "x": 1}]), "grabs[0].x"),
-        (json!([["env_x", "bob"]]), "grabs[0]"),
-        (json!([null]), "grabs[0]"),
+        (json!({"grabs": [good], "x": 1}), "x"),
+        (json!({"grabs": [null], "x": 1}), "x"),
     ] {
-        let what = grabs.to_string().chars().take(100).collect::<String>();
-        check(&site, "/v1/grabs", json!({"grabs": grabs}).to_string(), 422, "invalid_field", field, &what).await;
+        let what = body.to_string().chars().take(100).collect::<String>();
+        check(&site, "/v1/grabs", body.to_string(), 422, "invalid_field", field, &what).await;
     }
+    check(&site, "/v1/grabs", r#"{"grabs":[{"user":"a b"},]}"#, 400, "invalid_json", "", "a comma too many").await;
+}
+
+#[tokio::test]
+async fn an_element_at_fault_is_told_in_its_place() {
+    let id = envelope_id(1).to_string();
+    let deep = format!("{{\"user\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
+    let user = |user: &str| json!({"envelope": id, "user": user}).to_string();
+    for (bad, field) in [
+        (json!({"envelope": id}).to_string(), ".user"),
+        (json!({"envelope": "env_x", "user": "a b"}).to_string(), ".user"),
+        (user(""), ".user"),
+        (user(".."), ".user"),
+        (user(&"x".repeat(65)), ".user"),
+        (json!({"envelope": id, "user": null}).to_string(), ".user"),
+        (json!({"user": "bob"}).to_string(), ".envelope"),
+        (json!({"envelope": 1, "user": "bob"}).to_string(), ".envelope"),
+        (json!({"envelope": id, "user": "bob", "x": 1}).to_string(), ".x"),
+        (r#"{"envelope":"env_x","user":"bob","user":"bob"}"#.to_owned(), ".user"),
+        (deep, ".user"),
+        (json!([id, "bob"]).to_string(), ""),
+        ("null".to_owned(), ""),
+        ("1e999".to_owned(), ""),
+        (r#""bob""#.to_owned(), ""),
+    ] {
+        let site = site();
+        let body = format!(r#"{{"grabs":[{},{bad}, {} ,{bad}]}}"#, user("first"), user("third"));
+        let answer = site.post("/v1/grabs", "", body.clone()).await;
+        assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+        let results = answer.json()["results"].as_array().unwrap().clone();
+        assert_eq!(results.len(), 4, "{body}");
+        for (i, result) in results.iter().enumerate() {
+            if i % 2 == 0 {
+                assert_eq!(*result, json!({"outcome": "sold_out"}), "{i} of {body}");
+                continue;
+            }
+            let error = &result["error"];
+            assert_eq!((&error["code"], &error["status"]), (&json!("invalid_field"), &json!(422)), "{body}: {error}");
+            assert_eq!(error["errors"][0]["field"], format!("grabs[{i}]{field}"), "{body}: {error}");
+            assert!(error["detail"].as_str().unwrap().starts_with(&format!("grabs[{i}]{field}: ")), "{error}");
+            assert_eq!(error["request_id"], answer.header("x-request-id"), "{error}");
+        }
+        let users: Vec<_> = site.fake.commands().iter().map(|it| format!("{it:?}").contains("first")).collect();
+        assert_eq!(users, [true, false], "the others are done, in order");
+    }
+    let site = site();
+    let answer = site.post("/v1/grabs", "", r#"{"grabs":[{},{}]}"#).await;
+    assert_eq!((answer.status.as_u16(), site.fake.commands().len()), (200, 0), "{}", answer.text());
 }
 
 #[tokio::test]
@@ -360,7 +423,13 @@ async fn odd_ids_users_and_queries() {
         ("/v1/wallets/%2e%2e", 422, "invalid_field"),
         ("/v1/wallets/a%2Fb", 422, "invalid_field"),
         ("/v1/wallets/%E7%BA%A2", 422, "invalid_field"),
-        ("/v1/wallets/%FF", 404, "not_found"),
+        ("/v1/wallets/%FF", 422, "invalid_field"),
+        ("/v1/wallets/%ff/entries", 422, "invalid_field"),
+        ("/v1/envelopes/%ff", 404, "not_found"),
+        ("/v1/envelopes/%ff/grabs/bob", 404, "not_found"),
+        (&format!("/v1/envelopes/{env}/grabs/%ff"), 422, "invalid_field"),
+        ("/v1/holds/%ff", 404, "not_found"),
+        ("/%ff", 404, "not_found"),
         ("/v1/wallets/a%00", 422, "invalid_field"),
         (&format!("/v1/wallets/{}", "x".repeat(65)), 422, "invalid_field"),
         (&format!("/v1/wallets/{}", "x".repeat(10_000)), 422, "invalid_field"),
@@ -387,9 +456,65 @@ async fn odd_ids_users_and_queries() {
     ] {
         site.get(path).await.assert_problem(status, code, path);
     }
-    for path in
-        ["/v1/envelopes?colour=red&limit=&cursor=", "/v1/envelopes?limit=1000&state=sold_out", "/v1/items?%ff=%ff"]
+    for path in ["/v1/envelopes?cursor=", "/v1/envelopes?", "/v1/envelopes?&limit=1000&&state=sold_out&", "/livez?x=1"]
     {
         assert_eq!(site.get(path).await.status, 200, "{path}");
     }
+}
+
+#[tokio::test]
+async fn query_parameters_that_cannot_be() {
+    let site = site();
+    site.fake.inner.lock().unwrap().envelopes.insert(envelope_id(1), crate::fake::envelope_view(1));
+    let envelope = format!("/v1/envelopes/{}", envelope_id(1));
+    let item = format!("/v1/items/{}", item_id(1));
+    let hold = format!("/v1/holds/{}", hongbao_engine::types::HoldId::from_bytes([1; 16]));
+    let grabs = format!("{envelope}/grabs");
+    let grab = format!("{envelope}/grabs/bob");
+    let reads = ["/v1/wallets/a", &envelope, &grab, "/v1/audit", &item, &hold];
+    let lists =
+        ["/v1/wallets/a/entries", "/v1/envelopes", &grabs, "/v1/users/a/sent", "/v1/users/a/received", "/v1/items"];
+    let refused = async |path: &str, query: &str, field: &str| {
+        let path = format!("{path}?{query}");
+        let problem = site.get(&path).await.assert_problem(422, "invalid_field", &path);
+        assert_eq!(problem["errors"][0]["field"], field, "{path}: {problem}");
+        problem["detail"].as_str().unwrap().to_owned()
+    };
+    for path in reads {
+        assert_eq!(site.get(path).await.status, 200, "{path}");
+        refused(path, "limit=1", "limit").await;
+        refused(path, "x", "x").await;
+    }
+    for path in lists {
+        assert_eq!(site.get(&format!("{path}?limit=1&cursor=00ff")).await.status, 200, "{path}");
+        for (query, field) in [
+            ("colour=red", "colour"),
+            ("limit=1&Limit=1", "Limit"),
+            ("limit=1&cursor=&colour", "colour"),
+            ("limit=1&limit=1", "limit"),
+            ("cursor=&cursor=00ff", "cursor"),
+            ("limit=", "limit"),
+            ("limit", "limit"),
+            ("=1", ""),
+            ("limit=%ff", "limit"),
+            ("cursor=%zz", "cursor"),
+            ("cursor=00%f", "cursor"),
+            ("%ff=1", "query"),
+        ] {
+            refused(path, query, field).await;
+        }
+    }
+    for filter in ["reference", "sender", "state", "created_from", "created_to"] {
+        refused("/v1/envelopes", &format!("{filter}="), filter).await;
+        refused("/v1/envelopes", &format!("{filter}=a&{filter}=a"), filter).await;
+        refused("/v1/items", &format!("{filter}=a"), filter).await;
+    }
+    for filter in ["category", "merchant"] {
+        refused("/v1/items", &format!("limit=5&{filter}="), filter).await;
+        refused("/v1/envelopes", &format!("{filter}=a"), filter).await;
+    }
+    let told = refused("/v1/items", "colour=red", "colour").await;
+    assert_eq!(told, "colour: unknown parameter; this takes category, merchant, limit, cursor");
+    let long = refused("/v1/items", &format!("{}=1", "x".repeat(5000)), &"x".repeat(200)).await;
+    assert!(long.len() < 400, "{long}");
 }

@@ -10,7 +10,8 @@ use hongbao_server::service::OPENAPI;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-const OPEN: [&str; 5] = ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"];
+const OPEN: [(&str, u16); 6] =
+    [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/openapi.json", 200), ("/docs", 200), ("/", 303)];
 
 fn test_site() -> Site {
     Site::with(&Setup { test: true, ..setup() })
@@ -27,8 +28,8 @@ async fn every_route_but_the_open_ones_needs_the_key() {
             }
             let answer = site.send(request.body(Body::empty()).unwrap()).await;
             let what = format!("{method} {path} with {key:?}");
-            if OPEN.contains(&path) {
-                assert_eq!(answer.status, 200, "{what}");
+            if let Some((_, status)) = OPEN.iter().find(|(open, _)| *open == path) {
+                assert_eq!(answer.status, *status, "{what}");
             } else {
                 answer.assert_problem(401, "unauthorized", &what);
                 assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
@@ -42,7 +43,7 @@ async fn every_route_but_the_open_ones_needs_the_key() {
 async fn unknown_paths_and_methods_are_problems() {
     let site = Site::new();
     for (method, path, status, code, allow) in [
-        ("GET", "/", 404, "not_found", ""),
+        ("POST", "/", 405, "method_not_allowed", "GET,HEAD"),
         ("GET", "/v1", 404, "not_found", ""),
         ("POST", "/v1/envelopes/", 404, "not_found", ""),
         ("GET", "/v1/keys", 404, "not_found", ""),
@@ -104,7 +105,11 @@ async fn every_reference_of_the_document_leads_somewhere() {
     walk(&document, &document);
     let site = Site::new();
     assert_eq!(site.get("/openapi.json").await.json(), document);
+    assert_eq!(site.get("/").await.header("location"), "/docs");
     let docs = site.get("/docs").await;
+    let without_script =
+        docs.text().split_once("<noscript>").unwrap().1.split_once("</noscript>").unwrap().0.to_owned();
+    assert!(without_script.contains(r#"href="/openapi.json""#), "{without_script}");
     assert_eq!(docs.header("content-type"), "text/html; charset=utf-8");
     for outside in ["http://", "https://", "src=", "@import"] {
         assert!(!docs.text().contains(outside), "the documentation must work offline, but has {outside}");
@@ -195,8 +200,8 @@ async fn too_much_at_once_is_shed_and_settling_has_a_reserve() {
         tokio::task::yield_now().await;
     }
     post(path("claim")).await.unwrap().assert_problem(503, "overloaded", "a claim beyond the reserve");
-    for open in OPEN {
-        assert_eq!(site.get(open).await.status, 200, "{open}");
+    for (open, status) in OPEN {
+        assert_eq!(site.get(open).await.status, status, "{open}");
     }
     site.fake.turns.add_permits(1 << 20);
     for answer in waiting.into_iter().chain([claim]) {

@@ -2,9 +2,10 @@
 
 use crate::fake::*;
 use hongbao_server::app::{Setup, app};
+use hongbao_server::metrics::Metrics;
 use hongbao_server::serve::{Limits, listen, serve};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 struct Live {
     address: SocketAddr,
     fake: Arc<Fake>,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     done: JoinHandle<std::io::Result<()>>,
 }
@@ -31,8 +33,20 @@ impl Live {
         let address = listeners[0].local_addr().unwrap();
         let stop = CancellationToken::new();
         let metrics = site.server.metrics.clone();
-        let done = tokio::spawn(serve(app(site.server), listeners, limits, metrics, stop.clone()));
-        Live { address, fake: site.fake, stop, done }
+        let done = tokio::spawn(serve(app(site.server), listeners, limits, metrics.clone(), stop.clone()));
+        Live { address, fake: site.fake, metrics, stop, done }
+    }
+
+    /// Waits until the metrics tell of so many open connections.
+    async fn until_open(&self, connections: usize) {
+        let line = format!("hongbao_http_connections_open {connections}");
+        let told = async {
+            while !self.metrics.render().lines().any(|it| it == line) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(5), told).await;
+        told.unwrap_or_else(|_| panic!("no {line} in\n{}", self.metrics.render()));
     }
 
     async fn connect(&self) -> TcpStream {
@@ -143,6 +157,25 @@ async fn thousands_of_idle_and_half_open_peers_stop_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn open_connections_are_counted() {
+    let live = Live::start(Limits { connections_max: 4, head_timeout: Duration::from_secs(60), ..limits() });
+    live.until_open(0).await;
+    let mut peers = Vec::new();
+    for n in 1..=4 {
+        peers.push(live.connect().await);
+        live.until_open(n).await;
+    }
+    // A fifth has no place yet.
+    peers.push(live.connect().await);
+    for n in [4, 3, 2] {
+        peers.remove(0);
+        live.until_open(n).await;
+    }
+    live.stop.cancel();
+    live.until_open(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_house_takes_the_next_when_one_leaves() {
     let live = Live::start(Limits { connections_max: 10, head_timeout: Duration::from_secs(60), ..limits() });
     let mut inside = Vec::new();
@@ -188,6 +221,35 @@ async fn a_second_server_is_told_that_the_port_is_taken() {
     let live = Live::start(limits());
     let error = listen(live.address).expect_err("somebody listens there");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn of_two_that_start_at_once_one_gets_the_port() {
+    for round in 0..200 {
+        let address = listen("127.0.0.1:0".parse().unwrap()).unwrap()[0].local_addr().unwrap();
+        let both = Barrier::new(2);
+        let start = || {
+            both.wait();
+            listen(address)
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(start);
+            (start(), other.join().unwrap())
+        });
+        assert!(one.is_err() || other.is_err(), "both listen on {address} in round {round}");
+    }
+}
+
+#[test]
+fn every_listening_socket_gets_its_part() {
+    let listeners = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listeners[0].local_addr().unwrap();
+    let peers: Vec<_> = (0..400).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    for (n, listener) in listeners.iter().enumerate() {
+        let taken = std::iter::from_fn(|| listener.accept().ok()).count();
+        let fair = peers.len() / listeners.len();
+        assert!(taken > fair / 4, "socket {n} of {} got {taken} of {}", listeners.len(), peers.len());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,73 @@
+//! Why a task of the command line failed, and with which status it ends.
+//!
+//! **Invariant:** status 2 says that it has to be called otherwise, and nothing
+//! was checked; status 1 that a check failed or something broke.
+
+use hongbao_engine::EngineError;
+use hongbao_engine::memory::OpenError;
+use std::path::Path;
+use std::{fmt, io};
+
+/// Why a task failed, in words that name the remedy.
+#[derive(Debug)]
+pub enum Failure {
+    /// It cannot be done as it was asked for: arguments, environment, directory, port.
+    Usage(String),
+    /// Something that was sound or should have been is not.
+    Broken(String),
+}
+
+impl Failure {
+    /// The status the process ends with.
+    pub fn status(&self) -> u8 {
+        match self {
+            Failure::Broken(_) => 1,
+            Failure::Usage(_) => 2,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Failure::Usage(why) | Failure::Broken(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
+        let why = error.to_string();
+        match error {
+            OpenError::Directory { .. } | OpenError::Locked(_) | OpenError::Setting { .. } => Failure::Usage(why),
+            OpenError::Journal(_) | OpenError::Store(_) | OpenError::Sweep(_) => Failure::Broken(why),
+        }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Failure {
+        Failure::Broken(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Broken(error.to_string())
+    }
+}
+
+/// Makes sure that `data` is a directory some engine has made, so that nothing
+/// is made in one that is not.
+///
+/// # Errors
+/// [`Failure::Usage`] names the directory.
+pub fn check_data_directory(data: &Path) -> Result<(), Failure> {
+    let why = if !data.exists() {
+        "does not exist"
+    } else if !(data.join("journal").is_dir() && data.join("store").is_dir()) {
+        "is not a data directory: it has no journal and store"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Usage(format!("{} {why}; name the server's with --data", data.display())))
+}
