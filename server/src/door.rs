@@ -94,7 +94,7 @@ struct Post {
     house: Arc<House>,
     class: Class,
     path: &'static str,
-    metrics: RouteMetrics,
+    metrics: Arc<RouteMetrics>,
 }
 
 impl Door {

@@ -9,7 +9,7 @@
 //! bounded time; and a request that was read is answered before the server
 //! stops, unless it takes longer than the drain.
 
-use crate::metrics::{Metrics, UPKEEP_EVERY};
+use crate::metrics::Metrics;
 use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
@@ -121,19 +121,12 @@ pub async fn serve(
         };
         loops.spawn(acceptor.run());
     }
-    let upkeep = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(UPKEEP_EVERY).await;
-            metrics.upkeep();
-        }
-    });
     loops.close();
     loops.wait().await;
     connections.close();
     if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "some requests took longer than the drain and were cut off");
     }
-    upkeep.abort();
     Ok(())
 }
 
