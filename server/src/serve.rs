@@ -10,11 +10,12 @@
 //! stops, unless it takes longer than the drain.
 
 use crate::metrics::Metrics;
+use crate::timer::ConnectionTimer;
 use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -201,7 +202,7 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
     let answer =
         service_fn(move |request: hyper::Request<hyper::body::Incoming>| router.clone().call(request.map(Body::new)));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), answer);
