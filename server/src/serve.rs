@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
@@ -199,8 +200,11 @@ impl Acceptor {
 }
 
 async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
-    let answer =
-        service_fn(move |request: hyper::Request<hyper::body::Incoming>| router.clone().call(request.map(Body::new)));
+    // To call it changes nothing in it, and a clone would count all connections' clones in one place.
+    let router = RefCell::new(router);
+    let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        router.borrow_mut().call(request.map(Body::new))
+    });
     let connection = http1::Builder::new()
         .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
