@@ -1,6 +1,6 @@
 //! Counters, gauges and histograms, and their Prometheus text.
 //!
-//! What every request touches is counted here, in [`Lanes`]: two workers that
+//! What every request touches is counted here, in lanes: two workers that
 //! count at the same time do not wait for each other's cache lines, nothing is
 //! looked up, and nothing is kept but sums. What is counted rarely, and gauges,
 //! are left to the `metrics` crate.
