@@ -15,7 +15,7 @@ use axum::response::Response;
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Listing, Reply};
 use hongbao_engine::command::{Outcome, Refusal, ShareStatus};
-use hongbao_engine::types::{Amount, HoldId, OrderId};
+use hongbao_engine::types::{Amount, HoldId, OrderId, Timestamp};
 use serde::Serialize;
 
 macro_rules! kinds {
@@ -98,58 +98,57 @@ enum Told {
 fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Result<Told, Problem> {
     Ok(match outcome {
         Outcome::Wallet(view) => {
-            write_json(out, &WalletJson::new(&view, currency));
+            write_object(out, &WalletJson::new(&view, currency));
             Told::Written(Kind::Wallet)
         }
         Outcome::Envelope(view) => {
-            write_json(out, &EnvelopeJson::new(&view, currency));
+            write_object(out, &EnvelopeJson::new(&view, currency));
             Told::Written(Kind::Envelope)
         }
         Outcome::Won { amount, share, status, grabbed_at, claim_by, replayed } => {
-            let (grabbed_at, claim_by) = (At(grabbed_at), At(claim_by));
-            write_json(out, &Won { outcome: "won", amount, share, status, grabbed_at, claim_by, replayed });
+            write_won(out, &Won { amount, share, status, grabbed_at, claim_by, replayed });
             Told::Written(Kind::Won)
         }
         Outcome::SoldOut => Told::Always(Kind::SoldOut, br#"{"outcome":"sold_out"}"#),
         Outcome::Expired => Told::Always(Kind::Expired, br#"{"outcome":"expired"}"#),
         Outcome::Cancelled => Told::Always(Kind::Cancelled, br#"{"outcome":"cancelled"}"#),
         Outcome::NotOpen { opens_at } => {
-            write_json(out, &NotOpen { outcome: "not_open", opens_at: At(opens_at) });
+            write_object(out, &NotOpen { outcome: "not_open", opens_at: At(opens_at) });
             Told::Written(Kind::NotOpen)
         }
         Outcome::Claimed { amount, claimed_at, replayed } => {
-            write_json(out, &Claimed { outcome: "claimed", amount, claimed_at: At(claimed_at), replayed });
+            write_object(out, &Claimed { outcome: "claimed", amount, claimed_at: At(claimed_at), replayed });
             Told::Written(Kind::Claimed)
         }
         Outcome::NotWon => Told::Always(Kind::NotWon, br#"{"outcome":"not_won"}"#),
         Outcome::Lapsed => Told::Always(Kind::Lapsed, br#"{"outcome":"lapsed"}"#),
         Outcome::Merchant(merchant) => {
-            write_json(out, &MerchantJson::new(&merchant));
+            write_object(out, &MerchantJson::new(&merchant));
             Told::Written(Kind::Merchant)
         }
         Outcome::Item(view) => {
-            write_json(out, &ItemJson::new(&view, currency));
+            write_object(out, &ItemJson::new(&view, currency));
             Told::Written(Kind::Item)
         }
         Outcome::Held { hold, quantity, amount, expires_at, replayed } => {
             let (hold, expires_at) = (Shown(hold), At(expires_at));
-            write_json(out, &Held { outcome: "held", hold, quantity, amount, expires_at, replayed });
+            write_object(out, &Held { outcome: "held", hold, quantity, amount, expires_at, replayed });
             Told::Written(Kind::Held)
         }
         Outcome::LimitReached => Told::Always(Kind::LimitReached, br#"{"outcome":"limit_reached"}"#),
         Outcome::Ended => Told::Always(Kind::Ended, br#"{"outcome":"ended"}"#),
         Outcome::Ordered { order, replayed } => {
-            write_json(out, &Ordered { outcome: "claimed", order: Shown(order), replayed });
+            write_object(out, &Ordered { outcome: "claimed", order: Shown(order), replayed });
             Told::Written(Kind::Ordered)
         }
         Outcome::HoldExpired => Told::Always(Kind::HoldExpired, br#"{"outcome":"expired"}"#),
         Outcome::Released { replayed } => {
-            write_json(out, &Released { outcome: "released", replayed });
+            write_object(out, &Released { outcome: "released", replayed });
             Told::Written(Kind::Released)
         }
         Outcome::CannotPay => Told::Always(Kind::CannotPay, br#"{"outcome":"insufficient_funds"}"#),
         Outcome::Clock(now) => {
-            write_json(out, &Clock { now: At(now) });
+            write_object(out, &Clock { now: At(now) });
             Told::Written(Kind::Clock)
         }
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),
@@ -225,7 +224,7 @@ pub fn list<'a, T, J: Serialize>(name: &'static str, listing: &'a Listing<T>, sh
 
 /// Answers 200 with `value`.
 pub fn json(value: &impl Serialize) -> Response {
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(512);
     write_json(&mut body, value);
     json_bytes(body)
 }
@@ -237,23 +236,44 @@ pub fn json_bytes(body: impl Into<Body>) -> Response {
     response
 }
 
-fn write_json(out: &mut Vec<u8>, value: &impl Serialize) {
+fn write_object(out: &mut Vec<u8>, value: &impl Serialize) {
     out.reserve(JSON_BYTES);
+    write_json(out, value);
+}
+
+fn write_json(out: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(out, value).expect("what we show has string keys only, and a vector takes everything");
 }
 
-/// Longer than most of what we show.
+/// Longer than what tells most outcomes.
 const JSON_BYTES: usize = 256;
 
-#[derive(Serialize)]
 struct Won {
-    outcome: &'static str,
     amount: Amount,
     share: u32,
     status: ShareStatus,
-    grabbed_at: At,
-    claim_by: At,
+    grabbed_at: Timestamp,
+    claim_by: Timestamp,
     replayed: bool,
+}
+
+/// By hand, since this is answered by the million, and a serializer looks at
+/// every character of every name for one to be escaped.
+fn write_won(out: &mut Vec<u8>, won: &Won) {
+    out.reserve(JSON_BYTES);
+    out.extend_from_slice(br#"{"outcome":"won","amount":"#);
+    write_json(out, &won.amount);
+    out.extend_from_slice(br#","share":"#);
+    write_json(out, &won.share);
+    out.extend_from_slice(br#","status":"#);
+    write_json(out, &won.status);
+    out.extend_from_slice(br#","grabbed_at":""#);
+    out.extend_from_slice(&At(won.grabbed_at).text());
+    out.extend_from_slice(br#"","claim_by":""#);
+    out.extend_from_slice(&At(won.claim_by).text());
+    out.extend_from_slice(br#"","replayed":"#);
+    write_json(out, &won.replayed);
+    out.push(b'}');
 }
 
 #[derive(Serialize)]
@@ -296,4 +316,26 @@ struct Released {
 #[derive(Serialize)]
 struct Clock {
     now: At,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_win_is_written_field_by_field() {
+        for status in [ShareStatus::Grabbed, ShareStatus::Claimed, ShareStatus::Lapsed] {
+            for (minor, share, replayed) in [(0, 0, false), (Amount::MAX.minor(), u32::MAX, true)] {
+                let amount = Amount::new(minor).unwrap();
+                let (grabbed_at, claim_by) = (Timestamp::from_ms(1_801_900_800_123), Timestamp::from_ms(0));
+                let mut out = b"[".to_vec();
+                write_won(&mut out, &Won { amount, share, status, grabbed_at, claim_by, replayed });
+                let status = serde_json::to_string(&status).unwrap();
+                let expected = format!(
+                    r#"[{{"outcome":"won","amount":{minor},"share":{share},"status":{status},"grabbed_at":"2027-02-06T08:00:00.123Z","claim_by":"1970-01-01T00:00:00.000Z","replayed":{replayed}}}"#
+                );
+                assert_eq!(String::from_utf8(out).unwrap(), expected);
+            }
+        }
+    }
 }
