@@ -137,36 +137,36 @@ impl<B: Backend> Table<B> {
         let not_allowed =
             async || Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.");
         self.router
-            .fallback(not_found.layer(nowhere.clone()))
-            .method_not_allowed_fallback(not_allowed.layer(nowhere))
+            .fallback(nowhere.before(not_found))
+            .method_not_allowed_fallback(nowhere.before(not_allowed))
             .with_state(server)
     }
 
     /// Adds `GET path`.
     pub fn get<H, T>(self, path: &'static str, class: Class, handler: H) -> Self
     where
-        H: Handler<T, Shared<B>>,
+        H: Handler<T, Shared<B>, Future: Unpin>,
         T: 'static,
     {
-        self.route("GET", path, class, get(handler))
+        self.route("GET", path, class, |door| get(door.before(handler)))
     }
 
     /// Adds `POST path`.
     pub fn post<H, T>(self, path: &'static str, class: Class, handler: H) -> Self
     where
-        H: Handler<T, Shared<B>>,
+        H: Handler<T, Shared<B>, Future: Unpin>,
         T: 'static,
     {
-        self.route("POST", path, class, post(handler))
+        self.route("POST", path, class, |door| post(door.before(handler)))
     }
 
     /// Adds `PATCH path`.
     pub fn patch<H, T>(self, path: &'static str, class: Class, handler: H) -> Self
     where
-        H: Handler<T, Shared<B>>,
+        H: Handler<T, Shared<B>, Future: Unpin>,
         T: 'static,
     {
-        self.route("PATCH", path, class, patch(handler))
+        self.route("PATCH", path, class, |door| patch(door.before(handler)))
     }
 
     fn route(
@@ -174,10 +174,10 @@ impl<B: Backend> Table<B> {
         method: &'static str,
         path: &'static str,
         class: Class,
-        handler: MethodRouter<Shared<B>>,
+        method_router: impl FnOnce(Door) -> MethodRouter<Shared<B>>,
     ) -> Self {
         let door = Door::new(&self.house, class, method, path);
-        self.router = self.router.route(path, handler.route_layer(door));
+        self.router = self.router.route(path, method_router(door));
         self.routes.push((method, path));
         self
     }

@@ -2,8 +2,8 @@
 //! much, checks the key, gives the request its id, and on the way out writes
 //! problems and counts.
 //!
-//! It is one layer written by hand, since every layer costs each request an
-//! allocation.
+//! It is a handler around a handler and not a layer, since every layer costs each
+//! request allocations.
 //!
 //! **Invariant:** a route that is not [`Class::Open`] is never entered without a
 //! key, and whatever leaves with a status of 400 or more is problem+json.
@@ -12,17 +12,17 @@ use crate::auth::{Caller, Keys};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::problem::{Code, Problem};
 use axum::extract::Request;
+use axum::handler::Handler;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
-use std::convert::Infallible;
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use tower::{Layer, Service};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 128;
@@ -86,7 +86,7 @@ impl House {
     }
 }
 
-/// Puts a door in front of one route.
+/// A door, to be put in front of the handlers of one route.
 #[derive(Clone)]
 pub struct Door(Arc<Post>);
 
@@ -94,7 +94,7 @@ struct Post {
     house: Arc<House>,
     class: Class,
     path: &'static str,
-    metrics: RouteMetrics,
+    metrics: Arc<RouteMetrics>,
 }
 
 impl Door {
@@ -103,52 +103,60 @@ impl Door {
         let metrics = house.metrics.route(method, path);
         Door(Arc::new(Post { house: house.clone(), class, path, metrics }))
     }
-}
 
-impl<S> Layer<S> for Door {
-    type Service = Guarded<S>;
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { post: self.0.clone(), inner }
+    /// `handler` behind this door.
+    pub fn before<H>(&self, handler: H) -> Guarded<H> {
+        Guarded { post: self.0.clone(), handler }
     }
 }
 
-/// A route behind its door.
+/// A handler behind its door.
 #[derive(Clone)]
-pub struct Guarded<S> {
+pub struct Guarded<H> {
     post: Arc<Post>,
-    inner: S,
+    handler: H,
 }
 
-impl<S> Service<Request> for Guarded<S>
+impl<T, S, H> Handler<T, S> for Guarded<H>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
+    H: Handler<T, S, Future: Unpin>,
 {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Passage<H::Future>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(self, mut request: Request, state: S) -> Self::Future {
         let start = Instant::now();
-        let (inside, before) = Inside::step_in(&self.post);
-        let id = self.post.house.ids.of(request.headers());
-        let inner = self.post.admit(before, request.headers()).map(|caller| {
-            request.extensions_mut().insert(Visit { caller, template: self.post.path, id: id.clone() });
-            self.inner.call(request)
+        let (inside, before) = Inside::step_in(self.post);
+        let post = &*inside.0;
+        let id = post.house.ids.of(request.headers());
+        let answer = post.admit(before, request.headers()).map(|caller| {
+            request.extensions_mut().insert(Visit { caller, template: post.path, id: id.clone() });
+            self.handler.call(request, state)
         });
-        Box::pin(async move {
-            let mut response = match inner {
-                Ok(answer) => answer.await.unwrap_or_else(|never| match never {}),
-                Err(problem) => problem.response(id.as_str()),
-            };
-            inside.0.see_off(&mut response, &id);
-            inside.0.metrics.answered(response.status(), start.elapsed());
-            Ok(response)
-        })
+        Passage { answer, inside, id, start }
+    }
+}
+
+/// A request on its way through a door: the handler's answer to come, or why
+/// there is none.
+pub struct Passage<F> {
+    answer: Result<F, Problem>,
+    inside: Inside,
+    id: Id,
+    start: Instant,
+}
+
+impl<F: Future<Output = Response> + Unpin> Future for Passage<F> {
+    type Output = Response;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
+        let Passage { answer, inside: Inside(post), id, start } = self.get_mut();
+        let mut response = match answer {
+            Ok(answer) => ready!(Pin::new(answer).poll(context)),
+            Err(problem) => problem.response(id.as_str()),
+        };
+        post.see_off(&mut response, id);
+        post.metrics.answered(response.status(), start.elapsed());
+        Poll::Ready(response)
     }
 }
 
@@ -158,9 +166,9 @@ struct Inside(Arc<Post>);
 
 impl Inside {
     /// Counts one more, and says how many there were before.
-    fn step_in(post: &Arc<Post>) -> (Inside, usize) {
+    fn step_in(post: Arc<Post>) -> (Inside, usize) {
         let before = post.house.gate.in_flight.fetch_add(1, Ordering::Relaxed);
-        (Inside(Arc::clone(post)), before)
+        (Inside(post), before)
     }
 }
 
@@ -256,13 +264,31 @@ impl Id {
 /// Makes ids that do not repeat within a life of the server, nor, but for one
 /// in 2^64, with another's.
 struct Ids {
-    next: AtomicU64,
     life: u64,
+}
+
+/// A thread takes so many numbers at once, so that threads do not wait for each
+/// other's cache line with every request.
+const NUMBERS_AT_ONCE: u64 = 1024;
+static NUMBERS_TAKEN: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number that no thread had before.
+fn number() -> u64 {
+    let last = NUMBER.get();
+    let taken = match last % NUMBERS_AT_ONCE {
+        0 => NUMBERS_TAKEN.fetch_add(NUMBERS_AT_ONCE, Ordering::Relaxed),
+        _ => last,
+    };
+    NUMBER.set(taken + 1);
+    taken
 }
 
 impl Ids {
     fn new() -> Ids {
-        Ids { next: AtomicU64::new(0), life: rand::random() }
+        Ids { life: rand::random() }
     }
 
     /// The id the caller gave, if it can be repeated without harm, else a new one.
@@ -275,8 +301,8 @@ impl Ids {
         if let Some(given) = headers.get(REQUEST_ID).filter(sane) {
             return Id::Given(given.clone());
         }
-        // A step that is odd visits every value once; the order it visits them in tells nobody how many there were.
-        let number = self.next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ self.life;
+        // A factor that is odd leaves different numbers different, in an order that tells nobody how many there were.
+        let number = number().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.life;
         let mut digits = [0u8; 16];
         for (i, digit) in digits.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(number >> (60 - 4 * i)) as usize & 15];

@@ -10,7 +10,7 @@
 //! - [`extract`], [`fields`]: from bytes to checked values
 //! - [`wallets`], [`envelopes`], [`sales`], [`service`]: one file a resource
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
-//! - [`serve`]: accept loops, limits of connections, stopping
+//! - [`serve`], `timer`: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
 //! - [`demo`], [`audit`], [`split`], [`clock`]: the other tasks of the command line;
 //!   [`failure`]: how any of them ends when it fails
@@ -33,5 +33,6 @@ pub mod sales;
 pub mod serve;
 pub mod service;
 pub mod split;
+mod timer;
 pub mod views;
 pub mod wallets;

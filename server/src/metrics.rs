@@ -1,24 +1,39 @@
 //! Counters, gauges and histograms, and their Prometheus text.
 //!
-//! Every series a request touches is registered before the first request, so
-//! that counting is an atomic addition and looks nothing up.
+//! What every request touches is counted here, in lanes: two workers that
+//! count at the same time do not wait for each other's cache lines, nothing is
+//! looked up, and nothing is kept but sums. What is counted rarely, and gauges,
+//! are left to the `metrics` crate.
 //!
 //! **Invariant:** no label holds anything a caller chose: no user, no id, no path.
 
 use crate::reply::Kind;
 use axum::http::StatusCode;
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use std::sync::Mutex;
+use metrics::{Counter, Gauge, Key, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How often recorded latencies are folded into their buckets; until then each
-/// takes eight bytes.
-pub const UPKEEP_EVERY: Duration = Duration::from_secs(1);
-
-const LATENCY_NAME: &str = "hongbao_http_request_seconds";
-const LATENCY_BUCKETS_S: [f64; 14] =
-    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0];
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// Where the buckets of latencies end; one more takes what is slower.
+const LATENCY_ENDS_NS: [u64; 14] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    1_000_000_000,
+    5_000_000_000,
+];
 const METADATA: Metadata<'static> = Metadata::new("hongbao", Level::INFO, None);
 
 /// Sets gauges whenever the metrics are asked for.
@@ -28,7 +43,8 @@ type Asked = Box<dyn Fn() + Send>;
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    outcomes: [Counter; Kind::ALL.len()],
+    outcomes: Lanes<{ Kind::ALL.len() }>,
+    routes: Mutex<Vec<Arc<RouteMetrics>>>,
     asked: Mutex<Vec<Asked>>,
     /// Requests refused because too many were in flight.
     pub shed: Counter,
@@ -42,66 +58,53 @@ pub struct Metrics {
 
 /// What is counted of one route.
 pub struct RouteMetrics {
-    by_class: [Counter; 4],
-    seconds: Histogram,
+    method: &'static str,
+    path: &'static str,
+    by_class: Lanes<{ CLASSES.len() }>,
+    by_latency: Lanes<{ LATENCY_ENDS_NS.len() + 1 }>,
+    total_ns: Lanes<1>,
 }
 
 impl Metrics {
     /// Fresh metrics, all at zero.
     pub fn new() -> Metrics {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Full(LATENCY_NAME.to_owned()), &LATENCY_BUCKETS_S)
-            .expect("the buckets are not empty")
-            .build_recorder();
-        let describe = |name: &'static str, text: &'static str| {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let counter = |name: &'static str, text: &'static str| {
             recorder.describe_counter(name.into(), None, text.into());
+            recorder.register_counter(&Key::from_static_name(name), &METADATA)
         };
-        describe("hongbao_http_requests_total", "Answers by route and class of status");
-        describe("hongbao_outcomes_total", "Outcomes of commands by kind");
-        describe("hongbao_http_shed_total", "Requests refused because too many were in flight");
-        describe("hongbao_http_connections_total", "Connections accepted");
-        describe("hongbao_http_accept_errors_total", "Connections that could not be accepted");
-        let open = "hongbao_http_connections_open";
-        recorder.describe_gauge(open.into(), None, "Connections open".into());
-        recorder.describe_histogram(
-            LATENCY_NAME.into(),
-            None,
-            "Seconds from a request's head to its answer, by route".into(),
-        );
-        let counter = |name: &'static str| recorder.register_counter(&Key::from_static_name(name), &METADATA);
-        let outcome = |kind: Kind| {
-            let key = Key::from_parts("hongbao_outcomes_total", vec![Label::new("outcome", kind.name())]);
-            recorder.register_counter(&key, &METADATA)
+        let gauge = |name: &'static str, text: &'static str| {
+            recorder.describe_gauge(name.into(), None, text.into());
+            recorder.register_gauge(&Key::from_static_name(name), &METADATA)
         };
         Metrics {
-            outcomes: Kind::ALL.map(outcome),
+            outcomes: Lanes::default(),
+            routes: Mutex::default(),
             asked: Mutex::default(),
-            shed: counter("hongbao_http_shed_total"),
-            connections: counter("hongbao_http_connections_total"),
-            connections_open: recorder.register_gauge(&Key::from_static_name(open), &METADATA),
-            accept_errors: counter("hongbao_http_accept_errors_total"),
+            shed: counter("hongbao_http_shed_total", "Requests refused because too many were in flight"),
+            connections: counter("hongbao_http_connections_total", "Connections accepted"),
+            connections_open: gauge("hongbao_http_connections_open", "Connections open"),
+            accept_errors: counter("hongbao_http_accept_errors_total", "Connections that could not be accepted"),
             handle: recorder.handle(),
             recorder,
         }
     }
 
-    /// The series of one route.
-    pub fn route(&self, method: &'static str, path: &'static str) -> RouteMetrics {
-        let route = [Label::new("method", method), Label::new("route", path)];
-        let counter = |class: &'static str| {
-            let mut labels = route.to_vec();
-            labels.push(Label::new("status", class));
-            self.recorder.register_counter(&Key::from_parts("hongbao_http_requests_total", labels), &METADATA)
-        };
-        RouteMetrics {
-            by_class: ["2xx", "3xx", "4xx", "5xx"].map(counter),
-            seconds: self.recorder.register_histogram(&Key::from_parts(LATENCY_NAME, route.to_vec()), &METADATA),
+    /// The series of one route: the same ones whenever the same route is asked for.
+    pub fn route(&self, method: &'static str, path: &'static str) -> Arc<RouteMetrics> {
+        let mut routes = self.routes.lock().expect("a list of routes is not left half changed");
+        if let Some(route) = routes.iter().find(|route| (route.method, route.path) == (method, path)) {
+            return Arc::clone(route);
         }
+        let (by_class, by_latency, total_ns) = (Lanes::default(), Lanes::default(), Lanes::default());
+        let route = Arc::new(RouteMetrics { method, path, by_class, by_latency, total_ns });
+        routes.push(Arc::clone(&route));
+        route
     }
 
     /// Counts an outcome.
     pub fn count(&self, kind: Kind) {
-        self.outcomes[kind as usize].increment(1);
+        self.outcomes.add(kind as usize, 1);
     }
 
     /// Adds gauges whose values are asked for whenever the metrics are: the
@@ -128,12 +131,30 @@ impl Metrics {
         for ask in self.asked.lock().expect("no gauge panics").iter() {
             ask();
         }
-        self.handle.render()
+        let mut text = self.handle.render();
+        self.write_own(&mut text).expect("a string takes everything");
+        text
     }
 
-    /// Folds recorded latencies into their buckets; to be called every [`UPKEEP_EVERY`].
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
+    fn write_own(&self, out: &mut String) -> std::fmt::Result {
+        write_head(out, "hongbao_outcomes_total", "counter", "Outcomes of commands by kind")?;
+        for (kind, count) in Kind::ALL.iter().zip(self.outcomes.sums()) {
+            writeln!(out, "hongbao_outcomes_total{{outcome=\"{}\"}} {count}", kind.name())?;
+        }
+        let routes = self.routes.lock().expect("a list of routes is not left half changed");
+        write_head(out, "hongbao_http_requests_total", "counter", "Answers by route and class of status")?;
+        for route in routes.iter() {
+            for (class, count) in CLASSES.iter().zip(route.by_class.sums()) {
+                let labels = route.labels();
+                writeln!(out, "hongbao_http_requests_total{{{labels},status=\"{class}\"}} {count}")?;
+            }
+        }
+        let name = "hongbao_http_request_seconds";
+        write_head(out, name, "histogram", "Seconds from a request's head to its answer, by route")?;
+        for route in routes.iter() {
+            route.write_latencies(out, name)?;
+        }
+        Ok(())
     }
 }
 
@@ -147,7 +168,104 @@ impl RouteMetrics {
     /// Counts an answer.
     pub fn answered(&self, status: StatusCode, took: Duration) {
         let class = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
-        self.by_class[class].increment(1);
-        self.seconds.record(took.as_secs_f64());
+        let took_ns = took.as_nanos() as u64;
+        self.by_class.add(class, 1);
+        self.by_latency.add(LATENCY_ENDS_NS.partition_point(|&end_ns| end_ns < took_ns), 1);
+        self.total_ns.add(0, took_ns);
+    }
+
+    fn labels(&self) -> String {
+        format!("method=\"{}\",route=\"{}\"", self.method, self.path)
+    }
+
+    fn write_latencies(&self, out: &mut String, name: &str) -> std::fmt::Result {
+        let (labels, mut count) = (self.labels(), 0);
+        let ends = LATENCY_ENDS_NS.iter().map(|&end_ns| seconds(end_ns).to_string());
+        for (end, inside) in ends.chain(["+Inf".to_owned()]).zip(self.by_latency.sums()) {
+            count += inside;
+            writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {count}")?;
+        }
+        let [total_ns] = self.total_ns.sums();
+        writeln!(out, "{name}_sum{{{labels}}} {}", seconds(total_ns))?;
+        writeln!(out, "{name}_count{{{labels}}} {count}")
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+fn write_head(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(out, "\n# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+const LANES: usize = 8;
+
+/// Sums that many threads add to. Each adds in a lane that, with up to
+/// [`LANES`] threads, is nobody else's.
+#[derive(Default)]
+struct Lanes<const N: usize>([Lane<N>; LANES]);
+
+/// Two cache lines, since processors fetch them in pairs.
+#[repr(align(128))]
+struct Lane<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Lane<N> {
+    fn default() -> Lane<N> {
+        Lane(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static LANE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LANES;
+}
+
+impl<const N: usize> Lanes<N> {
+    fn add(&self, at: usize, more: u64) {
+        self.0[LANE.with(|&lane| lane)].0[at].fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn sums(&self) -> [u64; N] {
+        std::array::from_fn(|at| self.0.iter().map(|lane| lane.0[at].load(Ordering::Relaxed)).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_counted_up_to_the_end_of_their_bucket() {
+        let metrics = Metrics::new();
+        let route = metrics.route("GET", "/x");
+        for took_ns in [50_000, 50_001, 2_000_000_000, 9_000_000_000] {
+            route.answered(StatusCode::OK, Duration::from_nanos(took_ns));
+        }
+        let text = metrics.render();
+        for (line, value) in [
+            (r#"_bucket{method="GET",route="/x",le="0.00005"}"#, "1"),
+            (r#"_bucket{method="GET",route="/x",le="0.0001"}"#, "2"),
+            (r#"_bucket{method="GET",route="/x",le="1"}"#, "2"),
+            (r#"_bucket{method="GET",route="/x",le="5"}"#, "3"),
+            (r#"_bucket{method="GET",route="/x",le="+Inf"}"#, "4"),
+            (r#"_sum{method="GET",route="/x"}"#, "11.000100001"),
+            (r#"_count{method="GET",route="/x"}"#, "4"),
+        ] {
+            let line = format!("hongbao_http_request_seconds{line} {value}");
+            assert!(text.lines().any(|it| it == line), "no line {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn threads_and_doors_count_into_one_sum() {
+        let metrics = Metrics::new();
+        let count = |_| {
+            let route = metrics.route("any", "none");
+            (0..1000).for_each(|_| route.answered(StatusCode::NOT_FOUND, Duration::ZERO));
+        };
+        std::thread::scope(|scope| (0..10).for_each(|thread| drop(scope.spawn(move || count(thread)))));
+        let line = r#"hongbao_http_requests_total{method="any",route="none",status="4xx"} 10000"#;
+        assert!(metrics.render().lines().any(|it| it == line));
     }
 }

@@ -9,14 +9,16 @@
 //! bounded time; and a request that was read is answered before the server
 //! stops, unless it takes longer than the drain.
 
-use crate::metrics::{Metrics, UPKEEP_EVERY};
+use crate::metrics::Metrics;
+use crate::timer::ConnectionTimer;
 use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use metrics::Gauge;
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
@@ -127,19 +129,12 @@ pub async fn serve(
         };
         loops.spawn(acceptor.run());
     }
-    let upkeep = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(UPKEEP_EVERY).await;
-            metrics.upkeep();
-        }
-    });
     loops.close();
     loops.wait().await;
     connections.close();
     if tokio::time::timeout(limits.drain, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "some requests took longer than the drain and were cut off");
     }
-    upkeep.abort();
     Ok(())
 }
 
@@ -231,10 +226,13 @@ impl Drop for Open {
 }
 
 async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
-    let answer =
-        service_fn(move |request: hyper::Request<hyper::body::Incoming>| router.clone().call(request.map(Body::new)));
+    // To call it changes nothing in it, and a clone would count all connections' clones in one place.
+    let router = RefCell::new(router);
+    let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        router.borrow_mut().call(request.map(Body::new))
+    });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), answer);

@@ -22,7 +22,7 @@ pub struct At(pub Timestamp);
 impl At {
     /// As RFC 3339. Every win tells two times, so the digits are put in place by
     /// hand, several times as fast as by a formatter.
-    fn text(self) -> [u8; 24] {
+    pub(crate) fn text(self) -> [u8; 24] {
         let ms = i64::try_from(self.0.ms()).unwrap_or(i64::MAX);
         let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
         let civil = jiff::tz::Offset::UTC.to_datetime(time);
