@@ -152,6 +152,7 @@ impl World {
         };
         let projector = ProjectorOptions {
             defer_bytes: 0,
+            defer_for: Duration::ZERO,
             threaded: false,
             step: StepLimits { events: random.pick(&[1, 10, 8_192]), bytes: 1 << 20 },
             persist_bytes: random.pick(&[1, 2_000, 1 << 30]),
