@@ -224,7 +224,7 @@ impl Embedded {
                     return;
                 }
                 let (first_lsn, count, bytes) = (batch.first_lsn, batch.count, batch.payload_bytes());
-                offered.offer(DurableBatch::over(first_lsn, count, bytes, Arc::new(batch)));
+                offered.offer(DurableBatch::over(first_lsn, count, bytes, batch));
             }),
         )?;
         let Loading { shards, last_at, advanced_ms, replayed, mut tail, .. } = loading;
@@ -525,7 +525,6 @@ impl Core {
             envelopes.into_iter().for_each(|id| shard.arm_envelope(id));
             let items: Vec<_> = shard.items.keys().copied().collect();
             items.into_iter().for_each(|id| shard.arm_item(id));
-            shard.holds.find_gaps();
         }
     }
 

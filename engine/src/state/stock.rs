@@ -8,7 +8,7 @@
 //!
 //! **Invariant:** a user's due holds never count against that user's limit.
 
-use super::slab::{Indexed, Slab};
+use super::slab::Indexed;
 use super::winners::Name;
 use super::{Chore, Timers};
 use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
@@ -29,10 +29,9 @@ const RELEASE_WITH_GRAB: usize = 64;
 /// the largest figures they take 75 of the 128 KiB that a record may have.
 pub(crate) const END_RECORD_MAX: usize = 512;
 
-/// Holds of one shard. A hold's id carries its number here, in the four bytes
-/// after those that lead to the shard; the last ten are random.
+/// Holds of one shard, by id.
 #[derive(Default)]
-pub(crate) struct Holds(Slab<Hold>);
+pub(crate) struct Holds(Indexed<Hold>);
 
 /// A hold, and the last record that changed it.
 pub(crate) struct Hold {
@@ -44,37 +43,48 @@ pub(crate) struct Hold {
 
 impl Holds {
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.0.values.len()
     }
 
     #[inline]
     pub(crate) fn get(&self, id: &HoldId) -> Option<&Hold> {
-        self.0.get(number_of(id)).filter(|hold| hold.view.id == *id)
-    }
-
-    /// The id of the next hold, out of one that is random but for its shard.
-    #[inline]
-    fn next_id(&self, drawn: HoldId) -> HoldId {
-        let mut id = *drawn.bytes();
-        id[2..6].copy_from_slice(&self.0.next().to_le_bytes());
-        HoldId::from_bytes(id)
+        self.find(id).map(|at| self.at(at))
     }
 
     /// Forgets the holds that have ended and of which `keep` does not hold.
     pub(crate) fn retain(&mut self, keep: impl Fn(&Hold) -> bool) {
-        self.0.retain(|hold| hold.view.state == HoldState::Held || keep(hold));
+        let gone = |hold: &Hold| hold.view.state != HoldState::Held && !keep(hold);
+        let gone: Vec<(u64, u32)> =
+            self.0.values.iter().filter(|(_, hold)| gone(hold)).map(|(at, hold)| (hash(&hold.view.id), at)).collect();
+        gone.into_iter().for_each(|(hash, at)| self.0.remove(hash, at));
     }
 
-    /// Finds out which numbers are free, after a start has put holds in any order.
-    pub(crate) fn find_gaps(&mut self) {
-        self.0.find_gaps();
+    #[inline]
+    fn find(&self, id: &HoldId) -> Option<u32> {
+        self.0.find(hash(id), |hold| hold.view.id == *id)
+    }
+
+    #[inline]
+    fn insert(&mut self, hold: Hold) -> u32 {
+        self.0.insert(hash(&hold.view.id), hold)
+    }
+
+    #[inline]
+    fn at(&self, at: u32) -> &Hold {
+        &self.0.values[at]
+    }
+
+    #[inline]
+    fn at_mut(&mut self, at: u32) -> &mut Hold {
+        &mut self.0.values[at]
     }
 }
 
+/// Ids are random: nobody can choose one that exists.
 #[inline]
-fn number_of(id: &HoldId) -> u32 {
-    let [_, _, a, b, c, d, ..] = *id.bytes();
-    u32::from_le_bytes([a, b, c, d])
+fn hash(id: &HoldId) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = *id.bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// A user's part in an item.
@@ -100,13 +110,13 @@ impl Due {
     }
 
     fn remove(&mut self, holds: &mut Holds, at: u32) {
-        let Hold { view, due_at, .. } = &holds.0[at];
+        let Hold { view, due_at, .. } = holds.at(at);
         let (expires_at, gap) = (view.expires_at, *due_at);
         let together = self.0.get_mut(&expires_at).expect("a hold ends once (I5)");
         assert!(together[gap as usize] == at, "a hold ends once (I5)");
         together.swap_remove(gap as usize);
         match together.get(gap as usize) {
-            Some(&moved) => holds.0[moved].due_at = gap,
+            Some(&moved) => holds.at_mut(moved).due_at = gap,
             None if together.is_empty() => drop(self.0.remove(&expires_at)),
             None => {}
         }
@@ -166,7 +176,7 @@ impl Item {
         self.users.find(name.hash, |share| name.is(&share.user)).map(|at| &self.users.values[at])
     }
 
-    /// Decides a grab. `drawn` becomes the id of the hold it may make.
+    /// Decides a grab. `hold` is the id of the hold it may make.
     #[inline]
     pub(crate) fn grab(
         &self,
@@ -174,7 +184,7 @@ impl Item {
         now: Timestamp,
         user: &UserId,
         quantity: u32,
-        drawn: HoldId,
+        hold: HoldId,
     ) -> GrabItemDecision {
         let answer = |outcome| GrabItemDecision { expired: Vec::new(), result: Some(Err(outcome)) };
         let terms = &self.put.terms;
@@ -192,7 +202,7 @@ impl Item {
         {
             // The oldest, if a limit was lowered to 1; told by the holds themselves,
             // because a start loads them in another order.
-            let views = share.holds.iter().map(|&at| &holds.0[at].view);
+            let views = share.holds.iter().map(|&at| &holds.at(at).view);
             let live = views.filter(|hold| hold.expires_at > now).min_by_key(|hold| (hold.created_at, hold.id));
             if let Some(live) = live {
                 return answer(held_again(live));
@@ -223,7 +233,7 @@ impl Item {
             Err(Outcome::SoldOut)
         } else {
             Ok(Held {
-                hold: holds.next_id(drawn),
+                hold,
                 item: self.put.id,
                 user: user.clone(),
                 quantity,
@@ -281,7 +291,7 @@ impl Item {
         if expired && is_planted(Mutant::ReturnUnitsTwice) {
             self.held = self.held.saturating_sub(ended.quantity);
         }
-        let hold = number_of(&ended.id);
+        let hold = holds.find(&ended.id).expect("a live hold is in memory (I5)");
         let name = Name::of(&ended.user);
         let at =
             self.users.find(name.hash, |share| name.is(&share.user)).expect("who has a hold has a part in its item");
@@ -295,7 +305,7 @@ impl Item {
             self.users.remove(name.hash, at);
         }
         self.due.remove(holds, hold);
-        let hold = &mut holds.0[hold];
+        let hold = holds.at_mut(hold);
         (hold.view, hold.last_lsn) = (ended, lsn);
         self.last_lsn = lsn;
     }
@@ -327,10 +337,9 @@ impl Item {
 
     #[inline]
     fn add_hold(&mut self, holds: &mut Holds, share: u32, view: HoldView, last_lsn: Lsn) {
-        let at = number_of(&view.id);
-        assert!(holds.0.get(at).is_none_or(|hold| hold.view.state != HoldState::Held), "a hold's number is free");
-        let due_at = self.due.insert(view.expires_at, at);
-        holds.0.put(at, Hold { view, last_lsn, due_at });
+        let expires_at = view.expires_at;
+        let at = holds.insert(Hold { view, last_lsn, due_at: 0 });
+        holds.at_mut(at).due_at = self.due.insert(expires_at, at);
         self.users.values[share].holds.push(at);
     }
 }
@@ -360,7 +369,7 @@ impl<'a> Ending<'a> {
     /// breaks off when a record takes no more.
     fn make_room(&mut self, mine: Option<&Share>, now: Timestamp, quantity: u32) -> ControlFlow<()> {
         let own = mine.iter().flat_map(|share| &share.holds).copied();
-        for at in own.filter(|&at| self.holds.0[at].view.expires_at <= now) {
+        for at in own.filter(|&at| self.holds.at(at).view.expires_at <= now) {
             if self.is_full() {
                 return ControlFlow::Break(());
             }
@@ -383,7 +392,7 @@ impl<'a> Ending<'a> {
 
     /// Ends a due hold, unless it already did here.
     fn end(&mut self, at: u32) {
-        let hold = &self.holds.0[at].view;
+        let hold = &self.holds.at(at).view;
         if self.ended.iter().any(|ended| ended.hold.id == hold.id) {
             return;
         }

@@ -2,8 +2,11 @@
 //!
 //! **Invariant:** a batch is never empty and its LSNs follow each other.
 
+use super::StoreError;
+use super::index::Index;
+use crate::event::Record;
 use crate::types::Lsn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Where a batch's records are; the journal's own batches stay where they are.
 pub trait RecordSource: Send + Sync {
@@ -17,7 +20,13 @@ pub struct DurableBatch {
     first_lsn: Lsn,
     count: u32,
     bytes: usize,
-    source: Arc<dyn RecordSource>,
+    kept: Arc<Kept<dyn RecordSource>>,
+}
+
+/// What all clones of a batch share.
+struct Kept<S: ?Sized> {
+    index: OnceLock<Result<Index, StoreError>>,
+    source: S,
 }
 
 impl DurableBatch {
@@ -25,9 +34,9 @@ impl DurableBatch {
     ///
     /// # Panics
     /// If there is none.
-    pub fn over(first_lsn: Lsn, count: u32, bytes: usize, source: Arc<dyn RecordSource>) -> DurableBatch {
+    pub fn over(first_lsn: Lsn, count: u32, bytes: usize, source: impl RecordSource + 'static) -> DurableBatch {
         assert!(count > 0, "a batch holds at least one record");
-        DurableBatch { first_lsn, count, bytes, source }
+        DurableBatch { first_lsn, count, bytes, kept: Arc::new(Kept { index: OnceLock::new(), source }) }
     }
 
     /// A copy of `records`, of which the first has `first_lsn`.
@@ -57,7 +66,29 @@ impl DurableBatch {
 
     /// The records in order.
     pub fn records(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
-        self.source.records()
+        self.kept.source.records()
+    }
+
+    /// The records of these numbers, which count from 0 and ascend, up to the
+    /// last record.
+    pub(super) fn decoded(
+        &self,
+        numbers: impl IntoIterator<Item = u32>,
+    ) -> impl Iterator<Item = Result<(Lsn, Record), StoreError>> {
+        let mut records = self.records();
+        let mut next = 0;
+        numbers.into_iter().map_while(move |number| {
+            let bytes = records.nth((number - next) as usize)?;
+            next = number + 1;
+            let lsn = Lsn(self.first_lsn.0 + u64::from(number));
+            let record = Record::decode(bytes).map_err(|why| StoreError::Record { lsn: lsn.0, why: why.to_string() });
+            Some(record.map(|record| (lsn, record)))
+        })
+    }
+
+    /// By what its records are found; made when it is first asked for.
+    pub(super) fn index(&self) -> Result<&Index, StoreError> {
+        self.kept.index.get_or_init(|| Index::of(self)).as_ref().map_err(Clone::clone)
     }
 }
 
@@ -108,7 +139,7 @@ impl Gathered {
     }
 
     fn batch(self, first_lsn: Lsn) -> DurableBatch {
-        DurableBatch::over(first_lsn, self.ends.len() as u32, self.bytes.len(), Arc::new(self))
+        DurableBatch::over(first_lsn, self.ends.len() as u32, self.bytes.len(), self)
     }
 }
 

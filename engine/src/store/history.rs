@@ -2,11 +2,12 @@
 //! for: a snapshot of the store, and laid over it the rows of the durable
 //! records that are not projected yet.
 //!
-//! A read costs O(lag): it runs the projection over the unprojected records and
-//! keeps what lies in its own range. An index of those records would make reads
-//! cheaper and every grab dearer; grabs come by the hundred thousand a second,
-//! and while nobody reads this costs them nothing. The lag is bounded in bytes,
-//! and usually a few milliseconds of records.
+//! A read runs the projection over those unprojected records that write what it
+//! asks for, and keeps what lies in its own range. It finds them by an index of
+//! each batch that the first reader makes: in a burst a million records wait,
+//! and while nobody reads them this costs the grabs nothing. What is left is
+//! that a list of a user goes over all unprojected records of that user, and
+//! one by time over all that make what it lists, whatever the page.
 //!
 //! **Invariant:** what a [`View`] tells does not depend on how far the
 //! projector has come.
@@ -15,15 +16,15 @@ use super::keys::{self, Bytes, KeyRange, MadeBetween, Table};
 use super::projection::{Position, RowSink, rows_of};
 use super::reads::{cold, envelope_row, read, received_while_open, win_row};
 use super::values::{self, EnvelopeRow, WalletRow, WinRow};
-use super::{DurableBatch, RowRead, Snapshot, Store, StoreError, damaged, position_of};
+use super::{DurableBatch, RowRead, Snapshot, Store, StoreError, damaged, index, position_of};
 use crate::EngineError;
 use crate::backend::{Entry, Listing, Page};
 use crate::command::{HoldView, OrderView};
-use crate::event::Record;
-use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, UserId};
+use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, UserId};
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::iter::Peekable;
+use std::ops::Bound;
 
 /// Rows a list looks at for one page when few of them are wanted; then the page
 /// ends early and its cursor goes on from there.
@@ -153,8 +154,13 @@ impl View {
     /// # Errors
     /// [`EngineError::Cursor`] and [`EngineError::Store`].
     pub fn wins(&self, envelope: EnvelopeId, page: &Page) -> Result<Listing<WinRow>, EngineError> {
-        let prefix = envelope.bytes();
-        self.list(List::Wins, prefix, KeyRange::prefix(prefix), page, |key, value| {
+        // Shares are taken in order, so a page holds those that follow its cursor.
+        let before = page.cursor.as_deref().and_then(keys::tail);
+        let first = before.map_or(0, |share| u32::from_be_bytes(share).saturating_add(1));
+        let last = first.saturating_add(page.limit.min(LOOKED_AT_MAX) as u32);
+        let bound = |share| Bound::Included(keys::win(envelope, share));
+        let range = KeyRange { from: bound(first), to: bound(last) };
+        self.list(List::Wins, envelope.bytes(), range, page, |key, value| {
             Ok(Some(win_row(key, value).ok_or_else(|| damaged(Table::Wins, key))?))
         })
     }
@@ -240,7 +246,7 @@ impl View {
     /// [`StoreError`] if a record cannot be read.
     pub fn position(&self) -> Result<Position, StoreError> {
         let mut position = self.stored;
-        for record in self.records() {
+        for record in self.unprojected().flat_map(|(batch, first)| batch.decoded(first..)) {
             let (lsn, record) = record?;
             position.advance(lsn, &record).map_err(|why| StoreError::Record { lsn: lsn.0, why: why.to_owned() })?;
         }
@@ -278,29 +284,38 @@ impl View {
         Ok(Listing { rows, next: None })
     }
 
-    /// The unprojected records.
-    fn records(&self) -> impl Iterator<Item = Result<(Lsn, Record), StoreError>> {
-        let applied = self.stored.applied;
-        self.unprojected.iter().filter(move |batch| batch.end_lsn() > applied.next()).flat_map(move |batch| {
-            let first = batch.first_lsn().0;
-            let passed_over = applied.next().0.saturating_sub(first);
-            (first + passed_over..).map(Lsn).zip(batch.records().skip(passed_over as usize)).map(|(lsn, bytes)| {
-                let why = |error: crate::event::UnknownForm| StoreError::Record { lsn: lsn.0, why: error.to_string() };
-                Ok((lsn, Record::decode(bytes).map_err(why)?))
-            })
-        })
+    /// The batches of which something is unprojected, each with the number of
+    /// its first such record.
+    fn unprojected(&self) -> impl Iterator<Item = (&DurableBatch, u32)> {
+        let next = self.stored.applied.next();
+        let unprojected = self.unprojected.iter().filter(move |batch| batch.end_lsn() > next);
+        unprojected.map(move |batch| (batch, next.0.saturating_sub(batch.first_lsn().0) as u32))
     }
 
-    /// The unprojected rows of `table` under the keys that are `wanted`.
-    fn laid_over(
+    /// The unprojected rows of `table` under the keys that are `wanted`, whose
+    /// stems are all among `stems`.
+    fn laid_over<'a>(
         &self,
         table: Table,
+        stems: impl Iterator<Item = &'a [u8]>,
         wanted: impl Fn(&Bytes) -> bool,
     ) -> Result<BTreeMap<Bytes, Option<Bytes>>, StoreError> {
+        let mut hashes: Vec<u32> = stems.map(|stem| index::hash(table, stem)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
         let mut overlay = Overlay { table, wanted, rows: BTreeMap::new() };
-        for record in self.records() {
-            let (lsn, record) = record?;
-            rows_of(lsn, &record, &mut overlay);
+        let mut numbers = Vec::new();
+        for (batch, first) in self.unprojected() {
+            let index = batch.index()?;
+            hashes.iter().for_each(|&hash| index.find(hash, &mut numbers));
+            numbers.sort_unstable();
+            numbers.dedup();
+            if !numbers.is_empty() {
+                for record in batch.decoded(numbers.drain(..).filter(|&number| number >= first)) {
+                    let (lsn, record) = record?;
+                    rows_of(lsn, &record, &mut overlay);
+                }
+            }
         }
         Ok(overlay.rows)
     }
@@ -314,7 +329,8 @@ impl View {
     fn get_all(&self, table: Table, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Option<Bytes>)>, StoreError> {
         let mut sorted = keys.clone();
         sorted.sort();
-        let laid_over = self.laid_over(table, |key| sorted.binary_search(key).is_ok())?;
+        let stems = keys.iter().map(|key| keys::stem(table, key));
+        let laid_over = self.laid_over(table, stems, |key| sorted.binary_search(key).is_ok())?;
         keys.into_iter()
             .map(|key| {
                 let value = match laid_over.get(&key) {
@@ -327,7 +343,8 @@ impl View {
     }
 
     fn scan(&self, table: Table, range: &KeyRange) -> Result<impl Iterator<Item = RowRead> + use<>, StoreError> {
-        let laid_over = self.laid_over(table, |key| range.contains(key))?;
+        let stems = range.stems(table);
+        let laid_over = self.laid_over(table, stems.iter().map(|stem| &**stem), |key| range.contains(key))?;
         Ok(Merged { stored: self.snapshot.scan(table, range).peekable(), laid_over: laid_over.into_iter().peekable() })
     }
 }

@@ -169,6 +169,30 @@ pub(crate) fn order(order: OrderId) -> Bytes {
     id(order.bytes())
 }
 
+/// The part of a key by which a row is found while it is not projected: whose it
+/// is, or of which id; nothing in lists by time. An envelope may have millions of
+/// shares, so the stem of a share has three bytes of its number too: 256 shares
+/// have the same.
+pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
+    match table {
+        Table::Meta | Table::EnvelopesByTime | Table::MemoExpiries | Table::ItemsByTime => &[],
+        Table::Wallets => key,
+        Table::Received | Table::Sent | Table::Entries | Table::Merchants => {
+            key.split_inclusive(|&b| b == 0).next().unwrap_or_default()
+        }
+        Table::Wins => &key[..16 + 3],
+        Table::Envelopes
+        | Table::EnvelopeEnds
+        | Table::LiveEnvelopes
+        | Table::Memos
+        | Table::Items
+        | Table::ItemUnits
+        | Table::Holds
+        | Table::LiveHolds
+        | Table::Orders => &key[..16],
+    }
+}
+
 /// A part of a table, in key order.
 #[derive(Clone, Debug)]
 pub struct KeyRange {
@@ -224,6 +248,27 @@ impl KeyRange {
             Bound::Unbounded => false,
         };
         if starts_later { self } else { KeyRange { from: Bound::Excluded(key), to: self.to } }
+    }
+
+    /// The stems of all keys in it. It must lie within one, or in
+    /// [`Table::Wins`] go from a share to a share of one envelope.
+    pub(crate) fn stems(&self, table: Table) -> Vec<Bytes> {
+        fn key(bound: &Bound<Bytes>) -> &[u8] {
+            match bound {
+                Bound::Included(key) | Bound::Excluded(key) => key,
+                Bound::Unbounded => &[],
+            }
+        }
+        let (from, to) = (stem(table, key(&self.from)), key(&self.to));
+        if table != Table::Wins {
+            let end = KeyRange::prefix(from).to;
+            debug_assert!(key(&end).is_empty() || (!to.is_empty() && to <= key(&end)), "a list has one stem");
+            return vec![Bytes::from(from)];
+        }
+        let (envelope, first) = from.split_at(16);
+        let number = |bytes: &[u8]| u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+        let numbers = number(first)..=number(&stem(table, to)[16..]);
+        numbers.map(|number| join(&[envelope, &number.to_be_bytes()[1..]])).collect()
     }
 
     /// Whether no key can be in it. Maps panic when asked for an inverted range.
@@ -302,6 +347,37 @@ mod tests {
         assert_eq!(listed(Some(5), Some(6)), [5]);
         assert_eq!(listed(None, Some(0)), []);
         assert_eq!(listed(Some(9), Some(5)), []);
+    }
+
+    #[test]
+    fn a_range_has_the_stems_of_its_keys() {
+        let (ab, abc) = (UserId::new("ab").unwrap(), UserId::new("abc").unwrap());
+        let e = EnvelopeId::from_bytes([255; 16]);
+        let at = Timestamp::from_ms(5);
+        let win = |share| win(e, share);
+        let shares = |from, to| KeyRange { from: Bound::Included(win(from)), to: Bound::Included(win(to)) };
+        let made = |prefix: &[u8]| KeyRange::made(prefix, MadeBetween { from: Some(at), to: Some(at.plus_ms(1)) });
+        let mine = KeyRange::prefix(&user_prefix(&ab));
+        let of_ab = of_user_at(&ab, at, e);
+        let check = |table, range: &KeyRange, keys: &[&Bytes], stems: usize| {
+            let found = range.stems(table);
+            assert_eq!(found.len(), stems, "{table:?} {range:?}");
+            for key in keys {
+                assert!(range.contains(key) && found.iter().any(|found| **found == *stem(table, key)), "{key:?}");
+            }
+        };
+        check(Table::Received, &mine, &[&of_ab], 1);
+        check(Table::Received, &mine.clone().after(of_ab.clone()), &[], 1);
+        check(Table::Sent, &made(&user_prefix(&ab)), &[&of_ab], 1);
+        check(Table::Entries, &mine, &[&entry(&ab, Lsn(9), 1)], 1);
+        check(Table::EnvelopesByTime, &made(&[]), &[&made_at(at, e.bytes())], 1);
+        check(Table::ItemsByTime, &KeyRange::all(), &[&made_at(at, e.bytes())], 1);
+        check(Table::EnvelopeEnds, &KeyRange::prefix(e.bytes()), &[&envelope_end(e, EndPart::Settled)], 1);
+        check(Table::Wins, &shares(0, 255), &[&win(0), &win(255)], 1);
+        check(Table::Wins, &shares(255, 512), &[&win(255), &win(256), &win(511), &win(512)], 3);
+        check(Table::Wins, &shares(u32::MAX - 1, u32::MAX).after(win(u32::MAX - 1)), &[&win(u32::MAX)], 1);
+        assert_ne!(stem(Table::Received, &of_ab), stem(Table::Received, &of_user_at(&abc, at, e)));
+        assert_ne!(stem(Table::Wallets, &user(&ab)), stem(Table::Wallets, &user(&abc)));
     }
 
     #[test]

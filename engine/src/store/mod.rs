@@ -6,6 +6,7 @@
 //! - `rows.rs`, `memory_rows.rs`: where rows are kept, on disk or in memory
 //! - `projection.rs`: from events to rows, purely
 //! - `batch.rs`: durable records on their way here
+//! - `index.rs`: which of them write the rows that are asked for
 //! - `projector.rs`: the thread that writes what has become durable
 //! - `reads.rs`: what the engine loads, by key or at its start
 //! - `history.rs`: lists that hold everything durable, written yet or not
@@ -22,6 +23,7 @@ mod audit;
 mod audit_sales;
 mod batch;
 mod history;
+mod index;
 mod keys;
 mod memory_rows;
 mod projection;

@@ -28,7 +28,7 @@ pub struct ProjectorOptions {
     /// How much one commit takes up.
     pub step: StepLimits,
     /// Bytes of records that may wait while more keep coming (with a thread).
-    /// Lists look through them.
+    /// Readers make an index of them.
     pub defer_bytes: usize,
     /// How long records may wait while more keep coming (with a thread).
     pub defer_for: Duration,

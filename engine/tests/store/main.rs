@@ -140,9 +140,15 @@ proptest! {
 
     /// However much of the journal is projected, a view tells the same.
     #[test]
-    fn a_view_does_not_depend_on_the_lag(seed: u64, records in 1usize..120, limit in 1usize..9, step in 1usize..20) {
+    fn a_view_does_not_depend_on_the_lag(
+        seed: u64,
+        records in 1usize..120,
+        limit in 1usize..9,
+        step in 1usize..20,
+        batch in 1u64..60,
+    ) {
         let mut script = Script::of(seed, records);
-        let batches = script.batches();
+        let batches = script.batches_of(batch);
         let expected = answers(&projected(&mut script).view(Vec::new()).unwrap(), &script, 1000);
         let (_, store) = in_memory();
         let step = StepLimits { events: step, ..StepLimits::default() };
@@ -157,6 +163,30 @@ proptest! {
         }
         prop_assert_eq!(store.applied_lsn(), Lsn(records as u64));
         prop_assert_eq!((projector.lag_bytes(), projector.unprojected().len()), (0, 0));
+    }
+
+    /// An envelope that many grab is listed whole, wherever a page ends and
+    /// however much of it is projected; and each of them sees the share.
+    #[test]
+    fn a_crowd_is_listed_whole(seed: u64, shares in 1u32..900, limit in 1usize..600, projected in 0usize..1200) {
+        let mut script = Script::of(seed, 20);
+        let envelope = script.crowd(shares);
+        let (_, store) = in_memory();
+        let projector = by_hand(&store);
+        script.batches_of(100).into_iter().for_each(|batch| projector.offer(batch));
+        let records = script.records.iter().map(Vec::as_slice);
+        let limits = StepLimits { events: projected, ..StepLimits::default() };
+        store.project(Lsn(1), records, limits).unwrap();
+        let whole = crate::projected(&mut script).view(Vec::new()).unwrap();
+        let view = projector.view().unwrap();
+        let wins = all(limit, |page| view.wins(envelope, page));
+        prop_assert_eq!(&wins, &all(1000, |page| whole.wins(envelope, page)));
+        prop_assert!(wins.iter().map(|win| win.share).eq(0..shares));
+        for win in wins.iter().step_by(50) {
+            prop_assert_eq!(&all(limit, |page| view.received(&win.user, page)), &[(envelope, win.clone())]);
+            let entries = all(limit, |page| view.entries(&win.user, page));
+            prop_assert_eq!(entries.len(), usize::from(win.claimed_at.is_some()));
+        }
     }
 
     /// What a reader took before some steps is as good as what it takes after them.

@@ -117,12 +117,48 @@ impl Script {
         script
     }
 
+    /// An envelope that is grabbed by `shares` users, of whom some claim at once
+    /// and some later.
+    pub(crate) fn crowd(&mut self, shares: u32) -> EnvelopeId {
+        let (sender, total) = (user(0), amount(u64::from(shares)));
+        let envelope = EnvelopeId::from_bytes(id(1, self.number()));
+        let deposited = self.moved(&sender, EntryKind::Deposit(None), total);
+        let moved = self.moved(&sender, EntryKind::EnvelopeCreated(envelope), total);
+        let created = made(envelope, sender, total, shares, self.now);
+        self.record(vec![deposited, moved, Event::EnvelopeCreated(Box::new(created))]);
+        let mut unclaimed = Vec::new();
+        for share in 0..shares {
+            let who = UserId::new(&format!("crowd{share}")).unwrap();
+            let grabbed = Event::Grabbed(Grabbed { envelope, share, amount: amount(1), user: who.clone() });
+            let claimed = Claimed { envelope, share, amount: amount(1), user: who.clone(), grabbed_at: self.now };
+            if self.below(4) == 0 {
+                let moved = self.moved(&who, EntryKind::Claim(envelope), amount(1));
+                self.record(vec![grabbed, Event::Claimed(claimed), moved]);
+            } else {
+                self.record(vec![grabbed]);
+                unclaimed.push(claimed);
+            }
+            self.now = self.now.plus_ms(self.below(2));
+            if self.below(3) == 0 && !unclaimed.is_empty() {
+                let claimed = unclaimed.swap_remove(self.below(unclaimed.len() as u64) as usize);
+                let moved = self.moved(&claimed.user.clone(), EntryKind::Claim(envelope), amount(1));
+                self.record(vec![Event::Claimed(claimed), moved]);
+            }
+        }
+        envelope
+    }
+
     /// The records in batches of random sizes.
     pub(crate) fn batches(&mut self) -> Vec<DurableBatch> {
+        self.batches_of(7)
+    }
+
+    /// The records in batches of random sizes of up to `at_most` records.
+    pub(crate) fn batches_of(&mut self, at_most: u64) -> Vec<DurableBatch> {
         let mut batches = Vec::new();
         let mut from = 0;
         while from < self.records.len() {
-            let to = self.records.len().min(from + 1 + self.below(7) as usize);
+            let to = self.records.len().min(from + 1 + self.below(at_most) as usize);
             batches.push(DurableBatch::copied(Lsn(from as u64 + 1), self.records[from..to].iter().map(Vec::as_slice)));
             from = to;
         }
