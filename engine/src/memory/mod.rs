@@ -161,11 +161,14 @@ impl Core {
     fn run(&self, command: &Command, once: Option<OnceKey>) -> Result<Done, EngineError> {
         match (command, once) {
             (Command::Grab { envelope, user }, None) if !is_auto_claim(*envelope) => self.grab(*envelope, user),
-            (Command::GrabItem { item, user, quantity }, None) => match self.grab_item(*item, user, *quantity)? {
-                Some(done) => Ok(done),
-                None => self.run_any(command, once),
-            },
-            _ => self.run_any(command, once),
+            (Command::GrabItem { item, user, quantity }, None) => {
+                let hold = self.draw_hold(*item);
+                match self.grab_item(*item, user, *quantity, hold)? {
+                    Some(done) => Ok(done),
+                    None => self.run_any(command, once, Some(Drawn::Hold(hold))),
+                }
+            }
+            _ => self.run_any(command, once, None),
         }
     }
 
@@ -208,10 +211,9 @@ impl Core {
     /// The same for a grab of an item of which nothing is due; `None` leaves the
     /// decision to [`Core::run_any`].
     #[inline]
-    fn grab_item(&self, id: ItemId, user: &UserId, quantity: u32) -> Result<Option<Done>, EngineError> {
+    fn grab_item(&self, id: ItemId, user: &UserId, quantity: u32, hold: HoldId) -> Result<Option<Done>, EngineError> {
         self.check_serving()?;
         self.admit(Class::Grab)?;
-        let hold = self.draw_hold(id);
         let mut guard = self.shards[self.router.item(id)].lock();
         let shard = &mut *guard;
         let Some(item) = shard.items.get(&id) else { return Ok(None) };
@@ -247,7 +249,7 @@ impl Core {
         }
     }
 
-    fn run_any(&self, command: &Command, once: Option<OnceKey>) -> Result<Done, EngineError> {
+    fn run_any(&self, command: &Command, once: Option<OnceKey>, drawn: Option<Drawn>) -> Result<Done, EngineError> {
         self.check_serving()?;
         let now = self.clock.now();
         if let Err(refusal) = decide::check(command) {
@@ -258,7 +260,7 @@ impl Core {
         if once.is_some() || reference.is_some() {
             keys.fingerprint = self.fingerprint(command);
         }
-        let mut drawn = self.draw(command, now);
+        let mut drawn = drawn.unwrap_or_else(|| self.draw(command, now));
         let class = class_of(command);
         loop {
             let footprint = match self.footprint(command, &drawn, &keys)? {
