@@ -15,8 +15,8 @@
 //! [`Store::applied_lsn`]: all rows of a record, their [`Position`] and thereby
 //! the money totals are written in one commit, in the order of the journal.
 //!
-//! **Invariant:** only [`Store::project`], [`Store::purge_memos`] and
-//! [`Store::put_setting`] write, one at a time.
+//! **Invariant:** only [`Store::project`], [`Store::purge_memos`],
+//! [`Store::put_setting`] and [`Store::checkpoint`] write, one at a time.
 
 mod audit;
 mod audit_sales;
@@ -201,6 +201,16 @@ impl Store {
         let applied = self.applied_lsn();
         self.rows.persist()?;
         Ok(applied)
+    }
+
+    /// Puts everything where the next opening finds it without doing anything
+    /// again. It may take as long as writing some megabytes.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk fails; then nothing more is to be written.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        let _one_writer = self.position.lock();
+        self.rows.checkpoint()
     }
 
     /// Forgets up to `at_most` answers that were to be kept until `now` or

@@ -8,7 +8,8 @@
 use super::keys::{Bytes, KeyRange, Table};
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Why the store cannot do what is asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +90,14 @@ pub trait Rows: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Failed`]; then nothing is to be committed any more.
     fn persist(&self) -> Result<(), StoreError>;
+    /// Puts every commit so far where the next opening finds it without doing
+    /// anything again. Called by whoever commits.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]; then nothing is to be committed any more.
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// All rows as they were at one moment.
@@ -110,11 +119,14 @@ pub struct FjallOptions {
     /// For rows of one table that are not in a file yet; up to four times this
     /// for a table that is written faster than the disk takes it.
     pub memtable_bytes: u64,
+    /// About how long fjall's own journal becomes, which it reads again when it
+    /// is opened: 12 to 20 ms for a MiB.
+    pub journal_bytes: u64,
 }
 
 impl Default for FjallOptions {
     fn default() -> Self {
-        FjallOptions { cache_bytes: 96 << 20, memtable_bytes: 16 << 20 }
+        FjallOptions { cache_bytes: 96 << 20, memtable_bytes: 16 << 20, journal_bytes: 16 << 20 }
     }
 }
 
@@ -122,15 +134,21 @@ impl Default for FjallOptions {
 pub struct FjallRows {
     tables: Vec<Keyspace>,
     database: Database,
+    directory: PathBuf,
+    /// The file that fjall's journal was in when it was opened.
+    journal: Option<PathBuf>,
+    journal_bytes_max: u64,
 }
 
 /// Who waits for an answer goes before whoever writes rows: lag is bounded and
 /// told, latency is felt.
 pub(super) const BACKGROUND_NICE: i32 = 10;
 
-/// What fjall reads again when it is opened is at most about this long. Its own
-/// default, eight times as much, makes a start wait for seconds.
-const FJALL_JOURNAL_BYTES: u64 = 64 << 20;
+/// The least that fjall can be told about the length of its own journals.
+const FJALL_JOURNALS_BYTES: u64 = 64 << 20;
+
+/// How long a checkpoint waits for fjall's threads before it does without.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(60);
 
 impl FjallRows {
     /// Opens or makes the database in `directory`.
@@ -138,19 +156,29 @@ impl FjallRows {
     /// # Errors
     /// [`StoreError::Failed`] if it is damaged or in use.
     pub fn open(directory: &Path, options: FjallOptions) -> Result<FjallRows, StoreError> {
-        let builder =
-            Database::builder(directory).cache_size(options.cache_bytes).max_journaling_size(FJALL_JOURNAL_BYTES);
-        // fjall's own threads inherit the priority of the one that opens it.
-        let opening = std::thread::spawn(move || {
-            let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
-            builder.open()
-        });
-        let database = opening.join().expect("fjall does not panic when it is opened")?;
+        // A journal that fjall has just made is not open for appending, and
+        // could not be cut: see `checkpoint`.
+        if newest_journal(directory).is_none() {
+            drop(open_database(directory, options)?);
+        }
+        let database = open_database(directory, options)?;
         let tables = Table::ALL
             .iter()
             .map(|&table| Ok(database.keyspace(table.name(), || keyspace_options(table, options))?))
             .collect::<Result<_, StoreError>>()?;
-        Ok(FjallRows { tables, database })
+        Ok(FjallRows {
+            tables,
+            database,
+            directory: directory.to_owned(),
+            journal: newest_journal(directory),
+            journal_bytes_max: options.journal_bytes,
+        })
+    }
+
+    /// The length of fjall's own journal; nothing once it has begun another.
+    fn journal_bytes(&self) -> u64 {
+        let length = |path| std::fs::metadata(path).map_or(0, |journal| journal.len());
+        self.journal.as_ref().map_or(0, length)
     }
 
     /// Bytes on disk, fjall's own journals included.
@@ -160,6 +188,24 @@ impl FjallRows {
     pub fn disk_bytes(&self) -> Result<u64, StoreError> {
         Ok(self.database.disk_space()?)
     }
+}
+
+fn open_database(directory: &Path, options: FjallOptions) -> Result<Database, StoreError> {
+    let builder =
+        Database::builder(directory).cache_size(options.cache_bytes).max_journaling_size(FJALL_JOURNALS_BYTES);
+    // fjall's own threads inherit the priority of the one that opens it.
+    let opening = std::thread::spawn(move || {
+        let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
+        builder.open()
+    });
+    Ok(opening.join().expect("fjall does not panic when it is opened")?)
+}
+
+/// The journal that fjall writes to: the one with the highest number.
+fn newest_journal(directory: &Path) -> Option<PathBuf> {
+    let files = std::fs::read_dir(directory).ok()?.flatten().map(|file| file.path());
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).max_by_key(number)
 }
 
 /// Tables that are only scanned need no filter; the others are asked for keys
@@ -202,6 +248,9 @@ impl Rows for FjallRows {
     }
 
     fn commit(&self, changes: Vec<RowChange>) -> Result<(), StoreError> {
+        if self.journal_bytes() >= self.journal_bytes_max {
+            self.checkpoint()?;
+        }
         // Without a durability a batch may stay in fjall's own buffer, and even
         // the end of the process would lose it; this hands it to the OS.
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len())
@@ -218,6 +267,42 @@ impl Rows for FjallRows {
 
     fn persist(&self) -> Result<(), StoreError> {
         Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+
+    /// fjall reads its journal row by row when it is opened, also rows that it
+    /// has in its files since, and begins a new one only after 64 MB: a second's
+    /// work. Here all tables are put into files, which fjall syncs, and what is
+    /// in the journal is then of no more use and cut away.
+    ///
+    /// Nobody commits meanwhile, and fjall holds nothing back after a commit
+    /// ([`PersistMode::Buffer`]). It writes by appending, as it has opened a
+    /// file that was there before; the next commit stands at the new beginning.
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        if self.journal_bytes() == 0 {
+            return Ok(());
+        }
+        for table in &self.tables {
+            table.rotate_memtable()?;
+        }
+        let began = Instant::now();
+        while self.tables.iter().any(|table| table.sealed_memtable_count() > 0) {
+            // The only way to hear that fjall's threads have failed.
+            self.database.persist(PersistMode::Buffer)?;
+            if began.elapsed() >= CHECKPOINT_WAIT {
+                tracing::warn!(store = %self.directory.display(), "rows wait for a slow disk; a start takes longer");
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // One that fjall has begun since it was opened is not open for appending.
+        if let Some(journal) = &self.journal
+            && newest_journal(&self.directory).as_ref() == Some(journal)
+        {
+            let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", journal.display()));
+            let file = std::fs::OpenOptions::new().write(true).open(journal).map_err(failed)?;
+            file.set_len(0).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store from outside: what lists, loads and crashes must keep.
 
 mod audit;
+mod checkpoint;
 mod kill;
 mod power;
 mod script;
