@@ -76,6 +76,8 @@ tables! {
     LiveHolds = "live_holds",
     /// Order -> `OrderView`.
     Orders = "orders",
+    /// Table, key, number -> what follows in a value longer than a page.
+    Parts = "parts",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.

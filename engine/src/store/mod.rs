@@ -4,6 +4,7 @@
 //!
 //! - `keys.rs`, `values.rs`: where a row stands and what its bytes are
 //! - `rows.rs`, `memory_rows.rs`: where rows are kept, on disk or in memory
+//! - `parts.rs`: long values, in rows of less than a page
 //! - `projection.rs`: from events to rows, purely
 //! - `batch.rs`: durable records on their way here
 //! - `projector.rs`: the thread that writes what has become durable
@@ -24,6 +25,7 @@ mod batch;
 mod history;
 mod keys;
 mod memory_rows;
+mod parts;
 mod projection;
 mod projector;
 mod reads;
@@ -51,7 +53,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The form of all keys and values. It is raised with any change to them.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const FORMAT_KEY: &[u8] = b"format";
 const POSITION_KEY: &[u8] = b"position";
@@ -186,7 +188,7 @@ impl Store {
         let mut changes = changes.coalesced();
         changes.push((Table::Meta, Bytes::from(POSITION_KEY), Some(values::put_cold(&after))));
         step.rows = changes.len();
-        self.rows.commit(changes)?;
+        self.rows.commit(parts::in_parts(changes))?;
         *position = after;
         self.applied.store(after.applied.0, Ordering::Release);
         Ok(step)
@@ -221,7 +223,7 @@ impl Store {
     /// [`StoreError`] if it cannot read or write.
     pub fn purge_memos(&self, now: Timestamp, at_most: usize) -> Result<usize, StoreError> {
         let _one_writer = self.position.lock();
-        let snapshot = self.rows.snapshot();
+        let snapshot = self.snapshot();
         let due = KeyRange {
             from: std::ops::Bound::Unbounded,
             to: std::ops::Bound::Excluded(Bytes::from(&now.ms().saturating_add(1).to_be_bytes())),
@@ -236,7 +238,7 @@ impl Store {
             if let Some(bytes) = snapshot.get(Table::Memos, &key)? {
                 let memo = projection::memo(once, &bytes).ok_or_else(|| damaged(Table::Memos, &key))?;
                 if memo.expires_at.is_some_and(|expires_at| expires_at <= now) {
-                    changes.push((Table::Memos, Bytes::from(&key), None));
+                    changes.extend(parts::deleted(Table::Memos, &key, &bytes));
                 }
             }
             changes.push((Table::MemoExpiries, expiry, None));
@@ -272,7 +274,7 @@ impl Store {
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot> {
-        self.rows.snapshot()
+        parts::Whole::of(self.rows.snapshot())
     }
 }
 

@@ -26,7 +26,8 @@ pub enum StoreError {
     },
     /// Written by a version before this one.
     #[error(
-        "the store has format {found} and this version needs {known}; back the data up and start once with --migrate"
+        "the store has format {found} and this version needs {known}; run the version that wrote it, or make the store \
+         anew from the archive with `hongbao rebuild`"
     )]
     Older {
         /// The format on disk.
@@ -36,7 +37,8 @@ pub enum StoreError {
     },
     /// A row is not of the form its table has.
     #[error(
-        "a row of the store's table `{table}` cannot be read (key {key}); restore the store from the journal's archive"
+        "a row of the store's table `{table}` cannot be read (key {key}); stop the server and make the store anew from \
+         the archive with `hongbao rebuild`, or restore the whole data directory from a backup"
     )]
     Damaged {
         /// The table.
@@ -49,6 +51,18 @@ pub enum StoreError {
     Record {
         /// Which.
         lsn: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The database in a directory cannot be opened.
+    #[error(
+        "the store in {directory} cannot be opened: {why}. If its disk is sound, make the store anew from the archive: \
+         `hongbao rebuild --data {} --archive DIR`; without one, restore the whole data directory from a backup",
+        directory.parent().unwrap_or(directory).display()
+    )]
+    Unopened {
+        /// Where it is.
+        directory: PathBuf,
         /// What is wrong with it.
         why: String,
     },
@@ -65,7 +79,18 @@ impl From<StoreError> for crate::EngineError {
 
 impl From<fjall::Error> for StoreError {
     fn from(error: fjall::Error) -> Self {
-        StoreError::Failed(error.to_string())
+        StoreError::Failed(told(&error))
+    }
+}
+
+/// What fjall says, in words where it has a name for it only.
+fn told(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) => error.to_string(),
+        fjall::Error::JournalRecovery(_) => format!("the database's own journal is damaged ({error:?})"),
+        fjall::Error::Poisoned => "a write failed before, and nothing more is written until a restart".to_owned(),
+        fjall::Error::Locked => "another process has it open".to_owned(),
+        error => format!("the database is damaged or its disk fails ({error:?})"),
     }
 }
 
@@ -101,7 +126,7 @@ pub trait Rows: Send + Sync + 'static {
 }
 
 /// All rows as they were at one moment.
-pub trait Snapshot: Send {
+pub trait Snapshot: Send + Sync {
     /// The value under `key`.
     ///
     /// # Errors
@@ -154,7 +179,7 @@ impl FjallRows {
     /// Opens or makes the database in `directory`.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] if it is damaged or in use.
+    /// [`StoreError::Unopened`] if it is damaged or in use.
     pub fn open(directory: &Path, options: FjallOptions) -> Result<FjallRows, StoreError> {
         // A journal that fjall has just made is not open for appending, and
         // could not be cut: see `checkpoint`.
@@ -164,8 +189,9 @@ impl FjallRows {
         let database = open_database(directory, options)?;
         let tables = Table::ALL
             .iter()
-            .map(|&table| Ok(database.keyspace(table.name(), || keyspace_options(table, options))?))
-            .collect::<Result<_, StoreError>>()?;
+            .map(|&table| database.keyspace(table.name(), || keyspace_options(table, options)))
+            .collect::<Result<_, _>>()
+            .map_err(|error| StoreError::Unopened { directory: directory.to_owned(), why: told(&error) })?;
         Ok(FjallRows {
             tables,
             database,
@@ -198,7 +224,16 @@ fn open_database(directory: &Path, options: FjallOptions) -> Result<Database, St
         let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
         builder.open()
     });
-    Ok(opening.join().expect("fjall does not panic when it is opened")?)
+    let why = match opening.join() {
+        Ok(Ok(database)) => return Ok(database),
+        Ok(Err(error)) => told(&error),
+        // It asserts much of what it reads.
+        Err(panic) => match panic.downcast_ref::<String>() {
+            Some(said) => format!("the database is damaged ({said})"),
+            None => "the database is damaged".to_owned(),
+        },
+    };
+    Err(StoreError::Unopened { directory: directory.to_owned(), why })
 }
 
 /// The journal that fjall writes to: the one with the highest number.
@@ -230,7 +265,8 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Items
         | Table::ItemUnits
         | Table::Holds
-        | Table::Orders => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+        | Table::Orders
+        | Table::Parts => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

@@ -58,14 +58,14 @@ fn what_is_before_and_after_a_checkpoint_is_there_at_the_next_start() {
 
 #[test]
 fn the_journal_of_the_database_stays_short() {
-    const MAX_BYTES: u64 = 32 << 10;
-    let script = Script::of(52, 1500);
+    const MAX_BYTES: u64 = 128 << 10;
+    let script = Script::of(52, 2000);
     let directory = tempfile::tempdir().unwrap();
     let options = FjallOptions { journal_bytes: MAX_BYTES, ..FjallOptions::default() };
     let store = Store::open(directory.path(), options).unwrap();
     let mut checkpoints = 0;
     let mut before = 0;
-    for to in (50..=1500).step_by(50) {
+    for to in (50..=2000).step_by(50) {
         project(&store, &script, to);
         let bytes = journal_bytes(directory.path());
         assert!(bytes < 2 * MAX_BYTES, "{bytes} bytes at {to}");
@@ -75,7 +75,7 @@ fn the_journal_of_the_database_stays_short() {
     assert!(checkpoints > 3, "{checkpoints}");
     // Not closed: all that is not in a file is in what is left of the journal.
     drop(store);
-    check(&Store::open(directory.path(), options).unwrap(), &script, 1500);
+    check(&Store::open(directory.path(), options).unwrap(), &script, 2000);
 }
 
 #[test]
