@@ -1,6 +1,8 @@
 //! `hongbao audit`: checks journal, store and every invariant of a directory.
 
 use hongbao_engine::audit::audit;
+use hongbao_engine::store::Audited;
+use hongbao_engine::types::Lsn;
 use std::error::Error;
 use std::path::Path;
 
@@ -15,14 +17,23 @@ pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Box<dyn Error>> 
     if !data.join("journal").is_dir() {
         return Err(format!("{} is not a data directory; name one with --data", data.display()).into());
     }
+    let report = audit(data, archive, &mut printer())?;
+    Ok(tell(&report.audited, report.records, report.last_lsn))
+}
+
+/// Prints the first findings.
+pub(crate) fn printer() -> impl FnMut(String) {
     let mut printed = 0;
-    let report = audit(data, archive, &mut |finding| {
+    move |finding| {
         printed += 1;
         if printed <= PRINTED_MAX {
             println!("difference {printed}: {finding}");
         }
-    })?;
-    let audited = report.audited;
+    }
+}
+
+/// Prints what was looked at, and says whether it was clean.
+pub(crate) fn tell(audited: &Audited, records: u64, last_lsn: Lsn) -> bool {
     println!(
         "{} wallets, {} movements, {} envelopes, {} shares, {} items, {} holds, {} orders; \
          {} records read, the last is {}",
@@ -33,12 +44,12 @@ pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Box<dyn Error>> 
         audited.items,
         audited.holds,
         audited.orders,
-        report.records,
-        report.last_lsn.0,
+        records,
+        last_lsn.0,
     );
     match audited.findings {
         0 => println!("clean: nothing is lost, doubled or oversold"),
         findings => println!("{findings} differences"),
     }
-    Ok(audited.findings == 0)
+    audited.findings == 0
 }

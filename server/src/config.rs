@@ -40,6 +40,15 @@ pub enum Task {
         #[arg(long)]
         archive: Option<PathBuf>,
     },
+    /// Make a lost or damaged store anew from the archive and the journal; the old one is set aside
+    Rebuild {
+        /// Directory of journal, store and keys
+        #[arg(long, default_value = "./data")]
+        data: PathBuf,
+        /// Directory of archived segments, kept from the first start on
+        #[arg(long)]
+        archive: PathBuf,
+    },
     /// Show how a total is divided, or prove over many splits that the order of grabbing changes nothing
     Split(Split),
     /// Take the server's clock for right after it stopped its deadlines

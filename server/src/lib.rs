@@ -26,6 +26,7 @@ pub mod extract;
 pub mod fields;
 pub mod metrics;
 pub mod problem;
+pub mod rebuild;
 pub mod reply;
 pub mod sales;
 pub mod serve;

@@ -12,7 +12,7 @@ use hongbao_server::auth::admin_key;
 use hongbao_server::config::{BackendName, Cli, Clock, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::serve::{Limits, listen, serve};
-use hongbao_server::{audit, clock, split};
+use hongbao_server::{audit, clock, rebuild, split};
 use std::error::Error;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
@@ -58,6 +58,11 @@ fn main() -> ExitCode {
         Task::Audit { data, archive } => match audit::run(&data, archive.as_deref()) {
             Ok(true) => Ok(()),
             // What was wrong has been told.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Task::Rebuild { data, archive } => match rebuild::run(&data, &archive) {
+            Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },

@@ -67,7 +67,7 @@ pub enum StoreError {
         why: String,
     },
     /// The disk or the database failed.
-    #[error("{0}")]
+    #[error("{0}; look at the disk, then restart")]
     Failed(String),
 }
 
