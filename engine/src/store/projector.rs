@@ -205,11 +205,12 @@ impl Shared {
         // On Linux this is the thread's own priority.
         let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
         loop {
+            let due = self.due(&self.work.lock());
+            self.let_a_burst_pass(due);
             let due = {
                 let work = &mut *self.work.lock();
-                self.let_a_burst_pass(work);
                 let stepped = self.step(work);
-                let due = work.unpersisted_since.map(|since| since + self.options.persist_after);
+                let due = self.due(work);
                 if work.unpersisted_bytes >= self.options.persist_bytes || due.is_some_and(|due| Instant::now() >= due)
                 {
                     self.persist(work);
@@ -236,11 +237,15 @@ impl Shared {
         }
     }
 
+    /// When what was projected has to be persisted.
+    fn due(&self, work: &Work) -> Option<Instant> {
+        work.unpersisted_since.map(|since| since + self.options.persist_after)
+    }
+
     /// While batches keep coming and few are waiting, whoever waits for an
     /// answer has the processors; what came is written when it is quiet, or too
-    /// much of it. What is due to be persisted is not put off.
-    fn let_a_burst_pass(&self, work: &Work) {
-        let due = work.unpersisted_since.map(|since| since + self.options.persist_after);
+    /// much of it. What is `due` to be persisted is not put off.
+    fn let_a_burst_pass(&self, due: Option<Instant>) {
         let mut queue = self.queue.lock();
         while !queue.stopping
             && queue.lag_bytes < self.options.defer_bytes
