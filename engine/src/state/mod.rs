@@ -324,6 +324,13 @@ impl Shard {
         }
     }
 
+    /// Sets the timer of an envelope that is due behind all that are due until `now`.
+    pub(crate) fn defer_envelope(&mut self, id: EnvelopeId, now: Timestamp) {
+        let envelope = self.envelopes.get_mut(&id).expect("an event's envelope is in memory");
+        envelope.timer_at = Some(now);
+        self.timers.push(Reverse((now, Chore::Envelope(id))));
+    }
+
     /// Sets the timer for an item's next due hold, if it is not set for then or earlier.
     pub(crate) fn arm_item(&mut self, id: ItemId) {
         let item = self.items.get_mut(&id).expect("an event's item is in memory");
