@@ -3,8 +3,11 @@
 //! Without an archive it reads the store and the journal's tail; with one it
 //! builds everything again from the first record, and compares.
 //!
-//! **Invariant:** the audit never writes to the journal. The store it only
-//! brings up to the journal's end, as the next start would.
+//! **Invariant:** the audit never writes to the journal and never makes a store
+//! that is not there. fjall cannot be opened for reading only: what the next
+//! start would do the audit does, it brings the store up to the journal's end,
+//! and fjall compacts as it does while serving. With an archive, the copy that
+//! is built stands in `audit.scratch` meanwhile, as long as all of history.
 
 use crate::event::{EnvelopeCreated, Record};
 use crate::journal::{Journal, JournalError};
@@ -41,7 +44,11 @@ pub fn audit(
 ) -> Result<AuditReport, OpenError> {
     let _lock = lock(directory)?;
     let journal = open(&directory.join("journal"))?;
-    let store = Store::open(&directory.join("store"), FjallOptions::default())?;
+    let path = directory.join("store");
+    if !path.is_dir() {
+        return Err(StoreError::Unopened { directory: path, why: "it is not there".to_owned() }.into());
+    }
+    let store = Store::open(&path, FjallOptions::default())?;
     let mut records = bring_up(&store, &journal, &mut |_| ())?;
     let mut findings = 0;
     let mut counted = |what: String| {

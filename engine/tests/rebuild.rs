@@ -3,8 +3,10 @@
 
 mod stand;
 
+use hongbao_engine::audit::audit;
 use hongbao_engine::backend::{Backend, ItemFilter, OnceKey, Page};
 use hongbao_engine::command::*;
+use hongbao_engine::entropy::SeededEntropy;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError};
 use hongbao_engine::rebuild::{Rebuilt, rebuild};
 use hongbao_engine::storage::Directory;
@@ -175,12 +177,20 @@ fn a_damaged_store_is_made_anew_and_answers_as_before() {
         let (answers, last) = three_lives(&place, 0);
         let store = place.data().join("store");
         match lost {
-            true => std::fs::remove_dir_all(&store).unwrap(),
+            true => {
+                std::fs::remove_dir_all(&store).unwrap();
+                let error = audit(&place.data(), None, &mut |_| ()).unwrap_err().to_string();
+                assert!(error.contains("it is not there") && error.contains("hongbao rebuild"), "{error}");
+                assert!(!store.exists(), "an audit makes no store");
+                // A start does, and refuses when it sees that records are missing.
+                let mut options = place.world.options();
+                options.entropy = Arc::new(SeededEntropy::new(999));
+                assert!(Embedded::open(&place.data(), options).is_err());
+            }
             false => damage(&store),
         }
         let rebuilt = place.rebuild().unwrap();
-        assert_eq!(rebuilt.old_store.is_none(), lost);
-        assert!(rebuilt.old_store.is_none_or(|old| old.join("keyspaces").is_dir()), "the old one is kept");
+        assert!(rebuilt.old_store.is_some_and(|old| old.join("keyspaces").is_dir()), "the old one is kept");
         assert!(rebuilt.records > 30 && rebuilt.records == rebuilt.last_lsn.0, "{}", rebuilt.records);
         let engine = place.open(true);
         assert_eq!(told(&engine), last);

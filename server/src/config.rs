@@ -32,6 +32,9 @@ pub enum Task {
         listen: SocketAddr,
     },
     /// Check journal, store and every invariant of a directory that is not being served
+    ///
+    /// It does not touch the journal. The store it brings up to the journal's end, as the next start would. With
+    /// --archive it builds the store once more beside it, which takes as much disk until it is done.
     Audit {
         /// Directory of journal, store and keys
         #[arg(long, default_value = "./data")]

@@ -211,7 +211,11 @@ impl Embedded {
         let store = Arc::new(Store::over(rows)?);
         let (directory, lock) = place.unzip();
         let accept_file = directory.map(|directory| directory.join(ACCEPT_FILE));
-        let settings = Settings::settle(&store, &options)?;
+        let kept = match directory.filter(|directory| directory.join(Settings::FILE).exists()) {
+            Some(directory) => Some(Settings::read(directory)?),
+            None => None,
+        };
+        let settings = Settings::settle(&store, &options, kept.as_ref())?;
         if let Some(directory) = directory {
             settings.write(directory)?;
         }
@@ -405,48 +409,56 @@ impl Settings {
     const FILE: &str = "settings";
 
     /// Compares what is asked for with what the store was made with, and keeps
-    /// it at the first start.
-    fn settle(store: &Store, options: &EmbeddedOptions) -> Result<Settings, OpenError> {
+    /// it at the first start. A store that is new although something was `kept`
+    /// of another stands in for one that was lost.
+    fn settle(store: &Store, options: &EmbeddedOptions, kept: Option<&Settings>) -> Result<Settings, OpenError> {
+        let made = |setting| match store.get_setting(setting) {
+            Ok(None) => Ok(kept.map(|kept| kept.value(setting).to_owned())),
+            made => made,
+        };
         let mode = if options.test_mode { "test" } else { "live" };
         let mut settings = Vec::new();
         for (setting, asked) in [("currency", options.currency.as_str()), ("mode", mode)] {
-            match store.get_setting(setting)? {
+            match made(setting)? {
                 Some(made) if made != asked => {
                     return Err(OpenError::Setting { setting, made, asked: asked.to_owned() });
                 }
-                Some(_) => {}
-                None => store.put_setting(setting, asked)?,
+                _ => settings.push((setting, asked.to_owned())),
             }
-            settings.push((setting, asked.to_owned()));
         }
-        let hex = match store.get_setting(Settings::SECRET)? {
-            Some(hex) => hex,
-            None => {
-                let mut secret = [0; 32];
-                options.entropy.fill(&mut secret);
-                let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-                store.put_setting(Settings::SECRET, &hex)?;
-                hex
-            }
-        };
-        settings.push((Settings::SECRET, hex));
-        Ok(Settings(settings))
+        let secret = made(Settings::SECRET)?.unwrap_or_else(|| {
+            let mut secret = [0; 32];
+            options.entropy.fill(&mut secret);
+            secret.iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        settings.push((Settings::SECRET, secret));
+        let settings = Settings(settings);
+        settings.put(store)?;
+        Ok(settings)
+    }
+
+    fn value(&self, setting: &str) -> &str {
+        self.0.iter().find(|(name, _)| *name == setting).map_or("", |(_, value)| value)
     }
 
     /// The secret of fingerprints.
     fn secret(&self) -> [u8; 32] {
         let mut secret = [0; 32];
-        let hex = self.0.iter().find(|(name, _)| *name == Settings::SECRET).map_or("", |(_, hex)| hex);
-        for (byte, digits) in secret.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        for (byte, digits) in secret.iter_mut().zip(self.value(Settings::SECRET).as_bytes().chunks(2)) {
             let digits = std::str::from_utf8(digits).expect("the setting is hexadecimal");
             *byte = u8::from_str_radix(digits, 16).expect("the setting is hexadecimal");
         }
         secret
     }
 
-    /// Puts them into a store that is made anew.
+    /// Puts those into a store that it does not have.
     pub(crate) fn put(&self, store: &Store) -> Result<(), StoreError> {
-        self.0.iter().try_for_each(|(name, value)| store.put_setting(name, value))
+        for (name, value) in &self.0 {
+            if store.get_setting(name)?.is_none() {
+                store.put_setting(name, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// What [`Settings::write`] wrote in `directory`.
@@ -456,7 +468,8 @@ impl Settings {
             std::fs::read_to_string(&path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
         let setting = |name: &'static str| {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            let value = value.filter(|value| !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric()));
+            let is_secret = |value: &str| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let value = value.filter(|value| name != Settings::SECRET || is_secret(value));
             let missing = || OpenError::Rebuild(format!("{} has no {name}; restore it from a backup", path.display()));
             Ok((name, value.ok_or_else(missing)?.to_owned()))
         };
