@@ -150,8 +150,9 @@ pub struct FjallOptions {
 }
 
 impl Default for FjallOptions {
+    /// With a journal of half the length a sixth less is projected a second.
     fn default() -> Self {
-        FjallOptions { cache_bytes: 96 << 20, memtable_bytes: 16 << 20, journal_bytes: 16 << 20 }
+        FjallOptions { cache_bytes: 96 << 20, memtable_bytes: 16 << 20, journal_bytes: 32 << 20 }
     }
 }
 
