@@ -1,12 +1,12 @@
 //! How long a start takes: the journal's tail after a crash, and a history of
-//! settled envelopes after an orderly stop.
+//! settled envelopes after an orderly stop or a kill.
 //!
 //! `cargo bench -p hongbao-benches --bench replay`, with `TAIL` records,
-//! `SETTLED` grabs in the larger history, and `ROUNDS`.
+//! `SETTLED` grabs in histories (a list, comma between), and `ROUNDS`.
 
 use hongbao_benches::{
-    Goal, Pair, Unit, catch_up, create_many, create_with, decimal_users, directory, each, figure, fund, grab_of,
-    heading, is_new, median, sender, setting, settle, show_rate, terms, thread_time,
+    catch_up, create_many, create_with, decimal_users, directory, each, figure, fund, grab_of, heading, is_new, median,
+    sender, setting, settle, show_rate, terms, thread_time,
 };
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::{Command, NewEnvelope, Outcome};
@@ -105,7 +105,8 @@ fn tail(runtime: &Runtime, records: usize, claims: bool, rounds: usize) {
     );
 }
 
-/// A directory with so many grabs in settled envelopes of a hundred, closed in order.
+/// A directory with so many grabs in settled envelopes of a hundred, left as
+/// a kill leaves it once everything is in the store.
 fn settled(runtime: &Runtime, directory: &Path, count: usize) {
     const SHARES: usize = 100;
     let (engine, _) = open(directory, EmbeddedOptions::default());
@@ -124,11 +125,23 @@ fn settled(runtime: &Runtime, directory: &Path, count: usize) {
         }
     });
     catch_up(&engine);
-    engine.close().expect("the engine closes");
 }
 
-/// Nanoseconds of the first start after the stop that left `history`: on a copy,
-/// as a start changes what the next one finds.
+/// How long the starts after such a history take, each on a copy of it, as a
+/// start changes what the next one finds.
+fn starts(runtime: &Runtime, count: usize, rounds: usize) -> [f64; 2] {
+    let (killed, closed) = (directory(), directory());
+    settled(runtime, killed.path(), count);
+    copy_all(killed.path(), closed.path()).expect("a directory can be copied beside itself");
+    open(closed.path(), EmbeddedOptions::default()).0.close().expect("the engine closes");
+    let after = |history: &Path| {
+        let took: Vec<f64> = (0..rounds).map(|_| start(history)).collect();
+        median(&took)
+    };
+    [after(closed.path()), after(killed.path())]
+}
+
+/// Nanoseconds of a start on a copy of `history`.
 fn start(history: &Path) -> f64 {
     let copy = directory();
     copy_all(history, copy.path()).expect("a directory can be copied beside itself");
@@ -164,14 +177,15 @@ fn main() {
     let rounds: usize = setting("ROUNDS", 5);
     tail(&runtime, records, false, rounds);
     tail(&runtime, records, true, rounds);
-    let (few, many) = (10_000, setting("SETTLED", 1_000_000));
-    let (small, large) = (directory(), directory());
-    settled(&runtime, small.path(), few);
-    settled(&runtime, large.path(), many);
-    Pair::measure(rounds, || start(large.path()), || start(small.path())).row(
-        &format!("start with {many} settled grabs in the history"),
-        &format!("with {few}"),
-        Unit::Time,
-        Goal::ReportTimes,
-    );
+    for count in setting("SETTLED", "10000,100000,1000000".to_owned()).split(',') {
+        let count = count.parse().expect("SETTLED is a list of numbers");
+        let [closed, killed] = starts(&runtime, count, rounds);
+        figure(
+            &format!("start with {count} settled grabs in the history"),
+            &format!("{:.0} ms after an orderly stop, {:.0} ms after a kill", closed / 1e6, killed / 1e6),
+            "report",
+            None,
+            rounds,
+        );
+    }
 }

@@ -3,8 +3,11 @@
 //! Without an archive it reads the store and the journal's tail; with one it
 //! builds everything again from the first record, and compares.
 //!
-//! **Invariant:** the audit never writes to the journal. The store it only
-//! brings up to the journal's end, as the next start would.
+//! **Invariant:** the audit never writes to the journal and never makes a store
+//! that is not there. fjall cannot be opened for reading only: what the next
+//! start would do the audit does, it brings the store up to the journal's end,
+//! and fjall compacts as it does while serving. With an archive, the copy that
+//! is built stands in `audit.scratch` meanwhile, as long as all of history.
 
 use crate::event::{EnvelopeCreated, Record};
 use crate::journal::{Journal, JournalError};
@@ -41,8 +44,12 @@ pub fn audit(
 ) -> Result<AuditReport, OpenError> {
     let _lock = lock(directory)?;
     let journal = open(&directory.join("journal"))?;
-    let store = Store::open(&directory.join("store"), FjallOptions::default())?;
-    let mut records = bring_up(&store, &journal)?;
+    let path = directory.join("store");
+    if !path.is_dir() {
+        return Err(StoreError::Unopened { directory: path, why: "it is not there".to_owned() }.into());
+    }
+    let store = Store::open(&path, FjallOptions::default())?;
+    let mut records = bring_up(&store, &journal, &mut |_| ())?;
     let mut findings = 0;
     let mut counted = |what: String| {
         findings += 1;
@@ -57,7 +64,7 @@ pub fn audit(
             std::fs::remove_dir_all(&scratch).map_err(failed)?;
         }
         let again = Store::over(Arc::new(FjallRows::open(&scratch, FjallOptions::default())?))?;
-        records = bring_up(&again, &open(archive)?)? + bring_up(&again, &journal)?;
+        records = bring_up(&again, &open(archive)?, &mut |_| ())? + bring_up(&again, &journal, &mut |_| ())?;
         again.audit(&split_of, &mut counted)?;
         if again.position() != store.position() {
             counted(format!(
@@ -73,12 +80,13 @@ pub fn audit(
     Ok(AuditReport { records, last_lsn: store.applied_lsn(), audited })
 }
 
-fn open(path: &Path) -> Result<Directory, OpenError> {
+pub(crate) fn open(path: &Path) -> Result<Directory, OpenError> {
     Directory::open(path).map_err(|source| OpenError::Directory { path: path.to_owned(), source })
 }
 
-/// Projects every record that the store does not have yet.
-fn bring_up(store: &Store, storage: &dyn Storage) -> Result<u64, OpenError> {
+/// Projects every record that the store does not have yet, and tells `progress`
+/// how far it is.
+pub(crate) fn bring_up(store: &Store, storage: &dyn Storage, progress: &mut dyn FnMut(Lsn)) -> Result<u64, OpenError> {
     let mut records = 0;
     let mut waiting: Vec<Box<[u8]>> = Vec::new();
     let mut first = Lsn(0);
@@ -94,6 +102,7 @@ fn bring_up(store: &Store, storage: &dyn Storage) -> Result<u64, OpenError> {
         records += 1;
         if waiting.len() == COMMIT_RECORDS {
             project(store, first, &mut waiting).map_err(|error| error.to_string())?;
+            progress(lsn);
         }
         Ok(())
     };
@@ -116,6 +125,6 @@ fn project(store: &Store, first: Lsn, waiting: &mut Vec<Box<[u8]>>) -> Result<()
 /// Splits of more shares are not compared one by one: that would take a second each.
 const COMPARE_SHARES_MAX: u32 = 1_000_000;
 
-fn split_of(created: &EnvelopeCreated) -> Option<Vec<Amount>> {
+pub(crate) fn split_of(created: &EnvelopeCreated) -> Option<Vec<Amount>> {
     (created.terms.shares <= COMPARE_SHARES_MAX).then(|| created.split().iter().collect())
 }

@@ -16,7 +16,7 @@ pub enum EngineError {
     #[error("the journal failed and the engine has stopped: {0}; restart it after mending the disk")]
     Journal(String),
     /// The store failed.
-    #[error("the store failed: {0}; restart, and if it fails again restore the store from the journal's archive")]
+    #[error("the store failed: {0}; restart, and if it fails again make the store anew with `hongbao rebuild`")]
     Store(String),
     /// The engine does not serve yet, or not now.
     #[error("not ready: {0}")]

@@ -48,6 +48,7 @@
 //! - [`journal`]: one append-only log for all shards; one sync for all that arrived during the last.
 //! - [`store`]: a projection of the durable journal: history, what has ended, what is live at the start.
 //! - [`storage`]: the journal's door to the disk, and a disk that fails on purpose.
+//! - [`audit`], [`rebuild`]: a directory that is not in use, checked, or its store made anew.
 //! - [`split`]: how a total is divided, as pure and frozen functions of a seed.
 //! - [`fairness`]: measures that the order of grabbing changes nobody's odds.
 //! - [`clock`], [`entropy`]: where time and chance come from; handed in, so that a run can be repeated.
@@ -77,6 +78,7 @@ pub mod journal;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutants;
+pub mod rebuild;
 pub mod split;
 mod state;
 pub mod storage;

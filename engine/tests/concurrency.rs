@@ -4,13 +4,17 @@
 mod stand;
 
 use hongbao_engine::EngineError;
-use hongbao_engine::backend::{Audit, Backend, Reply};
+use hongbao_engine::backend::{Audit, Backend, OnceKey, Reply};
 use hongbao_engine::command::*;
+use hongbao_engine::memory::Embedded;
+use hongbao_engine::storage::Directory;
+use hongbao_engine::store::{KeyRange, MemoryRows, Rows, Table};
 use hongbao_engine::types::*;
 use stand::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const THREADS: usize = 8;
 
@@ -393,6 +397,69 @@ fn thousands_of_winners_are_credited_at_once() {
     let view = stand.seen(id);
     assert_eq!((view.claimed_amount.minor(), view.refunded_amount.minor()), (credited, (1 << 20) - credited));
     stand.assert_balanced();
+}
+
+#[test]
+fn thousands_of_winners_hold_up_nobody_elses_deadline() {
+    const WINNERS: usize = 5000;
+    let stand = InDirectory::with(11, |options| options.threaded = false);
+    let terms = |shares| NewEnvelope {
+        expires_in_s: 10,
+        claim_within_s: 10,
+        unclaimed: Unclaimed::Credit,
+        ..envelope(1 << 20, shares)
+    };
+    let large = stand.give(terms(6000));
+    // More than there are shards.
+    let small: Vec<_> = (0..40).map(|_| stand.give(terms(3))).collect();
+    let held = stand.sell(NewItem { hold_ttl_s: 20, ..item(1) });
+    in_chunks(stand.engine(), (0..WINNERS).map(|k| Command::Grab { envelope: large, user: nth_user(k) }));
+    for &id in &small {
+        stand.grab(id, &user("bob"));
+    }
+    stand.grab_item(held, &user("bob"), 1);
+    stand.world.advance_s(20);
+    assert!(stand.engine().tick());
+    assert!(small.iter().all(|&id| stand.seen(id).state == EnvelopeState::Settled), "after the first turn");
+    assert_eq!(stand.stock(held).free, 1);
+    assert_ne!(stand.seen(large).state, EnvelopeState::Settled);
+    let ticks = (1..).take_while(|_| stand.engine().tick()).count();
+    assert!((5..30).contains(&ticks), "{ticks}");
+    assert_eq!(stand.seen(large).state, EnvelopeState::Settled);
+    assert!(stand.all_grabs(large).iter().all(|row| row.status == ShareStatus::Claimed));
+    stand.assert_balanced();
+}
+
+#[test]
+fn expired_answers_are_forgotten_as_fast_as_they_are_made() {
+    const ANSWERS: usize = 12_000;
+    let world = World::new(12);
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Arc::new(Directory::open(directory.path()).unwrap());
+    let rows = Arc::new(MemoryRows::default());
+    let opened = Embedded::open_over(storage, Arc::<MemoryRows>::clone(&rows), world.options());
+    let (engine, _) = opened.unwrap();
+    let alice = user("alice");
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            let (engine, alice) = (&engine, &alice);
+            scope.spawn(move || {
+                for number in (part..ANSWERS).step_by(4) {
+                    let transfer = Transfer { user: alice.clone(), amount: fen(1), reference: None };
+                    let key = OnceKey::idempotency("app", "deposit", &number.to_string());
+                    engine.ask_under(Command::Deposit(transfer), Some(key));
+                }
+            });
+        }
+    });
+    let kept = || rows.snapshot().scan(Table::MemoExpiries, &KeyRange::all()).count();
+    until("all answers are kept", || kept() == ANSWERS);
+    world.advance_s(30 * 86_400);
+    let since = Instant::now();
+    until("no answer is kept", || kept() == 0);
+    // A thousand a second would take twelve.
+    assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+    engine.close().unwrap();
 }
 
 #[test]

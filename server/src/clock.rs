@@ -28,7 +28,7 @@ pub const TELL_EVERY: Duration = Duration::from_millis(500);
 /// # Errors
 /// Why nobody would hear it, or why nobody did.
 pub fn accept(data: &Path) -> Result<String, Failure> {
-    check_data_directory(data)?;
+    check_data_directory(data, &["journal", "store"])?;
     let shown = data.display();
     let why = fs::read_to_string(data.join(ALARM_FILE)).ok();
     let file = data.join(ACCEPT_FILE);

@@ -34,6 +34,9 @@ pub enum Task {
         listen: SocketAddr,
     },
     /// Check journal, store and every invariant of a directory that is not being served
+    ///
+    /// It does not touch the journal. The store it brings up to the journal's end, as the next start would. With
+    /// --archive it builds the store once more beside it, which takes as much disk until it is done.
     Audit {
         /// Directory of journal, store and keys
         #[arg(long, default_value = "./data")]
@@ -41,6 +44,15 @@ pub enum Task {
         /// Directory of archived segments: check everything from the first record
         #[arg(long)]
         archive: Option<PathBuf>,
+    },
+    /// Make a lost or damaged store anew from the archive and the journal; the old one is set aside
+    Rebuild {
+        /// Directory of journal, store and keys
+        #[arg(long, default_value = "./data")]
+        data: PathBuf,
+        /// Directory of archived segments, kept from the first start on
+        #[arg(long)]
+        archive: PathBuf,
     },
     /// Show how a total is divided, or prove over many splits that the order of grabbing changes nothing
     Split(Split),

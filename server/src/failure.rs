@@ -38,8 +38,12 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
         let why = error.to_string();
         match error {
-            OpenError::Directory { .. } | OpenError::Locked(_) | OpenError::Setting { .. } => Failure::Usage(why),
-            OpenError::Journal(_) | OpenError::Store(_) | OpenError::Sweep(_) => Failure::Broken(why),
+            OpenError::Directory { .. } | OpenError::Locked(_) | OpenError::Setting { .. } | OpenError::Rebuild(_) => {
+                Failure::Usage(why)
+            }
+            OpenError::Journal(_) | OpenError::Store(_) | OpenError::StoreIn { .. } | OpenError::Sweep(_) => {
+                Failure::Broken(why)
+            }
         }
     }
 }
@@ -56,16 +60,16 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Makes sure that `data` is a directory some engine has made, so that nothing
-/// is made in one that is not.
+/// Makes sure that `data` is a directory some engine has made, with all of
+/// `parts` in it, so that nothing is made in one that is not.
 ///
 /// # Errors
 /// [`Failure::Usage`] names the directory.
-pub fn check_data_directory(data: &Path) -> Result<(), Failure> {
+pub fn check_data_directory(data: &Path, parts: &[&str]) -> Result<(), Failure> {
     let why = if !data.exists() {
-        "does not exist"
-    } else if !(data.join("journal").is_dir() && data.join("store").is_dir()) {
-        "is not a data directory: it has no journal and store"
+        "does not exist".to_owned()
+    } else if !parts.iter().all(|part| data.join(part).is_dir()) {
+        format!("is not a data directory: it has no {}", parts.join(" and "))
     } else {
         return Ok(());
     };

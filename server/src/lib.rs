@@ -28,6 +28,7 @@ pub mod failure;
 pub mod fields;
 pub mod metrics;
 pub mod problem;
+pub mod rebuild;
 pub mod reply;
 pub mod sales;
 pub mod serve;

@@ -15,7 +15,7 @@ use hongbao_server::config::{BackendName, Cli, Clock, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
 use hongbao_server::serve::{Limits, listen, serve};
-use hongbao_server::{audit, clock, split};
+use hongbao_server::{audit, clock, rebuild, split};
 use std::env;
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo { listen } => run_demo(listen).map(|()| true),
         Task::Split(options) => split::run(&options, std::io::stdout()).map(|ended| ended == split::Ended::Fine),
         Task::Audit { data, archive } => audit::run(&data, archive.as_deref()),
+        Task::Rebuild { data, archive } => rebuild::run(&data, &archive),
         Task::Clock(Clock::Accept { data }) => clock::accept(&data).map(|said| {
             println!("{said}");
             true

@@ -18,7 +18,7 @@ use crate::types::{EnvelopeId, ItemId, Lsn};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(5);
@@ -27,7 +27,10 @@ const TELL_WAITING: Duration = Duration::from_secs(10);
 const CHECK: Duration = Duration::from_secs(1);
 /// Timers taken from one shard at a time.
 const CHORES_MAX: usize = 1024;
-/// Expired answers forgotten at a time.
+/// Records of one envelope or item before it is the others' turn: an envelope
+/// may have millions of winners to credit.
+const TURN_RECORDS_MAX: usize = 8;
+/// Expired answers forgotten at a time, before deadlines are looked at again.
 const PURGE_MAX: usize = 1024;
 
 #[derive(Default)]
@@ -38,12 +41,24 @@ pub(super) struct State {
     pub(super) released: AtomicU64,
     /// When it was last told that a deadline has to wait.
     pub(super) told_waiting: Mutex<Option<Instant>>,
+    /// Whether something due was left for another turn.
+    pub(super) left: AtomicBool,
+}
+
+/// What came of a turn.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    /// Whether anything was due.
+    any: bool,
+    /// Whether more is due, and it was the others' turn.
+    left: bool,
 }
 
 impl Core {
     /// The housekeeper's life.
     pub(super) fn keep_house(&self) {
         let mut checked = Instant::now();
+        let mut forgetting = false;
         while !self.is_closing() {
             if self.readiness().is_ok() {
                 self.tick();
@@ -51,22 +66,32 @@ impl Core {
             if checked.elapsed() >= CHECK {
                 checked = Instant::now();
                 self.check();
+                forgetting = true;
             }
-            std::thread::park_timeout(TICK);
+            if forgetting {
+                forgetting = self.forget_answers();
+            }
+            if !self.housekeeping.left.load(Ordering::Relaxed) {
+                std::thread::park_timeout(TICK);
+            }
         }
     }
 
-    /// Does what is due now. Says whether anything was.
+    /// Does what is due now, a turn of each envelope and item. Says whether
+    /// anything was due.
     pub(super) fn tick(&self) -> bool {
-        let mut any = false;
+        let (mut any, mut left) = (false, false);
         for index in 0..self.shards.len() {
             for chore in self.due_chores(index) {
-                any |= match chore {
+                let turn = match chore {
                     Chore::Envelope(id) => self.settle_envelope(id),
                     Chore::Item(id) => self.release_due(id),
                 };
+                any |= turn.any;
+                left |= turn.left;
             }
         }
+        self.housekeeping.left.store(left, Ordering::Relaxed);
         let index = self.housekeeping.evict_next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         self.evict(index);
         self.release_journal();
@@ -86,10 +111,17 @@ impl Core {
                 tracing::warn!("there was nothing about the clock to accept");
             }
         }
-        if let Some(durable) = &self.durable
-            && let Err(error) = durable.store.purge_memos(self.clock.now(), PURGE_MAX)
-        {
-            tracing::error!(%error, "expired answers could not be forgotten");
+    }
+
+    /// Forgets some expired answers. Says whether there may be more.
+    fn forget_answers(&self) -> bool {
+        let Some(durable) = &self.durable else { return false };
+        match durable.store.purge_memos(self.clock.now(), PURGE_MAX) {
+            Ok(seen) => seen == PURGE_MAX,
+            Err(error) => {
+                tracing::error!(%error, "expired answers could not be forgotten");
+                false
+            }
         }
     }
 
@@ -138,9 +170,9 @@ impl Core {
     }
 
     /// Expires an envelope, and lapses or credits what was not claimed: whatever is due.
-    fn settle_envelope(&self, id: EnvelopeId) -> bool {
+    fn settle_envelope(&self, id: EnvelopeId) -> Turn {
         let router = self.router;
-        let done = self.until_done(
+        let turn = self.take_turn(
             || self.envelope_footprint(id),
             |core, footprint| {
                 core.run_due(footprint, |locked, now| envelope_due(locked, router, now, id, &footprint.wallets))
@@ -148,48 +180,58 @@ impl Core {
         );
         let mut shard = self.shards[router.envelope(id)].lock();
         if shard.envelopes.contains_key(&id) {
-            shard.arm_envelope(id);
+            match turn.left {
+                true => shard.defer_envelope(id, self.clock.now()),
+                false => shard.arm_envelope(id),
+            }
         }
-        done
+        turn
     }
 
     /// Gives back the units of all holds of an item that are due.
-    fn release_due(&self, id: ItemId) -> bool {
+    fn release_due(&self, id: ItemId) -> Turn {
         let router = self.router;
-        let done = self.until_done(
+        let turn = self.take_turn(
             || Some(Footprint { shards: [router.item(id)].into_iter().collect(), ..Footprint::default() }),
             |core, footprint| core.run_due(footprint, |locked, now| item_due(locked, router, now, id)),
         );
         self.shards[router.item(id)].lock().arm_item(id);
-        done
+        turn
     }
 
-    /// Repeats a record of housekeeping until nothing is due. What cannot be
-    /// done now is tried again at the next tick.
-    fn until_done(
+    /// Repeats a record of housekeeping until nothing is due or it is the
+    /// others' turn. What cannot be done now is tried again at the next tick.
+    fn take_turn(
         &self,
         footprint: impl Fn() -> Option<Footprint>,
         run: impl Fn(&Core, &Footprint) -> Result<bool, Miss>,
-    ) -> bool {
-        let mut any = false;
+    ) -> Turn {
+        let mut turn = Turn::default();
+        let mut records = 0;
         loop {
             // Crediting ten million winners takes a while, and goes on after the next start.
             if self.is_closing() {
-                return any;
+                return turn;
             }
-            let Some(footprint) = footprint() else { return any };
+            if records == TURN_RECORDS_MAX {
+                return Turn { left: true, ..turn };
+            }
+            let Some(footprint) = footprint() else { return turn };
             let ready = self.warm(&footprint).and_then(|()| self.admit(Class::Settle));
             match ready {
                 Ok(()) => {}
-                Err(EngineError::ShuttingDown) => return any,
+                Err(EngineError::ShuttingDown) => return turn,
                 Err(error) => {
                     self.tell_waiting(&error);
-                    return any;
+                    return turn;
                 }
             }
             match run(self, &footprint) {
-                Ok(true) => any = true,
-                Ok(false) => return any,
+                Ok(true) => {
+                    turn.any = true;
+                    records += 1;
+                }
+                Ok(false) => return turn,
                 Err(Miss::Again | Miss::Cold) => {}
             }
         }

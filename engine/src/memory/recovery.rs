@@ -26,6 +26,8 @@ use crate::store::{
 use crate::types::{Lsn, Timestamp};
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -74,6 +76,9 @@ impl Default for EmbeddedOptions {
     }
 }
 
+/// Appears when an operator has accepted the clock.
+const ACCEPT_FILE: &str = "clock.accept";
+
 /// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -92,8 +97,16 @@ pub enum OpenError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The store cannot be read.
-    #[error("the store: {0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store in a directory cannot be read.
+    #[error("the store in {directory}: {source}")]
+    StoreIn {
+        /// Where it is.
+        directory: PathBuf,
+        /// What is wrong with it.
+        source: StoreError,
+    },
     /// It was made for something else.
     #[error(
         "this directory was made with {setting} = {made}, not {asked}; use another directory or the setting it was made with"
@@ -106,6 +119,9 @@ pub enum OpenError {
         /// What was asked for.
         asked: String,
     },
+    /// The store cannot be made anew.
+    #[error("the store cannot be made anew: {0}")]
+    Rebuild(String),
     /// What is due could not be done.
     #[error("before serving: {0}")]
     Sweep(EngineError),
@@ -132,12 +148,16 @@ impl Embedded {
         let path = directory.join("journal");
         let storage = Directory::open(&path).map_err(|source| OpenError::Directory { path, source })?;
         let rows = FjallRows::open(&directory.join("store"), options.store)?;
-        let accept_file = directory.join("clock.accept");
         // Said while nobody served, it was not about the clock of this start.
-        if std::fs::remove_file(&accept_file).is_ok() {
+        if std::fs::remove_file(directory.join(ACCEPT_FILE)).is_ok() {
             tracing::warn!("an operator's word about the clock was from before this start; it does not count");
         }
-        Embedded::start(Arc::new(storage), Arc::new(rows), options, Some(lock), Some(accept_file))
+        Embedded::start(Arc::new(storage), Arc::new(rows), options, Some((directory, lock))).map_err(
+            |error| match error {
+                OpenError::Store(source) => OpenError::StoreIn { directory: directory.join("store"), source },
+                error => error,
+            },
+        )
     }
 
     /// Opens the engine over a storage and rows of the caller's: for simulations.
@@ -149,7 +169,7 @@ impl Embedded {
         rows: Arc<dyn Rows>,
         options: EmbeddedOptions,
     ) -> Result<(Embedded, StartReport), OpenError> {
-        Embedded::start(storage, rows, options, None, None)
+        Embedded::start(storage, rows, options, None)
     }
 
     /// An engine that forgets everything with its process: for measuring what
@@ -186,11 +206,19 @@ impl Embedded {
         storage: Arc<dyn Storage>,
         rows: Arc<dyn Rows>,
         options: EmbeddedOptions,
-        lock: Option<std::fs::File>,
-        accept_file: Option<PathBuf>,
+        place: Option<(&Path, std::fs::File)>,
     ) -> Result<(Embedded, StartReport), OpenError> {
         let store = Arc::new(Store::over(rows)?);
-        let fingerprint_secret = settle_settings(&store, &options)?;
+        let (directory, lock) = place.unzip();
+        let accept_file = directory.map(|directory| directory.join(ACCEPT_FILE));
+        let kept = match directory.filter(|directory| directory.join(Settings::FILE).exists()) {
+            Some(directory) => Some(Settings::read(directory)?),
+            None => None,
+        };
+        let settings = Settings::settle(&store, &options, kept.as_ref())?;
+        if let Some(directory) = directory {
+            settings.write(directory)?;
+        }
         // A process that was killed leaves rows that can be read and are not on
         // the disk yet; the journal may forget only what is.
         if !is_planted(Mutant::TrustUnpersistedRows) {
@@ -238,7 +266,7 @@ impl Embedded {
             entropy: options.entropy.clone(),
             log: Log::Journal(journal),
             durable: Some(Durable { store, projector, persisted, _lock: lock }),
-            fingerprint_secret,
+            fingerprint_secret: settings.secret(),
             test_mode: options.test_mode,
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
@@ -371,36 +399,102 @@ pub(crate) fn lock(directory: &Path) -> Result<std::fs::File, OpenError> {
     }
 }
 
-/// Compares what is asked for with what the directory was made with, and keeps
-/// it at the first start. Answers the secret of fingerprints.
-fn settle_settings(store: &Store, options: &EmbeddedOptions) -> Result<[u8; 32], OpenError> {
-    let mode = if options.test_mode { "test" } else { "live" };
-    for (setting, asked) in [("currency", options.currency.as_str()), ("mode", mode)] {
-        match store.get_setting(setting)? {
-            Some(made) if made != asked => {
-                return Err(OpenError::Setting { setting, made, asked: asked.to_owned() });
-            }
-            Some(_) => {}
-            None => store.put_setting(setting, asked)?,
-        }
-    }
+/// What is fixed for a directory at its first start. It is in no record: the
+/// store has it, and a file beside the store, for when the store is lost.
+pub(crate) struct Settings(Vec<(&'static str, String)>);
+
+impl Settings {
     const SECRET: &str = "fingerprint_secret";
-    let hex = match store.get_setting(SECRET)? {
-        Some(hex) => hex,
-        None => {
+    const NAMES: [&str; 3] = ["currency", "mode", Settings::SECRET];
+    const FILE: &str = "settings";
+
+    /// Compares what is asked for with what the store was made with, and keeps
+    /// it at the first start. A store that is new although something was `kept`
+    /// of another stands in for one that was lost.
+    fn settle(store: &Store, options: &EmbeddedOptions, kept: Option<&Settings>) -> Result<Settings, OpenError> {
+        let made = |setting| match store.get_setting(setting) {
+            Ok(None) => Ok(kept.map(|kept| kept.value(setting).to_owned())),
+            made => made,
+        };
+        let mode = if options.test_mode { "test" } else { "live" };
+        let mut settings = Vec::new();
+        for (setting, asked) in [("currency", options.currency.as_str()), ("mode", mode)] {
+            match made(setting)? {
+                Some(made) if made != asked => {
+                    return Err(OpenError::Setting { setting, made, asked: asked.to_owned() });
+                }
+                _ => settings.push((setting, asked.to_owned())),
+            }
+        }
+        let secret = made(Settings::SECRET)?.unwrap_or_else(|| {
             let mut secret = [0; 32];
             options.entropy.fill(&mut secret);
-            let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-            store.put_setting(SECRET, &hex)?;
-            hex
-        }
-    };
-    let mut secret = [0; 32];
-    for (byte, digits) in secret.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).expect("the setting is hexadecimal");
-        *byte = u8::from_str_radix(digits, 16).expect("the setting is hexadecimal");
+            secret.iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        settings.push((Settings::SECRET, secret));
+        let settings = Settings(settings);
+        settings.put(store)?;
+        Ok(settings)
     }
-    Ok(secret)
+
+    fn value(&self, setting: &str) -> &str {
+        self.0.iter().find(|(name, _)| *name == setting).map_or("", |(_, value)| value)
+    }
+
+    /// The secret of fingerprints.
+    fn secret(&self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        for (byte, digits) in secret.iter_mut().zip(self.value(Settings::SECRET).as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).expect("the setting is hexadecimal");
+            *byte = u8::from_str_radix(digits, 16).expect("the setting is hexadecimal");
+        }
+        secret
+    }
+
+    /// Puts those into a store that it does not have.
+    pub(crate) fn put(&self, store: &Store) -> Result<(), StoreError> {
+        for (name, value) in &self.0 {
+            if store.get_setting(name)?.is_none() {
+                store.put_setting(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What [`Settings::write`] wrote in `directory`.
+    pub(crate) fn read(directory: &Path) -> Result<Settings, OpenError> {
+        let path = directory.join(Settings::FILE);
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+        let setting = |name: &'static str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            let is_secret = |value: &str| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let value = value.filter(|value| name != Settings::SECRET || is_secret(value));
+            let missing = || OpenError::Rebuild(format!("{} has no {name}; restore it from a backup", path.display()));
+            Ok((name, value.ok_or_else(missing)?.to_owned()))
+        };
+        Ok(Settings(Settings::NAMES.into_iter().map(setting).collect::<Result<_, OpenError>>()?))
+    }
+
+    /// Keeps them beside the store, readable for nobody else: with the secret
+    /// one could try what a request was.
+    fn write(&self, directory: &Path) -> Result<(), OpenError> {
+        let path = directory.join(Settings::FILE);
+        let text: String = self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        if std::fs::read_to_string(&path).is_ok_and(|written| written == text) {
+            return Ok(());
+        }
+        let new = directory.join("settings.new");
+        let write = || {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.create(true).write(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            std::fs::File::open(directory)?.sync_all()
+        };
+        write().map_err(|source| OpenError::Directory { path: path.clone(), source })
+    }
 }
 
 impl RecordSource for journal::DurableBatch {

@@ -327,6 +327,13 @@ impl Shard {
         item.arm(&mut self.timers);
     }
 
+    /// Sets the timer of an envelope that is due behind all that are due until `now`.
+    pub(crate) fn defer_envelope(&mut self, id: EnvelopeId, now: Timestamp) {
+        let envelope = self.envelopes.get_mut(&id).expect("an event's envelope is in memory");
+        envelope.timer_at = Some(now);
+        self.timers.push(Reverse((now, Chore::Envelope(id))));
+    }
+
     /// Sets the timer for an item's next due hold, if it is not set for then or earlier.
     pub(crate) fn arm_item(&mut self, id: ItemId) {
         self.items.get_mut(&id).expect("an event's item is in memory").arm(&mut self.timers);

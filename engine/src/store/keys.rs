@@ -76,6 +76,8 @@ tables! {
     LiveHolds = "live_holds",
     /// Order -> `OrderView`.
     Orders = "orders",
+    /// Table, key, number -> what follows in a value longer than a page.
+    Parts = "parts",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -172,11 +174,11 @@ pub(crate) fn order(order: OrderId) -> Bytes {
 /// The part of a key by which a row is found while it is not projected: whose it
 /// is, or of which id; nothing in lists by time. An envelope may have millions of
 /// shares, so the stem of a share has three bytes of its number too: 256 shares
-/// have the same.
+/// have the same. Parts are of stored values only.
 pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
     match table {
         Table::Meta | Table::EnvelopesByTime | Table::MemoExpiries | Table::ItemsByTime => &[],
-        Table::Wallets => key,
+        Table::Wallets | Table::Parts => key,
         Table::Received | Table::Sent | Table::Entries | Table::Merchants => {
             key.split_inclusive(|&b| b == 0).next().unwrap_or_default()
         }

@@ -4,6 +4,7 @@
 //!
 //! - `keys.rs`, `values.rs`: where a row stands and what its bytes are
 //! - `rows.rs`, `memory_rows.rs`: where rows are kept, on disk or in memory
+//! - `parts.rs`: long values, in rows of less than a page
 //! - `projection.rs`: from events to rows, purely
 //! - `batch.rs`: durable records on their way here
 //! - `index.rs`: which of them write the rows that are asked for
@@ -16,8 +17,8 @@
 //! [`Store::applied_lsn`]: all rows of a record, their [`Position`] and thereby
 //! the money totals are written in one commit, in the order of the journal.
 //!
-//! **Invariant:** only [`Store::project`], [`Store::purge_memos`] and
-//! [`Store::put_setting`] write, one at a time.
+//! **Invariant:** only [`Store::project`], [`Store::purge_memos`],
+//! [`Store::put_setting`] and [`Store::checkpoint`] write, one at a time.
 
 mod audit;
 mod audit_sales;
@@ -26,6 +27,7 @@ mod history;
 mod index;
 mod keys;
 mod memory_rows;
+mod parts;
 mod projection;
 mod projector;
 mod reads;
@@ -53,7 +55,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The form of all keys and values. It is raised with any change to them.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const FORMAT_KEY: &[u8] = b"format";
 const POSITION_KEY: &[u8] = b"position";
@@ -188,7 +190,7 @@ impl Store {
         let mut changes = changes.coalesced();
         changes.push((Table::Meta, Bytes::from(POSITION_KEY), Some(values::put_cold(&after))));
         step.rows = changes.len();
-        self.rows.commit(changes)?;
+        self.rows.commit(parts::in_parts(changes))?;
         *position = after;
         self.applied.store(after.applied.0, Ordering::Release);
         Ok(step)
@@ -205,6 +207,16 @@ impl Store {
         Ok(applied)
     }
 
+    /// Puts everything where the next opening finds it without doing anything
+    /// again. It may take as long as writing some megabytes.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk fails; then nothing more is to be written.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        let _one_writer = self.position.lock();
+        self.rows.checkpoint()
+    }
+
     /// Forgets up to `at_most` answers that were to be kept until `now` or
     /// before, and says how many rows it looked at; fewer than `at_most` means
     /// that none is left.
@@ -213,7 +225,7 @@ impl Store {
     /// [`StoreError`] if it cannot read or write.
     pub fn purge_memos(&self, now: Timestamp, at_most: usize) -> Result<usize, StoreError> {
         let _one_writer = self.position.lock();
-        let snapshot = self.rows.snapshot();
+        let snapshot = self.snapshot();
         let due = KeyRange {
             from: std::ops::Bound::Unbounded,
             to: std::ops::Bound::Excluded(Bytes::from(&now.ms().saturating_add(1).to_be_bytes())),
@@ -228,7 +240,7 @@ impl Store {
             if let Some(bytes) = snapshot.get(Table::Memos, &key)? {
                 let memo = projection::memo(once, &bytes).ok_or_else(|| damaged(Table::Memos, &key))?;
                 if memo.expires_at.is_some_and(|expires_at| expires_at <= now) {
-                    changes.push((Table::Memos, Bytes::from(&key), None));
+                    changes.extend(parts::deleted(Table::Memos, &key, &bytes));
                 }
             }
             changes.push((Table::MemoExpiries, expiry, None));
@@ -264,7 +276,7 @@ impl Store {
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot> {
-        self.rows.snapshot()
+        parts::Whole::of(self.rows.snapshot())
     }
 }
 

@@ -180,8 +180,8 @@ impl Projector {
         self.shared.queue.lock().failure.clone()
     }
 
-    /// Projects all that was offered, persists it, and ends the thread. After a
-    /// failure it only ends the thread.
+    /// Projects all that was offered, persists it, leaves the store as the next
+    /// start likes it, and ends the thread. After a failure it only does the last.
     pub fn stop(&self) {
         self.shared.queue.lock().stopping = true;
         self.shared.woken.notify_one();
@@ -192,6 +192,11 @@ impl Projector {
                 while self.pump() {}
                 self.persist();
             }
+        }
+        if self.failure().is_none()
+            && let Err(error) = self.shared.store.checkpoint()
+        {
+            self.shared.fail(error);
         }
     }
 }

@@ -55,7 +55,7 @@ impl World {
                 on_failure: FailureAction::Poison,
                 ..JournalOptions::default()
             },
-            store: FjallOptions { cache_bytes: 4 << 20, memtable_bytes: 4 << 20 },
+            store: FjallOptions { cache_bytes: 4 << 20, memtable_bytes: 4 << 20, ..FjallOptions::default() },
             test_mode: true,
             downtime_s_max: u64::MAX,
             clock: Some(Arc::<ManualClock>::clone(&self.clock)),

@@ -25,7 +25,9 @@ fn project(store: &Store, script: &Script, records: usize, mut told: impl FnMut(
 #[ignore = "the process that the next test kills"]
 fn child() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let store = Store::open(directory.as_ref(), FjallOptions::default()).unwrap();
+    // Killed at a checkpoint as well.
+    let options = FjallOptions { journal_bytes: 64 << 10, ..FjallOptions::default() };
+    let store = Store::open(directory.as_ref(), options).unwrap();
     println!();
     project(&store, &Script::of(SEED, RECORDS), RECORDS, || println!("applied {}", store.applied_lsn().0));
     std::thread::sleep(std::time::Duration::from_secs(60));

@@ -1,6 +1,7 @@
 //! The store from outside: what lists, loads and crashes must keep.
 
 mod audit;
+mod checkpoint;
 mod kill;
 mod power;
 mod script;
@@ -15,6 +16,7 @@ use script::{Script, user};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 fn by_hand(store: &Arc<Store>) -> Projector {
     let options = ProjectorOptions { threaded: false, ..ProjectorOptions::default() };
@@ -311,14 +313,14 @@ fn what_is_projected_is_persisted_soon_and_at_the_stop() {
     let batches = script.batches();
     let (rows, store) = in_memory();
     let (tell, told) = std::sync::mpsc::channel();
-    let persist_after = std::time::Duration::from_millis(5);
+    let persist_after = Duration::from_millis(5);
     let options = ProjectorOptions { persist_after, ..ProjectorOptions::default() };
     let on_persisted = Box::new(move |lsn| tell.send(lsn).unwrap());
     let projector = Projector::spawn(Arc::clone(&store), on_persisted, options);
     let (last, first) = batches.split_last().unwrap();
     first.iter().for_each(|batch| projector.offer(batch.clone()));
     let so_far = Lsn(last.first_lsn().0 - 1);
-    while told.recv_timeout(std::time::Duration::from_secs(10)).expect("persisted without a stop") < so_far {}
+    while told.recv_timeout(Duration::from_secs(10)).expect("persisted without a stop") < so_far {}
     assert_eq!(rows.unpersisted(), 0);
     projector.offer(last.clone());
     projector.stop();
@@ -372,10 +374,42 @@ fn another_format_is_refused_and_settings_last() {
     let again = Store::over(Arc::new(rows.crash(0))).unwrap();
     assert_eq!(again.get_setting("currency").unwrap().as_deref(), Some("CNY"));
     assert_eq!(again.get_setting("other").unwrap(), None);
-    for (format, says) in [(9, "newer one"), (0, "--migrate")] {
+    for (format, says) in [(9, "newer one"), (1, "hongbao rebuild")] {
         rows.commit(vec![(Table::Meta, Bytes::from(b"format"), Some(Bytes::from(&[format])))]).unwrap();
         let rows: Arc<dyn Rows> = Arc::<MemoryRows>::clone(&rows);
         let error = Store::over(rows).err().unwrap();
         assert!(error.to_string().contains(says), "{error}");
     }
+}
+
+#[test]
+fn persisting_by_hand_does_not_wait_for_a_burst_to_pass() {
+    let (rows, store) = in_memory();
+    let told = Arc::new(AtomicU64::new(0));
+    let on_persisted = Arc::clone(&told);
+    let options = ProjectorOptions { persist_after: Duration::from_secs(600), ..ProjectorOptions::default() };
+    let on_persisted = Box::new(move |lsn: Lsn| on_persisted.store(lsn.0, Ordering::Release));
+    let projector = Projector::spawn(store, on_persisted, options);
+    let script = Script::of(61, 20_000);
+    let mut records = (1..).map(Lsn).zip(&script.records);
+    let mut offer = || {
+        let (lsn, record) = records.next().expect("the burst is not over before it is persisted");
+        projector.offer(DurableBatch::copied(lsn, [record.as_slice()]));
+        std::thread::sleep(Duration::from_micros(300));
+    };
+    offer();
+    while rows.unpersisted() == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // From here on the projector lets pass what comes.
+    std::thread::scope(|scope| {
+        let by_hand = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            projector.persist();
+        });
+        while !by_hand.is_finished() {
+            offer();
+        }
+    });
+    assert!(told.load(Ordering::Acquire) >= 1);
 }

@@ -1,7 +1,4 @@
 //! A loss of power takes pages of what fjall had not synced, in any order.
-//!
-//! Rows of more than a page are left out: where a lost page lies wholly inside
-//! one of them, fjall reports a wrong checksum and does not open.
 
 use super::audit::findings;
 use super::loads;
@@ -72,4 +69,24 @@ fn lost_pages_leave_a_prefix_that_holds_what_was_persisted() {
         assert_eq!(loads(&store, &script), loads(&expected, &script), "seed {seed}");
         assert_eq!(findings(&store), [] as [&str; 0], "seed {seed}");
     }
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "fjall's debug assertions take damage for a bug; run with --release")]
+fn a_store_that_cannot_be_opened_is_named_with_the_remedy() {
+    let script = Script::of(34, 300);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = Store::open(&path, FjallOptions::default()).unwrap();
+    store.project(Lsn(1), script.records.iter().map(Vec::as_slice), StepLimits::default()).unwrap();
+    drop(store);
+    let mut bytes = std::fs::read(journal(&path)).unwrap();
+    let envelopes = bytes.windows(12).position(|window| window == "恭喜发财".as_bytes()).unwrap();
+    bytes[envelopes] ^= 1;
+    std::fs::write(journal(&path), bytes).unwrap();
+    let error = Store::open(&path, FjallOptions::default()).err().unwrap().to_string();
+    for says in [&*path.to_string_lossy(), "journal is damaged", "hongbao rebuild --data", "backup"] {
+        assert!(error.contains(says), "{error:?} does not say {says:?}");
+    }
+    assert!(error.contains(&format!("--data {} ", directory.path().display())), "{error}");
 }

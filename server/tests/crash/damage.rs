@@ -228,3 +228,27 @@ fn a_directory_that_is_none_is_wrong_usage() {
     let archive = missing.display().to_string();
     refused(hongbao().args(["audit", "--archive", &archive, "--data"]).arg(&data), USAGE, &[&archive, "--archive"]);
 }
+
+#[test]
+fn a_damaged_store_is_refused_with_the_remedy_and_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let [data, archive] = ["data", "archive"].map(|name| directory.path().join(name));
+    let path = archive.display().to_string();
+    let rebuild = || run(hongbao().args(["rebuild", "--archive", &path, "--data"]).arg(&data));
+    let (server, address) = Running::ready(&mut serve(&data, &["--archive", &path]));
+    let ask = Ask::post("/v1/wallets/bob/deposits", &json!({ "amount": 100 })).with_key("k".to_owned());
+    let answered = Client::new(address).json(&ask);
+    assert!(told(&rebuild()).contains("in use"), "{}", told(&rebuild()));
+    assert!(server.stop().0.success());
+    let store = data.join("store");
+    std::fs::write(store.join("version"), b"something else").unwrap();
+    let refused = run(&mut serve(&data, &["--archive", &path]));
+    for says in [store.display().to_string(), format!("hongbao rebuild --data {}", data.display())] {
+        assert!(told(&refused).contains(&says), "{}", told(&refused));
+    }
+    let output = rebuild();
+    assert!(output.status.success() && told(&output).contains("store.old-1"), "{}", told(&output));
+    let (server, address) = Running::ready(&mut serve(&data, &["--archive", &path]));
+    assert_eq!(Client::new(address).json(&ask), answered, "the key still knows its answer");
+    assert!(server.stop().0.success());
+}

@@ -1,0 +1,96 @@
+//! A checkpoint leaves fjall nothing to do again, and loses nothing: neither
+//! what was before it nor what is written after it.
+
+use super::audit::findings;
+use super::loads;
+use super::script::Script;
+use hongbao_engine::store::*;
+use hongbao_engine::types::*;
+use std::path::Path;
+use std::sync::Arc;
+
+const STEP: StepLimits = StepLimits { events: 40, bytes: 4 << 20 };
+
+fn project(store: &Store, script: &Script, to: u64) {
+    while store.applied_lsn() < Lsn(to) {
+        store.project(Lsn(1), script.records[..to as usize].iter().map(Vec::as_slice), STEP).unwrap();
+    }
+}
+
+/// Bytes that fjall would read again if it were opened now.
+fn journal_bytes(directory: &Path) -> u64 {
+    let files = std::fs::read_dir(directory).unwrap().flatten();
+    let journals = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "jnl"));
+    journals.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+#[track_caller]
+fn check(store: &Store, script: &Script, to: u64) {
+    let expected = Store::over(Arc::new(MemoryRows::default())).unwrap();
+    project(&expected, script, to);
+    assert_eq!(store.position(), expected.position());
+    assert_eq!(loads(store, script), loads(&expected, script));
+    assert_eq!(findings(store), [] as [&str; 0]);
+}
+
+#[test]
+fn what_is_before_and_after_a_checkpoint_is_there_at_the_next_start() {
+    let script = Script::of(51, 1200);
+    let directory = tempfile::tempdir().unwrap();
+    let mut done = 0;
+    for (to, at_the_end) in [(300, true), (600, false), (900, true), (1200, false)] {
+        let store = Store::open(directory.path(), FjallOptions::default()).unwrap();
+        check(&store, &script, done);
+        project(&store, &script, to - 100);
+        store.checkpoint().unwrap();
+        assert_eq!(journal_bytes(directory.path()), 0, "nothing is left to do again");
+        check(&store, &script, to - 100);
+        project(&store, &script, to);
+        assert!(journal_bytes(directory.path()) > 0);
+        if at_the_end {
+            store.checkpoint().unwrap();
+        }
+        done = to;
+    }
+    let store = Store::open(directory.path(), FjallOptions::default()).unwrap();
+    check(&store, &script, done);
+}
+
+#[test]
+fn the_journal_of_the_database_stays_short() {
+    const MAX_BYTES: u64 = 128 << 10;
+    let script = Script::of(52, 2000);
+    let directory = tempfile::tempdir().unwrap();
+    let options = FjallOptions { journal_bytes: MAX_BYTES, ..FjallOptions::default() };
+    let store = Store::open(directory.path(), options).unwrap();
+    let mut checkpoints = 0;
+    let mut before = 0;
+    for to in (50..=2000).step_by(50) {
+        project(&store, &script, to);
+        let bytes = journal_bytes(directory.path());
+        assert!(bytes < 2 * MAX_BYTES, "{bytes} bytes at {to}");
+        checkpoints += u32::from(bytes < before);
+        before = bytes;
+    }
+    assert!(checkpoints > 3, "{checkpoints}");
+    // Not closed: all that is not in a file is in what is left of the journal.
+    drop(store);
+    check(&Store::open(directory.path(), options).unwrap(), &script, 2000);
+}
+
+#[test]
+fn a_stopped_projector_leaves_nothing_to_do_again() {
+    let script = Script::of(53, 400);
+    let directory = tempfile::tempdir().unwrap();
+    for threaded in [true, false] {
+        let store = Arc::new(Store::open(directory.path(), FjallOptions::default()).unwrap());
+        let options = ProjectorOptions { threaded, ..ProjectorOptions::default() };
+        let projector = Projector::spawn(Arc::clone(&store), Box::new(|_| ()), options);
+        let from = store.applied_lsn().0;
+        let records = script.records[from as usize..from as usize + 200].iter().map(Vec::as_slice);
+        projector.offer(DurableBatch::copied(Lsn(from + 1), records));
+        projector.stop();
+        assert_eq!((projector.failure(), journal_bytes(directory.path())), (None, 0));
+    }
+    check(&Store::open(directory.path(), FjallOptions::default()).unwrap(), &script, 400);
+}
