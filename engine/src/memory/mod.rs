@@ -190,9 +190,7 @@ impl Core {
         let grabbed = match envelope.grab(now, &name, user) {
             GrabDecision::Take(grabbed) => grabbed,
             GrabDecision::Answer(outcome, durable) => {
-                if envelope.settled {
-                    envelope.touched_at = now;
-                }
+                envelope.touch(now);
                 let wait = durable.then_some(shard.last_lsn);
                 return Ok(Done { reply: Reply { outcome, replayed: false }, wait });
             }
@@ -291,14 +289,13 @@ impl Core {
         }
         let Decision { events, outcome, replayed, durable, again } = decision;
         let created = matches!(command, Command::CreateEnvelope(_)) && !replayed && !events.is_empty();
-        let prepared = match drawn {
-            Drawn::Envelope(_) if created => match std::mem::replace(drawn, Drawn::Nothing) {
-                Drawn::Envelope(envelope) => Some(envelope),
-                _ => unreachable!("it was an envelope one line above"),
-            },
-            _ => None,
-        };
+        let prepared = if created { drawn.take_envelope() } else { None };
         let staged = self.carry_out(&mut locked, now, events, prepared);
+        if let Command::Grab { envelope, .. } | Command::Claim { envelope, .. } = command
+            && let Some(envelope) = locked.shard_mut(self.router.envelope(*envelope)).envelopes.get_mut(envelope)
+        {
+            envelope.touch(now);
+        }
         let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
         drop(locked);

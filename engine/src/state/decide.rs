@@ -85,6 +85,19 @@ pub(crate) enum Drawn {
     Order(OrderId),
 }
 
+impl Drawn {
+    /// The envelope, which is then no longer here.
+    pub(crate) fn take_envelope(&mut self) -> Option<Box<Envelope>> {
+        match std::mem::replace(self, Drawn::Nothing) {
+            Drawn::Envelope(envelope) => Some(envelope),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
 /// The keys under which a command's answer is kept, and the command's fingerprint.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Keys {

@@ -221,6 +221,14 @@ impl Envelope {
         })
     }
 
+    /// Somebody asked about it: one that is settled stays in memory a while longer.
+    #[inline]
+    pub(crate) fn touch(&mut self, now: Timestamp) {
+        if self.settled {
+            self.touched_at = now;
+        }
+    }
+
     /// When something will be due, if ever.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         match (self.settled, self.ended) {
