@@ -154,7 +154,7 @@ fn lies_are_found_and_told() {
                 scope.spawn(move || {
                     let done = run_small(lies.clone(), arguments);
                     assert_eq!(done.code, Some(1), "{lies:?}: {}", done.tell());
-                    assert_eq!(done.summary["audit"]["ok"], false);
+                    assert_eq!(done.summary["audit"]["ok"], false, "{lies:?}: {}", done.tell());
                     assert!(done.stdout.contains(words), "{lies:?}: no '{words}' in {}", done.tell());
                 });
             }

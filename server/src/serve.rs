@@ -234,6 +234,7 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
     let connection = http1::Builder::new()
         .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
+        .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
