@@ -164,9 +164,10 @@ impl Plan {
         match self.scenario {
             Scenario::Hot => self.mass(world).unwrap_or_else(|| self.mass_again(world)),
             Scenario::Groups => self.group(world).unwrap_or_else(|| self.group_again(world)),
-            Scenario::Flash => {
-                self.unit(world).or_else(|| self.follow_up(facts, now)).unwrap_or_else(|| self.unit_again(world, facts))
-            }
+            Scenario::Flash => self
+                .unit(world, facts)
+                .or_else(|| self.follow_up(facts, now))
+                .unwrap_or_else(|| self.unit_again(world, facts)),
             Scenario::Mixed => self.mixed(world, facts, now),
         }
     }
@@ -178,7 +179,7 @@ impl Plan {
         let wanted = match self.rng.random_range(0..100) {
             0..35 => self.mass(world),
             35..60 => self.group(world),
-            60..75 => self.unit(world),
+            60..75 => self.unit(world, facts),
             75..90 => self.unclaimed.pop_front().map(Action::ClaimShare),
             90..95 => self.recent_win().map(Action::GrabShare),
             _ => None,
@@ -269,14 +270,20 @@ impl Plan {
         Action::GrabShare(world.group_pair(envelope, turn))
     }
 
-    fn unit(&mut self, world: &World) -> Option<Action> {
+    fn unit(&mut self, world: &World, facts: &Facts) -> Option<Action> {
         let item = world.items.first()?;
-        let turn = self.worker + self.workers * self.unit_turn;
-        if turn >= item.users {
-            return None;
+        loop {
+            let turn = self.worker + self.workers * self.unit_turn;
+            if turn >= item.users {
+                return None;
+            }
+            self.unit_turn += 1;
+            let pair = (0, item.first_user + turn);
+            // Who asks again may have been the first to ask.
+            if !facts.busy.contains(&pair) {
+                return Some(Action::GrabUnit(pair));
+            }
         }
-        self.unit_turn += 1;
-        Some(Action::GrabUnit((0, item.first_user + turn)))
     }
 
     fn unit_again(&mut self, world: &World, facts: &Facts) -> Action {
@@ -387,6 +394,21 @@ mod tests {
                 plan.next(&world, &facts, Duration::ZERO);
             }
         }
+    }
+
+    #[test]
+    fn a_unit_that_is_being_asked_for_is_left_alone() {
+        let (world, mut facts) = (world(), Facts::default());
+        facts.busy.extend((500..800).step_by(2).map(|user| (0, user)));
+        let mut plan = Plan::new(Scenario::Flash, &world, 1, 0, 1);
+        let mut asked = HashSet::new();
+        for _ in 0..2000 {
+            if let Action::GrabUnit(pair) = plan.next(&world, &facts, Duration::ZERO) {
+                assert!(!facts.busy.contains(&pair), "{pair:?}");
+                asked.insert(pair);
+            }
+        }
+        assert_eq!(asked.len(), 150);
     }
 
     #[test]
