@@ -6,6 +6,7 @@
 //! - `bucket.rs`: a bucket's confirmed and unconfirmed writes
 //! - `envelope.rs`: funding, pools, grants and recalls, the end, the refund
 //! - `settlement.rs`: credits across slots, archiving
+//! - `payment.rs`: paying for a hold
 //! - `limits.rs`: limits per user over several buckets
 //! - `mutants.rs`: rules left out, each of which a search has to find out
 //!
@@ -16,12 +17,14 @@ mod bucket;
 mod envelope;
 mod limits;
 mod mutants;
+mod payment;
 mod search;
 mod settlement;
 
 use envelope::{Envelope, Size};
 use limits::Limits;
 use mutants::Mutant;
+use payment::Payment;
 use search::{Found, Model, STUCK, search};
 use settlement::Settlement;
 use std::time::Instant;
@@ -110,6 +113,11 @@ fn crossing_slots() {
 }
 
 #[test]
+fn paying_for_a_hold() {
+    check("paying for a hold", &Payment { orders: 3, mutant: None });
+}
+
+#[test]
 fn limits_over_buckets() {
     check("limits", &Limits { attempts: 3, mutant: None });
 }
@@ -132,13 +140,14 @@ fn larger_sizes() {
 enum Where {
     In(Size),
     Settlement,
+    Payment,
     Limits,
 }
 
 /// A protocol with one rule less, where to look, and the invariant that tells.
 #[test]
 fn mutants_are_caught() {
-    use Where::{In, Limits as L, Settlement as S};
+    use Where::{In, Limits as L, Payment as P, Settlement as S};
     use envelope::{
         BALANCE, CREATED, ENDED, NOT_LOST, NOT_TWICE, NOTHING_FROM_NOTHING, ONE_KEY, ONE_SHARE, REFUND_LOST, REFUSED,
         SOLD_OUT, WON,
@@ -175,6 +184,7 @@ fn mutants_are_caught() {
         (Mutant::CreditWithoutMarker, In(ENDING), BALANCE),
         (Mutant::DeleteBeforeEffectConfirmed, In(ENDING), REFUND_LOST),
         (Mutant::CreditBeforeCauseConfirmed, S, NO_CAUSE),
+        (Mutant::ConfirmOnAnotherConnection, S, NO_CAUSE),
         (Mutant::CreditWithoutMarker, S, ONCE),
         (Mutant::DeleteBeforeEffectConfirmed, S, ONCE),
         (Mutant::RefundWithoutReason, S, ONCE),
@@ -182,6 +192,11 @@ fn mutants_are_caught() {
         (Mutant::ArchiveWithoutNewGeneration, S, ONCE),
         (Mutant::ArchiveBeforeGenerationConfirmed, S, ONCE),
         (Mutant::ClaimAnsweredBeforeCreditConfirmed, S, CLAIMED),
+        (Mutant::PayBeforeConfirmed, P, payment::PAID),
+        (Mutant::LapseWhilePaying, P, payment::PAID),
+        (Mutant::UnpaidWithoutMark, P, payment::PAID),
+        (Mutant::UnpaidOfAnotherOrder, P, payment::PAID),
+        (Mutant::SoldBeforePaymentConfirmed, P, payment::SOLD),
         (Mutant::GrabBeforeLimitConfirmed, L, limits::OVER),
         (Mutant::ReleaseWithoutBar, L, limits::OVER),
         (Mutant::ReleaseBeforeNoConfirmed, L, limits::OVER),
@@ -194,6 +209,7 @@ fn mutants_are_caught() {
         let found = match place {
             In(size) => run(&Envelope { size, mutant: planted }, &name),
             S => run(&Settlement { shares: 3, generations: 1, mutant: planted }, &name),
+            P => run(&Payment { orders: 3, mutant: planted }, &name),
             L => run(&Limits { attempts: 3, mutant: planted }, &name),
         };
         match found.broken {

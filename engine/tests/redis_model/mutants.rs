@@ -32,6 +32,7 @@ pub(crate) enum Mutant {
     GrabTwice,
     // Crossing slots.
     CreditBeforeCauseConfirmed,
+    ConfirmOnAnotherConnection,
     CreditWithoutMarker,
     DeleteBeforeEffectConfirmed,
     RefundWithoutReason,
@@ -39,6 +40,12 @@ pub(crate) enum Mutant {
     ArchiveWithoutNewGeneration,
     ArchiveBeforeGenerationConfirmed,
     ClaimAnsweredBeforeCreditConfirmed,
+    // Holds.
+    PayBeforeConfirmed,
+    LapseWhilePaying,
+    UnpaidWithoutMark,
+    UnpaidOfAnotherOrder,
+    SoldBeforePaymentConfirmed,
     // Limits.
     GrabBeforeLimitConfirmed,
     ReleaseWithoutBar,

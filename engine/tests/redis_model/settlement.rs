@@ -51,6 +51,8 @@ struct Wallets {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 struct Carried {
+    /// Read, and not confirmed on the same connection.
+    read: [u16; ENTRIES],
     /// By entry: generations and amounts.
     credits: [u16; ENTRIES],
     credited: Set,
@@ -126,12 +128,22 @@ impl Settlement {
         let (bucket, wallet) = target(entry);
         let rows = s.wallets[bucket].now;
         if has(home.outbox, entry) {
+            let what = usize::from(home.generation) * AMOUNTS + usize::from(home.amounts[entry]);
             steps.add(By::Reading, "read outbox", entry, |s| {
+                if self.is(Mutant::ConfirmOnAnotherConnection) {
+                    s.carried.read[entry] |= 1 << what;
+                    return;
+                }
                 if !self.is(Mutant::CreditBeforeCauseConfirmed) {
                     s.home.confirm();
                 }
-                let what = usize::from(home.generation) * AMOUNTS + usize::from(home.amounts[entry]);
                 s.carried.credits[entry] |= 1 << what;
+            });
+        }
+        if s.carried.read[entry] != 0 {
+            steps.add(By::Reading, "confirm on another connection", entry, |s| {
+                s.home.confirm();
+                s.carried.credits[entry] |= s.carried.read[entry];
             });
         }
         for what in (0..16).filter(|what| s.carried.credits[entry] >> what & 1 == 1) {
