@@ -14,6 +14,7 @@ pub(crate) const POOLS: usize = 2;
 pub(crate) const USERS_MAX: usize = 4;
 const OPERATIONS_MAX: usize = 3;
 const SEQUENCES: usize = 5;
+const GENERATIONS: usize = 2;
 const NOBODY: u8 = 9;
 /// Why money goes back: it was unsold, it lapsed.
 const REASONS: usize = 2;
@@ -41,6 +42,8 @@ pub(crate) struct Size {
     /// Whether winners claim, and what they do not claim lapses; otherwise a
     /// grab is a claim.
     pub(crate) claims: bool,
+    /// Whether pools leave Redis at last.
+    pub(crate) archives: bool,
 }
 
 impl Size {
@@ -70,6 +73,8 @@ struct Sender {
     funding: [Funding; OPERATIONS_MAX],
     /// Rows of refunds in the wallet, by reason.
     refunded: Set,
+    /// Of the outbox.
+    generation: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -157,6 +162,8 @@ struct Pool {
     claimed: Set,
     /// Whether what is not claimed has lapsed.
     lapsed: bool,
+    /// The lowest generation of the sender's bucket that may still fill.
+    fence: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -167,6 +174,8 @@ enum PoolState {
     Closed,
     Ended,
     SoldOut,
+    /// Its rows are in the archive: the bucket knows nothing of it.
+    Archived,
 }
 
 /// What has been read and confirmed, and may be carried at any time from then on.
@@ -175,7 +184,10 @@ struct Carried {
     /// Operations.
     begun: Set,
     void: Set,
-    funded: Set,
+    /// By generation.
+    funded: [Set; GENERATIONS],
+    /// The sender's bucket began a generation when the funding had left its outbox.
+    turned: bool,
     /// Pools, and the reserve after them.
     filled: Set,
     opened: bool,
@@ -298,7 +310,7 @@ impl Envelope {
             self.operation(s, id, steps);
         }
         for pool in 0..POOLS {
-            if s.pools[pool].now.state != PoolState::Absent {
+            if !matches!(s.pools[pool].now.state, PoolState::Absent | PoolState::Archived) {
                 steps.add(By::Reading, "read fill", pool, |s| {
                     if !self.is(Mutant::OpenBeforeFillsConfirmed) {
                         s.pools[pool].confirm();
@@ -370,19 +382,21 @@ impl Envelope {
                 if !self.is(Mutant::FillBeforeDebitConfirmed) {
                     s.sender.confirm();
                 }
-                add(&mut s.carried.funded, id);
+                add(&mut s.carried.funded[usize::from(sender.generation)], id);
             });
             if s.carried.opened {
                 let by = By::Carrying.sweeper_if(s.home.now.state >= State::Open);
                 steps.add(by, "settled", id, |s| s.sender.now.funding[id] = Funding::Done);
             }
         }
-        if has(s.carried.funded, id) {
-            self.fill(s, id, steps);
+        for generation in 0..GENERATIONS {
+            if has(s.carried.funded[generation], id) {
+                self.fill(s, id, generation, steps);
+            }
         }
     }
 
-    fn fill(&self, s: &World, id: usize, steps: &mut Steps<World>) {
+    fn fill(&self, s: &World, id: usize, generation: usize, steps: &mut Steps<World>) {
         let by = By::Carrying.sweeper_if(s.sender.now.funding[id] == Funding::Debited);
         if s.home.now.state == State::Absent {
             steps.add(by, "open fill", id, |s| {
@@ -391,7 +405,9 @@ impl Envelope {
             });
         }
         for pool in 0..POOLS {
-            if s.pools[pool].now.state == PoolState::Absent {
+            let rows = s.pools[pool].now;
+            let fenced = generation < usize::from(rows.fence) && !self.is(Mutant::FillWithoutFence);
+            if rows.state == PoolState::Absent || rows.state == PoolState::Archived && !fenced {
                 steps.add(by, "pool fill", pool, |s| {
                     s.pools[pool].now.state = PoolState::Open;
                     s.pools[pool].now.shares = self.size.pools[pool];
@@ -544,7 +560,7 @@ impl Envelope {
 
             let rows = s.pools[pool].now;
             let at = usize::from(rows.sequence);
-            if rows.state != PoolState::Absent {
+            if !matches!(rows.state, PoolState::Absent | PoolState::Archived) {
                 steps.add(By::Reading, "pool report", pool, |s| {
                     if !self.is(Mutant::ReportBeforeConfirmed) {
                         s.pools[pool].confirm();
@@ -731,6 +747,31 @@ impl Envelope {
         }
     }
 
+    /// Pools that are of no use any more leave Redis.
+    fn archive(&self, s: &World, steps: &mut Steps<World>) {
+        let (home, sender) = (s.home.now, s.sender.now);
+        if home.state < State::Ended || home.outbox != 0 {
+            return;
+        }
+        let waits = sender.funding.contains(&Funding::Debited) && !self.is(Mutant::TurnWhileCauseWaits);
+        if !waits && usize::from(sender.generation) + 1 < GENERATIONS {
+            steps.add(By::Others, "outbox turn, confirmed", 0, |s| {
+                s.sender.now.generation += 1;
+                s.sender.confirm();
+                s.carried.turned = true;
+            });
+        }
+        for pool in 0..POOLS {
+            let over = matches!(s.pools[pool].now.state, PoolState::Ended | PoolState::SoldOut);
+            if over && s.carried.turned {
+                steps.add(By::Others, "archive", pool, |s| {
+                    s.pools[pool].now.state = PoolState::Archived;
+                    s.pools[pool].now.fence = 1;
+                });
+            }
+        }
+    }
+
     fn machines(s: &World, steps: &mut Steps<World>) {
         steps.add(By::Others, "failover of the key", 0, |s| s.key.fail_over());
         steps.add(By::Others, "failover of the sender", 0, |s| s.sender.fail_over());
@@ -810,10 +851,17 @@ impl Model for Envelope {
             winners: [NOBODY; USERS_MAX],
             claimed: 0,
             lapsed: false,
+            fence: 0,
         };
         World {
             key: Bucket::new(Key { operation }),
-            sender: Bucket::new(Sender { deposited: if open { total } else { 0 }, balance: 0, funding, refunded: 0 }),
+            sender: Bucket::new(Sender {
+                deposited: if open { total } else { 0 },
+                balance: 0,
+                funding,
+                refunded: 0,
+                generation: 0,
+            }),
             home: Bucket::new(Home {
                 state,
                 shares: when_open(self.size.reserve),
@@ -849,6 +897,9 @@ impl Model for Envelope {
         self.crossings(s, steps);
         for reason in 0..REASONS {
             self.refund(s, reason, steps);
+        }
+        if self.size.archives {
+            self.archive(s, steps);
         }
         Self::machines(s, steps);
     }
@@ -943,7 +994,10 @@ impl Model for Envelope {
         if !s.sender.now.funding.iter().any(|funding| funding.is_paid()) {
             return true;
         }
-        let pools_ended = s.pools.iter().all(|pool| matches!(pool.now.state, PoolState::Ended | PoolState::SoldOut));
+        let pools_ended = s
+            .pools
+            .iter()
+            .all(|pool| !matches!(pool.now.state, PoolState::Absent | PoolState::Open | PoolState::Closed));
         let home = s.home.now;
         let funded = !s.sender.now.funding.contains(&Funding::Debited) && home.state >= State::Open;
         let lapsed = home.lapse == Lapse::After || !self.size.claims;

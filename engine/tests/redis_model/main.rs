@@ -38,6 +38,7 @@ const OPEN: Size = Size {
     creators: 0,
     ends: true,
     claims: false,
+    archives: false,
 };
 /// All shares begin in one pool, whose user wants one; the other pool has two users.
 const UNEVEN: Size = Size { reserve: 0, pools: [0b011, 0], homes: &[0, 1, 1], ..OPEN };
@@ -51,6 +52,8 @@ const LAPSING: Size = Size { claims: true, ..ENDING };
 const FUNDED: Size = Size { homes: &[], transfers: 0, creators: 3, ends: false, ..OPEN };
 /// From the key to the refund.
 const WHOLE: Size = Size { transfers: 0, creators: 2, ..OPEN };
+/// From the key into the archive.
+const ARCHIVED: Size = Size { creators: 1, archives: true, ..ENDING };
 
 /// No search is let grow beyond this unasked: a debug build does some 200,000 steps a second.
 const STATES_MAX: usize = 3_000_000;
@@ -105,6 +108,11 @@ fn funding() {
 #[test]
 fn whole_life() {
     check_envelope("key to refund", WHOLE);
+}
+
+#[test]
+fn archived() {
+    check_envelope("key to archive", ARCHIVED);
 }
 
 #[test]
@@ -192,6 +200,8 @@ fn mutants_are_caught() {
         (Mutant::ArchiveWithoutNewGeneration, S, ONCE),
         (Mutant::ArchiveBeforeGenerationConfirmed, S, ONCE),
         (Mutant::ClaimAnsweredBeforeCreditConfirmed, S, CLAIMED),
+        (Mutant::FillWithoutFence, In(ARCHIVED), NOT_TWICE),
+        (Mutant::TurnWhileCauseWaits, In(ARCHIVED), NOT_TWICE),
         (Mutant::PayBeforeConfirmed, P, payment::PAID),
         (Mutant::LapseWhilePaying, P, payment::PAID),
         (Mutant::UnpaidWithoutMark, P, payment::PAID),

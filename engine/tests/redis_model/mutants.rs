@@ -39,6 +39,8 @@ pub(crate) enum Mutant {
     SettlerWithoutFence,
     ArchiveWithoutNewGeneration,
     ArchiveBeforeGenerationConfirmed,
+    FillWithoutFence,
+    TurnWhileCauseWaits,
     ClaimAnsweredBeforeCreditConfirmed,
     // Holds.
     PayBeforeConfirmed,
