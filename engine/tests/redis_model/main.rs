@@ -4,7 +4,7 @@
 //!
 //! - `search.rs`: the search, and what "a sweeper alone reaches the end" means
 //! - `bucket.rs`: a bucket's confirmed and unconfirmed writes
-//! - `envelope.rs`: funding, pools, grants and recalls, the end, the refund
+//! - `envelope.rs`, `envelope/`: funding, pools, grants and recalls, the end, the refund
 //! - `settlement.rs`: credits across slots, archiving
 //! - `payment.rs`: paying for a hold
 //! - `limits.rs`: limits per user over several buckets
