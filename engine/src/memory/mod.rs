@@ -75,6 +75,9 @@ enum Log {
     Off(AtomicU64),
 }
 
+/// About a microsecond of looking whether a lock is free.
+const SPINS: usize = 64;
+
 const SERVING: u8 = 0;
 const NOT_READY: u8 = 1;
 const CLOSING: u8 = 2;
@@ -179,7 +182,7 @@ impl Core {
         self.check_serving()?;
         self.admit(Class::Grab)?;
         let name = Name::of(user);
-        let mut guard = self.shards[self.router.envelope(id)].lock();
+        let mut guard = self.lock_one(self.router.envelope(id));
         let shard = &mut *guard;
         let Some(envelope) = shard.envelopes.get_mut(&id) else {
             drop(guard);
@@ -212,7 +215,7 @@ impl Core {
     fn grab_item(&self, id: ItemId, user: &UserId, quantity: u32, hold: HoldId) -> Result<Option<Done>, EngineError> {
         self.check_serving()?;
         self.admit(Class::Grab)?;
-        let mut guard = self.shards[self.router.item(id)].lock();
+        let mut guard = self.lock_one(self.router.item(id));
         let shard = &mut *guard;
         let Some(item) = shard.items.get(&id) else { return Ok(None) };
         let now = self.clock.now();
@@ -369,6 +372,21 @@ impl Core {
             Refused::Failed => EngineError::Journal(refused.to_string()),
             Refused::Closed => EngineError::ShuttingDown,
         })
+    }
+
+    /// Locks the shard of something that everybody may want at once. Whoever
+    /// has it gives it back within a microsecond: it is worth waiting for that
+    /// long before the kernel is asked to wait.
+    #[inline]
+    fn lock_one(&self, index: usize) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[index];
+        for _ in 0..SPINS {
+            if let Some(guard) = shard.try_lock() {
+                return guard;
+            }
+            std::hint::spin_loop();
+        }
+        shard.lock()
     }
 
     fn lock(&self, shards: &[usize]) -> Locked<'_> {

@@ -6,60 +6,87 @@
 
 use std::ops::{Index, IndexMut};
 
-/// Values in one chunk.
-const CHUNK: usize = 1024;
+/// Places in the first chunk: most slabs are small, and there are many.
+const FIRST: u32 = 16;
+/// Places in a chunk at most, so that making one is soon done. Each has twice
+/// as many as the one before until then.
+const MOST: u32 = 1024;
+
+/// The chunk of a number, and where it stands in there.
+#[inline]
+fn locate(at: u32) -> (usize, usize) {
+    let number = at as usize + FIRST as usize;
+    let (first, most) = (FIRST as usize, MOST as usize);
+    if number < 2 * most {
+        let chunk = number.ilog2();
+        ((chunk - FIRST.ilog2()) as usize, number - (1 << chunk))
+    } else {
+        let doubled = (most / first).ilog2() as usize + 1;
+        (doubled + (number - 2 * most) / most, (number - 2 * most) % most)
+    }
+}
+
+/// How many places a chunk has.
+fn places(chunk: usize) -> u32 {
+    let doublings = (MOST / FIRST).ilog2() as usize;
+    FIRST << chunk.min(doublings)
+}
 
 /// Values by number.
+///
+/// Places are made a chunk at a time, so that a new value is written to its own
+/// place and one count, whichever core writes it.
 pub(crate) struct Slab<T> {
-    /// All but the last are full; what was taken out leaves a gap.
-    chunks: Vec<Vec<Option<T>>>,
-    /// Gaps to be filled, the next one last.
+    chunks: Vec<Box<[Option<T>]>>,
+    /// Places that were ever taken.
+    end: u32,
+    /// Those of them that are free, to be taken first.
     free: Vec<u32>,
-    len: usize,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Slab { chunks: Vec::new(), free: Vec::new(), len: 0 }
+        Slab { chunks: Vec::new(), end: 0, free: Vec::new() }
     }
 }
 
 impl<T> Slab<T> {
     /// How many values there are.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.end as usize - self.free.len()
     }
 
     /// Keeps a value, and gives it a number.
     #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
-        self.len += 1;
-        if let Some(at) = self.free.pop() {
-            self.chunks[at as usize / CHUNK][at as usize % CHUNK] = Some(value);
-            return at;
+        let at = self.free.pop().unwrap_or(self.end);
+        if at == self.end {
+            self.end = at.checked_add(1).expect("memory ends before numbers do");
+            if locate(at).0 == self.chunks.len() {
+                self.chunks.push((0..places(self.chunks.len())).map(|_| None).collect());
+            }
         }
-        if self.chunks.last().is_none_or(|last| last.len() == CHUNK) {
-            // The first grows as it is needed: most slabs never have a second.
-            let capacity = if self.chunks.is_empty() { 0 } else { CHUNK };
-            self.chunks.push(Vec::with_capacity(capacity));
-        }
-        let full = (self.chunks.len() - 1) * CHUNK;
-        let last = self.chunks.last_mut().expect("one was pushed if there was none");
-        last.push(Some(value));
-        u32::try_from(full + last.len() - 1).expect("memory ends before numbers do")
+        *self.place(at) = Some(value);
+        at
     }
 
     /// Takes out the value with a number.
     pub(crate) fn take(&mut self, at: u32) -> Option<T> {
-        let taken = self.chunks.get_mut(at as usize / CHUNK)?.get_mut(at as usize % CHUNK)?.take()?;
-        self.len -= 1;
-        self.free.push(at);
-        Some(taken)
+        let taken = self.place(at).take();
+        self.free.extend(taken.is_some().then_some(at));
+        taken
     }
 
     /// The values with their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..).zip(self.chunks.iter().flatten()).filter_map(|(at, value)| Some((at, value.as_ref()?)))
+        (0..self.end).zip(self.chunks.iter().flatten()).filter_map(|(at, value)| Some((at, value.as_ref()?)))
+    }
+
+    #[inline]
+    fn place(&mut self, at: u32) -> &mut Option<T> {
+        let (chunk, at) = locate(at);
+        &mut self.chunks[chunk][at]
     }
 }
 
@@ -68,14 +95,15 @@ impl<T> Index<u32> for Slab<T> {
 
     #[inline]
     fn index(&self, at: u32) -> &T {
-        self.chunks[at as usize / CHUNK][at as usize % CHUNK].as_ref().expect("a number is of a value that is there")
+        let (chunk, at) = locate(at);
+        self.chunks[chunk][at].as_ref().expect("a number is of a value that is there")
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
     #[inline]
     fn index_mut(&mut self, at: u32) -> &mut T {
-        self.chunks[at as usize / CHUNK][at as usize % CHUNK].as_mut().expect("a number is of a value that is there")
+        self.place(at).as_mut().expect("a number is of a value that is there")
     }
 }
 
@@ -172,6 +200,19 @@ fn fill(slots: &mut [Slot], slot: Slot) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_follow_each_other_through_the_chunks() {
+        let mut expected = (0, 0);
+        for at in 0..100_000 {
+            assert_eq!(locate(at), expected, "{at}");
+            expected.1 += 1;
+            if expected.1 == places(expected.0) as usize {
+                expected = (expected.0 + 1, 0);
+            }
+        }
+        assert_eq!((places(0), places(6), places(7), places(90)), (16, 1024, 1024, 1024));
+    }
 
     #[test]
     fn values_are_found_by_hash_and_number_whatever_comes_and_goes() {

@@ -98,37 +98,62 @@ struct Share {
 /// Live holds by deadline: those of one millisecond in any order, so that a
 /// grab appends and the end of a hold fills its gap with the last.
 #[derive(Default)]
-struct Due(BTreeMap<Timestamp, SmallVec<[u32; 2]>>);
+struct Due {
+    /// The deadline that was added to last: what is grabbed together is due together.
+    newest: (Timestamp, Vec<u32>),
+    /// All others, none of them empty.
+    others: BTreeMap<Timestamp, Vec<u32>>,
+}
 
 impl Due {
     /// Adds a hold, and says where it stands among those of its deadline.
     #[inline]
     fn insert(&mut self, expires_at: Timestamp, hold: u32) -> u32 {
-        let together = self.0.entry(expires_at).or_default();
-        together.push(hold);
-        together.len() as u32 - 1
+        if self.newest.0 != expires_at {
+            self.turn(expires_at);
+        }
+        self.newest.1.push(hold);
+        self.newest.1.len() as u32 - 1
+    }
+
+    #[cold]
+    fn turn(&mut self, expires_at: Timestamp) {
+        let next = self.others.remove(&expires_at).unwrap_or_default();
+        let (at, together) = std::mem::replace(&mut self.newest, (expires_at, next));
+        if !together.is_empty() {
+            self.others.insert(at, together);
+        }
     }
 
     fn remove(&mut self, holds: &mut Holds, at: u32) {
         let Hold { view, due_at, .. } = holds.at(at);
-        let (expires_at, gap) = (view.expires_at, *due_at);
-        let together = self.0.get_mut(&expires_at).expect("a hold ends once (I5)");
-        assert!(together[gap as usize] == at, "a hold ends once (I5)");
-        together.swap_remove(gap as usize);
-        match together.get(gap as usize) {
-            Some(&moved) => holds.at_mut(moved).due_at = gap,
-            None if together.is_empty() => drop(self.0.remove(&expires_at)),
+        let (expires_at, gap) = (view.expires_at, *due_at as usize);
+        let is_newest = self.newest.0 == expires_at;
+        let others = if is_newest { None } else { self.others.get_mut(&expires_at) };
+        let together = others.unwrap_or(&mut self.newest.1);
+        assert!(together.get(gap) == Some(&at), "a hold ends once (I5)");
+        together.swap_remove(gap);
+        match together.get(gap) {
+            Some(&moved) => holds.at_mut(moved).due_at = gap as u32,
+            None if together.is_empty() && !is_newest => drop(self.others.remove(&expires_at)),
             None => {}
         }
     }
 
-    /// Live holds whose time is over.
+    /// Live holds whose time is over, the earliest first.
     fn until(&self, now: Timestamp) -> impl Iterator<Item = u32> {
-        self.0.range(..=now).flat_map(|(_, together)| together.iter().copied())
+        let (at, together) = &self.newest;
+        let before = self.others.range(..=now.min(*at)).flat_map(|(_, together)| together);
+        let newest = together.iter().take_while(move |_| *at <= now);
+        let after = self.others.range(*at..).take_while(move |(at, _)| **at <= now).flat_map(|(_, together)| together);
+        before.chain(newest).chain(after).copied()
     }
 
+    #[inline]
     fn first(&self) -> Option<Timestamp> {
-        self.0.first_key_value().map(|(at, _)| *at)
+        let newest = (!self.newest.1.is_empty()).then_some(self.newest.0);
+        let others = self.others.first_key_value().map(|(at, _)| *at);
+        newest.into_iter().chain(others).min()
     }
 }
 
