@@ -181,7 +181,7 @@ impl Core {
         shard.envelopes.retain(|_, envelope| {
             !envelope.settled || envelope.last_lsn > persisted || !idle(envelope.touched_at, SETTLED_MS)
         });
-        shard.holds.retain(|hold| hold.last_lsn > persisted);
+        shard.holds.forget_ended(persisted);
         shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         if shard.entities() != before {
             shard.evictions += 1;

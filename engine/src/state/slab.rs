@@ -78,11 +78,6 @@ impl<T> Slab<T> {
         taken
     }
 
-    /// The values with their numbers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..self.end).zip(self.chunks.iter().flatten()).filter_map(|(at, value)| Some((at, value.as_ref()?)))
-    }
-
     #[inline]
     fn place(&mut self, at: u32) -> &mut Option<T> {
         let (chunk, at) = locate(at);
@@ -230,8 +225,5 @@ mod tests {
         for value in (1..3000).step_by(2) {
             assert_eq!(indexed.find(hash(value), |it| *it == value), Some(numbers[value as usize]));
         }
-        let mut values: Vec<u64> = indexed.values.iter().map(|(_, value)| *value).collect();
-        values.sort_unstable();
-        assert_eq!(values, (1..3000).step_by(2).chain(3000..4500).collect::<Vec<u64>>());
     }
 }

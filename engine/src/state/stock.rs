@@ -18,7 +18,7 @@ use crate::types::{Amount, HoldId, Lsn, Timestamp, UserId};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 const YEAR_S: u64 = 31_536_000;
@@ -31,7 +31,14 @@ pub(crate) const END_RECORD_MAX: usize = 512;
 
 /// Holds of one shard, by id.
 #[derive(Default)]
-pub(crate) struct Holds(Indexed<Hold>);
+pub(crate) struct Holds {
+    all: Indexed<Hold>,
+    /// Those that have ended, in the order of their last records.
+    ended: VecDeque<u32>,
+}
+
+/// Ended holds forgotten at a time: the shard is locked meanwhile.
+const FORGET_MAX: usize = 4096;
 
 /// A hold, and the last record that changed it.
 pub(crate) struct Hold {
@@ -39,11 +46,13 @@ pub(crate) struct Hold {
     pub(crate) last_lsn: Lsn,
     /// Where it stands among those with its deadline, while it is live.
     due_at: u32,
+    /// Where it stands among its user's live holds.
+    share_at: u32,
 }
 
 impl Holds {
     pub(crate) fn len(&self) -> usize {
-        self.0.values.len()
+        self.all.values.len()
     }
 
     #[inline]
@@ -51,32 +60,38 @@ impl Holds {
         self.find(id).map(|at| self.at(at))
     }
 
-    /// Forgets the holds that have ended and of which `keep` does not hold.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&Hold) -> bool) {
-        let gone = |hold: &Hold| hold.view.state != HoldState::Held && !keep(hold);
-        let gone: Vec<(u64, u32)> =
-            self.0.values.iter().filter(|(_, hold)| gone(hold)).map(|(at, hold)| (hash(&hold.view.id), at)).collect();
-        gone.into_iter().for_each(|(hash, at)| self.0.remove(hash, at));
+    /// Forgets holds that have ended with records up to `persisted`, some at a time.
+    pub(crate) fn forget_ended(&mut self, persisted: Lsn) {
+        for _ in 0..FORGET_MAX {
+            let Some(&at) = self.ended.front().filter(|&&at| self.at(at).last_lsn <= persisted) else { break };
+            self.ended.pop_front();
+            let hash = hash(&self.at(at).view.id);
+            self.all.remove(hash, at);
+        }
+        if self.len() == 0 {
+            // A sale is over: its memory goes too.
+            *self = Holds::default();
+        }
     }
 
     #[inline]
     fn find(&self, id: &HoldId) -> Option<u32> {
-        self.0.find(hash(id), |hold| hold.view.id == *id)
+        self.all.find(hash(id), |hold| hold.view.id == *id)
     }
 
     #[inline]
     fn insert(&mut self, hold: Hold) -> u32 {
-        self.0.insert(hash(&hold.view.id), hold)
+        self.all.insert(hash(&hold.view.id), hold)
     }
 
     #[inline]
     fn at(&self, at: u32) -> &Hold {
-        &self.0.values[at]
+        &self.all.values[at]
     }
 
     #[inline]
     fn at_mut(&mut self, at: u32) -> &mut Hold {
-        &mut self.0.values[at]
+        &mut self.all.values[at]
     }
 }
 
@@ -321,7 +336,12 @@ impl Item {
         let at =
             self.users.find(name.hash, |share| name.is(&share.user)).expect("who has a hold has a part in its item");
         let share = &mut self.users.values[at];
-        share.holds.retain(|live| *live != hold);
+        let gap = holds.at(hold).share_at as usize;
+        assert!(share.holds.get(gap) == Some(&hold), "a hold ends once (I5)");
+        share.holds.swap_remove(gap);
+        if let Some(&moved) = share.holds.get(gap) {
+            holds.at_mut(moved).share_at = gap as u32;
+        }
         share.units = event.units_after;
         if matches!(ended.state, HoldState::Claimed(_)) {
             self.sold += ended.quantity;
@@ -330,6 +350,7 @@ impl Item {
             self.users.remove(name.hash, at);
         }
         self.due.remove(holds, hold);
+        holds.ended.push_back(hold);
         let hold = holds.at_mut(hold);
         (hold.view, hold.last_lsn) = (ended, lsn);
         self.last_lsn = lsn;
@@ -363,9 +384,11 @@ impl Item {
     #[inline]
     fn add_hold(&mut self, holds: &mut Holds, share: u32, view: HoldView, last_lsn: Lsn) {
         let expires_at = view.expires_at;
-        let at = holds.insert(Hold { view, last_lsn, due_at: 0 });
+        let mine = &mut self.users.values[share].holds;
+        let share_at = mine.len() as u32;
+        let at = holds.insert(Hold { view, last_lsn, due_at: 0, share_at });
+        mine.push(at);
         holds.at_mut(at).due_at = self.due.insert(expires_at, at);
-        self.users.values[share].holds.push(at);
     }
 }
 
