@@ -95,4 +95,10 @@ pub enum RedisOpenError {
         /// Who says what.
         why: String,
     },
+    /// What lies there was made for something else, or cannot be read.
+    #[error("{why}")]
+    Deployment {
+        /// What differs, and what to do.
+        why: String,
+    },
 }

@@ -4,6 +4,11 @@
 //! A new backend is a [`Stand`] and one line at the end.
 
 mod interpreter;
+#[cfg(feature = "redis")]
+mod on_redis;
+#[cfg(feature = "redis")]
+#[path = "../redis_stand/mod.rs"]
+mod redis_stand;
 #[path = "../stand/mod.rs"]
 mod stand;
 
@@ -182,3 +187,37 @@ macro_rules! on_every_backend {
 }
 
 on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws);
+
+/// The same for the stands that need a redis-server.
+#[cfg(feature = "redis")]
+mod redis {
+    use super::on_redis::{OnRedis, OnRedisAnew, is_missing};
+    use super::tell;
+
+    macro_rules! stories {
+        ($($file:ident),+) => {$(
+            mod $file {
+                use super::*;
+
+                const PATH: &str = concat!("engine/tests/conformance/", stringify!($file), ".txt");
+                const TEXT: &str = include_str!(concat!(stringify!($file), ".txt"));
+
+                #[test]
+                fn on_redis() {
+                    if !is_missing() {
+                        tell::<OnRedis>(PATH, TEXT);
+                    }
+                }
+
+                #[test]
+                fn on_redis_with_another_server_after_every_command() {
+                    if !is_missing() {
+                        tell::<OnRedisAnew>(PATH, TEXT);
+                    }
+                }
+            }
+        )+};
+    }
+
+    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws);
+}
