@@ -3,6 +3,9 @@
 //!
 //! A new backend is a [`Stand`] and one line at the end.
 
+#[cfg(feature = "redis")]
+#[path = "../stand/on_redis.rs"]
+mod deployment;
 mod interpreter;
 #[cfg(feature = "redis")]
 mod on_redis;
@@ -191,7 +194,8 @@ on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds
 /// The same for the stands that need a redis-server.
 #[cfg(feature = "redis")]
 mod redis {
-    use super::on_redis::{OnRedis, OnRedisAnew, is_missing};
+    use super::deployment::is_missing;
+    use super::on_redis::{OnRedis, OnRedisAnew};
     use super::tell;
 
     macro_rules! stories {

@@ -1,0 +1,10 @@
+//! The engine in front of Redis: that it means the same as the embedded one,
+//! and that nothing is lost or doubled wherever an engine ends.
+
+#[path = "../stand/on_redis.rs"]
+mod deployment;
+mod differential;
+#[path = "../redis_stand/mod.rs"]
+mod redis_stand;
+#[path = "../stand/mod.rs"]
+mod stand;
