@@ -18,6 +18,7 @@ use crate::types::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
@@ -38,6 +39,20 @@ pub struct RedisBackendOptions {
     pub entropy: Arc<dyn Entropy>,
     /// How often what is due is looked for; `None` leaves it to [`RedisBackend::sweep`].
     pub sweep_every: Option<Duration>,
+    /// Ends the engine in the middle, for tests.
+    #[doc(hidden)]
+    pub fuse: Option<Arc<Fuse>>,
+}
+
+/// After so many calls an engine's others do not reach Redis any more, as if
+/// it had been killed there.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Fuse {
+    /// Calls that still reach it.
+    pub calls_left: AtomicI64,
+    /// Whether the last of them is carried out and its answer lost.
+    pub loses_answer: bool,
 }
 
 impl Default for RedisBackendOptions {
@@ -49,6 +64,7 @@ impl Default for RedisBackendOptions {
             clock: None,
             entropy: Arc::new(SystemEntropy),
             sweep_every: Some(Duration::from_secs(1)),
+            fuse: None,
         }
     }
 }
@@ -67,6 +83,7 @@ pub(super) struct Core {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) fingerprint_secret: [u8; 32],
     pub(super) test_mode: bool,
+    fuse: Option<Arc<Fuse>>,
     /// How far a test deployment's clock is known to have been moved.
     advanced_ms: Mutex<u64>,
     /// Why the last tour of the sweeper failed, if it did.
@@ -141,6 +158,7 @@ impl RedisBackend {
             entropy: options.entropy,
             fingerprint_secret,
             test_mode: options.test_mode,
+            fuse: options.fuse,
             advanced_ms: Mutex::new(advanced_ms),
             unready: Mutex::default(),
         });
@@ -234,6 +252,25 @@ impl Core {
         [self.clock.now().ms().to_string().into_bytes(), mode.to_vec()]
     }
 
+    /// Runs a script.
+    pub(super) async fn call(
+        &self,
+        bucket: Bucket,
+        script: &'static Script,
+        keys: &[Key],
+        args: &[Vec<u8>],
+        confirm: bool,
+    ) -> Result<redis::Value> {
+        let Some(fuse) = &self.fuse else { return self.nodes.call(bucket, script, keys, args, confirm).await };
+        let left = fuse.calls_left.fetch_sub(1, Ordering::Relaxed);
+        let blown = || EngineError::Unconfirmed("the fuse has blown".to_owned());
+        if left <= 0 {
+            return Err(blown());
+        }
+        let value = self.nodes.call(bucket, script, keys, args, confirm).await?;
+        if left == 1 && fuse.loses_answer { Err(blown()) } else { Ok(value) }
+    }
+
     /// Runs a script that begins with the prelude.
     pub(super) async fn run(
         &self,
@@ -245,7 +282,7 @@ impl Core {
         let keys: Vec<Key> = [self.layout.sums(bucket)].into_iter().chain(keys).collect();
         let args: Vec<Vec<u8>> = self.preamble().into_iter().chain(args).collect();
         let asked = Instant::now();
-        let value = self.nodes.call(bucket, script, &keys, &args, true).await?;
+        let value = self.call(bucket, script, &keys, &args, true).await?;
         // Asked again for so long that its time is over, it may have been carried out the first time.
         if asked.elapsed() >= LATE && is_late(&value) {
             return Err(EngineError::Unconfirmed("Redis did not answer in time".to_owned()));

@@ -429,7 +429,7 @@ impl Core {
     }
 
     pub(super) async fn read(&self, bucket: Bucket, keys: &[Vec<u8>], args: &[Vec<u8>]) -> Result<Answer> {
-        Answer::read(self.nodes.call(bucket, &READ, keys, args, true).await?)
+        Answer::read(self.call(bucket, &READ, keys, args, true).await?)
     }
 
     fn item_keys(&self, id: ItemId) -> [Vec<u8>; 2] {

@@ -62,7 +62,7 @@ impl Core {
             arrived.push(effect.field);
         }
         if !arrived.is_empty() {
-            self.nodes.call(cause, &SETTLED, &[self.layout.outbox(cause)], &arrived, false).await?;
+            self.call(cause, &SETTLED, &[self.layout.outbox(cause)], &arrived, false).await?;
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Core {
             for owed in std::mem::take(effects) {
                 self.owe(&owed).await?;
                 let outbox = self.layout.outbox(operation.bucket);
-                self.nodes.call(operation.bucket, &SETTLED, &[outbox], &[owed.field], false).await?;
+                self.call(operation.bucket, &SETTLED, &[outbox], &[owed.field], false).await?;
             }
         }
         let decided = if is_void { Decided::Void } else { decided };

@@ -37,6 +37,8 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
+pub use backend::Fuse;
 pub use backend::{RedisBackend, RedisBackendOptions};
 pub use error::RedisOpenError;
 pub use options::{Durability, RedisOptions};

@@ -186,7 +186,7 @@ impl Core {
             let Some(before) = self.envelope_row(id).await? else { return Ok(None) };
             let numbers = [first, page.limit as u64 + 1, before.width].map(|number| number.to_string().into_bytes());
             let args: Vec<Vec<u8>> = [b"wins".to_vec()].into_iter().chain(numbers).collect();
-            let value = self.nodes.call(bucket, &READ, &keys, &args, true).await?;
+            let value = self.call(bucket, &READ, &keys, &args, true).await?;
             let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
             // Sold out in between, a list of all rows would not tell the best.
             if row.figures.taken != before.figures.taken {

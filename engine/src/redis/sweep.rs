@@ -45,7 +45,7 @@ impl Core {
 
     async fn look_at_clock(&self) -> Result<()> {
         let args = [b"row".to_vec(), b"advanced".to_vec()];
-        let value = self.nodes.call(Layout::COMMON, &READ, &[self.layout.deployment()], &args, false).await?;
+        let value = self.call(Layout::COMMON, &READ, &[self.layout.deployment()], &args, false).await?;
         self.catch_up(Answer::read(value)?.number(0)?);
         Ok(())
     }
@@ -53,7 +53,7 @@ impl Core {
     async fn sweep_bucket(&self, bucket: Bucket) -> Result<bool> {
         let keys = [self.layout.due(bucket), self.layout.outbox(bucket)];
         let args = [self.clock.now().ms().to_string().into_bytes(), TAKEN_MAX.to_string().into_bytes()];
-        let value = self.nodes.call(bucket, &TOUR, &keys, &args, true).await?;
+        let value = self.call(bucket, &TOUR, &keys, &args, true).await?;
         let mut found = parts(value)?.into_iter();
         let (Some(due), Some(waiting)) = (found.next(), found.next()) else { return Err(damaged("a tour")) };
         let waiting = effects(waiting)?;

@@ -4,6 +4,7 @@
 #[path = "../stand/on_redis.rs"]
 mod deployment;
 mod differential;
+mod ended_in_the_middle;
 #[path = "../redis_stand/mod.rs"]
 mod redis_stand;
 #[path = "../stand/mod.rs"]

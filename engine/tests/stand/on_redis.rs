@@ -31,10 +31,10 @@ fn server() -> Arc<RedisServer> {
 
 /// A new deployment, and the options that engines in front of it are opened with.
 pub(crate) struct Deployment {
-    pub(crate) world: World,
     pub(crate) options: RedisBackendOptions,
     pub(crate) runtime: Runtime,
-    pub(crate) server: Arc<RedisServer>,
+    // Ended after all that stands before it.
+    _server: Arc<RedisServer>,
 }
 
 impl Deployment {
@@ -60,7 +60,7 @@ impl Deployment {
             ..RedisBackendOptions::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Deployment { world, options, runtime: runtime.expect("a runtime"), server }
+        Deployment { options, runtime: runtime.expect("a runtime"), _server: server }
     }
 
     /// Another engine in front of it.
