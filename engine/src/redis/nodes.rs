@@ -56,7 +56,7 @@ pub(super) struct Fleet {
 /// One server.
 pub(super) struct Node {
     pub(super) address: Address,
-    lanes: Vec<mpsc::Sender<Call>>,
+    lane: mpsc::Sender<Call>,
     /// For questions about itself, and for whatever blocks a connection.
     pool: Pool,
     replicas_needed: Arc<AtomicU8>,
@@ -280,8 +280,7 @@ impl Node {
         request.sent.store(false, Ordering::Release);
         let (answer, answered) = oneshot::channel();
         let call = Call { request: Arc::clone(request), load: way.load, asking: way.asking, answer };
-        let lane = &self.lanes[usize::from(request.bucket.number()) % self.lanes.len()];
-        match lane.try_send(call) {
+        match self.lane.try_send(call) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return None,
             Err(mpsc::error::TrySendError::Closed(_)) => return Some(Answered::NotSent("it has left".to_owned())),
@@ -354,18 +353,15 @@ impl Fleet {
         let info = self.login.clone().set_addr(place);
         let replicas_needed = Arc::new(AtomicU8::new(self.replicas_min.load(Ordering::Acquire)));
         let unreachable_since = Arc::default();
-        let client = Client::open(info.clone())?;
-        let lane = |_| {
-            lane::open(Road {
-                client: client.clone(),
-                connect_timeout: self.options.connect_timeout,
-                response_timeout: self.options.response_timeout,
-                key_prefix: self.options.key_prefix.clone(),
-                replicas_needed: Arc::clone(&replicas_needed),
-                unreachable_since: Arc::clone(&unreachable_since),
-            })
+        let road = Road {
+            client: Client::open(info.clone())?,
+            connect_timeout: self.options.connect_timeout,
+            response_timeout: self.options.response_timeout,
+            key_prefix: self.options.key_prefix.clone(),
+            replicas_needed: Arc::clone(&replicas_needed),
+            unreachable_since: Arc::clone(&unreachable_since),
         };
-        let lanes = (0..self.options.connections).map(lane).collect();
+        let lane = lane::open(road, self.options.connections);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.options.connect_timeout))
             .set_response_timeout(None);
@@ -376,7 +372,7 @@ impl Fleet {
             .recycle_timeout(Some(self.options.connect_timeout))
             .build()
             .expect("a runtime is given");
-        Ok(Node { address: address.clone(), lanes, pool, replicas_needed, unreachable_since })
+        Ok(Node { address: address.clone(), lane, pool, replicas_needed, unreachable_since })
     }
 
     /// Asks all known servers at once and takes their answers together.
