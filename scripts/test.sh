@@ -26,7 +26,9 @@ install_redis() {
         made=yes
     fi
     local installed=yes
-    { "${root[@]}" apt-get update && DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y --no-install-recommends redis-server; } || installed=no
+    "${root[@]}" apt-get update \
+        && "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server \
+        || installed=no
     if [ "$made" = yes ]; then "${root[@]}" rm -f "$policy"; fi
     [ "$installed" = yes ] || { echo "$by_hand" >&2; exit 1; }
 }

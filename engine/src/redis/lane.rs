@@ -105,8 +105,10 @@ pub(super) struct Road {
     pub(super) connect_timeout: Duration,
     pub(super) response_timeout: Duration,
     pub(super) key_prefix: String,
-    /// Replicas that have to confirm.
-    pub(super) replicas_needed: Arc<AtomicU8>,
+    /// Replicas that have to confirm: as many as this server is known to have,
+    pub(super) replicas_known: Arc<AtomicU8>,
+    /// and however few that are, so many.
+    pub(super) replicas_min: Arc<AtomicU8>,
     /// Since when no connection could be made.
     pub(super) unreachable_since: Arc<parking_lot::Mutex<Option<Instant>>>,
 }
@@ -266,7 +268,7 @@ impl Confirmation {
 
 /// Adds the fence and the WAIT behind a batch, if any of it has to be confirmed.
 fn confirmation(road: &Road, runs: &[Run], pipeline: &mut Pipeline) -> Option<Confirmation> {
-    let needed = road.replicas_needed.load(Ordering::Acquire);
+    let needed = road.replicas_known.load(Ordering::Acquire).max(road.replicas_min.load(Ordering::Acquire));
     let confirmed = || runs.iter().flat_map(|run| &run.calls).filter(|call| call.request.confirm);
     // Without replicas the server's own file is what confirms, before it answers.
     if needed == 0 || confirmed().next().is_none() {
