@@ -1,9 +1,11 @@
-//! A lane is one connection to one server, and the calls that wait for it.
+//! The lane to one server: the calls that wait for it, and the few connections
+//! that carry them.
 //!
-//! While a batch is under way the next calls gather; when its answers are in,
-//! all that wait go out in one write. There is no timer: a lone call leaves at
-//! once, and the busier it is the larger batches get. Calls of a script that
-//! takes many (see [`Script::lane`]) and that share its keys become one run.
+//! Whichever connection is free takes all that waits and writes it at once;
+//! while all are under way the next calls gather. There is no timer: a lone
+//! call leaves at once, and the busier it is the larger batches get. Calls of a
+//! script that takes many (see [`Script::lane`]) and that share its keys become
+//! one run.
 //!
 //! Confirmation is for the batch: one fence write and one WAIT behind its
 //! scripts, on the same connection, because WAIT speaks of what its own
@@ -23,7 +25,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// What is asked, the same through all attempts.
 pub(super) struct Request {
@@ -103,8 +105,10 @@ pub(super) struct Road {
     pub(super) connect_timeout: Duration,
     pub(super) response_timeout: Duration,
     pub(super) key_prefix: String,
-    /// Replicas that have to confirm.
-    pub(super) replicas_needed: Arc<AtomicU8>,
+    /// Replicas that have to confirm: as many as this server is known to have,
+    pub(super) replicas_known: Arc<AtomicU8>,
+    /// and however few that are, so many.
+    pub(super) replicas_min: Arc<AtomicU8>,
     /// Since when no connection could be made.
     pub(super) unreachable_since: Arc<parking_lot::Mutex<Option<Instant>>>,
 }
@@ -115,16 +119,23 @@ const WAITING_MAX: usize = 16_384;
 const BATCH_MAX: usize = 512;
 
 /// Opens a lane; it closes when the sender is dropped and all that wait is answered.
-pub(super) fn open(road: Road) -> mpsc::Sender<Call> {
+pub(super) fn open(road: Road, connections: usize) -> mpsc::Sender<Call> {
     let (sender, inbox) = mpsc::channel(WAITING_MAX);
-    tokio::spawn(run(road, inbox));
+    let (road, inbox) = (Arc::new(road), Arc::new(Mutex::new(inbox)));
+    for _ in 0..connections {
+        tokio::spawn(run(Arc::clone(&road), Arc::clone(&inbox)));
+    }
     sender
 }
 
-async fn run(road: Road, mut inbox: mpsc::Receiver<Call>) {
+async fn run(road: Arc<Road>, inbox: Arc<Mutex<mpsc::Receiver<Call>>>) {
     let mut connection = None;
     let mut waiting = Vec::with_capacity(BATCH_MAX);
-    while inbox.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+    loop {
+        let taken = inbox.lock().await.recv_many(&mut waiting, BATCH_MAX).await;
+        if taken == 0 {
+            return;
+        }
         // Whoever has given up need not be carried out.
         waiting.retain(|call| !call.answer.is_closed());
         if waiting.is_empty() {
@@ -257,7 +268,7 @@ impl Confirmation {
 
 /// Adds the fence and the WAIT behind a batch, if any of it has to be confirmed.
 fn confirmation(road: &Road, runs: &[Run], pipeline: &mut Pipeline) -> Option<Confirmation> {
-    let needed = road.replicas_needed.load(Ordering::Acquire);
+    let needed = road.replicas_known.load(Ordering::Acquire).max(road.replicas_min.load(Ordering::Acquire));
     let confirmed = || runs.iter().flat_map(|run| &run.calls).filter(|call| call.request.confirm);
     // Without replicas the server's own file is what confirms, before it answers.
     if needed == 0 || confirmed().next().is_none() {

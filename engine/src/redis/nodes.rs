@@ -45,7 +45,7 @@ pub(super) struct Fleet {
     pub(super) seeds: Vec<Address>,
     pub(super) clustered: bool,
     /// However few replicas a primary has, so many have to confirm.
-    pub(super) replicas_min: AtomicU8,
+    pub(super) replicas_min: Arc<AtomicU8>,
     slots: Vec<u16>,
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     /// By bucket: who serves it.
@@ -56,10 +56,10 @@ pub(super) struct Fleet {
 /// One server.
 pub(super) struct Node {
     pub(super) address: Address,
-    lanes: Vec<mpsc::Sender<Call>>,
+    lane: mpsc::Sender<Call>,
     /// For questions about itself, and for whatever blocks a connection.
     pool: Pool,
-    replicas_needed: Arc<AtomicU8>,
+    replicas_known: Arc<AtomicU8>,
     unreachable_since: Arc<Mutex<Option<std::time::Instant>>>,
 }
 
@@ -83,7 +83,7 @@ impl Nodes {
             login,
             seeds,
             clustered: false,
-            replicas_min: AtomicU8::new(options.replicas_needed.unwrap_or(0)),
+            replicas_min: Arc::new(AtomicU8::new(options.replicas_needed.unwrap_or(0))),
             slots: (0..options.buckets).map(|number| Bucket::new(number).slot()).collect(),
             nodes: Mutex::default(),
             homes: RwLock::new(vec![None; usize::from(options.buckets)]),
@@ -280,8 +280,7 @@ impl Node {
         request.sent.store(false, Ordering::Release);
         let (answer, answered) = oneshot::channel();
         let call = Call { request: Arc::clone(request), load: way.load, asking: way.asking, answer };
-        let lane = &self.lanes[usize::from(request.bucket.number()) % self.lanes.len()];
-        match lane.try_send(call) {
+        match self.lane.try_send(call) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return None,
             Err(mpsc::error::TrySendError::Closed(_)) => return Some(Answered::NotSent("it has left".to_owned())),
@@ -352,20 +351,18 @@ impl Fleet {
             _ => ConnectionAddr::Tcp(address.host.clone(), address.port),
         };
         let info = self.login.clone().set_addr(place);
-        let replicas_needed = Arc::new(AtomicU8::new(self.replicas_min.load(Ordering::Acquire)));
+        let replicas_known = Arc::<AtomicU8>::default();
         let unreachable_since = Arc::default();
-        let client = Client::open(info.clone())?;
-        let lane = |_| {
-            lane::open(Road {
-                client: client.clone(),
-                connect_timeout: self.options.connect_timeout,
-                response_timeout: self.options.response_timeout,
-                key_prefix: self.options.key_prefix.clone(),
-                replicas_needed: Arc::clone(&replicas_needed),
-                unreachable_since: Arc::clone(&unreachable_since),
-            })
+        let road = Road {
+            client: Client::open(info.clone())?,
+            connect_timeout: self.options.connect_timeout,
+            response_timeout: self.options.response_timeout,
+            key_prefix: self.options.key_prefix.clone(),
+            replicas_known: Arc::clone(&replicas_known),
+            replicas_min: Arc::clone(&self.replicas_min),
+            unreachable_since: Arc::clone(&unreachable_since),
         };
-        let lanes = (0..self.options.connections).map(lane).collect();
+        let lane = lane::open(road, self.options.connections);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.options.connect_timeout))
             .set_response_timeout(None);
@@ -376,7 +373,7 @@ impl Fleet {
             .recycle_timeout(Some(self.options.connect_timeout))
             .build()
             .expect("a runtime is given");
-        Ok(Node { address: address.clone(), lanes, pool, replicas_needed, unreachable_since })
+        Ok(Node { address: address.clone(), lane, pool, replicas_known, unreachable_since })
     }
 
     /// Asks all known servers at once and takes their answers together.
@@ -403,11 +400,10 @@ impl Fleet {
 
     /// Takes a topology for true: calls go where it says from now on.
     pub(super) fn adopt(&self, topology: &Topology) {
-        let replicas_min = self.replicas_min.load(Ordering::Acquire);
         for (address, replicas) in &topology.primaries {
             if let Some(node) = self.node_at(address) {
                 let known = u8::try_from(replicas.len()).unwrap_or(u8::MAX);
-                node.replicas_needed.store(known.max(replicas_min), Ordering::Release);
+                node.replicas_known.store(known, Ordering::Release);
             }
         }
         for address in &topology.servers {

@@ -5,6 +5,10 @@
 //! slot moves, a server checks those before the script begins; a key it meets
 //! only in the middle ends the script there, with half of its writes done.
 //!
+//! **Invariant:** the first write of a script is one that takes memory. A server
+//! whose memory is full refuses those and lets the others through: a share
+//! taken by LPOP would be gone, and its winner not written.
+//!
 //! **Invariant:** a call may arrive twice. A script knows by its own ids what
 //! it has already done and answers the same again.
 

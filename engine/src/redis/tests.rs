@@ -3,9 +3,14 @@
 #[path = "../../tests/redis_stand/mod.rs"]
 mod redis_stand;
 
-use super::{Bucket, Durability, Nodes, RedisOptions, Script};
+use super::{Bucket, Durability, Nodes, RedisOpenError, RedisOptions, Script};
+use crate::EngineError;
 use redis::Value;
-use redis_stand::{RedisServer, ServerOptions};
+use redis_stand::{RedisCluster, RedisServer, ServerOptions, slots_of};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Counts calls by id, and answers how often and with what each was first asked.
 static COUNT: Script =
@@ -22,7 +27,7 @@ fn relaxed(urls: Vec<String>) -> RedisOptions {
     RedisOptions { durability: Durability::Relaxed, ..options(urls) }
 }
 
-async fn count(nodes: &Nodes, bucket: Bucket, id: &str) -> Result<i64, crate::EngineError> {
+async fn count(nodes: &Nodes, bucket: Bucket, id: &str) -> Result<i64, EngineError> {
     let key = nodes.key(bucket, "count");
     match nodes.call(bucket, &COUNT, &[key], &[id.as_bytes().to_vec()], true).await? {
         Value::Array(answer) => match &answer[..] {
@@ -33,7 +38,7 @@ async fn count(nodes: &Nodes, bucket: Bucket, id: &str) -> Result<i64, crate::En
     }
 }
 
-async fn take(nodes: &Nodes, bucket: Bucket, user: &str) -> Result<i64, crate::EngineError> {
+async fn take(nodes: &Nodes, bucket: Bucket, user: &str) -> Result<i64, EngineError> {
     let key = nodes.key(bucket, "taken");
     match nodes.call(bucket, &TAKE, &[key], &[user.as_bytes().to_vec()], true).await? {
         Value::Int(number) => Ok(number),
@@ -55,15 +60,15 @@ async fn a_single_server_answers_and_reloads_scripts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_a_lane_travel_together_and_each_gets_its_own_answer() {
     let server = RedisServer::start(ServerOptions::default());
-    let nodes = std::sync::Arc::new(Nodes::connect(&options(vec![server.url()])).await.expect("it is as it should be"));
+    let nodes = Arc::new(Nodes::connect(&options(vec![server.url()])).await.expect("it is as it should be"));
     let bucket = Bucket::new(17);
     let calls = (0..1000).map(|user| {
-        let nodes = std::sync::Arc::clone(&nodes);
+        let nodes = Arc::clone(&nodes);
         tokio::spawn(
             async move { (user, take(&nodes, bucket, &format!("user{}", user % 900)).await.expect("it takes")) },
         )
     });
-    let mut numbers = std::collections::HashMap::new();
+    let mut numbers = HashMap::new();
     for call in calls.collect::<Vec<_>>() {
         let (user, number) = call.await.expect("no panic");
         assert_eq!(*numbers.entry(user % 900).or_insert(number), number, "a repeat is told the same");
@@ -77,12 +82,387 @@ async fn calls_of_a_lane_travel_together_and_each_gets_its_own_answer() {
     assert!(runs.is_some_and(|runs: u32| runs < 700), "one run for many calls: {runs:?}");
 }
 
+/// Connects and tells why it does not.
+async fn refused(options: &RedisOptions) -> RedisOpenError {
+    match Nodes::connect(options).await {
+        Ok(_) => panic!("it connects"),
+        Err(error) => error,
+    }
+}
+
+/// Types the command that a message ends with.
+fn mend(server: &RedisServer, error: &RedisOpenError) {
+    let message = error.to_string();
+    let (_, command) = message.rsplit_once(": ").expect("a command at the end");
+    let start = format!("redis-cli -p {} ", server.port());
+    let words = command.strip_prefix(&start).unwrap_or_else(|| panic!("{start}: {message}"));
+    let words: Vec<_> = words.split(' ').map(|word| word.trim_matches('\'')).collect();
+    assert_eq!(server.cli(&words), "OK", "{message}");
+}
+
+#[tokio::test]
+async fn each_wrong_setting_is_refused_with_the_command_that_mends_it() {
+    let good = ServerOptions::default;
+    for (wrong, setting, relaxed_too) in [
+        (good().line("maxmemory-policy allkeys-lru"), "maxmemory-policy", true),
+        (ServerOptions::without_aof(), "appendonly", false),
+        (good().line("appendfsync everysec"), "appendfsync", false),
+        (good().line("no-appendfsync-on-rewrite yes"), "no-appendfsync-on-rewrite", false),
+        (good().line("cluster-allow-reads-when-down yes"), "cluster-allow-reads-when-down", false),
+    ] {
+        let server = RedisServer::start(wrong);
+        let confirmed = options(vec![server.url()]);
+        let error = refused(&confirmed).await;
+        assert!(matches!(&error, RedisOpenError::Setting { setting: told, .. } if *told == setting), "{error}");
+        let without = Nodes::connect(&relaxed(vec![server.url()])).await;
+        assert_eq!(without.is_err(), relaxed_too, "{setting} matters when durability is relaxed");
+        mend(&server, &error);
+        let nodes = Nodes::connect(&confirmed).await.unwrap_or_else(|error| panic!("{setting} is mended: {error}"));
+        assert_eq!(count(&nodes, Bucket::new(3), setting).await.expect("it counts"), 1);
+    }
+}
+
+#[tokio::test]
+async fn options_that_cannot_be_are_refused() {
+    let url = || vec!["redis://:hunter2@127.0.0.1:1".to_owned()];
+    for (wrong, option) in [
+        (options(vec![]), "urls"),
+        (options(vec!["http://:hunter2@127.0.0.1".to_owned()]), "urls"),
+        (options(vec!["rediss://:hunter2@127.0.0.1".to_owned()]), "urls"),
+        (RedisOptions { buckets: 0, ..options(url()) }, "buckets"),
+        (RedisOptions { buckets: 20_000, ..options(url()) }, "buckets"),
+        (RedisOptions { key_prefix: "{x}".to_owned(), ..options(url()) }, "key_prefix"),
+        (RedisOptions { connections: 0, ..options(url()) }, "connections"),
+    ] {
+        let error = refused(&wrong).await;
+        assert!(matches!(&error, RedisOpenError::Option { option: told, .. } if *told == option), "{error}");
+        assert!(!format!("{error:?} {error} {wrong:?}").contains("hunter2"), "the password is told: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn passwords_and_users() {
+    let server = RedisServer::start(
+        ServerOptions { password: Some("sesame".to_owned()), ..ServerOptions::default() }
+            .line("user shop on >secret ~hb:* +@all")
+            .line("user reader on >secret ~hb:* +@read +info"),
+    );
+    let port = server.port();
+    let at = |login: &str| options(vec![format!("redis://{login}127.0.0.1:{port}")]);
+    for wrong in ["", ":open@", "shop:sesame@", "nobody:secret@"] {
+        let error = refused(&at(wrong)).await;
+        assert!(matches!(error, RedisOpenError::Password { .. }), "{wrong}: {error}");
+    }
+    let error = refused(&at("reader:secret@")).await;
+    assert!(matches!(error, RedisOpenError::Rights { .. }), "{error}");
+    mend(&server, &error);
+    for (times, right) in [":sesame@", "shop:secret@", "reader:secret@"].into_iter().enumerate() {
+        let nodes = Nodes::connect(&at(right)).await.unwrap_or_else(|error| panic!("{right}: {error}"));
+        assert_eq!(count(&nodes, Bucket::new(0), "x").await.expect("it counts"), times as i64 + 1);
+        // The first has loaded the script; the others load it again.
+        server.cli(&["SCRIPT", "FLUSH"]);
+    }
+}
+
+#[tokio::test]
+async fn no_server_at_the_start() {
+    let mut server = RedisServer::start(ServerOptions::default());
+    let options = options(vec![server.url()]);
+    server.kill9();
+    let error = refused(&options).await;
+    assert!(matches!(error, RedisOpenError::Unreachable { .. }), "{error}");
+    server.restart();
+    Nodes::connect(&options).await.expect("it is there now");
+}
+
+/// Users who ask for numbers all the time, and what they were told.
+struct Crowd {
+    nodes: Arc<Nodes>,
+    stop: Arc<AtomicBool>,
+    users: Vec<tokio::task::JoinHandle<Told>>,
+}
+
+#[derive(Default)]
+struct Told {
+    numbers: HashMap<(Bucket, String), i64>,
+    not_ready: u32,
+    unconfirmed: u32,
+}
+
+impl Crowd {
+    /// Eight of them, each with its own names, in these buckets in turn.
+    fn start(nodes: Nodes, buckets: &[Bucket]) -> Crowd {
+        let (nodes, stop) = (Arc::new(nodes), Arc::new(AtomicBool::new(false)));
+        let user = |who: usize| {
+            let (nodes, stop, buckets) = (Arc::clone(&nodes), Arc::clone(&stop), buckets.to_vec());
+            tokio::spawn(async move {
+                let mut told = Told::default();
+                for turn in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let (bucket, name) = (buckets[turn % buckets.len()], format!("{who}.{turn}"));
+                    match take(&nodes, bucket, &name).await {
+                        Ok(number) => _ = told.numbers.insert((bucket, name), number),
+                        Err(EngineError::NotReady(_)) => told.not_ready += 1,
+                        Err(EngineError::Unconfirmed(_)) => told.unconfirmed += 1,
+                        Err(other) => panic!("{other}"),
+                    }
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                told
+            })
+        };
+        let users = (0..8).map(user).collect();
+        Crowd { nodes, stop, users }
+    }
+
+    /// Stops asking; every answer that was given is given again, and no number to two.
+    async fn stop(self) -> Told {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Told::default();
+        for user in self.users {
+            let told = user.await.expect("no panic");
+            all.numbers.extend(told.numbers);
+            all.not_ready += told.not_ready;
+            all.unconfirmed += told.unconfirmed;
+        }
+        let mut holders = HashMap::new();
+        for ((bucket, name), number) in &all.numbers {
+            let again = take(&self.nodes, *bucket, name).await.expect("all is well again");
+            assert_eq!(again, *number, "{name} in {bucket:?} was told otherwise before");
+            let other = holders.insert((*bucket, *number), name);
+            assert_eq!(other, None, "{number} of {bucket:?} was given to two");
+        }
+        all
+    }
+}
+
+fn seconds(seconds: f64) -> tokio::time::Sleep {
+    tokio::time::sleep(Duration::from_secs_f64(seconds))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_seconds_without_a_server_lose_nothing() {
+    let mut server = RedisServer::start(ServerOptions::default());
+    let nodes = Nodes::connect(&options(vec![server.url()])).await.expect("it is as it should be");
+    let crowd = Crowd::start(nodes, &[Bucket::new(1), Bucket::new(2)]);
+    seconds(0.5).await;
+    server.kill9();
+    seconds(3.0).await;
+    let started = Instant::now();
+    let error = take(&crowd.nodes, Bucket::new(1), "late").await.expect_err("nobody serves");
+    assert!(matches!(error, EngineError::NotReady(_)), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(1), "nobody waits long for a server that has been away for long");
+    server.restart();
+    seconds(0.5).await;
+    server.cli(&["SCRIPT", "FLUSH"]);
+    seconds(0.2).await;
+    let told = crowd.stop().await;
+    assert!(told.not_ready > 0 && told.numbers.len() > 100, "{} answers", told.numbers.len());
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_leaves_the_outcome_unknown() {
+    let server = RedisServer::start(ServerOptions::default());
+    let brisk = RedisOptions {
+        response_timeout: Duration::from_millis(200),
+        call_timeout: Duration::from_millis(600),
+        ..options(vec![server.url()])
+    };
+    let nodes = Nodes::connect(&brisk).await.expect("it is as it should be");
+    let number = take(&nodes, Bucket::new(9), "early").await.expect("it takes");
+    server.pause();
+    let error = take(&nodes, Bucket::new(9), "late").await.expect_err("it hangs");
+    assert!(matches!(error, EngineError::Unconfirmed(_)), "{error}");
+    server.resume();
+    assert_eq!(take(&nodes, Bucket::new(9), "early").await.expect("it goes on"), number);
+    assert_eq!(take(&nodes, Bucket::new(9), "late").await.expect("asking again tells"), number + 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_with_another_script_is_waited_for() {
+    let server = RedisServer::start(ServerOptions::default().line("busy-reply-threshold 20"));
+    let nodes = Nodes::connect(&options(vec![server.url()])).await.expect("it is as it should be");
+    take(&nodes, Bucket::new(9), "early").await.expect("it takes");
+    let forever = "local s = redis.call('TIME') while redis.call('TIME')[1] - s[1] < 2 do end return 1";
+    let port = server.port().to_string();
+    let mut other = std::process::Command::new("redis-cli")
+        .args(["-p", &port, "EVAL", forever, "0"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("redis-cli");
+    seconds(0.2).await;
+    assert_eq!(take(&nodes, Bucket::new(9), "late").await.expect("it is waited for"), 2);
+    other.wait().expect("it ends");
+}
+
+#[tokio::test]
+async fn a_full_memory_refuses_and_nothing_is_done() {
+    let server = RedisServer::start(ServerOptions::default());
+    let nodes = Nodes::connect(&options(vec![server.url()])).await.expect("it is as it should be");
+    take(&nodes, Bucket::new(9), "early").await.expect("it takes");
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let error = take(&nodes, Bucket::new(9), "late").await.expect_err("it is full");
+    assert!(matches!(&error, EngineError::NotReady(why) if why.contains("OOM")), "{error}");
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(take(&nodes, Bucket::new(9), "late").await.expect("it takes"), 2);
+}
+
+#[tokio::test]
+async fn a_broken_script_is_told_by_its_name() {
+    static BROKEN: Script = Script::one("broken", &["return redis.call('HGET', KEYS[1])"]);
+    static SHORT: Script = Script::lane("short", &["return {}"], 1, 0);
+    let server = RedisServer::start(ServerOptions::default());
+    let nodes = Nodes::connect(&options(vec![server.url()])).await.expect("it is as it should be");
+    for script in [&BROKEN, &SHORT] {
+        let key = nodes.key(Bucket::new(1), "x");
+        let error = nodes.call(Bucket::new(1), script, &[key], &[], false).await.expect_err("it is broken");
+        assert!(matches!(&error, EngineError::Backend(why) if why.contains(script.name())), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_replicas_do_not_confirm_is_unknown() {
+    let primary = RedisServer::start(ServerOptions::default().line("repl-diskless-sync-delay 0"));
+    let mut wanted = options(vec![primary.url()]);
+    wanted.replicas_needed = Some(1);
+    wanted.response_timeout = Duration::from_secs(1);
+    let error = refused(&wanted).await;
+    assert!(matches!(error, RedisOpenError::Replicas { found: 0, needed: 1, .. }), "{error}");
+
+    let replica = RedisServer::start(ServerOptions::default().line("appendfsync everysec"));
+    let primary_port = primary.port().to_string();
+    assert_eq!(replica.cli(&["REPLICAOF", "127.0.0.1", &primary_port]), "OK");
+    while !primary.cli(&["INFO", "replication"]).contains("state=online") {
+        seconds(0.05).await;
+    }
+    let error = refused(&wanted).await;
+    assert!(error.to_string().contains(&replica.port().to_string()), "a replica is checked like a primary: {error}");
+    mend(&replica, &error);
+    let nodes = Nodes::connect(&wanted).await.expect("it has its replica");
+    until_confirmed(&nodes, Bucket::new(5), "bob").await;
+
+    let error = refused(&options(vec![replica.url()])).await;
+    assert!(matches!(error, RedisOpenError::Primary { .. }), "{error}");
+
+    replica.pause();
+    let error = take(&nodes, Bucket::new(5), "bob").await.expect_err("a repeat, not confirmed");
+    assert!(matches!(&error, EngineError::Unconfirmed(why) if why.contains("0 of 1")), "{error}");
+    let key = nodes.key(Bucket::new(5), "taken");
+    let unasked = nodes.call(Bucket::new(5), &TAKE, &[key], &[b"bob".to_vec()], false).await;
+    assert_eq!(unasked.expect("nobody asked for confirmation"), Value::Int(1));
+    replica.resume();
+    assert_eq!(until_confirmed(&nodes, Bucket::new(5), "bob").await, 1);
+    let fences = primary.cli(&["EXISTS", "hb:{b5}:fence"]);
+    assert_eq!(fences, "1", "a repeat writes nothing itself, so a fence has to");
+}
+
+/// Asks again while the outcome is unknown: a replica that has just come, or
+/// come back, is online before it confirms.
+async fn until_confirmed(nodes: &Nodes, bucket: Bucket, user: &str) -> i64 {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match take(nodes, bucket, user).await {
+            Ok(number) => return number,
+            Err(error) => assert!(matches!(error, EngineError::Unconfirmed(_)) && Instant::now() < until, "{error}"),
+        }
+    }
+}
+
+/// Asks again while nobody serves, as a caller does who is told 503.
+async fn until_ready(nodes: &Nodes, bucket: Bucket, user: &str) -> Result<i64, EngineError> {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match take(nodes, bucket, user).await {
+            Err(EngineError::NotReady(_)) if Instant::now() < until => seconds(0.1).await,
+            told => return told,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_loses_a_primary() {
+    let mut cluster = RedisCluster::start(3, 1);
+    let one_url = vec![cluster.urls().swap_remove(4)];
+    let patient =
+        |durability| RedisOptions { durability, call_timeout: Duration::from_secs(15), ..options(one_url.clone()) };
+    let nodes = Nodes::connect(&patient(Durability::Confirmed)).await.expect("it is whole");
+    let careless = Nodes::connect(&patient(Durability::Relaxed)).await.expect("it is whole");
+    // One bucket of each primary.
+    let of_primary = |index: usize| {
+        let (first, last) = slots_of(index, 3);
+        (0..).map(Bucket::new).find(|bucket| (first..=last).contains(&bucket.slot())).expect("there are enough")
+    };
+    let buckets = [of_primary(0), of_primary(1), of_primary(2)];
+    let crowd = Crowd::start(nodes, &buckets);
+    seconds(0.5).await;
+
+    let dead = cluster.kill_primary_of(buckets[0].slot());
+    // The replica takes over; nothing there can be confirmed until it has one of its own.
+    until_ready(&careless, buckets[0], "relaxed").await.expect("whoever is relaxed goes on after the failover");
+    let error = until_ready(&crowd.nodes, buckets[0], "unsafe").await.expect_err("no replica is left to confirm");
+    assert!(matches!(error, EngineError::Unconfirmed(_)), "{error}");
+    take(&crowd.nodes, buckets[1], "elsewhere").await.expect("the other primaries never stopped");
+
+    cluster.nodes[dead].restart();
+    tokio::task::block_in_place(|| cluster.wait_ok());
+    until_confirmed(&crowd.nodes, buckets[0], "unsafe").await;
+    seconds(0.5).await;
+    let told = crowd.stop().await;
+    assert!(told.unconfirmed > 0 && told.numbers.len() > 300, "{} answers", told.numbers.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_move_under_load() {
+    let cluster = RedisCluster::start(2, 0);
+    let nodes = Nodes::connect(&options(cluster.urls())).await.expect("it is whole");
+    let bucket = Bucket::new(17);
+    let slot = bucket.slot().to_string();
+    let crowd = Crowd::start(nodes, &[bucket]);
+    for _ in 0..4 {
+        seconds(0.3).await;
+        let from = cluster.primary_of(bucket.slot());
+        let (from, to) = (&cluster.nodes[from], &cluster.nodes[1 - from]);
+        let (from_id, to_id) = (from.cli(&["CLUSTER", "MYID"]), to.cli(&["CLUSTER", "MYID"]));
+        let port = to.port().to_string();
+        assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]), "OK");
+        assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]), "OK");
+        seconds(0.1).await;
+        let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+        for key in keys.lines() {
+            assert_eq!(from.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]), "OK");
+            // Now the one asks the caller to ask the other.
+            seconds(0.1).await;
+        }
+        for node in [to, from] {
+            assert_eq!(node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]), "OK");
+        }
+    }
+    seconds(0.2).await;
+    let told = crowd.stop().await;
+    assert_eq!((told.not_ready, told.unconfirmed), (0, 0), "all were answered");
+    assert!(told.numbers.len() > 300, "{} answers", told.numbers.len());
+    let stats = cluster.nodes.iter().map(|node| node.cli(&["INFO", "errorstats"])).collect::<String>();
+    assert!(stats.contains("errorstat_MOVED") && stats.contains("errorstat_ASK"), "nothing was redirected: {stats}");
+}
+
+#[tokio::test]
+async fn a_cluster_with_holes_is_refused() {
+    let cluster = RedisCluster::start(2, 0);
+    let slot = Bucket::new(17).slot();
+    let owner = cluster.primary_of(slot);
+    for node in &cluster.nodes {
+        node.cli(&["CLUSTER", "DELSLOTS", &slot.to_string()]);
+    }
+    let error = refused(&options(vec![cluster.nodes[owner].url()])).await;
+    assert!(matches!(&error, RedisOpenError::Cluster { why, .. } if why.contains("1 of 16384")), "{error}");
+}
+
 /// `cargo test --release -p hongbao-engine --features redis -- --ignored --nocapture calls_a_second`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, to be run alone"]
 async fn calls_a_second() {
-    use std::sync::Arc;
-    use std::time::Instant;
     let server = RedisServer::start(ServerOptions::without_aof());
     let nodes = Arc::new(Nodes::connect(&relaxed(vec![server.url()])).await.expect("it is as it should be"));
     for (what, script) in [("one call a run", &COUNT), ("64 calls a run", &TAKE)] {

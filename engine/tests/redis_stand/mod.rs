@@ -61,7 +61,8 @@ struct Life {
 }
 
 /// Kills the server when the test's end of the pipe is closed.
-const GUARD: &str = r#"redis-server "$1" >/dev/null & server=$!; echo $server; read -r _; kill -9 $server; wait"#;
+const GUARD: &str =
+    r#"redis-server "$1" >/dev/null & server=$!; echo $server; read -r _; kill -9 $server 2>/dev/null; wait"#;
 
 impl RedisServer {
     /// A server of its own that answers.
@@ -293,7 +294,7 @@ impl RedisCluster {
         // Each primary has to count its replicas as online before WAIT counts them.
         let online = |node: &RedisServer| {
             let info = node.cli(&["INFO", "replication"]);
-            info.lines().filter(|line| line.starts_with("slave")).all(|line| line.contains("state=online"))
+            !info.lines().any(|line| line.contains("state=") && !line.contains("state=online"))
         };
         self.wait("replicas online", || running().all(online));
     }
