@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub(super) type Result<T> = std::result::Result<T, EngineError>;
 
@@ -115,6 +115,9 @@ pub(super) enum Keep {
 /// A call that is refused for its time after so long was not wrong about the time.
 const LATE: Duration = Duration::from_secs(1);
 
+/// Buckets that are asked at once when all are.
+const ASKED_AT_ONCE: usize = 128;
+
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
@@ -164,7 +167,7 @@ impl RedisBackend {
         });
         let sweeper = options.sweep_every.map(|every| {
             let core = Arc::clone(&core);
-            tokio::spawn(async move { core.keep_sweeping(every).await })
+            tokio::spawn(core.keep_sweeping(every))
         });
         Ok(RedisBackend { core, sweeper: Mutex::new(sweeper) })
     }
@@ -269,6 +272,32 @@ impl Core {
         }
         let value = self.nodes.call(bucket, script, keys, args, confirm).await?;
         if left == 1 && fuse.loses_answer { Err(blown()) } else { Ok(value) }
+    }
+
+    /// Asks in every bucket, in many at once, so that the questions travel together.
+    pub(super) async fn in_every_bucket<T, F>(self: &Arc<Self>, ask: impl Fn(Arc<Core>, Bucket) -> F) -> Result<Vec<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let mut asked = JoinSet::new();
+        let mut answers = Vec::with_capacity(usize::from(self.layout.buckets));
+        let mut buckets = self.layout.all();
+        loop {
+            while asked.len() < ASKED_AT_ONCE
+                && let Some(bucket) = buckets.next()
+            {
+                asked.spawn(ask(Arc::clone(self), bucket));
+            }
+            match asked.join_next().await {
+                None => return Ok(answers),
+                Some(Ok(answer)) => answers.push(answer?),
+                Some(Err(ended)) => match ended.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => return Err(EngineError::ShuttingDown),
+                },
+            }
+        }
     }
 
     /// Runs a script that begins with the prelude.

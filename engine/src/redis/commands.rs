@@ -20,6 +20,9 @@ use crate::state::envelope::{Figures, check_opening, share_status};
 use crate::state::{decide, stock};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 
+/// How often a command about units is decided again, because others' payments
+/// or the ends of many holds come first.
+const ATTEMPTS_MAX: usize = 1000;
 /// What a bucket gets beyond what it needs when it asks for more deposits.
 const QUOTA_STEP: u64 = 1 << 33;
 
@@ -257,7 +260,7 @@ impl Core {
     async fn grab_item(&self, item: ItemId, user: &UserId, quantity: u32, operation: &Operation) -> Result<Decided> {
         let mut hold = operation.id;
         hold[..2].copy_from_slice(&item.bytes()[..2]);
-        loop {
+        for _ in 0..ATTEMPTS_MAX {
             let args = [
                 b"grab".to_vec(),
                 item.bytes().to_vec(),
@@ -272,6 +275,7 @@ impl Core {
                 return Ok(decided);
             }
         }
+        Err(EngineError::Overloaded)
     }
 
     /// Ends the payment of another call that stands in the way.
@@ -289,7 +293,7 @@ impl Core {
     ) -> Result<Option<Decided>> {
         // The item of a hold never changes.
         let Some(found) = self.hold(hold).await? else { return Ok(None) };
-        loop {
+        for _ in 0..ATTEMPTS_MAX {
             let order = self.random_beside(hold.bytes());
             let args = [
                 verb.to_vec(),
@@ -304,6 +308,7 @@ impl Core {
             }
             self.resolve(&mut decided, operation.bucket).await?;
         }
+        Err(EngineError::Overloaded)
     }
 
     async fn claim_hold(

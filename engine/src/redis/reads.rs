@@ -6,7 +6,7 @@
 use super::backend::{Core, RedisBackend, Result};
 use super::bucket::Bucket;
 use super::commands::figures;
-use super::layout::Key;
+use super::layout::{Key, Layout};
 use super::reply::{Answer, damaged, parts};
 use super::scripts::READ;
 use crate::backend::{
@@ -18,6 +18,7 @@ use crate::event::EnvelopeCreated;
 use crate::state::envelope::{Figures, share_status};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Rows a list looks at for one page when few of them are wanted; then the page
 /// ends early and its cursor goes on from there.
@@ -189,7 +190,8 @@ impl Core {
             let value = self.call(bucket, &READ, &keys, &args, true).await?;
             let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
             // Sold out in between, a list of all rows would not tell the best.
-            if row.figures.taken != before.figures.taken {
+            let is_sold_out = |row: &EnvelopeRow| row.figures.taken == row.created.terms.shares;
+            if is_sold_out(&row) != is_sold_out(&before) {
                 continue;
             }
             let mut rows = Vec::new();
@@ -225,7 +227,7 @@ impl Core {
         Ok(Listing { rows, next })
     }
 
-    async fn envelopes(&self, filter: &EnvelopeFilter, page: &Page) -> Result<Listing<EnvelopeView>> {
+    async fn envelopes(self: &Arc<Self>, filter: &EnvelopeFilter, page: &Page) -> Result<Listing<EnvelopeView>> {
         let now = self.clock.now();
         if let Some(reference) = &filter.reference {
             let key = OnceKey::reference(&filter.owner, "envelope", reference);
@@ -237,15 +239,15 @@ impl Core {
             return Ok(Listing { rows: view.into_iter().collect(), next: None });
         }
         let list = if filter.sender.is_some() { List::Sent } else { List::Envelopes };
-        let sources = match &filter.sender {
-            Some(sender) => vec![Source::new(self.layout.of_user(sender), self.layout.sent(sender))],
-            None => self.layout.all().map(|b| Source::new(b, self.layout.envelopes_by_time(b))).collect(),
+        let mut bounds = Bounds::after(position(list, page)?);
+        bounds.from = filter.created_to.map_or("-inf".to_owned(), |to| format!("(-{}", to.ms()));
+        bounds.to = filter.created_from.map_or("+inf".to_owned(), |from| format!("-{}", from.ms()));
+        let mut walk = match &filter.sender {
+            Some(sender) => Walk::of_one(self, self.layout.of_user(sender), self.layout.sent(sender), bounds),
+            None => Walk::of_all(self, Layout::envelopes_by_time, bounds).await?,
         };
-        let mut walk = Walk::new(sources, position(list, page)?);
-        walk.from = filter.created_to.map_or("-inf".to_owned(), |to| format!("(-{}", to.ms()));
-        walk.to = filter.created_from.map_or("+inf".to_owned(), |from| format!("-{}", from.ms()));
         let mut rows = Vec::new();
-        while let Some(at) = walk.next(self).await? {
+        while let Some(at) = walk.next().await? {
             if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
                 return Ok(Listing { rows, next: Some(cursor(list, &next)) });
             }
@@ -257,11 +259,11 @@ impl Core {
         Ok(Listing { rows, next: None })
     }
 
-    async fn received(&self, user: &UserId, page: &Page) -> Result<Listing<ReceivedRow>> {
-        let source = Source::new(self.layout.of_user(user), self.layout.received(user));
-        let mut walk = Walk::new(vec![source], position(List::Received, page)?);
+    async fn received(self: &Arc<Self>, user: &UserId, page: &Page) -> Result<Listing<ReceivedRow>> {
+        let bounds = Bounds::after(position(List::Received, page)?);
+        let mut walk = Walk::of_one(self, self.layout.of_user(user), self.layout.received(user), bounds);
         let mut rows = Vec::new();
-        while let Some(at) = walk.next(self).await? {
+        while let Some(at) = walk.next().await? {
             if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
                 return Ok(Listing { rows, next: Some(cursor(List::Received, &next)) });
             }
@@ -275,11 +277,11 @@ impl Core {
         Ok(Listing { rows, next: None })
     }
 
-    async fn items(&self, filter: &ItemFilter, page: &Page) -> Result<Listing<ItemView>> {
-        let sources = self.layout.all().map(|b| Source::new(b, self.layout.items_by_time(b))).collect();
-        let mut walk = Walk::new(sources, position(List::Items, page)?);
+    async fn items(self: &Arc<Self>, filter: &ItemFilter, page: &Page) -> Result<Listing<ItemView>> {
+        let bounds = Bounds::after(position(List::Items, page)?);
+        let mut walk = Walk::of_all(self, Layout::items_by_time, bounds).await?;
         let mut rows = Vec::new();
-        while let Some(at) = walk.next(self).await? {
+        while let Some(at) = walk.next().await? {
             if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
                 return Ok(Listing { rows, next: Some(cursor(List::Items, &next)) });
             }
@@ -313,13 +315,15 @@ impl Core {
     /// Adds up the buckets' sums. They are not read at one moment: money that
     /// arrived in one bucket before it was seen to leave another makes the sum of
     /// what is in between negative, and then it is read again.
-    async fn audit(&self) -> Result<Audit> {
+    async fn audit(self: &Arc<Self>) -> Result<Audit> {
         for _ in 0..AUDIT_LOOKS {
             let mut sums = [0i64; 6];
-            for bucket in self.layout.all() {
+            let rows = self.in_every_bucket(|core, bucket| async move {
                 let fields = ["row", "deposited", "withdrawn", "wallets", "escrowed", "merchants", "transit"];
                 let args = fields.map(|field| field.as_bytes().to_vec());
-                let row = self.read(bucket, &[self.layout.sums(bucket)], &args).await?;
+                core.read(bucket, &[core.layout.sums(bucket)], &args).await
+            });
+            for row in rows.await? {
                 for (index, sum) in sums.iter_mut().enumerate() {
                     if row.maybe(index).is_some() {
                         *sum = sum.checked_add(row.signed(index)?).ok_or_else(|| damaged("a sum"))?;
@@ -421,49 +425,74 @@ struct Source {
     more: bool,
 }
 
-impl Source {
-    fn new(bucket: Bucket, key: Key) -> Source {
-        Source { bucket, key, rows: VecDeque::new(), more: true }
+/// Where a page begins, and the scores between which it lies.
+#[derive(Clone)]
+struct Bounds {
+    last: Option<Place>,
+    from: String,
+    to: String,
+}
+
+impl Bounds {
+    fn after(cursor: Option<[u8; 24]>) -> Bounds {
+        let last = cursor.map(|bytes| Place {
+            ms: u64::from_be_bytes(*bytes.first_chunk().expect("24 bytes begin with 8")),
+            id: *bytes.last_chunk().expect("24 bytes end with 16"),
+        });
+        Bounds { last, from: "-inf".to_owned(), to: "+inf".to_owned() }
     }
 }
 
 /// A walk through a list that lies in one or many buckets.
-struct Walk {
+struct Walk<'a> {
+    core: &'a Core,
     sources: Vec<Source>,
-    last: Option<Place>,
-    from: String,
-    to: String,
+    bounds: Bounds,
     looked_at: usize,
 }
 
-impl Walk {
-    fn new(sources: Vec<Source>, after: Option<[u8; 24]>) -> Walk {
-        let last = after.map(|bytes| Place {
-            ms: u64::from_be_bytes(*bytes.first_chunk().expect("24 bytes begin with 8")),
-            id: *bytes.last_chunk().expect("24 bytes end with 16"),
+impl<'a> Walk<'a> {
+    /// Through a list that lies in one bucket.
+    fn of_one(core: &'a Core, bucket: Bucket, key: Key, bounds: Bounds) -> Walk<'a> {
+        let source = Source { bucket, key, rows: VecDeque::new(), more: true };
+        Walk { core, sources: vec![source], bounds, looked_at: 0 }
+    }
+
+    /// Through a list of which every bucket has a part, under its `key`.
+    async fn of_all(core: &'a Arc<Core>, key: fn(&Layout, Bucket) -> Key, bounds: Bounds) -> Result<Walk<'a>> {
+        let shared = Arc::new(bounds.clone());
+        let filled = core.in_every_bucket(|core, bucket| {
+            let mut source = Source { bucket, key: key(&core.layout, bucket), rows: VecDeque::new(), more: true };
+            let bounds = Arc::clone(&shared);
+            async move {
+                source.fill(&core, &bounds).await?;
+                Ok(source)
+            }
         });
-        Walk { sources, last, from: "-inf".to_owned(), to: "+inf".to_owned(), looked_at: 0 }
+        let mut sources = filled.await?;
+        sources.retain(|source| !source.rows.is_empty());
+        Ok(Walk { core, sources, bounds, looked_at: 0 })
     }
 
     /// What stands next, without passing it.
-    async fn next(&mut self, core: &Core) -> Result<Option<Place>> {
-        let mut next: Option<(usize, Place)> = None;
-        for index in 0..self.sources.len() {
-            if self.sources[index].rows.is_empty() && self.sources[index].more {
-                self.fill(core, index).await?;
+    async fn next(&mut self) -> Result<Option<Place>> {
+        let mut next: Option<Place> = None;
+        for source in &mut self.sources {
+            if source.rows.is_empty() && source.more {
+                source.fill(self.core, &self.bounds).await?;
             }
-            if let Some(&place) = self.sources[index].rows.front()
-                && next.is_none_or(|(_, first)| place.comes_before(&first))
+            if let Some(&place) = source.rows.front()
+                && next.is_none_or(|first| place.comes_before(&first))
             {
-                next = Some((index, place));
+                next = Some(place);
             }
         }
-        Ok(next.map(|(_, place)| place))
+        Ok(next)
     }
 
     fn pass(&mut self, place: Place) {
         self.looked_at += 1;
-        self.last = Some(place);
+        self.bounds.last = Some(place);
         for source in &mut self.sources {
             if source.rows.front() == Some(&place) {
                 source.rows.pop_front();
@@ -474,12 +503,14 @@ impl Walk {
     /// The cursor of the next page, if this one is full.
     fn end_of_page(&self, rows: usize, limit: usize) -> Option<[u8; 24]> {
         let is_full = rows == limit || self.looked_at == LOOKED_AT_MAX;
-        self.last.filter(|_| is_full).map(|last| last.bytes())
+        self.bounds.last.filter(|_| is_full).map(|last| last.bytes())
     }
+}
 
-    async fn fill(&mut self, core: &Core, index: usize) -> Result<()> {
-        let source = &mut self.sources[index];
-        let (score, member) = match &self.last {
+impl Source {
+    /// Takes the next rows.
+    async fn fill(&mut self, core: &Core, bounds: &Bounds) -> Result<()> {
+        let (score, member) = match &bounds.last {
             Some(last) => (format!("-{}", last.ms).into_bytes(), last.id.to_vec()),
             None => (Vec::new(), Vec::new()),
         };
@@ -487,16 +518,16 @@ impl Walk {
             b"listed".to_vec(),
             score,
             member,
-            self.from.clone().into_bytes(),
-            self.to.clone().into_bytes(),
+            bounds.from.clone().into_bytes(),
+            bounds.to.clone().into_bytes(),
             TAKEN_EACH.to_string().into_bytes(),
         ];
-        let found = core.read(source.bucket, std::slice::from_ref(&source.key), &args).await?;
-        source.more = found.len() >= 2 * TAKEN_EACH;
+        let found = core.read(self.bucket, std::slice::from_ref(&self.key), &args).await?;
+        self.more = found.len() >= 2 * TAKEN_EACH;
         for at in (0..found.len()).step_by(2) {
             let score = found.text(at + 1)?.strip_prefix('-').and_then(|ms| ms.parse().ok());
             let ms = score.ok_or_else(|| damaged("a list"))?;
-            source.rows.push_back(Place { ms, id: found.id(at)? });
+            self.rows.push_back(Place { ms, id: found.id(at)? });
         }
         Ok(())
     }

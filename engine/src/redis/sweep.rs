@@ -9,9 +9,10 @@
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::Layout;
-use super::reply::{Answer, Decided, Told, damaged, effects, parts};
+use super::reply::{Answer, Decided, Effect, Told, damaged, effects, parts};
 use super::scripts::{ENVELOPE, HOLD, READ, TOUR};
 use crate::types::{EnvelopeId, ItemId};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Deadlines and effects taken from a bucket at a time.
@@ -19,7 +20,7 @@ const TAKEN_MAX: usize = 64;
 
 impl Core {
     /// The sweeper's life.
-    pub(super) async fn keep_sweeping(&self, every: Duration) {
+    pub(super) async fn keep_sweeping(self: Arc<Self>, every: Duration) {
         loop {
             self.clock.check();
             let why = self.sweep().await.err().map(|error| error.to_string());
@@ -32,15 +33,12 @@ impl Core {
     }
 
     /// One tour of all buckets. Says whether anything was to be done.
-    pub(super) async fn sweep(&self) -> Result<bool> {
+    pub(super) async fn sweep(self: &Arc<Self>) -> Result<bool> {
         if self.test_mode {
             self.look_at_clock().await?;
         }
-        let mut any = false;
-        for bucket in self.layout.all() {
-            any |= self.sweep_bucket(bucket).await?;
-        }
-        Ok(any)
+        let any = self.in_every_bucket(|core, bucket| async move { core.sweep_bucket(bucket).await }).await?;
+        Ok(any.into_iter().any(|any| any))
     }
 
     async fn look_at_clock(&self) -> Result<()> {
@@ -51,15 +49,13 @@ impl Core {
     }
 
     async fn sweep_bucket(&self, bucket: Bucket) -> Result<bool> {
-        let keys = [self.layout.due(bucket), self.layout.outbox(bucket)];
-        let args = [self.clock.now().ms().to_string().into_bytes(), TAKEN_MAX.to_string().into_bytes()];
-        let value = self.call(bucket, &TOUR, &keys, &args, true).await?;
-        let mut found = parts(value)?.into_iter();
-        let (Some(due), Some(waiting)) = (found.next(), found.next()) else { return Err(damaged("a tour")) };
-        let waiting = effects(waiting)?;
+        // Most buckets have nothing, and only what is carried has to be confirmed first.
+        let (mut due, mut waiting) = self.look_around(bucket, false).await?;
         let mut any = !waiting.is_empty();
+        if any {
+            (due, waiting) = self.look_around(bucket, true).await?;
+        }
         self.carry(bucket, waiting).await?;
-        let due = Answer::read(due)?;
         for index in 0..due.len() {
             let (kind, id) = due.bytes(index)?.split_first().ok_or_else(|| damaged("a deadline"))?;
             let id: [u8; 16] = id.try_into().map_err(|_| damaged("a deadline"))?;
@@ -70,6 +66,15 @@ impl Core {
             };
         }
         Ok(any)
+    }
+
+    /// Deadlines that have passed, and effects that wait.
+    async fn look_around(&self, bucket: Bucket, confirm: bool) -> Result<(Answer, Vec<Effect>)> {
+        let keys = [self.layout.due(bucket), self.layout.outbox(bucket)];
+        let args = [self.clock.now().ms().to_string().into_bytes(), TAKEN_MAX.to_string().into_bytes()];
+        let mut found = parts(self.call(bucket, &TOUR, &keys, &args, confirm).await?)?.into_iter();
+        let (Some(due), Some(waiting)) = (found.next(), found.next()) else { return Err(damaged("a tour")) };
+        Ok((Answer::read(due)?, effects(waiting)?))
     }
 
     /// Expires an envelope, and lapses or credits what was not claimed: whatever is due.
