@@ -138,7 +138,7 @@ impl Core {
         let Told { at, answer, effects } = told;
         // It is decided. What is left others will do, but the answer has to wait for it.
         let carried = self.carry(operation.bucket, effects).await;
-        carried.map_err(|error| EngineError::Unconfirmed(error.to_string()))?;
+        carried.map_err(decided_all_the_same)?;
         let outcome = self.outcome(command, at, &answer).await?;
         Ok(Verdict::Answered { outcome, at, kept })
     }
@@ -325,7 +325,7 @@ impl Core {
         };
         let payment: Effect = payment.ok_or_else(|| damaged("a payment"))?;
         let paid = self.pay(&payment, operation).await;
-        match paid.map_err(|error| EngineError::Unconfirmed(error.to_string()))? {
+        match paid.map_err(decided_all_the_same)? {
             Some(decided) => Ok(Ok(decided)),
             None => Ok(Err(Outcome::CannotPay)),
         }
@@ -459,6 +459,14 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ChangeItem { .. }
         | Command::Restock { .. }
         | Command::AdvanceClock { .. } => Keep::Repeats,
+    }
+}
+
+/// After a decision a failure says nothing about the outcome any more.
+fn decided_all_the_same(error: EngineError) -> EngineError {
+    match error {
+        EngineError::Unconfirmed(_) => error,
+        other => EngineError::Unconfirmed(other.to_string()),
     }
 }
 

@@ -195,7 +195,7 @@ on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds
 #[cfg(feature = "redis")]
 mod redis {
     use super::deployment::is_missing;
-    use super::on_redis::{OnRedis, OnRedisAnew};
+    use super::on_redis::{OnCluster, OnRedis, OnRedisAnew};
     use super::tell;
 
     macro_rules! stories {
@@ -210,6 +210,13 @@ mod redis {
                 fn on_redis() {
                     if !is_missing() {
                         tell::<OnRedis>(PATH, TEXT);
+                    }
+                }
+
+                #[test]
+                fn on_a_cluster() {
+                    if !is_missing() {
+                        tell::<OnCluster>(PATH, TEXT);
                     }
                 }
 

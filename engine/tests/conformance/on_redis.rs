@@ -13,8 +13,7 @@ pub(crate) struct OnRedis {
 }
 
 impl OnRedis {
-    fn new(seed: u64) -> OnRedis {
-        let deployment = Deployment::new(seed);
+    fn over(deployment: Deployment) -> OnRedis {
         OnRedis { backend: deployment.open(), deployment }
     }
 }
@@ -24,7 +23,7 @@ impl Stand for OnRedis {
     const EVENTUALLY: bool = false;
 
     fn fresh() -> OnRedis {
-        OnRedis::new(5)
+        OnRedis::over(Deployment::new(5))
     }
 
     fn backend(&self) -> &RedisBackend {
@@ -40,6 +39,30 @@ impl Stand for OnRedis {
     }
 }
 
+/// One engine in front of a Cluster of three primaries.
+pub(crate) struct OnCluster(OnRedis);
+
+impl Stand for OnCluster {
+    type Backend = RedisBackend;
+    const EVENTUALLY: bool = false;
+
+    fn fresh() -> OnCluster {
+        OnCluster(OnRedis::over(Deployment::on_cluster(7)))
+    }
+
+    fn backend(&self) -> &RedisBackend {
+        self.0.backend()
+    }
+
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        self.0.drive(future)
+    }
+
+    fn settle(&self) {
+        self.0.settle();
+    }
+}
+
 /// The same with another engine after every command: none keeps anything.
 pub(crate) struct OnRedisAnew(OnRedis);
 
@@ -48,7 +71,7 @@ impl Stand for OnRedisAnew {
     const EVENTUALLY: bool = false;
 
     fn fresh() -> OnRedisAnew {
-        OnRedisAnew(OnRedis::new(6))
+        OnRedisAnew(OnRedis::over(Deployment::new(6)))
     }
 
     fn backend(&self) -> &RedisBackend {

@@ -1,8 +1,11 @@
-//! Deployments on a redis-server that the tests start.
+//! Deployments on a redis-server, or a Cluster, that the tests start.
 
-use crate::redis_stand::{RedisServer, ServerOptions};
+#![allow(dead_code)]
+
+use crate::redis_stand::{RedisCluster, RedisServer, ServerOptions};
 use crate::stand::World;
 use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisOptions};
+use std::any::Any;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -18,14 +21,13 @@ pub(crate) fn is_missing() -> bool {
     is_missing
 }
 
-/// One server for all tests of this process, while any of them runs.
-fn server() -> Arc<RedisServer> {
-    static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
-    let mut known = SERVER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// What the tests of this process share, while any of them runs.
+fn shared<T>(known: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
+    let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     known.upgrade().unwrap_or_else(|| {
-        let server = Arc::new(RedisServer::start(ServerOptions::without_aof()));
-        *known = Arc::downgrade(&server);
-        server
+        let started = Arc::new(start());
+        *known = Arc::downgrade(&started);
+        started
     })
 }
 
@@ -34,17 +36,30 @@ pub(crate) struct Deployment {
     pub(crate) options: RedisBackendOptions,
     pub(crate) runtime: Runtime,
     // Ended after all that stands before it.
-    _server: Arc<RedisServer>,
+    _servers: Arc<dyn Any>,
 }
 
 impl Deployment {
-    /// Time is moved by hand, and what is due is done when it is asked for.
+    /// On a single server without a file, and whatever it said is good. Time is
+    /// moved by hand, and what is due is done when it is asked for.
     pub(crate) fn new(seed: u64) -> Deployment {
+        static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+        let server = shared(&SERVER, || RedisServer::start(ServerOptions::without_aof()));
+        Deployment::over(seed, vec![server.url()], server)
+    }
+
+    /// The same on a Cluster of three primaries.
+    pub(crate) fn on_cluster(seed: u64) -> Deployment {
+        static CLUSTER: Mutex<Weak<RedisCluster>> = Mutex::new(Weak::new());
+        let cluster = shared(&CLUSTER, || RedisCluster::start_with(3, 0, ServerOptions::without_aof()));
+        Deployment::over(seed, cluster.urls(), cluster)
+    }
+
+    fn over(seed: u64, urls: Vec<String>, servers: Arc<dyn Any>) -> Deployment {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let server = server();
         let world = World::new(seed);
         let redis = RedisOptions {
-            urls: vec![server.url()],
+            urls,
             key_prefix: format!("made{}", MADE.fetch_add(1, Ordering::Relaxed)),
             // Few, so that of what crosses from bucket to bucket some stays in one.
             buckets: 8,
@@ -54,13 +69,13 @@ impl Deployment {
         let options = RedisBackendOptions {
             redis,
             test_mode: true,
-            clock: Some(Arc::<hongbao_engine::clock::ManualClock>::clone(&world.clock)),
-            entropy: Arc::<hongbao_engine::entropy::SeededEntropy>::clone(&world.entropy),
+            clock: Some(world.clock),
+            entropy: world.entropy,
             sweep_every: None,
             ..RedisBackendOptions::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Deployment { options, runtime: runtime.expect("a runtime"), _server: server }
+        Deployment { options, runtime: runtime.expect("a runtime"), _servers: servers }
     }
 
     /// Another engine in front of it.
