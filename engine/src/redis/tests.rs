@@ -459,34 +459,65 @@ async fn a_cluster_with_holes_is_refused() {
     assert!(matches!(&error, RedisOpenError::Cluster { why, .. } if why.contains("1 of 16384")), "{error}");
 }
 
-/// `cargo test --release -p hongbao-engine --features redis -- --ignored --nocapture calls_a_second`
+/// What `redis-benchmark` makes of the shortest script, 50 clients, one call at a time.
+fn baseline(server: &RedisServer) -> f64 {
+    let script = "if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then return redis.call('INCR', KEYS[2]) end";
+    let sha = server.cli(&["SCRIPT", "LOAD", script]);
+    let output = std::process::Command::new("redis-benchmark")
+        .args(["-p", &server.port().to_string(), "-c", "50", "-n", "200000", "-r", "1000000000", "--csv"])
+        .args(["EVALSHA", &sha, "2", "{b17}s", "{b17}n", "__rand_int__"])
+        .output()
+        .expect("redis-benchmark comes with redis-server");
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let row = table.lines().last().expect("a row");
+    row.split("\",\"").nth(1).and_then(|rate| rate.parse().ok()).unwrap_or_else(|| panic!("{table}"))
+}
+
+/// `cargo test --release -p hongbao-engine --features redis --lib -- --ignored --nocapture calls_a_second`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, to be run alone"]
 async fn calls_a_second() {
-    let server = RedisServer::start(ServerOptions::without_aof());
-    let nodes = Arc::new(Nodes::connect(&relaxed(vec![server.url()])).await.expect("it is as it should be"));
-    for (what, script) in [("one call a run", &COUNT), ("64 calls a run", &TAKE)] {
-        for (callers, each) in [(1, 20_000), (256, 2_000)] {
-            let started = Instant::now();
-            let work = (0..callers).map(|caller| {
-                let nodes = Arc::clone(&nodes);
-                tokio::spawn(async move {
-                    let bucket = Bucket::new(17);
-                    let key = nodes.key(bucket, if std::ptr::eq(script, &TAKE) { "taken" } else { "count" });
-                    for call in 0..each {
-                        let user = format!("{callers}.{caller}.{call}").into_bytes();
-                        nodes
-                            .call(bucket, script, std::slice::from_ref(&key), &[user], true)
-                            .await
-                            .expect("it answers");
-                    }
-                })
-            });
-            for caller in work.collect::<Vec<_>>() {
-                caller.await.expect("no panic");
+    for (what, aof, replicas) in
+        [("no file, relaxed", false, 0), ("file, relaxed", true, 0), ("file, one replica confirms", true, 1)]
+    {
+        let with = || ServerOptions { aof, ..ServerOptions::default() }.line("repl-diskless-sync-delay 0");
+        let server = RedisServer::start(with());
+        let followers: Vec<_> = (0..replicas).map(|_| RedisServer::start(with())).collect();
+        for replica in &followers {
+            replica.cli(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]);
+            while !server.cli(&["INFO", "replication"]).contains("state=online") {
+                seconds(0.05).await;
             }
-            let calls = callers * each;
-            println!("{what}: {callers:>3} callers: {:.0} calls/s", f64::from(calls) / started.elapsed().as_secs_f64());
+        }
+        let durability = if replicas == 0 { Durability::Relaxed } else { Durability::Confirmed };
+        let options = RedisOptions { durability, ..options(vec![server.url()]) };
+        let nodes = Arc::new(Nodes::connect(&options).await.expect("it is as it should be"));
+        until_confirmed(&nodes, Bucket::new(17), "first").await;
+        let base = tokio::task::block_in_place(|| baseline(&server));
+        println!("{what}: redis-benchmark, 50 clients: {base:.0} calls/s");
+        for (script, name) in [(&COUNT, "one call a run"), (&TAKE, "64 calls a run")] {
+            for (callers, each) in [(1, 2_000), (256, 1_500)] {
+                let started = Instant::now();
+                let work = (0..callers).map(|caller| {
+                    let nodes = Arc::clone(&nodes);
+                    tokio::spawn(async move {
+                        let bucket = Bucket::new(17);
+                        let key = [nodes.key(bucket, script.name())];
+                        for call in 0..each {
+                            let user = [format!("{callers}.{caller}.{call}").into_bytes()];
+                            nodes.call(bucket, script, &key, &user, true).await.expect("it answers");
+                        }
+                    })
+                });
+                for caller in work.collect::<Vec<_>>() {
+                    caller.await.expect("no panic");
+                }
+                let rate = f64::from(callers * each) / started.elapsed().as_secs_f64();
+                println!(
+                    "{what}: {name}, {callers:>3} callers: {rate:.0} calls/s, {:.2} of redis-benchmark",
+                    rate / base
+                );
+            }
         }
     }
 }
