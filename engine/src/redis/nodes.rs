@@ -447,7 +447,7 @@ fn logins(options: &RedisOptions) -> Result<(ConnectionInfo, Vec<Address>), Redi
         return wrong("key_prefix", "some letters without braces and spaces; hb is the default");
     }
     if options.connections == 0 {
-        return wrong("connections", "at least one to each primary; 2 suit most");
+        return wrong("connections", "at least one to each primary; 3 suit most");
     }
     // Small packets have to leave at once; the crate's default is to let them wait.
     let tcp = TcpSettings::default().set_nodelay(true);

@@ -247,25 +247,43 @@ impl RedisCluster {
         self.nodes.iter().filter(|node| node.runs()).map(RedisServer::url).collect()
     }
 
-    /// Which node is the primary of `slot` now.
+    /// Which node is the primary of `slot` now: of those that claim it, the
+    /// one with the greatest epoch.
     ///
     /// # Panics
-    /// If no node that runs is.
+    /// If no node that runs does.
     pub fn primary_of(&self, slot: u16) -> usize {
-        let owns = |node: &RedisServer| {
+        let claim = |node: &RedisServer| {
             let lines = node.cli(&["CLUSTER", "NODES"]);
-            let own = lines.lines().find(|line| line.contains("myself")).unwrap_or_default().to_owned();
-            own.contains("master")
-                && own.split(' ').skip(8).any(|range| match range.split_once('-') {
-                    Some((first, last)) => {
-                        let (first, last) = (first.parse::<u16>(), last.parse::<u16>());
-                        matches!((first, last), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
-                    }
-                    None => range.parse() == Ok(slot),
-                })
+            let own = lines.lines().find(|line| line.contains("myself") && line.contains("master"))?;
+            let epoch: u64 = own.split(' ').nth(6)?.parse().ok()?;
+            let within = |range: &str| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let (first, last) = (first.parse::<u16>(), last.parse::<u16>());
+                matches!((first, last), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+            };
+            own.split(' ').skip(8).any(within).then_some(epoch)
         };
-        let found = self.nodes.iter().position(|node| node.runs() && owns(node));
-        found.unwrap_or_else(|| panic!("slot {slot} has no primary"))
+        let claims = self.nodes.iter().enumerate().filter(|(_, node)| node.runs());
+        let claims = claims.filter_map(|(index, node)| Some((claim(node)?, index)));
+        claims.max().unwrap_or_else(|| panic!("slot {slot} has no primary")).1
+    }
+
+    /// Makes the node `to` the primary of `slot`, with the consent of the old one.
+    ///
+    /// # Panics
+    /// If it is not in half a minute.
+    pub fn hand_over(&self, slot: u16, to: usize) {
+        let mut asked_at = None::<Instant>;
+        self.wait("the replica is the primary", || {
+            // The nodes give up after five seconds.
+            if asked_at.is_none_or(|at| at.elapsed() > Duration::from_secs(6)) {
+                self.nodes[to].cli(&["CLUSTER", "FAILOVER"]);
+                asked_at = Some(Instant::now());
+            }
+            self.primary_of(slot) == to
+        });
+        self.wait_ok();
     }
 
     /// Kills the primary of `slot` and tells which node that was.
