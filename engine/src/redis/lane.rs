@@ -109,6 +109,8 @@ pub(super) struct Road {
     pub(super) replicas_known: Arc<AtomicU8>,
     /// and however few that are, so many.
     pub(super) replicas_min: Arc<AtomicU8>,
+    /// Whether replicas have not confirmed the last batch.
+    pub(super) unconfirmed: AtomicBool,
     /// Since when no connection could be made.
     pub(super) unreachable_since: Arc<parking_lot::Mutex<Option<Instant>>>,
 }
@@ -180,7 +182,7 @@ async fn exchange(
     let sent = connection.send_packed_commands(&batch.pipeline, 0, batch.pipeline.len()).await;
     match sent {
         Ok(replies) if replies.len() == batch.pipeline.len() => {
-            batch.answer(replies);
+            batch.answer(road, replies);
             Some(connection)
         }
         Ok(_) => {
@@ -235,8 +237,12 @@ impl Batch {
         Batch { pipeline, runs, confirmation }
     }
 
-    fn answer(self, mut replies: Vec<Value>) {
-        let unconfirmed = self.confirmation.as_ref().and_then(|confirmation| confirmation.missed(&replies));
+    fn answer(self, road: &Road, mut replies: Vec<Value>) {
+        let mut unconfirmed = None;
+        if let Some(confirmation) = &self.confirmation {
+            unconfirmed = confirmation.missed(&replies);
+            road.unconfirmed.store(unconfirmed.is_some(), Ordering::Relaxed);
+        }
         for run in self.runs {
             let reply = std::mem::replace(&mut replies[run.reply], Value::Nil);
             run.answer(reply, unconfirmed.as_ref());
@@ -288,7 +294,13 @@ fn confirmation(road: &Road, runs: &[Run], pipeline: &mut Pipeline) -> Option<Co
         pipeline.add_command(command("SET", &[&key, b"1"]));
         pipeline.len() - 1
     });
-    let timeout_ms = (road.response_timeout * 2 / 3).as_millis().to_string();
+    // Replicas that have just failed to confirm have less time, or a missing one
+    // would keep every batch, and all that waits behind it, for as long as that.
+    let timeout = match road.unconfirmed.load(Ordering::Relaxed) {
+        false => road.response_timeout * 2 / 3,
+        true => road.response_timeout / 10,
+    };
+    let timeout_ms = timeout.as_millis().to_string();
     pipeline.add_command(command("WAIT", &[needed.to_string().as_bytes(), timeout_ms.as_bytes()]));
     Some(Confirmation { fence, wait: pipeline.len() - 1, needed })
 }
