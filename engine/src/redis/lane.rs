@@ -49,7 +49,7 @@ pub(super) struct Call {
 }
 
 /// What became of an attempt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Answered {
     /// It was carried out, and confirmed if that was asked for.
     Value(Value),
@@ -59,7 +59,7 @@ pub(super) enum Answered {
     NotSent(String),
     /// The script does not keep to its shape.
     Broken(String),
-    /// No answer came. It may have been carried out.
+    /// No answer came that counts. It may have been carried out; asking again tells.
     Lost(String),
     /// It was carried out, and is not known to be safe.
     Unconfirmed(String),
@@ -109,6 +109,8 @@ pub(super) struct Road {
     pub(super) replicas_known: Arc<AtomicU8>,
     /// and however few that are, so many.
     pub(super) replicas_min: Arc<AtomicU8>,
+    /// Whether replicas have not confirmed the last batch.
+    pub(super) unconfirmed: AtomicBool,
     /// Since when no connection could be made.
     pub(super) unreachable_since: Arc<parking_lot::Mutex<Option<Instant>>>,
 }
@@ -180,7 +182,7 @@ async fn exchange(
     let sent = connection.send_packed_commands(&batch.pipeline, 0, batch.pipeline.len()).await;
     match sent {
         Ok(replies) if replies.len() == batch.pipeline.len() => {
-            batch.answer(replies);
+            batch.answer(road, replies);
             Some(connection)
         }
         Ok(_) => {
@@ -235,11 +237,15 @@ impl Batch {
         Batch { pipeline, runs, confirmation }
     }
 
-    fn answer(self, mut replies: Vec<Value>) {
-        let unconfirmed = self.confirmation.as_ref().and_then(|confirmation| confirmation.missed(&replies));
+    fn answer(self, road: &Road, mut replies: Vec<Value>) {
+        let mut unconfirmed = None;
+        if let Some(confirmation) = &self.confirmation {
+            unconfirmed = confirmation.missed(&replies);
+            road.unconfirmed.store(unconfirmed.is_some(), Ordering::Relaxed);
+        }
         for run in self.runs {
             let reply = std::mem::replace(&mut replies[run.reply], Value::Nil);
-            run.answer(reply, unconfirmed.as_deref());
+            run.answer(reply, unconfirmed.as_ref());
         }
     }
 
@@ -252,16 +258,19 @@ impl Batch {
 }
 
 impl Confirmation {
-    /// What is missing, if anything is.
-    fn missed(&self, replies: &[Value]) -> Option<String> {
+    /// What calls that asked for confirmation get instead of their answers, if it is missing.
+    fn missed(&self, replies: &[Value]) -> Option<Answered> {
         if let Some(Value::ServerError(error)) = self.fence.map(|fence| &replies[fence]) {
-            return Some(format!("the fence write was refused: {error}"));
+            return Some(Answered::Lost(format!("the fence write was refused: {error}")));
         }
         match &replies[self.wait] {
             Value::Int(acks) if *acks >= i64::from(self.needed) => None,
-            Value::Int(acks) => Some(format!("{acks} of {} replicas have confirmed", self.needed)),
-            Value::ServerError(error) => Some(format!("WAIT was refused: {error}")),
-            _ => Some("WAIT was answered with something else than a number".to_owned()),
+            Value::Int(acks) => {
+                Some(Answered::Unconfirmed(format!("{acks} of {} replicas have confirmed", self.needed)))
+            }
+            // It has become a replica while it waited: whoever is the primary now is asked again.
+            Value::ServerError(error) => Some(Answered::Lost(format!("WAIT was refused: {error}"))),
+            _ => Some(Answered::Lost("WAIT was answered with something else than a number".to_owned())),
         }
     }
 }
@@ -285,7 +294,13 @@ fn confirmation(road: &Road, runs: &[Run], pipeline: &mut Pipeline) -> Option<Co
         pipeline.add_command(command("SET", &[&key, b"1"]));
         pipeline.len() - 1
     });
-    let timeout_ms = (road.response_timeout / 2).as_millis().to_string();
+    // Replicas that have just failed to confirm have less time, or a missing one
+    // would keep every batch, and all that waits behind it, for as long as that.
+    let timeout = match road.unconfirmed.load(Ordering::Relaxed) {
+        false => road.response_timeout * 2 / 3,
+        true => road.response_timeout / 10,
+    };
+    let timeout_ms = timeout.as_millis().to_string();
     pipeline.add_command(command("WAIT", &[needed.to_string().as_bytes(), timeout_ms.as_bytes()]));
     Some(Confirmation { fence, wait: pipeline.len() - 1, needed })
 }
@@ -361,12 +376,12 @@ impl Run {
         command
     }
 
-    fn answer(self, reply: Value, unconfirmed: Option<&str>) {
+    fn answer(self, reply: Value, unconfirmed: Option<&Answered>) {
         let tell = |call: Call, answered: Answered| {
             let answered = match (answered, unconfirmed) {
                 // A script may refuse one of many calls.
                 (Answered::Value(Value::ServerError(error)), _) => Answered::Refused(error),
-                (Answered::Value(_), Some(why)) if call.request.confirm => Answered::Unconfirmed(why.to_owned()),
+                (Answered::Value(_), Some(instead)) if call.request.confirm => instead.clone(),
                 (answered, _) => answered,
             };
             // Whoever does not wait any more counts it as lost.

@@ -300,8 +300,8 @@ impl Node {
         format!("Redis at {}: {what}", self.address)
     }
 
-    /// A question about itself.
-    pub(super) async fn query<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, QueryError> {
+    /// A question about itself, to be answered within `limit`.
+    pub(super) async fn query<T: FromRedisValue>(&self, words: &[&str], limit: Duration) -> Result<T, QueryError> {
         let mut command = Cmd::new();
         words.iter().for_each(|word| _ = command.arg(word));
         let asked = async {
@@ -311,7 +311,7 @@ impl Node {
             })?;
             command.query_async(&mut *connection).await.map_err(QueryError::Redis)
         };
-        timeout(SURVEY_TIMEOUT, asked).await.unwrap_or_else(|_| Err(QueryError::Other("no answer in time".to_owned())))
+        timeout(limit, asked).await.unwrap_or_else(|_| Err(QueryError::Other("no answer in time".to_owned())))
     }
 }
 
@@ -360,6 +360,7 @@ impl Fleet {
             key_prefix: self.options.key_prefix.clone(),
             replicas_known: Arc::clone(&replicas_known),
             replicas_min: Arc::clone(&self.replicas_min),
+            unconfirmed: AtomicBool::new(false),
             unreachable_since: Arc::clone(&unreachable_since),
         };
         let lane = lane::open(road, self.options.connections);
@@ -383,7 +384,7 @@ impl Fleet {
         let mut asked = JoinSet::new();
         for node in known {
             asked.spawn(async move {
-                let text: String = node.query(question).await.ok()?;
+                let text: String = node.query(question, SURVEY_TIMEOUT).await.ok()?;
                 Some((node.address.clone(), text))
             });
         }
@@ -447,7 +448,7 @@ fn logins(options: &RedisOptions) -> Result<(ConnectionInfo, Vec<Address>), Redi
         return wrong("key_prefix", "some letters without braces and spaces; hb is the default");
     }
     if options.connections == 0 {
-        return wrong("connections", "at least one to each primary; 2 suit most");
+        return wrong("connections", "at least one to each primary; 3 suit most");
     }
     // Small packets have to leave at once; the crate's default is to let them wait.
     let tcp = TcpSettings::default().set_nodelay(true);

@@ -34,8 +34,8 @@ pub struct RedisOptions {
     pub connections: usize,
     /// Until a connection is made.
     pub connect_timeout: Duration,
-    /// Until a batch is answered, the confirmation of replicas included; after
-    /// that its outcome is unknown and the connection is given up.
+    /// Until a batch is answered; after that its outcome is unknown and the
+    /// connection is given up. Replicas have two thirds of it to confirm.
     pub response_timeout: Duration,
     /// Until a call gives up, all its attempts included.
     pub call_timeout: Duration,
@@ -49,9 +49,9 @@ impl Default for RedisOptions {
             buckets: 1024,
             durability: Durability::Confirmed,
             replicas_needed: None,
-            connections: 2,
+            connections: 3,
             connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(5),
         }
     }

@@ -108,7 +108,10 @@ async fn first_answers(fleet: &Fleet) -> Result<Vec<(Arc<Node>, String)>, RedisO
 async fn info_of(fleet: &Fleet, address: &Address) -> Result<(Arc<Node>, String), RedisOpenError> {
     let no_client = || RedisOpenError::Unreachable { address: address.to_string(), why: "not an address".to_owned() };
     let node = fleet.node_at(address).ok_or_else(no_client)?;
-    let info = node.query::<String>(&["INFO"]).await.map_err(|error| refusal(fleet, address, error))?;
+    let info = node
+        .query::<String>(&["INFO"], fleet.options.response_timeout)
+        .await
+        .map_err(|error| refusal(fleet, address, error))?;
     if field(&info, "loading") == Some("1") {
         let why = "it is loading its file; try again when it has".to_owned();
         return Err(RedisOpenError::Unreachable { address: address.to_string(), why });
@@ -131,7 +134,10 @@ async fn whole_cluster(fleet: &Fleet, asked: &Node) -> Result<Topology, RedisOpe
     if topology.unserved() > 0 {
         return Err(broken(format!("{} of 16384 slots are served by nobody", topology.unserved())));
     }
-    let state: String = asked.query(&["CLUSTER", "INFO"]).await.map_err(|error| refusal(fleet, address, error))?;
+    let state: String = asked
+        .query(&["CLUSTER", "INFO"], fleet.options.response_timeout)
+        .await
+        .map_err(|error| refusal(fleet, address, error))?;
     match field(&state, "cluster_state") {
         Some("ok") => Ok(topology),
         other => Err(broken(format!("its state is {}", other.unwrap_or("not told")))),
@@ -163,7 +169,9 @@ async fn check_server(fleet: &Fleet, address: &Address) -> Result<Arc<Node>, Red
     }
     let confirmed = fleet.options.durability == Durability::Confirmed;
     for rule in RULES.iter().filter(|rule| confirmed || !rule.confirmed_only) {
-        let asked = node.query::<HashMap<String, String>>(&["CONFIG", "GET", rule.setting]).await;
+        let asked = node
+            .query::<HashMap<String, String>>(&["CONFIG", "GET", rule.setting], fleet.options.response_timeout)
+            .await;
         let mut found = asked.map_err(|error| refusal(fleet, address, error))?;
         let found = match found.remove(rule.setting) {
             None if rule.optional => continue,
@@ -186,7 +194,10 @@ async fn check_server(fleet: &Fleet, address: &Address) -> Result<Arc<Node>, Red
 
 async fn check_replicas(fleet: &Fleet, primary: &Node, known: &[Address]) -> Result<(), RedisOpenError> {
     let address = &primary.address;
-    let info: String = primary.query(&["INFO", "replication"]).await.map_err(|error| refusal(fleet, address, error))?;
+    let info: String = primary
+        .query(&["INFO", "replication"], fleet.options.response_timeout)
+        .await
+        .map_err(|error| refusal(fleet, address, error))?;
     let found = replicas_in_step(&info).len();
     let needed = usize::from(fleet.replicas_min.load(Ordering::Acquire)).max(known.len());
     if found >= needed {

@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 pub struct ServerOptions {
     /// Append-only file, synced before every answer.
     pub aof: bool,
+    /// On a disk, for who measures. Tests kill processes, not machines, so
+    /// theirs lie in memory where there is such a directory, and do not wait
+    /// for whatever else keeps the disk.
+    pub on_disk: bool,
     /// `requirepass`.
     pub password: Option<String>,
     /// Further lines of redis.conf, e.g. `user shop on >secret ~* +@all`.
@@ -28,7 +32,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
-        ServerOptions { aof: true, password: None, lines: Vec::new() }
+        ServerOptions { aof: true, on_disk: false, password: None, lines: Vec::new() }
     }
 }
 
@@ -72,7 +76,9 @@ impl RedisServer {
     pub fn start(options: ServerOptions) -> RedisServer {
         need_redis();
         for _ in 0..20 {
-            let directory = tempfile::Builder::new().prefix("hongbao-redis-").tempdir().expect("a directory");
+            let memory = Path::new("/dev/shm");
+            let parent = if memory.is_dir() && !options.on_disk { memory.to_owned() } else { std::env::temp_dir() };
+            let directory = tempfile::Builder::new().prefix("hongbao-redis-").tempdir_in(parent).expect("a directory");
             let port = free_port();
             write_conf(directory.path(), port, &options);
             let mut server = RedisServer { port, directory, password: options.password.clone(), life: None };
@@ -247,25 +253,43 @@ impl RedisCluster {
         self.nodes.iter().filter(|node| node.runs()).map(RedisServer::url).collect()
     }
 
-    /// Which node is the primary of `slot` now.
+    /// Which node is the primary of `slot` now: of those that claim it, the
+    /// one with the greatest epoch.
     ///
     /// # Panics
-    /// If no node that runs is.
+    /// If no node that runs does.
     pub fn primary_of(&self, slot: u16) -> usize {
-        let owns = |node: &RedisServer| {
+        let claim = |node: &RedisServer| {
             let lines = node.cli(&["CLUSTER", "NODES"]);
-            let own = lines.lines().find(|line| line.contains("myself")).unwrap_or_default().to_owned();
-            own.contains("master")
-                && own.split(' ').skip(8).any(|range| match range.split_once('-') {
-                    Some((first, last)) => {
-                        let (first, last) = (first.parse::<u16>(), last.parse::<u16>());
-                        matches!((first, last), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
-                    }
-                    None => range.parse() == Ok(slot),
-                })
+            let own = lines.lines().find(|line| line.contains("myself") && line.contains("master"))?;
+            let epoch: u64 = own.split(' ').nth(6)?.parse().ok()?;
+            let within = |range: &str| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let (first, last) = (first.parse::<u16>(), last.parse::<u16>());
+                matches!((first, last), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+            };
+            own.split(' ').skip(8).any(within).then_some(epoch)
         };
-        let found = self.nodes.iter().position(|node| node.runs() && owns(node));
-        found.unwrap_or_else(|| panic!("slot {slot} has no primary"))
+        let claims = self.nodes.iter().enumerate().filter(|(_, node)| node.runs());
+        let claims = claims.filter_map(|(index, node)| Some((claim(node)?, index)));
+        claims.max().unwrap_or_else(|| panic!("slot {slot} has no primary")).1
+    }
+
+    /// Makes the node `to` the primary of `slot`, with the consent of the old one.
+    ///
+    /// # Panics
+    /// If it is not in half a minute.
+    pub fn hand_over(&self, slot: u16, to: usize) {
+        let mut asked_at = None::<Instant>;
+        self.wait("the replica is the primary", || {
+            // The nodes give up after five seconds.
+            if asked_at.is_none_or(|at| at.elapsed() > Duration::from_secs(6)) {
+                self.nodes[to].cli(&["CLUSTER", "FAILOVER"]);
+                asked_at = Some(Instant::now());
+            }
+            self.primary_of(slot) == to
+        });
+        self.wait_ok();
     }
 
     /// Kills the primary of `slot` and tells which node that was.
