@@ -31,18 +31,28 @@ local function amount_of(share)
   return (struct.unpack(width == 4 and '<I4' or '<I8', bytes))
 end
 
--- Writes what has changed, settles if nobody is owed anything, and sets the
+-- Settles if nobody is owed anything, writes what has changed, and sets the
 -- next deadline.
 local function keep(lapsed)
   if ended ~= '' and (lapsed or claimed == taken) then
     settled = true
   end
-  redis.call('HSET', KEYS[4], 'taken', int(taken), 'taken_amount', int(taken_amount), 'claimed', int(claimed),
-    'claimed_amount', int(claimed_amount), 'refunded', int(refunded), 'credited', int(credited),
-    'ended', ended, 'settled', settled and '1' or '')
+  local fields = {'taken', 'taken_amount', 'claimed', 'claimed_amount', 'refunded', 'credited', 'ended', 'settled'}
+  local values = {int(taken), int(taken_amount), int(claimed), int(claimed_amount), int(refunded), int(credited),
+    ended, settled and '1' or ''}
+  local changed = {}
+  for i, field in ipairs(fields) do
+    if values[i] ~= row[9 + i] then
+      changed[#changed + 1] = field
+      changed[#changed + 1] = values[i]
+    end
+  end
+  if #changed > 0 then
+    redis.call('HSET', KEYS[4], unpack(changed))
+  end
   if settled then
     redis.call('ZREM', KEYS[8], 'e' .. id)
-  elseif ended ~= '' then
+  elseif ended ~= row[16] then
     redis.call('ZADD', KEYS[8], int(claim_by), 'e' .. id)
   end
 end
