@@ -6,11 +6,18 @@
 -- ARGV[3]  the order
 -- ARGV[4]  the amount
 -- ARGV[5]  how long the mark is kept in milliseconds
+-- ARGV[6]  when the payment was begun
+--
+-- A payment that is not made after half of that time never is: whoever slept
+-- longer than the mark is kept finds that it is too late.
 
 if redis.call('HEXISTS', KEYS[2], '#o' .. ARGV[3]) == 1 then
   return {'paid'}
 end
 if redis.call('EXISTS', KEYS[3]) == 1 then
+  return {'unpaid'}
+end
+if now - tonumber(ARGV[6]) >= tonumber(ARGV[5]) / 2 then
   return {'unpaid'}
 end
 local amount, balance = tonumber(ARGV[4]), available(KEYS[2])

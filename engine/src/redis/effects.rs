@@ -168,7 +168,7 @@ impl Core {
     /// answer it is to be.
     pub(super) async fn pay(&self, effect: &Effect, operation: &Operation) -> Result<Option<Decided>> {
         let order = effect.id()?;
-        let (_, words) = effect.words()?;
+        let (begun_at, words) = effect.words()?;
         let (amount, user) = (words.bytes(2)?.to_vec(), words.user(3)?);
         let ids = words.bytes(4)?;
         let (hold, item) = ids.split_first_chunk::<16>().ok_or_else(|| damaged("a payment"))?;
@@ -176,7 +176,7 @@ impl Core {
         let hold = HoldId::from_bytes(*hold);
 
         let keys = [self.layout.wallet(&user), self.layout.unpaid(&user, &order)];
-        let args = [order.to_vec(), amount, Keep::Repeats.word()];
+        let args = [order.to_vec(), amount, Keep::Repeats.word(), begun_at.ms().to_string().into_bytes()];
         let answer = Answer::of_script(self.run(self.layout.of_user(&user), &PAY, keys, args).await?)?;
         let paid = match answer.tag() {
             b"paid" => true,

@@ -18,7 +18,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// How long sequences go on being drawn, if there are fewer than the most.
-const TIME: Duration = Duration::from_secs(30);
+const TIME: Duration = Duration::from_secs(20);
 const DEPLOYMENTS_MAX: u64 = 50;
 const SEQUENCES: usize = 100;
 const STEPS: usize = 20;

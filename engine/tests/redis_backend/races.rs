@@ -262,6 +262,28 @@ fn a_payment_left_in_the_middle_is_ended_by_who_needs_the_unit() {
     }
 }
 
+/// Nobody knows any more whether somebody else has found it unpaid.
+#[test]
+fn a_payment_that_nobody_made_for_long_is_not_made() {
+    let Some(two) = Two::new(32) else { return };
+    let id = two.sell(NewItem { hold_ttl_s: 86_400, ..item(1) });
+    two.deposit("bob", 100);
+    let hold = two.hold(id, "bob", 1);
+    // It sees the hold, and lets it be paid.
+    let fuse = Some(Arc::new(Fuse { calls_left: AtomicI64::new(2), loses_answer: true }));
+    let options = RedisBackendOptions { fuse, ..two.deployment.options.clone() };
+    let ended = two.deployment.drive(RedisBackend::open(options)).expect("it opens");
+    let claim = Command::ClaimHold { hold, user: user("bob") };
+    two.deployment.drive(ended.execute(claim.clone(), None)).expect_err("it ended in the middle");
+    two.ask(Command::AdvanceClock { by_s: 1800 });
+    two.assert_clean();
+    assert_eq!(two.available("bob"), 100);
+    assert_eq!(two.stock(id), Stock { total: 1, free: 0, held: 1, sold: 0 });
+    assert!(matches!(two.ask(claim), Outcome::Ordered { replayed: false, .. }));
+    assert_eq!(two.available("bob"), 90);
+    two.assert_clean();
+}
+
 #[test]
 fn all_deposits_together_stay_below_their_bound() {
     let Some(two) = Two::new(29) else { return };
