@@ -113,7 +113,7 @@ pub struct Serve {
     /// What decides and remembers: embedded, or redis
     #[arg(long, default_value = "embedded")]
     pub backend: BackendName,
-    /// Servers of the redis backend, as redis://[user]:password@host:port; of a Cluster some are enough
+    /// Servers of the redis backend, as redis://user:password@host:port; of a Cluster some are enough
     #[arg(long, value_delimiter = ',', env = "HONGBAO_REDIS", hide_env_values = true)]
     pub redis: Vec<String>,
     /// What acknowledged answers survive there: confirmed (a failover), or relaxed (not the last second)
