@@ -584,7 +584,8 @@ async fn calls_a_second() {
                         let key = [nodes.key(bucket, script.name())];
                         for call in 0..each {
                             let user = [format!("{callers}.{caller}.{call}").into_bytes()];
-                            nodes.call(bucket, script, &key, &user, true).await.expect("it answers");
+                            // A stall of the disk leaves an outcome unknown, and costs its time.
+                            while nodes.call(bucket, script, &key, &user, true).await.is_err() {}
                         }
                     })
                 });
