@@ -8,6 +8,32 @@ say() { printf '\n== %s\n' "$*"; }
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.90 or newer, then run this again" >&2; exit 1; }
 command -v cc >/dev/null || { echo "a C compiler is missing: apt-get install build-essential, then run this again" >&2; exit 1; }
 
+# Tests start servers of their own, on random ports and in their own
+# directories; whatever else listens is left alone, and so is the system:
+# installing the package must not start its service.
+install_redis() {
+    say "installing redis-server"
+    local root=() policy=/usr/sbin/policy-rc.d made=no
+    local by_hand="redis-server is missing: apt-get install redis-server (6.2 or newer), then run this again"
+    command -v apt-get >/dev/null || { echo "$by_hand" >&2; exit 1; }
+    if [ "$(id -u)" != 0 ]; then
+        sudo -n true 2>/dev/null || { echo "$by_hand; without root this script cannot do it" >&2; exit 1; }
+        root=(sudo -n)
+    fi
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+        "${root[@]}" chmod +x "$policy"
+        made=yes
+    fi
+    local installed=yes
+    "${root[@]}" apt-get update \
+        && "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server \
+        || installed=no
+    if [ "$made" = yes ]; then "${root[@]}" rm -f "$policy"; fi
+    [ "$installed" = yes ] || { echo "$by_hand" >&2; exit 1; }
+}
+command -v redis-server >/dev/null && command -v redis-cli >/dev/null || install_redis
+
 # The crash and load tests start the real binaries.
 say "building the binaries that tests start"
 cargo build --workspace --bins

@@ -3,7 +3,7 @@
 
 /// Why a command or a read could not be carried out. Nothing was acknowledged;
 /// what a command asked for may or may not have happened only for
-/// [`EngineError::Journal`], and asking again settles it.
+/// [`EngineError::Journal`] and [`EngineError::Unconfirmed`], and asking again settles it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// More is being asked than can be made durable in time.
@@ -18,6 +18,13 @@ pub enum EngineError {
     /// The store failed.
     #[error("the store failed: {0}; restart, and if it fails again make the store anew with `hongbao rebuild`")]
     Store(String),
+    /// Redis did not answer, or did not confirm, in time: the command may have
+    /// been carried out, and asking again tells.
+    #[error("the outcome is not known: {0}; ask again with the same key")]
+    Unconfirmed(String),
+    /// Redis, or a script in it, failed.
+    #[error("Redis failed: {0}; look at its log, and run `hongbao reconcile` when it is mended")]
+    Backend(String),
     /// The engine does not serve yet, or not now.
     #[error("not ready: {0}")]
     NotReady(String),

@@ -52,6 +52,7 @@
 //! - [`split`]: how a total is divided, as pure and frozen functions of a seed.
 //! - [`fairness`]: measures that the order of grabbing changes nobody's odds.
 //! - [`clock`], [`entropy`]: where time and chance come from; handed in, so that a run can be repeated.
+//! - `redis` (a feature): the same decisions in front of Redis or Valkey, for more than one machine.
 //! - [`types`], [`error`]: money, people, things and time; failures of operation.
 //!
 //! # Invariants
@@ -78,6 +79,8 @@ pub mod journal;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutants;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod rebuild;
 pub mod split;
 mod state;

@@ -119,12 +119,21 @@ pub struct Serve {
     /// Address of its own for /metrics, with /livez and /readyz
     #[arg(long)]
     pub admin_listen: Option<SocketAddr>,
-    /// Directory of journal, store and keys
+    /// Directory of journal, store and keys; with redis, of keys
     #[arg(long, default_value = "./data")]
     pub data: PathBuf,
-    /// What decides and remembers: embedded
+    /// What decides and remembers: embedded, or redis
     #[arg(long, default_value = "embedded")]
     pub backend: BackendName,
+    /// Servers of the redis backend, as redis://user:password@host:port; of a Cluster some are enough
+    #[arg(long, value_delimiter = ',', env = "HONGBAO_REDIS", hide_env_values = true)]
+    pub redis: Vec<String>,
+    /// What acknowledged answers survive there: confirmed (a failover), or relaxed (not the last second)
+    #[arg(long, default_value = "confirmed")]
+    pub redis_durability: RedisDurability,
+    /// What every key in Redis starts with; one for each deployment
+    #[arg(long, default_value = "hb")]
+    pub redis_prefix: String,
     /// Directory to keep full journal segments in, instead of recycling them
     #[arg(long)]
     pub archive: Option<PathBuf>,
@@ -165,6 +174,28 @@ impl Serve {
 pub enum BackendName {
     /// In this process, with a journal on local disk.
     Embedded,
+    /// In Redis, behind any number of servers.
+    Redis,
+}
+
+/// What acknowledged answers survive in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisDurability {
+    /// The loss of a server.
+    Confirmed,
+    /// What the server's own settings promise.
+    Relaxed,
+}
+
+impl FromStr for RedisDurability {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<RedisDurability, &'static str> {
+        match text {
+            "confirmed" => Ok(RedisDurability::Confirmed),
+            "relaxed" => Ok(RedisDurability::Relaxed),
+            _ => Err("use confirmed, or relaxed"),
+        }
+    }
 }
 
 impl FromStr for BackendName {
@@ -172,8 +203,8 @@ impl FromStr for BackendName {
     fn from_str(text: &str) -> Result<BackendName, &'static str> {
         match text {
             "embedded" => Ok(BackendName::Embedded),
-            "redis" => Err("the redis backend is not offered yet; use embedded"),
-            _ => Err("use embedded"),
+            "redis" => Ok(BackendName::Redis),
+            _ => Err("use embedded, or redis"),
         }
     }
 }
@@ -218,8 +249,8 @@ mod tests {
     #[test]
     fn wrong_values_are_refused_with_their_remedy() {
         for (arguments, expected) in [
-            ("--backend redis", "not offered yet"),
-            ("--backend etcd", "use embedded"),
+            ("--backend etcd", "use embedded, or redis"),
+            ("--redis-durability none", "use confirmed, or relaxed"),
             ("--currency cny", "three capital letters"),
             ("--currency EURO", "three capital letters"),
             ("--connections-max 0", "not in 1..=1000000"),

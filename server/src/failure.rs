@@ -5,6 +5,7 @@
 
 use hongbao_engine::EngineError;
 use hongbao_engine::memory::OpenError;
+use hongbao_engine::redis::RedisOpenError;
 use std::path::Path;
 use std::{fmt, io};
 
@@ -44,6 +45,24 @@ impl From<OpenError> for Failure {
             OpenError::Journal(_) | OpenError::Store(_) | OpenError::StoreIn { .. } | OpenError::Sweep(_) => {
                 Failure::Broken(why)
             }
+        }
+    }
+}
+
+impl From<RedisOpenError> for Failure {
+    fn from(error: RedisOpenError) -> Failure {
+        let why = error.to_string();
+        match error {
+            RedisOpenError::Option { .. }
+            | RedisOpenError::Password { .. }
+            | RedisOpenError::Rights { .. }
+            | RedisOpenError::TooOld { .. }
+            | RedisOpenError::Setting { .. }
+            | RedisOpenError::Deployment { .. } => Failure::Usage(why),
+            RedisOpenError::Unreachable { .. }
+            | RedisOpenError::Cluster { .. }
+            | RedisOpenError::Replicas { .. }
+            | RedisOpenError::Primary { .. } => Failure::Broken(why),
         }
     }
 }

@@ -7,11 +7,12 @@ use clap::Parser;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
+use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::{ADMIN_KEY, admin_key, given_key};
 use hongbao_server::clock::Alarm;
-use hongbao_server::config::{BackendName, Cli, Clock, Serve, Task};
+use hongbao_server::config::{BackendName, Cli, Clock, RedisDurability, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
 use hongbao_server::serve::{Limits, listen, serve};
@@ -22,9 +23,11 @@ use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -73,10 +76,39 @@ fn run_demo(listen: SocketAddr) -> Result<(), Failure> {
     run(&Serve::for_demo(listen, data.path().to_owned()), true)
 }
 
+/// An engine as it is served from here.
+trait Engine: Backend {
+    /// Lets its figures be asked for with the metrics.
+    fn watch(server: &Shared<Self>)
+    where
+        Self: Sized;
+
+    /// Tells why deadlines stand still, if they do, and keeps on telling.
+    fn tell_alarm(self: Arc<Self>, data: &Path) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Ends it. Everything that was answered stays.
+    fn end(&self) -> Result<(), Failure>;
+}
+
+/// What is the same for every engine, found to be right before anything is written.
+struct Prepared {
+    key: String,
+    listeners: Vec<TcpListener>,
+    admin_listeners: Option<Vec<TcpListener>>,
+    runtime: Runtime,
+}
+
 fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
     raise_descriptor_limit(options.connections_max);
     // What was asked for wrongly is found out before anything is written.
     let given = given_key(env::var(ADMIN_KEY)).map_err(wrong)?;
+    match (options.backend, options.redis.is_empty()) {
+        (BackendName::Redis, true) => return Err(wrong("name the servers: --redis redis://HOST:PORT[,...]")),
+        (BackendName::Redis, false) if options.archive.is_some() => {
+            return Err(wrong("--archive keeps an embedded engine's journal; there is none with --backend redis"));
+        }
+        _ => {}
+    }
     let listeners = open_port(options.listen)?;
     let admin_listeners = options.admin_listen.map(open_port).transpose()?;
     let archive = options.archive.as_deref().map(open_archive).transpose()?;
@@ -86,9 +118,19 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         .create(&options.data)
         .map_err(|error| wrong(format!("{}: {error}", options.data.display())))?;
     let key = admin_key(given, &options.data).map_err(wrong)?;
-    let engine = match options.backend {
-        BackendName::Embedded => Arc::new(open(options, archive)?),
-    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let prepared = Prepared { key, listeners, admin_listeners, runtime };
+    match options.backend {
+        BackendName::Embedded => run_engine(Arc::new(open(options, archive)?), options, prepared, is_demo),
+        BackendName::Redis => {
+            let engine = prepared.runtime.block_on(open_redis(options))?;
+            run_engine(Arc::new(engine), options, prepared, is_demo)
+        }
+    }
+}
+
+fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is_demo: bool) -> Result<(), Failure> {
+    let Prepared { key, listeners, admin_listeners, runtime } = prepared;
     let setup = Setup {
         currency: options.currency,
         admin_key: key.clone(),
@@ -98,18 +140,17 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         body_timeout: Duration::from_secs(options.read_timeout_s),
     };
     let server = Server::new(Arc::clone(&engine), &setup);
-    watch(&server);
+    E::watch(&server);
     let limits = Limits {
         connections_max: options.connections_max as usize,
         head_timeout: Duration::from_secs(options.read_timeout_s),
         drain: Duration::from_secs(options.drain_s),
         ..Limits::default()
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
-        tokio::spawn(tell_alarm(Arc::clone(&engine), &options.data));
+        tokio::spawn(Arc::clone(&engine).tell_alarm(&options.data));
         let address = listeners[0].local_addr()?;
         tracing::info!(%address, test = options.test, "serving; try /docs");
         if is_demo {
@@ -131,8 +172,7 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         tokio::try_join!(admin, public).map(drop)
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
-    engine.close()?;
-    tracing::info!("stopped; everything is on disk");
+    engine.end()?;
     served
 }
 
@@ -181,16 +221,76 @@ fn open(options: &Serve, archive: Option<Arc<dyn Storage>>) -> Result<Embedded, 
     Ok(engine)
 }
 
-/// Tells why deadlines stand still, if they do, and keeps on telling.
-fn tell_alarm(engine: Arc<Embedded>, data: &Path) -> impl Future<Output = ()> + use<> {
-    let mut alarm = Alarm::new(data);
-    let mut tell = move || alarm.tell(engine.clock_alarm().or_else(|| engine.ready().err()));
-    tell();
-    async move {
-        loop {
-            tokio::time::sleep(clock::TELL_EVERY).await;
-            tell();
-        }
+async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
+    let redis = RedisOptions {
+        urls: options.redis.clone(),
+        key_prefix: options.redis_prefix.clone(),
+        durability: match options.redis_durability {
+            RedisDurability::Confirmed => Durability::Confirmed,
+            RedisDurability::Relaxed => Durability::Relaxed,
+        },
+        ..RedisOptions::default()
+    };
+    let engine = RedisBackend::open(RedisBackendOptions {
+        redis,
+        currency: options.currency.as_str().to_owned(),
+        test_mode: options.test,
+        ..RedisBackendOptions::default()
+    });
+    let engine = engine.await?;
+    tracing::info!(
+        servers = options.redis.len(),
+        prefix = options.redis_prefix,
+        durability = ?options.redis_durability,
+        mode = if options.test { "test" } else { "live" },
+        currency = options.currency.as_str(),
+        "opened in front of Redis"
+    );
+    Ok(engine)
+}
+
+impl Engine for Embedded {
+    fn watch(server: &Shared<Embedded>) {
+        watch_embedded(server);
+    }
+
+    fn tell_alarm(self: Arc<Self>, data: &Path) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut alarm = Alarm::new(data);
+        let mut tell = move || alarm.tell(self.clock_alarm().or_else(|| self.ready().err()));
+        tell();
+        Box::pin(async move {
+            loop {
+                tokio::time::sleep(clock::TELL_EVERY).await;
+                tell();
+            }
+        })
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        self.close()?;
+        tracing::info!("stopped; everything is on disk");
+        Ok(())
+    }
+}
+
+impl Engine for RedisBackend {
+    fn watch(server: &Shared<RedisBackend>) {
+        let engine = Arc::downgrade(&server.backend);
+        let names = [("hongbao_clock_alarm", "1 while this server's clock stands still until it is started again")];
+        server.metrics.gauges(names, move || {
+            [engine.upgrade().map_or(0.0, |engine| f64::from(u8::from(engine.clock_alarm().is_some())))]
+        });
+    }
+
+    /// It is in the log, and nobody but a restart can accept it.
+    fn tell_alarm(self: Arc<Self>, _data: &Path) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        self.close();
+        tracing::info!("stopped; everything is in Redis");
+        Ok(())
     }
 }
 
@@ -215,7 +315,7 @@ fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output
 }
 
 /// Lets the engine's figures be asked for with the metrics.
-fn watch(server: &Shared<Embedded>) {
+fn watch_embedded(server: &Shared<Embedded>) {
     let engine = Arc::downgrade(&server.backend);
     let names = [
         ("hongbao_engine_envelopes", "Envelopes in memory"),

@@ -114,7 +114,7 @@ impl Code {
     /// Seconds for `Retry-After`, where asking again helps after a while.
     const fn retry_after_s(self) -> Option<u16> {
         match self {
-            Code::Overloaded => Some(1),
+            Code::Overloaded | Code::Unconfirmed => Some(1),
             Code::ShuttingDown | Code::NotReady => Some(5),
             Code::StorageFull => Some(30),
             _ => None,

@@ -185,11 +185,11 @@ pub fn from_engine(error: &EngineError) -> Problem {
         EngineError::StorageFull => {
             Problem::new(Code::StorageFull, "The server's disk is full; claims and refunds still work.")
         }
-        EngineError::Journal(_) => {
+        EngineError::Journal(_) | EngineError::Unconfirmed(_) => {
             tracing::error!(%error, "not confirmed");
             Problem::new(Code::Unconfirmed, "It may or may not have happened; ask again with the same key to find out.")
         }
-        EngineError::Store(_) => {
+        EngineError::Store(_) | EngineError::Backend(_) => {
             tracing::error!(%error, "the store failed");
             Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator.")
         }

@@ -3,7 +3,15 @@
 //!
 //! A new backend is a [`Stand`] and one line at the end.
 
+#[cfg(feature = "redis")]
+#[path = "../stand/on_redis.rs"]
+mod deployment;
 mod interpreter;
+#[cfg(feature = "redis")]
+mod on_redis;
+#[cfg(feature = "redis")]
+#[path = "../redis_stand/mod.rs"]
+mod redis_stand;
 #[path = "../stand/mod.rs"]
 mod stand;
 
@@ -182,3 +190,45 @@ macro_rules! on_every_backend {
 }
 
 on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws);
+
+/// The same for the stands that need a redis-server.
+#[cfg(feature = "redis")]
+mod redis {
+    use super::deployment::is_missing;
+    use super::on_redis::{OnCluster, OnRedis, OnRedisAnew};
+    use super::tell;
+
+    macro_rules! stories {
+        ($($file:ident),+) => {$(
+            mod $file {
+                use super::*;
+
+                const PATH: &str = concat!("engine/tests/conformance/", stringify!($file), ".txt");
+                const TEXT: &str = include_str!(concat!(stringify!($file), ".txt"));
+
+                #[test]
+                fn on_redis() {
+                    if !is_missing() {
+                        tell::<OnRedis>(PATH, TEXT);
+                    }
+                }
+
+                #[test]
+                fn on_a_cluster() {
+                    if !is_missing() {
+                        tell::<OnCluster>(PATH, TEXT);
+                    }
+                }
+
+                #[test]
+                fn on_redis_with_another_server_after_every_command() {
+                    if !is_missing() {
+                        tell::<OnRedisAnew>(PATH, TEXT);
+                    }
+                }
+            }
+        )+};
+    }
+
+    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws);
+}

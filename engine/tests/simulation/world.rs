@@ -607,7 +607,12 @@ impl World {
             EngineError::Overloaded => true,
             EngineError::StorageFull => self.was_full,
             EngineError::Journal(_) => self.troubled,
-            EngineError::Store(_) | EngineError::NotReady(_) | EngineError::ShuttingDown | EngineError::Cursor => false,
+            EngineError::Store(_)
+            | EngineError::Unconfirmed(_)
+            | EngineError::Backend(_)
+            | EngineError::NotReady(_)
+            | EngineError::ShuttingDown
+            | EngineError::Cursor => false,
         };
         assert!(excused, "a failure without a fault: {error}");
         self.meet(match error {

@@ -33,6 +33,7 @@ fn wrong_use_ends_with_status_2() {
         "dance",
         "serve --currency yen",
         "serve --backend redis",
+        "serve --backend redis --redis redis://127.0.0.1:1 --archive somewhere",
         "split --total 10",
         "split --total 5 --shares 10 --rule lucky",
     ] {

@@ -1,0 +1,359 @@
+//! The engine in front of Redis: opening it, and what its parts share.
+//!
+//! **Invariant:** it keeps nothing of its own that has to outlive it: any number
+//! of engines stand before one deployment, and any of them may end at any time.
+
+use super::bucket::Bucket;
+use super::error::RedisOpenError;
+use super::layout::{FORMAT, Key, Layout};
+use super::nodes::Nodes;
+use super::options::RedisOptions;
+use super::reply::{Answer, Decided, damaged, is_late};
+use super::script::Script;
+use super::scripts::SETTINGS;
+use crate::clock::{Clock, SystemClock};
+use crate::entropy::{Entropy, SystemEntropy};
+use crate::error::EngineError;
+use crate::types::Timestamp;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::{JoinHandle, JoinSet};
+
+pub(super) type Result<T> = std::result::Result<T, EngineError>;
+
+/// How an engine in front of Redis is opened.
+#[derive(Clone)]
+pub struct RedisBackendOptions {
+    /// The servers.
+    pub redis: RedisOptions,
+    /// The currency of all amounts, fixed at the deployment's first start.
+    pub currency: String,
+    /// Whether this is a test deployment, whose clock can be moved; fixed at its first start.
+    pub test_mode: bool,
+    /// Where time comes from; `None` is the system's clocks.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// Where ids and secrets come from.
+    pub entropy: Arc<dyn Entropy>,
+    /// How often what is due is looked for; `None` leaves it to [`RedisBackend::sweep`].
+    pub sweep_every: Option<Duration>,
+    /// Ends the engine in the middle, for tests.
+    #[doc(hidden)]
+    pub fuse: Option<Arc<Fuse>>,
+}
+
+/// After so many calls an engine's others do not reach Redis any more, as if
+/// it had been killed there.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Fuse {
+    /// Calls that still reach it.
+    pub calls_left: AtomicI64,
+    /// Whether the last of them is carried out and its answer lost.
+    pub loses_answer: bool,
+}
+
+impl Default for RedisBackendOptions {
+    fn default() -> RedisBackendOptions {
+        RedisBackendOptions {
+            redis: RedisOptions::default(),
+            currency: "CNY".to_owned(),
+            test_mode: false,
+            clock: None,
+            entropy: Arc::new(SystemEntropy),
+            sweep_every: Some(Duration::from_secs(1)),
+            fuse: None,
+        }
+    }
+}
+
+/// An engine whose state is in Redis.
+pub struct RedisBackend {
+    pub(super) core: Arc<Core>,
+    sweeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What commands, reads and the sweeper share.
+pub(super) struct Core {
+    pub(super) nodes: Nodes,
+    pub(super) layout: Layout,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) fingerprint_secret: [u8; 32],
+    pub(super) test_mode: bool,
+    fuse: Option<Arc<Fuse>>,
+    /// How far a test deployment's clock is known to have been moved.
+    advanced_ms: Mutex<u64>,
+    /// Why the last tour of the sweeper failed, if it did.
+    pub(super) unready: Mutex<Option<String>>,
+}
+
+/// An operation: what a command does is done at most once under its id.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operation {
+    pub(super) id: [u8; 16],
+    pub(super) keep: Keep,
+    /// Where it is decided.
+    pub(super) bucket: Bucket,
+}
+
+/// How long an operation's answer is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Not at all: what it did says that it was done.
+    Natural,
+    /// As long as a call may arrive again because its answer was lost.
+    Repeats,
+    /// As long as an idempotency key counts, and a day.
+    Once,
+    /// For ever, under a reference.
+    Ever,
+}
+
+/// A call that is refused for its time after so long was not wrong about the time.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Buckets that are asked at once when all are.
+const ASKED_AT_ONCE: usize = 128;
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+impl Keep {
+    /// As scripts take it.
+    pub(super) fn word(self) -> Vec<u8> {
+        match self {
+            Keep::Natural => b"-".to_vec(),
+            // Scripts refuse times more than two seconds off, so no call is older.
+            Keep::Repeats => HOUR_MS.to_string().into_bytes(),
+            Keep::Once => (9 * DAY_MS).to_string().into_bytes(),
+            Keep::Ever => b"0".to_vec(),
+        }
+    }
+}
+
+impl RedisBackend {
+    /// Opens an engine, and makes the deployment if it is the first. Must run
+    /// within a tokio runtime, which has to outlive the engine.
+    ///
+    /// # Errors
+    /// [`RedisOpenError`] says what is wrong and what to do.
+    pub async fn open(options: RedisBackendOptions) -> std::result::Result<RedisBackend, RedisOpenError> {
+        let nodes = Nodes::connect(&options.redis).await?;
+        let layout = Layout { prefix: options.redis.key_prefix.clone(), buckets: options.redis.buckets };
+        let mut secret = [0; 32];
+        options.entropy.fill(&mut secret);
+        let settled = settle_settings(&nodes, &layout, &options, &secret).await?;
+        let fingerprint_secret = setting(&settled, "secret")?;
+        let advanced_ms = settled
+            .get("advanced")
+            .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
+            .ok_or_else(|| RedisOpenError::Deployment { why: damaged("the deployment").to_string() })?;
+        let clock = options
+            .clock
+            .unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, Timestamp::default())) as Arc<dyn Clock>);
+        let core = Arc::new(Core {
+            nodes,
+            layout,
+            clock,
+            entropy: options.entropy,
+            fingerprint_secret,
+            test_mode: options.test_mode,
+            fuse: options.fuse,
+            advanced_ms: Mutex::new(advanced_ms),
+            unready: Mutex::default(),
+        });
+        let sweeper = options.sweep_every.map(|every| {
+            let core = Arc::clone(&core);
+            tokio::spawn(core.keep_sweeping(every))
+        });
+        Ok(RedisBackend { core, sweeper: Mutex::new(sweeper) })
+    }
+
+    /// Does what is due in all buckets, and what ended engines have left in the
+    /// middle. Says whether there was anything.
+    ///
+    /// # Errors
+    /// [`EngineError`] when it cannot be done now.
+    pub async fn sweep(&self) -> Result<bool> {
+        self.core.sweep().await
+    }
+
+    /// Why deadlines stand still, if they do.
+    pub fn clock_alarm(&self) -> Option<String> {
+        self.core.clock.alarm()
+    }
+
+    /// Ends the sweeper. What it leaves others do.
+    pub fn close(&self) {
+        if let Some(sweeper) = self.sweeper.lock().take() {
+            sweeper.abort();
+        }
+    }
+}
+
+impl Drop for RedisBackend {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+type Settled = HashMap<String, Vec<u8>>;
+
+/// What was fixed at the first start, which may be this one.
+async fn settle_settings(
+    nodes: &Nodes,
+    layout: &Layout,
+    options: &RedisBackendOptions,
+    secret: &[u8; 32],
+) -> std::result::Result<Settled, RedisOpenError> {
+    let failed = |error: EngineError| RedisOpenError::Deployment { why: error.to_string() };
+    let buckets = layout.buckets.to_string();
+    let asked = [
+        ("format", FORMAT.as_bytes()),
+        ("buckets", buckets.as_bytes()),
+        ("currency", options.currency.as_bytes()),
+        ("mode", if options.test_mode { b"test" } else { b"live" }),
+        ("secret", secret),
+        ("advanced", b"0"),
+    ];
+    let words = asked.iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]).collect::<Vec<_>>();
+    let value = nodes.call(Layout::COMMON, &SETTINGS, &[layout.deployment()], &words, true).await.map_err(failed)?;
+    let answer = Answer::read(value).map_err(failed)?;
+    let mut settled = Settled::new();
+    for index in (0..answer.len()).step_by(2) {
+        settled
+            .insert(answer.text(index).map_err(failed)?.to_owned(), answer.bytes(index + 1).map_err(failed)?.to_vec());
+    }
+    for (name, value) in &asked[..4] {
+        let made = settled.get(*name).map(Vec::as_slice).unwrap_or_default();
+        if made != *value {
+            let (made, asked) = (String::from_utf8_lossy(made), String::from_utf8_lossy(value));
+            return Err(RedisOpenError::Deployment {
+                why: format!(
+                    "the deployment under the key prefix {:?} was made with {name} = {made}, not {asked}; \
+                     use another prefix or the setting it was made with",
+                    layout.prefix
+                ),
+            });
+        }
+    }
+    Ok(settled)
+}
+
+fn setting<const N: usize>(settled: &Settled, name: &str) -> std::result::Result<[u8; N], RedisOpenError> {
+    let value = settled.get(name).and_then(|value| value.as_slice().try_into().ok());
+    value.ok_or_else(|| RedisOpenError::Deployment { why: damaged("the deployment").to_string() })
+}
+
+impl Core {
+    /// The words that every deciding script begins with.
+    fn preamble(&self) -> [Vec<u8>; 2] {
+        let mode: &[u8] = if self.test_mode { b"test" } else { b"live" };
+        [self.clock.now().ms().to_string().into_bytes(), mode.to_vec()]
+    }
+
+    /// Runs a script.
+    pub(super) async fn call(
+        &self,
+        bucket: Bucket,
+        script: &'static Script,
+        keys: &[Key],
+        args: &[Vec<u8>],
+        confirm: bool,
+    ) -> Result<redis::Value> {
+        let Some(fuse) = &self.fuse else { return self.nodes.call(bucket, script, keys, args, confirm).await };
+        let left = fuse.calls_left.fetch_sub(1, Ordering::Relaxed);
+        let blown = || EngineError::Unconfirmed("the fuse has blown".to_owned());
+        if left <= 0 {
+            return Err(blown());
+        }
+        let value = self.nodes.call(bucket, script, keys, args, confirm).await?;
+        if left == 1 && fuse.loses_answer { Err(blown()) } else { Ok(value) }
+    }
+
+    /// Asks in every bucket, in many at once, so that the questions travel together.
+    pub(super) async fn in_every_bucket<T, F>(self: &Arc<Self>, ask: impl Fn(Arc<Core>, Bucket) -> F) -> Result<Vec<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let mut asked = JoinSet::new();
+        let mut answers = Vec::with_capacity(usize::from(self.layout.buckets));
+        let mut buckets = self.layout.all();
+        loop {
+            while asked.len() < ASKED_AT_ONCE
+                && let Some(bucket) = buckets.next()
+            {
+                asked.spawn(ask(Arc::clone(self), bucket));
+            }
+            match asked.join_next().await {
+                None => return Ok(answers),
+                Some(Ok(answer)) => answers.push(answer?),
+                Some(Err(ended)) => match ended.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => return Err(EngineError::ShuttingDown),
+                },
+            }
+        }
+    }
+
+    /// Runs a script that begins with the prelude.
+    pub(super) async fn run(
+        &self,
+        bucket: Bucket,
+        script: &'static Script,
+        keys: impl IntoIterator<Item = Key>,
+        args: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Result<redis::Value> {
+        let keys: Vec<Key> = [self.layout.sums(bucket)].into_iter().chain(keys).collect();
+        let args: Vec<Vec<u8>> = self.preamble().into_iter().chain(args).collect();
+        let asked = Instant::now();
+        let value = self.call(bucket, script, &keys, &args, true).await?;
+        // Asked again for so long that its time is over, it may have been carried out the first time.
+        if asked.elapsed() >= LATE && is_late(&value) {
+            return Err(EngineError::Unconfirmed("Redis did not answer in time".to_owned()));
+        }
+        Ok(value)
+    }
+
+    /// Runs a script that decides, under an operation. Its effects are still to be carried.
+    pub(super) async fn ask(
+        &self,
+        script: &'static Script,
+        operation: &Operation,
+        keys: impl IntoIterator<Item = Key>,
+        args: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Result<Decided> {
+        let bucket = operation.bucket;
+        let before = [self.layout.operation(bucket, &operation.id), self.layout.outbox(bucket)];
+        let value = self
+            .run(bucket, script, before.into_iter().chain(keys), [operation.keep.word()].into_iter().chain(args))
+            .await?;
+        Decided::read(value)
+    }
+
+    /// Moves this engine's clock to where a test deployment's has been moved.
+    pub(super) fn catch_up(&self, advanced_ms: u64) {
+        let mut known = self.advanced_ms.lock();
+        if advanced_ms > *known {
+            self.clock.advance(advanced_ms - *known);
+            *known = advanced_ms;
+        }
+    }
+
+    pub(super) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.entropy.fill(&mut bytes);
+        bytes
+    }
+
+    /// Random but for the two bytes that lead to the same bucket.
+    pub(super) fn random_beside(&self, id: &[u8; 16]) -> [u8; 16] {
+        let mut bytes = self.random::<16>();
+        bytes[..2].copy_from_slice(&id[..2]);
+        bytes
+    }
+}

@@ -1,0 +1,592 @@
+//! Commands: which script decides each, in which bucket, and what its answer means.
+//!
+//! **Invariant:** every command is decided by one run of one script; whatever
+//! else it does is caused by that (see `effects`).
+
+use super::backend::{Core, Keep, Operation, Result};
+use super::bucket::Bucket;
+use super::layout::Layout;
+use super::memos::Verdict;
+use super::reply::{Answer, Decided, Effect, Told, damaged};
+use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
+use crate::backend::{OnceKey, Reply};
+use crate::command::{
+    Command, EndedAs, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, Outcome, Refusal, Stock,
+    Transfer, Unclaimed, WalletView,
+};
+use crate::error::EngineError;
+use crate::event::EnvelopeCreated;
+use crate::state::envelope::{Figures, check_opening, share_status};
+use crate::state::{decide, stock};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+
+/// How often a command about units is decided again, because others' payments
+/// or the ends of many holds come first.
+const ATTEMPTS_MAX: usize = 1000;
+/// What a bucket gets beyond what it needs when it asks for more deposits.
+const QUOTA_STEP: u64 = 1 << 33;
+
+impl Core {
+    pub(super) async fn execute(&self, command: &Command, once: Option<OnceKey>) -> Result<Reply> {
+        if let Err(refusal) = decide::check(command) {
+            return Ok(Reply { outcome: Outcome::Refused(refusal), replayed: false });
+        }
+        if matches!(command, Command::AdvanceClock { .. }) && !self.test_mode {
+            return Err(EngineError::NotReady("the clock can be moved only in test mode".to_owned()));
+        }
+        let reference = decide::reference_key(command);
+        if once.is_some() || reference.is_some() {
+            return self.run_keyed(command, once, reference).await;
+        }
+        let operation = self.draw(command, keep_of(command));
+        match self.decide(command, &operation).await? {
+            Verdict::Answered { outcome, .. } => Ok(Reply { outcome, replayed: false }),
+            Verdict::Void => Err(damaged("an operation")),
+        }
+    }
+
+    /// In which bucket a command is decided. An item is made where the operation's id leads.
+    pub(super) fn home(&self, command: &Command, id: &[u8; 16]) -> Bucket {
+        let layout = &self.layout;
+        match command {
+            Command::Deposit(transfer) | Command::Withdraw(transfer) => layout.of_user(&transfer.user),
+            Command::CreateEnvelope(terms) => layout.of_user(&terms.sender),
+            Command::Grab { envelope, .. } | Command::Claim { envelope, .. } | Command::Cancel { envelope } => {
+                layout.of_id(envelope.bytes())
+            }
+            Command::PutMerchant(merchant) => layout.of_user(&merchant.id),
+            Command::CreateItem(_) => layout.of_id(id),
+            Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
+                layout.of_id(item.bytes())
+            }
+            Command::ClaimHold { hold, .. } | Command::ReleaseHold { hold, .. } => layout.of_id(hold.bytes()),
+            Command::AdvanceClock { .. } => Layout::COMMON,
+        }
+    }
+
+    /// Decides a command under an operation.
+    pub(super) async fn decide(&self, command: &Command, operation: &Operation) -> Result<Verdict> {
+        let decided = match command {
+            Command::Deposit(transfer) => self.deposit(transfer, operation).await?,
+            Command::Withdraw(transfer) => self.wallet_script(b"withdraw", transfer, 0, operation).await?,
+            Command::CreateEnvelope(terms) => match self.fund(terms, operation).await? {
+                Ok(decided) => decided,
+                Err(refusal) => return Ok(self.refuse(refusal)),
+            },
+            Command::Grab { envelope, user } => self.envelope_script(b"grab", *envelope, Some(user), operation).await?,
+            Command::Claim { envelope, user } => {
+                self.envelope_script(b"claim", *envelope, Some(user), operation).await?
+            }
+            Command::Cancel { envelope } => self.envelope_script(b"cancel", *envelope, None, operation).await?,
+            Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
+            Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
+                Ok(decided) => decided,
+                Err(refusal) => return Ok(self.refuse(refusal)),
+            },
+            Command::ChangeItem { item, change } => loop {
+                let Some((version, found)) = self.item_with_version(*item).await? else {
+                    return Ok(self.refuse(Refusal::NotFound));
+                };
+                let terms = stock::changed(&found.terms, change);
+                if let Err(refusal) = stock::check(&terms) {
+                    return Ok(self.refuse(refusal));
+                }
+                let args = [b"change".to_vec(), item.bytes().to_vec(), version].into_iter().chain(item_fields(&terms));
+                let decided = self.ask(&ITEM, operation, self.item_keys(*item), args).await?;
+                // Somebody else changed it in between.
+                if !is_no(&decided, b"changed") {
+                    break decided;
+                }
+            },
+            Command::Restock { item, quantity } => {
+                let args = [b"restock".to_vec(), item.bytes().to_vec(), quantity.to_string().into_bytes()];
+                self.ask(&ITEM, operation, self.item_keys(*item), args).await?
+            }
+            Command::GrabItem { item, user, quantity } => self.grab_item(*item, user, *quantity, operation).await?,
+            Command::ClaimHold { hold, user } => match self.claim_hold(*hold, user, operation).await? {
+                Ok(decided) => decided,
+                Err(outcome) => return Ok(self.answer(outcome)),
+            },
+            Command::ReleaseHold { hold, user } => match self.hold_script(b"release", *hold, user, operation).await? {
+                Some(decided) => decided,
+                None => return Ok(self.refuse(Refusal::NotFound)),
+            },
+            Command::AdvanceClock { by_s } => {
+                let keys = [self.layout.deployment(), self.layout.quotas()];
+                let args = [b"advance".to_vec(), by_s.saturating_mul(1000).to_string().into_bytes()];
+                self.ask(&DEPLOYMENT, operation, keys, args).await?
+            }
+        };
+        self.verdict(command, operation, decided).await
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Verdict {
+        self.answer(Outcome::Refused(refusal))
+    }
+
+    fn answer(&self, outcome: Outcome) -> Verdict {
+        Verdict::Answered { outcome, at: self.clock.now(), kept: false }
+    }
+
+    /// Carries what was caused, and reads the answer.
+    pub(super) async fn verdict(&self, command: &Command, operation: &Operation, decided: Decided) -> Result<Verdict> {
+        let (told, kept) = match decided {
+            Decided::New(told) => (told, false),
+            Decided::Kept(told) => (told, true),
+            Decided::Void => return Ok(Verdict::Void),
+        };
+        let Told { at, answer, effects } = told;
+        // It is decided. What is left others will do, but the answer has to wait for it.
+        let carried = self.carry(operation.bucket, effects).await;
+        carried.map_err(decided_all_the_same)?;
+        let outcome = self.outcome(command, at, &answer).await?;
+        Ok(Verdict::Answered { outcome, at, kept })
+    }
+
+    async fn deposit(&self, transfer: &Transfer, operation: &Operation) -> Result<Decided> {
+        let mut quota = 0;
+        loop {
+            let decided = self.wallet_script(b"deposit", transfer, quota, operation).await?;
+            let Decided::New(Told { answer, .. }) = &decided else { return Ok(decided) };
+            if answer.tag() != b"no" || answer.maybe(1) != Some(b"quota") {
+                return Ok(decided);
+            }
+            // All deposits together are bounded: each bucket has a part of what may come in.
+            let needed = answer.number(2)? + transfer.amount.minor();
+            if needed > Amount::MAX.minor() {
+                return Ok(decided);
+            }
+            let wanted = (needed + QUOTA_STEP).min(Amount::MAX.minor());
+            let granted = self.grant(operation.bucket, needed, wanted).await?;
+            if granted < needed {
+                return Ok(decided);
+            }
+            quota = granted;
+        }
+    }
+
+    async fn grant(&self, bucket: Bucket, needed: u64, wanted: u64) -> Result<u64> {
+        let natural = Operation { id: [0; 16], keep: Keep::Natural, bucket: Layout::COMMON };
+        let keys = [self.layout.deployment(), self.layout.quotas()];
+        let numbers = [u64::from(bucket.number()), needed, wanted].map(|number| number.to_string().into_bytes());
+        let args = [b"grant".to_vec()].into_iter().chain(numbers);
+        match self.ask(&DEPLOYMENT, &natural, keys, args).await? {
+            Decided::New(Told { answer, .. }) => answer.number(1),
+            _ => Err(damaged("a grant")),
+        }
+    }
+
+    async fn wallet_script(
+        &self,
+        verb: &[u8],
+        transfer: &Transfer,
+        quota: u64,
+        operation: &Operation,
+    ) -> Result<Decided> {
+        let reference = transfer.reference.as_ref().map(|r| [b"r", r.text.as_bytes()].concat()).unwrap_or_default();
+        let amount = transfer.amount.to_string().into_bytes();
+        let args = [verb.to_vec(), amount, reference, quota.to_string().into_bytes()];
+        self.ask(&WALLET, operation, [self.layout.wallet(&transfer.user)], args).await
+    }
+
+    async fn fund(&self, terms: &NewEnvelope, operation: &Operation) -> Result<std::result::Result<Decided, Refusal>> {
+        let now = self.clock.now();
+        if let Err(refusal) = check_opening(terms, now) {
+            return Ok(Err(refusal));
+        }
+        let mut id = self.random::<16>();
+        // As in the embedded engine, where the id says how a grab is carried out.
+        id[2] = id[2] & !1 | u8::from(terms.auto_claim);
+        let opens_at = terms.opens_at.unwrap_or(now);
+        let expires_at = opens_at.plus_s(terms.expires_in_s);
+        let mut created = EnvelopeCreated {
+            id: EnvelopeId::from_bytes(id),
+            terms: terms.clone(),
+            created_at: now,
+            opens_at,
+            expires_at,
+            claim_by: expires_at.plus_s(terms.claim_within_s),
+            secret: self.random(),
+            best_share: 0,
+        };
+        created.best_share = created.split().best();
+        let bytes = postcard::to_extend(&created, Vec::new()).expect("every envelope has a postcard form");
+        let keys = [self.layout.wallet(&terms.sender), self.layout.sent(&terms.sender)];
+        let args = [id.to_vec(), terms.total.to_string().into_bytes(), now.ms().to_string().into_bytes(), bytes];
+        self.ask(&FUND, operation, keys, args).await.map(Ok)
+    }
+
+    async fn envelope_script(
+        &self,
+        verb: &[u8],
+        id: EnvelopeId,
+        user: Option<&UserId>,
+        operation: &Operation,
+    ) -> Result<Decided> {
+        let user = user.map(|user| user.as_str().as_bytes().to_vec()).unwrap_or_default();
+        self.ask(&ENVELOPE, operation, self.envelope_keys(id), [verb.to_vec(), id.bytes().to_vec(), user]).await
+    }
+
+    async fn put_merchant(&self, merchant: &Merchant, operation: &Operation) -> Result<Decided> {
+        let keys = [self.layout.merchant(&merchant.id), self.layout.owed(&merchant.id)];
+        let status = match merchant.status {
+            MerchantStatus::Pending => "pending",
+            MerchantStatus::Verified => "verified",
+            MerchantStatus::Suspended => "suspended",
+        };
+        let args = [b"put".to_vec(), merchant.name.as_bytes().to_vec(), status.as_bytes().to_vec()];
+        self.ask(&MERCHANT, operation, keys, args).await
+    }
+
+    async fn create_item(
+        &self,
+        terms: &NewItem,
+        operation: &Operation,
+    ) -> Result<std::result::Result<Decided, Refusal>> {
+        match self.merchant(&terms.merchant).await? {
+            None => return Ok(Err(Refusal::invalid("merchant", "is not registered; POST /v1/merchants first"))),
+            Some(merchant) if merchant.status != MerchantStatus::Verified => {
+                return Ok(Err(Refusal::WrongState("the merchant is not verified".to_owned())));
+            }
+            Some(_) => {}
+        }
+        let id = ItemId::from_bytes(operation.id);
+        let args = [b"create".to_vec(), id.bytes().to_vec(), terms.stock.to_string().into_bytes()];
+        let merchant = [b"merchant".to_vec(), terms.merchant.as_str().as_bytes().to_vec()];
+        let args = args.into_iter().chain(merchant).chain(item_fields(terms));
+        self.ask(&ITEM, operation, self.item_keys(id), args).await.map(Ok)
+    }
+
+    async fn grab_item(&self, item: ItemId, user: &UserId, quantity: u32, operation: &Operation) -> Result<Decided> {
+        let mut hold = operation.id;
+        hold[..2].copy_from_slice(&item.bytes()[..2]);
+        for _ in 0..ATTEMPTS_MAX {
+            let args = [
+                b"grab".to_vec(),
+                item.bytes().to_vec(),
+                hold.to_vec(),
+                user.as_str().as_bytes().to_vec(),
+                quantity.to_string().into_bytes(),
+            ];
+            let mut decided = self.ask(&HOLD, operation, self.hold_keys(item), args).await?;
+            if is_no(&decided, b"unresolved") {
+                self.resolve(&mut decided, operation.bucket).await?;
+            } else if !is_no(&decided, b"again") {
+                return Ok(decided);
+            }
+        }
+        Err(EngineError::Overloaded)
+    }
+
+    /// Ends the payment of another call that stands in the way.
+    async fn resolve(&self, decided: &mut Decided, bucket: Bucket) -> Result<()> {
+        let Decided::New(Told { effects, .. }) = decided else { return Ok(()) };
+        self.carry(bucket, std::mem::take(effects)).await
+    }
+
+    async fn hold_script(
+        &self,
+        verb: &[u8],
+        hold: HoldId,
+        user: &UserId,
+        operation: &Operation,
+    ) -> Result<Option<Decided>> {
+        // The item of a hold never changes.
+        let Some(found) = self.hold(hold).await? else { return Ok(None) };
+        for _ in 0..ATTEMPTS_MAX {
+            let order = self.random_beside(hold.bytes());
+            let args = [
+                verb.to_vec(),
+                found.item.bytes().to_vec(),
+                hold.bytes().to_vec(),
+                user.as_str().as_bytes().to_vec(),
+                order.to_vec(),
+            ];
+            let mut decided = self.ask(&HOLD, operation, self.hold_keys(found.item), args).await?;
+            if !is_no(&decided, b"unresolved") {
+                return Ok(Some(decided));
+            }
+            self.resolve(&mut decided, operation.bucket).await?;
+        }
+        Err(EngineError::Overloaded)
+    }
+
+    async fn claim_hold(
+        &self,
+        hold: HoldId,
+        user: &UserId,
+        operation: &Operation,
+    ) -> Result<std::result::Result<Decided, Outcome>> {
+        let not_found = Outcome::Refused(Refusal::NotFound);
+        let Some(decided) = self.hold_script(b"pay", hold, user, operation).await? else { return Ok(Err(not_found)) };
+        let payment = match &decided {
+            Decided::New(Told { answer, effects, .. }) if answer.tag() == b"paying" => effects.first().cloned(),
+            _ => return Ok(Ok(decided)),
+        };
+        let payment: Effect = payment.ok_or_else(|| damaged("a payment"))?;
+        let paid = self.pay(&payment, operation).await;
+        match paid.map_err(decided_all_the_same)? {
+            Some(decided) => Ok(Ok(decided)),
+            None => Ok(Err(Outcome::CannotPay)),
+        }
+    }
+
+    /// What an answer means.
+    async fn outcome(&self, command: &Command, at: Timestamp, answer: &Answer) -> Result<Outcome> {
+        Ok(match answer.tag() {
+            b"no" => refusal_or_no(answer)?,
+            b"wallet" => {
+                let (Command::Deposit(transfer) | Command::Withdraw(transfer)) = command else {
+                    return Err(damaged("an answer"));
+                };
+                let available = answer.amount(1)?;
+                Outcome::Wallet(WalletView { user: transfer.user.clone(), available, held: Amount::ZERO })
+            }
+            b"created" => {
+                let id = EnvelopeId::from_bytes(answer.id(1)?);
+                let created = self.created(id).await?.ok_or_else(|| damaged("an envelope"))?;
+                Outcome::Envelope(Box::new(FRESH.view(&created, answer.at(2)?)))
+            }
+            b"envelope" => {
+                let Command::Cancel { envelope } = command else { return Err(damaged("an answer")) };
+                let created = self.created(*envelope).await?.ok_or_else(|| damaged("an envelope"))?;
+                Outcome::Envelope(Box::new(figures(answer, 1)?.view(&created, at)))
+            }
+            b"won" => {
+                let claim_by = answer.at(5)?;
+                let claimed = answer.at_if_any(4)?.is_some();
+                Outcome::Won {
+                    amount: answer.amount(1)?,
+                    share: answer.units(2)?,
+                    status: share_status(at, claimed, claim_by, unclaimed(answer.bytes(6)?)?),
+                    grabbed_at: answer.at(3)?,
+                    claim_by,
+                    replayed: answer.flag(7),
+                }
+            }
+            b"claimed" => {
+                Outcome::Claimed { amount: answer.amount(1)?, claimed_at: answer.at(2)?, replayed: answer.flag(3) }
+            }
+            b"merchant" => {
+                let Command::PutMerchant(merchant) = command else { return Err(damaged("an answer")) };
+                Outcome::Merchant(merchant.clone())
+            }
+            b"item" => Outcome::Item(Box::new(item_view(ItemId::from_bytes(answer.id(1)?), answer, 2)?)),
+            b"held" => Outcome::Held {
+                hold: HoldId::from_bytes(answer.id(1)?),
+                quantity: answer.units(2)?,
+                amount: answer.amount(3)?,
+                expires_at: answer.at(4)?,
+                replayed: answer.flag(5),
+            },
+            b"ordered" => Outcome::Ordered { order: OrderId::from_bytes(answer.id(1)?), replayed: answer.flag(2) },
+            b"released" => Outcome::Released { replayed: answer.flag(1) },
+            b"clock" => {
+                self.catch_up(answer.number(2)?);
+                Outcome::Clock(answer.at(1)?)
+            }
+            _ => return Err(damaged("an answer")),
+        })
+    }
+
+    /// What was fixed when an envelope was made.
+    pub(super) async fn created(&self, id: EnvelopeId) -> Result<Option<EnvelopeCreated>> {
+        let args = [b"row".to_vec(), b"created".to_vec()];
+        let row = self.read(self.layout.of_id(id.bytes()), &[self.layout.envelope(id)], &args).await?;
+        let Some(bytes) = row.maybe(0) else { return Ok(None) };
+        postcard::from_bytes(bytes).map(Some).map_err(|_| damaged("an envelope"))
+    }
+
+    async fn item_with_version(&self, id: ItemId) -> Result<Option<(Vec<u8>, ItemView)>> {
+        let fields = ["row", "version", "terms", "created", "total", "held", "sold"];
+        let args = fields.map(|field| field.as_bytes().to_vec());
+        let row = self.read(self.layout.of_id(id.bytes()), &[self.layout.item(id)], &args).await?;
+        match row.maybe(0) {
+            Some(version) => Ok(Some((version.to_vec(), item_view(id, &row, 1)?))),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {
+        Ok(self.item_with_version(id).await?.map(|(_, view)| view))
+    }
+
+    pub(super) async fn merchant(&self, id: &UserId) -> Result<Option<Merchant>> {
+        let args = ["row", "name", "status"].map(|field| field.as_bytes().to_vec());
+        let row = self.read(self.layout.of_user(id), &[self.layout.merchant(id)], &args).await?;
+        if row.maybe(0).is_none() {
+            return Ok(None);
+        }
+        let status = match row.bytes(1)? {
+            b"pending" => MerchantStatus::Pending,
+            b"verified" => MerchantStatus::Verified,
+            b"suspended" => MerchantStatus::Suspended,
+            _ => return Err(damaged("a merchant")),
+        };
+        Ok(Some(Merchant { id: id.clone(), name: row.text(0)?.to_owned(), status }))
+    }
+
+    pub(super) async fn hold(&self, id: HoldId) -> Result<Option<HoldView>> {
+        let bucket = self.layout.of_id(id.bytes());
+        let args = [b"row".to_vec(), id.bytes().to_vec()];
+        let row = self.read(bucket, &[self.layout.holds(bucket)], &args).await?;
+        row.maybe(0).map(|packed| hold_view(id, packed)).transpose()
+    }
+
+    pub(super) async fn read(&self, bucket: Bucket, keys: &[Vec<u8>], args: &[Vec<u8>]) -> Result<Answer> {
+        Answer::read(self.call(bucket, &READ, keys, args, true).await?)
+    }
+
+    fn item_keys(&self, id: ItemId) -> [Vec<u8>; 2] {
+        [self.layout.item(id), self.layout.items_by_time(self.layout.of_id(id.bytes()))]
+    }
+}
+
+/// What a command's operation is kept for when it has no key.
+fn keep_of(command: &Command) -> Keep {
+    match command {
+        Command::Grab { .. }
+        | Command::Claim { .. }
+        | Command::Cancel { .. }
+        | Command::PutMerchant(_)
+        | Command::GrabItem { .. }
+        | Command::ClaimHold { .. }
+        | Command::ReleaseHold { .. } => Keep::Natural,
+        Command::Deposit(_)
+        | Command::Withdraw(_)
+        | Command::CreateEnvelope(_)
+        | Command::CreateItem(_)
+        | Command::ChangeItem { .. }
+        | Command::Restock { .. }
+        | Command::AdvanceClock { .. } => Keep::Repeats,
+    }
+}
+
+/// After a decision a failure says nothing about the outcome any more.
+fn decided_all_the_same(error: EngineError) -> EngineError {
+    match error {
+        EngineError::Unconfirmed(_) => error,
+        other => EngineError::Unconfirmed(other.to_string()),
+    }
+}
+
+fn is_no(decided: &Decided, why: &[u8]) -> bool {
+    matches!(decided, Decided::New(Told { answer, .. }) if answer.tag() == b"no" && answer.maybe(1) == Some(why))
+}
+
+fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
+    let refused = Outcome::Refused;
+    Ok(match answer.bytes(1)? {
+        b"not_found" => refused(Refusal::NotFound),
+        b"forbidden" => refused(Refusal::Forbidden),
+        b"insufficient_funds" => refused(Refusal::InsufficientFunds),
+        b"quota" => refused(Refusal::invalid("amount", "all deposits together would exceed 9007199254740991")),
+        b"ended_otherwise" => {
+            refused(Refusal::WrongState("the envelope has ended otherwise and cannot be cancelled".to_owned()))
+        }
+        b"units" => {
+            refused(Refusal::invalid("quantity", "must be at least 1, and the stock at most 4294967295 in all"))
+        }
+        b"quantity" => {
+            let limit = answer.units(2)?;
+            refused(Refusal::invalid("quantity", format!("must be 1 to {limit} (the item's limit for one user)")))
+        }
+        b"price" => refused(Refusal::invalid("quantity", "price times quantity is above 2^53-1")),
+        b"sold_out" => Outcome::SoldOut,
+        b"expired" => Outcome::Expired,
+        b"cancelled" => Outcome::Cancelled,
+        b"not_open" => Outcome::NotOpen { opens_at: answer.at(2)? },
+        b"not_won" => Outcome::NotWon,
+        b"lapsed" => Outcome::Lapsed,
+        b"limit_reached" => Outcome::LimitReached,
+        b"ended" => Outcome::Ended,
+        b"hold_expired" => Outcome::HoldExpired,
+        _ => return Err(damaged("an answer")),
+    })
+}
+
+/// The figures of an envelope nobody has grabbed from.
+const FRESH: Figures = Figures {
+    ended: None,
+    settled: false,
+    taken: 0,
+    taken_amount: Amount::ZERO,
+    claimed: Amount::ZERO,
+    refunded: Amount::ZERO,
+};
+
+/// The figures of an envelope, which stand in a row from `first` on.
+pub(super) fn figures(row: &Answer, first: usize) -> Result<Figures> {
+    Ok(Figures {
+        ended: match row.bytes(first)? {
+            b"" => None,
+            b"s" => Some(EndedAs::SoldOut),
+            b"e" => Some(EndedAs::Expired),
+            b"c" => Some(EndedAs::Cancelled),
+            _ => return Err(damaged("an envelope")),
+        },
+        settled: row.flag(first + 1),
+        taken: row.units(first + 2)?,
+        taken_amount: row.amount(first + 3)?,
+        claimed: row.amount(first + 4)?,
+        refunded: row.amount(first + 5)?,
+    })
+}
+
+fn unclaimed(word: &[u8]) -> Result<Unclaimed> {
+    match word {
+        b"return" => Ok(Unclaimed::Return),
+        b"credit" => Ok(Unclaimed::Credit),
+        _ => Err(damaged("an envelope")),
+    }
+}
+
+/// The fields that an item's terms become.
+fn item_fields(terms: &NewItem) -> impl Iterator<Item = Vec<u8>> + use<> {
+    let or_none = |number: Option<u64>| number.map(|number| number.to_string().into_bytes()).unwrap_or_default();
+    let at = |at: Option<Timestamp>| or_none(at.map(Timestamp::ms));
+    let bytes = postcard::to_extend(terms, Vec::new()).expect("every item has a postcard form");
+    let fields = [
+        ("terms", bytes),
+        ("price", or_none(Some(terms.price.minor()))),
+        ("limit", or_none(terms.per_user_limit.map(u64::from))),
+        ("starts", at(terms.starts_at)),
+        ("ends", at(terms.ends_at)),
+        ("ttl", or_none(Some(terms.hold_ttl_s))),
+    ];
+    fields.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value])
+}
+
+/// An item of which terms, time and units stand in a row from `first` on.
+fn item_view(id: ItemId, row: &Answer, first: usize) -> Result<ItemView> {
+    let terms: NewItem = postcard::from_bytes(row.bytes(first)?).map_err(|_| damaged("an item"))?;
+    let (total, held, sold) = (row.units(first + 2)?, row.units(first + 3)?, row.units(first + 4)?);
+    let free = total.checked_sub(held).and_then(|left| left.checked_sub(sold)).ok_or_else(|| damaged("an item"))?;
+    Ok(ItemView { id, created_at: row.at(first + 1)?, terms, stock: Stock { total, free, held, sold } })
+}
+
+/// A hold as `hold.lua` packs it.
+fn hold_view(id: HoldId, packed: &[u8]) -> Result<HoldView> {
+    use crate::command::HoldState;
+    let wrong = || damaged("a hold");
+    let (item, rest) = packed.split_first_chunk::<16>().ok_or_else(wrong)?;
+    let (order, rest) = rest.split_first_chunk::<16>().ok_or_else(wrong)?;
+    let words = rest.splitn(6, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect();
+    let words = Answer::of_words(words);
+    Ok(HoldView {
+        id,
+        item: ItemId::from_bytes(*item),
+        user: words.user(5)?,
+        quantity: words.units(1)?,
+        amount: words.amount(2)?,
+        state: match words.bytes(0)? {
+            b"h" | b"p" => HoldState::Held,
+            b"c" => HoldState::Claimed(OrderId::from_bytes(*order)),
+            b"r" => HoldState::Released,
+            b"e" => HoldState::Expired,
+            _ => return Err(wrong()),
+        },
+        created_at: words.at(3)?,
+        expires_at: words.at(4)?,
+    })
+}

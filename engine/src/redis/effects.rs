@@ -1,0 +1,241 @@
+//! What crosses from bucket to bucket.
+//!
+//! A script writes what it causes elsewhere into its bucket's outbox, in the
+//! same step as the cause. Whoever called it carries the effects to where they
+//! belong, before it answers, and then takes them out of the outbox. What an
+//! engine leaves when it ends in the middle the sweeper of any other carries.
+//!
+//! | field | effect |
+//! | --- | --- |
+//! | `f` envelope | a funded envelope opens |
+//! | `g` envelope, user | a grab is listed with its user, and with `auto_claim` credited |
+//! | `c` envelope, user | a share is credited |
+//! | `r` envelope, `l` envelope | what was unsold, what lapsed, goes back to the sender |
+//! | `p` order | a hold is being paid: debit, then end the hold either way |
+//! | `m` order | a merchant is owed |
+//!
+//! **Invariant:** an effect enters another bucket only when its cause is
+//! confirmed, and leaves the outbox only when it is confirmed itself. It may
+//! arrive any number of times: a mark under its id is written with it.
+
+use super::backend::{Core, Keep, Operation, Result};
+use super::bucket::Bucket;
+use super::layout::{Key, Layout};
+use super::reply::{Answer, Decided, Effect, Told, damaged};
+use super::scripts::{CREDIT, HOLD, MERCHANT, OPEN, PAY, SETTLED};
+use crate::event::EnvelopeCreated;
+use crate::split::Shares;
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
+
+/// Bytes of an envelope's shares written at a time.
+const FILL_BYTES: usize = 256 << 10;
+
+/// Money or a row on its way to a user.
+struct Credit<'a> {
+    /// Under which it is entered, once.
+    id: Vec<u8>,
+    envelope: [u8; 16],
+    at: Timestamp,
+    user: &'a UserId,
+    grabbed_at: Option<Timestamp>,
+    kind: &'static str,
+    amount: Option<Amount>,
+}
+
+impl Core {
+    /// Carries effects to where they belong, and what these cause in turn.
+    pub(super) async fn carry(&self, cause: Bucket, effects: Vec<Effect>) -> Result<()> {
+        let mut arrived = Vec::with_capacity(effects.len());
+        for effect in effects {
+            match effect.kind() {
+                b'f' => self.open_envelope(&effect).await?,
+                b'g' | b'c' | b'r' | b'l' => self.credit(&effect).await?,
+                b'm' => self.owe(&effect).await?,
+                b'p' => {
+                    // The hold's own script takes it out.
+                    let natural = Operation { id: [0; 16], keep: Keep::Natural, bucket: cause };
+                    self.pay(&effect, &natural).await?;
+                    continue;
+                }
+                _ => return Err(damaged("an effect")),
+            }
+            arrived.push(effect.field);
+        }
+        if !arrived.is_empty() {
+            self.call(cause, &SETTLED, &[self.layout.outbox(cause)], &arrived, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens an envelope whose money has been taken.
+    async fn open_envelope(&self, effect: &Effect) -> Result<()> {
+        let created: EnvelopeCreated = postcard::from_bytes(&effect.value).map_err(|_| damaged("an envelope"))?;
+        let split = created.split();
+        let id = created.id;
+        let bucket = self.layout.of_id(id.bytes());
+        let keys = [
+            self.layout.envelope(id),
+            self.layout.shares(id),
+            self.layout.envelopes_by_time(bucket),
+            self.layout.due(bucket),
+        ];
+        let (width, bytes) = packed(&split);
+        for (nth, part) in bytes.chunks(FILL_BYTES).enumerate() {
+            let offset = (nth * FILL_BYTES).to_string();
+            let args = [b"fill".to_vec(), offset.into_bytes(), part.to_vec()];
+            let answer = Answer::of_script(self.run(bucket, &OPEN, keys.clone(), args).await?)?;
+            if answer.tag() == b"open" {
+                return Ok(());
+            }
+        }
+        let terms = &created.terms;
+        let number = |number: u64| number.to_string().into_bytes();
+        let unclaimed = match terms.unclaimed {
+            crate::command::Unclaimed::Return => "return",
+            crate::command::Unclaimed::Credit => "credit",
+        };
+        let args = [
+            b"open".to_vec(),
+            id.bytes().to_vec(),
+            number(bytes.len() as u64),
+            number(terms.total.minor()),
+            number(created.created_at.ms()),
+            number(created.expires_at.ms()),
+            b"opens".to_vec(),
+            number(created.opens_at.ms()),
+            b"claim_by".to_vec(),
+            number(created.claim_by.ms()),
+            b"shares".to_vec(),
+            number(terms.shares.into()),
+            b"width".to_vec(),
+            number(width),
+            b"auto_claim".to_vec(),
+            if terms.auto_claim { b"1".to_vec() } else { Vec::new() },
+            b"unclaimed".to_vec(),
+            unclaimed.as_bytes().to_vec(),
+            b"sender".to_vec(),
+            terms.sender.as_str().as_bytes().to_vec(),
+            b"created".to_vec(),
+            effect.value.clone(),
+        ];
+        match Answer::of_script(self.run(bucket, &OPEN, keys, args).await?)?.tag() {
+            b"open" => Ok(()),
+            _ => Err(damaged("an envelope's shares")),
+        }
+    }
+
+    async fn credit(&self, effect: &Effect) -> Result<()> {
+        let (at, words) = effect.words()?;
+        let envelope = effect.id()?;
+        let user = words.user(3)?;
+        let amount = if words.maybe(2) == Some(b"") { None } else { Some(words.amount(2)?) };
+        let marked = |kind: u8| [&[kind][..], &envelope].concat();
+        let (id, kind, grabbed_at) = match effect.kind() {
+            // A user has at most one share of an envelope.
+            b'g' => (marked(b'c'), "c", Some(at)),
+            b'c' => (marked(b'c'), "c", None),
+            b'r' => (marked(b'r'), "r", None),
+            _ => (marked(b'l'), "l", None),
+        };
+        self.enter(Credit { id, envelope, at, user: &user, grabbed_at, kind, amount }).await
+    }
+
+    async fn enter(&self, credit: Credit<'_>) -> Result<()> {
+        let ms = |at: Timestamp| at.ms().to_string().into_bytes();
+        let keys = [self.layout.wallet(credit.user), self.layout.received(credit.user)];
+        let args = [
+            credit.id,
+            credit.envelope.to_vec(),
+            ms(credit.at),
+            credit.grabbed_at.map(ms).unwrap_or_default(),
+            credit.kind.as_bytes().to_vec(),
+            credit.amount.map(|amount| amount.to_string().into_bytes()).unwrap_or_default(),
+        ];
+        Answer::of_script(self.run(self.layout.of_user(credit.user), &CREDIT, keys, args).await?).map(drop)
+    }
+
+    async fn owe(&self, effect: &Effect) -> Result<()> {
+        let (_, words) = effect.words()?;
+        let (order, merchant) = (effect.id()?, words.user(3)?);
+        let operation = Operation { id: [0; 16], keep: Keep::Natural, bucket: self.layout.of_user(&merchant) };
+        let keys = [self.layout.merchant(&merchant), self.layout.owed(&merchant)];
+        let args = [b"owe".to_vec(), order.to_vec(), words.bytes(2)?.to_vec()];
+        self.ask(&MERCHANT, &operation, keys, args).await.map(drop)
+    }
+
+    /// Ends the payment of a hold: its user's wallet decides, and then the hold
+    /// is sold or held on. `None` if it could not be paid; `operation` is whose
+    /// answer it is to be.
+    pub(super) async fn pay(&self, effect: &Effect, operation: &Operation) -> Result<Option<Decided>> {
+        let order = effect.id()?;
+        let (begun_at, words) = effect.words()?;
+        let (amount, user) = (words.bytes(2)?.to_vec(), words.user(3)?);
+        let ids = words.bytes(4)?;
+        let (hold, item) = ids.split_first_chunk::<16>().ok_or_else(|| damaged("a payment"))?;
+        let item = ItemId::from_bytes(item.try_into().map_err(|_| damaged("a payment"))?);
+        let hold = HoldId::from_bytes(*hold);
+
+        let keys = [self.layout.wallet(&user), self.layout.unpaid(&user, &order)];
+        let args = [order.to_vec(), amount, Keep::Repeats.word(), begun_at.ms().to_string().into_bytes()];
+        let answer = Answer::of_script(self.run(self.layout.of_user(&user), &PAY, keys, args).await?)?;
+        let paid = match answer.tag() {
+            b"paid" => true,
+            b"unpaid" => false,
+            _ => return Err(damaged("a payment")),
+        };
+        let verb: &[u8] = if paid { b"paid" } else { b"unpaid" };
+        let natural = Operation { keep: Keep::Natural, ..*operation };
+        let under = if paid { operation } else { &natural };
+        let args = [item.bytes().to_vec(), hold.bytes().to_vec(), user.as_str().as_bytes().to_vec(), order.to_vec()];
+        let args: Vec<Vec<u8>> = [verb.to_vec()].into_iter().chain(args).collect();
+        let mut decided = self.ask(&HOLD, under, self.hold_keys(item), args.clone()).await?;
+        let is_void = matches!(decided, Decided::Void);
+        if is_void {
+            // Its key stands for something else by now; what was paid is an order all the same.
+            decided = self.ask(&HOLD, &natural, self.hold_keys(item), args).await?;
+        }
+        if let Decided::New(Told { effects, .. }) | Decided::Kept(Told { effects, .. }) = &mut decided {
+            for owed in std::mem::take(effects) {
+                self.owe(&owed).await?;
+                let outbox = self.layout.outbox(operation.bucket);
+                self.call(operation.bucket, &SETTLED, &[outbox], &[owed.field], false).await?;
+            }
+        }
+        let decided = if is_void { Decided::Void } else { decided };
+        Ok(paid.then_some(decided))
+    }
+
+    /// The keys of `hold.lua`.
+    pub(super) fn hold_keys(&self, item: ItemId) -> [Key; 7] {
+        let bucket = self.layout.of_id(item.bytes());
+        let layout: &Layout = &self.layout;
+        [
+            layout.item(item),
+            layout.units(item),
+            layout.live_holds(item),
+            layout.holds_being_paid(item),
+            layout.holds(bucket),
+            layout.due(bucket),
+            layout.orders(bucket),
+        ]
+    }
+
+    /// The keys of `envelope.lua`.
+    pub(super) fn envelope_keys(&self, id: EnvelopeId) -> [Key; 5] {
+        [
+            self.layout.envelope(id),
+            self.layout.shares(id),
+            self.layout.winners(id),
+            self.layout.winners_in_order(id),
+            self.layout.due(self.layout.of_id(id.bytes())),
+        ]
+    }
+}
+
+/// An envelope's amounts as Redis keeps them, and the bytes of each.
+fn packed(split: &Shares) -> (u64, Vec<u8>) {
+    match split {
+        Shares::Narrow(amounts) => (4, amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect()),
+        Shares::Wide(amounts) => (8, amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect()),
+    }
+}

@@ -1,0 +1,157 @@
+//! Where everything lies: which bucket, and under which key.
+//!
+//! An envelope lies whole in the bucket that its id begins with, an item with
+//! its holds and orders likewise; wallets, what a user sent and received, and
+//! merchants lie in the bucket of the user; idempotency keys and references in
+//! that of their hash. The pools of mass envelopes will lie in the buckets of
+//! their grabbers.
+//!
+//! **Invariant:** all keys of a call carry the tag of its bucket.
+
+use super::bucket::Bucket;
+use crate::backend::OnceKey;
+use crate::types::{EnvelopeId, ItemId, UserId};
+use std::fmt::Write;
+
+/// The form of everything in Redis. A new form has a new number.
+pub(super) const FORMAT: &str = "1";
+
+/// A deployment's keys.
+pub(super) struct Layout {
+    pub(super) prefix: String,
+    pub(super) buckets: u16,
+}
+
+pub(super) type Key = Vec<u8>;
+
+impl Layout {
+    /// Where what all servers have in common lies.
+    pub(super) const COMMON: Bucket = Bucket::new(0);
+
+    pub(super) fn all(&self) -> impl Iterator<Item = Bucket> + use<> {
+        (0..self.buckets).map(Bucket::new)
+    }
+
+    pub(super) fn of_user(&self, user: &UserId) -> Bucket {
+        Bucket::of(user.as_str().as_bytes(), self.buckets)
+    }
+
+    /// Ids and keys are random: their first two bytes say where they lie.
+    pub(super) fn of_id(&self, id: &[u8; 16]) -> Bucket {
+        Bucket::new(u16::from_le_bytes([id[0], id[1]]) % self.buckets)
+    }
+
+    fn key(&self, bucket: Bucket, rest: &str) -> Key {
+        bucket.key(&self.prefix, rest)
+    }
+
+    pub(super) fn sums(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "sums")
+    }
+
+    pub(super) fn outbox(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "outbox")
+    }
+
+    pub(super) fn due(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "due")
+    }
+
+    pub(super) fn deployment(&self) -> Key {
+        self.key(Layout::COMMON, "deployment")
+    }
+
+    pub(super) fn quotas(&self) -> Key {
+        self.key(Layout::COMMON, "quotas")
+    }
+
+    pub(super) fn memo(&self, key: OnceKey) -> Key {
+        self.key(self.of_id(key.bytes()), &format!("key:{}", hex(key.bytes())))
+    }
+
+    pub(super) fn operation(&self, bucket: Bucket, id: &[u8; 16]) -> Key {
+        self.key(bucket, &format!("operation:{}", hex(id)))
+    }
+
+    pub(super) fn wallet(&self, user: &UserId) -> Key {
+        self.key(self.of_user(user), &format!("wallet:{user}"))
+    }
+
+    pub(super) fn received(&self, user: &UserId) -> Key {
+        self.key(self.of_user(user), &format!("received:{user}"))
+    }
+
+    pub(super) fn sent(&self, user: &UserId) -> Key {
+        self.key(self.of_user(user), &format!("sent:{user}"))
+    }
+
+    pub(super) fn merchant(&self, id: &UserId) -> Key {
+        self.key(self.of_user(id), &format!("merchant:{id}"))
+    }
+
+    pub(super) fn owed(&self, id: &UserId) -> Key {
+        self.key(self.of_user(id), &format!("owed:{id}"))
+    }
+
+    /// The mark of an order that its payer could not pay.
+    pub(super) fn unpaid(&self, user: &UserId, order: &[u8; 16]) -> Key {
+        self.key(self.of_user(user), &format!("unpaid:{}", hex(order)))
+    }
+
+    pub(super) fn envelopes_by_time(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "envelopes")
+    }
+
+    pub(super) fn envelope(&self, id: EnvelopeId) -> Key {
+        self.key(self.of_id(id.bytes()), &id.to_string())
+    }
+
+    pub(super) fn shares(&self, id: EnvelopeId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:shares"))
+    }
+
+    /// User -> share, when grabbed, when claimed.
+    pub(super) fn winners(&self, id: EnvelopeId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:winners"))
+    }
+
+    /// Users in the order of their shares.
+    pub(super) fn winners_in_order(&self, id: EnvelopeId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:order"))
+    }
+
+    pub(super) fn items_by_time(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "items")
+    }
+
+    pub(super) fn item(&self, id: ItemId) -> Key {
+        self.key(self.of_id(id.bytes()), &id.to_string())
+    }
+
+    pub(super) fn units(&self, id: ItemId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:units"))
+    }
+
+    pub(super) fn live_holds(&self, id: ItemId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:live"))
+    }
+
+    pub(super) fn holds_being_paid(&self, id: ItemId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:paying"))
+    }
+
+    pub(super) fn holds(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "holds")
+    }
+
+    pub(super) fn orders(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "orders")
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes it");
+        text
+    })
+}

@@ -1,0 +1,246 @@
+//! Idempotency keys and references: which operation a command is.
+//!
+//! A key's record, in the bucket of its hash, says for which command it stands
+//! (a fingerprint) and under which operation that is decided, and where. The
+//! answer is kept there, with what was done and in the same step. So a key costs
+//! one more step, and no engine that ends between the two leaves anything to
+//! mend: whoever repeats finds the operation, and the operation its answer.
+//!
+//! A command that is refused leaves nothing but the record. If another wants the
+//! key, the operation is made void first: whoever was about to decide it finds out.
+//!
+//! **Invariant:** a record is given to another command only after its operation
+//! was made void, or its answer's time is over.
+
+use super::backend::{Core, Keep, Operation, Result};
+use super::bucket::Bucket;
+use super::reply::{Answer, Decided, Told, damaged};
+use super::scripts::{MEMO, OPERATION};
+use crate::backend::{OnceKey, Reply};
+use crate::command::{Command, Outcome, Refusal};
+use crate::state::is_positive;
+use crate::types::{EnvelopeId, Timestamp};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// How long an answer is kept under an idempotency key.
+const REMEMBER_S: u64 = 8 * 86_400;
+/// How long a key's record is kept after it was last used: longer than the
+/// answer that it leads to.
+const RECORD_MS: u64 = 18 * 86_400_000;
+
+/// What a decision under an operation came to.
+pub(super) enum Verdict {
+    Answered { outcome: Outcome, at: Timestamp, kept: bool },
+    Void,
+}
+
+/// A key and how long it counts.
+#[derive(Clone, Copy)]
+struct Memo {
+    key: OnceKey,
+    for_ever: bool,
+}
+
+/// For which operation a record stands, and until when if that is not told by
+/// the answer.
+enum Stands {
+    /// For this one, which nobody has begun before.
+    Mine,
+    /// For the same command, begun before.
+    Same(Operation, Option<Timestamp>),
+    /// For another command.
+    Other(Operation, Option<Timestamp>),
+}
+
+impl Core {
+    /// Decides a command under its keys.
+    pub(super) async fn run_keyed(
+        &self,
+        command: &Command,
+        once: Option<OnceKey>,
+        reference: Option<OnceKey>,
+    ) -> Result<Reply> {
+        let fingerprint = self.fingerprint(command);
+        let keep = if reference.is_some() { Keep::Ever } else { Keep::Once };
+        let once = once.map(|key| Memo { key, for_ever: false });
+        let reference = reference.map(|key| Memo { key, for_ever: true });
+        loop {
+            let drawn = self.draw(command, keep);
+            let mut operation = drawn;
+            let mut counts_until = None;
+            if let Some(memo) = once {
+                match self.begin(memo, &fingerprint, &drawn).await? {
+                    Stands::Mine => {}
+                    Stands::Same(begun, until) => {
+                        operation = begun;
+                        counts_until = until;
+                    }
+                    Stands::Other(begun, until) => {
+                        if self.is_answered(&begun, |at| until.unwrap_or(at.plus_s(REMEMBER_S))).await? {
+                            return Ok(refused(Refusal::IdempotencyMismatch));
+                        }
+                        if !self.replace(memo, &fingerprint, &begun, &drawn, None).await? {
+                            continue;
+                        }
+                    }
+                }
+            }
+            let under_once = operation;
+            if let Some(memo) = reference {
+                match self.begin(memo, &fingerprint, &operation).await? {
+                    Stands::Mine => {}
+                    Stands::Same(begun, _) => operation = begun,
+                    Stands::Other(begun, _) => {
+                        if self.is_answered(&begun, |_| Timestamp::from_ms(u64::MAX)).await? {
+                            return Ok(refused(Refusal::ReferenceConflict));
+                        }
+                        if !self.replace(memo, &fingerprint, &begun, &operation, None).await? {
+                            continue;
+                        }
+                    }
+                }
+            }
+            // What was answered before is answered again, whatever would be refused by now.
+            let verdict = match operation.id == drawn.id {
+                true => self.decide(command, &operation).await?,
+                false => match self.kept_answer(command, &operation).await? {
+                    Some(verdict) => verdict,
+                    None => self.decide(command, &operation).await?,
+                },
+            };
+            match verdict {
+                Verdict::Void => {
+                    for memo in once.into_iter().chain(reference) {
+                        self.replace(memo, &fingerprint, &operation, &self.draw(command, keep), None).await?;
+                    }
+                }
+                Verdict::Answered { outcome, at, kept } => {
+                    let until = counts_until.unwrap_or(at.plus_s(REMEMBER_S));
+                    let is_over = kept && self.clock.now() >= until;
+                    if let Some(memo) = once
+                        && reference.is_none()
+                        && is_over
+                    {
+                        let anew = self.draw(command, keep);
+                        self.replace(memo, &fingerprint, &operation, &anew, None).await?;
+                        continue;
+                    }
+                    // First answered under the reference, it counts under the key from now on.
+                    if let Some(memo) = once
+                        && is_positive(&outcome)
+                        && (under_once.id != operation.id || is_over)
+                    {
+                        let until = self.clock.now().plus_s(REMEMBER_S);
+                        self.replace(memo, &fingerprint, &under_once, &operation, Some(until)).await?;
+                    }
+                    return Ok(Reply { outcome, replayed: kept });
+                }
+            }
+        }
+    }
+
+    /// An operation that nobody has begun.
+    pub(super) fn draw(&self, command: &Command, keep: Keep) -> Operation {
+        let id = self.random();
+        Operation { id, keep, bucket: self.home(command, &id) }
+    }
+
+    /// A keyed hash of what is asked, so that keys and references can tell
+    /// whether they are used for the same again.
+    fn fingerprint(&self, command: &Command) -> [u8; 16] {
+        let bytes = postcard::to_extend(command, Vec::new()).expect("every command has a postcard form");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.fingerprint_secret).expect("a key of any length will do");
+        mac.update(&bytes);
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        fingerprint
+    }
+
+    async fn begin(&self, memo: Memo, fingerprint: &[u8; 16], drawn: &Operation) -> Result<Stands> {
+        let args = memo_args(b"begin", memo, fingerprint, drawn);
+        let answer = self.memo(memo, args).await?;
+        let begun = || -> Result<Operation> {
+            let bucket = u16::try_from(answer.number(2)?).map_err(|_| damaged("a key's record"))?;
+            Ok(Operation { id: answer.id(1)?, keep: drawn.keep, bucket: Bucket::new(bucket) })
+        };
+        match answer.tag() {
+            b"mine" => Ok(Stands::Mine),
+            b"same" => Ok(Stands::Same(begun()?, answer.at_if_any(3)?)),
+            b"other" => Ok(Stands::Other(begun()?, answer.at_if_any(3)?)),
+            _ => Err(damaged("a key's record")),
+        }
+    }
+
+    /// Lets a record stand for another operation, unless somebody else did in between.
+    async fn replace(
+        &self,
+        memo: Memo,
+        fingerprint: &[u8; 16],
+        from: &Operation,
+        to: &Operation,
+        until: Option<Timestamp>,
+    ) -> Result<bool> {
+        let mut args = memo_args(b"replace", memo, fingerprint, to);
+        args.push(from.id.to_vec());
+        args.push(until.map(|at| at.ms().to_string().into_bytes()).unwrap_or_default());
+        Ok(self.memo(memo, args).await?.tag() == b"mine")
+    }
+
+    async fn memo(&self, memo: Memo, args: Vec<Vec<u8>>) -> Result<Answer> {
+        let bucket = self.layout.of_id(memo.key.bytes());
+        Answer::of_script(self.run(bucket, &MEMO, [self.layout.memo(memo.key)], args).await?)
+    }
+
+    /// Whether an operation has an answer that counts now: the answer's time
+    /// says until when. One that has none never will.
+    async fn is_answered(&self, operation: &Operation, until: impl Fn(Timestamp) -> Timestamp) -> Result<bool> {
+        // A void operation is remembered as long as its record may lead to it.
+        let args = [b"void".to_vec(), operation.keep.word()];
+        match self.ask(&OPERATION, operation, [], args).await? {
+            Decided::Kept(Told { at, .. }) => Ok(self.clock.now() < until(at)),
+            Decided::New(_) | Decided::Void => Ok(false),
+        }
+    }
+
+    /// The envelope whose creation is remembered under this key.
+    pub(super) async fn created_under(&self, key: OnceKey) -> Result<Option<EnvelopeId>> {
+        let args = ["row", "operation", "bucket"].map(|word| word.as_bytes().to_vec());
+        let row = self.read(self.layout.of_id(key.bytes()), &[self.layout.memo(key)], &args).await?;
+        if row.maybe(0).is_none() {
+            return Ok(None);
+        }
+        let bucket = u16::try_from(row.number(1)?).map_err(|_| damaged("a key's record"))?;
+        let operation = Operation { id: row.id(0)?, keep: Keep::Ever, bucket: Bucket::new(bucket) };
+        match self.ask(&OPERATION, &operation, [], [b"peek".to_vec()]).await? {
+            Decided::Kept(Told { answer, effects, .. }) if answer.tag() == b"created" => {
+                self.carry(operation.bucket, effects).await?;
+                answer.id(1).map(EnvelopeId::from_bytes).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What an operation begun before was answered, if it was.
+    async fn kept_answer(&self, command: &Command, operation: &Operation) -> Result<Option<Verdict>> {
+        match self.ask(&OPERATION, operation, [], [b"peek".to_vec()]).await? {
+            Decided::New(_) => Ok(None),
+            decided => self.verdict(command, operation, decided).await.map(Some),
+        }
+    }
+}
+
+fn memo_args(verb: &[u8], memo: Memo, fingerprint: &[u8; 16], operation: &Operation) -> Vec<Vec<u8>> {
+    let kept_ms = if memo.for_ever { 0 } else { RECORD_MS };
+    vec![
+        verb.to_vec(),
+        fingerprint.to_vec(),
+        operation.id.to_vec(),
+        operation.bucket.number().to_string().into_bytes(),
+        kept_ms.to_string().into_bytes(),
+    ]
+}
+
+fn refused(refusal: Refusal) -> Reply {
+    Reply { outcome: Outcome::Refused(refusal), replayed: false }
+}

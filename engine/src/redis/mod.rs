@@ -1,0 +1,47 @@
+//! The engine in front of Redis or Valkey, a single server or a Cluster: every
+//! decision is one atomic Lua script, so any number of servers may stand before it.
+//!
+//! - `backend`: opening it, and what its parts share.
+//! - `commands`: which script decides each command, and what its answer means.
+//! - `memos`: idempotency keys and references.
+//! - `effects`: what crosses from bucket to bucket.
+//! - `sweep`: deadlines, and what ended engines left in the middle.
+//! - `reads`: reads, lists and the audit.
+//! - `layout`, `reply`, `scripts`: keys, answers, and the scripts themselves.
+//! - `bucket`: which of the fixed buckets a thing lies in, and so which slot.
+//! - `script`: a Lua script, known to servers by its hash.
+//! - `nodes`: where slots are, and calls that are followed, retried and confirmed.
+//! - `lane`: calls that wait for the same connection travel together.
+//! - `topology`, `settings`: what the servers say of themselves, and what must be so.
+
+mod backend;
+mod bucket;
+mod commands;
+mod effects;
+mod error;
+mod lane;
+mod layout;
+mod memos;
+#[allow(dead_code, reason = "lanes of grabs and blocking reads will want it")]
+mod nodes;
+mod options;
+mod reads;
+mod reply;
+#[allow(dead_code, reason = "no decision travels in a lane of many yet")]
+mod script;
+mod scripts;
+mod settings;
+mod sweep;
+mod topology;
+
+#[cfg(test)]
+mod tests;
+
+#[doc(hidden)]
+pub use backend::Fuse;
+pub use backend::{RedisBackend, RedisBackendOptions};
+pub use error::RedisOpenError;
+pub use options::{Durability, RedisOptions};
+
+#[cfg(test)]
+use {bucket::Bucket, nodes::Nodes, script::Script};

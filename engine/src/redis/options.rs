@@ -1,0 +1,75 @@
+//! How the engine stands in front of Redis.
+
+use std::time::Duration;
+
+/// What an acknowledged answer survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Every positive answer is on the primary's disk and on all replicas that
+    /// could take its place before it is given.
+    Confirmed,
+    /// Answers are given as soon as the primary has decided. A failover, or a
+    /// crash of a server whose file is not synced before every answer, may
+    /// forget what was acknowledged in its last second.
+    Relaxed,
+}
+
+/// Where Redis is and how it is used.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// Where to start: `redis://[user][:password@]host[:port]`. One of a
+    /// Cluster's nodes is enough; more of them help when some are down.
+    pub urls: Vec<String>,
+    /// What every key starts with. Fixed for a deployment.
+    pub key_prefix: String,
+    /// How many buckets keys are spread over. Fixed for a deployment.
+    pub buckets: u16,
+    /// What an acknowledged answer survives.
+    pub durability: Durability,
+    /// At least so many replicas have to confirm an answer. `None`: as many as
+    /// the primary with the most replicas has at the start. All replicas that a
+    /// primary has by then must confirm in any case.
+    pub replicas_needed: Option<u8>,
+    /// Connections to each primary.
+    pub connections: usize,
+    /// Until a connection is made.
+    pub connect_timeout: Duration,
+    /// Until a batch is answered; after that its outcome is unknown and the
+    /// connection is given up. Replicas have two thirds of it to confirm.
+    pub response_timeout: Duration,
+    /// Until a call gives up, all its attempts included.
+    pub call_timeout: Duration,
+}
+
+impl Default for RedisOptions {
+    fn default() -> RedisOptions {
+        RedisOptions {
+            urls: vec!["redis://127.0.0.1:6379".to_owned()],
+            key_prefix: "hb".to_owned(),
+            buckets: 1024,
+            durability: Durability::Confirmed,
+            replicas_needed: None,
+            connections: 3,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(3),
+            call_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Urls carry passwords, so only their number is told.
+impl std::fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("urls", &self.urls.len())
+            .field("key_prefix", &self.key_prefix)
+            .field("buckets", &self.buckets)
+            .field("durability", &self.durability)
+            .field("replicas_needed", &self.replicas_needed)
+            .field("connections", &self.connections)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .field("call_timeout", &self.call_timeout)
+            .finish()
+    }
+}

@@ -1,0 +1,534 @@
+//! Reads and lists.
+//!
+//! **Invariant:** what is told is confirmed first: every read is a call that
+//! asks for it.
+
+use super::backend::{Core, RedisBackend, Result};
+use super::bucket::Bucket;
+use super::commands::figures;
+use super::layout::{Key, Layout};
+use super::reply::{Answer, damaged, parts};
+use super::scripts::READ;
+use crate::backend::{
+    Audit, Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
+};
+use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, WalletView};
+use crate::error::EngineError;
+use crate::event::EnvelopeCreated;
+use crate::state::envelope::{Figures, share_status};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Rows a list looks at for one page when few of them are wanted; then the page
+/// ends early and its cursor goes on from there.
+const LOOKED_AT_MAX: usize = 10_000;
+/// Rows taken at a time from each bucket of a list that lies in all of them.
+const TAKEN_EACH: usize = 32;
+/// How often an audit looks again while money moves under its eyes.
+const AUDIT_LOOKS: usize = 20;
+
+/// Which list a cursor belongs to; its first byte.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum List {
+    Entries = 1,
+    Envelopes = 2,
+    Sent = 3,
+    Received = 4,
+    Wins = 5,
+    Items = 6,
+}
+
+impl Backend for RedisBackend {
+    async fn execute(&self, command: Command, once: Option<OnceKey>) -> Result<Reply> {
+        self.core.execute(&command, once).await
+    }
+
+    async fn execute_all(&self, commands: Vec<Command>) -> Vec<Result<Reply>> {
+        let mut replies = Vec::with_capacity(commands.len());
+        for command in &commands {
+            replies.push(self.core.execute(command, None).await);
+        }
+        replies
+    }
+
+    async fn wallet(&self, user: &UserId) -> Result<WalletView> {
+        let core = &self.core;
+        let args = ["row", "available"].map(|word| word.as_bytes().to_vec());
+        let row = core.read(core.layout.of_user(user), &[core.layout.wallet(user)], &args).await?;
+        let available = if row.maybe(0).is_some() { row.amount(0)? } else { Amount::ZERO };
+        Ok(WalletView { user: user.clone(), available, held: Amount::ZERO })
+    }
+
+    async fn entries(&self, user: &UserId, page: &Page) -> Result<Listing<Entry>> {
+        self.core.entries(user, page).await
+    }
+
+    async fn envelope(&self, id: EnvelopeId) -> Result<Option<EnvelopeView>> {
+        let now = self.core.clock.now();
+        let found = self.core.envelope_row(id).await?;
+        Ok(found.map(|row| row.figures.view(&row.created, now)))
+    }
+
+    async fn envelopes(&self, filter: &EnvelopeFilter, page: &Page) -> Result<Listing<EnvelopeView>> {
+        self.core.envelopes(filter, page).await
+    }
+
+    async fn grabs(&self, id: EnvelopeId, page: &Page) -> Result<Option<Listing<GrabRow>>> {
+        self.core.grabs(id, page).await
+    }
+
+    async fn grab_of(&self, id: EnvelopeId, user: &UserId) -> Result<Option<GrabRow>> {
+        Ok(self.core.grab_with_row(id, user).await?.and_then(|(_, grab)| grab))
+    }
+
+    async fn sent(&self, user: &UserId, page: &Page) -> Result<Listing<EnvelopeView>> {
+        let filter = EnvelopeFilter { sender: Some(user.clone()), ..EnvelopeFilter::default() };
+        self.core.envelopes(&filter, page).await
+    }
+
+    async fn received(&self, user: &UserId, page: &Page) -> Result<Listing<ReceivedRow>> {
+        self.core.received(user, page).await
+    }
+
+    async fn merchant(&self, id: &UserId) -> Result<Option<Merchant>> {
+        self.core.merchant(id).await
+    }
+
+    async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {
+        self.core.item(id).await
+    }
+
+    async fn items(&self, filter: &ItemFilter, page: &Page) -> Result<Listing<ItemView>> {
+        self.core.items(filter, page).await
+    }
+
+    async fn hold(&self, id: HoldId) -> Result<Option<HoldView>> {
+        self.core.hold(id).await
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
+        self.core.order(id).await
+    }
+
+    async fn audit(&self) -> Result<Audit> {
+        self.core.audit().await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.core.clock.now()
+    }
+
+    fn ready(&self) -> std::result::Result<(), String> {
+        let unready = self.core.unready.lock().clone();
+        unready.or_else(|| self.core.clock.alarm()).map_or(Ok(()), Err)
+    }
+}
+
+/// An envelope as it is now.
+struct EnvelopeRow {
+    created: EnvelopeCreated,
+    figures: Figures,
+    width: u64,
+}
+
+impl EnvelopeRow {
+    fn grab(&self, win: &Answer, now: Timestamp) -> Result<GrabRow> {
+        let terms = &self.created.terms;
+        let claimed_at = win.at_if_any(3)?;
+        let bytes = win.bytes(4)?;
+        let mut amount = [0; 8];
+        amount.get_mut(..bytes.len()).ok_or_else(|| damaged("a share"))?.copy_from_slice(bytes);
+        let share = win.units(1)?;
+        Ok(GrabRow {
+            user: win.user(0)?,
+            amount: Amount::new(u64::from_le_bytes(amount)).ok_or_else(|| damaged("a share"))?,
+            share,
+            status: share_status(now, claimed_at.is_some(), self.created.claim_by, terms.unclaimed),
+            grabbed_at: win.at(2)?,
+            claimed_at,
+            best: self.figures.taken == terms.shares && share == self.created.best_share,
+        })
+    }
+}
+
+impl Core {
+    async fn envelope_row(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>> {
+        let fields =
+            ["row", "created", "width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded"];
+        let args = fields.map(|field| field.as_bytes().to_vec());
+        let row = self.read(self.layout.of_id(id.bytes()), &[self.layout.envelope(id)], &args).await?;
+        let Some(created) = row.maybe(0) else { return Ok(None) };
+        let created = postcard::from_bytes(created).map_err(|_| damaged("an envelope"))?;
+        Ok(Some(EnvelopeRow { created, figures: figures(&row, 2)?, width: row.number(1)? }))
+    }
+
+    async fn grab_with_row(&self, id: EnvelopeId, user: &UserId) -> Result<Option<(EnvelopeRow, Option<GrabRow>)>> {
+        let now = self.clock.now();
+        let bucket = self.layout.of_id(id.bytes());
+        let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
+        let keys = [self.layout.winners(id), self.layout.shares(id)];
+        let args = [b"win".to_vec(), user.as_str().as_bytes().to_vec(), row.width.to_string().into_bytes()];
+        let win = self.read(bucket, &keys, &args).await?;
+        let grab = if win.len() == 0 { None } else { Some(row.grab(&win, now)?) };
+        Ok(Some((row, grab)))
+    }
+
+    async fn grabs(&self, id: EnvelopeId, page: &Page) -> Result<Option<Listing<GrabRow>>> {
+        let now = self.clock.now();
+        let bucket = self.layout.of_id(id.bytes());
+        let first = match position::<4>(List::Wins, page)? {
+            Some(last) => u64::from(u32::from_be_bytes(last)) + 1,
+            None => 0,
+        };
+        let keys = [self.layout.winners_in_order(id), self.layout.winners(id), self.layout.shares(id)];
+        loop {
+            let Some(before) = self.envelope_row(id).await? else { return Ok(None) };
+            let numbers = [first, page.limit as u64 + 1, before.width].map(|number| number.to_string().into_bytes());
+            let args: Vec<Vec<u8>> = [b"wins".to_vec()].into_iter().chain(numbers).collect();
+            let value = self.call(bucket, &READ, &keys, &args, true).await?;
+            let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
+            // Sold out in between, a list of all rows would not tell the best.
+            let is_sold_out = |row: &EnvelopeRow| row.figures.taken == row.created.terms.shares;
+            if is_sold_out(&row) != is_sold_out(&before) {
+                continue;
+            }
+            let mut rows = Vec::new();
+            for win in parts(value)? {
+                rows.push(row.grab(&Answer::read(win)?, now)?);
+            }
+            let more = rows.len() > page.limit;
+            rows.truncate(page.limit);
+            let last = rows.last().filter(|_| more).map(|row| row.share.to_be_bytes());
+            return Ok(Some(Listing { rows, next: last.map(|last| cursor(List::Wins, &last)) }));
+        }
+    }
+
+    async fn entries(&self, user: &UserId, page: &Page) -> Result<Listing<Entry>> {
+        let (bucket, key) = (self.layout.of_user(user), self.layout.wallet(user));
+        let newest = match position::<8>(List::Entries, page)? {
+            Some(last) => u64::from_be_bytes(last).saturating_sub(1),
+            None => {
+                let args = ["row", "rows"].map(|word| word.as_bytes().to_vec());
+                let row = self.read(bucket, std::slice::from_ref(&key), &args).await?;
+                if row.maybe(0).is_some() { row.number(0)? } else { 0 }
+            }
+        };
+        let oldest = newest.saturating_sub(page.limit as u64) + 1;
+        if newest == 0 {
+            return Ok(Listing { rows: Vec::new(), next: None });
+        }
+        let numbers = (oldest..=newest).rev().map(|number| number.to_string().into_bytes());
+        let args: Vec<Vec<u8>> = [b"row".to_vec()].into_iter().chain(numbers).collect();
+        let found = self.read(bucket, &[key], &args).await?;
+        let rows = (0..found.len()).map(|index| entry(found.bytes(index)?)).collect::<Result<Vec<_>>>()?;
+        let next = (oldest > 1).then(|| cursor(List::Entries, &oldest.to_be_bytes()));
+        Ok(Listing { rows, next })
+    }
+
+    async fn envelopes(self: &Arc<Self>, filter: &EnvelopeFilter, page: &Page) -> Result<Listing<EnvelopeView>> {
+        let now = self.clock.now();
+        if let Some(reference) = &filter.reference {
+            let key = OnceKey::reference(&filter.owner, "envelope", reference);
+            let made = match self.created_under(key).await? {
+                Some(id) => self.envelope_row(id).await?,
+                None => None,
+            };
+            let view = made.map(|row| row.figures.view(&row.created, now)).filter(|view| filter.matches_view(view));
+            return Ok(Listing { rows: view.into_iter().collect(), next: None });
+        }
+        let list = if filter.sender.is_some() { List::Sent } else { List::Envelopes };
+        let mut bounds = Bounds::after(position(list, page)?);
+        bounds.from = filter.created_to.map_or("-inf".to_owned(), |to| format!("(-{}", to.ms()));
+        bounds.to = filter.created_from.map_or("+inf".to_owned(), |from| format!("-{}", from.ms()));
+        let mut walk = match &filter.sender {
+            Some(sender) => Walk::of_one(self, self.layout.of_user(sender), self.layout.sent(sender), bounds),
+            None => Walk::of_all(self, Layout::envelopes_by_time, bounds).await?,
+        };
+        let mut rows = Vec::new();
+        while let Some(at) = walk.next().await? {
+            if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
+                return Ok(Listing { rows, next: Some(cursor(list, &next)) });
+            }
+            let made = self.envelope_row(EnvelopeId::from_bytes(at.id)).await?;
+            let view = made.map(|row| row.figures.view(&row.created, now));
+            rows.extend(view.filter(|view| filter.matches_view(view)));
+            walk.pass(at);
+        }
+        Ok(Listing { rows, next: None })
+    }
+
+    async fn received(self: &Arc<Self>, user: &UserId, page: &Page) -> Result<Listing<ReceivedRow>> {
+        let bounds = Bounds::after(position(List::Received, page)?);
+        let mut walk = Walk::of_one(self, self.layout.of_user(user), self.layout.received(user), bounds);
+        let mut rows = Vec::new();
+        while let Some(at) = walk.next().await? {
+            if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
+                return Ok(Listing { rows, next: Some(cursor(List::Received, &next)) });
+            }
+            let envelope = EnvelopeId::from_bytes(at.id);
+            let Some((row, Some(grab))) = self.grab_with_row(envelope, user).await? else {
+                return Err(damaged("a grab"));
+            };
+            rows.push(ReceivedRow { envelope, sender: row.created.terms.sender, grab });
+            walk.pass(at);
+        }
+        Ok(Listing { rows, next: None })
+    }
+
+    async fn items(self: &Arc<Self>, filter: &ItemFilter, page: &Page) -> Result<Listing<ItemView>> {
+        let bounds = Bounds::after(position(List::Items, page)?);
+        let mut walk = Walk::of_all(self, Layout::items_by_time, bounds).await?;
+        let mut rows = Vec::new();
+        while let Some(at) = walk.next().await? {
+            if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
+                return Ok(Listing { rows, next: Some(cursor(List::Items, &next)) });
+            }
+            let view = self.item(ItemId::from_bytes(at.id)).await?;
+            rows.extend(view.filter(|view| filter.matches_view(view)));
+            walk.pass(at);
+        }
+        Ok(Listing { rows, next: None })
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
+        let bucket = self.layout.of_id(id.bytes());
+        let args = [b"row".to_vec(), id.bytes().to_vec()];
+        let row = self.read(bucket, &[self.layout.orders(bucket)], &args).await?;
+        let Some(packed) = row.maybe(0) else { return Ok(None) };
+        let (hold, rest) = packed.split_first_chunk::<16>().ok_or_else(|| damaged("an order"))?;
+        let words = Answer::of_words(rest.splitn(2, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect());
+        let hold = self.hold(HoldId::from_bytes(*hold)).await?.ok_or_else(|| damaged("an order"))?;
+        Ok(Some(OrderView {
+            id,
+            hold: hold.id,
+            item: hold.item,
+            merchant: words.user(1)?,
+            user: hold.user,
+            quantity: hold.quantity,
+            amount: hold.amount,
+            created_at: words.at(0)?,
+        }))
+    }
+
+    /// Adds up the buckets' sums. They are not read at one moment: money that
+    /// arrived in one bucket before it was seen to leave another makes the sum of
+    /// what is in between negative, and then it is read again.
+    async fn audit(self: &Arc<Self>) -> Result<Audit> {
+        for _ in 0..AUDIT_LOOKS {
+            let mut sums = [0i64; 6];
+            let rows = self.in_every_bucket(|core, bucket| async move {
+                let fields = ["row", "deposited", "withdrawn", "wallets", "escrowed", "merchants", "transit"];
+                let args = fields.map(|field| field.as_bytes().to_vec());
+                core.read(bucket, &[core.layout.sums(bucket)], &args).await
+            });
+            for row in rows.await? {
+                for (index, sum) in sums.iter_mut().enumerate() {
+                    if row.maybe(index).is_some() {
+                        *sum = sum.checked_add(row.signed(index)?).ok_or_else(|| damaged("a sum"))?;
+                    }
+                }
+            }
+            if let [Ok(deposited), Ok(withdrawn), Ok(wallets), Ok(escrowed), Ok(merchants), Ok(in_flight)] =
+                sums.map(u64::try_from)
+            {
+                let none = Audit::default();
+                return Ok(Audit { deposited, withdrawn, wallets, escrowed, merchants, in_flight, ..none });
+            }
+        }
+        Err(EngineError::Overloaded)
+    }
+}
+
+impl EnvelopeFilter {
+    fn matches_view(&self, view: &EnvelopeView) -> bool {
+        self.sender.as_ref().is_none_or(|sender| *sender == view.sender)
+            && self.state.is_none_or(|state| state == view.state)
+            && self.created_from.is_none_or(|from| view.created_at >= from)
+            && self.created_to.is_none_or(|to| view.created_at < to)
+    }
+}
+
+impl ItemFilter {
+    fn matches_view(&self, view: &ItemView) -> bool {
+        self.category.as_ref().is_none_or(|category| *category == view.terms.category)
+            && self.merchant.as_ref().is_none_or(|merchant| *merchant == view.terms.merchant)
+    }
+}
+
+/// A movement as the prelude's `enter` writes it.
+fn entry(row: &[u8]) -> Result<Entry> {
+    let words = Answer::of_words(row.splitn(5, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect());
+    let envelope = || words.id(4).map(EnvelopeId::from_bytes);
+    let reference = || match words.bytes(4)?.split_first() {
+        Some((b'r', text)) => String::from_utf8(text.to_vec()).map(Some).map_err(|_| damaged("a reference")),
+        _ => Ok(None),
+    };
+    Ok(Entry {
+        at: words.at(0)?,
+        kind: match words.bytes(1)? {
+            b"d" => EntryKind::Deposit(reference()?),
+            b"w" => EntryKind::Withdrawal(reference()?),
+            b"f" => EntryKind::EnvelopeCreated(envelope()?),
+            b"c" => EntryKind::Claim(envelope()?),
+            b"r" => EntryKind::Refund(envelope()?),
+            b"l" => EntryKind::Lapse(envelope()?),
+            b"o" => EntryKind::Order(words.id(4).map(OrderId::from_bytes)?),
+            _ => return Err(damaged("a movement")),
+        },
+        amount: words.amount(2)?,
+        balance_after: words.amount(3)?,
+    })
+}
+
+fn cursor(list: List, position: &[u8]) -> Vec<u8> {
+    [&[list as u8], position].concat()
+}
+
+/// Where a page starts: after this, in this list.
+fn position<const N: usize>(list: List, page: &Page) -> Result<Option<[u8; N]>> {
+    match page.cursor.as_deref().map(<[u8]>::split_first) {
+        None => Ok(None),
+        Some(Some((&tag, position))) if tag == list as u8 => {
+            position.try_into().map(Some).map_err(|_| EngineError::Cursor)
+        }
+        Some(_) => Err(EngineError::Cursor),
+    }
+}
+
+/// A place in a list that is ordered by time, the newest first, and by id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    ms: u64,
+    id: [u8; 16],
+}
+
+impl Place {
+    fn comes_before(&self, other: &Place) -> bool {
+        (other.ms, self.id) < (self.ms, other.id)
+    }
+
+    fn bytes(&self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.ms.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.id);
+        bytes
+    }
+}
+
+/// One bucket's part of a list.
+struct Source {
+    bucket: Bucket,
+    key: Key,
+    rows: VecDeque<Place>,
+    more: bool,
+}
+
+/// Where a page begins, and the scores between which it lies.
+#[derive(Clone)]
+struct Bounds {
+    last: Option<Place>,
+    from: String,
+    to: String,
+}
+
+impl Bounds {
+    fn after(cursor: Option<[u8; 24]>) -> Bounds {
+        let last = cursor.map(|bytes| Place {
+            ms: u64::from_be_bytes(*bytes.first_chunk().expect("24 bytes begin with 8")),
+            id: *bytes.last_chunk().expect("24 bytes end with 16"),
+        });
+        Bounds { last, from: "-inf".to_owned(), to: "+inf".to_owned() }
+    }
+}
+
+/// A walk through a list that lies in one or many buckets.
+struct Walk<'a> {
+    core: &'a Core,
+    sources: Vec<Source>,
+    bounds: Bounds,
+    looked_at: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Through a list that lies in one bucket.
+    fn of_one(core: &'a Core, bucket: Bucket, key: Key, bounds: Bounds) -> Walk<'a> {
+        let source = Source { bucket, key, rows: VecDeque::new(), more: true };
+        Walk { core, sources: vec![source], bounds, looked_at: 0 }
+    }
+
+    /// Through a list of which every bucket has a part, under its `key`.
+    async fn of_all(core: &'a Arc<Core>, key: fn(&Layout, Bucket) -> Key, bounds: Bounds) -> Result<Walk<'a>> {
+        let shared = Arc::new(bounds.clone());
+        let filled = core.in_every_bucket(|core, bucket| {
+            let mut source = Source { bucket, key: key(&core.layout, bucket), rows: VecDeque::new(), more: true };
+            let bounds = Arc::clone(&shared);
+            async move {
+                source.fill(&core, &bounds).await?;
+                Ok(source)
+            }
+        });
+        let mut sources = filled.await?;
+        sources.retain(|source| !source.rows.is_empty());
+        Ok(Walk { core, sources, bounds, looked_at: 0 })
+    }
+
+    /// What stands next, without passing it.
+    async fn next(&mut self) -> Result<Option<Place>> {
+        let mut next: Option<Place> = None;
+        for source in &mut self.sources {
+            if source.rows.is_empty() && source.more {
+                source.fill(self.core, &self.bounds).await?;
+            }
+            if let Some(&place) = source.rows.front()
+                && next.is_none_or(|first| place.comes_before(&first))
+            {
+                next = Some(place);
+            }
+        }
+        Ok(next)
+    }
+
+    fn pass(&mut self, place: Place) {
+        self.looked_at += 1;
+        self.bounds.last = Some(place);
+        for source in &mut self.sources {
+            if source.rows.front() == Some(&place) {
+                source.rows.pop_front();
+            }
+        }
+    }
+
+    /// The cursor of the next page, if this one is full.
+    fn end_of_page(&self, rows: usize, limit: usize) -> Option<[u8; 24]> {
+        let is_full = rows == limit || self.looked_at == LOOKED_AT_MAX;
+        self.bounds.last.filter(|_| is_full).map(|last| last.bytes())
+    }
+}
+
+impl Source {
+    /// Takes the next rows.
+    async fn fill(&mut self, core: &Core, bounds: &Bounds) -> Result<()> {
+        let (score, member) = match &bounds.last {
+            Some(last) => (format!("-{}", last.ms).into_bytes(), last.id.to_vec()),
+            None => (Vec::new(), Vec::new()),
+        };
+        let args = [
+            b"listed".to_vec(),
+            score,
+            member,
+            bounds.from.clone().into_bytes(),
+            bounds.to.clone().into_bytes(),
+            TAKEN_EACH.to_string().into_bytes(),
+        ];
+        let found = core.read(self.bucket, std::slice::from_ref(&self.key), &args).await?;
+        self.more = found.len() >= 2 * TAKEN_EACH;
+        for at in (0..found.len()).step_by(2) {
+            let score = found.text(at + 1)?.strip_prefix('-').and_then(|ms| ms.parse().ok());
+            let ms = score.ok_or_else(|| damaged("a list"))?;
+            self.rows.push_back(Place { ms, id: found.id(at)? });
+        }
+        Ok(())
+    }
+}

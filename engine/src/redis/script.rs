@@ -1,0 +1,115 @@
+//! A Lua script as the engine knows it: its text, the hash under which servers
+//! know it, and whether several calls of it can be one.
+//!
+//! **Invariant:** every key that a script touches is among its `KEYS`. While a
+//! slot moves, a server checks those before the script begins; a key it meets
+//! only in the middle ends the script there, with half of its writes done.
+//!
+//! **Invariant:** the first write of a script is one that takes memory. A server
+//! whose memory is full refuses those and lets the others through: a share
+//! taken by LPOP would be gone, and its winner not written.
+//!
+//! **Invariant:** a call may arrive twice. A script knows by its own ids what
+//! it has already done and answers the same again.
+
+use redis::Script as Hashed;
+use std::sync::OnceLock;
+
+/// One script, usually a `static`.
+pub(crate) struct Script {
+    name: &'static str,
+    parts: &'static [&'static str],
+    shape: Shape,
+    fences: bool,
+    loaded: OnceLock<Loaded>,
+}
+
+struct Loaded {
+    source: String,
+    sha: String,
+}
+
+/// How calls become `KEYS` and `ARGV`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// One call, its keys, its arguments, one answer.
+    One,
+    /// As many calls as wait, up to [`CALLS_MAX`]: see [`Script::lane`].
+    Lane { shared_keys: usize, shared_args: usize },
+}
+
+/// The most calls that one run of a script takes: a run keeps its server from
+/// everything else.
+pub(super) const CALLS_MAX: usize = 64;
+
+impl Script {
+    /// A script that takes one call. `parts` are joined with line ends: the
+    /// prelude that scripts have in common, then the body.
+    pub(crate) const fn one(name: &'static str, parts: &'static [&'static str]) -> Script {
+        Script { name, parts, shape: Shape::One, fences: false, loaded: OnceLock::new() }
+    }
+
+    /// A script that takes k calls, 1 to 64, and answers with an array of k
+    /// answers in their order.
+    ///
+    /// Calls whose first `shared_keys` keys are the same and that wait for the
+    /// same connection travel in one run:
+    /// `KEYS` = the shared keys, then each call's other keys;
+    /// `ARGV` = k, the shared arguments (of the newest call: the time, say),
+    /// then each call's other arguments. All calls of such a script have as
+    /// many keys and as many arguments as each other.
+    pub(crate) const fn lane(
+        name: &'static str,
+        parts: &'static [&'static str],
+        shared_keys: usize,
+        shared_args: usize,
+    ) -> Script {
+        let shape = Shape::Lane { shared_keys, shared_args };
+        Script { name, parts, shape, fences: false, loaded: OnceLock::new() }
+    }
+
+    /// Says that it writes whenever its answer has to be confirmed, so that
+    /// no write of ours is needed for WAIT to wait for.
+    #[must_use]
+    pub(crate) const fn fencing(mut self) -> Script {
+        self.fences = true;
+        self
+    }
+
+    /// For people: what messages call it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The whole text.
+    pub(crate) fn source(&self) -> &str {
+        &self.loaded().source
+    }
+
+    /// The hash of the text, as EVALSHA takes it.
+    pub(crate) fn sha(&self) -> &str {
+        &self.loaded().sha
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub(super) fn fences(&self) -> bool {
+        self.fences
+    }
+
+    fn loaded(&self) -> &Loaded {
+        self.loaded.get_or_init(|| {
+            let source = self.parts.join("\n");
+            let sha = Hashed::new(&source).get_hash().to_owned();
+            Loaded { source, sha }
+        })
+    }
+}
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Script({})", self.name)
+    }
+}

@@ -1,0 +1,31 @@
+//! The Lua scripts, one decision family each, over a common prelude.
+
+use super::script::Script;
+
+macro_rules! lua {
+    ($name:literal) => {
+        include_str!(concat!("../../../scripts/lua/", $name, ".lua"))
+    };
+}
+
+/// Time and sums.
+const PRELUDE: &str = lua!("prelude");
+/// What a command was answered before.
+const DECIDE: &str = lua!("decide");
+
+pub(super) static MEMO: Script = Script::one("memo", &[PRELUDE, lua!("memo")]);
+pub(super) static OPERATION: Script = Script::one("operation", &[PRELUDE, DECIDE, lua!("operation")]);
+pub(super) static WALLET: Script = Script::one("wallet", &[PRELUDE, DECIDE, lua!("wallet")]);
+pub(super) static FUND: Script = Script::one("fund", &[PRELUDE, DECIDE, lua!("fund")]);
+pub(super) static OPEN: Script = Script::one("open", &[PRELUDE, lua!("open")]);
+pub(super) static ENVELOPE: Script = Script::one("envelope", &[PRELUDE, DECIDE, lua!("envelope")]);
+pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, lua!("credit")]);
+pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
+pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
+pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, lua!("hold")]);
+pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);
+pub(super) static DEPLOYMENT: Script = Script::one("deployment", &[PRELUDE, DECIDE, lua!("deployment")]);
+pub(super) static SETTINGS: Script = Script::one("settings", &[lua!("settings")]);
+pub(super) static SETTLED: Script = Script::one("settled", &[lua!("settled")]);
+pub(super) static TOUR: Script = Script::one("tour", &[lua!("tour")]);
+pub(super) static READ: Script = Script::one("read", &[lua!("read")]);

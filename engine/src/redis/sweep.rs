@@ -1,0 +1,108 @@
+//! What happens by itself: deadlines, and what ended engines left in the middle.
+//!
+//! Every engine visits every bucket, and all that it does there is idempotent:
+//! nobody has to know of the others.
+//!
+//! **Invariant:** a deadline is kept by the same scripts that decide commands,
+//! so Redis's order of scripts decides every race between them.
+
+use super::backend::{Core, Keep, Operation, Result};
+use super::bucket::Bucket;
+use super::layout::Layout;
+use super::reply::{Answer, Decided, Effect, Told, damaged, effects, parts};
+use super::scripts::{ENVELOPE, HOLD, READ, TOUR};
+use crate::types::{EnvelopeId, ItemId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Deadlines and effects taken from a bucket at a time.
+const TAKEN_MAX: usize = 64;
+
+impl Core {
+    /// The sweeper's life.
+    pub(super) async fn keep_sweeping(self: Arc<Self>, every: Duration) {
+        loop {
+            self.clock.check();
+            let why = self.sweep().await.err().map(|error| error.to_string());
+            if let Some(why) = &why {
+                tracing::warn!(why, "what is due has to wait");
+            }
+            *self.unready.lock() = why;
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// One tour of all buckets. Says whether anything was to be done.
+    pub(super) async fn sweep(self: &Arc<Self>) -> Result<bool> {
+        if self.test_mode {
+            self.look_at_clock().await?;
+        }
+        let any = self.in_every_bucket(|core, bucket| async move { core.sweep_bucket(bucket).await }).await?;
+        Ok(any.into_iter().any(|any| any))
+    }
+
+    async fn look_at_clock(&self) -> Result<()> {
+        let args = [b"row".to_vec(), b"advanced".to_vec()];
+        let value = self.call(Layout::COMMON, &READ, &[self.layout.deployment()], &args, false).await?;
+        self.catch_up(Answer::read(value)?.number(0)?);
+        Ok(())
+    }
+
+    async fn sweep_bucket(&self, bucket: Bucket) -> Result<bool> {
+        // Most buckets have nothing, and only what is carried has to be confirmed first.
+        let (mut due, mut waiting) = self.look_around(bucket, false).await?;
+        let mut any = !waiting.is_empty();
+        if any {
+            (due, waiting) = self.look_around(bucket, true).await?;
+        }
+        self.carry(bucket, waiting).await?;
+        for index in 0..due.len() {
+            let (kind, id) = due.bytes(index)?.split_first().ok_or_else(|| damaged("a deadline"))?;
+            let id: [u8; 16] = id.try_into().map_err(|_| damaged("a deadline"))?;
+            any |= match kind {
+                b'e' => self.settle_envelope(bucket, EnvelopeId::from_bytes(id)).await?,
+                b'i' => self.release_due(bucket, ItemId::from_bytes(id)).await?,
+                _ => return Err(damaged("a deadline")),
+            };
+        }
+        Ok(any)
+    }
+
+    /// Deadlines that have passed, and effects that wait.
+    async fn look_around(&self, bucket: Bucket, confirm: bool) -> Result<(Answer, Vec<Effect>)> {
+        let keys = [self.layout.due(bucket), self.layout.outbox(bucket)];
+        let args = [self.clock.now().ms().to_string().into_bytes(), TAKEN_MAX.to_string().into_bytes()];
+        let mut found = parts(self.call(bucket, &TOUR, &keys, &args, confirm).await?)?.into_iter();
+        let (Some(due), Some(waiting)) = (found.next(), found.next()) else { return Err(damaged("a tour")) };
+        Ok((Answer::read(due)?, effects(waiting)?))
+    }
+
+    /// Expires an envelope, and lapses or credits what was not claimed: whatever is due.
+    async fn settle_envelope(&self, bucket: Bucket, id: EnvelopeId) -> Result<bool> {
+        let operation = Operation { id: [0; 16], keep: Keep::Natural, bucket };
+        let mut any = false;
+        loop {
+            let args = [b"due".to_vec(), id.bytes().to_vec(), Vec::new()];
+            match self.ask(&ENVELOPE, &operation, self.envelope_keys(id), args).await? {
+                Decided::New(Told { answer, effects, .. }) if answer.tag() == b"done" => {
+                    any = true;
+                    self.carry(bucket, effects).await?;
+                }
+                _ => return Ok(any),
+            }
+        }
+    }
+
+    /// Gives back the units of all holds of an item that are due.
+    async fn release_due(&self, bucket: Bucket, id: ItemId) -> Result<bool> {
+        let operation = Operation { id: [0; 16], keep: Keep::Natural, bucket };
+        let mut any = false;
+        loop {
+            let args = [b"due".to_vec(), id.bytes().to_vec(), Vec::new(), Vec::new()];
+            match self.ask(&HOLD, &operation, self.hold_keys(id), args).await? {
+                Decided::New(Told { answer, .. }) if answer.tag() == b"done" => any = true,
+                _ => return Ok(any),
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The same random commands to the embedded engine and to one in front of
+//! Redis: the same answers, the same balances, the same stock.
+//!
+//! Ids differ, so they are compared by the order in which they were made; and
+//! draws differ, so shares are equal.
+
+use crate::deployment::{Deployment, is_missing};
+use crate::stand::{START, World, fen, reference, user};
+use hongbao_engine::backend::{Backend, OnceKey, Reply};
+use hongbao_engine::command::*;
+use hongbao_engine::memory::Embedded;
+use hongbao_engine::redis::RedisBackend;
+use hongbao_engine::split::SplitRule;
+use hongbao_engine::types::*;
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// How long sequences go on being drawn, if there are fewer than the most.
+const TIME: Duration = Duration::from_secs(20);
+const DEPLOYMENTS_MAX: u64 = 50;
+const SEQUENCES: usize = 100;
+const STEPS: usize = 20;
+
+/// Numbers from a seed (Steele, Lea and Flood, Fast Splittable Pseudorandom
+/// Number Generators, OOPSLA 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize].clone()
+    }
+}
+
+/// Names of ids by the order in which each engine made them.
+#[derive(Default)]
+struct Names(HashMap<String, String>);
+
+impl Names {
+    fn bind(&mut self, name: &str, id: impl ToString) {
+        self.0.entry(id.to_string()).or_insert_with(|| name.to_owned());
+    }
+
+    fn of(&self, id: impl ToString) -> &str {
+        self.0.get(&id.to_string()).map_or("?", String::as_str)
+    }
+}
+
+/// Things that both engines made.
+#[derive(Default)]
+struct Made {
+    envelopes: Vec<[EnvelopeId; 2]>,
+    items: Vec<[ItemId; 2]>,
+    holds: Vec<[HoldId; 2]>,
+    orders: Vec<[OrderId; 2]>,
+}
+
+/// A command whose things are told by their place among those made.
+#[derive(Clone, Debug)]
+enum Drawn {
+    Plain(Command),
+    Grab(usize, UserId),
+    Claim(usize, UserId),
+    Cancel(usize),
+    Change(usize, ItemChange),
+    Restock(usize, u32),
+    GrabItem(usize, UserId, u32),
+    ClaimHold(usize, UserId),
+    ReleaseHold(usize, UserId),
+}
+
+struct Pair {
+    deployment: Deployment,
+    embedded: Embedded,
+    redis: RedisBackend,
+    names: [Names; 2],
+    made: Made,
+    log: String,
+}
+
+#[test]
+fn both_engines_mean_the_same() {
+    if is_missing() {
+        return;
+    }
+    let first = std::env::var("HONGBAO_SEED").ok().and_then(|seed| seed.parse().ok());
+    let since = Instant::now();
+    let mut sequences = 0;
+    for seed in first.unwrap_or(1)..first.map_or(DEPLOYMENTS_MAX + 1, |seed: u64| seed + 1) {
+        let mut pair = Pair::new(seed);
+        let mut random = Random(seed);
+        for nth in 0..SEQUENCES {
+            pair.sequence(&mut random, nth);
+            sequences += 1;
+        }
+        if since.elapsed() > TIME {
+            break;
+        }
+    }
+    println!("{sequences} sequences of {STEPS} commands in {:?}", since.elapsed());
+}
+
+impl Pair {
+    fn new(seed: u64) -> Pair {
+        let deployment = Deployment::new(seed);
+        let embedded = Embedded::volatile(&World::new(seed).options_by_hand());
+        let redis = deployment.open();
+        let log = format!("HONGBAO_SEED={seed}\n");
+        Pair { deployment, embedded, redis, names: Default::default(), made: Made::default(), log }
+    }
+
+    fn sequence(&mut self, random: &mut Random, nth: usize) {
+        self.made = Made::default();
+        let users: Vec<UserId> = (0..4).map(|n| user(&format!("s{nth}u{n}"))).collect();
+        let merchants: Vec<UserId> = (0..2).map(|n| user(&format!("s{nth}m{n}"))).collect();
+        for _ in 0..STEPS {
+            let drawn = self.draw(random, &users, &merchants, nth);
+            let once = random.one_in(3).then(|| format!("s{nth}k{}", random.below(6)));
+            self.step(&drawn, once.as_deref());
+            // What is credited at its deadline tells when that was done, so both do it now or later.
+            if random.one_in(3) {
+                while self.embedded.tick() {}
+                self.deployment.settle(&self.redis);
+            }
+        }
+        while self.embedded.tick() {}
+        self.deployment.settle(&self.redis);
+        self.compare(&users, &merchants);
+    }
+
+    fn draw(&self, random: &mut Random, users: &[UserId], merchants: &[UserId], nth: usize) -> Drawn {
+        let who = random.pick(users);
+        let below = |random: &mut Random, count: usize| random.below(count as u64) as usize;
+        let kind = random.below(24);
+        match kind {
+            0..=2 => Drawn::Plain(Command::Deposit(transfer(random, &who, nth))),
+            3 => Drawn::Plain(Command::Withdraw(transfer(random, &who, nth))),
+            4..=6 => Drawn::Plain(Command::CreateEnvelope(Box::new(terms(random, &who, nth)))),
+            7..=10 if !self.made.envelopes.is_empty() => Drawn::Grab(below(random, self.made.envelopes.len()), who),
+            11..=12 if !self.made.envelopes.is_empty() => Drawn::Claim(below(random, self.made.envelopes.len()), who),
+            13 if !self.made.envelopes.is_empty() => Drawn::Cancel(below(random, self.made.envelopes.len())),
+            14 => {
+                let status =
+                    random.pick(&[MerchantStatus::Verified, MerchantStatus::Verified, MerchantStatus::Suspended]);
+                let id = random.pick(merchants);
+                Drawn::Plain(Command::PutMerchant(Box::new(Merchant { id, name: "Rosy".to_owned(), status })))
+            }
+            15..=16 => Drawn::Plain(Command::CreateItem(Box::new(NewItem {
+                merchant: random.pick(merchants),
+                name: "roses".to_owned(),
+                category: "flowers".to_owned(),
+                price: fen(1 + random.below(20)),
+                stock: random.below(5) as u32,
+                per_user_limit: random.pick(&[None, Some(1), Some(2), Some(3)]),
+                starts_at: None,
+                ends_at: None,
+                hold_ttl_s: 1 + random.below(40),
+                image_url: None,
+            }))),
+            17..=18 if !self.made.items.is_empty() => {
+                Drawn::GrabItem(below(random, self.made.items.len()), who, random.below(4) as u32)
+            }
+            19 if !self.made.items.is_empty() => {
+                let item = below(random, self.made.items.len());
+                if random.one_in(2) {
+                    return Drawn::Restock(item, random.below(3) as u32);
+                }
+                let now = self.embedded.now();
+                Drawn::Change(
+                    item,
+                    ItemChange {
+                        price: random.one_in(2).then(|| fen(random.below(20))),
+                        starts_at: random.one_in(3).then(|| random.pick(&[None, Some(now.plus_s(10))])),
+                        ends_at: random.one_in(3).then(|| random.pick(&[None, Some(now.plus_s(20))])),
+                        hold_ttl_s: random.one_in(2).then(|| 1 + random.below(40)),
+                        ..ItemChange::default()
+                    },
+                )
+            }
+            20..=21 if !self.made.holds.is_empty() => Drawn::ClaimHold(below(random, self.made.holds.len()), who),
+            22 if !self.made.holds.is_empty() => Drawn::ReleaseHold(below(random, self.made.holds.len()), who),
+            _ => {
+                let by_s = if random.one_in(20) { 8 * 86_400 } else { 1 + random.below(30) };
+                Drawn::Plain(Command::AdvanceClock { by_s })
+            }
+        }
+    }
+
+    fn step(&mut self, drawn: &Drawn, once: Option<&str>) {
+        writeln!(self.log, "{drawn:?} key={once:?}").expect("a string takes it");
+        let commands = [0, 1].map(|side| self.command(drawn, side));
+        // As on HTTP, where a key belongs to a route.
+        let route = std::mem::discriminant(&commands[0]);
+        let once = once.map(|key| OnceKey::idempotency("app", &format!("{route:?}"), key));
+        let [first, second] = commands;
+        let embedded = drive(self.embedded.execute(first, once)).expect("the embedded engine answers");
+        let redis = self.deployment.drive(self.redis.execute(second, once)).expect("the engine on Redis answers");
+        self.bind(&embedded.outcome, &redis.outcome);
+        let told = [self.tell(0, &embedded), self.tell(1, &redis)];
+        writeln!(self.log, "    {}", told[0]).expect("a string takes it");
+        assert_eq!(told[0], told[1], "\n{}\n(left is embedded, right is Redis)", self.log);
+    }
+
+    fn command(&self, drawn: &Drawn, side: usize) -> Command {
+        let made = &self.made;
+        match drawn.clone() {
+            Drawn::Plain(command) => command,
+            Drawn::Grab(at, user) => Command::Grab { envelope: made.envelopes[at][side], user },
+            Drawn::Claim(at, user) => Command::Claim { envelope: made.envelopes[at][side], user },
+            Drawn::Cancel(at) => Command::Cancel { envelope: made.envelopes[at][side] },
+            Drawn::Change(at, change) => Command::ChangeItem { item: made.items[at][side], change: Box::new(change) },
+            Drawn::Restock(at, quantity) => Command::Restock { item: made.items[at][side], quantity },
+            Drawn::GrabItem(at, user, quantity) => Command::GrabItem { item: made.items[at][side], user, quantity },
+            Drawn::ClaimHold(at, user) => Command::ClaimHold { hold: made.holds[at][side], user },
+            Drawn::ReleaseHold(at, user) => Command::ReleaseHold { hold: made.holds[at][side], user },
+        }
+    }
+
+    /// Names what both have made.
+    fn bind(&mut self, embedded: &Outcome, redis: &Outcome) {
+        let [one, other] = &mut self.names;
+        let mut name = |kind: char, ids: [String; 2]| {
+            let is_new = !one.0.contains_key(&ids[0]) && !other.0.contains_key(&ids[1]);
+            let name = format!("{kind}{}", one.0.len());
+            let [first, second] = ids;
+            if is_new {
+                one.bind(&name, first);
+                other.bind(&name, second);
+            }
+            is_new
+        };
+        match (embedded, redis) {
+            (Outcome::Envelope(a), Outcome::Envelope(b)) if name('E', [a.id.to_string(), b.id.to_string()]) => {
+                self.made.envelopes.push([a.id, b.id]);
+            }
+            (Outcome::Item(a), Outcome::Item(b)) if name('I', [a.id.to_string(), b.id.to_string()]) => {
+                self.made.items.push([a.id, b.id]);
+            }
+            (Outcome::Held { hold: a, .. }, Outcome::Held { hold: b, .. })
+                if name('H', [a.to_string(), b.to_string()]) =>
+            {
+                self.made.holds.push([*a, *b]);
+            }
+            (Outcome::Ordered { order: a, .. }, Outcome::Ordered { order: b, .. })
+                if name('O', [a.to_string(), b.to_string()]) =>
+            {
+                self.made.orders.push([*a, *b]);
+            }
+            _ => {}
+        }
+    }
+
+    fn tell(&self, side: usize, reply: &Reply) -> String {
+        let names = &self.names[side];
+        let told = match &reply.outcome {
+            Outcome::Envelope(view) => self.tell_envelope(side, view),
+            Outcome::Item(view) => tell_item(names, view),
+            Outcome::Held { hold, quantity, amount, expires_at, replayed } => {
+                format!("held {} {quantity} {amount} {} {replayed}", names.of(hold), expires_at.ms() - START.ms())
+            }
+            Outcome::Ordered { order, replayed } => format!("ordered {} {replayed}", names.of(order)),
+            other => format!("{other:?}"),
+        };
+        format!("{told} replayed={}", reply.replayed)
+    }
+
+    fn tell_envelope(&self, side: usize, view: &EnvelopeView) -> String {
+        let anonymous = EnvelopeView {
+            id: EnvelopeId::from_bytes([0; 16]),
+            commitment: [0; 32],
+            secret: view.secret.map(|_| [0; 32]),
+            ..view.clone()
+        };
+        format!("{} {anonymous:?}", self.names[side].of(view.id))
+    }
+
+    /// Everything that can be read tells the same.
+    fn compare(&mut self, users: &[UserId], merchants: &[UserId]) {
+        let mut told = [String::new(), String::new()];
+        let [one, other] = &mut told;
+        macro_rules! both {
+            ($what:literal, $embedded:expr, $redis:expr) => {
+                writeln!(one, "{}: {:?}", $what, $embedded).expect("a string takes it");
+                writeln!(other, "{}: {:?}", $what, $redis).expect("a string takes it");
+            };
+        }
+        let names = &self.names;
+        for user in users {
+            let wallets = [drive(self.embedded.wallet(user)), self.deployment.drive(self.redis.wallet(user))];
+            let [a, b] = wallets.map(|wallet| wallet.expect("a wallet"));
+            both!("wallet", a, b);
+        }
+        for merchant in merchants {
+            let a = drive(self.embedded.merchant(merchant)).expect("a read");
+            let b = self.deployment.drive(self.redis.merchant(merchant)).expect("a read");
+            both!("merchant", a, b);
+        }
+        for [a, b] in &self.made.envelopes {
+            for user in users {
+                let a = drive(self.embedded.grab_of(*a, user)).expect("a read");
+                let b = self.deployment.drive(self.redis.grab_of(*b, user)).expect("a read");
+                // The best share is another one of equal ones only if shares were drawn otherwise.
+                both!("grab", a, b);
+            }
+            let a = drive(self.embedded.envelope(*a)).expect("a read").expect("an envelope");
+            let b = self.deployment.drive(self.redis.envelope(*b)).expect("a read").expect("an envelope");
+            both!("envelope", self.tell_envelope(0, &a), self.tell_envelope(1, &b));
+        }
+        for [a, b] in &self.made.items {
+            let a = drive(self.embedded.item(*a)).expect("a read").expect("an item");
+            let b = self.deployment.drive(self.redis.item(*b)).expect("a read").expect("an item");
+            both!("item", tell_item(&names[0], &a), tell_item(&names[1], &b));
+        }
+        for [a, b] in &self.made.holds {
+            let a = drive(self.embedded.hold(*a)).expect("a read").expect("a hold");
+            let b = self.deployment.drive(self.redis.hold(*b)).expect("a read").expect("a hold");
+            both!("hold", tell_hold(&names[0], &a), tell_hold(&names[1], &b));
+        }
+        for [a, b] in &self.made.orders {
+            let a = drive(self.embedded.order(*a)).expect("a read").expect("an order");
+            let b = self.deployment.drive(self.redis.order(*b)).expect("a read").expect("an order");
+            both!("order", (a.quantity, a.amount, a.created_at, a.user), (b.quantity, b.amount, b.created_at, b.user));
+        }
+        let a = drive(Backend::audit(&self.embedded)).expect("a read");
+        let b = self.deployment.drive(Backend::audit(&self.redis)).expect("a read");
+        both!("audit", a, b);
+        assert!(b.balanced(), "{b:?}");
+        assert_eq!(told[0], told[1], "\n{}\n(left is embedded, right is Redis)", self.log);
+    }
+}
+
+fn drive<T>(future: impl Future<Output = T>) -> T {
+    crate::stand::wait(future)
+}
+
+fn transfer(random: &mut Random, who: &UserId, nth: usize) -> Transfer {
+    let reference = random.one_in(4).then(|| reference("app", &format!("s{nth}r{}", random.below(4))));
+    Transfer { user: who.clone(), amount: fen(random.pick(&[1, 10, 50, 100])), reference }
+}
+
+fn terms(random: &mut Random, who: &UserId, nth: usize) -> NewEnvelope {
+    let shares = 1 + random.below(4);
+    let mut terms = NewEnvelope::new("app", who.clone(), fen(shares * 10), shares as u32, SplitRule::Equal);
+    terms.expires_in_s = 1 + random.below(60);
+    terms.claim_within_s = random.below(60);
+    terms.opens_at = random.one_in(6).then(|| START.plus_s(random.below(200)));
+    terms.auto_claim = random.one_in(3);
+    terms.unclaimed = random.pick(&[Unclaimed::Return, Unclaimed::Credit]);
+    terms.reference = random.one_in(5).then(|| reference("app", &format!("s{nth}r{}", random.below(3))));
+    terms
+}
+
+fn tell_item(names: &Names, view: &ItemView) -> String {
+    let anonymous = ItemView { id: ItemId::from_bytes([0; 16]), ..view.clone() };
+    format!("{} {anonymous:?}", names.of(view.id))
+}
+
+fn tell_hold(names: &Names, view: &HoldView) -> String {
+    let HoldView { id, item, user, quantity, amount, state, created_at, expires_at } = view;
+    let state = match state {
+        HoldState::Claimed(order) => format!("claimed as {}", names.of(order)),
+        other => format!("{other:?}"),
+    };
+    let (id, item) = (names.of(id), names.of(item));
+    format!("{id} {item} {user} {quantity} {amount} {state} {created_at:?} {expires_at:?}")
+}

@@ -1,0 +1,388 @@
+//! An engine is ended after each of the calls that a command takes, once
+//! before and once after Redis has carried the call out. Another engine does
+//! what is due and is asked the same again, in either order. Whatever was left:
+//! the same answer as if nothing had happened, everything done once, and no
+//! money in between.
+
+use crate::deployment::{Deployment, is_missing};
+use crate::stand::{fen, reference, user};
+use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, OnceKey, Page};
+use hongbao_engine::command::*;
+use hongbao_engine::redis::{Fuse, RedisBackend, RedisBackendOptions};
+use hongbao_engine::split::SplitRule;
+use hongbao_engine::types::*;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// What is prepared, and the command that is ended in the middle.
+type Scene = fn(&Trial<'_>) -> Command;
+
+/// One time that a scene is played, with people of its own.
+struct Trial<'a> {
+    deployment: &'a Deployment,
+    backend: &'a RedisBackend,
+    nth: usize,
+}
+
+/// What comes of a scene: all of it in words without ids.
+type Told = String;
+
+#[test]
+fn a_deposit() {
+    play(|trial| Command::Deposit(trial.transfer("alice", 70, None)));
+}
+
+#[test]
+fn a_deposit_under_a_reference() {
+    play(|trial| Command::Deposit(trial.transfer("alice", 70, Some("r"))));
+}
+
+#[test]
+fn a_withdrawal() {
+    play(|trial| {
+        trial.deposit("alice", 100);
+        Command::Withdraw(trial.transfer("alice", 70, None))
+    });
+}
+
+#[test]
+fn a_creation() {
+    play(|trial| {
+        trial.deposit("alice", 100);
+        Command::CreateEnvelope(Box::new(trial.terms(30, 3)))
+    });
+}
+
+#[test]
+fn a_creation_under_a_reference() {
+    play(|trial| {
+        trial.deposit("alice", 100);
+        let reference = Some(reference("app", &trial.name("r")));
+        Command::CreateEnvelope(Box::new(NewEnvelope { reference, ..trial.terms(30, 3) }))
+    });
+}
+
+#[test]
+fn a_creation_of_many_shares() {
+    play(|trial| {
+        trial.deposit("alice", 200_000);
+        Command::CreateEnvelope(Box::new(trial.terms(140_000, 140_000)))
+    });
+}
+
+#[test]
+fn a_grab() {
+    play(|trial| {
+        let envelope = trial.give(trial.terms(30, 3));
+        Command::Grab { envelope, user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_grab_that_claims() {
+    play(|trial| {
+        let envelope = trial.give(NewEnvelope { auto_claim: true, ..trial.terms(30, 3) });
+        Command::Grab { envelope, user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_claim() {
+    play(|trial| {
+        let envelope = trial.give(trial.terms(30, 3));
+        trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+        Command::Claim { envelope, user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_cancellation() {
+    play(|trial| {
+        let envelope = trial.give(trial.terms(30, 3));
+        trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+        Command::Cancel { envelope }
+    });
+}
+
+#[test]
+fn a_merchant() {
+    play(|trial| Command::PutMerchant(Box::new(trial.merchant())));
+}
+
+#[test]
+fn an_item() {
+    play(|trial| {
+        trial.ask(Command::PutMerchant(Box::new(trial.merchant())));
+        Command::CreateItem(Box::new(trial.item_terms()))
+    });
+}
+
+#[test]
+fn a_restock() {
+    play(|trial| Command::Restock { item: trial.sell(), quantity: 3 });
+}
+
+#[test]
+fn a_change() {
+    play(|trial| {
+        let change = ItemChange { price: Some(fen(7)), ..ItemChange::default() };
+        Command::ChangeItem { item: trial.sell(), change: Box::new(change) }
+    });
+}
+
+#[test]
+fn a_hold() {
+    play(|trial| Command::GrabItem { item: trial.sell(), user: trial.user("bob"), quantity: 2 });
+}
+
+#[test]
+fn a_release() {
+    play(|trial| Command::ReleaseHold { hold: trial.hold(), user: trial.user("bob") });
+}
+
+#[test]
+fn a_payment() {
+    play(|trial| {
+        trial.deposit("bob", 100);
+        Command::ClaimHold { hold: trial.hold(), user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_payment_that_fails() {
+    play(|trial| {
+        trial.deposit("bob", 3);
+        Command::ClaimHold { hold: trial.hold(), user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn an_expiry_and_a_lapse() {
+    sweep(Unclaimed::Return);
+}
+
+#[test]
+fn an_expiry_and_credits() {
+    sweep(Unclaimed::Credit);
+}
+
+/// The sweeper is ended in the middle of what deadlines bring.
+fn sweep(unclaimed: Unclaimed) {
+    if is_missing() {
+        return;
+    }
+    let deployment = Deployment::new(8);
+    let backend = deployment.open();
+    let mut expected: Option<Told> = None;
+    for nth in 0..400 {
+        let trial = Trial { deployment: &deployment, backend: &backend, nth };
+        let terms = NewEnvelope { unclaimed, expires_in_s: 10, claim_within_s: 0, ..trial.terms(40, 4) };
+        let envelope = trial.give(terms);
+        trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+        trial.ask(Command::Grab { envelope, user: trial.user("carol") });
+        trial.hold();
+        trial.ask(Command::AdvanceClock { by_s: 1000 });
+        let left = nth as i64 / 2;
+        let ended = trial.ending(left, nth % 2 == 1);
+        let completed = nth > 0 && deployment.drive(ended.sweep()).is_ok();
+        drop(ended);
+        deployment.settle(&backend);
+        let told = trial.tell();
+        match &expected {
+            None => expected = Some(told),
+            Some(expected) => assert_eq!(told, *expected, "ended after {left} calls"),
+        }
+        if completed {
+            assert!(left > 10, "a tour takes more calls than {left}");
+            return;
+        }
+    }
+    panic!("the sweeper never came to an end");
+}
+
+/// Plays a scene with the engine ended after each call, and compares.
+fn play(scene: Scene) {
+    if is_missing() {
+        return;
+    }
+    let deployment = Deployment::new(7);
+    let backend = deployment.open();
+    let expected = {
+        let trial = Trial { deployment: &deployment, backend: &backend, nth: 0 };
+        let command = scene(&trial);
+        let answered = trial.answered(&backend, &command);
+        deployment.settle(&backend);
+        answered + &trial.tell()
+    };
+    let mut nth = 0;
+    for left in 0.. {
+        let mut completed = true;
+        for (loses_answer, sweeps_first) in [(false, false), (false, true), (true, false), (true, true)] {
+            nth += 1;
+            let trial = Trial { deployment: &deployment, backend: &backend, nth };
+            let command = scene(&trial);
+            let ended = trial.ending(left, loses_answer);
+            let once = trial.once(&command);
+            completed &= deployment.drive(ended.execute(command.clone(), once)).is_ok();
+            drop(ended);
+            if sweeps_first {
+                deployment.settle(&backend);
+            }
+            let answered = trial.answered(&backend, &command);
+            deployment.settle(&backend);
+            let told = answered + &trial.tell();
+            assert_eq!(
+                told, expected,
+                "ended after {left} calls, answer lost: {loses_answer}, swept first: {sweeps_first} (left is after that)"
+            );
+        }
+        if completed {
+            assert!(left > 1, "a command under a key takes two calls and more");
+            return;
+        }
+    }
+}
+
+impl Trial<'_> {
+    fn name(&self, name: &str) -> String {
+        format!("t{}{name}", self.nth)
+    }
+
+    fn user(&self, name: &str) -> UserId {
+        user(&self.name(name))
+    }
+
+    fn once(&self, command: &Command) -> Option<OnceKey> {
+        let route = format!("{:?}", std::mem::discriminant(command));
+        Some(OnceKey::idempotency("app", &route, &self.name("k")))
+    }
+
+    /// An engine that ends after so many calls.
+    fn ending(&self, calls: i64, loses_answer: bool) -> RedisBackend {
+        let fuse = Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer });
+        let options = RedisBackendOptions { fuse: Some(Arc::clone(&fuse)), ..self.deployment.options.clone() };
+        let ended = self.deployment.drive(RedisBackend::open(options)).expect("it opens");
+        fuse.calls_left.store(calls, Ordering::Relaxed);
+        ended
+    }
+
+    fn ask(&self, command: Command) -> Outcome {
+        self.deployment.drive(self.backend.execute(command, None)).expect("it is answered").outcome
+    }
+
+    fn transfer(&self, name: &str, minor: u64, text: Option<&str>) -> Transfer {
+        let reference = text.map(|text| reference("app", &self.name(text)));
+        Transfer { user: self.user(name), amount: fen(minor), reference }
+    }
+
+    fn deposit(&self, name: &str, minor: u64) {
+        self.ask(Command::Deposit(self.transfer(name, minor, None)));
+    }
+
+    fn terms(&self, total: u64, shares: u32) -> NewEnvelope {
+        NewEnvelope::new("app", self.user("alice"), fen(total), shares, SplitRule::Equal)
+    }
+
+    fn give(&self, terms: NewEnvelope) -> EnvelopeId {
+        self.deposit("alice", terms.total.minor());
+        match self.ask(Command::CreateEnvelope(Box::new(terms))) {
+            Outcome::Envelope(view) => view.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn merchant(&self) -> Merchant {
+        Merchant { id: self.user("rosy"), name: "Rosy".to_owned(), status: MerchantStatus::Verified }
+    }
+
+    fn item_terms(&self) -> NewItem {
+        let name = "99 roses".to_owned();
+        let (merchant, category) = (self.user("rosy"), "flowers".to_owned());
+        let (price, per_user_limit, starts_at, ends_at, image_url) = (fen(10), None, None, None, None);
+        NewItem {
+            merchant,
+            name,
+            category,
+            price,
+            stock: 5,
+            per_user_limit,
+            starts_at,
+            ends_at,
+            hold_ttl_s: 100,
+            image_url,
+        }
+    }
+
+    fn sell(&self) -> ItemId {
+        self.ask(Command::PutMerchant(Box::new(self.merchant())));
+        match self.ask(Command::CreateItem(Box::new(self.item_terms()))) {
+            Outcome::Item(view) => view.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn hold(&self) -> HoldId {
+        match self.ask(Command::GrabItem { item: self.sell(), user: self.user("bob"), quantity: 2 }) {
+            Outcome::Held { hold, .. } => hold,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The answer in a word, its money, and whether it is positive.
+    fn answered(&self, backend: &RedisBackend, command: &Command) -> Told {
+        let reply = self.deployment.drive(backend.execute(command.clone(), self.once(command)));
+        match reply.expect("it is answered").outcome {
+            Outcome::Wallet(view) => format!("wallet {}\n", view.available),
+            Outcome::Envelope(view) => {
+                format!("envelope {:?} left {} refunded {}\n", view.state, view.remaining_shares, view.refunded_amount)
+            }
+            Outcome::Won { amount, share, status, .. } => format!("won {amount} {share} {status:?}\n"),
+            Outcome::Claimed { amount, .. } => format!("claimed {amount}\n"),
+            Outcome::Merchant(_) => "merchant\n".to_owned(),
+            Outcome::Item(view) => format!("item {} {:?}\n", view.terms.price, view.stock),
+            Outcome::Held { quantity, amount, .. } => format!("held {quantity} {amount}\n"),
+            Outcome::Ordered { .. } => "ordered\n".to_owned(),
+            Outcome::Released { .. } => "released\n".to_owned(),
+            other => format!("{other:?}\n"),
+        }
+    }
+
+    /// All there is of the trial's people, in every list.
+    fn tell(&self) -> Told {
+        let mut told = String::new();
+        let (deployment, backend) = (self.deployment, self.backend);
+        let all = Page { limit: 1000, cursor: None };
+        for name in ["alice", "bob", "carol"] {
+            let user = self.user(name);
+            let wallet = deployment.drive(backend.wallet(&user)).expect("a read");
+            writeln!(told, "{name} has {}", wallet.available).expect("a string takes it");
+            for entry in deployment.drive(backend.entries(&user, &all)).expect("a read").rows {
+                let kind = format!("{:?}", entry.kind);
+                let kind = kind.split('(').next().unwrap_or_default();
+                writeln!(told, "  {kind} {} {}", entry.amount, entry.balance_after).expect("a string takes it");
+            }
+            for view in deployment.drive(backend.sent(&user, &all)).expect("a read").rows {
+                let EnvelopeView { state, remaining_shares, claimed_amount, refunded_amount, .. } = view;
+                writeln!(told, "  sent {state:?} {remaining_shares} {claimed_amount} {refunded_amount}")
+                    .expect("a string takes it");
+            }
+            for row in deployment.drive(backend.received(&user, &all)).expect("a read").rows {
+                writeln!(told, "  received {} {:?}", row.grab.amount, row.grab.status).expect("a string takes it");
+            }
+        }
+        let merchant = Some(self.user("rosy"));
+        let mine = ItemFilter { merchant, ..ItemFilter::default() };
+        for view in deployment.drive(backend.items(&mine, &all)).expect("a read").rows {
+            writeln!(told, "item {} {:?}", view.terms.price, view.stock).expect("a string takes it");
+        }
+        let sender = Some(self.user("alice"));
+        let mine = EnvelopeFilter { sender, ..EnvelopeFilter::default() };
+        let listed = deployment.drive(backend.envelopes(&mine, &all)).expect("a read").rows.len();
+        writeln!(told, "{listed} envelopes").expect("a string takes it");
+        let audit = deployment.drive(Backend::audit(backend)).expect("a read");
+        assert!(audit.balanced(), "{audit:?}");
+        assert_eq!(audit.in_flight, 0, "{audit:?}");
+        told
+    }
+}

@@ -1,0 +1,12 @@
+//! The engine in front of Redis: that it means the same as the embedded one,
+//! and that nothing is lost or doubled wherever an engine ends.
+
+#[path = "../stand/on_redis.rs"]
+mod deployment;
+mod differential;
+mod ended_in_the_middle;
+mod races;
+#[path = "../redis_stand/mod.rs"]
+mod redis_stand;
+#[path = "../stand/mod.rs"]
+mod stand;

@@ -1,0 +1,336 @@
+//! Races between engines in front of one deployment, each by name.
+
+use crate::deployment::{Deployment, is_missing};
+use crate::stand::{START, envelope, fen, item, user};
+use hongbao_engine::EngineError;
+use hongbao_engine::backend::{Backend, OnceKey, Page, Reply};
+use hongbao_engine::clock::ManualClock;
+use hongbao_engine::command::*;
+use hongbao_engine::redis::{Fuse, RedisBackend, RedisBackendOptions, RedisOpenError};
+use hongbao_engine::types::*;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+/// Two engines in front of a deployment of their own.
+struct Two {
+    engines: [Arc<RedisBackend>; 2],
+    deployment: Deployment,
+}
+
+impl Two {
+    /// `None` if there is no redis-server and that is all right.
+    fn new(seed: u64) -> Option<Two> {
+        if is_missing() {
+            return None;
+        }
+        let deployment = Deployment::new(seed);
+        let engines = [Arc::new(deployment.open()), Arc::new(deployment.open())];
+        Some(Two { engines, deployment })
+    }
+
+    fn ask(&self, command: Command) -> Outcome {
+        self.deployment.drive(self.engines[0].execute(command, None)).expect("it is answered").outcome
+    }
+
+    fn deposit(&self, name: &str, minor: u64) {
+        self.ask(deposit(name, minor));
+    }
+
+    fn give(&self, terms: NewEnvelope) -> EnvelopeId {
+        self.deposit("alice", terms.total.minor());
+        match self.ask(Command::CreateEnvelope(Box::new(terms))) {
+            Outcome::Envelope(view) => view.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sell(&self, terms: NewItem) -> ItemId {
+        let (id, name) = (terms.merchant.clone(), "Rosy".to_owned());
+        self.ask(Command::PutMerchant(Box::new(Merchant { id, name, status: MerchantStatus::Verified })));
+        match self.ask(Command::CreateItem(Box::new(terms))) {
+            Outcome::Item(view) => view.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn hold(&self, item: ItemId, name: &str, quantity: u32) -> HoldId {
+        match self.ask(Command::GrabItem { item, user: user(name), quantity }) {
+            Outcome::Held { hold, .. } => hold,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All commands at once, by both engines in turn.
+    fn at_once(&self, commands: Vec<(Command, Option<OnceKey>)>) -> Vec<Result<Reply, EngineError>> {
+        self.deployment.drive(async {
+            let asked = commands.into_iter().enumerate().map(|(nth, (command, once))| {
+                let engine = Arc::clone(&self.engines[nth % 2]);
+                tokio::spawn(async move { engine.execute(command, once).await })
+            });
+            let mut replies = Vec::new();
+            for reply in asked.collect::<Vec<_>>() {
+                replies.push(reply.await.expect("no panic"));
+            }
+            replies
+        })
+    }
+
+    fn all_at_once(&self, commands: Vec<Command>) -> Vec<Outcome> {
+        let replies = self.at_once(commands.into_iter().map(|command| (command, None)).collect());
+        replies.into_iter().map(|reply| reply.expect("it is answered").outcome).collect()
+    }
+
+    fn available(&self, name: &str) -> u64 {
+        self.deployment.drive(self.engines[1].wallet(&user(name))).expect("a read").available.minor()
+    }
+
+    fn stock(&self, item: ItemId) -> Stock {
+        self.deployment.drive(self.engines[1].item(item)).expect("a read").expect("an item").stock
+    }
+
+    /// No money is lost, doubled or on its way.
+    fn assert_clean(&self) {
+        self.deployment.settle(&self.engines[0]);
+        let audit = self.deployment.drive(Backend::audit(&*self.engines[1])).expect("a read");
+        assert!(audit.balanced(), "{audit:?}");
+        assert_eq!(audit.in_flight, 0, "{audit:?}");
+    }
+}
+
+fn deposit(name: &str, minor: u64) -> Command {
+    Command::Deposit(Transfer { user: user(name), amount: fen(minor), reference: None })
+}
+
+#[test]
+fn race_2_the_last_shares_and_many_grabbers() {
+    let Some(two) = Two::new(21) else { return };
+    for auto_claim in [false, true] {
+        let id = two.give(NewEnvelope { auto_claim, ..envelope(1000, 10) });
+        let grabs = (0..80).map(|n| Command::Grab { envelope: id, user: user(&format!("{auto_claim}{n}")) });
+        let outcomes = two.all_at_once(grabs.collect());
+        let (mut shares, mut sum) = (Vec::new(), 0);
+        for outcome in &outcomes {
+            match outcome {
+                Outcome::Won { share, amount, replayed: false, .. } => {
+                    shares.push(*share);
+                    sum += amount.minor();
+                }
+                Outcome::SoldOut => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        shares.sort_unstable();
+        assert_eq!((shares, sum), ((0..10).collect(), 1000));
+        two.assert_clean();
+    }
+}
+
+#[test]
+fn race_3_the_same_user_many_times_at_once() {
+    let Some(two) = Two::new(22) else { return };
+    let id = two.give(NewEnvelope { auto_claim: true, ..envelope(1000, 10) });
+    let outcomes = two.all_at_once(vec![Command::Grab { envelope: id, user: user("bob") }; 40]);
+    let fresh = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Won { replayed: false, .. })).count();
+    assert_eq!(fresh, 1);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Won { share: 0, .. })), "{outcomes:?}");
+    let all = Page { limit: 10, cursor: None };
+    let received = two.deployment.drive(two.engines[0].received(&user("bob"), &all)).expect("a read").rows;
+    assert_eq!(received.len(), 1);
+    assert_eq!(two.available("bob"), received[0].grab.amount.minor());
+    two.assert_clean();
+}
+
+#[test]
+fn race_6_one_key_and_two_bodies_at_once() {
+    let Some(two) = Two::new(23) else { return };
+    for nth in 0..20 {
+        let name = format!("alice{nth}");
+        let once = Some(OnceKey::idempotency("app", "deposits", &format!("k{nth}")));
+        let commands = (0..12).map(|n| (deposit(&name, 1 + n % 2), once)).collect();
+        let mut answers = std::collections::BTreeMap::new();
+        for (n, reply) in two.at_once(commands).into_iter().enumerate() {
+            let outcome = reply.expect("it is answered").outcome;
+            *answers.entry((n % 2, format!("{outcome:?}"))).or_insert(0) += 1;
+        }
+        // One body was carried out, once; the other was refused.
+        assert_eq!(answers.len(), 2, "{answers:?}");
+        assert!([1, 2].contains(&two.available(&name)), "{answers:?}");
+        let all = Page { limit: 10, cursor: None };
+        let entries = two.deployment.drive(two.engines[0].entries(&user(&name), &all)).expect("a read").rows;
+        assert_eq!(entries.len(), 1);
+    }
+    two.assert_clean();
+}
+
+#[test]
+fn race_13_two_sweepers_refund_once() {
+    let Some(two) = Two::new(24) else { return };
+    for unclaimed in [Unclaimed::Return, Unclaimed::Credit] {
+        let terms = NewEnvelope { unclaimed, expires_in_s: 10, claim_within_s: 5, ..envelope(1000, 100) };
+        let id = two.give(terms);
+        two.all_at_once((0..90).map(|n| Command::Grab { envelope: id, user: user(&format!("u{n}")) }).collect());
+    }
+    two.ask(Command::AdvanceClock { by_s: 100 });
+    two.deployment.drive(async {
+        let sweeps = (0..8).map(|nth| {
+            let engine = Arc::clone(&two.engines[nth % 2]);
+            tokio::spawn(async move { while engine.sweep().await.expect("it sweeps") {} })
+        });
+        for sweep in sweeps.collect::<Vec<_>>() {
+            sweep.await.expect("no panic");
+        }
+    });
+    let credited: u64 = (0..90).map(|n| two.available(&format!("u{n}"))).sum();
+    assert_eq!(two.available("alice") + credited, 2000);
+    assert!(credited > 0);
+    two.assert_clean();
+}
+
+#[test]
+fn due_holds_are_never_in_the_way_of_a_grab() {
+    let Some(two) = Two::new(25) else { return };
+    let id = two.sell(NewItem { hold_ttl_s: 100, ..item(600) });
+    for n in 0..600 {
+        two.hold(id, &format!("u{}", n % 50), 1);
+    }
+    assert_eq!(two.ask(Command::GrabItem { item: id, user: user("late"), quantity: 1 }), Outcome::SoldOut);
+    two.ask(Command::AdvanceClock { by_s: 100 });
+    let grabs = (0..6).map(|n| Command::GrabItem { item: id, user: user(&format!("v{n}")), quantity: 100 });
+    let outcomes = two.all_at_once(grabs.collect());
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Held { .. })), "{outcomes:?}");
+    assert_eq!(two.stock(id), Stock { total: 600, free: 0, held: 600, sold: 0 });
+}
+
+#[test]
+fn nothing_is_oversold_while_everybody_grabs() {
+    let Some(two) = Two::new(26) else { return };
+    let id = two.sell(NewItem { per_user_limit: Some(2), ..item(50) });
+    let grabs = (0..200).map(|n| Command::GrabItem { item: id, user: user(&format!("u{}", n % 40)), quantity: 1 });
+    let held = two.all_at_once(grabs.collect()).into_iter().filter(|o| matches!(o, Outcome::Held { .. })).count();
+    assert_eq!(held, 50);
+    assert_eq!(two.stock(id), Stock { total: 50, free: 0, held: 50, sold: 0 });
+}
+
+#[test]
+fn race_26_a_hold_is_claimed_and_released_at_once() {
+    let Some(two) = Two::new(27) else { return };
+    let id = two.sell(item(100));
+    two.deposit("bob", 1000);
+    let mut sold = 0;
+    for _ in 0..20 {
+        let hold = two.hold(id, "bob", 1);
+        let claim = Command::ClaimHold { hold, user: user("bob") };
+        let release = Command::ReleaseHold { hold, user: user("bob") };
+        let outcomes = two.all_at_once(vec![claim.clone(), release.clone(), claim, release]);
+        let ordered = outcomes.iter().filter(|o| matches!(o, Outcome::Ordered { .. })).count();
+        let released = outcomes.iter().filter(|o| matches!(o, Outcome::Released { .. })).count();
+        assert!((ordered, released) == (4, 0) || (ordered, released) == (0, 4), "{outcomes:?}");
+        sold += ordered as u32 / 4;
+    }
+    assert_eq!(two.stock(id), Stock { total: 100, free: 100 - sold, held: 0, sold });
+    assert_eq!(two.available("bob"), 1000 - 10 * u64::from(sold));
+    two.assert_clean();
+}
+
+/// The engine that took a payment is gone, and the hold's time is over: whoever
+/// wants the unit has the payment ended first, and is told the truth.
+#[test]
+fn a_payment_left_in_the_middle_is_ended_by_who_needs_the_unit() {
+    let Some(two) = Two::new(28) else { return };
+    for (funds, calls) in [(100, 2), (100, 3), (3, 2), (3, 3), (100, 4), (3, 4)] {
+        let id = two.sell(NewItem { hold_ttl_s: 10, ..item(1) });
+        let name = format!("bob{funds}.{calls}");
+        two.deposit(&name, funds);
+        let hold = two.hold(id, &name, 1);
+        let fuse = Some(Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer: true }));
+        let options = RedisBackendOptions { fuse, ..two.deployment.options.clone() };
+        let ended = two.deployment.drive(RedisBackend::open(options)).expect("it opens");
+        let claim = Command::ClaimHold { hold, user: user(&name) };
+        let lost = two.deployment.drive(ended.execute(claim.clone(), None));
+        assert!(matches!(lost, Err(EngineError::Unconfirmed(_))), "{lost:?}");
+        two.ask(Command::AdvanceClock { by_s: 10 });
+        let wanted = two.ask(Command::GrabItem { item: id, user: user("carol"), quantity: 1 });
+        if funds < 10 {
+            assert!(matches!(wanted, Outcome::Held { .. }), "{calls}: {wanted:?}");
+            assert_eq!(two.ask(claim), Outcome::HoldExpired, "{calls}");
+        } else {
+            assert_eq!(wanted, Outcome::SoldOut, "{calls}");
+            assert!(matches!(two.ask(claim), Outcome::Ordered { replayed: true, .. }), "{calls}");
+            assert_eq!(two.available(&name), funds - 10);
+        }
+        two.assert_clean();
+    }
+}
+
+/// Nobody knows any more whether somebody else has found it unpaid.
+#[test]
+fn a_payment_that_nobody_made_for_long_is_not_made() {
+    let Some(two) = Two::new(32) else { return };
+    let id = two.sell(NewItem { hold_ttl_s: 86_400, ..item(1) });
+    two.deposit("bob", 100);
+    let hold = two.hold(id, "bob", 1);
+    // It sees the hold, and lets it be paid.
+    let fuse = Some(Arc::new(Fuse { calls_left: AtomicI64::new(2), loses_answer: true }));
+    let options = RedisBackendOptions { fuse, ..two.deployment.options.clone() };
+    let ended = two.deployment.drive(RedisBackend::open(options)).expect("it opens");
+    let claim = Command::ClaimHold { hold, user: user("bob") };
+    two.deployment.drive(ended.execute(claim.clone(), None)).expect_err("it ended in the middle");
+    two.ask(Command::AdvanceClock { by_s: 1800 });
+    two.assert_clean();
+    assert_eq!(two.available("bob"), 100);
+    assert_eq!(two.stock(id), Stock { total: 1, free: 0, held: 1, sold: 0 });
+    assert!(matches!(two.ask(claim), Outcome::Ordered { replayed: false, .. }));
+    assert_eq!(two.available("bob"), 90);
+    two.assert_clean();
+}
+
+#[test]
+fn all_deposits_together_stay_below_their_bound() {
+    let Some(two) = Two::new(29) else { return };
+    let part = Amount::MAX.minor() / 8;
+    let outcomes = two.all_at_once((0..40).map(|n| deposit(&format!("u{n}"), part)).collect());
+    let accepted = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Wallet(_))).count();
+    // What buckets were given in advance is a thousandth of the bound.
+    assert!((7..=8).contains(&accepted), "{accepted}");
+    two.assert_clean();
+}
+
+/// Race 18 and its like: an engine with a wrong clock decides nothing.
+#[test]
+fn a_wrong_clock_is_refused() {
+    if is_missing() {
+        return;
+    }
+    let deployment = Deployment::new(30);
+    // Live, and by a clock that stands at the start of all stories.
+    let clock: Arc<ManualClock> = Arc::new(ManualClock::at(START));
+    let options = RedisBackendOptions { test_mode: false, clock: Some(clock), ..deployment.options.clone() };
+    let engine = deployment.drive(RedisBackend::open(options)).expect("it opens");
+    let refused = deployment.drive(engine.execute(deposit("alice", 1), None));
+    assert!(matches!(&refused, Err(EngineError::NotReady(why)) if why.contains("clock")), "{refused:?}");
+    let right = RedisBackendOptions { test_mode: false, clock: None, ..deployment.options.clone() };
+    let engine = deployment.drive(RedisBackend::open(right)).expect("it opens");
+    let reply = deployment.drive(engine.execute(deposit("alice", 1), None)).expect("it is answered");
+    assert!(matches!(reply.outcome, Outcome::Wallet(_)), "{reply:?}");
+}
+
+#[test]
+fn a_deployment_keeps_its_settings() {
+    if is_missing() {
+        return;
+    }
+    let deployment = Deployment::new(31);
+    drop(deployment.open());
+    let mut changes: Vec<(&str, RedisBackendOptions)> = Vec::new();
+    changes.push(("mode", RedisBackendOptions { test_mode: false, ..deployment.options.clone() }));
+    changes.push(("currency", RedisBackendOptions { currency: "EUR".to_owned(), ..deployment.options.clone() }));
+    let mut buckets = deployment.options.clone();
+    buckets.redis.buckets = 16;
+    changes.push(("buckets", buckets));
+    for (setting, options) in changes {
+        match deployment.drive(RedisBackend::open(options)) {
+            Err(RedisOpenError::Deployment { why }) => assert!(why.contains(setting), "{why}"),
+            other => panic!("{setting}: {:?}", other.err()),
+        }
+    }
+}

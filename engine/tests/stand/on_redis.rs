@@ -1,0 +1,94 @@
+//! Deployments on a redis-server, or a Cluster, that the tests start.
+
+#![allow(dead_code)]
+
+use crate::redis_stand::{RedisCluster, RedisServer, ServerOptions};
+use crate::stand::World;
+use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisOptions};
+use std::any::Any;
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use tokio::runtime::Runtime;
+
+/// Whether there is no redis-server, and the tests were told to do without.
+pub(crate) fn is_missing() -> bool {
+    let without = std::env::var_os("HONGBAO_WITHOUT_REDIS").is_some();
+    let is_missing = without && std::process::Command::new("redis-server").arg("--version").output().is_err();
+    if is_missing {
+        eprintln!("redis-server is missing, so nothing is tested here; install it: apt-get install redis-server");
+    }
+    is_missing
+}
+
+/// What the tests of this process share, while any of them runs.
+fn shared<T>(known: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
+    let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    known.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(start());
+        *known = Arc::downgrade(&started);
+        started
+    })
+}
+
+/// A new deployment, and the options that engines in front of it are opened with.
+pub(crate) struct Deployment {
+    pub(crate) options: RedisBackendOptions,
+    pub(crate) runtime: Runtime,
+    // Ended after all that stands before it.
+    _servers: Arc<dyn Any>,
+}
+
+impl Deployment {
+    /// On a single server without a file, and whatever it said is good. Time is
+    /// moved by hand, and what is due is done when it is asked for.
+    pub(crate) fn new(seed: u64) -> Deployment {
+        static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+        let server = shared(&SERVER, || RedisServer::start(ServerOptions::without_aof()));
+        Deployment::over(seed, vec![server.url()], server)
+    }
+
+    /// The same on a Cluster of three primaries.
+    pub(crate) fn on_cluster(seed: u64) -> Deployment {
+        static CLUSTER: Mutex<Weak<RedisCluster>> = Mutex::new(Weak::new());
+        let cluster = shared(&CLUSTER, || RedisCluster::start_with(3, 0, ServerOptions::without_aof()));
+        Deployment::over(seed, cluster.urls(), cluster)
+    }
+
+    fn over(seed: u64, urls: Vec<String>, servers: Arc<dyn Any>) -> Deployment {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let world = World::new(seed);
+        let redis = RedisOptions {
+            urls,
+            key_prefix: format!("made{}", MADE.fetch_add(1, Ordering::Relaxed)),
+            // Few, so that of what crosses from bucket to bucket some stays in one.
+            buckets: 8,
+            durability: Durability::Relaxed,
+            ..RedisOptions::default()
+        };
+        let options = RedisBackendOptions {
+            redis,
+            test_mode: true,
+            clock: Some(world.clock),
+            entropy: world.entropy,
+            sweep_every: None,
+            ..RedisBackendOptions::default()
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Deployment { options, runtime: runtime.expect("a runtime"), _servers: servers }
+    }
+
+    /// Another engine in front of it.
+    pub(crate) fn open(&self) -> RedisBackend {
+        self.drive(RedisBackend::open(self.options.clone())).expect("it opens")
+    }
+
+    pub(crate) fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Does all that is due.
+    pub(crate) fn settle(&self, backend: &RedisBackend) {
+        while self.drive(backend.sweep()).expect("it sweeps") {}
+    }
+}

@@ -1,0 +1,192 @@
+-- Everything that happens to an open envelope. The guards stand in the order
+-- that the API documents.
+--
+-- KEYS[4]  the envelope
+-- KEYS[5]  its shares
+-- KEYS[6]  its winners: user -> share, when grabbed, when claimed
+-- KEYS[7]  its winners in the order of their shares
+-- KEYS[8]  the bucket's deadlines
+-- ARGV[4]  'grab', 'claim', 'cancel' or 'due'
+-- ARGV[5]  the envelope's id
+-- ARGV[6]  the user, for a grab or claim
+
+-- Shares credited at a time.
+local CREDIT_MAX = 64
+
+local id, user = ARGV[5], ARGV[6]
+local row = redis.call('HMGET', KEYS[4], 'opens', 'expires', 'claim_by', 'shares', 'width', 'total', 'auto_claim',
+  'unclaimed', 'sender', 'taken', 'taken_amount', 'claimed', 'claimed_amount', 'refunded', 'credited', 'ended', 'settled')
+if not row[1] then
+  return no('not_found')
+end
+local opens, expires, claim_by = tonumber(row[1]), tonumber(row[2]), tonumber(row[3])
+local shares, width, total = tonumber(row[4]), tonumber(row[5]), tonumber(row[6])
+local auto_claim, unclaimed, sender = row[7] == '1', row[8], row[9]
+local taken, taken_amount = tonumber(row[10]), tonumber(row[11])
+local claimed, claimed_amount, refunded = tonumber(row[12]), tonumber(row[13]), tonumber(row[14])
+local credited, ended, settled = tonumber(row[15]), row[16], row[17] == '1'
+
+local function amount_of(share)
+  local bytes = redis.call('GETRANGE', KEYS[5], share * width, share * width + width - 1)
+  return (struct.unpack(width == 4 and '<I4' or '<I8', bytes))
+end
+
+-- Settles if nobody is owed anything, writes what has changed, and sets the
+-- next deadline.
+local function keep(lapsed)
+  if ended ~= '' and (lapsed or claimed == taken) then
+    settled = true
+  end
+  local fields = {'taken', 'taken_amount', 'claimed', 'claimed_amount', 'refunded', 'credited', 'ended', 'settled'}
+  local values = {int(taken), int(taken_amount), int(claimed), int(claimed_amount), int(refunded), int(credited),
+    ended, settled and '1' or ''}
+  local changed = {}
+  for i, field in ipairs(fields) do
+    if values[i] ~= row[9 + i] then
+      changed[#changed + 1] = field
+      changed[#changed + 1] = values[i]
+    end
+  end
+  if #changed > 0 then
+    redis.call('HSET', KEYS[4], unpack(changed))
+  end
+  if settled then
+    redis.call('ZREM', KEYS[8], 'e' .. id)
+  elseif ended ~= row[16] then
+    redis.call('ZADD', KEYS[8], int(claim_by), 'e' .. id)
+  end
+end
+
+-- Escrow leaves for a wallet in another bucket.
+local function leave(amount)
+  move('escrowed', -amount)
+  move('transit', amount)
+end
+
+local function won(share, grabbed_at, claimed_at, replayed)
+  return {'won', int(amount_of(share)), int(share), int(grabbed_at), claimed_at, int(claim_by), unclaimed, replayed}
+end
+
+-- Ends the envelope; what is unsold goes back.
+local function finish(how)
+  local refund = total - taken_amount
+  ended, refunded = how, refunded + refund
+  leave(refund)
+  return {'r' .. id, int(now) .. ' r ' .. int(refund) .. ' ' .. sender}
+end
+
+local function figures()
+  return {'envelope', ended, settled and '1' or '', int(taken), int(taken_amount), int(claimed_amount), int(refunded)}
+end
+
+if ARGV[4] == 'grab' then
+  local mine = redis.call('HGET', KEYS[6], user)
+  if mine then
+    local share, grabbed_at, claimed_at = string.match(mine, '^(%d+) (%d+) (%d*)$')
+    return decided(won(tonumber(share), tonumber(grabbed_at), claimed_at, '1'), waiting('g' .. id .. user))
+  end
+  if ended == 'c' then
+    return no('cancelled')
+  end
+  if now < opens then
+    return no('not_open', int(opens))
+  end
+  if taken == shares then
+    return no('sold_out')
+  end
+  if ended ~= '' or now >= expires then
+    return no('expired')
+  end
+  local share, amount = taken, amount_of(taken)
+  local claimed_at, money = '', ''
+  taken, taken_amount = taken + 1, taken_amount + amount
+  if taken == shares then
+    ended = 's'
+  end
+  if auto_claim then
+    claimed_at, money = int(now), int(amount)
+    claimed, claimed_amount = claimed + 1, claimed_amount + amount
+    leave(amount)
+  end
+  redis.call('HSET', KEYS[6], user, int(share) .. ' ' .. int(now) .. ' ' .. claimed_at)
+  redis.call('RPUSH', KEYS[7], user)
+  keep(false)
+  return decided(won(share, now, claimed_at, ''), {'g' .. id .. user, int(now) .. ' g ' .. money .. ' ' .. user})
+end
+
+if ARGV[4] == 'claim' then
+  local mine = redis.call('HGET', KEYS[6], user)
+  if not mine then
+    return no('not_won')
+  end
+  local share, grabbed_at, claimed_at = string.match(mine, '^(%d+) (%d+) (%d*)$')
+  local amount = amount_of(tonumber(share))
+  if claimed_at ~= '' then
+    local effects = waiting('c' .. id .. user)
+    if #effects == 0 then
+      effects = waiting('g' .. id .. user)
+    end
+    return decided({'claimed', int(amount), claimed_at, '1'}, effects)
+  end
+  if unclaimed == 'return' and now >= claim_by then
+    return no('lapsed')
+  end
+  redis.call('HSET', KEYS[6], user, share .. ' ' .. grabbed_at .. ' ' .. int(now))
+  claimed, claimed_amount = claimed + 1, claimed_amount + amount
+  leave(amount)
+  keep(false)
+  return decided({'claimed', int(amount), int(now), ''},
+    {'c' .. id .. user, int(now) .. ' c ' .. int(amount) .. ' ' .. user})
+end
+
+if ARGV[4] == 'cancel' then
+  if ended == 'c' then
+    return decided(figures(), waiting('r' .. id))
+  end
+  if ended ~= '' or now >= expires then
+    return no('ended_otherwise')
+  end
+  local refund = finish('c')
+  keep(false)
+  return decided(figures(), refund)
+end
+
+-- What is due now, the first of it.
+if settled then
+  redis.call('ZREM', KEYS[8], 'e' .. id)
+  return no('nothing')
+end
+if ended == '' then
+  if now < expires then
+    return no('nothing')
+  end
+  local refund = finish('e')
+  keep(false)
+  return decided({'done'}, refund)
+end
+if now < claim_by then
+  return no('nothing')
+end
+if unclaimed == 'return' then
+  local lapse = taken_amount - claimed_amount
+  refunded = refunded + lapse
+  leave(lapse)
+  keep(true)
+  return decided({'done'}, {'l' .. id, int(now) .. ' l ' .. int(lapse) .. ' ' .. sender})
+end
+local effects = {}
+local users = redis.call('LRANGE', KEYS[7], credited, credited + CREDIT_MAX - 1)
+for _, winner in ipairs(users) do
+  local share, grabbed_at, claimed_at = string.match(redis.call('HGET', KEYS[6], winner), '^(%d+) (%d+) (%d*)$')
+  if claimed_at == '' then
+    local amount = amount_of(tonumber(share))
+    redis.call('HSET', KEYS[6], winner, share .. ' ' .. grabbed_at .. ' ' .. int(now))
+    claimed, claimed_amount = claimed + 1, claimed_amount + amount
+    leave(amount)
+    effects[#effects + 1] = 'c' .. id .. winner
+    effects[#effects + 1] = int(now) .. ' c ' .. int(amount) .. ' ' .. winner
+  end
+end
+credited = credited + #users
+keep(false)
+return decided({'done'}, effects)

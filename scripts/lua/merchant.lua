@@ -1,0 +1,19 @@
+-- A merchant, and what it is owed.
+--
+-- KEYS[4]  the merchant
+-- KEYS[5]  the orders it is owed for
+-- ARGV[4]  'put' or 'owe'
+-- put:     ARGV[5] name, ARGV[6] status
+-- owe:     ARGV[5] order, ARGV[6] amount
+
+if ARGV[4] == 'put' then
+  redis.call('HSET', KEYS[4], 'name', ARGV[5], 'status', ARGV[6])
+  return decided({'merchant'})
+end
+if redis.call('HSETNX', KEYS[5], ARGV[5], ARGV[6]) == 1 then
+  local amount = tonumber(ARGV[6])
+  redis.call('HINCRBY', KEYS[4], 'owed', ARGV[6])
+  move('transit', -amount)
+  move('merchants', amount)
+end
+return decided({'done'})

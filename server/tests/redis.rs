@@ -1,0 +1,172 @@
+//! Two servers in front of one Redis: what one of them answered the other knows.
+
+#![allow(missing_docs, reason = "nothing outside reads this crate")]
+
+#[path = "../../engine/tests/redis_stand/mod.rs"]
+mod redis_stand;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hongbao_engine::backend::Backend;
+use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
+use hongbao_server::app::{Server, Setup, app};
+use http_body_util::BodyExt;
+use redis_stand::{RedisServer, ServerOptions};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tower::ServiceExt;
+
+const KEY: &str = "hb_test_0123456789";
+
+struct House {
+    engine: Arc<RedisBackend>,
+    router: Router,
+}
+
+impl House {
+    async fn open(redis: &RedisServer) -> House {
+        let redis = RedisOptions { urls: vec![redis.url()], buckets: 64, ..RedisOptions::default() };
+        let options = RedisBackendOptions {
+            redis,
+            test_mode: true,
+            sweep_every: Some(Duration::from_millis(20)),
+            ..RedisBackendOptions::default()
+        };
+        let engine = Arc::new(RedisBackend::open(options).await.expect("it opens"));
+        let setup = Setup {
+            currency: "CNY".parse().expect("a currency"),
+            admin_key: KEY.to_owned(),
+            test: true,
+            metrics_apart: false,
+            in_flight_max: 100,
+            body_timeout: Duration::from_secs(15),
+        };
+        House { router: app(Server::new(Arc::clone(&engine), &setup)), engine }
+    }
+
+    /// Asks, and tells status and body.
+    async fn ask(&self, method: &str, path: &str, key: &str, body: Value) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {KEY}"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", key);
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let response = self.router.clone().oneshot(request.body(body).expect("a request")).await.expect("an answer");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    async fn post(&self, path: &str, key: &str, body: Value, status: u16) -> Value {
+        let (told, answer) = self.ask("POST", path, key, body).await;
+        assert_eq!(told, status, "POST {path}: {answer}");
+        answer
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (told, answer) = self.ask("GET", path, "unused", Value::Null).await;
+        assert_eq!(told, 200, "GET {path}: {answer}");
+        answer
+    }
+}
+
+/// Whether there is no redis-server, and the tests were told to do without.
+fn is_missing() -> bool {
+    let without = std::env::var_os("HONGBAO_WITHOUT_REDIS").is_some();
+    let is_missing = without && std::process::Command::new("redis-server").arg("--version").output().is_err();
+    if is_missing {
+        eprintln!("redis-server is missing, so nothing is tested here; install it: apt-get install redis-server");
+    }
+    is_missing
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_server_answered_the_other_knows() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let (one, other) = (House::open(&redis).await, House::open(&redis).await);
+    let deposit = json!({"amount": 100_000, "reference": "alipay:1"});
+    let wallet = one.post("/v1/wallets/alice/deposits", "d1", deposit.clone(), 201).await;
+    assert_eq!(other.post("/v1/wallets/alice/deposits", "d1", deposit, 201).await, wallet);
+    other.post("/v1/wallets/alice/deposits", "d1", json!({"amount": 1, "reference": "x"}), 422).await;
+
+    let terms = json!({"sender": "alice", "total": 1000, "shares": 3, "reference": "gala-1", "expires_in_s": 60});
+    let made = one.post("/v1/envelopes", "e1", terms.clone(), 201).await;
+    assert_eq!(other.post("/v1/envelopes", "e2", terms, 201).await["id"], made["id"]);
+    let path = format!("/v1/envelopes/{}", made["id"].as_str().expect("an id"));
+    let by = |user: &str| json!({ "user": user });
+    let won = other.post(&format!("{path}/grab"), "-", by("bob"), 200).await;
+    assert_eq!((&won["outcome"], &won["replayed"]), (&json!("won"), &json!(false)));
+    let again = one.post(&format!("{path}/grab"), "-", by("bob"), 200).await;
+    assert_eq!((&again["amount"], &again["replayed"]), (&won["amount"], &json!(true)));
+    let claimed = one.post(&format!("{path}/claim"), "-", by("bob"), 200).await;
+    assert_eq!((&claimed["outcome"], &claimed["amount"]), (&json!("claimed"), &won["amount"]));
+    assert_eq!(other.get("/v1/wallets/bob").await["available"], won["amount"]);
+    assert_eq!(other.get("/v1/users/bob/received").await["grabs"][0]["status"], "claimed");
+    assert_eq!(one.get("/v1/envelopes?reference=gala-1").await["envelopes"][0]["id"], made["id"]);
+
+    one.post("/v1/merchants", "m", json!({"id": "rosy", "name": "Rosy", "status": "verified"}), 201).await;
+    let terms = json!({"merchant": "rosy", "name": "roses", "category": "flowers", "price": 10, "stock": 1});
+    let item = other.post("/v1/items", "i", terms, 201).await;
+    let grab = format!("/v1/items/{}/grab", item["id"].as_str().expect("an id"));
+    let held = one.post(&grab, "h", json!({"user": "alice", "quantity": 1}), 200).await;
+    assert_eq!(other.post(&grab, "h2", json!({"user": "bob", "quantity": 1}), 200).await["outcome"], "sold_out");
+    let hold = format!("/v1/holds/{}/claim", held["hold"].as_str().expect("an id"));
+    let ordered = other.post(&hold, "-", by("alice"), 200).await;
+    assert_eq!(one.post(&hold, "-", by("alice"), 200).await["order"], ordered["order"]);
+
+    // The clock of one is that of all, and whoever is first does what is due.
+    one.post("/v1/test/clock", "-", json!({"advance_s": 300_000}), 200).await;
+    let since = Instant::now();
+    while other.get(&path).await["state"] != "settled" {
+        assert!(since.elapsed() < Duration::from_secs(60), "nobody settles it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let audit = loop {
+        let audit = other.get("/v1/audit").await;
+        if audit["in_flight"] == 0 {
+            break audit;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "{audit}");
+    };
+    assert_eq!((&audit["balanced"], &audit["deposited"]), (&json!(true), &json!(100_000)));
+    assert_eq!(audit["merchants"], 10);
+    assert_eq!(audit["wallets"], 100_000 - 10);
+    for house in [one, other] {
+        house.engine.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_goes_away_and_comes_back() {
+    if is_missing() {
+        return;
+    }
+    let mut redis = RedisServer::start(ServerOptions::default());
+    let house = House::open(&redis).await;
+    let deposit = |amount: u32| json!({ "amount": amount });
+    house.post("/v1/wallets/alice/deposits", "d1", deposit(100), 201).await;
+    redis.kill9();
+    let (status, problem) = house.ask("POST", "/v1/wallets/alice/deposits", "d2", deposit(10)).await;
+    assert_eq!(status, 503, "{problem}");
+    redis.restart();
+    let since = Instant::now();
+    loop {
+        let (status, wallet) = house.ask("POST", "/v1/wallets/alice/deposits", "d2", deposit(10)).await;
+        if status == 201 {
+            assert_eq!(wallet["available"], 110);
+            break;
+        }
+        assert_eq!(status, 503, "{wallet}");
+        assert!(since.elapsed() < Duration::from_secs(60), "{wallet}");
+    }
+    assert_eq!(house.engine.ready(), Ok(()));
+    assert_eq!(house.get("/v1/audit").await["wallets"], 110);
+    house.engine.close();
+}
