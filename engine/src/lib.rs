@@ -79,9 +79,9 @@ pub mod journal;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutants;
+pub mod rebuild;
 #[cfg(feature = "redis")]
 pub mod redis;
-pub mod rebuild;
 pub mod split;
 mod state;
 pub mod storage;
