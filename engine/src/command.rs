@@ -6,7 +6,9 @@
 
 use crate::split::{Seed, SplitRule};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 /// Something that changes state. Ids, seeds and times that the engine has to
 /// invent are not part of it: it fills them in from its entropy and clock.
@@ -83,6 +85,19 @@ pub enum Command {
         /// How far, in seconds.
         by_s: u64,
     },
+}
+
+impl Command {
+    /// A keyed hash of what is asked, so that keys and references can tell
+    /// whether they are used for the same again.
+    pub(crate) fn fingerprint(&self, secret: &[u8; 32]) -> [u8; 16] {
+        let bytes = postcard::to_extend(self, Vec::new()).expect("every command has a postcard form");
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
+        mac.update(&bytes);
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        fingerprint
+    }
 }
 
 /// Money in or out of a wallet.

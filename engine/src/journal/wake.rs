@@ -9,7 +9,7 @@
 //! Wakers are kept in two lists, for the frame in flight and for everything
 //! later, so that publishing a frame hands over one list without searching it.
 //!
-//! The writer wakes by itself. Handing the wakers to another thread lets the next
+//! The writer wakes by itself, and where many wait those it has woken help. Handing the wakers to another thread lets the next
 //! write start earlier, but costs that thread's wake-up and its share of the
 //! cores; acknowledged records a second, tasks in a closed loop on tokio, two cores:
 //!
@@ -100,8 +100,8 @@ impl Durability {
     }
 
     /// Wakes some of those who are to be woken, if any are. The writer goes on
-    /// until all are; whoever it has woken helps, from inside the runtime, where
-    /// to wake a task takes a third of what it takes from outside.
+    /// until all are; whoever it has woken helps, from inside the runtime, whose
+    /// own queues take a task without the lock of the shared one.
     fn wake_some(&self) -> bool {
         let mut some = ArrayVec::<Waker, WOKEN_TOGETHER>::new();
         {

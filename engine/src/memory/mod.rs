@@ -39,9 +39,7 @@ use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use crossbeam::utils::CachePadded;
-use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::{Mutex, MutexGuard};
-use sha2::Sha256;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -259,7 +257,7 @@ impl Core {
         let reference = decide::reference_key(command);
         let mut keys = Keys { once, reference, fingerprint: [0; 16] };
         if once.is_some() || reference.is_some() {
-            keys.fingerprint = self.fingerprint(command);
+            keys.fingerprint = command.fingerprint(&self.fingerprint_secret);
         }
         let mut drawn = drawn.unwrap_or_else(|| self.draw(command, now));
         let class = class_of(command);
@@ -435,17 +433,6 @@ impl Core {
         let mut bytes = self.random::<16>();
         bytes[..2].copy_from_slice(&id[..2]);
         bytes
-    }
-
-    /// A keyed hash of what is asked, so that keys and references can tell
-    /// whether they are used for the same again.
-    fn fingerprint(&self, command: &Command) -> [u8; 16] {
-        let bytes = postcard::to_extend(command, Vec::new()).expect("every command has a postcard form");
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.fingerprint_secret).expect("a key of any length will do");
-        mac.update(&bytes);
-        let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&mac.finalize().into_bytes()[..16]);
-        fingerprint
     }
 
     /// The shards to lock for a command, and what has to be in memory. Links

@@ -20,8 +20,6 @@ use crate::backend::{OnceKey, Reply};
 use crate::command::{Command, Outcome, Refusal};
 use crate::state::is_positive;
 use crate::types::{EnvelopeId, Timestamp};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 
 /// How long an answer is kept under an idempotency key.
 const REMEMBER_S: u64 = 8 * 86_400;
@@ -61,7 +59,7 @@ impl Core {
         once: Option<OnceKey>,
         reference: Option<OnceKey>,
     ) -> Result<Reply> {
-        let fingerprint = self.fingerprint(command);
+        let fingerprint = command.fingerprint(&self.fingerprint_secret);
         let keep = if reference.is_some() { Keep::Ever } else { Keep::Once };
         let once = once.map(|key| Memo { key, for_ever: false });
         let reference = reference.map(|key| Memo { key, for_ever: true });
@@ -144,17 +142,6 @@ impl Core {
     pub(super) fn draw(&self, command: &Command, keep: Keep) -> Operation {
         let id = self.random();
         Operation { id, keep, bucket: self.home(command, &id) }
-    }
-
-    /// A keyed hash of what is asked, so that keys and references can tell
-    /// whether they are used for the same again.
-    fn fingerprint(&self, command: &Command) -> [u8; 16] {
-        let bytes = postcard::to_extend(command, Vec::new()).expect("every command has a postcard form");
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.fingerprint_secret).expect("a key of any length will do");
-        mac.update(&bytes);
-        let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&mac.finalize().into_bytes()[..16]);
-        fingerprint
     }
 
     async fn begin(&self, memo: Memo, fingerprint: &[u8; 16], drawn: &Operation) -> Result<Stands> {

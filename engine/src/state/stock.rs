@@ -19,6 +19,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 
 const YEAR_S: u64 = 31_536_000;
@@ -95,11 +96,9 @@ impl Holds {
     }
 }
 
-/// Ids are random: nobody can choose one that exists.
 #[inline]
 fn hash(id: &HoldId) -> u64 {
-    let [.., a, b, c, d, e, f, g, h] = *id.bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    super::IdHash::default().hash_one(id)
 }
 
 /// A user's part in an item.
@@ -212,8 +211,13 @@ impl Item {
     }
 
     #[inline]
+    fn share_number(&self, name: &Name<'_>) -> Option<u32> {
+        self.users.find(name.hash, |share| name.is(&share.user))
+    }
+
+    #[inline]
     fn share_of(&self, name: &Name<'_>) -> Option<&Share> {
-        self.users.find(name.hash, |share| name.is(&share.user)).map(|at| &self.users.values[at])
+        self.share_number(name).map(|at| &self.users.values[at])
     }
 
     /// Decides a grab. `hold` is the id of the hold it may make.
@@ -333,8 +337,7 @@ impl Item {
         }
         let hold = holds.find(&ended.id).expect("a live hold is in memory (I5)");
         let name = Name::of(&ended.user);
-        let at =
-            self.users.find(name.hash, |share| name.is(&share.user)).expect("who has a hold has a part in its item");
+        let at = self.share_number(&name).expect("who has a hold has a part in its item");
         let share = &mut self.users.values[at];
         let gap = holds.at(hold).share_at as usize;
         assert!(share.holds.get(gap) == Some(&hold), "a hold ends once (I5)");
@@ -366,7 +369,7 @@ impl Item {
 
     /// Restores a live hold, after its user's units.
     pub(crate) fn restore_hold(&mut self, holds: &mut Holds, hold: HoldView) {
-        let share = self.share_at(&hold.user);
+        let share = self.share_number(&Name::of(&hold.user)).expect("who has a hold has a part in its item");
         self.add_hold(holds, share, hold, Lsn(0));
     }
 
@@ -374,8 +377,7 @@ impl Item {
     #[inline]
     fn share_at(&mut self, user: &UserId) -> u32 {
         let name = Name::of(user);
-        let found = self.users.find(name.hash, |share| name.is(&share.user));
-        found.unwrap_or_else(|| {
+        self.share_number(&name).unwrap_or_else(|| {
             let share = Share { user: user.clone(), units: Units::default(), holds: SmallVec::new() };
             self.users.insert(name.hash, share)
         })
