@@ -5,7 +5,8 @@ mod journal_support;
 use hongbao_engine::journal::{Class, Journal, JournalError, JournalFailed, JournalOptions, Refused};
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::types::Lsn;
-use journal_support::{Random, SEGMENT_BYTES, Story, open, options, records};
+use journal_support::random::Random;
+use journal_support::{SEGMENT_BYTES, Story, open, options, records};
 use std::sync::{Arc, Mutex};
 
 #[test]

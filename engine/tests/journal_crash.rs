@@ -9,7 +9,8 @@ use hongbao_engine::journal::{Class, Journal, JournalError, JournalOptions, Muta
 use hongbao_engine::storage::Storage;
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::types::Lsn;
-use journal_support::{Random, open, options, record_of};
+use journal_support::random::Random;
+use journal_support::{open, options, record_of};
 use std::sync::Arc;
 
 /// What must be true of the journal.

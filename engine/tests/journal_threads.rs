@@ -6,7 +6,8 @@ use hongbao_engine::journal::{Class, FailureAction, Journal, JournalFailed, Jour
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::storage::{Directory, Storage, StorageFile};
 use hongbao_engine::types::Lsn;
-use journal_support::{Random, open, options, record, records};
+use journal_support::random::Random;
+use journal_support::{open, options, record, records};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;

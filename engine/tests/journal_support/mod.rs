@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+#[path = "../random/mod.rs"]
+pub(crate) mod random;
+
 use hongbao_engine::journal::{FailureAction, Journal, JournalError, JournalOptions, Recovery};
 use hongbao_engine::storage::faulty::FaultyDisk;
 use hongbao_engine::types::Lsn;
@@ -96,26 +99,5 @@ impl Story {
 
     pub(crate) fn close(self) {
         self.journal.close().expect("the disk is sound");
-    }
-}
-
-/// SplitMix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
     }
 }

@@ -5,6 +5,7 @@
 //! draws differ, so shares are equal.
 
 use crate::deployment::{Deployment, is_missing};
+use crate::random::Random;
 use crate::stand::{START, World, fen, reference, user};
 use hongbao_engine::backend::{Backend, OnceKey, Reply};
 use hongbao_engine::command::*;
@@ -22,32 +23,6 @@ const TIME: Duration = Duration::from_secs(20);
 const DEPLOYMENTS_MAX: u64 = 50;
 const SEQUENCES: usize = 100;
 const STEPS: usize = 20;
-
-/// Numbers from a seed (Steele, Lea and Flood, Fast Splittable Pseudorandom
-/// Number Generators, OOPSLA 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize].clone()
-    }
-}
 
 /// Names of ids by the order in which each engine made them.
 #[derive(Default)]
@@ -132,10 +107,10 @@ impl Pair {
         let merchants: Vec<UserId> = (0..2).map(|n| user(&format!("s{nth}m{n}"))).collect();
         for _ in 0..STEPS {
             let drawn = self.draw(random, &users, &merchants, nth);
-            let once = random.one_in(3).then(|| format!("s{nth}k{}", random.below(6)));
+            let once = random.once_in(3).then(|| format!("s{nth}k{}", random.below(6)));
             self.step(&drawn, once.as_deref());
             // What is credited at its deadline tells when that was done, so both do it now or later.
-            if random.one_in(3) {
+            if random.once_in(3) {
                 while self.embedded.tick() {}
                 self.deployment.settle(&self.redis);
             }
@@ -179,17 +154,17 @@ impl Pair {
             }
             19 if !self.made.items.is_empty() => {
                 let item = below(random, self.made.items.len());
-                if random.one_in(2) {
+                if random.once_in(2) {
                     return Drawn::Restock(item, random.below(3) as u32);
                 }
                 let now = self.embedded.now();
                 Drawn::Change(
                     item,
                     ItemChange {
-                        price: random.one_in(2).then(|| fen(random.below(20))),
-                        starts_at: random.one_in(3).then(|| random.pick(&[None, Some(now.plus_s(10))])),
-                        ends_at: random.one_in(3).then(|| random.pick(&[None, Some(now.plus_s(20))])),
-                        hold_ttl_s: random.one_in(2).then(|| 1 + random.below(40)),
+                        price: random.once_in(2).then(|| fen(random.below(20))),
+                        starts_at: random.once_in(3).then(|| random.pick(&[None, Some(now.plus_s(10))])),
+                        ends_at: random.once_in(3).then(|| random.pick(&[None, Some(now.plus_s(20))])),
+                        hold_ttl_s: random.once_in(2).then(|| 1 + random.below(40)),
                         ..ItemChange::default()
                     },
                 )
@@ -197,7 +172,7 @@ impl Pair {
             20..=21 if !self.made.holds.is_empty() => Drawn::ClaimHold(below(random, self.made.holds.len()), who),
             22 if !self.made.holds.is_empty() => Drawn::ReleaseHold(below(random, self.made.holds.len()), who),
             _ => {
-                let by_s = if random.one_in(20) { 8 * 86_400 } else { 1 + random.below(30) };
+                let by_s = if random.once_in(20) { 8 * 86_400 } else { 1 + random.below(30) };
                 Drawn::Plain(Command::AdvanceClock { by_s })
             }
         }
@@ -351,7 +326,7 @@ fn drive<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn transfer(random: &mut Random, who: &UserId, nth: usize) -> Transfer {
-    let reference = random.one_in(4).then(|| reference("app", &format!("s{nth}r{}", random.below(4))));
+    let reference = random.once_in(4).then(|| reference("app", &format!("s{nth}r{}", random.below(4))));
     Transfer { user: who.clone(), amount: fen(random.pick(&[1, 10, 50, 100])), reference }
 }
 
@@ -360,10 +335,10 @@ fn terms(random: &mut Random, who: &UserId, nth: usize) -> NewEnvelope {
     let mut terms = NewEnvelope::new("app", who.clone(), fen(shares * 10), shares as u32, SplitRule::Equal);
     terms.expires_in_s = 1 + random.below(60);
     terms.claim_within_s = random.below(60);
-    terms.opens_at = random.one_in(6).then(|| START.plus_s(random.below(200)));
-    terms.auto_claim = random.one_in(3);
+    terms.opens_at = random.once_in(6).then(|| START.plus_s(random.below(200)));
+    terms.auto_claim = random.once_in(3);
     terms.unclaimed = random.pick(&[Unclaimed::Return, Unclaimed::Credit]);
-    terms.reference = random.one_in(5).then(|| reference("app", &format!("s{nth}r{}", random.below(3))));
+    terms.reference = random.once_in(5).then(|| reference("app", &format!("s{nth}r{}", random.below(3))));
     terms
 }
 

@@ -6,6 +6,8 @@ mod deployment;
 mod differential;
 mod ended_in_the_middle;
 mod races;
+#[path = "../random/mod.rs"]
+mod random;
 #[path = "../redis_stand/mod.rs"]
 mod redis_stand;
 #[path = "../stand/mod.rs"]

@@ -16,6 +16,7 @@ mod model;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod races;
+#[path = "../random/mod.rs"]
 mod random;
 mod trial;
 mod world;

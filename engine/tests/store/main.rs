@@ -4,6 +4,8 @@ mod audit;
 mod checkpoint;
 mod kill;
 mod power;
+#[path = "../random/mod.rs"]
+mod random;
 mod script;
 mod throughput;
 

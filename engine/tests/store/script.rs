@@ -1,6 +1,7 @@
 //! Writes journals for the tests: a small naive engine that makes records as
 //! the real one would, from a seed.
 
+use crate::random::Random;
 use hongbao_engine::backend::{EntryKind, OnceKey};
 use hongbao_engine::command::*;
 use hongbao_engine::event::*;
@@ -83,7 +84,7 @@ struct Item {
 }
 
 pub(crate) struct Script {
-    random: u64,
+    random: Random,
     pub(crate) now: Timestamp,
     wallets: BTreeMap<UserId, Amount>,
     envelopes: Vec<Envelope>,
@@ -97,7 +98,7 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn new(seed: u64) -> Script {
         Script {
-            random: seed,
+            random: Random(seed),
             now: Timestamp::from_ms(1_770_000_000_000),
             wallets: BTreeMap::new(),
             envelopes: Vec::new(),
@@ -183,11 +184,7 @@ impl Script {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+        self.random.below(bound)
     }
 
     fn number(&mut self) -> u64 {

@@ -1,6 +1,9 @@
-//! Where every choice of a run comes from.
+//! Where every choice of a seeded test comes from.
 
-/// SplitMix64: seeded, tiny, and the same on every machine.
+#![allow(dead_code, reason = "no test takes every kind of choice")]
+
+/// SplitMix64: seeded, tiny, and the same on every machine (Steele, Lea and Flood,
+/// Fast Splittable Pseudorandom Number Generators, OOPSLA 2014).
 #[derive(Clone)]
 pub(crate) struct Random(pub(crate) u64);
 
