@@ -10,7 +10,7 @@
 //! is built stands in `audit.scratch` meanwhile, as long as all of history.
 
 use crate::event::{EnvelopeCreated, Record};
-use crate::journal::{Journal, JournalError};
+use crate::journal::Journal;
 use crate::memory::{OpenError, lock};
 use crate::storage::{Directory, Storage};
 use crate::store::{Audited, FjallOptions, FjallRows, StepLimits, Store, StoreError};
@@ -49,7 +49,7 @@ pub fn audit(
         return Err(StoreError::Unopened { directory: path, why: "it is not there".to_owned() }.into());
     }
     let store = Store::open(&path, FjallOptions::default())?;
-    let mut records = bring_up(&store, &journal, &mut |_| ())?;
+    let mut records = bring_up(&store, &path, &journal, &mut |_| ())?;
     let mut findings = 0;
     let mut counted = |what: String| {
         findings += 1;
@@ -63,18 +63,25 @@ pub fn audit(
         if scratch.exists() {
             std::fs::remove_dir_all(&scratch).map_err(failed)?;
         }
-        let again = Store::over(Arc::new(FjallRows::open(&scratch, FjallOptions::default())?))?;
-        records = bring_up(&again, &open(archive)?, &mut |_| ())? + bring_up(&again, &journal, &mut |_| ())?;
-        again.audit(&split_of, &mut counted)?;
-        if again.position() != store.position() {
-            counted(format!(
-                "the store stands at {:?}, all records from the first on make {:?}",
-                store.position(),
-                again.position()
-            ));
-        }
-        drop(again);
-        std::fs::remove_dir_all(&scratch).map_err(failed)?;
+        let mut build = || {
+            let again = Store::over(Arc::new(FjallRows::open(&scratch, FjallOptions::default())?))?;
+            let archived = bring_up(&again, &scratch, &open(archive)?, &mut |_| ())?;
+            let records = archived + bring_up(&again, &scratch, &journal, &mut |_| ())?;
+            again.audit(&split_of, &mut counted)?;
+            if again.position() != store.position() {
+                counted(format!(
+                    "the store stands at {:?}, all records from the first on make {:?}",
+                    store.position(),
+                    again.position()
+                ));
+            }
+            Ok::<_, OpenError>(records)
+        };
+        let built = build();
+        // Also what could not be finished: it may be what filled the disk.
+        let removed = std::fs::remove_dir_all(&scratch);
+        records = built?;
+        removed.map_err(failed)?;
     }
     audited.findings = findings;
     Ok(AuditReport { records, last_lsn: store.applied_lsn(), audited })
@@ -84,10 +91,17 @@ pub(crate) fn open(path: &Path) -> Result<Directory, OpenError> {
     Directory::open(path).map_err(|source| OpenError::Directory { path: path.to_owned(), source })
 }
 
-/// Projects every record that the store does not have yet, and tells `progress`
-/// how far it is.
-pub(crate) fn bring_up(store: &Store, storage: &dyn Storage, progress: &mut dyn FnMut(Lsn)) -> Result<u64, OpenError> {
+/// Projects every record of `storage` that the store in `directory` does not have
+/// yet, and tells `progress` how far it is.
+pub(crate) fn bring_up(
+    store: &Store,
+    directory: &Path,
+    storage: &dyn Storage,
+    progress: &mut dyn FnMut(Lsn),
+) -> Result<u64, OpenError> {
     let mut records = 0;
+    // Kept apart from what is wrong with a record: the journal's reader says that of the record.
+    let mut unwritten = None;
     let mut waiting: Vec<Box<[u8]>> = Vec::new();
     let mut first = Lsn(0);
     let mut replay = |lsn: Lsn, bytes: &[u8]| {
@@ -101,15 +115,29 @@ pub(crate) fn bring_up(store: &Store, storage: &dyn Storage, progress: &mut dyn 
         waiting.push(bytes.into());
         records += 1;
         if waiting.len() == COMMIT_RECORDS {
-            project(store, first, &mut waiting).map_err(|error| error.to_string())?;
+            if let Err(error) = project(store, first, &mut waiting) {
+                unwritten = Some(error);
+                return Err("the store failed".to_owned());
+            }
             progress(lsn);
         }
         Ok(())
     };
-    Journal::verify(storage, store.applied_lsn(), &mut replay).map_err(|error: JournalError| error)?;
-    project(store, first, &mut waiting)?;
-    store.persist()?;
+    let read = Journal::verify(storage, store.applied_lsn(), &mut replay);
+    if let Some(error) = unwritten {
+        return Err(of_store(directory, error));
+    }
+    read?;
+    project(store, first, &mut waiting).and_then(|()| store.persist()).map_err(|error| of_store(directory, error))?;
     Ok(records)
+}
+
+fn of_store(directory: &Path, error: StoreError) -> OpenError {
+    let directory = directory.to_owned();
+    match error {
+        StoreError::Failed(why) => OpenError::Unwritten { directory, why },
+        source => OpenError::StoreIn { directory, source },
+    }
 }
 
 fn project(store: &Store, first: Lsn, waiting: &mut Vec<Box<[u8]>>) -> Result<(), StoreError> {
@@ -127,4 +155,42 @@ const COMPARE_SHARES_MAX: u32 = 1_000_000;
 
 pub(crate) fn split_of(created: &EnvelopeCreated) -> Option<Vec<Amount>> {
     (created.terms.shares <= COMPARE_SHARES_MAX).then(|| created.split().iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{self, Event};
+    use crate::journal::JournalOptions;
+    use crate::storage::faulty::FaultyDisk;
+    use crate::store::{MemoryRows, Rows};
+    use crate::types::Timestamp;
+
+    #[test]
+    fn a_disk_that_takes_no_more_is_named_and_no_build_blamed() {
+        let disk = FaultyDisk::new(1);
+        let options = JournalOptions { threaded: false, ..JournalOptions::default() };
+        let (journal, _) =
+            Journal::open(Arc::new(disk.clone()), options, Lsn(0), &mut |_, _| Ok(()), Box::new(|_| {})).unwrap();
+        for n in 0..COMMIT_RECORDS as u64 + 10 {
+            let advanced = [Event::ClockAdvanced { by_ms: 1 }];
+            journal.stage(|bytes| event::encode(Timestamp::from_ms(n), &advanced, bytes));
+        }
+        while journal.pump().unwrap() {}
+        // Some commits are made while the journal is read, the last one after it.
+        let mut failed = 0;
+        for commits in 0.. {
+            let rows = Arc::new(MemoryRows::default());
+            let store = Store::over(Arc::clone(&rows) as Arc<dyn Rows>).unwrap();
+            rows.fail_after(commits);
+            let Err(told) = bring_up(&store, Path::new("/data/store"), &disk, &mut |_| ()) else { break };
+            let told = told.to_string();
+            failed += 1;
+            for word in ["the store in /data/store", "Input/output error", "free space", "its disk"] {
+                assert!(told.contains(word), "no {word:?} in {told:?}");
+            }
+            assert!(!told.contains("build") && !told.contains("record"), "{told:?}");
+        }
+        assert!(failed >= 3, "it failed at {failed} commits: before, within and after the reading");
+    }
 }

@@ -59,7 +59,7 @@ pub fn rebuild(
     let mut records = 0;
     for (storage, place) in [(open(archive)?, archive), (journal, directory)] {
         let from = store.applied_lsn();
-        records += bring_up(&store, &storage, progress).map_err(|error| match error {
+        records += bring_up(&store, &path, &storage, progress).map_err(|error| match error {
             // Nothing could be read: the first segment begins later than it should.
             OpenError::Journal(JournalError::Corrupt { offset: 32, what, .. }) if store.applied_lsn() == from => {
                 OpenError::Rebuild(format!(

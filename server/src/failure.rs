@@ -42,9 +42,11 @@ impl From<OpenError> for Failure {
             OpenError::Directory { .. } | OpenError::Locked(_) | OpenError::Setting { .. } | OpenError::Rebuild(_) => {
                 Failure::Usage(why)
             }
-            OpenError::Journal(_) | OpenError::Store(_) | OpenError::StoreIn { .. } | OpenError::Sweep(_) => {
-                Failure::Broken(why)
-            }
+            OpenError::Journal(_)
+            | OpenError::Store(_)
+            | OpenError::StoreIn { .. }
+            | OpenError::Unwritten { .. }
+            | OpenError::Sweep(_) => Failure::Broken(why),
         }
     }
 }

@@ -107,6 +107,16 @@ pub enum OpenError {
         /// What is wrong with it.
         source: StoreError,
     },
+    /// The store in a directory cannot be written.
+    #[error(
+        "the store in {directory} cannot be written: {why}; free space on its disk, or mend it, and run this again"
+    )]
+    Unwritten {
+        /// Where it is.
+        directory: PathBuf,
+        /// What the disk said.
+        why: String,
+    },
     /// It was made for something else.
     #[error(
         "this directory was made with {setting} = {made}, not {asked}; use another directory or the setting it was made with"
