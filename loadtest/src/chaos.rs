@@ -6,6 +6,7 @@
 use crate::asker::wait_ready;
 use crate::worker::Run;
 use serde::Serialize;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -30,10 +31,19 @@ pub(crate) struct ChaosReport {
     pub(crate) failure: Option<String>,
 }
 
-/// Sleeps, breaks, waits for recovery. Blocking: has a thread of its own.
-pub(crate) fn strike(chaos: &Chaos, run: &Arc<Run>, target: &Arc<crate::client::Target>) -> ChaosReport {
+/// How often it is looked whether the run goes on until then.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Sleeps, breaks, waits for recovery. Blocking: has a thread of its own. Does
+/// nothing if the run is interrupted before.
+pub(crate) fn strike(chaos: &Chaos, run: &Arc<Run>, target: &Arc<crate::client::Target>) -> Option<ChaosReport> {
     let start = *run.start.get().expect("strikes after the start");
-    std::thread::sleep((start + chaos.at).saturating_duration_since(Instant::now()));
+    while let Some(left) = (start + chaos.at).checked_duration_since(Instant::now()) {
+        if run.interrupt.is_raised() {
+            return None;
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
     run.outage.store(true, Ordering::Relaxed);
     let began = Instant::now();
     let mut report = ChaosReport {
@@ -58,7 +68,7 @@ pub(crate) fn strike(chaos: &Chaos, run: &Arc<Run>, target: &Arc<crate::client::
         }
         Err(why) => drop(report.failure.get_or_insert(format!("the server did not recover: {why}"))),
     }
-    report
+    Some(report)
 }
 
 fn execute(chaos: &Chaos, until: Instant) -> Result<(), String> {
@@ -70,6 +80,8 @@ fn execute(chaos: &Chaos, until: Instant) -> Result<(), String> {
     let (stdout, stderr) = output().map_err(|error| format!("the chaos command's log: {error}"))?;
     let mut command = Command::new("sh");
     command.arg("-c").arg(&chaos.command).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    // A Ctrl-C is for this program, and not for the server that the command starts.
+    command.process_group(0);
     let mut child = command.spawn().map_err(|error| format!("the chaos command cannot start: {error}"))?;
     loop {
         match child.try_wait() {

@@ -3,14 +3,15 @@
 //!
 //! **Invariant:** exit code 0 means that the server kept every promise it made
 //! during the run; 1 that it did not, or that this could not be found out; 2 is
-//! wrong usage; 99 a missed threshold of a run that is otherwise fine.
+//! wrong usage; 99 a missed threshold and 130 an interruption of a run that is
+//! otherwise fine.
 //!
 //! # Layout
 //! - `schedule` when requests are due, `pacer` sleeps until then
 //! - `scenario` what is asked, `setup` creates what that needs
 //! - `client` one connection, `worker` drives many, `tally` counts
 //! - `facts` what was acknowledged, `audit` and `audit_units` hold it against the server
-//! - `chaos` breaks the server, `report` tells it all
+//! - `chaos` breaks the server, `interrupt` ends the load early, `report` tells it all
 
 mod asker;
 mod audit;
@@ -18,6 +19,7 @@ mod audit_units;
 mod chaos;
 mod client;
 mod facts;
+mod interrupt;
 mod pacer;
 mod report;
 mod scenario;
@@ -30,6 +32,7 @@ mod worker;
 use crate::chaos::{Chaos, ChaosReport};
 use crate::client::Target;
 use crate::facts::{Facts, HoldState, Known, ShareFact};
+use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::report::{AuditSummary, Dropped, ErrorSummary, Quantiles, Summary};
 use crate::scenario::{Scenario, World};
 use crate::schedule::{LATE_AFTER, Segment, Starts};
@@ -48,7 +51,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Open-model load tester for Hongbao servers, with an audit of every acknowledged answer.
 ///
 /// Exit codes: 0 fine, 1 the audit failed or could not be made, 2 wrong usage,
-/// 99 a threshold was missed.
+/// 99 a threshold was missed, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "hongbao-load", version)]
 struct Cli {
@@ -221,6 +224,7 @@ fn run(options: &Options, target: Target) -> Result<u8, String> {
         poisson: options.poisson,
         in_flight_max: options.max_in_flight as usize,
         timeout: options.timeout,
+        interrupt: Interrupt::listen().map_err(|error| format!("signals cannot be listened to: {error}"))?,
         outage: AtomicBool::new(false),
         barrier: Barrier::new(threads + 1),
         start: OnceLock::new(),
@@ -253,10 +257,11 @@ fn run(options: &Options, target: Target) -> Result<u8, String> {
         write_summary(out, &summary)?;
     }
     let chaos_failed = summary.chaos.as_ref().is_some_and(|chaos| chaos.failure.is_some());
-    Ok(match (summary.audit.ok && !chaos_failed, summary.thresholds_missed.is_empty()) {
-        (false, _) => 1,
-        (true, false) => 99,
-        (true, true) => 0,
+    Ok(match (summary.audit.ok && !chaos_failed, summary.interrupted, summary.thresholds_missed.is_empty()) {
+        (false, _, _) => 1,
+        (true, true, _) => INTERRUPTED,
+        (true, false, false) => 99,
+        (true, false, true) => 0,
     })
 }
 
@@ -300,6 +305,8 @@ struct Measured {
     tally: Tally,
     generator_cpu: f64,
     chaos: Option<ChaosReport>,
+    /// When the load was interrupted, if it was.
+    interrupted_after: Option<Duration>,
 }
 
 fn load(options: &Options, run: &Arc<Run>) -> Result<Load, String> {
@@ -325,6 +332,8 @@ fn load(options: &Options, run: &Arc<Run>) -> Result<Load, String> {
     });
     drop(sender);
     let latency = watch(options, run, &intervals, started)?;
+    // Whoever interrupts the audit did not interrupt the load.
+    let interrupted_after = run.interrupt.after(start).filter(|after| *after < options.duration);
     let mut totals = Tally::new(None);
     let mut facts = Facts::default();
     let mut starts = Starts::default();
@@ -337,10 +346,11 @@ fn load(options: &Options, run: &Arc<Run>) -> Result<Load, String> {
     }
     let generator_cpu = (processor_time() - cpu_before).as_secs_f64() / start.elapsed().as_secs_f64();
     let chaos = match chaos {
-        Some(strike) => Some(strike.join().map_err(|_| "the chaos thread died".to_owned())?),
+        Some(strike) => strike.join().map_err(|_| "the chaos thread died".to_owned())?,
         None => None,
     };
-    Ok(Load { facts, start, measured: Measured { started_at, latency, starts, tally: totals, generator_cpu, chaos } })
+    let measured = Measured { started_at, latency, starts, tally: totals, generator_cpu, chaos, interrupted_after };
+    Ok(Load { facts, start, measured })
 }
 
 fn watch(
@@ -380,9 +390,9 @@ fn unknown(facts: &Facts) -> u64 {
 }
 
 fn summarise(options: &Options, run: &Run, measured: Measured, audit: AuditSummary) -> Summary {
-    let Measured { started_at, latency, starts, tally, generator_cpu, chaos } = measured;
+    let Measured { started_at, latency, starts, tally, generator_cpu, chaos, interrupted_after } = measured;
     let world: &World = &run.world;
-    let duration_s = options.duration.as_secs_f64();
+    let duration_s = interrupted_after.unwrap_or(options.duration).as_secs_f64();
     let elapsed_s = tally.last_answer.as_secs_f64().max(duration_s);
     let latency_us = Quantiles::of(&latency);
     let missed = options.threshold.iter().filter(|threshold| !threshold.is_met(&latency_us));
@@ -398,6 +408,7 @@ fn summarise(options: &Options, run: &Run, measured: Measured, audit: AuditSumma
         target: run.target.url.clone(),
         started_at,
         duration_s,
+        interrupted: interrupted_after.is_some(),
         elapsed_s,
         threads: run.workers,
         connections: run.connections,

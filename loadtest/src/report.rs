@@ -23,8 +23,9 @@ pub(crate) struct Summary {
     pub(crate) seed: u64,
     pub(crate) target: String,
     pub(crate) started_at: String,
-    /// Of the schedule.
+    /// Of the schedule, up to where it was interrupted.
     pub(crate) duration_s: f64,
+    pub(crate) interrupted: bool,
     /// From the first due start to the last answer.
     pub(crate) elapsed_s: f64,
     pub(crate) threads: u32,
@@ -198,6 +199,9 @@ pub(crate) fn print(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
         "  offered    {:>10.0} /s for {:.1} s ({} requests, {} threads, {} connections)",
         s.offered_per_s, s.duration_s, s.offered, s.threads, s.connections
     )?;
+    if s.interrupted {
+        writeln!(out, "  INTERRUPTED after {:.1} s: what follows is about the part until then", s.duration_s)?;
+    }
     writeln!(out, "  achieved   {:>10.0} /s ({} answers in {:.1} s)", s.achieved_per_s, s.answered, s.elapsed_s)?;
     writeln!(out, "  wins       {:>10.0} /s while there were any ({})", s.wins_per_s, s.wins)?;
     writeln!(out, "  sold out   {:>10.0} /s while it was ({})", s.sold_out_per_s, s.sold_outs)?;

@@ -64,6 +64,11 @@ impl Schedule {
         self.next_ns
     }
 
+    fn end(&mut self) {
+        self.segments.clear();
+        self.next_ns = None;
+    }
+
     fn pop(&mut self) -> Option<u64> {
         let due = self.next_ns?;
         self.draw(due);
@@ -202,6 +207,12 @@ impl Backlog {
         self.due.is_empty() && self.schedule.next_due_ns().is_none()
     }
 
+    /// Nothing more is offered.
+    pub(crate) fn stop(&mut self, now_ns: u64) {
+        self.admit(now_ns);
+        self.schedule.end();
+    }
+
     /// The run is over: what still waits is dropped.
     pub(crate) fn close(&mut self, now_ns: u64) {
         self.admit(now_ns);
@@ -278,6 +289,18 @@ mod tests {
         }
         assert_eq!(seen, at_once);
         assert!(backlog.is_exhausted());
+    }
+
+    #[test]
+    fn nothing_is_offered_after_a_stop() {
+        let mut backlog = Backlog::new(constant(100.0, Duration::from_secs(1)), 9, Duration::from_secs(60));
+        assert_eq!(backlog.start(0), Some(0));
+        backlog.stop(25 * MS);
+        assert!(!backlog.is_exhausted(), "two wait");
+        backlog.close(500 * MS);
+        assert_eq!((backlog.start(900 * MS), backlog.is_exhausted()), (None, true));
+        let starts = backlog.starts();
+        assert_eq!((starts.offered, starts.started, starts.dropped_over), (3, 1, 2));
     }
 
     #[test]

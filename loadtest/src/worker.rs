@@ -6,6 +6,7 @@
 
 use crate::client::{CallError, Connection, Request, Target};
 use crate::facts::{Answer, Facts, HoldState, Pair};
+use crate::interrupt::Interrupt;
 use crate::pacer::Pacer;
 use crate::scenario::{Action, Plan, Scenario, World};
 use crate::schedule::{Backlog, Schedule, Segment, Spacing, Starts};
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Due arrivals are started in steps of this, so that a timer tick starts a few.
 const TICK: Duration = Duration::from_micros(50);
+/// How often it is looked whether the run goes on, at least.
+const LOOK: Duration = Duration::from_millis(100);
 const RECONNECT_MIN: Duration = Duration::from_millis(5);
 const RECONNECT_MAX: Duration = Duration::from_millis(250);
 
@@ -39,6 +42,7 @@ pub(crate) struct Run {
     pub(crate) poisson: bool,
     pub(crate) in_flight_max: usize,
     pub(crate) timeout: Duration,
+    pub(crate) interrupt: Arc<Interrupt>,
     /// Raised while the chaos command has the server down.
     pub(crate) outage: AtomicBool,
     /// Workers have their connections; then `start` is set; then they go.
@@ -168,6 +172,10 @@ async fn pace(worker: &Worker, mut pacer: Pacer) -> std::io::Result<()> {
     let mut give_up_at = None;
     while slept.is_ok() {
         let now = worker.now();
+        if let Some(after) = worker.run.interrupt.after(worker.start) {
+            worker.backlog.borrow_mut().stop(after.as_nanos() as u64);
+            break;
+        }
         let due = worker.backlog.borrow_mut().admit(now.as_nanos() as u64);
         worker.wake(due);
         let next_due_ns = worker.backlog.borrow().next_due_ns();
@@ -181,8 +189,8 @@ async fn pace(worker: &Worker, mut pacer: Pacer) -> std::io::Result<()> {
             }
             Duration::from_millis(1)
         };
-        // Wake up once a second at least, so that seconds without answers are told.
-        slept = pacer.sleep(pause.min(Duration::from_secs(1))).await;
+        // Seconds without answers are told as well.
+        slept = pacer.sleep(pause.min(LOOK)).await;
         worker.tally.borrow_mut().roll_to(worker.now());
     }
     worker.backlog.borrow_mut().close(worker.now().as_nanos() as u64);

@@ -7,8 +7,10 @@ use fake::Lies;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -67,14 +69,18 @@ fn decode_base64(text: &str) -> Vec<u8> {
 
 fn run(target: &str, arguments: &[&str]) -> Outcome {
     let out = TempDir::new().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_hongbao-load"))
-        .arg("run")
-        .args(arguments)
-        .args(["--target", target, "--key", "hb_test", "--connections", "16", "--out"])
-        .arg(out.path())
-        .env_remove("HONGBAO_KEY")
-        .output()
-        .unwrap();
+    let output = program(target, arguments, &out).output().unwrap();
+    outcome(output, out)
+}
+
+fn program(target: &str, arguments: &[&str], out: &TempDir) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_hongbao-load"));
+    program.arg("run").args(arguments).args(["--target", target, "--key", "hb_test", "--connections", "16", "--out"]);
+    program.arg(out.path()).env_remove("HONGBAO_KEY");
+    program
+}
+
+fn outcome(output: Output, out: TempDir) -> Outcome {
     let summary = std::fs::read(out.path().join("summary.json")).unwrap_or_default();
     Outcome {
         code: output.status.code(),
@@ -238,6 +244,61 @@ fn a_missed_threshold_exits_99_unless_the_audit_failed() {
         assert_eq!(done.code, Some(code), "{threshold}: {}", done.tell());
         assert_eq!(done.stdout.contains("threshold  p99<1us missed"), code != 0, "{}", done.tell());
     }
+}
+
+/// A run of ten minutes that gets a signal after some grabs, and the next ones when it says so.
+fn interrupted(lies: Lies, arguments: &[&str], signals: &[Signal]) -> Outcome {
+    let told = TempDir::new().unwrap();
+    let file = told.path().join("told");
+    let fake = fake::start(Lies { tells: Some((200, file.clone())), ..lies });
+    let out = TempDir::new().unwrap();
+    let long = ["hot", "--shares", "5000", "--users", "50000", "--rate", "500", "--duration", "10m"];
+    let mut program = program(&fake.url, &[&long[..], arguments].concat(), &out);
+    let mut child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !file.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was interrupted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut stderr = String::new();
+    for signal in signals {
+        kill_process(Pid::from_child(&child), *signal).unwrap();
+        lines.read_line(&mut stderr).unwrap();
+    }
+    lines.read_to_string(&mut stderr).unwrap();
+    let output = child.wait_with_output().unwrap();
+    outcome(Output { stderr: stderr.into_bytes(), ..output }, out)
+}
+
+#[test]
+fn what_was_asked_before_an_interruption_is_audited() {
+    let forgetful = Lies { forgets_win_every: Some(50), ..Lies::default() };
+    for (lies, arguments, signal, code) in [
+        (Lies::default(), &["--threshold", "p50<1us"][..], Signal::INT, 130),
+        (Lies::default(), &["--chaos-at", "9m", "--chaos-command", "exit 3"], Signal::TERM, 130),
+        (forgetful, &[], Signal::INT, 1),
+    ] {
+        let done = interrupted(lies, arguments, &[signal]);
+        assert_eq!(done.code, Some(code), "{}", done.tell());
+        assert_eq!(done.summary["interrupted"], true, "{}", done.tell());
+        assert_eq!(done.summary["audit"]["ok"], code == 130, "{}", done.tell());
+        assert!(done.number("/audit/checked") >= 200.0, "{}", done.tell());
+        assert!(done.number("/answered") >= 200.0, "{}", done.tell());
+        assert_eq!(done.number("/answered") + done.number("/dropped_starts"), done.number("/offered"));
+        assert_eq!(done.latencies().1.len() as f64, done.number("/answered"));
+        // Of ten minutes at this rate.
+        assert!(done.number("/offered") < 300_000.0 && done.number("/duration_s") < 600.0, "{}", done.tell());
+        assert!(done.stdout.contains("INTERRUPTED after"), "{}", done.tell());
+    }
+}
+
+#[test]
+fn a_second_interruption_ends_it_at_once() {
+    let stalling = Lies { stalls: Some((200, Duration::from_secs(600))), ..Lies::default() };
+    let done = interrupted(stalling, &["--timeout", "10m"], &[Signal::INT, Signal::INT]);
+    assert_eq!(done.code, Some(130), "{}", done.tell());
+    assert!(done.stderr.contains("interrupted twice"), "{}", done.tell());
+    assert_eq!(done.summary, Value::Null, "{}", done.tell());
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Lies {
     pub(crate) keeps_claims: bool,
     /// After this many grabs nothing is answered for a time.
     pub(crate) stalls: Option<(u64, Duration)>,
+    /// After this many grabs the file is made. No lie, but something to wait for.
+    pub(crate) tells: Option<(u64, PathBuf)>,
     /// Every so manieth grab is done, and the connection closed without an answer.
     pub(crate) loses_replies_every: Option<u64>,
     /// Every so manieth grab is answered 503, and not done.
@@ -261,6 +263,11 @@ impl Server {
         state.grabs += 1;
         let number = state.grabs;
         let every = |n: Option<u64>| n.is_some_and(|n| number.is_multiple_of(n));
+        if let Some((after, file)) = &self.lies.tells
+            && state.grabs == *after
+        {
+            std::fs::write(file, "").unwrap();
+        }
         if let Some((after, time)) = self.lies.stalls
             && number == after
         {
