@@ -28,6 +28,10 @@ pub enum EngineError {
     /// The engine does not serve yet, or not now.
     #[error("not ready: {0}")]
     NotReady(String),
+    /// The engine decides nothing until its operator has acted. The sentence
+    /// says why and what to do, and nothing of the inside: callers may read it.
+    #[error("not ready: {0}")]
+    OperatorNeeded(String),
     /// The engine is being closed.
     #[error("the engine is shutting down; ask another one or again after its restart")]
     ShuttingDown,

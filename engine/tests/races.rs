@@ -368,7 +368,7 @@ fn race_18_a_clock_behind_the_last_record() {
     let why = stand.ready().expect_err("the clock is behind");
     assert!(why.contains("behind the last record") && why.contains("clock accept"), "{why}");
     let refused = stand.try_ask(Command::Grab { envelope: open, user: user("bob") }, None);
-    assert!(matches!(refused, Err(EngineError::NotReady(_))), "{refused:?}");
+    assert!(matches!(refused, Err(EngineError::OperatorNeeded(_))), "{refused:?}");
     assert!(stand.now() >= last, "time does not go back");
 
     stand.accept_clock();
@@ -482,7 +482,7 @@ fn race_20_restart_after_a_downtime_longer_than_the_expiry() {
             let why = engine.ready().expect_err("it waits");
             assert!(why.contains("clock accept"), "{why}");
             let refused = engine.try_ask(Command::Claim { envelope: id, user: user("bob") }, None);
-            assert!(matches!(refused, Err(EngineError::NotReady(_))), "{refused:?}");
+            assert!(matches!(refused, Err(EngineError::OperatorNeeded(_))), "{refused:?}");
             assert!(!engine.tick());
             assert_eq!((engine.available(&alice), engine.seen(id).ended_as), (0, None), "nothing was let pass");
             engine.accept_clock();

@@ -195,7 +195,12 @@ pub fn from_engine(error: &EngineError) -> Problem {
         }
         EngineError::NotReady(why) => {
             tracing::debug!(why, "asked before being ready");
-            Problem::new(Code::NotReady, "The server does not serve yet; ask again in a moment.")
+            let detail = "The server cannot decide this now; ask again in a moment. If it lasts, /readyz tells why.";
+            Problem::new(Code::NotReady, detail)
+        }
+        EngineError::OperatorNeeded(why) => {
+            tracing::debug!(why, "asked before the operator has acted");
+            Problem::new(Code::NotReady, format!("Not ready: {why}."))
         }
         EngineError::ShuttingDown => {
             Problem::new(Code::ShuttingDown, "The server is going away; ask again in a moment.")

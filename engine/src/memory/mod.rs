@@ -61,7 +61,7 @@ pub(crate) struct Core {
     fingerprint_secret: [u8; 32],
     test_mode: bool,
     serving: AtomicU8,
-    /// Why it does not serve, if it is not ready.
+    /// Why it does not serve, and what its operator has to do, if it is not ready.
     unready: Mutex<Option<String>>,
     housekeeping: housekeeping::State,
 }
@@ -244,7 +244,7 @@ impl Core {
         match self.serving.load(Ordering::Relaxed) {
             SERVING => Ok(()),
             CLOSING => Err(EngineError::ShuttingDown),
-            _ => Err(EngineError::NotReady(self.unready.lock().clone().unwrap_or_default())),
+            _ => Err(EngineError::OperatorNeeded(self.unready.lock().clone().unwrap_or_default())),
         }
     }
 

@@ -638,7 +638,8 @@ impl Core {
         if now.plus_ms(DRIFT_MAX_MS) < last_at {
             let behind_s = (last_at.ms() - now.ms()) / 1000;
             return Some(format!(
-                "the clock is {behind_s} s behind the last record; set it right, or run `hongbao clock accept`"
+                "the clock is {behind_s} s behind the last record: set it right, or run \
+                 `hongbao clock accept --data DIR`; until then nothing is decided"
             ));
         }
         let due = self.shards.iter().any(|shard| {
@@ -648,8 +649,8 @@ impl Core {
         if due && last_at.ms() > 0 && now > last_at.plus_s(downtime_s_max) {
             let downtime_s = (now.ms() - last_at.ms()) / 1000;
             return Some(format!(
-                "the last record is {downtime_s} s old and deadlines have passed since; \
-                 if the clock is right, run `hongbao clock accept` to let them"
+                "the last record is {downtime_s} s old and deadlines have passed since: if the clock is right, run \
+                 `hongbao clock accept --data DIR`; until then nothing is decided"
             ));
         }
         None

@@ -199,5 +199,6 @@ pub(super) fn is_late(value: &Value) -> bool {
 
 fn clocks_apart(by_ms: &[u8]) -> EngineError {
     let by_ms = String::from_utf8_lossy(by_ms);
-    EngineError::NotReady(format!("this server's clock is {by_ms} ms from that of Redis; set both by NTP"))
+    let remedy = "set both by NTP; until then nothing is decided here";
+    EngineError::OperatorNeeded(format!("this server's clock is {by_ms} ms from that of Redis: {remedy}"))
 }

@@ -307,7 +307,7 @@ fn a_wrong_clock_is_refused() {
     let options = RedisBackendOptions { test_mode: false, clock: Some(clock), ..deployment.options.clone() };
     let engine = deployment.drive(RedisBackend::open(options)).expect("it opens");
     let refused = deployment.drive(engine.execute(deposit("alice", 1), None));
-    assert!(matches!(&refused, Err(EngineError::NotReady(why)) if why.contains("clock")), "{refused:?}");
+    assert!(matches!(&refused, Err(EngineError::OperatorNeeded(why)) if why.contains("clock")), "{refused:?}");
     let right = RedisBackendOptions { test_mode: false, clock: None, ..deployment.options.clone() };
     let engine = deployment.drive(RedisBackend::open(right)).expect("it opens");
     let reply = deployment.drive(engine.execute(deposit("alice", 1), None)).expect("it is answered");

@@ -611,6 +611,7 @@ impl World {
             | EngineError::Unconfirmed(_)
             | EngineError::Backend(_)
             | EngineError::NotReady(_)
+            | EngineError::OperatorNeeded(_)
             | EngineError::ShuttingDown
             | EngineError::Cursor => false,
         };
@@ -1017,7 +1018,7 @@ impl World {
                 vec![refused.execute(nothing, None).await.map(Told::Reply)]
             });
             let Poll::Ready(answers) = poll_once(&mut asking) else { panic!("not ready is told at once") };
-            assert!(matches!(answers[0], Err(EngineError::NotReady(_))), "it serves though it is not ready");
+            assert!(matches!(answers[0], Err(EngineError::OperatorNeeded(_))), "it serves though it is not ready");
             self.engine().accept_clock();
         }
         self.recovery_tick(report.journal.last_lsn.0);

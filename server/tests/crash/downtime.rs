@@ -69,6 +69,9 @@ fn race_20_a_long_downtime_waits_for_the_operator() {
         for ask in [crate::book::grab(&id, "bob"), crate::book::grab(&id, "carol")] {
             let answer = client.ask(&ask);
             assert!(answer.status == 503 && answer.body.contains("\"code\":\"not_ready\""), "{answer:?}");
+            for told in ["hongbao clock accept --data DIR", "deadlines have passed since"] {
+                assert!(answer.body.contains(told), "the caller is told what has to be done, and why: {answer:?}");
+            }
         }
         assert_eq!(client.json(&Ask::get("/v1/wallets/alice"))["available"], 0, "nothing is swept meanwhile");
         assert_eq!(client.ask(&Ask::get("/livez")).status, 200);

@@ -112,6 +112,16 @@ async fn every_refusal_and_error_is_a_problem() {
 }
 
 #[tokio::test]
+async fn what_an_operator_has_to_do_is_told() {
+    let site = Site::new();
+    let why = "the clock is 20 s behind: run `hongbao clock accept --data DIR`";
+    site.fake.script([Err(EngineError::OperatorNeeded(why.into()))]);
+    let path = format!("/v1/envelopes/{}/grab", envelope_id(1));
+    let problem = site.post(&path, "", BY_BOB).await.assert_problem(503, "not_ready", "an operator is needed");
+    assert_eq!((&problem["detail"], &problem["retry"]), (&json!(format!("Not ready: {why}.")), &json!("after")));
+}
+
+#[tokio::test]
 async fn a_batch_answers_in_order_and_element_by_element() {
     let site = Site::new();
     site.fake.script([Ok(Outcome::Expired), Err(EngineError::Overloaded), Ok(Outcome::Cancelled)]);
