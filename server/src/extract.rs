@@ -11,7 +11,7 @@ use crate::door::Visit;
 use crate::problem::{Code, Problem};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
@@ -278,19 +278,19 @@ pub fn key_required() -> Problem {
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let malformed = |detail: &'static str| Err(Problem::new(Code::IdempotencyKeyRequired, detail));
+    let malformed = |message: &'static str| Err(Problem::field("Idempotency-Key", message));
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return malformed("Send one Idempotency-Key, not several.");
+        return malformed("is there several times; send it once");
     }
     match value.to_str() {
-        Ok("") => malformed("Idempotency-Key is empty; send 1 to 255 visible ASCII characters."),
+        Ok("") => malformed("is empty; send 1 to 255 visible ASCII characters"),
         Ok(text) if text.len() > IDEMPOTENCY_KEY_CHARS_MAX => {
-            malformed("Idempotency-Key is too long; send 1 to 255 visible ASCII characters.")
+            malformed("is too long; send 1 to 255 visible ASCII characters")
         }
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(text)),
-        _ => malformed("Idempotency-Key may only hold visible ASCII characters, without spaces."),
+        _ => malformed("may only hold visible ASCII characters, without spaces"),
     }
 }
 
@@ -330,6 +330,7 @@ impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
     type Rejection = Problem;
     async fn from_request(request: Request, server: &Shared<B>) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
+        parts.headers.get_all(CONTENT_ENCODING).iter().try_for_each(check_content_encoding)?;
         let content_type = parts.headers.get(CONTENT_TYPE);
         content_type.map_or(Ok(()), check_content_type)?;
         let bytes = read_body(body, server.body_timeout).await?;
@@ -361,6 +362,14 @@ fn check_content_type(value: &HeaderValue) -> Result<(), Problem> {
         _ => true,
     };
     if parts.all(utf8) { Ok(()) } else { Err(unsupported()) }
+}
+
+fn check_content_encoding(value: &HeaderValue) -> Result<(), Problem> {
+    if value.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return Ok(());
+    }
+    let detail = "Bodies are not decompressed here; send it as it is, without Content-Encoding.";
+    Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
 fn unsupported() -> Problem {

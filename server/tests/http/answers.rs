@@ -373,13 +373,14 @@ async fn malformed_keys_are_refused() {
             .header("content-type", "application/json")
             .header("idempotency-key", axum::http::HeaderValue::from_bytes(key.as_bytes()).unwrap());
         let answer = site.send(request.body(r#"{"amount":5}"#.into()).unwrap()).await;
-        answer.assert_problem(400, "idempotency_key_required", &format!("{key:?}"));
+        let problem = answer.assert_problem(422, "invalid_field", &format!("{key:?}"));
+        assert_eq!(problem["errors"][0]["field"], "Idempotency-Key", "{key:?}");
     }
     let request = ask(Method::POST, path)
         .header("content-type", "application/json")
         .header("idempotency-key", "a")
         .header("idempotency-key", "b");
     let answer = site.send(request.body(r#"{"amount":5}"#.into()).unwrap()).await;
-    answer.assert_problem(400, "idempotency_key_required", "two keys");
+    answer.assert_problem(422, "invalid_field", "two keys");
     assert_eq!(site.fake.commands().len(), 1);
 }

@@ -175,10 +175,22 @@ async fn bodies_of_a_wrong_kind_or_size() {
             let answer = site.send(request.body(good.clone().into()).unwrap()).await;
             answer.assert_problem(415, "unsupported_media_type", &format!("{} as {content_type:?}", post.path));
         }
+        for encodings in [&["gzip"][..], &["br"], &["deflate, gzip"], &["identity", "zstd"], &[""]] {
+            let mut request = ask(Method::POST, &post.path).header("idempotency-key", "k");
+            request = request.header("content-type", "application/json");
+            for encoding in encodings {
+                request = request.header("content-encoding", *encoding);
+            }
+            let answer = site.send(request.body(good.clone().into()).unwrap()).await;
+            let what = format!("{} in {encodings:?}", post.path);
+            let problem = answer.assert_problem(415, "unsupported_media_type", &what);
+            assert!(problem["detail"].as_str().unwrap().contains("Content-Encoding"), "{what}: {problem}");
+        }
     }
     assert_eq!(site.fake.commands(), []);
     let request = ask(Method::POST, "/v1/wallets/a/deposits")
         .header("idempotency-key", "k")
+        .header("content-encoding", "Identity")
         .header("content-type", "Application/JSON; charset=\"UTF-8\"");
     assert_eq!(site.send(request.body(r#"{"amount":1}"#.into()).unwrap()).await.status, 201);
 }
