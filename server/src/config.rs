@@ -7,9 +7,10 @@ use crate::extract::read_hex;
 use clap::{Args, Parser, Subcommand};
 use hongbao_engine::split::Seed;
 use serde::{Serialize, Serializer};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::{fmt, io};
 
 const STATUS: &str = "Exit status: 0 fine; 1 a check failed or something broke; 2 it has to be called otherwise";
 
@@ -29,9 +30,9 @@ pub enum Task {
     Serve(Serve),
     /// Serve a Spring Festival campaign on a temporary directory, in test mode
     Demo {
-        /// Address to listen on
+        /// Address or name, and port, to listen on
         #[arg(long, default_value = "127.0.0.1:8080")]
-        listen: SocketAddr,
+        listen: ListenAddress,
     },
     /// Check journal, store and every invariant of a directory that is not being served
     ///
@@ -113,12 +114,12 @@ impl FromStr for SeedHex {
 /// How to serve.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
-    /// Address to listen on
+    /// Address or name, and port, to listen on; of a name's addresses the first that is free
     #[arg(long, default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Address of its own for /metrics, with /livez and /readyz
     #[arg(long)]
-    pub admin_listen: Option<SocketAddr>,
+    pub admin_listen: Option<ListenAddress>,
     /// Directory of journal, store and keys; with redis, of keys
     #[arg(long, default_value = "./data")]
     pub data: PathBuf,
@@ -162,10 +163,43 @@ pub struct Serve {
 
 impl Serve {
     /// How the demonstration in `data` is served.
-    pub fn for_demo(listen: SocketAddr, data: PathBuf) -> Serve {
+    pub fn for_demo(listen: ListenAddress, data: PathBuf) -> Serve {
         let defaults = Cli::parse_from(["hongbao", "serve"]);
         let Task::Serve(defaults) = defaults.task else { unreachable!("serve was asked for one line above") };
         Serve { listen, data, test: true, ..defaults }
+    }
+}
+
+/// Where to listen: an address or a name, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress(String);
+
+impl ListenAddress {
+    /// The addresses it stands for, in the order in which they are tried.
+    ///
+    /// # Errors
+    /// Those of looking up a name.
+    pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok(self.0.to_socket_addrs()?.collect())
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<ListenAddress, &'static str> {
+        let is_name = |(host, port): (&str, &str)| {
+            !host.is_empty() && !host.contains([':', '[', ']']) && port.parse::<u16>().is_ok()
+        };
+        if text.parse::<SocketAddr>().is_ok() || text.rsplit_once(':').is_some_and(is_name) {
+            return Ok(ListenAddress(text.to_owned()));
+        }
+        Err("name a host and a port, as 127.0.0.1:8080, [::1]:8080 or localhost:8080")
     }
 }
 
@@ -247,6 +281,23 @@ mod tests {
     }
 
     #[test]
+    fn a_place_to_listen_has_an_address_or_a_name() {
+        for (text, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("localhost:80", "127.0.0.1:80"),
+        ] {
+            let address: ListenAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+            let found = address.resolve().unwrap();
+            assert!(found.contains(&expected.parse().unwrap()), "{text}: {found:?}");
+        }
+        let nowhere: ListenAddress = "no..where:80".parse().unwrap();
+        assert!(nowhere.resolve().is_err(), "no name has an empty part");
+    }
+
+    #[test]
     fn wrong_values_are_refused_with_their_remedy() {
         for (arguments, expected) in [
             ("--backend etcd", "use embedded, or redis"),
@@ -254,7 +305,12 @@ mod tests {
             ("--currency cny", "three capital letters"),
             ("--currency EURO", "three capital letters"),
             ("--connections-max 0", "not in 1..=1000000"),
-            ("--listen 8080", "invalid socket address"),
+            ("--listen 8080", "name a host and a port"),
+            ("--listen :8080", "name a host and a port"),
+            ("--listen ::1:8080", "[::1]:8080"),
+            ("--listen localhost:http", "localhost:8080"),
+            ("--listen localhost:65536", "localhost:8080"),
+            ("--admin-listen localhost", "name a host and a port"),
         ] {
             let line = ["hongbao", "serve"].into_iter().chain(arguments.split(' '));
             let error = Cli::try_parse_from(line).expect_err(arguments);

@@ -19,8 +19,8 @@ use axum::response::Response;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -76,13 +76,12 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// Whether answers say that this is a test.
     pub test: bool,
-    ids: Ids,
 }
 
 impl House {
     /// A house with nobody in it.
     pub fn new(keys: Keys, in_flight_max: usize, metrics: Arc<Metrics>, test: bool) -> House {
-        House { keys, gate: Gate::new(in_flight_max), metrics, test, ids: Ids::new() }
+        House { keys, gate: Gate::new(in_flight_max), metrics, test }
     }
 }
 
@@ -127,7 +126,7 @@ where
         let start = Instant::now();
         let (inside, before) = Inside::step_in(self.post);
         let post = &*inside.0;
-        let id = post.house.ids.of(request.headers());
+        let id = Id::of(request.headers());
         let answer = post.admit(before, request.headers()).map(|caller| {
             request.extensions_mut().insert(Visit { caller, template: post.path, id: id.clone() });
             self.handler.call(request, state)
@@ -261,11 +260,14 @@ impl Id {
     }
 }
 
-/// Makes ids that do not repeat within a life of the server, nor, but for one
-/// in 2^64, with another's.
-struct Ids {
-    life: u64,
+/// A new request id, for what never comes to a door.
+pub(crate) fn new_request_id() -> String {
+    Id::new().as_str().to_owned()
 }
+
+/// Ids that do not repeat within a life of the process, nor, but for one in
+/// 2^64, with another's.
+static LIFE: LazyLock<u64> = LazyLock::new(rand::random);
 
 /// A thread takes so many numbers at once, so that threads do not wait for each
 /// other's cache line with every request.
@@ -286,23 +288,20 @@ fn number() -> u64 {
     taken
 }
 
-impl Ids {
-    fn new() -> Ids {
-        Ids { life: rand::random() }
-    }
-
+impl Id {
     /// The id the caller gave, if it can be repeated without harm, else a new one.
-    fn of(&self, headers: &HeaderMap) -> Id {
+    fn of(headers: &HeaderMap) -> Id {
         let sane = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
             (1..=REQUEST_ID_CHARS_MAX).contains(&bytes.len())
                 && bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
         };
-        if let Some(given) = headers.get(REQUEST_ID).filter(sane) {
-            return Id::Given(given.clone());
-        }
+        headers.get(REQUEST_ID).filter(sane).map_or_else(Id::new, |given| Id::Given(given.clone()))
+    }
+
+    fn new() -> Id {
         // A factor that is odd leaves different numbers different, in an order that tells nobody how many there were.
-        let number = number().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.life;
+        let number = number().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ *LIFE;
         let mut digits = [0u8; 16];
         for (i, digit) in digits.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(number >> (60 - 4 * i)) as usize & 15];
@@ -331,14 +330,13 @@ mod tests {
 
     #[test]
     fn sane_ids_are_kept_and_others_replaced() {
-        let ids = Ids::new();
         for (given, kept) in [("abc-1.2:3_", true), ("a b", false), ("", false), ("{", false)] {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, given.parse().unwrap());
-            assert_eq!(ids.of(&headers).as_str() == given, kept, "{given}");
+            assert_eq!(Id::of(&headers).as_str() == given, kept, "{given}");
         }
-        let first = ids.of(&HeaderMap::new());
-        assert_ne!(first.as_str(), ids.of(&HeaderMap::new()).as_str());
+        let first = Id::of(&HeaderMap::new());
+        assert_ne!(first.as_str(), Id::of(&HeaderMap::new()).as_str());
         assert_eq!(first.as_str().len(), 16);
     }
 }

@@ -10,7 +10,7 @@
 //! - [`extract`], [`fields`]: from bytes to checked values
 //! - [`wallets`], [`envelopes`], [`sales`], [`service`]: one file a resource
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
-//! - [`serve`], `timer`: accept loops, limits of connections, stopping
+//! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
 //! - [`demo`], [`audit`], [`split`], [`clock`]: the other tasks of the command line;
 //!   [`failure`]: how any of them ends when it fails
@@ -37,3 +37,4 @@ pub mod split;
 mod timer;
 pub mod views;
 pub mod wallets;
+mod wire;

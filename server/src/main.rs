@@ -12,15 +12,15 @@ use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::{ADMIN_KEY, admin_key, given_key};
 use hongbao_server::clock::Alarm;
-use hongbao_server::config::{BackendName, Cli, Clock, RedisDurability, Serve, Task};
+use hongbao_server::config::{BackendName, Cli, Clock, ListenAddress, RedisDurability, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
-use hongbao_server::serve::{Limits, listen, serve};
+use hongbao_server::serve::{Limits, listen_on_first, serve};
 use hongbao_server::{audit, clock, rebuild, split};
 use std::env;
 use std::fmt::Display;
 use std::io::IsTerminal;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::pin::Pin;
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_demo(listen: SocketAddr) -> Result<(), Failure> {
+fn run_demo(listen: ListenAddress) -> Result<(), Failure> {
     let data = tempfile::Builder::new().prefix("hongbao-demo-").tempdir()?;
     run(&Serve::for_demo(listen, data.path().to_owned()), true)
 }
@@ -109,8 +109,8 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         }
         _ => {}
     }
-    let listeners = open_port(options.listen)?;
-    let admin_listeners = options.admin_listen.map(open_port).transpose()?;
+    let listeners = open_port(&options.listen)?;
+    let admin_listeners = options.admin_listen.as_ref().map(open_port).transpose()?;
     let archive = options.archive.as_deref().map(open_archive).transpose()?;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -180,9 +180,16 @@ fn wrong(why: impl Display) -> Failure {
     Failure::Usage(why.to_string())
 }
 
-fn open_port(address: SocketAddr) -> Result<Vec<TcpListener>, Failure> {
-    listen(address)
-        .map_err(|error| wrong(format!("cannot listen on {address}: {error}; choose another address or port")))
+fn open_port(address: &ListenAddress) -> Result<Vec<TcpListener>, Failure> {
+    let unknown = |error| {
+        let remedy = "name one of this machine's addresses, as 127.0.0.1:8080";
+        wrong(format!("{address}: the name is not known here: {error}; {remedy}"))
+    };
+    let found = address.resolve().map_err(unknown)?;
+    listen_on_first(&found).map_err(|refused| {
+        let why: Vec<_> = refused.iter().map(|(tried, error)| format!("{tried}: {error}")).collect();
+        wrong(format!("cannot listen on {}; choose another address or port", why.join(", nor on ")))
+    })
 }
 
 fn open_archive(path: &Path) -> Result<Arc<dyn Storage>, Failure> {

@@ -14,9 +14,11 @@ use std::borrow::Cow;
 /// What went wrong, as callers match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
+    /// It is not HTTP.
+    MalformedRequest,
     /// The body is not JSON at all.
     InvalidJson,
-    /// The key that makes a repeat safe is missing or malformed.
+    /// The key that makes a repeat safe is missing.
     IdempotencyKeyRequired,
     /// No key, or not one of ours.
     Unauthorized,
@@ -36,12 +38,14 @@ pub enum Code {
     WrongState,
     /// The body is over 1 MiB.
     PayloadTooLarge,
-    /// The body is not said to be JSON in UTF-8.
+    /// The body is not said to be JSON in UTF-8, or said to be compressed.
     UnsupportedMediaType,
     /// A field cannot be so.
     InvalidField,
     /// The idempotency key stands for another body.
     IdempotencyMismatch,
+    /// The head is over 16 KiB.
+    HeadTooLarge,
     /// Something failed here.
     Internal,
     /// More is being asked than can be answered.
@@ -75,6 +79,7 @@ impl Code {
     pub const fn facts(self) -> (StatusCode, &'static str, &'static str, Retry) {
         use Retry::{After, Never, NewKey, SameKey};
         match self {
+            Code::MalformedRequest => (StatusCode::BAD_REQUEST, "malformed_request", "Not an HTTP request", Never),
             Code::InvalidJson => (StatusCode::BAD_REQUEST, "invalid_json", "Not valid JSON", Never),
             Code::IdempotencyKeyRequired => {
                 (StatusCode::BAD_REQUEST, "idempotency_key_required", "Idempotency key required", NewKey)
@@ -102,6 +107,9 @@ impl Code {
                 "Idempotency key used with another body",
                 NewKey,
             ),
+            Code::HeadTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "Request head too large", Never)
+            }
             Code::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", SameKey),
             Code::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", After),
             Code::Unconfirmed => (StatusCode::SERVICE_UNAVAILABLE, "unconfirmed", "Outcome not known", SameKey),

@@ -8,23 +8,31 @@
 //! bounded number of places; whatever it does or fails to do, it is gone after a
 //! bounded time; and a request that was read is answered before the server
 //! stops, unless it takes longer than the drain.
+//!
+//! **Invariant:** a connection that idles is closed only after its peer had time
+//! to send what it was about to send, or was told with an answer.
 
 use crate::metrics::Metrics;
 use crate::timer::ConnectionTimer;
+use crate::wire::Wire;
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics::Gauge;
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,10 +48,6 @@ const BACKLOG: i32 = 4096;
 /// descriptors, mostly, which only others can give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// After the server was told to stop, requests that were on their way are still
-/// read for so long.
-const LAST_CALL: Duration = Duration::from_millis(300);
-
 /// What connections may do.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -55,6 +59,9 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// How long requests in flight get to finish when the server stops.
     pub drain: Duration,
+    /// How long a connection that idles when the server stops may still ask, at
+    /// most half the drain.
+    pub last_call: Duration,
 }
 
 impl Default for Limits {
@@ -64,6 +71,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(15),
             write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(10),
+            last_call: Duration::from_secs(1),
         }
     }
 }
@@ -89,6 +97,21 @@ pub fn listen(address: SocketAddr) -> io::Result<Vec<StdListener>> {
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     std::iter::once(Ok(first)).chain((1..cores).map(sister)).collect()
+}
+
+/// Listens on the first of `addresses` that lets itself be listened on.
+///
+/// # Errors
+/// Those of all addresses.
+pub fn listen_on_first(addresses: &[SocketAddr]) -> Result<Vec<StdListener>, Vec<(SocketAddr, io::Error)>> {
+    let mut refused = Vec::new();
+    for &address in addresses {
+        match listen(address) {
+            Ok(listeners) => return Ok(listeners),
+            Err(error) => refused.push((address, error)),
+        }
+    }
+    Err(refused)
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
@@ -228,19 +251,28 @@ impl Drop for Open {
 async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
     // To call it changes nothing in it, and a clone would count all connections' clones in one place.
     let router = RefCell::new(router);
+    let is_last = &AtomicBool::new(false);
     let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        router.borrow_mut().call(request.map(Body::new))
+        let answer = router.borrow_mut().call(request.map(Body::new));
+        async move {
+            let mut response = answer.await?;
+            if is_last.load(Ordering::Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(ConnectionTimer::new(limits.head_timeout))
         .header_read_timeout(limits.head_timeout)
         .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Wire::new(stream)), answer);
     let mut connection = pin!(connection);
     let stopped = async {
         stop.cancelled().await;
-        tokio::time::sleep(LAST_CALL).await;
+        is_last.store(true, Ordering::Relaxed);
+        tokio::time::sleep(limits.last_call.min(limits.drain / 2)).await;
     };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -66,6 +66,24 @@ fn a_port_in_use_is_refused() {
 }
 
 #[test]
+fn a_name_is_listened_on_by_its_addresses() {
+    let directory = tempfile::tempdir().unwrap();
+    let named = |name: &str, listen: &str, admin: &str| {
+        let mut command = hongbao();
+        command.args(["serve", "--test", "--listen", listen, "--admin-listen", admin, "--data"]);
+        command.arg(directory.path().join(name));
+        command
+    };
+    let (server, address) = Running::ready(&mut named("data", "localhost:0", "localhost:0"));
+    assert!(address.ip().is_loopback(), "{address}");
+    let words = ["no..where:0", "not known here", "127.0.0.1:8080"];
+    refused(&mut named("none", "no..where:0", "localhost:0"), USAGE, &words);
+    refused(&mut named("none", "localhost:0", "no..where:0"), USAGE, &words);
+    assert!(!directory.path().join("none").exists());
+    assert!(server.stop().0.success());
+}
+
+#[test]
 fn the_wrong_currency_and_mode_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (test, real) = (directory.path().join("test"), directory.path().join("live"));

@@ -3,7 +3,7 @@
 use crate::fake::*;
 use hongbao_server::app::{Setup, app};
 use hongbao_server::metrics::Metrics;
-use hongbao_server::serve::{Limits, listen, serve};
+use hongbao_server::serve::{Limits, listen, listen_on_first, serve};
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -198,13 +198,52 @@ async fn a_full_house_takes_the_next_when_one_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oversized_heads_and_bodies_are_refused() {
+async fn what_is_no_request_gets_a_problem() {
+    let live = Live::start(Limits { head_timeout: Duration::from_secs(20), ..limits() });
+    let whole = grab("keep-alive");
+    let long = "x".repeat(400_000);
+    let many = "x-one: 1\r\n".repeat(101);
+    for (sent, answers, code) in [
+        (format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {long}\r\n\r\n"), 1, "head_too_large"),
+        (format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"), 1, "head_too_large"),
+        (format!("GET /livez HTTP/1.1\r\nhost: x\r\n{many}\r\n"), 1, "head_too_large"),
+        ("no request\r\n\r\nand more".to_owned(), 1, "malformed_request"),
+        ("GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n".to_owned(), 1, "malformed_request"),
+        ("GET / HTTP/1.1\r\nno header\r\n\r\n".to_owned(), 1, "malformed_request"),
+        ("GET / HTTP/7.0\r\n\r\n".to_owned(), 1, "malformed_request"),
+        (format!("{whole}{whole}no request\r\n\r\n"), 3, "malformed_request"),
+    ] {
+        let stream = live.connect().await;
+        let (reading, mut writing) = stream.into_split();
+        // It may be answered before all of it was read.
+        let write = tokio::spawn(async move { writing.write_all(sent.as_bytes()).await.map(|()| writing) });
+        let mut told = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(20), { reading }.read_to_end(&mut told)).await;
+        read.expect(code).expect(code);
+        drop(write.await);
+        let told = String::from_utf8(told).unwrap();
+        assert_eq!(told.matches("\r\ncontent-length: ").count(), answers, "{code}: {told}");
+        let (head, body) = told.rsplit_once("\r\n\r\n").unwrap();
+        let head = &head[head.rfind("HTTP/1.1 4").unwrap()..];
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["code"], code, "{told}");
+        let id = problem["request_id"].as_str().unwrap();
+        for line in [
+            &*format!("HTTP/1.1 {} ", problem["status"]),
+            "\r\ncontent-type: application/problem+json",
+            "\r\nconnection: close",
+            &*format!("\r\ncontent-length: {}", body.len()),
+            &*format!("\r\nx-request-id: {id}"),
+        ] {
+            assert!(head.contains(line), "no {line:?} in {told}");
+        }
+    }
+    live.is_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oversized_bodies_are_refused() {
     let live = Live::start(limits());
-    let mut stream = live.connect().await;
-    let head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(40_000));
-    stream.write_all(head.as_bytes()).await.ok();
-    let (answer, _) = until_closed(stream).await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
 
     let mut stream = live.connect().await;
     let head = grab("keep-alive").replace("content-length: 14", "content-length: 2097152");
@@ -221,6 +260,18 @@ async fn a_second_server_is_told_that_the_port_is_taken() {
     let live = Live::start(limits());
     let error = listen(live.address).expect_err("somebody listens there");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_some_addresses_the_first_that_is_free_is_listened_on() {
+    let live = Live::start(limits());
+    // The second is nobody's here, kept for documentation.
+    let addresses = [live.address, "192.0.2.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
+    let listeners = listen_on_first(&addresses).unwrap();
+    let address = listeners[0].local_addr().unwrap();
+    assert!(address.ip().is_loopback() && address != live.address, "{address}");
+    let refused = listen_on_first(&addresses[..2]).unwrap_err();
+    assert_eq!(refused.iter().map(|(address, _)| *address).collect::<Vec<_>>(), addresses[..2]);
 }
 
 #[test]
@@ -292,6 +343,60 @@ async fn what_was_on_its_way_when_the_server_stopped_is_answered() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
     live.done.await.unwrap().unwrap();
+}
+
+/// An answer on a connection that stays open.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut told = String::new();
+    while !told.ends_with('}') {
+        let mut part = [0; 1024];
+        let read = stream.read(&mut part).await.unwrap();
+        assert!(read > 0, "closed after {told:?}");
+        told.push_str(std::str::from_utf8(&part[..read]).unwrap());
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_idles_when_the_server_stops_may_ask_once_more() {
+    let ages = Duration::from_secs(600);
+    let live = Live::start(Limits { head_timeout: ages, drain: ages, last_call: ages, ..limits() });
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let mut stream = live.connect().await;
+        stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
+        let told = answer(&mut stream).await;
+        assert!(told.starts_with("HTTP/1.1 200") && !told.contains("connection: close"), "{told}");
+        idle.push(stream);
+    }
+    live.stop.cancel();
+    while TcpStream::connect(live.address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for mut stream in idle {
+        stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
+        let (told, _) = until_closed(stream).await;
+        assert!(told.starts_with("HTTP/1.1 200") && told.contains("\r\nconnection: close\r\n"), "{told}");
+    }
+    // Nobody is left to be waited for.
+    live.done.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_go_on_idling_are_closed() {
+    let ages = Duration::from_secs(600);
+    let live =
+        Live::start(Limits { head_timeout: ages, drain: ages, last_call: Duration::from_millis(50), ..limits() });
+    let mut idle = live.connect().await;
+    idle.write_all(grab("keep-alive").as_bytes()).await.unwrap();
+    answer(&mut idle).await;
+    let fresh = live.connect().await;
+    live.until_open(2).await;
+    live.stop.cancel();
+    live.done.await.unwrap().unwrap();
+    for stream in [idle, fresh] {
+        assert_eq!(until_closed(stream).await.0, "");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
