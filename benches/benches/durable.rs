@@ -10,7 +10,7 @@ use hongbao_benches::{
     is_new, median, sender, setting, settle, terms,
 };
 use hongbao_engine::backend::Backend;
-use hongbao_engine::command::{Command, Merchant, MerchantStatus, NewItem, Outcome};
+use hongbao_engine::command::{Command, MerchantStatus, NewItem, NewMerchant, Outcome};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::types::{Amount, EnvelopeId, ItemId, UserId};
 use std::sync::Arc;
@@ -111,7 +111,7 @@ async fn envelopes(engine: &Embedded, shares: usize, count: usize) -> Arc<Vec<En
 
 async fn item(engine: &Embedded, users: usize) -> Goods {
     let id = UserId::new("rosy").expect("a merchant");
-    let merchant = Merchant { id: id.clone(), name: "Rosy".to_owned(), status: MerchantStatus::Verified };
+    let merchant = NewMerchant { id: id.clone(), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) };
     engine.execute(Command::PutMerchant(Box::new(merchant)), None).await.expect("a merchant is made");
     let terms = NewItem {
         merchant: id,

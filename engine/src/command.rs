@@ -40,7 +40,7 @@ pub enum Command {
         envelope: EnvelopeId,
     },
     /// Registers or changes a merchant. Answers [`Outcome::Merchant`].
-    PutMerchant(Box<Merchant>),
+    PutMerchant(Box<NewMerchant>),
     /// Puts an item on sale. Answers [`Outcome::Item`].
     CreateItem(Box<NewItem>),
     /// Changes an item; what is `None` stays. Answers [`Outcome::Item`].
@@ -209,6 +209,25 @@ pub struct Merchant {
     pub status: MerchantStatus,
 }
 
+/// A seller to be registered or changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewMerchant {
+    /// The caller's name for it; the same characters as a user.
+    pub id: UserId,
+    /// What people read, 1 to 200 characters.
+    pub name: String,
+    /// Whether it may sell; `None` keeps what is known, which of a new one is nothing yet.
+    pub status: Option<MerchantStatus>,
+}
+
+impl NewMerchant {
+    /// What it becomes, by the status that is known.
+    pub(crate) fn over(&self, known: Option<MerchantStatus>) -> Merchant {
+        let status = self.status.or(known).unwrap_or(MerchantStatus::Pending);
+        Merchant { id: self.id.clone(), name: self.name.clone(), status }
+    }
+}
+
 /// An item to be put on sale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewItem {
@@ -224,9 +243,9 @@ pub struct NewItem {
     pub stock: u32,
     /// Units a user may hold and have bought together; `None` is no limit.
     pub per_user_limit: Option<u32>,
-    /// When the sale opens; `None` is at once.
+    /// When the sale opens; `None` is at once. At most a year ahead.
     pub starts_at: Option<Timestamp>,
-    /// When the sale ends; `None` is never.
+    /// When the sale ends; `None` is never. At most two years ahead.
     pub ends_at: Option<Timestamp>,
     /// How long a hold lives, 1 to 31,536,000 seconds.
     pub hold_ttl_s: u64,
@@ -247,7 +266,7 @@ pub struct ItemChange {
     pub per_user_limit: Option<Option<u32>>,
     /// A new opening time.
     pub starts_at: Option<Option<Timestamp>>,
-    /// A new end.
+    /// A new end; one that has passed by up to a minute ends the sale at once.
     pub ends_at: Option<Option<Timestamp>>,
     /// A new life of holds made from now on.
     pub hold_ttl_s: Option<u64>,

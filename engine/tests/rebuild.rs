@@ -61,10 +61,10 @@ fn commands(life: usize) -> Vec<Command> {
         Command::Deposit(transfer("bob", 50)),
         Command::CreateEnvelope(Box::new(NewEnvelope { metadata: long, ..envelope(100, 5) })),
         Command::CreateEnvelope(Box::new(NewEnvelope { auto_claim: true, ..envelope(30, 3) })),
-        Command::PutMerchant(Box::new(Merchant {
+        Command::PutMerchant(Box::new(NewMerchant {
             id: user("rosy"),
             name: "Rosy".to_owned(),
-            status: MerchantStatus::Verified,
+            status: Some(MerchantStatus::Verified),
         })),
         Command::CreateItem(Box::new(item(4))),
     ];

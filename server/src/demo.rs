@@ -2,7 +2,9 @@
 
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::Backend;
-use hongbao_engine::command::{Command, Merchant, MerchantStatus, NewEnvelope, NewItem, Outcome, Reference, Transfer};
+use hongbao_engine::command::{
+    Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Reference, Transfer,
+};
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{Amount, EnvelopeId, ItemId, UserId};
 use std::net::SocketAddr;
@@ -83,7 +85,8 @@ pub async fn campaign(backend: &impl Backend) -> Result<Campaign, EngineError> {
         groups.push(create(backend, terms).await?);
     }
     let rosy = user("rosy");
-    let merchant = Merchant { id: rosy.clone(), name: "Rosy 花店".to_owned(), status: MerchantStatus::Verified };
+    let merchant =
+        NewMerchant { id: rosy.clone(), name: "Rosy 花店".to_owned(), status: Some(MerchantStatus::Verified) };
     expect(backend, Command::PutMerchant(Box::new(merchant))).await?;
     let mut items = Vec::new();
     for (name, category, price, stock, limit) in SHELF {

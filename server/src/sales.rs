@@ -15,7 +15,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use hongbao_engine::backend::{Backend, ItemFilter};
-use hongbao_engine::command::{Command, ItemChange, Merchant, MerchantStatus, NewItem};
+use hongbao_engine::command::{Command, ItemChange, MerchantStatus, NewItem, NewMerchant};
 use hongbao_engine::types::{HoldId, ItemId, OrderId, UserId};
 use serde::Deserialize;
 
@@ -41,15 +41,11 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
 struct PutMerchant {
     id: UserId,
     name: Text<1, 200>,
-    #[serde(default = "unchecked")]
-    status: MerchantStatus,
+    #[serde(default, deserialize_with = "some")]
+    status: Option<MerchantStatus>,
 }
 
 impl Content for PutMerchant {}
-
-fn unchecked() -> MerchantStatus {
-    MerchantStatus::Pending
-}
 
 /// An item to be put on sale, as it is sent.
 #[derive(Deserialize)]
@@ -184,7 +180,7 @@ async fn put_merchant<B: Backend>(
     Once(once): Once,
     Json(PutMerchant { id, name, status }): Json<PutMerchant>,
 ) -> Result<Response, Problem> {
-    let command = Command::PutMerchant(Box::new(Merchant { id, name: name.0, status }));
+    let command = Command::PutMerchant(Box::new(NewMerchant { id, name: name.0, status }));
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
 }
 

@@ -11,8 +11,8 @@ use super::reply::{Answer, Decided, Effect, Told, damaged};
 use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
 use crate::backend::{OnceKey, Reply};
 use crate::command::{
-    Command, EndedAs, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, Outcome, Refusal, Stock,
-    Transfer, Unclaimed, WalletView,
+    Command, EndedAs, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome,
+    Refusal, Stock, Transfer, Unclaimed, WalletView,
 };
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
@@ -87,10 +87,10 @@ impl Core {
                 let Some((version, found)) = self.item_with_version(*item).await? else {
                     return Ok(self.refuse(Refusal::NotFound));
                 };
-                let terms = stock::changed(&found.terms, change);
-                if let Err(refusal) = stock::check(&terms) {
-                    return Ok(self.refuse(refusal));
-                }
+                let terms = match stock::changed(&found.terms, change, self.clock.now()) {
+                    Ok(terms) => terms,
+                    Err(refusal) => return Ok(self.refuse(refusal)),
+                };
                 let args = [b"change".to_vec(), item.bytes().to_vec(), version].into_iter().chain(item_fields(&terms));
                 let decided = self.ask(&ITEM, operation, self.item_keys(*item), args).await?;
                 // Somebody else changed it in between.
@@ -227,12 +227,13 @@ impl Core {
         self.ask(&ENVELOPE, operation, self.envelope_keys(id), [verb.to_vec(), id.bytes().to_vec(), user]).await
     }
 
-    async fn put_merchant(&self, merchant: &Merchant, operation: &Operation) -> Result<Decided> {
+    async fn put_merchant(&self, merchant: &NewMerchant, operation: &Operation) -> Result<Decided> {
         let keys = [self.layout.merchant(&merchant.id), self.layout.owed(&merchant.id)];
         let status = match merchant.status {
-            MerchantStatus::Pending => "pending",
-            MerchantStatus::Verified => "verified",
-            MerchantStatus::Suspended => "suspended",
+            None => "",
+            Some(MerchantStatus::Pending) => "pending",
+            Some(MerchantStatus::Verified) => "verified",
+            Some(MerchantStatus::Suspended) => "suspended",
         };
         let args = [b"put".to_vec(), merchant.name.as_bytes().to_vec(), status.as_bytes().to_vec()];
         self.ask(&MERCHANT, operation, keys, args).await
@@ -243,6 +244,9 @@ impl Core {
         terms: &NewItem,
         operation: &Operation,
     ) -> Result<std::result::Result<Decided, Refusal>> {
+        if let Err(refusal) = stock::check_times(terms, None, self.clock.now()) {
+            return Ok(Err(refusal));
+        }
         match self.merchant(&terms.merchant).await? {
             None => return Ok(Err(Refusal::invalid("merchant", "is not registered; POST /v1/merchants first"))),
             Some(merchant) if merchant.status != MerchantStatus::Verified => {
@@ -369,7 +373,7 @@ impl Core {
             }
             b"merchant" => {
                 let Command::PutMerchant(merchant) = command else { return Err(damaged("an answer")) };
-                Outcome::Merchant(merchant.clone())
+                Outcome::Merchant(Box::new(merchant.over(Some(answer.merchant_status(1)?))))
             }
             b"item" => Outcome::Item(Box::new(item_view(ItemId::from_bytes(answer.id(1)?), answer, 2)?)),
             b"held" => Outcome::Held {
@@ -417,13 +421,7 @@ impl Core {
         if row.maybe(0).is_none() {
             return Ok(None);
         }
-        let status = match row.bytes(1)? {
-            b"pending" => MerchantStatus::Pending,
-            b"verified" => MerchantStatus::Verified,
-            b"suspended" => MerchantStatus::Suspended,
-            _ => return Err(damaged("a merchant")),
-        };
-        Ok(Some(Merchant { id: id.clone(), name: row.text(0)?.to_owned(), status }))
+        Ok(Some(Merchant { id: id.clone(), name: row.text(0)?.to_owned(), status: row.merchant_status(1)? }))
     }
 
     pub(super) async fn hold(&self, id: HoldId) -> Result<Option<HoldView>> {

@@ -3,6 +3,7 @@
 //! **Invariant:** an answer of another form than the script gives is an error
 //! that says so, never a guess: money is read here.
 
+use crate::command::MerchantStatus;
 use crate::error::EngineError;
 use crate::types::{Amount, Timestamp, UserId};
 use redis::Value;
@@ -155,6 +156,15 @@ impl Answer {
 
     pub(super) fn id(&self, index: usize) -> Result<[u8; 16]> {
         self.bytes(index)?.try_into().map_err(|_| damaged("an id"))
+    }
+
+    pub(super) fn merchant_status(&self, index: usize) -> Result<MerchantStatus> {
+        match self.bytes(index)? {
+            b"pending" => Ok(MerchantStatus::Pending),
+            b"verified" => Ok(MerchantStatus::Verified),
+            b"suspended" => Ok(MerchantStatus::Suspended),
+            _ => Err(damaged("a merchant")),
+        }
     }
 
     pub(super) fn user(&self, index: usize) -> Result<UserId> {

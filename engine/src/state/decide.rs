@@ -194,10 +194,15 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::Deposit(transfer), _) => deposit(shards, router, transfer),
         (Command::Withdraw(transfer), _) => withdraw(shards, router, transfer),
         (Command::CreateEnvelope(_), Drawn::Envelope(envelope)) => create_envelope(shards, router, now, envelope),
-        (Command::PutMerchant(merchant), _) => {
-            Decision::new(smallvec![Event::MerchantPut(merchant.clone())], Outcome::Merchant(merchant.clone()))
+        (Command::PutMerchant(new), _) => {
+            let known = shards.shard(router.user(&new.id)).merchants.get(&new.id);
+            let merchant = Box::new(new.over(known.map(|account| account.merchant.status)));
+            Decision::new(smallvec![Event::MerchantPut(merchant.clone())], Outcome::Merchant(merchant))
         }
         (Command::CreateItem(terms), Drawn::Item(id)) => {
+            if let Err(refusal) = stock::check_times(terms, None, now) {
+                return Decision::refuse(refusal);
+            }
             let Some(account) = shards.shard(router.user(&terms.merchant)).merchants.get(&terms.merchant) else {
                 return Decision::refuse(Refusal::invalid("merchant", "is not registered; POST /v1/merchants first"));
             };
@@ -212,10 +217,10 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             let Some(found) = shards.shard(router.item(*item)).items.get(item) else {
                 return Decision::refuse(Refusal::NotFound);
             };
-            let terms = stock::changed(&found.put.terms, change);
-            if let Err(refusal) = stock::check(&terms) {
-                return Decision::refuse(refusal);
-            }
+            let terms = match stock::changed(&found.put.terms, change, now) {
+                Ok(terms) => terms,
+                Err(refusal) => return Decision::refuse(refusal),
+            };
             put_item(shards, router, ItemPut { terms, ..(*found.put).clone() })
         }
         (Command::Restock { item, quantity }, _) => {

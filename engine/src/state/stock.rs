@@ -23,6 +23,8 @@ use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 
 const YEAR_S: u64 = 31_536_000;
+/// How long ago the end may lie that a change sets, to end a sale at once.
+const END_NOW_S: u64 = 60;
 /// Due holds that a grab gives back on its way, besides those it needs.
 const RELEASE_WITH_GRAB: usize = 64;
 
@@ -501,13 +503,50 @@ pub(crate) fn check(terms: &NewItem) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The terms after a change.
-pub(crate) fn changed(terms: &NewItem, change: &ItemChange) -> NewItem {
-    let mut terms = terms.clone();
+/// Checks the times that are being set, which must be right when they are: one
+/// that stands already in the terms `before` may have passed meanwhile.
+///
+/// # Errors
+/// A [`Refusal::Invalid`] that names the field.
+pub(crate) fn check_times(terms: &NewItem, before: Option<&NewItem>, now: Timestamp) -> Result<(), Refusal> {
+    let set = |time: fn(&NewItem) -> Option<Timestamp>| {
+        time(terms).filter(|_| before.is_none_or(|before| time(before) != time(terms)))
+    };
+    if let Some(starts_at) = set(|terms| terms.starts_at) {
+        if starts_at < now {
+            return Err(Refusal::invalid("starts_at", "must not be in the past; null opens the sale at once"));
+        }
+        if starts_at > now.plus_s(YEAR_S) {
+            return Err(Refusal::invalid("starts_at", "must be at most a year ahead"));
+        }
+    }
+    if let Some(ends_at) = set(|terms| terms.ends_at) {
+        // Who ends a sale now has a clock of its own, and its request is under way for a while.
+        let too_late = "must be in the future, or at most a minute ago to end the sale at once";
+        match before {
+            None if ends_at <= now => return Err(Refusal::invalid("ends_at", "must be in the future")),
+            Some(_) if ends_at.plus_s(END_NOW_S) < now => return Err(Refusal::invalid("ends_at", too_late)),
+            _ if ends_at > now.plus_s(2 * YEAR_S) => {
+                return Err(Refusal::invalid("ends_at", "must be at most two years ahead"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The terms after a change at `now`.
+///
+/// # Errors
+/// A [`Refusal::Invalid`] that names the field.
+pub(crate) fn changed(before: &NewItem, change: &ItemChange, now: Timestamp) -> Result<NewItem, Refusal> {
+    let mut terms = before.clone();
     let change = change.clone();
     macro_rules! take {
         ($($field:ident),*) => { $( if let Some(value) = change.$field { terms.$field = value; } )* };
     }
     take!(name, category, price, per_user_limit, starts_at, ends_at, hold_ttl_s, image_url);
-    terms
+    check(&terms)?;
+    check_times(&terms, Some(before), now)?;
+    Ok(terms)
 }

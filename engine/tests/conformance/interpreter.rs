@@ -301,13 +301,14 @@ impl<S: Stand> Story<S> {
             ("grab", [envelope, user]) => Command::Grab { envelope: self.id(envelope)?, user: self.user(user)? },
             ("claim", [envelope, user]) => Command::Claim { envelope: self.id(envelope)?, user: self.user(user)? },
             ("cancel", [envelope]) => Command::Cancel { envelope: self.id(envelope)? },
-            ("put_merchant", [merchant, status]) => Command::PutMerchant(Box::new(Merchant {
+            ("put_merchant", [merchant, status]) => Command::PutMerchant(Box::new(NewMerchant {
                 id: self.user(merchant)?,
                 name: self.text(step.fields.get("name").copied().unwrap_or("Rosy")),
                 status: match *status {
-                    "pending" => MerchantStatus::Pending,
-                    "verified" => MerchantStatus::Verified,
-                    "suspended" => MerchantStatus::Suspended,
+                    "none" => None,
+                    "pending" => Some(MerchantStatus::Pending),
+                    "verified" => Some(MerchantStatus::Verified),
+                    "suspended" => Some(MerchantStatus::Suspended),
                     other => return Err(format!("{other} is no merchant's status")),
                 },
             })),

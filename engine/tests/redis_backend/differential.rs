@@ -132,10 +132,14 @@ impl Pair {
             11..=12 if !self.made.envelopes.is_empty() => Drawn::Claim(below(random, self.made.envelopes.len()), who),
             13 if !self.made.envelopes.is_empty() => Drawn::Cancel(below(random, self.made.envelopes.len())),
             14 => {
-                let status =
-                    random.pick(&[MerchantStatus::Verified, MerchantStatus::Verified, MerchantStatus::Suspended]);
+                let status = random.pick(&[
+                    None,
+                    Some(MerchantStatus::Verified),
+                    Some(MerchantStatus::Verified),
+                    Some(MerchantStatus::Suspended),
+                ]);
                 let id = random.pick(merchants);
-                Drawn::Plain(Command::PutMerchant(Box::new(Merchant { id, name: "Rosy".to_owned(), status })))
+                Drawn::Plain(Command::PutMerchant(Box::new(NewMerchant { id, name: "Rosy".to_owned(), status })))
             }
             15..=16 => Drawn::Plain(Command::CreateItem(Box::new(NewItem {
                 merchant: random.pick(merchants),
@@ -144,8 +148,8 @@ impl Pair {
                 price: fen(1 + random.below(20)),
                 stock: random.below(5) as u32,
                 per_user_limit: random.pick(&[None, Some(1), Some(2), Some(3)]),
-                starts_at: None,
-                ends_at: None,
+                starts_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
+                ends_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
                 hold_ttl_s: 1 + random.below(40),
                 image_url: None,
             }))),

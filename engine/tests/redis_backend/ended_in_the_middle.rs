@@ -292,8 +292,8 @@ impl Trial<'_> {
         }
     }
 
-    fn merchant(&self) -> Merchant {
-        Merchant { id: self.user("rosy"), name: "Rosy".to_owned(), status: MerchantStatus::Verified }
+    fn merchant(&self) -> NewMerchant {
+        NewMerchant { id: self.user("rosy"), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) }
     }
 
     fn item_terms(&self) -> NewItem {

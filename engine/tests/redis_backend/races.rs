@@ -46,7 +46,7 @@ impl Two {
 
     fn sell(&self, terms: NewItem) -> ItemId {
         let (id, name) = (terms.merchant.clone(), "Rosy".to_owned());
-        self.ask(Command::PutMerchant(Box::new(Merchant { id, name, status: MerchantStatus::Verified })));
+        self.ask(Command::PutMerchant(Box::new(NewMerchant { id, name, status: Some(MerchantStatus::Verified) })));
         match self.ask(Command::CreateItem(Box::new(terms))) {
             Outcome::Item(view) => view.id,
             other => panic!("{other:?}"),

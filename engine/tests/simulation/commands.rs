@@ -4,7 +4,7 @@ use crate::model::Model;
 use crate::random::Random;
 use hongbao_engine::backend::OnceKey;
 use hongbao_engine::command::{
-    Command, HoldState, ItemChange, Merchant, MerchantStatus, NewEnvelope, NewItem, Reference, Transfer, Unclaimed,
+    Command, HoldState, ItemChange, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Reference, Transfer, Unclaimed,
 };
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
@@ -103,7 +103,7 @@ pub(crate) enum Theme {
 
 pub(crate) fn verified(random: &mut Random) -> Command {
     let id = user(random.pick(&MERCHANTS));
-    Command::PutMerchant(Box::new(Merchant { id, name: "Rosy".to_owned(), status: MerchantStatus::Verified }))
+    Command::PutMerchant(Box::new(NewMerchant { id, name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) }))
 }
 
 pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Random) -> Command {
@@ -143,9 +143,9 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
             if random.once_in(2) {
                 return verified(random);
             }
-            let status = random.pick(&[MerchantStatus::Pending, MerchantStatus::Suspended]);
+            let status = random.pick(&[None, Some(MerchantStatus::Pending), Some(MerchantStatus::Suspended)]);
             let id = user(random.pick(&MERCHANTS));
-            Command::PutMerchant(Box::new(Merchant { id, name: "Rosy Ltd".to_owned(), status }))
+            Command::PutMerchant(Box::new(NewMerchant { id, name: "Rosy Ltd".to_owned(), status }))
         }
         69..=72 => Command::CreateItem(Box::new(new_item(now, random))),
         73..=94 if model.items.is_empty() => Command::CreateItem(Box::new(new_item(now, random))),
@@ -249,7 +249,11 @@ fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelo
 }
 
 fn new_item(now: Timestamp, random: &mut Random) -> NewItem {
-    let starts_at = random.maybe(5, |random| now.plus_ms(random.between(0, 2_000)));
+    let starts_at = match random.below(20) {
+        0..=3 => Some(now.plus_ms(random.between(0, 2_000))),
+        4 => Some(random.pick(&[Timestamp::from_ms(now.ms() - 1), now.plus_s(31_536_001)])),
+        _ => None,
+    };
     NewItem {
         merchant: user(random.pick(&MERCHANTS)),
         name: "99 roses".to_owned(),
@@ -264,11 +268,15 @@ fn new_item(now: Timestamp, random: &mut Random) -> NewItem {
     }
 }
 
+fn ago(now: Timestamp, seconds: u64) -> Timestamp {
+    Timestamp::from_ms(now.ms() - seconds * 1000)
+}
+
 fn change(now: Timestamp, random: &mut Random) -> ItemChange {
     ItemChange {
         price: random.maybe(3, |random| fen(random.below(500))),
         per_user_limit: random.maybe(2, |random| random.pick(&[None, Some(1), Some(2)])),
-        ends_at: random.maybe(4, |random| random.pick(&[None, Some(now.plus_s(20))])),
+        ends_at: random.maybe(4, |random| random.pick(&[None, Some(now), Some(ago(now, 61)), Some(now.plus_s(20))])),
         hold_ttl_s: random.maybe(4, |random| random.pick(&[1, 100])),
         ..ItemChange::default()
     }

@@ -207,6 +207,10 @@ fn item_fault(terms: &NewItem) -> Option<&'static str> {
     }
 }
 
+fn starts_wrongly(starts_at: Option<Timestamp>, now: Timestamp) -> bool {
+    starts_at.is_some_and(|at| at < now || at > now.plus_s(YEAR_S))
+}
+
 impl Model {
     /// Decides a command as the API says, and does what it comes to. `drawn` is
     /// what the engine drew at random for it.
@@ -278,10 +282,23 @@ impl Model {
             Command::Grab { envelope, user } => self.grab(now, *envelope, user, lsn),
             Command::Claim { envelope, user } => self.claim(now, *envelope, user, lsn),
             Command::Cancel { envelope } => self.cancel(now, *envelope, lsn),
-            Command::PutMerchant(merchant) => {
-                let owed = self.merchants.get(&merchant.id).map_or(0, |(_, owed)| *owed);
-                self.merchants.insert(merchant.id.clone(), ((**merchant).clone(), owed));
-                Decided(Outcome::Merchant(merchant.clone()), true, lsn)
+            Command::PutMerchant(new) => {
+                let known = self.merchants.get(&new.id);
+                let owed = known.map_or(0, |(_, owed)| *owed);
+                let status = match (new.status, known) {
+                    (Some(status), _) => status,
+                    (None, Some((merchant, _))) => merchant.status,
+                    (None, None) => MerchantStatus::Pending,
+                };
+                let merchant = Merchant { id: new.id.clone(), name: new.name.clone(), status };
+                self.merchants.insert(merchant.id.clone(), (merchant.clone(), owed));
+                Decided(Outcome::Merchant(Box::new(merchant)), true, lsn)
+            }
+            Command::CreateItem(terms) if starts_wrongly(terms.starts_at, now) => {
+                refuse(Refusal::invalid("starts_at", ""))
+            }
+            Command::CreateItem(terms) if terms.ends_at.is_some_and(|at| at <= now || at > now.plus_s(2 * YEAR_S)) => {
+                refuse(Refusal::invalid("ends_at", ""))
             }
             Command::CreateItem(terms) => match self.merchants.get(&terms.merchant) {
                 None => refuse(Refusal::invalid("merchant", "")),
@@ -309,6 +326,13 @@ impl Model {
                 terms.image_url = change.image_url.unwrap_or(terms.image_url);
                 if let Some(field) = item_fault(&terms) {
                     return refuse(Refusal::invalid(field, ""));
+                }
+                if terms.starts_at != found.terms.starts_at && starts_wrongly(terms.starts_at, now) {
+                    return refuse(Refusal::invalid("starts_at", ""));
+                }
+                let (passed, far) = (Timestamp::from_ms(now.ms() - 60_000), now.plus_s(2 * YEAR_S));
+                if terms.ends_at != found.terms.ends_at && terms.ends_at.is_some_and(|at| at < passed || at > far) {
+                    return refuse(Refusal::invalid("ends_at", ""));
                 }
                 found.terms = terms;
                 found.lsn = lsn;

@@ -5,8 +5,8 @@ use crate::commands::{fen, user};
 use hongbao_engine::backend::{Backend, Page, Reply};
 use hongbao_engine::clock::{Clock, ManualClock};
 use hongbao_engine::command::{
-    Command, EnvelopeState, ItemChange, Merchant, MerchantStatus, NewEnvelope, NewItem, Outcome, ShareStatus, Transfer,
-    Unclaimed,
+    Command, EnvelopeState, ItemChange, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, ShareStatus,
+    Transfer, Unclaimed,
 };
 use hongbao_engine::entropy::SeededEntropy;
 use hongbao_engine::error::EngineError;
@@ -477,7 +477,8 @@ fn a_user_with_two_holds_is_given_the_older_one_again_also_after_a_start() {
     for seed in 0..8 {
         let mut machine = Machine::new(seed);
         let running = machine.open();
-        let merchant = Merchant { id: user("rosy"), name: "Rosy".to_owned(), status: MerchantStatus::Verified };
+        let merchant =
+            NewMerchant { id: user("rosy"), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) };
         running.get(Command::PutMerchant(Box::new(merchant)));
         let terms = NewItem {
             merchant: user("rosy"),

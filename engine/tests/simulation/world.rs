@@ -12,7 +12,7 @@ use crate::trial::Faults;
 use hongbao_engine::backend::{Backend, Entry, GrabRow, Listing, OnceKey, Page, ReceivedRow, Reply};
 use hongbao_engine::clock::{Clock, ManualClock};
 use hongbao_engine::command::{
-    Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, Refusal, WalletView,
+    Command, EnvelopeView, HoldView, ItemView, Merchant, NewMerchant, OrderView, Outcome, Refusal, WalletView,
 };
 use hongbao_engine::entropy::{Entropy, SeededEntropy};
 use hongbao_engine::error::EngineError;
@@ -1112,10 +1112,10 @@ impl World {
         self.pump_out();
         self.was_full = false;
         let before = self.model.lsn;
-        let command = Command::PutMerchant(Box::new(Merchant {
+        let command = Command::PutMerchant(Box::new(NewMerchant {
             id: commands::user("last"),
             name: "the last".to_owned(),
-            status: hongbao_engine::command::MerchantStatus::Verified,
+            status: Some(hongbao_engine::command::MerchantStatus::Verified),
         }));
         self.ask(command, None);
         assert!(self.model.lsn > before, "an engine at rest lets a command in");
