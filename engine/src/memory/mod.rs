@@ -101,6 +101,8 @@ pub struct EngineStats {
     pub durable_lsn: Lsn,
     /// Durable records not yet in the store.
     pub lag_records: u64,
+    /// Whether the store takes no writes, so that the lag only grows.
+    pub projection_failed: bool,
     /// Envelopes in memory.
     pub envelopes: u64,
     /// Wallets in memory.

@@ -234,7 +234,12 @@ impl Backend for Embedded {
     }
 
     fn ready(&self) -> std::result::Result<(), String> {
-        self.core.readiness()
+        self.core.readiness()?;
+        match self.core.durable.as_ref().and_then(|durable| durable.projector.failure()) {
+            // Whoever asks is still answered, until too much waits for the store.
+            Some(failure) => Err(format!("what is durable does not get into the store: {failure}")),
+            None => Ok(()),
+        }
     }
 }
 
