@@ -2,6 +2,7 @@
 
 mod audit;
 mod checkpoint;
+mod damage;
 mod full_disk;
 mod kill;
 mod power;
