@@ -294,10 +294,9 @@ impl Core {
         let created = matches!(command, Command::CreateEnvelope(_)) && !replayed && !events.is_empty();
         let prepared = if created { drawn.take_envelope() } else { None };
         let staged = self.carry_out(&mut locked, now, events, prepared);
-        if let Command::Grab { envelope, .. } | Command::Claim { envelope, .. } = command
-            && let Some(envelope) = locked.shard_mut(self.router.envelope(*envelope)).envelopes.get_mut(envelope)
+        if let Command::Grab { envelope, .. } | Command::Claim { envelope, .. } | Command::Cancel { envelope } = command
         {
-            envelope.touch(now);
+            locked.shard_mut(self.router.envelope(*envelope)).asked_envelope(*envelope, now);
         }
         let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));

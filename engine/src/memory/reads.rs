@@ -292,8 +292,7 @@ impl Core {
     fn look<T>(&self, id: EnvelopeId, read: impl FnOnce(&Envelope) -> T) -> Option<(T, Lsn)> {
         let mut shard = self.shards[self.router.envelope(id)].lock();
         let last_lsn = shard.last_lsn;
-        let envelope = shard.envelopes.get_mut(&id)?;
-        envelope.touched_at = self.clock.now();
+        let envelope = shard.asked_envelope(id, self.clock.now())?;
         Some((read(envelope), last_lsn))
     }
 

@@ -115,9 +115,8 @@ impl FjallRows {
         };
         let tried = try_out();
         let _ = std::fs::remove_file(&path);
-        tried.map_err(|error| {
-            StoreError::Failed(format!("{error} (it needs {} MiB to go on)", bytes.div_ceil(1 << 20)))
-        })
+        tried
+            .map_err(|error| StoreError::Failed(format!("{error} (it needs {} MiB to go on)", bytes.div_ceil(1 << 20))))
     }
 
     /// Closes what is open and opens it again, unless somebody reads on.
@@ -243,9 +242,8 @@ impl Opened {
     /// Waits where fjall would wait, but not for threads that have failed.
     fn wait_for_room(&self) -> Result<(), StoreError> {
         let began = Instant::now();
-        let full = |table: &Keyspace| {
-            table.sealed_memtable_count() > SEALED_MAX || table.l0_table_count() >= LEVEL_0_MAX
-        };
+        let full =
+            |table: &Keyspace| table.sealed_memtable_count() > SEALED_MAX || table.l0_table_count() >= LEVEL_0_MAX;
         while self.tables.iter().any(full) && began.elapsed() < ROOM_WAIT {
             self.check_threads()?;
             std::thread::sleep(Duration::from_millis(1));

@@ -390,7 +390,8 @@ impl Shared {
         let can_pass = matches!(error, StoreError::Failed(_));
         // What cannot pass is told even where something was told already.
         if queue.failure.is_none() || !can_pass {
-            let again = if can_pass { "it is tried again and again" } else { "nothing more is projected until a restart" };
+            let again =
+                if can_pass { "it is tried again and again" } else { "nothing more is projected until a restart" };
             tracing::error!(%error, "the store failed; {again}");
         }
         let pause = self.options.reopen_after * (1 << queue.reopened.min(DOUBLED_MAX));

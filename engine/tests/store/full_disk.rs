@@ -69,8 +69,12 @@ fn a_store_goes_on_when_a_full_disk_has_room_again() {
         let persisted = Arc::new(AtomicU64::new(0));
         let told = Arc::clone(&persisted);
         let fast = Duration::from_millis(5);
-        let options_of_it =
-            ProjectorOptions { defer_for: fast, persist_after: fast, reopen_after: fast, ..ProjectorOptions::default() };
+        let options_of_it = ProjectorOptions {
+            defer_for: fast,
+            persist_after: fast,
+            reopen_after: fast,
+            ..ProjectorOptions::default()
+        };
         let on_persisted = Box::new(move |lsn: Lsn| {
             let before = told.swap(lsn.0, Ordering::Relaxed);
             assert!(before <= lsn.0, "what was called persisted stays so");
