@@ -14,6 +14,7 @@ use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, Fi
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use parking_lot::RwLock;
 use rustix::io::Errno;
+use rustix::process::Pid;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -303,13 +304,14 @@ impl Opened {
 fn open_database(directory: &Path, options: FjallOptions) -> Result<Database, StoreError> {
     let builder =
         Database::builder(directory).cache_size(options.cache_bytes).max_journaling_size(FJALL_JOURNALS_BYTES);
-    // fjall's own threads inherit the priority of the one that opens it.
-    let opening = std::thread::spawn(move || {
-        let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
-        builder.open()
-    });
+    // On a thread of its own only because of what is below: it is waited for, so
+    // it has the priority of the one that waits.
+    let opening = std::thread::spawn(move || builder.open());
     let why = match opening.join() {
-        Ok(Ok(database)) => return Ok(database),
+        Ok(Ok(database)) => {
+            put_behind_everybody();
+            return Ok(database);
+        }
         Ok(Err(error)) => return Err(unopened(directory, &error)),
         // It asserts much of what it reads.
         Err(panic) => match panic.downcast_ref::<String>() {
@@ -318,6 +320,22 @@ fn open_database(directory: &Path, options: FjallOptions) -> Result<Database, St
         },
     };
     Err(StoreError::Unopened { directory: directory.to_owned(), why })
+}
+
+/// Gives fjall's threads the priority of who is not waited for. They go by its
+/// name and come with the opening; where there is no `/proc` they stay as they are.
+fn put_behind_everybody() {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|thread| thread.path());
+    for thread in threads {
+        let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
+        let id = thread.file_name().and_then(|id| id.to_str()?.parse().ok());
+        if let Some(id) = id.and_then(Pid::from_raw)
+            && name.trim_end() == "fjall:worker"
+        {
+            // On Linux a thread has a priority of its own.
+            let _ = rustix::process::setpriority_process(Some(id), BACKGROUND_NICE);
+        }
+    }
 }
 
 /// The journal that fjall writes to: the one with the highest number.

@@ -94,3 +94,23 @@ fn a_stopped_projector_leaves_nothing_to_do_again() {
     }
     check(&Store::open(directory.path(), FjallOptions::default()).unwrap(), &script, 400);
 }
+
+/// A thread's nice value, from what the kernel tells of it.
+#[cfg(target_os = "linux")]
+fn nice_of(thread: &Path) -> Option<(String, i32)> {
+    let told = std::fs::read_to_string(thread.join("stat")).ok()?;
+    let (name, rest) = told.split_once('(')?.1.rsplit_once(") ")?;
+    Some((name.to_owned(), rest.split(' ').nth(16)?.parse().ok()?))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_threads_of_the_database_go_behind_whoever_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let _store = Store::open(directory.path(), FjallOptions::default()).unwrap();
+    let own = nice_of(Path::new("/proc/thread-self")).unwrap().1;
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let workers: Vec<_> =
+        threads.filter_map(|thread| nice_of(&thread.path())).filter(|(name, _)| name == "fjall:worker").collect();
+    assert!(!workers.is_empty() && workers.iter().all(|(_, nice)| *nice == own.max(10)), "{own} {workers:?}");
+}
