@@ -306,7 +306,8 @@ fn open_database(directory: &Path, options: FjallOptions) -> Result<Database, St
         Database::builder(directory).cache_size(options.cache_bytes).max_journaling_size(FJALL_JOURNALS_BYTES);
     // On a thread of its own only because of what is below: it is waited for, so
     // it has the priority of the one that waits.
-    let opening = std::thread::spawn(move || builder.open());
+    let opening = std::thread::Builder::new().name(format!("{THREADS_OF_FJALL}opening"));
+    let opening = opening.spawn(move || builder.open()).expect("a thread to open the store with can be started");
     let why = match opening.join() {
         Ok(Ok(database)) => {
             put_behind_everybody();
@@ -322,15 +323,19 @@ fn open_database(directory: &Path, options: FjallOptions) -> Result<Database, St
     Err(StoreError::Unopened { directory: directory.to_owned(), why })
 }
 
-/// Gives fjall's threads the priority of who is not waited for. They go by its
-/// name and come with the opening; where there is no `/proc` they stay as they are.
+/// How fjall's threads are called. One that has not yet begun is called as the
+/// one that started it.
+const THREADS_OF_FJALL: &str = "fjall:";
+
+/// Gives fjall's threads, which come with the opening, the priority of who is not
+/// waited for. Where there is no `/proc` they stay as they are.
 fn put_behind_everybody() {
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|thread| thread.path());
     for thread in threads {
         let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
         let id = thread.file_name().and_then(|id| id.to_str()?.parse().ok());
         if let Some(id) = id.and_then(Pid::from_raw)
-            && name.trim_end() == "fjall:worker"
+            && name.starts_with(THREADS_OF_FJALL)
         {
             // On Linux a thread has a priority of its own.
             let _ = rustix::process::setpriority_process(Some(id), BACKGROUND_NICE);

@@ -49,7 +49,7 @@ fn make_room(directory: &Path) {
 }
 
 #[track_caller]
-fn wait_until(what: &str, is: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is: impl Fn() -> bool) {
     let began = Instant::now();
     while !is() {
         assert!(began.elapsed() < Duration::from_secs(120), "never: {what}");

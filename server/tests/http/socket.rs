@@ -162,7 +162,10 @@ async fn who_does_not_read_its_lists_has_no_place_in_flight_and_is_ended() {
     };
     tokio::time::timeout(Duration::from_secs(30), stands_still).await.expect("what nobody reads fills the buffers");
     assert!(answered() < PLENTY);
-    assert!(live.metrics.render().lines().any(|line| line == "hongbao_http_in_flight 0"), "it waits and holds no place");
+    assert!(
+        live.metrics.render().lines().any(|line| line == "hongbao_http_in_flight 0"),
+        "it waits and holds no place"
+    );
     live.is_well().await;
     live.until_open(0).await;
     assert!(asked.await.unwrap().is_err(), "its connection is gone");
