@@ -329,6 +329,7 @@ fn watch_embedded(server: &Shared<Embedded>) {
         ("hongbao_engine_wallets", "Wallets in memory"),
         ("hongbao_engine_holds", "Holds in memory"),
         ("hongbao_engine_lag_records", "Durable records not yet in the store"),
+        ("hongbao_engine_projection_failed", "1 while the store takes no writes: free space or look at its disk"),
         ("hongbao_journal_records", "Records written"),
         ("hongbao_journal_batches", "Batches synced"),
         ("hongbao_journal_backlog_bytes", "Bytes staged and not yet durable"),
@@ -336,15 +337,16 @@ fn watch_embedded(server: &Shared<Embedded>) {
         ("hongbao_clock_alarm", "1 while deadlines stand still until hongbao clock accept"),
     ];
     server.metrics.gauges(names, move || {
-        let Some(engine) = engine.upgrade() else { return [0.0; 9] };
+        let Some(engine) = engine.upgrade() else { return [0.0; 10] };
         let stats = engine.stats();
         let journal = stats.journal.unwrap_or_default();
         let counts = [stats.envelopes, stats.wallets, stats.holds, stats.lag_records];
         let [envelopes, wallets, holds, lag] = counts.map(|count| count as f64);
         let written = [journal.records, journal.batches, journal.backlog_bytes];
         let [records, batches, backlog] = written.map(|count| count as f64);
-        let alarm = f64::from(u8::from(engine.clock_alarm().is_some()));
-        [envelopes, wallets, holds, lag, records, batches, backlog, journal.sync_p99_us as f64 / 1e6, alarm]
+        let flag = |set: bool| f64::from(u8::from(set));
+        let (failed, alarm) = (flag(stats.projection_failed), flag(engine.clock_alarm().is_some()));
+        [envelopes, wallets, holds, lag, failed, records, batches, backlog, journal.sync_p99_us as f64 / 1e6, alarm]
     });
 }
 

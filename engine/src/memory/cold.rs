@@ -191,7 +191,9 @@ impl Core {
 }
 
 fn unsettled(what: &str) -> EngineError {
-    EngineError::Store(format!("it has an unsettled {what} that is not in memory; run `hongbao audit`"))
+    EngineError::Store(format!(
+        "it has an unsettled {what} that is not in memory; run `hongbao audit`, and if that finds the store damaged, `hongbao rebuild`"
+    ))
 }
 
 fn ended_as(row: &EnvelopeRow) -> Result<EndedAs, EngineError> {

@@ -116,10 +116,13 @@ impl Core {
     /// Forgets some expired answers. Says whether there may be more.
     fn forget_answers(&self) -> bool {
         let Some(durable) = &self.durable else { return false };
+        if durable.projector.failure().is_some() {
+            return false;
+        }
         match durable.store.purge_memos(self.clock.now(), PURGE_MAX) {
-            Ok(seen) => seen == PURGE_MAX,
+            Ok(seen) => seen.is_none_or(|seen| seen == PURGE_MAX),
             Err(error) => {
-                tracing::error!(%error, "expired answers could not be forgotten");
+                durable.projector.note_failure(error);
                 false
             }
         }

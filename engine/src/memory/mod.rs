@@ -101,6 +101,8 @@ pub struct EngineStats {
     pub durable_lsn: Lsn,
     /// Durable records not yet in the store.
     pub lag_records: u64,
+    /// Whether the store takes no writes, so that the lag only grows.
+    pub projection_failed: bool,
     /// Envelopes in memory.
     pub envelopes: u64,
     /// Wallets in memory.
@@ -292,10 +294,9 @@ impl Core {
         let created = matches!(command, Command::CreateEnvelope(_)) && !replayed && !events.is_empty();
         let prepared = if created { drawn.take_envelope() } else { None };
         let staged = self.carry_out(&mut locked, now, events, prepared);
-        if let Command::Grab { envelope, .. } | Command::Claim { envelope, .. } = command
-            && let Some(envelope) = locked.shard_mut(self.router.envelope(*envelope)).envelopes.get_mut(envelope)
+        if let Command::Grab { envelope, .. } | Command::Claim { envelope, .. } | Command::Cancel { envelope } = command
         {
-            envelope.touch(now);
+            locked.shard_mut(self.router.envelope(*envelope)).asked_envelope(*envelope, now);
         }
         let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));

@@ -234,7 +234,12 @@ impl Backend for Embedded {
     }
 
     fn ready(&self) -> std::result::Result<(), String> {
-        self.core.readiness()
+        self.core.readiness()?;
+        match self.core.durable.as_ref().and_then(|durable| durable.projector.failure()) {
+            // Whoever asks is still answered, until too much waits for the store.
+            Some(failure) => Err(format!("what is durable does not get into the store: {failure}")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -287,8 +292,7 @@ impl Core {
     fn look<T>(&self, id: EnvelopeId, read: impl FnOnce(&Envelope) -> T) -> Option<(T, Lsn)> {
         let mut shard = self.shards[self.router.envelope(id)].lock();
         let last_lsn = shard.last_lsn;
-        let envelope = shard.envelopes.get_mut(&id)?;
-        envelope.touched_at = self.clock.now();
+        let envelope = shard.asked_envelope(id, self.clock.now())?;
         Some((read(envelope), last_lsn))
     }
 

@@ -346,6 +346,7 @@ impl Embedded {
         if let (Log::Journal(journal), Some(durable)) = (&self.core.log, &self.core.durable) {
             (stats.staged_lsn, stats.durable_lsn) = (journal.staged_lsn(), journal.durable_lsn());
             stats.lag_records = journal.durable_lsn().0.saturating_sub(durable.store.applied_lsn().0);
+            stats.projection_failed = durable.projector.failure().is_some();
             stats.journal = Some(journal.stats());
         }
         for shard in &self.core.shards {

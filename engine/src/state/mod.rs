@@ -295,6 +295,14 @@ pub(crate) fn apply(
 }
 
 impl Shard {
+    /// An envelope that somebody asks about.
+    #[inline]
+    pub(crate) fn asked_envelope(&mut self, id: EnvelopeId, now: Timestamp) -> Option<&mut Envelope> {
+        let envelope = self.envelopes.get_mut(&id)?;
+        envelope.touch(now);
+        Some(envelope)
+    }
+
     /// How much there is in it that may be evicted.
     pub(crate) fn entities(&self) -> usize {
         self.wallets.len() + self.memos.len() + self.envelopes.len() + self.holds.len() + self.orders.len()

@@ -5,7 +5,7 @@
 //! each of them whole, that holds at least everything persisted.
 
 use super::keys::{Bytes, KeyRange, Table};
-use super::rows::{RowChange, RowRead, Rows, Snapshot, StoreError};
+use super::rows::{Accept, RowChange, RowRead, Rows, Snapshot, StoreError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -23,6 +23,11 @@ struct State {
     persisted: Rowset,
     since: Vec<Vec<RowChange>>,
     commits_until_failure: Option<u64>,
+    /// After a failure, until it is opened anew.
+    poisoned: bool,
+    /// The commit that failed: nobody knows how much of it was written.
+    in_doubt: Option<Vec<RowChange>>,
+    reopened: u64,
 }
 
 impl Default for MemoryRows {
@@ -39,6 +44,9 @@ impl MemoryRows {
                 now: rows,
                 since: Vec::new(),
                 commits_until_failure: None,
+                poisoned: false,
+                in_doubt: None,
+                reopened: 0,
             }),
         }
     }
@@ -48,8 +56,9 @@ impl MemoryRows {
     pub fn crash(&self, seed: u64) -> MemoryRows {
         let state = self.state.lock();
         let mut rows = state.persisted.clone();
-        let kept = seed % (state.since.len() as u64 + 1);
-        for changes in &state.since[..kept as usize] {
+        let since: Vec<_> = state.since.iter().chain(&state.in_doubt).collect();
+        let kept = seed % (since.len() as u64 + 1);
+        for changes in &since[..kept as usize] {
             write(&mut rows, changes);
         }
         MemoryRows::of(rows)
@@ -64,6 +73,12 @@ impl MemoryRows {
     /// persist, fail.
     pub fn fail_after(&self, commits: u64) {
         self.state.lock().commits_until_failure = Some(commits);
+    }
+
+    /// Ends what [`MemoryRows::fail_after`] began. Like fjall it takes writes
+    /// only once it was opened anew.
+    pub fn mend(&self) {
+        self.state.lock().commits_until_failure = None;
     }
 }
 
@@ -88,8 +103,15 @@ impl Rows for MemoryRows {
 
     fn commit(&self, changes: Vec<RowChange>) -> Result<(), StoreError> {
         let state = &mut *self.state.lock();
+        if state.poisoned {
+            return Err(failed());
+        }
         match &mut state.commits_until_failure {
-            Some(0) => return Err(failed()),
+            Some(0) => {
+                state.poisoned = true;
+                state.in_doubt = Some(changes);
+                return Err(failed());
+            }
             Some(left) => *left -= 1,
             None => {}
         }
@@ -100,13 +122,30 @@ impl Rows for MemoryRows {
 
     fn persist(&self) -> Result<(), StoreError> {
         let state = &mut *self.state.lock();
-        if state.commits_until_failure == Some(0) {
+        if state.poisoned || state.commits_until_failure == Some(0) {
+            state.poisoned = true;
             return Err(failed());
         }
         for changes in state.since.drain(..) {
             write(&mut state.persisted, &changes);
         }
         Ok(())
+    }
+
+    /// Every other time the commit that failed turns out to be there.
+    fn reopen(&self, accept: Accept<'_>) -> Result<(), StoreError> {
+        let state = &mut *self.state.lock();
+        if state.commits_until_failure == Some(0) {
+            return Err(failed());
+        }
+        state.reopened += 1;
+        state.since.extend(state.in_doubt.take().filter(|_| state.reopened.is_multiple_of(2)));
+        for changes in state.since.drain(..) {
+            write(&mut state.persisted, &changes);
+        }
+        state.now = state.persisted.clone();
+        state.poisoned = false;
+        accept(&MemorySnapshot(state.now.clone()))
     }
 }
 

@@ -3,7 +3,8 @@
 //! truth. Nobody who grabs waits for it.
 //!
 //! - `keys.rs`, `values.rs`: where a row stands and what its bytes are
-//! - `rows.rs`, `memory_rows.rs`: where rows are kept, on disk or in memory
+//! - `rows.rs`: what is asked of where rows are kept; `fjall_rows.rs` on disk,
+//!   `memory_rows.rs` in memory
 //! - `parts.rs`: long values, in rows of less than a page
 //! - `projection.rs`: from events to rows, purely
 //! - `batch.rs`: durable records on their way here
@@ -18,11 +19,13 @@
 //! the money totals are written in one commit, in the order of the journal.
 //!
 //! **Invariant:** only [`Store::project`], [`Store::purge_memos`],
-//! [`Store::put_setting`] and [`Store::checkpoint`] write, one at a time.
+//! [`Store::put_setting`], [`Store::checkpoint`] and [`Store::reopen`] write,
+//! one at a time.
 
 mod audit;
 mod audit_sales;
 mod batch;
+mod fjall_rows;
 mod history;
 mod index;
 mod keys;
@@ -36,13 +39,14 @@ mod values;
 
 pub use audit::{Audited, SplitOf};
 pub use batch::{DurableBatch, RecordSource, Replayed};
+pub use fjall_rows::{FjallOptions, FjallRows};
 pub use history::View;
 pub use keys::{Bytes, KeyRange, MadeBetween, Table};
 pub use memory_rows::MemoryRows;
 pub use projection::Position;
 pub use projector::{OnPersisted, Projector, ProjectorOptions};
 pub use reads::{LiveItem, Winners};
-pub use rows::{FjallOptions, FjallRows, RowChange, RowRead, Rows, Snapshot, StoreError};
+pub use rows::{Accept, RowChange, RowRead, Rows, Snapshot, StoreError};
 pub use values::{EnvelopeRow, WalletRow, WinRow};
 
 use crate::backend::Audit;
@@ -155,7 +159,8 @@ impl Store {
 
     /// Writes the rows of `records`, which follow each other and of which the
     /// first has `first_lsn`, up to `limits`; those already written are passed
-    /// over. An error leaves the store as it was and is final.
+    /// over. An error leaves the store as it was; after one of the disk nothing
+    /// more can be written until [`Store::reopen`].
     ///
     /// # Errors
     /// [`StoreError`] if a record cannot be read, does not follow, does not
@@ -217,14 +222,34 @@ impl Store {
         self.rows.checkpoint()
     }
 
+    /// Opens the rows anew after a write has failed, so that there can be more.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that is not possible now; [`StoreError::Receded`] if
+    /// they lack what was in them, and then it never is.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let mut position = self.position.lock();
+        self.rows.reopen(&mut |snapshot| {
+            let found = position_of(snapshot)?;
+            // The records between the two are with nobody any more who could project them.
+            if found.applied < position.applied {
+                return Err(StoreError::Receded { found: found.applied.0, applied: position.applied.0 });
+            }
+            *position = found;
+            self.applied.store(found.applied.0, Ordering::Release);
+            Ok(())
+        })
+    }
+
     /// Forgets up to `at_most` answers that were to be kept until `now` or
     /// before, and says how many rows it looked at; fewer than `at_most` means
-    /// that none is left.
+    /// that none is left. `None` if somebody else writes: a commit may wait for
+    /// the disk, and deadlines are not to wait for a commit.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot read or write.
-    pub fn purge_memos(&self, now: Timestamp, at_most: usize) -> Result<usize, StoreError> {
-        let _one_writer = self.position.lock();
+    pub fn purge_memos(&self, now: Timestamp, at_most: usize) -> Result<Option<usize>, StoreError> {
+        let Some(_one_writer) = self.position.try_lock() else { return Ok(None) };
         let snapshot = self.snapshot();
         let due = KeyRange {
             from: std::ops::Bound::Unbounded,
@@ -251,7 +276,7 @@ impl Store {
         if !changes.is_empty() {
             self.rows.commit(changes)?;
         }
-        Ok(seen)
+        Ok(Some(seen))
     }
 
     /// Something fixed for this store, such as its currency.

@@ -8,10 +8,11 @@
 //! **Invariant:** the LSN given to `on_persisted` was applied before the
 //! persist began, so the journal may recycle everything up to it.
 //!
-//! **Invariant:** after the first failure nothing more is written and nothing
-//! more is called persisted; offers are still taken and reads still answered.
+//! **Invariant:** after a failure nothing is written and nothing is called
+//! persisted until the store was opened anew, which is tried again and again
+//! after one of the disk; offers are still taken and reads still answered.
 
-use super::rows::BACKGROUND_NICE;
+use super::fjall_rows::BACKGROUND_NICE;
 use super::{DurableBatch, StepLimits, Store, StoreError, View};
 use crate::types::Lsn;
 use parking_lot::{Condvar, Mutex};
@@ -36,6 +37,9 @@ pub struct ProjectorOptions {
     pub persist_bytes: usize,
     /// How long at most something projected stays unpersisted (with a thread).
     pub persist_after: Duration,
+    /// How long after a failure the store is opened anew, and twice as long
+    /// each time that this fails (with a thread).
+    pub reopen_after: Duration,
 }
 
 impl Default for ProjectorOptions {
@@ -47,12 +51,16 @@ impl Default for ProjectorOptions {
             defer_for: Duration::from_secs(2),
             persist_bytes: 32 << 20,
             persist_after: Duration::from_secs(1),
+            reopen_after: Duration::from_secs(1),
         }
     }
 }
 
 /// Nothing offered for so long is quiet: longer than a slow disk's sync.
 const QUIET: Duration = Duration::from_millis(25);
+
+/// How often the pause before the next attempt is doubled.
+const DOUBLED_MAX: u32 = 5;
 
 /// Told how far the store is persisted, each time it is.
 pub type OnPersisted = Box<dyn Fn(Lsn) + Send>;
@@ -78,6 +86,10 @@ struct Queue {
     lag_bytes: usize,
     stopping: bool,
     failure: Option<StoreError>,
+    /// When the store is opened anew, if that can help.
+    reopen_at: Option<Instant>,
+    /// How often that was tried since something was last persisted.
+    reopened: u32,
 }
 
 /// A batch, and since when it waits.
@@ -90,6 +102,7 @@ struct Offered {
 enum Next {
     Project,
     Persist,
+    Reopen,
     End,
 }
 
@@ -134,9 +147,13 @@ impl Projector {
     }
 
     /// Projects one step of what was offered, persists when that is due by
-    /// bytes, and says whether there was anything to do.
+    /// bytes, and says whether there was anything to do. After a failure it
+    /// opens the store anew, if that is possible.
     pub fn pump(&self) -> bool {
         let work = &mut *self.shared.work.lock();
+        if self.shared.queue.lock().reopen_at.is_some() {
+            return self.shared.reopen(work);
+        }
         let stepped = self.shared.step(work);
         if work.unpersisted_bytes >= self.shared.options.persist_bytes {
             self.shared.persist(work);
@@ -175,9 +192,14 @@ impl Projector {
         self.shared.store.applied_lsn()
     }
 
-    /// Why projection has stopped, if it has.
+    /// Why projection stands still, if it does.
     pub fn failure(&self) -> Option<StoreError> {
         self.shared.queue.lock().failure.clone()
+    }
+
+    /// Takes note of what befell another who wrote to the store.
+    pub fn note_failure(&self, error: StoreError) {
+        self.shared.fail(error);
     }
 
     /// Projects all that was offered, persists it, leaves the store as the next
@@ -214,13 +236,26 @@ impl Drop for Projector {
     }
 }
 
+impl Work {
+    /// Everything up to `applied` is on the disk.
+    fn persisted(&mut self, applied: Lsn) {
+        self.unpersisted_bytes = 0;
+        self.unpersisted_since = None;
+        (self.on_persisted)(applied);
+    }
+}
+
 impl Queue {
+    fn drop_projected(&mut self, applied: Lsn) {
+        while self.unprojected.front().is_some_and(|offered| offered.batch.end_lsn() <= applied.next()) {
+            let projected = self.unprojected.pop_front();
+            self.lag_bytes -= projected.map_or(0, |offered| offered.batch.bytes());
+        }
+    }
+
     /// From when on what waits is to be projected, if it is to be.
     fn ripe_at(&self, options: &ProjectorOptions, now: Instant) -> Option<Instant> {
         let (oldest, newest) = (self.unprojected.front()?, self.unprojected.back()?);
-        if self.failure.is_some() {
-            return None;
-        }
         if self.stopping || self.lag_bytes >= options.defer_bytes {
             return Some(now);
         }
@@ -237,6 +272,9 @@ impl Shared {
                 Next::Project => {
                     self.step(&mut self.work.lock());
                 }
+                Next::Reopen => {
+                    self.reopen(&mut self.work.lock());
+                }
                 Next::Persist => self.persist(&mut self.work.lock()),
                 Next::End => return self.persist(&mut self.work.lock()),
             }
@@ -249,7 +287,7 @@ impl Shared {
     fn next(&self) -> Next {
         let due = {
             let work = self.work.lock();
-            if work.unpersisted_bytes >= self.options.persist_bytes {
+            if work.unpersisted_bytes >= self.options.persist_bytes && self.queue.lock().failure.is_none() {
                 return Next::Persist;
             }
             work.unpersisted_since.map(|since| since + self.options.persist_after)
@@ -257,6 +295,15 @@ impl Shared {
         let mut queue = self.queue.lock();
         loop {
             let now = Instant::now();
+            if queue.failure.is_some() {
+                match queue.reopen_at {
+                    _ if queue.stopping => return Next::End,
+                    Some(at) if at <= now => return Next::Reopen,
+                    Some(at) => drop(self.woken.wait_until(&mut queue, at)),
+                    None => self.woken.wait(&mut queue),
+                }
+                continue;
+            }
             let ripe = queue.ripe_at(&self.options, now);
             match (ripe, due) {
                 (_, Some(due)) if due <= now && !queue.stopping => return Next::Persist,
@@ -300,12 +347,7 @@ impl Shared {
                 if step.records > 0 {
                     work.unpersisted_since.get_or_insert_with(Instant::now);
                 }
-                let applied = self.store.applied_lsn();
-                let queue = &mut *self.queue.lock();
-                while queue.unprojected.front().is_some_and(|offered| offered.batch.end_lsn() <= applied.next()) {
-                    let projected = queue.unprojected.pop_front();
-                    queue.lag_bytes -= projected.map_or(0, |offered| offered.batch.bytes());
-                }
+                self.queue.lock().drop_projected(self.store.applied_lsn());
                 true
             }
             Err(error) => {
@@ -317,22 +359,45 @@ impl Shared {
 
     fn persist(&self, work: &mut Work) {
         if work.unpersisted_since.is_none() || self.queue.lock().failure.is_some() {
-            work.unpersisted_bytes = 0;
-            work.unpersisted_since = None;
             return;
         }
         match self.store.persist() {
             Ok(applied) => {
-                work.unpersisted_bytes = 0;
-                work.unpersisted_since = None;
-                (work.on_persisted)(applied);
+                work.persisted(applied);
+                self.queue.lock().reopened = 0;
             }
             Err(error) => self.fail(error),
         }
     }
 
+    /// Opens the store anew after a failure; says whether that was possible.
+    fn reopen(&self, work: &mut Work) -> bool {
+        if let Err(error) = self.store.reopen() {
+            self.fail(error);
+            return false;
+        }
+        let applied = self.store.applied_lsn();
+        work.persisted(applied);
+        let queue = &mut *self.queue.lock();
+        queue.drop_projected(applied);
+        (queue.failure, queue.reopen_at) = (None, None);
+        tracing::info!(applied = applied.0, "the store was opened anew and takes writes again");
+        true
+    }
+
     fn fail(&self, error: StoreError) {
-        tracing::error!(%error, "the store failed; nothing more is projected until a restart");
-        self.queue.lock().failure.get_or_insert(error);
+        let queue = &mut *self.queue.lock();
+        let can_pass = matches!(error, StoreError::Failed(_));
+        // What cannot pass is told even where something was told already.
+        if queue.failure.is_none() || !can_pass {
+            let again =
+                if can_pass { "it is tried again and again" } else { "nothing more is projected until a restart" };
+            tracing::error!(%error, "the store failed; {again}");
+        }
+        let pause = self.options.reopen_after * (1 << queue.reopened.min(DOUBLED_MAX));
+        queue.reopened += 1;
+        queue.reopen_at = can_pass.then(|| Instant::now() + pause);
+        queue.failure = Some(error);
+        self.woken.notify_one();
     }
 }

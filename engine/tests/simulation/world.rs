@@ -19,7 +19,7 @@ use hongbao_engine::error::EngineError;
 use hongbao_engine::journal::{FailureAction, JournalError, JournalOptions};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError, StartReport};
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
-use hongbao_engine::store::{MemoryRows, ProjectorOptions, StepLimits};
+use hongbao_engine::store::{MemoryRows, Projector, ProjectorOptions, StepLimits};
 use hongbao_engine::types::{EnvelopeId, HoldId, ItemId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -227,8 +227,8 @@ impl World {
                 }
             }
             65..=81 => self.pump(),
-            82..=87 => drop(self.engine().projector().expect("there is a store").pump()),
-            88..=89 => self.engine().projector().expect("there is a store").persist(),
+            82..=87 => self.project_some(),
+            88..=89 => self.projector().persist(),
             90..=94 => self.tick(),
             95..=98 => self.pass_time(),
             _ => self.quiesce_and_check(),
@@ -713,8 +713,25 @@ impl World {
         }
     }
 
+    fn project_some(&mut self) {
+        if self.rows_fail && self.random.once_in(8) {
+            self.rows.mend();
+            self.rows_fail = false;
+            if self.projector().failure().is_some() {
+                self.meet("rows opened anew");
+                assert!(self.projector().pump(), "rows that are mended can be opened anew");
+                assert_eq!(self.projector().failure(), None);
+            }
+        }
+        self.projector().pump();
+    }
+
+    fn projector(&self) -> &Projector {
+        self.engine().projector().expect("there is a store")
+    }
+
     fn project_out(&mut self) {
-        let projector = self.engine().projector().expect("there is a store");
+        let projector = self.projector();
         while projector.pump() {}
         projector.persist();
         if !self.rows_fail {
@@ -1186,6 +1203,7 @@ fn kind_of(reply: &Reply) -> &'static str {
 
 /// Everything that a thousand seeds have to meet.
 pub(crate) const ALL_THERE_IS: &[&str] = &[
+    "rows opened anew",
     "answer kept under a key",
     "wallet",
     "envelope",

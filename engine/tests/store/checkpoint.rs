@@ -94,3 +94,62 @@ fn a_stopped_projector_leaves_nothing_to_do_again() {
     }
     check(&Store::open(directory.path(), FjallOptions::default()).unwrap(), &script, 400);
 }
+
+/// A thread's nice value, from what the kernel tells of it.
+#[cfg(target_os = "linux")]
+fn nice_of(thread: &Path) -> Option<(String, i32)> {
+    let told = std::fs::read_to_string(thread.join("stat")).ok()?;
+    let (name, rest) = told.split_once('(')?.1.rsplit_once(") ")?;
+    Some((name.to_owned(), rest.split(' ').nth(16)?.parse().ok()?))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_threads_of_the_database_go_behind_whoever_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let _store = Store::open(directory.path(), FjallOptions::default()).unwrap();
+    let own = nice_of(Path::new("/proc/thread-self")).unwrap().1;
+    let workers = || -> Vec<i32> {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let told = threads.filter_map(|thread| nice_of(&thread.path()));
+        told.filter(|(name, _)| name == "fjall:worker").map(|(_, nice)| nice).collect()
+    };
+    // Other tests may be opening theirs.
+    super::full_disk::wait_until("all of them are behind", || {
+        let workers = workers();
+        !workers.is_empty() && workers.iter().all(|&nice| nice == own.max(10))
+    });
+}
+
+/// fjall begins another journal by itself once one has 64 MB and a table is put
+/// into a file, as it may while a checkpoint waits for a slow disk.
+#[test]
+fn a_journal_that_the_database_began_by_itself_is_emptied_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = FjallOptions { journal_bytes: u64::MAX, memtable_bytes: 4 << 20, ..FjallOptions::default() };
+    let rows = FjallRows::open(directory.path(), options).unwrap();
+    let key = |number: u32| Bytes::from(number.to_be_bytes().as_slice());
+    let numbers = || {
+        let files = std::fs::read_dir(directory.path()).unwrap().flatten().map(|file| file.path());
+        let journals = files.filter(|file| file.extension().is_some_and(|extension| extension == "jnl"));
+        journals.map(|file| file.file_stem().unwrap().to_str().unwrap().parse::<u32>().unwrap()).max().unwrap()
+    };
+    let (first, mut count) = (numbers(), 0);
+    while numbers() == first {
+        assert!(count < 100_000, "64 MB are enough");
+        let row = |number| (Table::Memos, key(number), Some(Bytes::from(vec![number as u8; 3000])));
+        rows.commit((count..count + 500).map(row).collect()).unwrap();
+        count += 500;
+    }
+    let read = rows.snapshot();
+    rows.checkpoint().unwrap();
+    assert!(numbers() > first && read.get(Table::Memos, &key(7)).unwrap().is_some(), "a reader is not disturbed");
+    drop(read);
+    rows.checkpoint().unwrap();
+    super::full_disk::wait_until("nothing is left to do again", || journal_bytes(directory.path()) == 0);
+    rows.commit(vec![(Table::Memos, key(count), Some(Bytes::from(b"last")))]).unwrap();
+    drop(rows);
+    let rows = FjallRows::open(directory.path(), options).unwrap().snapshot();
+    let there = rows.scan(Table::Memos, &KeyRange::all()).map(|row| row.unwrap().0);
+    assert!(there.eq((0..=count).map(key)));
+}

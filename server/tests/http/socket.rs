@@ -136,6 +136,42 @@ async fn slow_peers_are_ended_and_stop_nobody() {
     live.is_well().await;
 }
 
+/// A list is read from the store and made to text before its first byte is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_its_lists_has_no_place_in_flight_and_is_ended() {
+    const PLENTY: usize = 100_000;
+    let live = Live::start(Limits { write_timeout: Duration::from_secs(1), ..limits() });
+    let (mut unread, mut asking) = live.connect().await.into_split();
+    let list = format!("GET /v1/wallets/bob/entries HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\n");
+    let asked = tokio::spawn(async move { asking.write_all(list.repeat(PLENTY).as_bytes()).await });
+    let answered = || {
+        let text = live.metrics.render();
+        let lines = text.lines().filter(|line| line.starts_with("hongbao_http_requests_total"));
+        let list = lines.filter(|line| line.contains("entries") && line.contains("2xx"));
+        list.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum::<usize>()
+    };
+    let stands_still = async {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            match answered() {
+                now if now == before && now > 0 => return,
+                now => before = now,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), stands_still).await.expect("what nobody reads fills the buffers");
+    assert!(answered() < PLENTY);
+    assert!(
+        live.metrics.render().lines().any(|line| line == "hongbao_http_in_flight 0"),
+        "it waits and holds no place"
+    );
+    live.is_well().await;
+    live.until_open(0).await;
+    assert!(asked.await.unwrap().is_err(), "its connection is gone");
+    unread.read(&mut [0; 64]).await.ok();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_idle_and_half_open_peers_stop_nobody() {
     let live = Live::start(Limits { head_timeout: Duration::from_secs(60), ..limits() });
