@@ -34,6 +34,8 @@ pub struct ServerOptions {
     /// theirs lie in memory where there is such a directory, and do not wait
     /// for whatever else keeps the disk.
     pub on_disk: bool,
+    /// Where on a disk; without it where temporary files are.
+    pub under: Option<PathBuf>,
     /// `requirepass`.
     pub password: Option<String>,
     /// Further lines of redis.conf, e.g. `user shop on >secret ~* +@all`.
@@ -42,7 +44,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
-        ServerOptions { aof: true, on_disk: false, password: None, lines: Vec::new() }
+        ServerOptions { aof: true, on_disk: false, under: None, password: None, lines: Vec::new() }
     }
 }
 
@@ -88,7 +90,11 @@ impl RedisServer {
         need_redis();
         for _ in 0..20 {
             let memory = Path::new("/dev/shm");
-            let parent = if memory.is_dir() && !options.on_disk { memory.to_owned() } else { std::env::temp_dir() };
+            let parent = match &options.under {
+                Some(under) if options.on_disk => under.clone(),
+                _ if memory.is_dir() && !options.on_disk => memory.to_owned(),
+                _ => std::env::temp_dir(),
+            };
             let directory = tempfile::Builder::new().prefix("hongbao-redis-").tempdir_in(parent).expect("a directory");
             let port = free_port();
             write_conf(directory.path(), port, &options);

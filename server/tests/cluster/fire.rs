@@ -4,6 +4,7 @@ use crate::game::{Game, Pace};
 use crate::house::{House, SERVERS};
 use crate::number_of;
 use crate::redis_stand::{is_missing, slots_of};
+use rustix::process::Signal;
 use std::time::Duration;
 
 /// Race 29: no acknowledged answer is lost, and no share is given twice.
@@ -124,6 +125,15 @@ fn servers_are_killed_and_started_again() {
                 pace.more(100);
             });
         }
+        game.cycle(&mut house, "servers fall asleep and wake", |house, pace| {
+            for nth in 0..4 {
+                house.server(nth % SERVERS).signal(Signal::STOP);
+                // Long enough for the other to look for what is left lying.
+                std::thread::sleep(Duration::from_millis(1500));
+                house.server(nth % SERVERS).signal(Signal::CONT);
+                pace.more(30);
+            }
+        });
         game.cycle(&mut house, "a server and a primary are killed at once", |house, pace| {
             let slot = slots_of(1, 3).0;
             let old = house.cluster.kill_primary_of(slot);

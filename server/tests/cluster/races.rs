@@ -1,7 +1,7 @@
 //! Races that need a certain moment, brought about on purpose.
 
 use crate::client::{Answer, Ask, Client};
-use crate::game::{Game, create, give};
+use crate::game::{create, give};
 use crate::house::{House, SERVERS};
 use crate::number_of;
 use crate::redis_stand::{is_missing, slots_of};
@@ -162,32 +162,78 @@ fn race_37_a_credit_waits_until_its_cause_is_safe() {
     house.close();
 }
 
-/// A server falls asleep with effects in its hands, the other carries them, it wakes and carries them as well.
+/// A server falls asleep with credits in its hands, the other carries them, it wakes and sends them as well: one each.
 #[test]
 fn race_38_a_settler_sleeps_and_wakes() {
     if is_missing() {
         return;
     }
-    let mut house = House::open();
-    let mut game = Game::open(&house);
-    for _ in 0..number_of("ROUNDS", 1) {
-        game.cycle(&mut house, "servers fall asleep and wake", |house, pace| {
-            for nth in 0..6 {
-                let (sleeper, awake) = (nth % SERVERS, (nth + 1) % SERVERS);
-                house.server(sleeper).signal(Signal::STOP);
-                // Players wait for the sleeper; whoever is awake sweeps what it left.
-                let mut client = house.client(awake);
-                let until = Instant::now() + Duration::from_secs(60);
-                while client.json(&Ask::get("/v1/audit"))["in_flight"] != 0 {
-                    assert!(Instant::now() < until, "nobody carries what the sleeper left");
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                house.server(sleeper).signal(Signal::CONT);
-                pace.more(30);
-            }
-        });
+    const USERS: usize = 40;
+    let house = patient_house();
+    let (mut client, sleeper) = (house.client(1), 0);
+    let id = give(&mut client, "alice", USERS as u64, "slept-over");
+    // Credits that go to one primary, from an envelope on another.
+    let wallets = (0..3).map(|index| house.cluster.primary_of(slots_of(index, 3).0));
+    let wallets = wallets.filter(|&index| index != primary_of_envelope(&house, &id)).next().expect("one of three");
+    let mut users = Vec::new();
+    for user in (0..).map(|nth| format!("bob{nth}")) {
+        let deposit = Ask::post(format!("/v1/wallets/{user}/deposits"), &json!({ "amount": 1 }));
+        client.json(&deposit.with_key(format!("d-{user}")));
+        if primary_of_user(&house, &user) == wallets {
+            users.push(user);
+        }
+        if users.len() == USERS {
+            break;
+        }
     }
-    game.end(house);
+    for user in &users {
+        let won = client.json(&Ask::post(format!("/v1/envelopes/{id}/grab"), &by(user)));
+        assert_eq!(won["outcome"], "won", "{won}");
+    }
+    house.wait_settled(1);
+
+    let claim = |user: &String| Ask::post(format!("/v1/envelopes/{id}/claim"), &by(user));
+    let balance = |client: &mut Client, user: &String| {
+        let wallet = client.json(&Ask::get(format!("/v1/wallets/{user}")));
+        wallet["available"].as_u64().expect("an amount")
+    };
+    house.cluster.nodes[wallets].pause();
+    std::thread::scope(|scope| {
+        let asked = users.iter().map(|user| {
+            let (address, ask) = (house.doors.address(sleeper), claim(user));
+            scope.spawn(move || Client::new(address).send(&ask).ok())
+        });
+        let asked: Vec<_> = asked.collect();
+        // All are decided; their credits wait for the primary that hangs.
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut decided = |user: &String| {
+            let row = client.json(&Ask::get(format!("/v1/envelopes/{id}/grabs/{user}")));
+            row["status"] == "claimed"
+        };
+        while !users.iter().all(&mut decided) {
+            assert!(Instant::now() < until, "claims are not decided");
+        }
+        house.server(sleeper).signal(Signal::STOP);
+        house.cluster.nodes[wallets].resume();
+        house.wait_settled(1);
+        for user in &users {
+            assert_eq!(balance(&mut client, user), 101, "carried by the one who is awake: {user}");
+        }
+        house.server(sleeper).signal(Signal::CONT);
+        for asked in asked {
+            let answer = asked.join().unwrap().expect("the sleeper has woken");
+            assert!(answer.status == 200 || answer.status == 503, "{answer:?}");
+        }
+    });
+    for (nth, user) in users.iter().enumerate() {
+        let told = house.client(nth % SERVERS).json(&claim(user));
+        assert_eq!((&told["outcome"], &told["amount"]), (&json!("claimed"), &json!(100)), "{told}");
+        assert_eq!(balance(&mut client, user), 101, "one credit: {user}");
+        let entries = client.json(&Ask::get(format!("/v1/wallets/{user}/entries")));
+        assert_eq!(entries["entries"].as_array().map(Vec::len), Some(2), "{entries}");
+    }
+    house.wait_settled(1);
+    house.close();
 }
 
 /// A server dies between the debit of new envelopes and their shares: others complete them, each once.
