@@ -12,7 +12,7 @@ use hongbao_engine::backend::Backend;
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_server::app::{Server, Setup, app};
 use http_body_util::BodyExt;
-use redis_stand::{RedisServer, ServerOptions};
+use redis_stand::{RedisServer, ServerOptions, is_missing};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,16 +72,6 @@ impl House {
         assert_eq!(told, 200, "GET {path}: {answer}");
         answer
     }
-}
-
-/// Whether there is no redis-server, and the tests were told to do without.
-fn is_missing() -> bool {
-    let without = std::env::var_os("HONGBAO_WITHOUT_REDIS").is_some();
-    let is_missing = without && std::process::Command::new("redis-server").arg("--version").output().is_err();
-    if is_missing {
-        eprintln!("redis-server is missing, so nothing is tested here; install it: apt-get install redis-server");
-    }
-    is_missing
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -496,26 +496,12 @@ async fn slots_move_under_load() {
     let cluster = RedisCluster::start(2, 0);
     let nodes = Nodes::connect(&options(cluster.urls())).await.expect("it is whole");
     let bucket = Bucket::new(17);
-    let slot = bucket.slot().to_string();
     let crowd = Crowd::start(nodes, &[bucket]);
     for _ in 0..4 {
         seconds(0.3).await;
         let from = cluster.primary_of(bucket.slot());
-        let (from, to) = (&cluster.nodes[from], &cluster.nodes[1 - from]);
-        let (from_id, to_id) = (from.cli(&["CLUSTER", "MYID"]), to.cli(&["CLUSTER", "MYID"]));
-        let port = to.port().to_string();
-        assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]), "OK");
-        assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]), "OK");
-        seconds(0.1).await;
-        let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
-        for key in keys.lines() {
-            assert_eq!(from.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]), "OK");
-            // Now the one asks the caller to ask the other.
-            seconds(0.1).await;
-        }
-        for node in [to, from] {
-            assert_eq!(node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]), "OK");
-        }
+        let pause = Duration::from_millis(100);
+        tokio::task::block_in_place(|| cluster.move_slot(bucket.slot(), 1 - from, pause));
     }
     seconds(0.2).await;
     let told = crowd.stop().await;

@@ -11,9 +11,19 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// Whether there is no redis-server, and the tests were told to do without.
+pub fn is_missing() -> bool {
+    let without = std::env::var_os("HONGBAO_WITHOUT_REDIS").is_some();
+    let is_missing = without && Command::new("redis-server").arg("--version").output().is_err();
+    if is_missing {
+        eprintln!("redis-server is missing, so nothing is tested here; install it: apt-get install redis-server");
+    }
+    is_missing
+}
 
 /// How a test's server is set up.
 #[derive(Clone, Debug)]
@@ -24,6 +34,8 @@ pub struct ServerOptions {
     /// theirs lie in memory where there is such a directory, and do not wait
     /// for whatever else keeps the disk.
     pub on_disk: bool,
+    /// Where on a disk; without it where temporary files are.
+    pub under: Option<PathBuf>,
     /// `requirepass`.
     pub password: Option<String>,
     /// Further lines of redis.conf, e.g. `user shop on >secret ~* +@all`.
@@ -32,7 +44,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
-        ServerOptions { aof: true, on_disk: false, password: None, lines: Vec::new() }
+        ServerOptions { aof: true, on_disk: false, under: None, password: None, lines: Vec::new() }
     }
 }
 
@@ -56,6 +68,7 @@ pub struct RedisServer {
     directory: tempfile::TempDir,
     password: Option<String>,
     life: Option<Life>,
+    hangs: AtomicBool,
 }
 
 /// The shell that ends the server when its input does, and the server's own id.
@@ -77,11 +90,21 @@ impl RedisServer {
         need_redis();
         for _ in 0..20 {
             let memory = Path::new("/dev/shm");
-            let parent = if memory.is_dir() && !options.on_disk { memory.to_owned() } else { std::env::temp_dir() };
+            let parent = match &options.under {
+                Some(under) if options.on_disk => under.clone(),
+                _ if memory.is_dir() && !options.on_disk => memory.to_owned(),
+                _ => std::env::temp_dir(),
+            };
             let directory = tempfile::Builder::new().prefix("hongbao-redis-").tempdir_in(parent).expect("a directory");
             let port = free_port();
             write_conf(directory.path(), port, &options);
-            let mut server = RedisServer { port, directory, password: options.password.clone(), life: None };
+            let mut server = RedisServer {
+                port,
+                directory,
+                password: options.password.clone(),
+                life: None,
+                hangs: AtomicBool::new(false),
+            };
             // Somebody else may have taken the port in between: then another one.
             if server.run() {
                 return server;
@@ -112,6 +135,7 @@ impl RedisServer {
     pub fn kill9(&mut self) {
         let mut life = self.life.take().expect("it runs");
         signal(life.pid, "KILL");
+        self.hangs.store(false, Ordering::Relaxed);
         drop(life.shell.stdin.take());
         life.shell.wait().expect("the shell ends");
     }
@@ -119,11 +143,13 @@ impl RedisServer {
     /// It hangs: connections stay open and nothing is answered.
     pub fn pause(&self) {
         signal(self.life.as_ref().expect("it runs").pid, "STOP");
+        self.hangs.store(true, Ordering::Relaxed);
     }
 
     /// It goes on.
     pub fn resume(&self) {
         signal(self.life.as_ref().expect("it runs").pid, "CONT");
+        self.hangs.store(false, Ordering::Relaxed);
     }
 
     /// Starts it again with what its directory holds, on the same port.
@@ -134,9 +160,9 @@ impl RedisServer {
         assert!(self.run(), "it does not start again: {}", self.log());
     }
 
-    /// Whether it was started and not killed.
+    /// Whether it was started and neither killed nor paused, so that it can be asked.
     pub fn runs(&self) -> bool {
-        self.life.is_some()
+        self.life.is_some() && !self.hangs.load(Ordering::Relaxed)
     }
 
     /// What `redis-cli` prints for `words`, e.g. `["CONFIG", "SET", "appendonly", "no"]`.
@@ -210,7 +236,7 @@ impl RedisCluster {
     /// A cluster in which every primary has `replicas`, all in step.
     ///
     /// # Panics
-    /// If it does not come together in half a minute.
+    /// If it does not come together in a minute.
     pub fn start(primaries: usize, replicas: usize) -> RedisCluster {
         RedisCluster::start_with(primaries, replicas, ServerOptions::default())
     }
@@ -218,7 +244,7 @@ impl RedisCluster {
     /// The same, every node with these options.
     ///
     /// # Panics
-    /// If it does not come together in half a minute.
+    /// If it does not come together in a minute.
     pub fn start_with(primaries: usize, replicas: usize, options: ServerOptions) -> RedisCluster {
         let options = options
             .line("cluster-enabled yes")
@@ -259,6 +285,10 @@ impl RedisCluster {
     /// # Panics
     /// If no node that runs does.
     pub fn primary_of(&self, slot: u16) -> usize {
+        self.owner_of(slot).unwrap_or_else(|| panic!("slot {slot} has no primary"))
+    }
+
+    fn owner_of(&self, slot: u16) -> Option<usize> {
         let claim = |node: &RedisServer| {
             let lines = node.cli(&["CLUSTER", "NODES"]);
             let own = lines.lines().find(|line| line.contains("myself") && line.contains("master"))?;
@@ -272,13 +302,65 @@ impl RedisCluster {
         };
         let claims = self.nodes.iter().enumerate().filter(|(_, node)| node.runs());
         let claims = claims.filter_map(|(index, node)| Some((claim(node)?, index)));
-        claims.max().unwrap_or_else(|| panic!("slot {slot} has no primary")).1
+        Some(claims.max()?.1)
+    }
+
+    /// Until another node than `old` is the primary of `slot`.
+    ///
+    /// # Panics
+    /// After a minute.
+    pub fn wait_taken_over(&self, slot: u16, old: usize) {
+        self.wait("a replica has taken over", || self.owner_of(slot).is_some_and(|owner| owner != old));
+    }
+
+    /// Until a node that was a primary follows the one that took its place.
+    ///
+    /// # Panics
+    /// After a minute.
+    pub fn wait_follows(&self, node: usize) {
+        self.wait("the old primary follows the new one", || {
+            let info = self.nodes[node].cli(&["INFO", "replication"]);
+            info.contains("role:slave") && info.contains("master_link_status:up")
+        });
+        self.wait_ok();
+    }
+
+    /// Moves a slot to the primary `to`, as an operator does by hand, with a
+    /// pause before and after each of its keys.
+    ///
+    /// # Panics
+    /// If a node refuses a step.
+    pub fn move_slot(&self, slot: u16, to: usize, pause: Duration) {
+        let from = self.primary_of(slot);
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        let (source_id, target_id) = (source.cli(&["CLUSTER", "MYID"]), target.cli(&["CLUSTER", "MYID"]));
+        let (number, port) = (slot.to_string(), target.port.to_string());
+        expect_ok(target, &["CLUSTER", "SETSLOT", &number, "IMPORTING", &source_id]);
+        expect_ok(source, &["CLUSTER", "SETSLOT", &number, "MIGRATING", &target_id]);
+        sleep(pause);
+        loop {
+            let keys = source.cli(&["CLUSTER", "GETKEYSINSLOT", &number, "100"]);
+            if keys.is_empty() {
+                break;
+            }
+            for key in keys.lines() {
+                // The key of fence writes may be at both; it says nothing, so either will do.
+                let moved = source.cli(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000", "REPLACE"]);
+                // A key may have ended meanwhile.
+                assert!(moved == "OK" || moved == "NOKEY", "{key}: {moved}");
+                // Now the one asks the caller to ask the other.
+                sleep(pause);
+            }
+        }
+        expect_ok(target, &["CLUSTER", "SETSLOT", &number, "NODE", &target_id]);
+        expect_ok(source, &["CLUSTER", "SETSLOT", &number, "NODE", &target_id]);
+        self.wait("all know the slot's new owner", || self.owner_of(slot) == Some(to));
     }
 
     /// Makes the node `to` the primary of `slot`, with the consent of the old one.
     ///
     /// # Panics
-    /// If it is not in half a minute.
+    /// If it is not in a minute.
     pub fn hand_over(&self, slot: u16, to: usize) {
         let mut asked_at = None::<Instant>;
         self.wait("the replica is the primary", || {
@@ -303,7 +385,7 @@ impl RedisCluster {
     /// to its primary, if it is a replica, is up and in step.
     ///
     /// # Panics
-    /// After half a minute.
+    /// After a minute.
     pub fn wait_ok(&self) {
         let served = |node: &RedisServer| {
             let info = node.cli(&["CLUSTER", "INFO"]);
@@ -323,8 +405,24 @@ impl RedisCluster {
         self.wait("replicas online", || running().all(online));
     }
 
+    /// Moves so many slots from one primary to another with the tool that comes with Redis.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn reshard(&self, slots: u16, from: usize, to: usize) {
+        let id = |node: usize| self.nodes[node].cli(&["CLUSTER", "MYID"]);
+        let output = Command::new("redis-cli")
+            .args(["--cluster", "reshard", &format!("127.0.0.1:{}", self.nodes[from].port), "--cluster-yes"])
+            .args(["--cluster-from", &id(from), "--cluster-to", &id(to)])
+            .args(["--cluster-slots", &slots.to_string(), "--cluster-replace"])
+            .output()
+            .expect("redis-cli runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        self.wait_ok();
+    }
+
     fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(60);
         while !done() {
             assert!(Instant::now() < until, "the cluster does not reach: {what}");
             sleep(Duration::from_millis(50));

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub(crate) use crate::redis_stand::is_missing;
 use crate::redis_stand::{RedisCluster, RedisServer, ServerOptions};
 use crate::stand::World;
 use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisOptions};
@@ -10,16 +11,6 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::runtime::Runtime;
-
-/// Whether there is no redis-server, and the tests were told to do without.
-pub(crate) fn is_missing() -> bool {
-    let without = std::env::var_os("HONGBAO_WITHOUT_REDIS").is_some();
-    let is_missing = without && std::process::Command::new("redis-server").arg("--version").output().is_err();
-    if is_missing {
-        eprintln!("redis-server is missing, so nothing is tested here; install it: apt-get install redis-server");
-    }
-    is_missing
-}
 
 /// What the tests of this process share, while any of them runs.
 fn shared<T>(known: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {

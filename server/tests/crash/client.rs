@@ -4,7 +4,7 @@ use crate::process::KEY;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A request, which can be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +46,8 @@ pub struct Answer {
     pub status: u16,
     /// Whether the header said that it was answered before.
     pub replayed: bool,
+    /// After how many seconds to ask again, if that was said.
+    pub retry_after_s: Option<u64>,
     pub body: String,
 }
 
@@ -64,26 +66,42 @@ pub enum NoAnswer {
     Unknown,
 }
 
+/// A server's door, and how long whoever is told 503 there asks again.
+#[derive(Clone, Copy, Debug)]
+pub struct Door {
+    pub address: SocketAddr,
+    pub patience: Duration,
+}
+
+impl From<SocketAddr> for Door {
+    fn from(address: SocketAddr) -> Door {
+        Door { address, patience: Duration::ZERO }
+    }
+}
+
+/// Between two askings of somebody who is patient.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// One connection at a time.
 pub struct Client {
-    address: SocketAddr,
+    door: Door,
     stream: Option<BufReader<TcpStream>>,
     key: String,
 }
 
 impl Client {
-    pub fn new(address: SocketAddr) -> Client {
-        Client::with_key(address, KEY)
+    pub fn new(door: impl Into<Door>) -> Client {
+        Client::with_key(door, KEY)
     }
 
-    pub fn with_key(address: SocketAddr, key: &str) -> Client {
-        Client { address, stream: None, key: key.to_owned() }
+    pub fn with_key(door: impl Into<Door>, key: &str) -> Client {
+        Client { door: door.into(), stream: None, key: key.to_owned() }
     }
 
     pub fn send(&mut self, ask: &Ask) -> Result<Answer, NoAnswer> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => BufReader::new(connect(self.address).map_err(|_| NoAnswer::Unsent)?),
+            None => BufReader::new(connect(self.door.address).map_err(|_| NoAnswer::Unsent)?),
         };
         let (answer, stays) = self.converse(&mut stream, ask).map_err(|_| NoAnswer::Unknown)?;
         self.stream = stays.then_some(stream);
@@ -92,7 +110,14 @@ impl Client {
 
     /// Sends to a server that is not being killed.
     pub fn ask(&mut self, ask: &Ask) -> Answer {
-        self.send(ask).unwrap_or_else(|why| panic!("{why:?}: {ask:?}"))
+        let until = Instant::now() + self.door.patience;
+        loop {
+            let answer = self.send(ask).unwrap_or_else(|why| panic!("{why:?}: {ask:?}"));
+            if answer.status != 503 || Instant::now() >= until {
+                return answer;
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// The JSON of a 2xx answer.
@@ -116,13 +141,14 @@ impl Client {
         stream.get_mut().write_all(request.as_bytes())?;
         let mut line = read_line(stream)?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-        let (mut bytes, mut replayed, mut stays) = (0, false, true);
+        let (mut bytes, mut replayed, mut retry_after_s, mut stays) = (0, false, None, true);
         loop {
             line = read_line(stream)?;
             let Some((name, value)) = line.split_once(':') else { break };
             match (name, value.trim()) {
                 ("content-length", value) => bytes = value.parse().map_err(|_| io::ErrorKind::InvalidData)?,
                 ("idempotency-replayed", "true") => replayed = true,
+                ("retry-after", seconds) => retry_after_s = seconds.parse().ok(),
                 ("connection", "close") => stays = false,
                 _ => {}
             }
@@ -130,7 +156,7 @@ impl Client {
         let mut body = vec![0; bytes];
         stream.read_exact(&mut body)?;
         let body = String::from_utf8(body).map_err(|_| io::ErrorKind::InvalidData)?;
-        Ok((Answer { status, replayed, body }, stays))
+        Ok((Answer { status, replayed, retry_after_s, body }, stays))
     }
 }
 

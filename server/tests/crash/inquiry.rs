@@ -6,11 +6,10 @@
 //! directions: nothing is missing, and nothing is there that nobody asked for.
 
 use crate::book::{Book, Fact, Promise, ask_again, check_stock, number, text};
-use crate::client::{Ask, Client};
+use crate::client::{Ask, Client, Door};
 use crate::load::{Dice, USERS, user};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How many promises of former cycles are asked for again after each.
@@ -38,9 +37,9 @@ pub fn ask_unanswered(client: &mut Client, book: &mut Book, unanswered: &[Ask], 
 }
 
 /// All there is to ask after a cycle, or at the end (`whole`).
-pub fn inquire(address: SocketAddr, book: &Book, dice: &mut Dice, whole: bool) {
-    promises(address, book, dice, whole);
-    let mut client = Client::new(address);
+pub fn inquire(door: Door, book: &Book, dice: &mut Dice, whole: bool) {
+    promises(door, book, dice, whole);
+    let mut client = Client::new(door);
     keys_and_references(&mut client, book);
     let (mut newest, mut older): (Vec<_>, Vec<_>) =
         book.envelopes.keys().partition(|id| whole || book.envelopes[*id].cycle == book.cycle);
@@ -53,7 +52,7 @@ pub fn inquire(address: SocketAddr, book: &Book, dice: &mut Dice, whole: bool) {
     money(&mut client, book);
 }
 
-fn promises(address: SocketAddr, book: &Book, dice: &mut Dice, whole: bool) {
+fn promises(door: Door, book: &Book, dice: &mut Dice, whole: bool) {
     let (mut chosen, mut older): (Vec<&Promise>, Vec<&Promise>) =
         book.promises.iter().partition(|promise| whole || promise.cycle == book.cycle);
     for _ in 0..OLDER_PROMISES.min(older.len()) {
@@ -62,7 +61,7 @@ fn promises(address: SocketAddr, book: &Book, dice: &mut Dice, whole: bool) {
     std::thread::scope(|scope| {
         for part in chosen.chunks(chosen.len().div_ceil(ASKERS).max(1)) {
             scope.spawn(move || {
-                let mut client = Client::new(address);
+                let mut client = Client::new(door);
                 part.iter().for_each(|promise| ask_again(&mut client, promise));
             });
         }

@@ -52,7 +52,7 @@ fn kill_9_under_load_twenty_cycles() {
         }
         (server, address) = Running::ready(&mut serve(&data, &[]));
         ask_unanswered(&mut Client::new(address), &mut book, &unanswered, down);
-        inquire(address, &book, &mut dice, false);
+        inquire(address.into(), &book, &mut dice, false);
         let of_cycle = book.promises.iter().filter(|promise| promise.cycle == cycle).count();
         eprintln!("cycle {cycle}: {down:?} after {after_ms} ms, {of_cycle} promises, {} unanswered", unanswered.len());
     }
@@ -61,7 +61,7 @@ fn kill_9_under_load_twenty_cycles() {
     let (status, log) = server.stop();
     assert!(status.success(), "{status}:\n{log}");
     let (server, address) = Running::ready(&mut serve(&data, &[]));
-    inquire(address, &book, &mut dice, true);
+    inquire(address.into(), &book, &mut dice, true);
     let (status, log) = server.stop();
     assert!(status.success(), "{status}:\n{log}");
     let output = audit(&data);

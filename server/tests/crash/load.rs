@@ -57,7 +57,8 @@ fn keep<T>(newest: &mut VecDeque<T>, thing: T, most: usize) {
 }
 
 impl Table {
-    fn note(&mut self, ask: &Ask, answer: &Answer) {
+    /// Takes note of what can be played with.
+    pub fn note(&mut self, ask: &Ask, answer: &Answer) {
         if answer.status > 201 {
             return;
         }
@@ -107,7 +108,8 @@ pub struct Player {
     pub name: String,
     pub dice: Dice,
     asked: u64,
-    own: Vec<Ask>,
+    /// What it asked under a key, to be asked again at times.
+    pub own: Vec<Ask>,
 }
 
 impl Player {
@@ -138,7 +140,8 @@ impl Player {
         }
     }
 
-    fn next(&mut self, table: &Mutex<Table>) -> Ask {
+    /// What it asks next.
+    pub fn next(&mut self, table: &Mutex<Table>) -> Ask {
         self.asked += 1;
         let mut table = table.lock().unwrap();
         if self.dice.below(20) == 0

@@ -170,7 +170,12 @@ impl Running {
 
     /// SIGTERM, without waiting.
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a child can be told to stop");
+        self.signal(Signal::TERM);
+    }
+
+    /// Any signal, without waiting.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a child can be told things");
     }
 
     /// SIGTERM, then its exit and its log.

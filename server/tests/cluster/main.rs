@@ -1,0 +1,38 @@
+//! Two real servers in front of a real Cluster, under fire: whatever is killed,
+//! paused or moved, no answer is lost or changed and no share is given twice.
+//!
+//! - `house.rs`: the servers, the Cluster, and what is done to them
+//! - `game.rs`: players at both servers, and every answer asked again
+//! - `fire.rs`: races 29 and 31, everything at once
+//! - `races.rs`: races 30, 37, 38 and 39, each brought about on purpose
+//! - `outage.rs`: Redis away at the start or in the middle, wrong settings and logins
+//!
+//! The players, their book and the inquiry are those of `server/tests/crash`.
+//! `FAILOVERS` (10), `ROUNDS` (1) of everything else, `OUTAGE_S` (3) and `SEED` choose how much.
+
+#![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
+
+#[path = "../crash/book.rs"]
+mod book;
+#[path = "../crash/client.rs"]
+mod client;
+mod fire;
+mod game;
+mod house;
+#[path = "../crash/inquiry.rs"]
+mod inquiry;
+#[path = "../crash/load.rs"]
+#[allow(dead_code, reason = "whoever plays until the server is gone plays elsewhere")]
+mod load;
+mod outage;
+#[path = "../crash/process.rs"]
+#[allow(dead_code, reason = "not all that the crash tests do is done here")]
+mod process;
+mod races;
+#[path = "../../../engine/tests/redis_stand/mod.rs"]
+mod redis_stand;
+
+/// What the environment says under `name`, else `default`.
+fn number_of(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
