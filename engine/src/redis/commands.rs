@@ -73,7 +73,7 @@ impl Core {
                 Ok(decided) => decided,
                 Err(refusal) => return Ok(self.refuse(refusal)),
             },
-            Command::Grab { envelope, user } => self.envelope_script(b"grab", *envelope, Some(user), operation).await?,
+            Command::Grab { envelope, user } => return self.grab(command, *envelope, user, operation).await,
             Command::Claim { envelope, user } => {
                 self.envelope_script(b"claim", *envelope, Some(user), operation).await?
             }
@@ -332,7 +332,7 @@ impl Core {
     }
 
     /// What an answer means.
-    async fn outcome(&self, command: &Command, at: Timestamp, answer: &Answer) -> Result<Outcome> {
+    pub(super) async fn outcome(&self, command: &Command, at: Timestamp, answer: &Answer) -> Result<Outcome> {
         Ok(match answer.tag() {
             b"no" => refusal_or_no(answer)?,
             b"wallet" => {
@@ -463,7 +463,7 @@ fn keep_of(command: &Command) -> Keep {
 }
 
 /// After a decision a failure says nothing about the outcome any more.
-fn decided_all_the_same(error: EngineError) -> EngineError {
+pub(super) fn decided_all_the_same(error: EngineError) -> EngineError {
     match error {
         EngineError::Unconfirmed(_) => error,
         other => EngineError::Unconfirmed(other.to_string()),
@@ -571,8 +571,7 @@ fn hold_view(id: HoldId, packed: &[u8]) -> Result<HoldView> {
     let wrong = || damaged("a hold");
     let (item, rest) = packed.split_first_chunk::<16>().ok_or_else(wrong)?;
     let (order, rest) = rest.split_first_chunk::<16>().ok_or_else(wrong)?;
-    let words = rest.splitn(6, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect();
-    let words = Answer::of_words(words);
+    let words = Answer::split(rest.to_vec(), 6);
     Ok(HoldView {
         id,
         item: ItemId::from_bytes(*item),

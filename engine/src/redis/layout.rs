@@ -9,6 +9,7 @@
 //! **Invariant:** all keys of a call carry the tag of its bucket.
 
 use super::bucket::Bucket;
+use super::lane::Words;
 use crate::backend::OnceKey;
 use crate::types::{EnvelopeId, ItemId, UserId};
 use std::fmt::Write;
@@ -118,6 +119,28 @@ impl Layout {
     /// Users in the order of their shares.
     pub(super) fn winners_in_order(&self, id: EnvelopeId) -> Key {
         self.key(self.of_id(id.bytes()), &format!("{id}:order"))
+    }
+
+    /// The keys of `grab.lua`: the envelope's, and if it `arrives` in the same run
+    /// those of its user.
+    pub(super) fn grab(&self, id: EnvelopeId, user: &UserId, arrives: bool) -> Words {
+        let mut keys = Words::with_capacity(600);
+        let (place, name) = (self.key(self.of_id(id.bytes()), ""), id.to_string());
+        keys.push(&[&place, b"sums"]);
+        keys.push(&[&place, b"outbox"]);
+        for of_envelope in ["", ":shares", ":winners", ":order"] {
+            keys.push(&[&place, name.as_bytes(), of_envelope.as_bytes()]);
+        }
+        keys.push(&[&place, b"due"]);
+        if arrives {
+            let (place, name) = (self.key(self.of_user(user), ""), user.as_str().as_bytes());
+            keys.push(&[&place, b"received:", name]);
+            if id.is_auto_claim() {
+                keys.push(&[&place, b"wallet:", name]);
+                keys.push(&[&place, b"sums"]);
+            }
+        }
+        keys
     }
 
     pub(super) fn items_by_time(&self, bucket: Bucket) -> Key {
