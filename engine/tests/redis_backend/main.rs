@@ -5,6 +5,7 @@
 mod deployment;
 mod differential;
 mod ended_in_the_middle;
+mod lanes;
 mod races;
 #[path = "../redis_stand/mod.rs"]
 mod redis_stand;
