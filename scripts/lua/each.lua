@@ -1,6 +1,6 @@
 -- Follows the body of every script that is written for one call; the body has
--- become the function `decide(KEYS, ARGV)`. Calls that wait together come as
--- one run of it.
+-- become the function `decide()`, for which KEYS and ARGV are those of the call.
+-- Calls that wait together come as one run of it.
 --
 -- KEYS  the keys of each call, one call after the other
 -- ARGV  the arguments of each call, then how many calls there are
@@ -11,8 +11,8 @@
 
 local calls = tonumber(table.remove(ARGV))
 
-local function answer(keys, args)
-  local done, answer = pcall(decide, keys, args)
+local function answer()
+  local done, answer = pcall(decide)
   if not done then
     return failure(answer)
   end
@@ -20,12 +20,13 @@ local function answer(keys, args)
 end
 
 if calls == 1 then
-  return {answer(KEYS, ARGV)}
+  return {answer()}
 end
-local answers = {}
+local all_keys, all_args, answers = KEYS, ARGV, {}
 local keys, args = #KEYS / calls, #ARGV / calls
 for call = 1, calls do
-  answers[call] = answer({unpack(KEYS, (call - 1) * keys + 1, call * keys)},
-    {unpack(ARGV, (call - 1) * args + 1, call * args)})
+  KEYS = {unpack(all_keys, (call - 1) * keys + 1, call * keys)}
+  ARGV = {unpack(all_args, (call - 1) * args + 1, call * args)}
+  answers[call] = answer()
 end
 return answers

@@ -70,14 +70,16 @@ if row[1] then
   redis.call('HLEN', KEYS[2])
   redis.call('ZSCORE', KEYS[7], 'e' .. id)
 end
-local form = width == 4 and '<I4' or '<I8'
+local form = width == 4 and 'I4' or 'I8'
+local amount_of = {struct.unpack('<' .. string.rep(form, width and #amounts / width or 0), amounts)}
 
 -- The words of a win: amount, share, when grabbed, when claimed, until when to
 -- claim, what becomes of it otherwise, whether it was won before, whether its
 -- effect waits in the outbox, and the time now.
+local terms = ' ' .. tostring(row[3]) .. ' ' .. tostring(unclaimed) .. ' '
 local function won(amount, share, grabbed_at, claimed_at, replayed, waits)
-  return 'won ' .. amount .. ' ' .. share .. ' ' .. grabbed_at .. ' ' .. claimed_at .. ' ' .. row[3] .. ' ' .. unclaimed ..
-    ' ' .. replayed .. ' ' .. waits .. ' ' .. now_text
+  return 'won ' .. amount .. ' ' .. share .. ' ' .. grabbed_at .. ' ' .. claimed_at .. terms .. replayed .. ' ' .. waits ..
+    ' ' .. now_text
 end
 
 local function again(packed, user)
@@ -85,7 +87,7 @@ local function again(packed, user)
   local at = tonumber(share) * width
   local bytes = redis.call('GETRANGE', KEYS[4], at, at + width - 1)
   local waits = (outgoing[user] or redis.call('HEXISTS', KEYS[2], 'g' .. id .. user) == 1) and '1' or ''
-  return won(int((struct.unpack(form, bytes))), share, grabbed_at, claimed_at, '1', waits)
+  return won(int((struct.unpack('<' .. form, bytes))), share, grabbed_at, claimed_at, '1', waits)
 end
 
 -- What a grab causes where its user's things lie. It fails before its first
@@ -125,7 +127,7 @@ local function grab(call, user)
   if ended ~= '' or now >= expires then
     return 'no expired'
   end
-  local amount = struct.unpack(form, amounts, (taken - first) * width + 1)
+  local amount = amount_of[taken - first + 1]
   local amount_text, share = int(amount), int(taken)
   if not crosses then
     arrive(SHARED_KEYS + (call - 1) * keys_each + 1, amount)

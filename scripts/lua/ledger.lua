@@ -9,7 +9,7 @@ local AMOUNT_MAX = 9007199254740991
 local CLOCKS_APART_MS = 2000
 
 local function int(n)
-  return string.format('%.0f', n)
+  return string.format('%d', n)
 end
 
 -- What the time is in a bucket, of which it never goes back, whichever server

@@ -22,7 +22,7 @@ use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserI
 
 /// How often a command about units is decided again, because others' payments
 /// or the ends of many holds come first.
-const ATTEMPTS_MAX: usize = 1000;
+pub(super) const ATTEMPTS_MAX: usize = 1000;
 /// What a bucket gets beyond what it needs when it asks for more deposits.
 const QUOTA_STEP: u64 = 1 << 33;
 
@@ -257,29 +257,8 @@ impl Core {
         self.ask(&ITEM, operation, self.item_keys(id), args).await.map(Ok)
     }
 
-    async fn grab_item(&self, item: ItemId, user: &UserId, quantity: u32, operation: &Operation) -> Result<Decided> {
-        let mut hold = operation.id;
-        hold[..2].copy_from_slice(&item.bytes()[..2]);
-        for _ in 0..ATTEMPTS_MAX {
-            let args = [
-                b"grab".to_vec(),
-                item.bytes().to_vec(),
-                hold.to_vec(),
-                user.as_str().as_bytes().to_vec(),
-                quantity.to_string().into_bytes(),
-            ];
-            let mut decided = self.ask(&HOLD, operation, self.hold_keys(item), args).await?;
-            if is_no(&decided, b"unresolved") {
-                self.resolve(&mut decided, operation.bucket).await?;
-            } else if !is_no(&decided, b"again") {
-                return Ok(decided);
-            }
-        }
-        Err(EngineError::Overloaded)
-    }
-
     /// Ends the payment of another call that stands in the way.
-    async fn resolve(&self, decided: &mut Decided, bucket: Bucket) -> Result<()> {
+    pub(super) async fn resolve(&self, decided: &mut Decided, bucket: Bucket) -> Result<()> {
         let Decided::New(Told { effects, .. }) = decided else { return Ok(()) };
         self.carry(bucket, std::mem::take(effects)).await
     }
@@ -470,7 +449,7 @@ pub(super) fn decided_all_the_same(error: EngineError) -> EngineError {
     }
 }
 
-fn is_no(decided: &Decided, why: &[u8]) -> bool {
+pub(super) fn is_no(decided: &Decided, why: &[u8]) -> bool {
     matches!(decided, Decided::New(Told { answer, .. }) if answer.tag() == b"no" && answer.maybe(1) == Some(why))
 }
 

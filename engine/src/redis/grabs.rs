@@ -1,17 +1,19 @@
-//! Grabs of envelopes: all that wait for an envelope are decided in one run.
+//! Grabs: all that wait for an envelope, or an item, are decided in one run.
 //!
-//! Where one server has all buckets, the run also does what a grab causes in its
-//! user's bucket; in a Cluster that is carried behind it (see `effects`).
+//! Where one server has all buckets, the run also does what an envelope's grab
+//! causes in its user's bucket; in a Cluster that is carried behind it (see `effects`).
 
 use super::backend::{Core, Keep, Operation, Result};
-use super::commands::decided_all_the_same;
+use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no};
 use super::lane::Words;
+use super::layout::Key;
 use super::memos::Verdict;
-use super::reply::{Answer, Decided, damaged};
-use super::scripts::GRAB;
+use super::reply::{Answer, Decided, Told, damaged};
+use super::scripts::{GRAB, GRAB_ITEM};
 use crate::backend::Reply;
 use crate::command::Command;
-use crate::types::{EnvelopeId, UserId};
+use crate::error::EngineError;
+use crate::types::{EnvelopeId, ItemId, Timestamp, UserId};
 use futures_util::stream::{self, StreamExt};
 use redis::Value;
 use std::collections::HashSet;
@@ -54,7 +56,8 @@ impl Core {
         operation: &Operation,
     ) -> Result<Verdict> {
         let args = self.grab_args(id, user, operation);
-        let answer = self.run_with(operation.bucket, &GRAB, self.grab_keys(id, user, operation), args).await?;
+        let keys = self.layout.grab(id, user, self.nodes.buckets_mix(), self.mark(operation));
+        let answer = self.run_with(operation.bucket, &GRAB, keys, args).await?;
         let text = match answer {
             Value::BulkString(text) => text,
             // Under a mark the answer tells more.
@@ -77,6 +80,32 @@ impl Core {
         Ok(Verdict::Answered { outcome: self.outcome(command, at, &answer).await?, at, kept: false })
     }
 
+    /// Decides a grab of an item's units.
+    pub(super) async fn grab_item(
+        &self,
+        item: ItemId,
+        user: &UserId,
+        quantity: u32,
+        operation: &Operation,
+    ) -> Result<Decided> {
+        let mut hold = operation.id;
+        hold[..2].copy_from_slice(&item.bytes()[..2]);
+        for _ in 0..ATTEMPTS_MAX {
+            let args = self.grab_item_args(item, &hold, user, quantity, operation);
+            let keys = self.layout.grab_item(item, self.mark(operation));
+            let mut decided = match self.run_with(operation.bucket, &GRAB_ITEM, keys, args).await? {
+                Value::BulkString(text) => decided_alone(text)?,
+                told => Decided::read(told)?,
+            };
+            if is_no(&decided, b"unresolved") {
+                self.resolve(&mut decided, operation.bucket).await?;
+            } else if !is_no(&decided, b"again") {
+                return Ok(decided);
+            }
+        }
+        Err(EngineError::Overloaded)
+    }
+
     fn grab_args(&self, id: EnvelopeId, user: &UserId, operation: &Operation) -> Words {
         let [now, mode] = self.preamble();
         let mut args = Words::with_capacity(96);
@@ -90,12 +119,43 @@ impl Core {
         args
     }
 
-    fn grab_keys(&self, id: EnvelopeId, user: &UserId, operation: &Operation) -> Words {
-        let arrives = self.nodes.buckets_mix();
-        let mut keys = self.layout.grab(id, user, arrives);
+    fn grab_item_args(
+        &self,
+        item: ItemId,
+        hold: &[u8; 16],
+        user: &UserId,
+        quantity: u32,
+        operation: &Operation,
+    ) -> Words {
+        let [now, mode] = self.preamble();
+        let mut args = Words::with_capacity(128);
+        args.push(&[&now]);
+        args.push(&[&mode]);
+        args.push(&[item.bytes()]);
+        args.push(&[hold]);
+        args.push(&[user.as_str().as_bytes()]);
+        args.push(&[quantity.to_string().as_bytes()]);
         if operation.keep != Keep::Natural {
-            keys.push(&[&self.layout.operation(operation.bucket, &operation.id)]);
+            args.push(&[&operation.keep.word()]);
         }
-        keys
+        args
     }
+
+    /// Where an operation's answer is kept, if it is.
+    fn mark(&self, operation: &Operation) -> Option<Key> {
+        (operation.keep != Keep::Natural).then(|| self.layout.operation(operation.bucket, &operation.id))
+    }
+}
+
+/// What `grab_item.lua` says in one line.
+fn decided_alone(text: Vec<u8>) -> Result<Decided> {
+    let said = Answer::split(text, 7);
+    if said.tag() != b"held" {
+        return Ok(Decided::New(Told { at: Timestamp::default(), answer: said, effects: Vec::new() }));
+    }
+    let mut answer = Answer::default();
+    for index in [0, 6, 1, 2, 3, 4] {
+        answer.push(said.bytes(index)?);
+    }
+    Ok(Decided::New(Told { at: said.at(5)?, answer, effects: Vec::new() }))
 }

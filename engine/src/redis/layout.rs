@@ -121,9 +121,9 @@ impl Layout {
         self.key(self.of_id(id.bytes()), &format!("{id}:order"))
     }
 
-    /// The keys of `grab.lua`: the envelope's, and if it `arrives` in the same run
-    /// those of its user.
-    pub(super) fn grab(&self, id: EnvelopeId, user: &UserId, arrives: bool) -> Words {
+    /// The keys of `grab.lua`: the envelope's, if it `arrives` in the same run
+    /// those of its user, and where the answer is kept.
+    pub(super) fn grab(&self, id: EnvelopeId, user: &UserId, arrives: bool, mark: Option<Key>) -> Words {
         let mut keys = Words::with_capacity(600);
         let (place, name) = (self.key(self.of_id(id.bytes()), ""), id.to_string());
         keys.push(&[&place, b"sums"]);
@@ -140,6 +140,22 @@ impl Layout {
                 keys.push(&[&place, b"sums"]);
             }
         }
+        mark.iter().for_each(|mark| keys.push(&[mark]));
+        keys
+    }
+
+    /// The keys of `grab_item.lua`.
+    pub(super) fn grab_item(&self, id: ItemId, mark: Option<Key>) -> Words {
+        let mut keys = Words::with_capacity(600);
+        let (place, name) = (self.key(self.of_id(id.bytes()), ""), id.to_string());
+        keys.push(&[&place, b"sums"]);
+        keys.push(&[&place, b"outbox"]);
+        for of_item in ["", ":units", ":live", ":paying"] {
+            keys.push(&[&place, name.as_bytes(), of_item.as_bytes()]);
+        }
+        keys.push(&[&place, b"holds"]);
+        keys.push(&[&place, b"due"]);
+        mark.iter().for_each(|mark| keys.push(&[mark]));
         keys
     }
 

@@ -112,7 +112,7 @@ impl Answer {
         Answer { text, words }
     }
 
-    fn push(&mut self, word: &[u8]) {
+    pub(super) fn push(&mut self, word: &[u8]) {
         let start = self.text.len() as u32;
         self.text.extend_from_slice(word);
         self.words.push(Some((start, self.text.len() as u32)));

@@ -47,9 +47,15 @@ pub(super) const CALLS_MAX: usize = 64;
 /// reason. A call that is longer runs alone.
 pub(super) const RUN_BYTES_MAX: usize = 32 << 10;
 
-/// Before the body of a script that is written for one call, and behind it.
-const HEAD: &str =
-    concat!(include_str!("../../../scripts/lua/failure.lua"), "local run = {}\nlocal function decide(KEYS, ARGV)");
+/// Before the body of a script that is written for one call, and behind it. What
+/// such scripts have in common is made once a run.
+const HEAD: &str = concat!(
+    "local run, KEYS, ARGV = {}, KEYS, ARGV\n",
+    include_str!("../../../scripts/lua/failure.lua"),
+    include_str!("../../../scripts/lua/ledger.lua"),
+    include_str!("../../../scripts/lua/operations.lua"),
+    "local function decide()"
+);
 const EACH: &str = include_str!("../../../scripts/lua/each.lua");
 
 impl Script {

@@ -8,16 +8,19 @@ macro_rules! lua {
     };
 }
 
-/// What a call answers that failed in the middle of a run.
+/// What scripts for many calls have of their own, and those for one around them:
+/// what a call answers that failed, time and sums, what operations were answered.
 const FAILURE: &str = lua!("failure");
-/// Time and sums.
 const LEDGER: &str = lua!("ledger");
-/// The time of a call.
-const PRELUDE: &str = concat!(lua!("ledger"), lua!("prelude"));
-/// What a command was answered before.
-const DECIDE: &str = concat!(lua!("operations"), lua!("decide"));
-/// The same for scripts that decide for many calls.
 const OPERATIONS: &str = lua!("operations");
+/// The time of a call.
+const PRELUDE: &str = lua!("prelude");
+/// What a command was answered before.
+const DECIDE: &str = lua!("decide");
+/// Holds of an item, and where its keys stand among those of one call, or of many.
+const HOLDS: &str = lua!("holds");
+const HOLD_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 4, 9)";
+const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 3, 8)";
 /// When an envelope is looked at again.
 const SETTLING: &str = lua!("settling");
 
@@ -34,9 +37,11 @@ pub(super) static ENVELOPE_DUE: Script =
 pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, lua!("credit")]);
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
-pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, lua!("hold")]);
+pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]);
+pub(super) static GRAB_ITEM: Script =
+    Script::lane("grab_item", &[FAILURE, LEDGER, OPERATIONS, GRAB_ITEM_KEYS, HOLDS, lua!("grab_item")], 8, 3);
 /// What is due of one item: up to 512 ended holds.
-pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, lua!("hold")]).alone();
+pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]).alone();
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);
 pub(super) static DEPLOYMENT: Script = Script::one("deployment", &[PRELUDE, DECIDE, lua!("deployment")]);
 pub(super) static SETTINGS: Script = Script::one("settings", &[lua!("settings")]);

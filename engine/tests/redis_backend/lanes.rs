@@ -6,7 +6,7 @@ use crate::races::Two;
 use crate::redis_stand::{RedisServer, ServerOptions};
 use crate::stand::{envelope, fen, item, user};
 use hongbao_engine::EngineError;
-use hongbao_engine::backend::{Backend, Page, Reply};
+use hongbao_engine::backend::{Backend, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
 use hongbao_engine::types::*;
 use std::collections::HashMap;
@@ -90,6 +90,35 @@ fn decisions_of_all_kinds_travel_together() {
         assert!(together > 2.0, "{together} commands a run: {what}");
     }
     two.assert_clean();
+}
+
+/// Everybody's holds are due, and everybody wants units again: under keys, so
+/// that each is told the same again.
+#[test]
+fn due_holds_end_in_the_lane_that_needs_their_units() {
+    let Some((two, _server)) = two_alone(46) else { return };
+    let id = two.sell(NewItem { per_user_limit: Some(2), hold_ttl_s: 100, ..item(120) });
+    let wanted = |round: u32, users: u32| -> Vec<_> {
+        let one = |n: u32| {
+            let once = OnceKey::idempotency("app", "grabs", &format!("{round}.{n}"));
+            (Command::GrabItem { item: id, user: user(&format!("u{}", n / 2)), quantity: 1 }, Some(once))
+        };
+        (0..2 * users).map(one).collect()
+    };
+    for round in 0..3 {
+        let replies = two.at_once(wanted(round, 70));
+        let told: Vec<_> = replies.into_iter().map(|reply| reply.expect("it is answered").outcome).collect();
+        let held: Vec<_> = told.iter().filter(|told| matches!(told, Outcome::Held { .. })).collect();
+        assert_eq!(held.len(), 120, "each unit is held, and nobody's due hold is in the way: {told:?}");
+        assert_eq!(two.stock(id), Stock { total: 120, free: 0, held: 120, sold: 0 });
+        for (told, again) in told.iter().zip(two.at_once(wanted(round, 70))) {
+            let again = again.expect("it is answered").outcome;
+            if matches!(told, Outcome::Held { .. }) {
+                assert_eq!(again, *told);
+            }
+        }
+        two.ask(Command::AdvanceClock { by_s: 100 });
+    }
 }
 
 /// Puts something else where a script expects its own, and takes it away again.
