@@ -323,6 +323,15 @@ id!(
     "order_"
 );
 
+impl EnvelopeId {
+    /// Whether grabs of this envelope claim at once: its maker wrote so into one
+    /// bit of the id, because a grab's footprint depends on it.
+    #[inline]
+    pub(crate) const fn is_auto_claim(&self) -> bool {
+        self.0[2] & 1 == 1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,22 +9,9 @@
 -- 'kept' when it had been, {'void'} when it may not be decided any more.
 -- Effects are those of the outbox that another bucket does not know to have yet.
 
-if ARGV[3] ~= '-' then
-  local kept = redis.call('GET', KEYS[2])
-  if kept == 'void' then
-    return {'void'}
-  elseif kept then
-    local at, answer, fields = unpack(cmsgpack.unpack(kept))
-    local effects = {}
-    for _, field in ipairs(fields) do
-      local effect = redis.call('HGET', KEYS[3], field)
-      if effect then
-        effects[#effects + 1] = field
-        effects[#effects + 1] = effect
-      end
-    end
-    return {'kept', at, answer, effects}
-  end
+local told = ARGV[3] ~= '-' and answered(KEYS[2], KEYS[3])
+if told then
+  return told
 end
 
 -- An answer that tells of something. What it causes elsewhere goes to the outbox.
@@ -36,12 +23,7 @@ local function decided(answer, effects)
     fields[#fields + 1] = effects[i]
   end
   if ARGV[3] ~= '-' then
-    local kept = cmsgpack.pack({int(now), answer, fields})
-    if ARGV[3] == '0' then
-      redis.call('SET', KEYS[2], kept)
-    else
-      redis.call('SET', KEYS[2], kept, 'PX', ARGV[3])
-    end
+    remember(KEYS[2], ARGV[3], int(now), answer, fields)
   end
   return {'new', int(now), answer, effects}
 end

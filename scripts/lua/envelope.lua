@@ -1,14 +1,14 @@
--- Everything that happens to an open envelope. The guards stand in the order
--- that the API documents.
+-- Everything but grabs that happens to an open envelope. The guards stand in the
+-- order that the API documents.
 --
 -- KEYS[4]  the envelope
 -- KEYS[5]  its shares
 -- KEYS[6]  its winners: user -> share, when grabbed, when claimed
 -- KEYS[7]  its winners in the order of their shares
 -- KEYS[8]  the bucket's deadlines
--- ARGV[4]  'grab', 'claim', 'cancel' or 'due'
+-- ARGV[4]  'claim', 'cancel' or 'due'
 -- ARGV[5]  the envelope's id
--- ARGV[6]  the user, for a grab or claim
+-- ARGV[6]  the user, for a claim
 
 -- Shares credited at a time.
 local CREDIT_MAX = 64
@@ -50,21 +50,13 @@ local function keep(lapsed)
   if #changed > 0 then
     redis.call('HSET', KEYS[4], unpack(changed))
   end
-  if settled then
-    redis.call('ZREM', KEYS[8], 'e' .. id)
-  elseif ended ~= row[16] then
-    redis.call('ZADD', KEYS[8], int(claim_by), 'e' .. id)
-  end
+  set_deadline(KEYS[8], id, claim_by, ended ~= row[16], settled)
 end
 
 -- Escrow leaves for a wallet in another bucket.
 local function leave(amount)
   move('escrowed', -amount)
   move('transit', amount)
-end
-
-local function won(share, grabbed_at, claimed_at, replayed)
-  return {'won', int(amount_of(share)), int(share), int(grabbed_at), claimed_at, int(claim_by), unclaimed, replayed}
 end
 
 -- Ends the envelope; what is unsold goes back.
@@ -77,41 +69,6 @@ end
 
 local function figures()
   return {'envelope', ended, settled and '1' or '', int(taken), int(taken_amount), int(claimed_amount), int(refunded)}
-end
-
-if ARGV[4] == 'grab' then
-  local mine = redis.call('HGET', KEYS[6], user)
-  if mine then
-    local share, grabbed_at, claimed_at = string.match(mine, '^(%d+) (%d+) (%d*)$')
-    return decided(won(tonumber(share), tonumber(grabbed_at), claimed_at, '1'), waiting('g' .. id .. user))
-  end
-  if ended == 'c' then
-    return no('cancelled')
-  end
-  if now < opens then
-    return no('not_open', int(opens))
-  end
-  if taken == shares then
-    return no('sold_out')
-  end
-  if ended ~= '' or now >= expires then
-    return no('expired')
-  end
-  local share, amount = taken, amount_of(taken)
-  local claimed_at, money = '', ''
-  taken, taken_amount = taken + 1, taken_amount + amount
-  if taken == shares then
-    ended = 's'
-  end
-  if auto_claim then
-    claimed_at, money = int(now), int(amount)
-    claimed, claimed_amount = claimed + 1, claimed_amount + amount
-    leave(amount)
-  end
-  redis.call('HSET', KEYS[6], user, int(share) .. ' ' .. int(now) .. ' ' .. claimed_at)
-  redis.call('RPUSH', KEYS[7], user)
-  keep(false)
-  return decided(won(share, now, claimed_at, ''), {'g' .. id .. user, int(now) .. ' g ' .. money .. ' ' .. user})
 end
 
 if ARGV[4] == 'claim' then

@@ -262,7 +262,7 @@ fn id_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Envel
     Ok(String::deserialize(deserializer)?.parse().ok())
 }
 
-/// Grabs to be decided in order, each for itself.
+/// Grabs to be decided each for itself, and answered in order.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GrabMany {

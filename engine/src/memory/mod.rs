@@ -163,7 +163,7 @@ impl Core {
     /// Decides a command and carries it out in memory.
     fn run(&self, command: &Command, once: Option<OnceKey>) -> Result<Done, EngineError> {
         match (command, once) {
-            (Command::Grab { envelope, user }, None) if !is_auto_claim(*envelope) => self.grab(*envelope, user),
+            (Command::Grab { envelope, user }, None) if !envelope.is_auto_claim() => self.grab(*envelope, user),
             (Command::GrabItem { item, user, quantity }, None) => {
                 let hold = self.draw_hold(*item);
                 match self.grab_item(*item, user, *quantity, hold)? {
@@ -398,7 +398,7 @@ impl Core {
         match command {
             Command::CreateEnvelope(terms) => {
                 let mut id = self.random::<16>();
-                // See `is_auto_claim`.
+                // See `EnvelopeId::is_auto_claim`.
                 id[2] = id[2] & !1 | u8::from(terms.auto_claim);
                 let id = EnvelopeId::from_bytes(id);
                 Drawn::Envelope(Box::new(Envelope::prepare((**terms).clone(), id, self.random(), now)))
@@ -447,7 +447,7 @@ impl Core {
         match (command, drawn) {
             (Command::Grab { envelope, user }, _) => {
                 footprint.shards.push(router.envelope(*envelope));
-                if is_auto_claim(*envelope) {
+                if envelope.is_auto_claim() {
                     footprint.wallet(router, user);
                 }
             }
@@ -536,12 +536,6 @@ impl Footprint {
         self.shards.sort_unstable();
         self.shards.dedup();
     }
-}
-
-/// The id carries what a grab's footprint depends on.
-#[inline]
-fn is_auto_claim(id: EnvelopeId) -> bool {
-    id.bytes()[2] & 1 == 1
 }
 
 fn no(outcome: Outcome) -> Done {

@@ -4,7 +4,9 @@
 //! of engines stand before one deployment, and any of them may end at any time.
 
 use super::bucket::Bucket;
+use super::effects::Arrived;
 use super::error::RedisOpenError;
+use super::lane::Words;
 use super::layout::{FORMAT, Key, Layout};
 use super::nodes::Nodes;
 use super::options::RedisOptions;
@@ -20,6 +22,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub(super) type Result<T> = std::result::Result<T, EngineError>;
@@ -72,7 +75,8 @@ impl Default for RedisBackendOptions {
 /// An engine whose state is in Redis.
 pub struct RedisBackend {
     pub(super) core: Arc<Core>,
-    sweeper: Mutex<Option<JoinHandle<()>>>,
+    /// The sweeper, and who empties outboxes.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What commands, reads and the sweeper share.
@@ -83,6 +87,8 @@ pub(super) struct Core {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) fingerprint_secret: [u8; 32],
     pub(super) test_mode: bool,
+    /// Effects that have arrived and may leave their outbox.
+    pub(super) arrived: mpsc::UnboundedSender<Arrived>,
     fuse: Option<Arc<Fuse>>,
     /// How far a test deployment's clock is known to have been moved.
     advanced_ms: Mutex<u64>,
@@ -154,6 +160,7 @@ impl RedisBackend {
         let clock = options
             .clock
             .unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, Timestamp::default())) as Arc<dyn Clock>);
+        let (arrived, leaving) = mpsc::unbounded_channel();
         let core = Arc::new(Core {
             nodes,
             layout,
@@ -161,15 +168,14 @@ impl RedisBackend {
             entropy: options.entropy,
             fingerprint_secret,
             test_mode: options.test_mode,
+            arrived,
             fuse: options.fuse,
             advanced_ms: Mutex::new(advanced_ms),
             unready: Mutex::default(),
         });
-        let sweeper = options.sweep_every.map(|every| {
-            let core = Arc::clone(&core);
-            tokio::spawn(core.keep_sweeping(every))
-        });
-        Ok(RedisBackend { core, sweeper: Mutex::new(sweeper) })
+        let mut tasks = vec![tokio::spawn(Arc::clone(&core).empty_outboxes(leaving))];
+        tasks.extend(options.sweep_every.map(|every| tokio::spawn(Arc::clone(&core).keep_sweeping(every))));
+        Ok(RedisBackend { core, tasks: Mutex::new(tasks) })
     }
 
     /// Does what is due in all buckets, and what ended engines have left in the
@@ -188,9 +194,7 @@ impl RedisBackend {
 
     /// Ends the sweeper. What it leaves others do.
     pub fn close(&self) {
-        if let Some(sweeper) = self.sweeper.lock().take() {
-            sweeper.abort();
-        }
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
     }
 }
 
@@ -250,7 +254,7 @@ fn setting<const N: usize>(settled: &Settled, name: &str) -> std::result::Result
 
 impl Core {
     /// The words that every deciding script begins with.
-    fn preamble(&self) -> [Vec<u8>; 2] {
+    pub(super) fn preamble(&self) -> [Vec<u8>; 2] {
         let mode: &[u8] = if self.test_mode { b"test" } else { b"live" };
         [self.clock.now().ms().to_string().into_bytes(), mode.to_vec()]
     }
@@ -264,13 +268,25 @@ impl Core {
         args: &[Vec<u8>],
         confirm: bool,
     ) -> Result<redis::Value> {
-        let Some(fuse) = &self.fuse else { return self.nodes.call(bucket, script, keys, args, confirm).await };
+        self.call_with(bucket, script, Words::of(keys), Words::of(args), confirm).await
+    }
+
+    /// The same, with keys and arguments that were put together for it.
+    pub(super) async fn call_with(
+        &self,
+        bucket: Bucket,
+        script: &'static Script,
+        keys: Words,
+        args: Words,
+        confirm: bool,
+    ) -> Result<redis::Value> {
+        let Some(fuse) = &self.fuse else { return self.nodes.call_with(bucket, script, keys, args, confirm).await };
         let left = fuse.calls_left.fetch_sub(1, Ordering::Relaxed);
         let blown = || EngineError::Unconfirmed("the fuse has blown".to_owned());
         if left <= 0 {
             return Err(blown());
         }
-        let value = self.nodes.call(bucket, script, keys, args, confirm).await?;
+        let value = self.nodes.call_with(bucket, script, keys, args, confirm).await?;
         if left == 1 && fuse.loses_answer { Err(blown()) } else { Ok(value) }
     }
 
@@ -310,8 +326,19 @@ impl Core {
     ) -> Result<redis::Value> {
         let keys: Vec<Key> = [self.layout.sums(bucket)].into_iter().chain(keys).collect();
         let args: Vec<Vec<u8>> = self.preamble().into_iter().chain(args).collect();
+        self.run_with(bucket, script, Words::of(&keys), Words::of(&args)).await
+    }
+
+    /// The same, with keys and arguments that were put together for it.
+    pub(super) async fn run_with(
+        &self,
+        bucket: Bucket,
+        script: &'static Script,
+        keys: Words,
+        args: Words,
+    ) -> Result<redis::Value> {
         let asked = Instant::now();
-        let value = self.call(bucket, script, &keys, &args, true).await?;
+        let value = self.call_with(bucket, script, keys, args, true).await?;
         // Asked again for so long that its time is over, it may have been carried out the first time.
         if asked.elapsed() >= LATE && is_late(&value) {
             return Err(EngineError::Unconfirmed("Redis did not answer in time".to_owned()));

@@ -22,7 +22,7 @@ use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserI
 
 /// How often a command about units is decided again, because others' payments
 /// or the ends of many holds come first.
-const ATTEMPTS_MAX: usize = 1000;
+pub(super) const ATTEMPTS_MAX: usize = 1000;
 /// What a bucket gets beyond what it needs when it asks for more deposits.
 const QUOTA_STEP: u64 = 1 << 33;
 
@@ -73,7 +73,7 @@ impl Core {
                 Ok(decided) => decided,
                 Err(refusal) => return Ok(self.refuse(refusal)),
             },
-            Command::Grab { envelope, user } => self.envelope_script(b"grab", *envelope, Some(user), operation).await?,
+            Command::Grab { envelope, user } => return self.grab(command, *envelope, user, operation).await,
             Command::Claim { envelope, user } => {
                 self.envelope_script(b"claim", *envelope, Some(user), operation).await?
             }
@@ -261,29 +261,8 @@ impl Core {
         self.ask(&ITEM, operation, self.item_keys(id), args).await.map(Ok)
     }
 
-    async fn grab_item(&self, item: ItemId, user: &UserId, quantity: u32, operation: &Operation) -> Result<Decided> {
-        let mut hold = operation.id;
-        hold[..2].copy_from_slice(&item.bytes()[..2]);
-        for _ in 0..ATTEMPTS_MAX {
-            let args = [
-                b"grab".to_vec(),
-                item.bytes().to_vec(),
-                hold.to_vec(),
-                user.as_str().as_bytes().to_vec(),
-                quantity.to_string().into_bytes(),
-            ];
-            let mut decided = self.ask(&HOLD, operation, self.hold_keys(item), args).await?;
-            if is_no(&decided, b"unresolved") {
-                self.resolve(&mut decided, operation.bucket).await?;
-            } else if !is_no(&decided, b"again") {
-                return Ok(decided);
-            }
-        }
-        Err(EngineError::Overloaded)
-    }
-
     /// Ends the payment of another call that stands in the way.
-    async fn resolve(&self, decided: &mut Decided, bucket: Bucket) -> Result<()> {
+    pub(super) async fn resolve(&self, decided: &mut Decided, bucket: Bucket) -> Result<()> {
         let Decided::New(Told { effects, .. }) = decided else { return Ok(()) };
         self.carry(bucket, std::mem::take(effects)).await
     }
@@ -336,7 +315,7 @@ impl Core {
     }
 
     /// What an answer means.
-    async fn outcome(&self, command: &Command, at: Timestamp, answer: &Answer) -> Result<Outcome> {
+    pub(super) async fn outcome(&self, command: &Command, at: Timestamp, answer: &Answer) -> Result<Outcome> {
         Ok(match answer.tag() {
             b"no" => refusal_or_no(answer)?,
             b"wallet" => {
@@ -461,14 +440,14 @@ fn keep_of(command: &Command) -> Keep {
 }
 
 /// After a decision a failure says nothing about the outcome any more.
-fn decided_all_the_same(error: EngineError) -> EngineError {
+pub(super) fn decided_all_the_same(error: EngineError) -> EngineError {
     match error {
         EngineError::Unconfirmed(_) => error,
         other => EngineError::Unconfirmed(other.to_string()),
     }
 }
 
-fn is_no(decided: &Decided, why: &[u8]) -> bool {
+pub(super) fn is_no(decided: &Decided, why: &[u8]) -> bool {
     matches!(decided, Decided::New(Told { answer, .. }) if answer.tag() == b"no" && answer.maybe(1) == Some(why))
 }
 
@@ -569,8 +548,7 @@ fn hold_view(id: HoldId, packed: &[u8]) -> Result<HoldView> {
     let wrong = || damaged("a hold");
     let (item, rest) = packed.split_first_chunk::<16>().ok_or_else(wrong)?;
     let (order, rest) = rest.split_first_chunk::<16>().ok_or_else(wrong)?;
-    let words = rest.splitn(6, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect();
-    let words = Answer::of_words(words);
+    let words = Answer::split(rest.to_vec(), 6);
     Ok(HoldView {
         id,
         item: ItemId::from_bytes(*item),

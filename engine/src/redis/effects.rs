@@ -2,8 +2,8 @@
 //!
 //! A script writes what it causes elsewhere into its bucket's outbox, in the
 //! same step as the cause. Whoever called it carries the effects to where they
-//! belong, before it answers, and then takes them out of the outbox. What an
-//! engine leaves when it ends in the middle the sweeper of any other carries.
+//! belong, before it answers, and takes them out of the outbox a little later.
+//! What an engine leaves when it ends in the middle the sweeper of any other carries.
 //!
 //! | field | effect |
 //! | --- | --- |
@@ -26,9 +26,25 @@ use super::scripts::{CREDIT, HOLD, MERCHANT, OPEN, PAY, SETTLED};
 use crate::event::EnvelopeCreated;
 use crate::split::Shares;
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// Bytes of an envelope's shares written at a time.
 const FILL_BYTES: usize = 256 << 10;
+
+/// Effects carried at once.
+const CARRIED_AT_ONCE: usize = 64;
+/// Effects taken out of outboxes at once.
+const LEAVING_MAX: usize = 1024;
+
+/// An effect that is where it belongs.
+pub(super) struct Arrived {
+    cause: Bucket,
+    field: Vec<u8>,
+}
 
 /// Money or a row on its way to a user.
 struct Credit<'a> {
@@ -43,28 +59,67 @@ struct Credit<'a> {
 }
 
 impl Core {
-    /// Carries effects to where they belong, and what these cause in turn.
+    /// Carries effects to where they belong, and what these cause in turn. They
+    /// leave the outbox afterwards; no answer waits for that.
     pub(super) async fn carry(&self, cause: Bucket, effects: Vec<Effect>) -> Result<()> {
-        let mut arrived = Vec::with_capacity(effects.len());
-        for effect in effects {
-            match effect.kind() {
-                b'f' => self.open_envelope(&effect).await?,
-                b'g' | b'c' | b'r' | b'l' => self.credit(&effect).await?,
-                b'm' => self.owe(&effect).await?,
-                b'p' => {
-                    // The hold's own script takes it out.
-                    let natural = Operation { id: [0; 16], keep: Keep::Natural, bucket: cause };
-                    self.pay(&effect, &natural).await?;
-                    continue;
-                }
-                _ => return Err(damaged("an effect")),
-            }
-            arrived.push(effect.field);
-        }
+        let arrived = self.deliver_all(cause, effects).await?;
+        arrived.into_iter().for_each(|field| self.leave(cause, field));
+        Ok(())
+    }
+
+    /// The same, and waits until they have left the outbox.
+    pub(super) async fn carry_out(&self, cause: Bucket, effects: Vec<Effect>) -> Result<()> {
+        let arrived = self.deliver_all(cause, effects).await?;
         if !arrived.is_empty() {
             self.call(cause, &SETTLED, &[self.layout.outbox(cause)], &arrived, false).await?;
         }
         Ok(())
+    }
+
+    /// Carries effects. Tells the fields of those that may leave the outbox now.
+    async fn deliver_all(&self, cause: Bucket, effects: Vec<Effect>) -> Result<Vec<Vec<u8>>> {
+        let carried = stream::iter(effects).map(|effect| self.deliver(cause, effect)).buffer_unordered(CARRIED_AT_ONCE);
+        carried.try_filter_map(|field| ready(Ok(field))).try_collect().await
+    }
+
+    /// Carries one effect. Tells its field, unless it has left the outbox already.
+    async fn deliver(&self, cause: Bucket, effect: Effect) -> Result<Option<Vec<u8>>> {
+        match effect.kind() {
+            b'f' => self.open_envelope(&effect).await?,
+            b'g' | b'c' | b'r' | b'l' => self.credit(&effect).await?,
+            b'm' => self.owe(&effect).await?,
+            b'p' => {
+                // The hold's own script takes it out.
+                let natural = Operation { id: [0; 16], keep: Keep::Natural, bucket: cause };
+                self.pay(&effect, &natural).await?;
+                return Ok(None);
+            }
+            _ => return Err(damaged("an effect")),
+        }
+        Ok(Some(effect.field))
+    }
+
+    /// Takes an effect out of its outbox, soon.
+    pub(super) fn leave(&self, cause: Bucket, field: Vec<u8>) {
+        // Once the engine has been closed others do it.
+        let _ = self.arrived.send(Arrived { cause, field });
+    }
+
+    /// Takes effects that have arrived out of their outboxes, all that wait at once.
+    pub(super) async fn empty_outboxes(self: Arc<Self>, mut leaving: mpsc::UnboundedReceiver<Arrived>) {
+        let mut waiting = Vec::with_capacity(LEAVING_MAX);
+        while leaving.recv_many(&mut waiting, LEAVING_MAX).await > 0 {
+            let mut by_bucket: HashMap<Bucket, Vec<Vec<u8>>> = HashMap::new();
+            for Arrived { cause, field } in waiting.drain(..) {
+                by_bucket.entry(cause).or_default().push(field);
+            }
+            let emptied = by_bucket.into_iter().map(|(cause, fields)| {
+                let core = &self;
+                async move { core.call(cause, &SETTLED, &[core.layout.outbox(cause)], &fields, false).await }
+            });
+            // What was not taken out arrives once more, and is taken out then.
+            stream::iter(emptied).buffer_unordered(CARRIED_AT_ONCE).for_each(|_| ready(())).await;
+        }
     }
 
     /// Opens an envelope whose money has been taken.
@@ -197,12 +252,24 @@ impl Core {
         if let Decided::New(Told { effects, .. }) | Decided::Kept(Told { effects, .. }) = &mut decided {
             for owed in std::mem::take(effects) {
                 self.owe(&owed).await?;
-                let outbox = self.layout.outbox(operation.bucket);
-                self.call(operation.bucket, &SETTLED, &[outbox], &[owed.field], false).await?;
+                self.leave(operation.bucket, owed.field);
             }
         }
         let decided = if is_void { Decided::Void } else { decided };
         Ok(paid.then_some(decided))
+    }
+
+    /// Enters a grab that has just been told, as its effect would.
+    pub(super) async fn enter_grab(
+        &self,
+        envelope: EnvelopeId,
+        user: &UserId,
+        at: Timestamp,
+        amount: Option<Amount>,
+    ) -> Result<()> {
+        let id = [b"c", &envelope.bytes()[..]].concat();
+        let envelope = *envelope.bytes();
+        self.enter(Credit { id, envelope, at, user, grabbed_at: Some(at), kind: "c", amount }).await
     }
 
     /// The keys of `hold.lua`.

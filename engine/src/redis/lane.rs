@@ -3,9 +3,10 @@
 //!
 //! Whichever connection is free takes all that waits and writes it at once;
 //! while all are under way the next calls gather. There is no timer: a lone
-//! call leaves at once, and the busier it is the larger batches get. Calls of a
-//! script that takes many (see [`Script::lane`]) and that share its keys become
-//! one run.
+//! call leaves at once, and the busier it is the larger batches get. Calls of one
+//! script become one run of it: those that share its keys if it says that it has
+//! shared ones (see [`Script::lane`]), otherwise those of one bucket, and on a
+//! single server of any buckets.
 //!
 //! Confirmation is for the batch: one fence write and one WAIT behind its
 //! scripts, on the same connection, because WAIT speaks of what its own
@@ -16,7 +17,7 @@
 //! replicas as are needed hold everything the server had written up to its answer.
 
 use super::bucket::Bucket;
-use super::script::{CALLS_MAX, Script, Shape};
+use super::script::{RUN_BYTES_MAX, Script, Shape};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, ServerError, Value};
 use smallvec::SmallVec;
@@ -36,6 +37,20 @@ pub(super) struct Request {
     pub(super) confirm: bool,
     /// Whether it was given to a connection in the attempt that is under way.
     pub(super) sent: AtomicBool,
+}
+
+impl Request {
+    /// The keys that all calls of a run have in common.
+    fn shared_keys(&self) -> &[u8] {
+        match self.script.shape() {
+            Shape::Each => &[],
+            Shape::Lane { shared_keys, .. } => self.keys.first(shared_keys),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.keys.bytes.len() + self.args.bytes.len()
+    }
 }
 
 /// One attempt at a request.
@@ -74,13 +89,19 @@ pub(super) struct Words {
 
 impl Words {
     pub(super) fn of(words: &[Vec<u8>]) -> Words {
-        let mut bytes = Vec::with_capacity(words.iter().map(Vec::len).sum());
-        let mut ends = SmallVec::with_capacity(words.len());
-        for word in words {
-            bytes.extend_from_slice(word);
-            ends.push(u32::try_from(bytes.len()).expect("arguments of a script are far below 4 GiB"));
-        }
-        Words { bytes, ends }
+        let mut all = Words::with_capacity(words.iter().map(Vec::len).sum());
+        words.iter().for_each(|word| all.push(&[word]));
+        all
+    }
+
+    pub(super) fn with_capacity(bytes: usize) -> Words {
+        Words { bytes: Vec::with_capacity(bytes), ends: SmallVec::new() }
+    }
+
+    /// Adds a word that is made of these parts.
+    pub(super) fn push(&mut self, parts: &[&[u8]]) {
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.ends.push(u32::try_from(self.bytes.len()).expect("arguments of a script are far below 4 GiB"));
     }
 
     fn len(&self) -> usize {
@@ -94,6 +115,10 @@ impl Words {
         })
     }
 
+    fn all(&self) -> impl Iterator<Item = &[u8]> {
+        self.range(0..self.len())
+    }
+
     fn first(&self, count: usize) -> &[u8] {
         if count == 0 { &[] } else { &self.bytes[..self.ends[count - 1] as usize] }
     }
@@ -105,6 +130,9 @@ pub(super) struct Road {
     pub(super) connect_timeout: Duration,
     pub(super) response_timeout: Duration,
     pub(super) key_prefix: String,
+    /// Whether calls of different buckets can be one run: not in a Cluster,
+    /// where each bucket has its slot.
+    pub(super) buckets_mix: Arc<AtomicBool>,
     /// Replicas that have to confirm: as many as this server is known to have,
     pub(super) replicas_known: Arc<AtomicU8>,
     /// and however few that are, so many.
@@ -207,6 +235,7 @@ struct Batch {
 /// One run of a script, for one call or for several.
 struct Run {
     calls: SmallVec<[Call; 1]>,
+    bytes: usize,
     reply: usize,
 }
 
@@ -218,7 +247,7 @@ struct Confirmation {
 
 impl Batch {
     fn of(road: &Road, waiting: &mut Vec<Call>) -> Batch {
-        let mut runs = Run::gather(waiting);
+        let mut runs = Run::gather(waiting, road.buckets_mix.load(Ordering::Acquire));
         let mut pipeline = Pipeline::with_capacity(runs.len() + 4);
         let mut loaded: SmallVec<[&'static str; 4]> = SmallVec::new();
         for run in &mut runs {
@@ -314,57 +343,63 @@ fn command(name: &str, args: &[&[u8]]) -> Cmd {
 
 impl Run {
     /// Puts calls that can travel in one run together, in the order of their firsts.
-    fn gather(waiting: &mut Vec<Call>) -> Vec<Run> {
+    fn gather(waiting: &mut Vec<Call>, buckets_mix: bool) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::with_capacity(waiting.len());
         let mut open: HashMap<u64, usize, foldhash::fast::RandomState> = HashMap::default();
         for call in waiting.drain(..) {
             call.request.sent.store(true, Ordering::Release);
-            let Shape::Lane { shared_keys, .. } = call.request.script.shape() else {
-                runs.push(Run { calls: SmallVec::from_buf([call]), reply: 0 });
-                continue;
-            };
-            let script: *const Script = call.request.script;
-            let hash = open.hasher().hash_one((script, call.asking, call.request.keys.first(shared_keys)));
+            let request = &call.request;
+            let script: *const Script = request.script;
+            let bucket = (!buckets_mix).then_some(request.bucket);
+            let words = (request.keys.len(), request.args.len());
+            let hash = open.hasher().hash_one((script, call.asking, bucket, words, request.shared_keys()));
             match open.get(&hash) {
-                Some(&index) if runs[index].takes(&call, shared_keys) => runs[index].calls.push(call),
+                Some(&index) if runs[index].takes(&call, buckets_mix) => {
+                    runs[index].bytes += request.bytes();
+                    runs[index].calls.push(call);
+                }
                 _ => {
                     open.insert(hash, runs.len());
-                    runs.push(Run { calls: SmallVec::from_buf([call]), reply: 0 });
+                    runs.push(Run { bytes: request.bytes(), calls: SmallVec::from_buf([call]), reply: 0 });
                 }
             }
         }
         runs
     }
 
-    fn takes(&self, call: &Call, shared_keys: usize) -> bool {
+    fn takes(&self, call: &Call, buckets_mix: bool) -> bool {
         let (first, other) = (&self.calls[0].request, &call.request);
-        self.calls.len() < CALLS_MAX
-            && std::ptr::eq(first.script, other.script)
+        std::ptr::eq(first.script, other.script)
+            && self.calls.len() < first.script.calls_max()
+            && self.bytes + other.bytes() <= RUN_BYTES_MAX
             && self.calls[0].asking == call.asking
-            && first.keys.first(shared_keys) == other.keys.first(shared_keys)
+            && (buckets_mix || first.bucket == other.bucket)
+            && first.shared_keys() == other.shared_keys()
             && first.keys.len() == other.keys.len()
             && first.args.len() == other.args.len()
     }
 
     fn command(&self) -> Cmd {
-        let script = self.calls[0].request.script;
-        let mut command = Cmd::new();
-        command.arg("EVALSHA").arg(script.sha());
-        match script.shape() {
-            Shape::One => {
-                let request = &self.calls[0].request;
-                command.arg(request.keys.len());
-                request.keys.range(0..request.keys.len()).for_each(|key| _ = command.arg(key));
-                request.args.range(0..request.args.len()).for_each(|arg| _ = command.arg(arg));
+        let first = &*self.calls[0].request;
+        let requests = || self.calls.iter().map(|call| &*call.request);
+        let (shared_keys, shared_args) = match first.script.shape() {
+            Shape::Each => (0, 0),
+            Shape::Lane { shared_keys, shared_args } => (shared_keys, shared_args),
+        };
+        let (keys, args) = (first.keys.len(), first.args.len());
+        let mut command = Cmd::with_capacity(4 + self.calls.len() * (keys + args), 128 + self.bytes);
+        command.arg("EVALSHA").arg(first.script.sha());
+        command.arg(shared_keys + self.calls.len() * (keys - shared_keys));
+        first.keys.range(0..shared_keys).for_each(|key| _ = command.arg(key));
+        for request in requests() {
+            request.keys.range(shared_keys..keys).for_each(|key| _ = command.arg(key));
+        }
+        match first.script.shape() {
+            Shape::Each => {
+                requests().flat_map(|request| request.args.all()).for_each(|arg| _ = command.arg(arg));
+                command.arg(self.calls.len());
             }
-            Shape::Lane { shared_keys, shared_args } => {
-                let requests = || self.calls.iter().map(|call| &call.request);
-                let (keys, args) = (self.calls[0].request.keys.len(), self.calls[0].request.args.len());
-                command.arg(shared_keys + self.calls.len() * (keys - shared_keys));
-                self.calls[0].request.keys.range(0..shared_keys).for_each(|key| _ = command.arg(key));
-                for request in requests() {
-                    request.keys.range(shared_keys..keys).for_each(|key| _ = command.arg(key));
-                }
+            Shape::Lane { .. } => {
                 command.arg(self.calls.len());
                 let newest = &self.calls[self.calls.len() - 1].request;
                 newest.args.range(0..shared_args).for_each(|arg| _ = command.arg(arg));
@@ -391,15 +426,11 @@ impl Run {
             self.calls.into_iter().for_each(|call| tell(call, Answered::Refused(error.clone())));
             return;
         }
-        match (self.calls[0].request.script.shape(), reply) {
-            (Shape::One, reply) => {
-                let [call] = self.calls.into_inner().unwrap_or_else(|_| unreachable!("such a run is of one call"));
-                tell(call, Answered::Value(reply));
-            }
-            (Shape::Lane { .. }, Value::Array(answers)) if answers.len() == self.calls.len() => {
+        match reply {
+            Value::Array(answers) if answers.len() == self.calls.len() => {
                 self.calls.into_iter().zip(answers).for_each(|(call, answer)| tell(call, Answered::Value(answer)));
             }
-            (Shape::Lane { .. }, other) => {
+            other => {
                 let why = format!("answered {} calls with {other:?} instead of one value for each", self.calls.len());
                 self.calls.into_iter().for_each(|call| tell(call, Answered::Broken(why.clone())));
             }

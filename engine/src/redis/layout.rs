@@ -9,6 +9,7 @@
 //! **Invariant:** all keys of a call carry the tag of its bucket.
 
 use super::bucket::Bucket;
+use super::lane::Words;
 use crate::backend::OnceKey;
 use crate::types::{EnvelopeId, ItemId, UserId};
 use std::fmt::Write;
@@ -118,6 +119,44 @@ impl Layout {
     /// Users in the order of their shares.
     pub(super) fn winners_in_order(&self, id: EnvelopeId) -> Key {
         self.key(self.of_id(id.bytes()), &format!("{id}:order"))
+    }
+
+    /// The keys of `grab.lua`: the envelope's, if it `arrives` in the same run
+    /// those of its user, and where the answer is kept.
+    pub(super) fn grab(&self, id: EnvelopeId, user: &UserId, arrives: bool, mark: Option<Key>) -> Words {
+        let mut keys = Words::with_capacity(600);
+        let (place, name) = (self.key(self.of_id(id.bytes()), ""), id.to_string());
+        keys.push(&[&place, b"sums"]);
+        keys.push(&[&place, b"outbox"]);
+        for of_envelope in ["", ":shares", ":winners", ":order"] {
+            keys.push(&[&place, name.as_bytes(), of_envelope.as_bytes()]);
+        }
+        keys.push(&[&place, b"due"]);
+        if arrives {
+            let (place, name) = (self.key(self.of_user(user), ""), user.as_str().as_bytes());
+            keys.push(&[&place, b"received:", name]);
+            if id.is_auto_claim() {
+                keys.push(&[&place, b"wallet:", name]);
+                keys.push(&[&place, b"sums"]);
+            }
+        }
+        mark.iter().for_each(|mark| keys.push(&[mark]));
+        keys
+    }
+
+    /// The keys of `grab_item.lua`.
+    pub(super) fn grab_item(&self, id: ItemId, mark: Option<Key>) -> Words {
+        let mut keys = Words::with_capacity(600);
+        let (place, name) = (self.key(self.of_id(id.bytes()), ""), id.to_string());
+        keys.push(&[&place, b"sums"]);
+        keys.push(&[&place, b"outbox"]);
+        for of_item in ["", ":units", ":live", ":paying"] {
+            keys.push(&[&place, name.as_bytes(), of_item.as_bytes()]);
+        }
+        keys.push(&[&place, b"holds"]);
+        keys.push(&[&place, b"due"]);
+        mark.iter().for_each(|mark| keys.push(&[mark]));
+        keys
     }
 
     pub(super) fn items_by_time(&self, bucket: Bucket) -> Key {

@@ -3,6 +3,7 @@
 //!
 //! - `backend`: opening it, and what its parts share.
 //! - `commands`: which script decides each command, and what its answer means.
+//! - `grabs`: grabs of envelopes, which travel together.
 //! - `memos`: idempotency keys and references.
 //! - `effects`: what crosses from bucket to bucket.
 //! - `sweep`: deadlines, and what ended engines left in the middle.
@@ -19,6 +20,7 @@ mod bucket;
 mod commands;
 mod effects;
 mod error;
+mod grabs;
 mod lane;
 mod layout;
 mod memos;
@@ -27,7 +29,7 @@ mod nodes;
 mod options;
 mod reads;
 mod reply;
-#[allow(dead_code, reason = "no decision travels in a lane of many yet")]
+#[allow(dead_code, reason = "scripts that write whenever they answer will want it")]
 mod script;
 mod scripts;
 mod settings;

@@ -44,6 +44,8 @@ pub(super) struct Fleet {
     pub(super) login: ConnectionInfo,
     pub(super) seeds: Vec<Address>,
     pub(super) clustered: bool,
+    /// Whether calls of different buckets can be one run, because one server has them all.
+    pub(super) buckets_mix: Arc<AtomicBool>,
     /// However few replicas a primary has, so many have to confirm.
     pub(super) replicas_min: Arc<AtomicU8>,
     slots: Vec<u16>,
@@ -83,6 +85,7 @@ impl Nodes {
             login,
             seeds,
             clustered: false,
+            buckets_mix: Arc::default(),
             replicas_min: Arc::new(AtomicU8::new(options.replicas_needed.unwrap_or(0))),
             slots: (0..options.buckets).map(|number| Bucket::new(number).slot()).collect(),
             nodes: Mutex::default(),
@@ -107,16 +110,33 @@ impl Nodes {
         args: &[Vec<u8>],
         confirm: bool,
     ) -> Result<Value, EngineError> {
+        self.call_with(bucket, script, Words::of(keys), Words::of(args), confirm).await
+    }
+
+    /// The same, with keys and arguments that were put together for it.
+    pub(super) async fn call_with(
+        &self,
+        bucket: Bucket,
+        script: &'static Script,
+        keys: Words,
+        args: Words,
+        confirm: bool,
+    ) -> Result<Value, EngineError> {
         let request = Arc::new(Request {
             script,
             bucket,
-            keys: Words::of(keys),
-            args: Words::of(args),
+            keys,
+            args,
             confirm: confirm && self.fleet.options.durability == Durability::Confirmed,
             sent: AtomicBool::new(false),
         });
         let deadline = Instant::now() + self.fleet.options.call_timeout;
         Attempts { fleet: &self.fleet, request, deadline, pauses: 0, doubt: None }.run().await
+    }
+
+    /// Whether one server has all buckets, so that a script may touch several.
+    pub(super) fn buckets_mix(&self) -> bool {
+        !self.fleet.clustered
     }
 
     /// How many buckets keys are spread over.
@@ -358,6 +378,7 @@ impl Fleet {
             connect_timeout: self.options.connect_timeout,
             response_timeout: self.options.response_timeout,
             key_prefix: self.options.key_prefix.clone(),
+            buckets_mix: Arc::clone(&self.buckets_mix),
             replicas_known: Arc::clone(&replicas_known),
             replicas_min: Arc::clone(&self.replicas_min),
             unconfirmed: AtomicBool::new(false),

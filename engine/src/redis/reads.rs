@@ -46,11 +46,7 @@ impl Backend for RedisBackend {
     }
 
     async fn execute_all(&self, commands: Vec<Command>) -> Vec<Result<Reply>> {
-        let mut replies = Vec::with_capacity(commands.len());
-        for command in &commands {
-            replies.push(self.core.execute(command, None).await);
-        }
-        replies
+        self.core.execute_all(&commands).await
     }
 
     async fn wallet(&self, user: &UserId) -> Result<WalletView> {
@@ -298,7 +294,7 @@ impl Core {
         let row = self.read(bucket, &[self.layout.orders(bucket)], &args).await?;
         let Some(packed) = row.maybe(0) else { return Ok(None) };
         let (hold, rest) = packed.split_first_chunk::<16>().ok_or_else(|| damaged("an order"))?;
-        let words = Answer::of_words(rest.splitn(2, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect());
+        let words = Answer::split(rest.to_vec(), 2);
         let hold = self.hold(HoldId::from_bytes(*hold)).await?.ok_or_else(|| damaged("an order"))?;
         Ok(Some(OrderView {
             id,
@@ -359,7 +355,7 @@ impl ItemFilter {
 
 /// A movement as the prelude's `enter` writes it.
 fn entry(row: &[u8]) -> Result<Entry> {
-    let words = Answer::of_words(row.splitn(5, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect());
+    let words = Answer::split(row.to_vec(), 5);
     let envelope = || words.id(4).map(EnvelopeId::from_bytes);
     let reference = || match words.bytes(4)?.split_first() {
         Some((b'r', text)) => String::from_utf8(text.to_vec()).map(Some).map_err(|_| damaged("a reference")),

@@ -7,6 +7,7 @@ use crate::command::MerchantStatus;
 use crate::error::EngineError;
 use crate::types::{Amount, Timestamp, UserId};
 use redis::Value;
+use smallvec::SmallVec;
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -34,9 +35,13 @@ pub(super) struct Effect {
     pub(super) value: Vec<u8>,
 }
 
-/// The words of an answer.
-#[derive(Debug)]
-pub(super) struct Answer(Vec<Option<Vec<u8>>>);
+/// The words of an answer, one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    text: Vec<u8>,
+    /// Where each lies in the text, if it is there at all.
+    words: SmallVec<[Option<(u32, u32)>; 10]>,
+}
 
 pub(super) fn damaged(what: &str) -> EngineError {
     EngineError::Backend(format!("{what} is not of a form this version knows"))
@@ -52,7 +57,7 @@ impl Decided {
             b"clock" => return Err(clocks_apart(&word(next()?)?.unwrap_or_default())),
             _ => {}
         }
-        let at = Answer(vec![word(next()?)?]).at(0)?;
+        let at = Answer::read(Value::Array(vec![next()?]))?.at(0)?;
         let answer = Answer::read(next()?)?;
         let effects = effects(next()?)?;
         let told = Told { at, answer, effects };
@@ -77,19 +82,41 @@ impl Effect {
 
     /// The words of its value: the time, the kind, the amount, whose, and the rest.
     pub(super) fn words(&self) -> Result<(Timestamp, Answer)> {
-        let words = self.value.splitn(5, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect();
-        let answer = Answer(words);
+        let answer = Answer::split(self.value.clone(), 5);
         Ok((answer.at(0)?, answer))
     }
 }
 
 impl Answer {
     pub(super) fn read(value: Value) -> Result<Answer> {
-        Ok(Answer(parts(value)?.into_iter().map(word).collect::<Result<_>>()?))
+        let mut answer = Answer::default();
+        for part in parts(value)? {
+            match part {
+                Value::BulkString(bytes) => answer.push(&bytes),
+                Value::SimpleString(text) => answer.push(text.as_bytes()),
+                Value::Int(number) => answer.push(number.to_string().as_bytes()),
+                Value::Nil => answer.words.push(None),
+                _ => return Err(damaged("a word of an answer")),
+            }
+        }
+        Ok(answer)
     }
 
-    pub(super) fn of_words(words: Vec<Option<Vec<u8>>>) -> Answer {
-        Answer(words)
+    /// Words with spaces between them; the last of `most` is all that is left.
+    pub(super) fn split(text: Vec<u8>, most: usize) -> Answer {
+        let mut words = SmallVec::new();
+        let mut start = 0;
+        for word in text.splitn(most, |&byte| byte == b' ') {
+            words.push(Some((start, start + word.len() as u32)));
+            start += word.len() as u32 + 1;
+        }
+        Answer { text, words }
+    }
+
+    pub(super) fn push(&mut self, word: &[u8]) {
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(word);
+        self.words.push(Some((start, self.text.len() as u32)));
     }
 
     /// What a script that begins with the prelude, and decides nothing, answers.
@@ -107,11 +134,12 @@ impl Answer {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.words.len()
     }
 
     pub(super) fn maybe(&self, index: usize) -> Option<&[u8]> {
-        self.0.get(index)?.as_deref()
+        let (start, end) = (*self.words.get(index)?)?;
+        Some(&self.text[start as usize..end as usize])
     }
 
     pub(super) fn bytes(&self, index: usize) -> Result<&[u8]> {
@@ -174,11 +202,11 @@ impl Answer {
 
 /// Fields and values, one after the other.
 pub(super) fn effects(value: Value) -> Result<Vec<Effect>> {
-    let mut words = Answer::read(value)?.0.into_iter();
+    let mut words = parts(value)?.into_iter();
     let mut effects = Vec::new();
     while let Some(field) = words.next() {
-        match (field, words.next().flatten()) {
-            (Some(field), Some(value)) => effects.push(Effect { field, value }),
+        match (field, words.next()) {
+            (Value::BulkString(field), Some(Value::BulkString(value))) => effects.push(Effect { field, value }),
             _ => return Err(damaged("an effect")),
         }
     }

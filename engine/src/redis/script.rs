@@ -1,5 +1,5 @@
 //! A Lua script as the engine knows it: its text, the hash under which servers
-//! know it, and whether several calls of it can be one.
+//! know it, and how several calls of it become one run.
 //!
 //! **Invariant:** every key that a script touches is among its `KEYS`. While a
 //! slot moves, a server checks those before the script begins; a key it meets
@@ -20,6 +20,7 @@ pub(crate) struct Script {
     name: &'static str,
     parts: &'static [&'static str],
     shape: Shape,
+    alone: bool,
     fences: bool,
     loaded: OnceLock<Loaded>,
 }
@@ -32,21 +33,39 @@ struct Loaded {
 /// How calls become `KEYS` and `ARGV`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// One call, its keys, its arguments, one answer.
-    One,
-    /// As many calls as wait, up to [`CALLS_MAX`]: see [`Script::lane`].
+    /// Written for one call: its keys, its arguments, one answer. A run does it
+    /// for each of its calls (`scripts/lua/each.lua`).
+    Each,
+    /// Written for as many calls as wait, up to [`CALLS_MAX`]: see [`Script::lane`].
     Lane { shared_keys: usize, shared_args: usize },
 }
 
 /// The most calls that one run of a script takes: a run keeps its server from
 /// everything else.
 pub(super) const CALLS_MAX: usize = 64;
+/// The most bytes of keys and arguments in a run of several calls, for the same
+/// reason. A call that is longer runs alone.
+pub(super) const RUN_BYTES_MAX: usize = 32 << 10;
+
+/// Before the body of a script that is written for one call, and behind it. What
+/// such scripts have in common is made once a run.
+const HEAD: &str = concat!(
+    "local run, KEYS, ARGV = {}, KEYS, ARGV\n",
+    include_str!("../../../scripts/lua/failure.lua"),
+    include_str!("../../../scripts/lua/ledger.lua"),
+    include_str!("../../../scripts/lua/operations.lua"),
+    "local function decide()"
+);
+const EACH: &str = include_str!("../../../scripts/lua/each.lua");
 
 impl Script {
-    /// A script that takes one call. `parts` are joined with line ends: the
-    /// prelude that scripts have in common, then the body.
+    /// A script that is written for one call. `parts` are joined with line ends:
+    /// the prelude that scripts have in common, then the body.
+    ///
+    /// Calls of it that wait for the same connection, in the same bucket or all
+    /// on one server, travel in one run, in which each fails on its own.
     pub(crate) const fn one(name: &'static str, parts: &'static [&'static str]) -> Script {
-        Script { name, parts, shape: Shape::One, fences: false, loaded: OnceLock::new() }
+        Script { name, parts, shape: Shape::Each, alone: false, fences: false, loaded: OnceLock::new() }
     }
 
     /// A script that takes k calls, 1 to 64, and answers with an array of k
@@ -65,7 +84,15 @@ impl Script {
         shared_args: usize,
     ) -> Script {
         let shape = Shape::Lane { shared_keys, shared_args };
-        Script { name, parts, shape, fences: false, loaded: OnceLock::new() }
+        Script { name, parts, shape, alone: false, fences: false, loaded: OnceLock::new() }
+    }
+
+    /// Says that one call of it may keep the server for so long that no other
+    /// should be in the same run.
+    #[must_use]
+    pub(crate) const fn alone(mut self) -> Script {
+        self.alone = true;
+        self
     }
 
     /// Says that it writes whenever its answer has to be confirmed, so that
@@ -95,13 +122,22 @@ impl Script {
         self.shape
     }
 
+    /// The most calls that a run of it takes.
+    pub(super) fn calls_max(&self) -> usize {
+        if self.alone { 1 } else { CALLS_MAX }
+    }
+
     pub(super) fn fences(&self) -> bool {
         self.fences
     }
 
     fn loaded(&self) -> &Loaded {
         self.loaded.get_or_init(|| {
-            let source = self.parts.join("\n");
+            let body = self.parts.join("\n");
+            let source = match self.shape {
+                Shape::Each => [HEAD, &body, "end", EACH].join("\n"),
+                Shape::Lane { .. } => body,
+            };
             let sha = Hashed::new(&source).get_hash().to_owned();
             Loaded { source, sha }
         })

@@ -8,21 +8,40 @@ macro_rules! lua {
     };
 }
 
-/// Time and sums.
+/// What scripts for many calls have of their own, and those for one around them:
+/// what a call answers that failed, time and sums, what operations were answered.
+const FAILURE: &str = lua!("failure");
+const LEDGER: &str = lua!("ledger");
+const OPERATIONS: &str = lua!("operations");
+/// The time of a call.
 const PRELUDE: &str = lua!("prelude");
 /// What a command was answered before.
 const DECIDE: &str = lua!("decide");
+/// Holds of an item, and where its keys stand among those of one call, or of many.
+const HOLDS: &str = lua!("holds");
+const HOLD_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 4, 9)";
+const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 3, 8)";
+/// When an envelope is looked at again.
+const SETTLING: &str = lua!("settling");
 
 pub(super) static MEMO: Script = Script::one("memo", &[PRELUDE, lua!("memo")]);
 pub(super) static OPERATION: Script = Script::one("operation", &[PRELUDE, DECIDE, lua!("operation")]);
 pub(super) static WALLET: Script = Script::one("wallet", &[PRELUDE, DECIDE, lua!("wallet")]);
 pub(super) static FUND: Script = Script::one("fund", &[PRELUDE, DECIDE, lua!("fund")]);
 pub(super) static OPEN: Script = Script::one("open", &[PRELUDE, lua!("open")]);
-pub(super) static ENVELOPE: Script = Script::one("envelope", &[PRELUDE, DECIDE, lua!("envelope")]);
+pub(super) static ENVELOPE: Script = Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, lua!("envelope")]);
+pub(super) static GRAB: Script = Script::lane("grab", &[FAILURE, LEDGER, OPERATIONS, SETTLING, lua!("grab")], 7, 3);
+/// What is due of one envelope: up to 64 credits.
+pub(super) static ENVELOPE_DUE: Script =
+    Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, lua!("envelope")]).alone();
 pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, lua!("credit")]);
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
-pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, lua!("hold")]);
+pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]);
+pub(super) static GRAB_ITEM: Script =
+    Script::lane("grab_item", &[FAILURE, LEDGER, OPERATIONS, GRAB_ITEM_KEYS, HOLDS, lua!("grab_item")], 8, 3);
+/// What is due of one item: up to 512 ended holds.
+pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]).alone();
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);
 pub(super) static DEPLOYMENT: Script = Script::one("deployment", &[PRELUDE, DECIDE, lua!("deployment")]);
 pub(super) static SETTINGS: Script = Script::one("settings", &[lua!("settings")]);

@@ -66,6 +66,7 @@ pub(super) async fn examine(fleet: &mut Fleet) -> Result<(), RedisOpenError> {
     let infos = first_answers(fleet).await?;
     let (asked, info) = &infos[0];
     fleet.clustered = field(info, "cluster_enabled") == Some("1");
+    fleet.buckets_mix.store(!fleet.clustered, Ordering::Release);
     let topology = match fleet.clustered {
         true => whole_cluster(fleet, asked).await?,
         false => only_primary(&infos)?,

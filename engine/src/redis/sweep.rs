@@ -10,7 +10,7 @@ use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::Layout;
 use super::reply::{Answer, Decided, Effect, Told, damaged, effects, parts};
-use super::scripts::{ENVELOPE, HOLD, READ, TOUR};
+use super::scripts::{ENVELOPE_DUE, HOLD_DUE, READ, TOUR};
 use crate::types::{EnvelopeId, ItemId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Core {
         if any {
             (due, waiting) = self.look_around(bucket, true).await?;
         }
-        self.carry(bucket, waiting).await?;
+        self.carry_out(bucket, waiting).await?;
         for index in 0..due.len() {
             let (kind, id) = due.bytes(index)?.split_first().ok_or_else(|| damaged("a deadline"))?;
             let id: [u8; 16] = id.try_into().map_err(|_| damaged("a deadline"))?;
@@ -83,10 +83,10 @@ impl Core {
         let mut any = false;
         loop {
             let args = [b"due".to_vec(), id.bytes().to_vec(), Vec::new()];
-            match self.ask(&ENVELOPE, &operation, self.envelope_keys(id), args).await? {
+            match self.ask(&ENVELOPE_DUE, &operation, self.envelope_keys(id), args).await? {
                 Decided::New(Told { answer, effects, .. }) if answer.tag() == b"done" => {
                     any = true;
-                    self.carry(bucket, effects).await?;
+                    self.carry_out(bucket, effects).await?;
                 }
                 _ => return Ok(any),
             }
@@ -99,7 +99,7 @@ impl Core {
         let mut any = false;
         loop {
             let args = [b"due".to_vec(), id.bytes().to_vec(), Vec::new(), Vec::new()];
-            match self.ask(&HOLD, &operation, self.hold_keys(id), args).await? {
+            match self.ask(&HOLD_DUE, &operation, self.hold_keys(id), args).await? {
                 Decided::New(Told { answer, .. }) if answer.tag() == b"done" => any = true,
                 _ => return Ok(any),
             }

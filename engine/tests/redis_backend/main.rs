@@ -5,6 +5,7 @@
 mod deployment;
 mod differential;
 mod ended_in_the_middle;
+mod lanes;
 mod races;
 #[path = "../random/mod.rs"]
 mod random;

@@ -12,31 +12,33 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 /// Two engines in front of a deployment of their own.
-struct Two {
-    engines: [Arc<RedisBackend>; 2],
-    deployment: Deployment,
+pub(crate) struct Two {
+    pub(crate) engines: [Arc<RedisBackend>; 2],
+    pub(crate) deployment: Deployment,
 }
 
 impl Two {
     /// `None` if there is no redis-server and that is all right.
-    fn new(seed: u64) -> Option<Two> {
+    pub(crate) fn new(seed: u64) -> Option<Two> {
         if is_missing() {
             return None;
         }
-        let deployment = Deployment::new(seed);
-        let engines = [Arc::new(deployment.open()), Arc::new(deployment.open())];
-        Some(Two { engines, deployment })
+        Some(Two::over(Deployment::new(seed)))
     }
 
-    fn ask(&self, command: Command) -> Outcome {
+    pub(crate) fn over(deployment: Deployment) -> Two {
+        Two { engines: [Arc::new(deployment.open()), Arc::new(deployment.open())], deployment }
+    }
+
+    pub(crate) fn ask(&self, command: Command) -> Outcome {
         self.deployment.drive(self.engines[0].execute(command, None)).expect("it is answered").outcome
     }
 
-    fn deposit(&self, name: &str, minor: u64) {
+    pub(crate) fn deposit(&self, name: &str, minor: u64) {
         self.ask(deposit(name, minor));
     }
 
-    fn give(&self, terms: NewEnvelope) -> EnvelopeId {
+    pub(crate) fn give(&self, terms: NewEnvelope) -> EnvelopeId {
         self.deposit("alice", terms.total.minor());
         match self.ask(Command::CreateEnvelope(Box::new(terms))) {
             Outcome::Envelope(view) => view.id,
@@ -44,7 +46,7 @@ impl Two {
         }
     }
 
-    fn sell(&self, terms: NewItem) -> ItemId {
+    pub(crate) fn sell(&self, terms: NewItem) -> ItemId {
         let (id, name) = (terms.merchant.clone(), "Rosy".to_owned());
         self.ask(Command::PutMerchant(Box::new(NewMerchant { id, name, status: Some(MerchantStatus::Verified) })));
         match self.ask(Command::CreateItem(Box::new(terms))) {
@@ -53,7 +55,7 @@ impl Two {
         }
     }
 
-    fn hold(&self, item: ItemId, name: &str, quantity: u32) -> HoldId {
+    pub(crate) fn hold(&self, item: ItemId, name: &str, quantity: u32) -> HoldId {
         match self.ask(Command::GrabItem { item, user: user(name), quantity }) {
             Outcome::Held { hold, .. } => hold,
             other => panic!("{other:?}"),
@@ -61,7 +63,7 @@ impl Two {
     }
 
     /// All commands at once, by both engines in turn.
-    fn at_once(&self, commands: Vec<(Command, Option<OnceKey>)>) -> Vec<Result<Reply, EngineError>> {
+    pub(crate) fn at_once(&self, commands: Vec<(Command, Option<OnceKey>)>) -> Vec<Result<Reply, EngineError>> {
         self.deployment.drive(async {
             let asked = commands.into_iter().enumerate().map(|(nth, (command, once))| {
                 let engine = Arc::clone(&self.engines[nth % 2]);
@@ -75,21 +77,21 @@ impl Two {
         })
     }
 
-    fn all_at_once(&self, commands: Vec<Command>) -> Vec<Outcome> {
+    pub(crate) fn all_at_once(&self, commands: Vec<Command>) -> Vec<Outcome> {
         let replies = self.at_once(commands.into_iter().map(|command| (command, None)).collect());
         replies.into_iter().map(|reply| reply.expect("it is answered").outcome).collect()
     }
 
-    fn available(&self, name: &str) -> u64 {
+    pub(crate) fn available(&self, name: &str) -> u64 {
         self.deployment.drive(self.engines[1].wallet(&user(name))).expect("a read").available.minor()
     }
 
-    fn stock(&self, item: ItemId) -> Stock {
+    pub(crate) fn stock(&self, item: ItemId) -> Stock {
         self.deployment.drive(self.engines[1].item(item)).expect("a read").expect("an item").stock
     }
 
     /// No money is lost, doubled or on its way.
-    fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         self.deployment.settle(&self.engines[0]);
         let audit = self.deployment.drive(Backend::audit(&*self.engines[1])).expect("a read");
         assert!(audit.balanced(), "{audit:?}");

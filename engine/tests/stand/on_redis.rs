@@ -46,6 +46,12 @@ impl Deployment {
         Deployment::over(seed, cluster.urls(), cluster)
     }
 
+    /// On a server that the test has for itself.
+    pub(crate) fn alone_on(seed: u64, server: &Arc<RedisServer>) -> Deployment {
+        let servers: Arc<dyn Any> = Arc::<RedisServer>::clone(server);
+        Deployment::over(seed, vec![server.url()], servers)
+    }
+
     fn over(seed: u64, urls: Vec<String>, servers: Arc<dyn Any>) -> Deployment {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let world = World::new(seed);

@@ -1,0 +1,64 @@
+-- Time and money, for every script that decides.
+--
+-- KEYS[1]  the bucket's sums, its clock among them
+--
+-- Numbers are doubles, exact for integers up to 2^53-1, which no amount, time
+-- or sum exceeds. They are written with int(), never by way of cjson.
+
+local AMOUNT_MAX = 9007199254740991
+local CLOCKS_APART_MS = 2000
+
+local function int(n)
+  return string.format('%d', n)
+end
+
+-- What the time is in a bucket, of which it never goes back, whichever server
+-- asks; or nothing, and by how much a caller's time is off. `run` keeps what
+-- was read for the other calls of the same run.
+local function bucket_time(run, sums, asked, mode)
+  if mode == 'live' then
+    if not run.now then
+      local time = redis.call('TIME')
+      run.now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+    end
+    local apart = asked - run.now
+    if apart > CLOCKS_APART_MS or apart < -CLOCKS_APART_MS then
+      return nil, int(apart)
+    end
+  end
+  local clock = run[sums] or tonumber(redis.call('HGET', sums, 'clock') or '0')
+  if asked > clock then
+    redis.call('HSET', sums, 'clock', int(asked))
+    clock = asked
+  end
+  run[sums] = clock
+  return clock
+end
+
+-- Adds to one of a bucket's sums. Of every script's moves the sum of deposited
+-- and transit_in is that of withdrawn, transit_out and places; 'transit' is
+-- what left for other buckets less what came from them.
+local function move_in(sums, sum, by)
+  if by ~= 0 then
+    redis.call('HINCRBY', sums, sum, int(by))
+  end
+end
+
+local function move(sum, by)
+  move_in(KEYS[1], sum, by)
+end
+
+-- Enters a movement into a wallet: its row, its balance, and under the effect's
+-- id the mark that it has been entered.
+local function enter(wallet, effect, at, kind, amount, balance, about)
+  local row = redis.call('HINCRBY', wallet, 'rows', 1)
+  redis.call('HSET', wallet, 'available', int(balance), int(row),
+    int(at) .. ' ' .. kind .. ' ' .. int(amount) .. ' ' .. int(balance) .. ' ' .. about)
+  if effect ~= '' then
+    redis.call('HSET', wallet, '#' .. effect, int(row))
+  end
+end
+
+local function available(wallet)
+  return tonumber(redis.call('HGET', wallet, 'available') or '0')
+end
