@@ -33,7 +33,7 @@ use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
-use crate::state::stock::{self, GrabItemDecision};
+use crate::state::stock::{self, GrabAhead, GrabItemDecision};
 use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
@@ -53,6 +53,8 @@ pub struct Embedded {
 /// What the engine's threads share.
 pub(crate) struct Core {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
+    /// What grabs of items ask for before they lock a shard.
+    ahead: Box<[CachePadded<GrabAhead>]>,
     router: Router,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -215,14 +217,17 @@ impl Core {
     fn grab_item(&self, id: ItemId, user: &UserId, quantity: u32, hold: HoldId) -> Result<Option<Done>, EngineError> {
         self.check_serving()?;
         self.admit(Class::Grab)?;
-        let mut guard = self.lock_one(self.router.item(id));
+        let name = Name::of(user);
+        let index = self.router.item(id);
+        let ahead = &self.ahead[index];
+        ahead.fetch(&name, &hold);
+        let mut guard = self.lock_one(index);
         let shard = &mut *guard;
         let Some(item) = shard.items.get(&id) else { return Ok(None) };
         let now = self.clock.now();
-        let GrabItemDecision { expired, result: Some(result) } = item.grab(&shard.holds, now, user, quantity, hold)
-        else {
-            return Ok(None);
-        };
+        item.note(&shard.holds, ahead);
+        let decision = item.grab(&shard.holds, now, (&name, user), quantity, hold);
+        let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
         if !expired.is_empty() {
             return Ok(None);
         }
@@ -230,7 +235,7 @@ impl Core {
             Ok(held) => {
                 let lsn = self.stage(|bytes| event::encode_held(now, &held, bytes));
                 shard.last_lsn = lsn;
-                shard.apply_held(&held, now, lsn);
+                shard.apply_held(&held, &name, now, lsn);
                 (stock::held_answer(&held), Some(lsn))
             }
             Err(outcome) => {
@@ -487,7 +492,7 @@ impl Core {
                 let index = router.hold(*hold);
                 let merchant = {
                     let shard = self.shards[index].lock();
-                    let item = shard.holds.get(hold).and_then(|hold| shard.items.get(&hold.view.item));
+                    let item = shard.holds.item_of(hold).and_then(|item| shard.items.get(&item));
                     item.map(|item| item.put.terms.merchant.clone())
                 };
                 let Some(merchant) = merchant else { return Ok(None) };

@@ -194,7 +194,7 @@ impl Backend for Embedded {
         let core = &self.core;
         let found = {
             let shard = core.shards[core.router.hold(id)].lock();
-            shard.holds.get(&id).map(|hold| (hold.view.clone(), shard.last_lsn))
+            shard.hold(&id).map(|hold| (hold, shard.last_lsn))
         };
         match found {
             Some((view, lsn)) => {

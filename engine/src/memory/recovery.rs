@@ -17,6 +17,7 @@ use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::envelope::Envelope;
 use crate::state::ledger::{MerchantAccount, Wallet};
+use crate::state::stock::GrabAhead;
 use crate::state::stock::Item;
 use crate::state::{Router, Shard, apply};
 use crate::storage::{Directory, Storage};
@@ -188,6 +189,7 @@ impl Embedded {
         let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::start(0, Timestamp::default())));
         let core = Core {
             shards: fresh_shards(options.shards),
+            ahead: fresh_ahead(options.shards),
             router: Router::new(options.shards),
             clock,
             entropy: options.entropy.clone(),
@@ -271,6 +273,7 @@ impl Embedded {
         let clock = given.unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, last_at)));
         let core = Core {
             shards,
+            ahead: fresh_ahead(options.shards),
             router,
             clock,
             entropy: options.entropy.clone(),
@@ -391,6 +394,10 @@ impl Drop for Embedded {
             let _ = housekeeper.join();
         }
     }
+}
+
+fn fresh_ahead(count: usize) -> Box<[CachePadded<GrabAhead>]> {
+    (0..count).map(|_| CachePadded::default()).collect()
 }
 
 fn fresh_shards(count: usize) -> Box<[CachePadded<Mutex<Shard>>]> {
@@ -560,7 +567,7 @@ impl Loading {
             }
             let shard = shards[router.item(id)].get_mut();
             for hold in live.holds {
-                item.restore_hold(&mut shard.holds, hold);
+                item.restore_hold(&mut shard.holds, &hold);
             }
             shard.items.insert(id, Box::new(item));
             Ok(())

@@ -10,7 +10,7 @@ use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::winners::Name;
 use super::{Router, Shards, is_positive, stock};
 use crate::backend::{EntryKind, OnceKey};
-use crate::command::{Command, EndedAs, HoldState, MerchantStatus, Outcome, Reference, Refusal, Transfer};
+use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, Outcome, Reference, Refusal, Transfer};
 use crate::event::{Claimed, EnvelopeEnded, Event, Events, ItemPut, Remembered, WalletMoved};
 use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
@@ -473,7 +473,7 @@ fn grab_item(
     let Some(found) = shard.items.get(&item) else {
         return Decision::refuse(Refusal::NotFound);
     };
-    let grab = found.grab(&shard.holds, now, user, quantity, hold);
+    let grab = found.grab(&shard.holds, now, (&Name::of(user), user), quantity, hold);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
         None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
@@ -506,7 +506,7 @@ fn claim_hold(
         return Decision::no(Outcome::CannotPay);
     };
     let owed = shards.shard(router.user(merchant)).merchants[merchant].owed + hold.amount;
-    let ended = item.end(hold, HoldState::Claimed(order), Some((merchant.clone(), owed)));
+    let ended = item.end(&hold, HoldState::Claimed(order), Some((merchant.clone(), owed)));
     let events = smallvec![Event::WalletMoved(payment), Event::HoldEnded(Box::new(ended))];
     Decision::new(events, Outcome::Ordered { order, replayed: false })
 }
@@ -517,22 +517,14 @@ fn release_hold(shards: &impl Shards, router: Router, now: Timestamp, id: HoldId
         Ok(hold) => hold,
         Err(decision) => return decision,
     };
-    let ended = shard.items[&hold.item].end(hold, HoldState::Released, None);
+    let ended = shard.items[&hold.item].end(&hold, HoldState::Released, None);
     Decision::new(smallvec![Event::HoldEnded(Box::new(ended))], Outcome::Released { replayed: false })
 }
 
 /// The user's hold if it is alive, or the answer that tells what it has become.
-fn live_hold<'a>(
-    shard: &'a super::Shard,
-    now: Timestamp,
-    id: HoldId,
-    user: &UserId,
-) -> Result<&'a crate::command::HoldView, Decision> {
-    let hold = match shard.holds.get(&id) {
-        None => return Err(Decision::refuse(Refusal::NotFound)),
-        Some(hold) => &hold.view,
-    };
-    match ended_hold(hold, user) {
+fn live_hold(shard: &super::Shard, now: Timestamp, id: HoldId, user: &UserId) -> Result<HoldView, Decision> {
+    let Some(hold) = shard.hold(&id) else { return Err(Decision::refuse(Refusal::NotFound)) };
+    match ended_hold(&hold, user) {
         Some(outcome) => Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) }),
         None if now == hold.expires_at && is_planted(Mutant::ClaimHoldAtDeadline) => Ok(hold),
         None if now >= hold.expires_at => Err(Decision::no(Outcome::HoldExpired)),
@@ -541,7 +533,7 @@ fn live_hold<'a>(
 }
 
 /// What a hold's claim or release is answered once it has ended, or by another user.
-pub(crate) fn ended_hold(hold: &crate::command::HoldView, user: &UserId) -> Option<Outcome> {
+pub(crate) fn ended_hold(hold: &HoldView, user: &UserId) -> Option<Outcome> {
     if hold.user != *user {
         return Some(Outcome::Refused(Refusal::Forbidden));
     }

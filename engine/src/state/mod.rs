@@ -12,6 +12,7 @@
 //! **Invariant:** what is not in memory and may be in the store is brought in
 //! before it is decided upon; a vacant place is brought in as such.
 
+mod ahead;
 pub(crate) mod decide;
 pub(crate) mod envelope;
 mod index;
@@ -21,7 +22,7 @@ pub(crate) mod stock;
 pub(crate) mod winners;
 
 use crate::backend::{Audit, EntryKind, OnceKey};
-use crate::command::{OrderView, Outcome};
+use crate::command::{HoldView, OrderView, Outcome};
 use crate::event::{Event, Held, Remembered};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use envelope::Envelope;
@@ -72,22 +73,24 @@ pub(crate) enum Chore {
 /// Deadlines of one shard, the next first.
 pub(crate) type Timers = BinaryHeap<Reverse<(Timestamp, Chore)>>;
 
-/// One part of the state, behind one lock.
+/// One part of the state, behind one lock. What a grab writes stands first, on
+/// the lock's own cache line.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Shard {
+    /// The last record that touched this shard.
+    pub(crate) last_lsn: Lsn,
     pub(crate) envelopes: HashMap<EnvelopeId, Box<Envelope>, IdHash>,
-    pub(crate) wallets: HashMap<UserId, Wallet, UserHash>,
-    pub(crate) merchants: HashMap<UserId, MerchantAccount, UserHash>,
     pub(crate) items: HashMap<ItemId, Box<Item>, IdHash>,
     pub(crate) holds: Holds,
+    pub(crate) wallets: HashMap<UserId, Wallet, UserHash>,
+    pub(crate) merchants: HashMap<UserId, MerchantAccount, UserHash>,
     /// Orders that the store may not have yet, with their record.
     pub(crate) orders: HashMap<OrderId, (OrderView, Lsn), IdHash>,
     pub(crate) memos: HashMap<OnceKey, Memo, IdHash>,
     pub(crate) timers: Timers,
     /// This shard's part in the sums; see [`ledger::credit`].
     pub(crate) sums: Audit,
-    /// The last record that touched this shard.
-    pub(crate) last_lsn: Lsn,
     /// How often something was evicted. A look into the store is valid only
     /// while this has not changed.
     pub(crate) evictions: u64,
@@ -269,7 +272,10 @@ pub(crate) fn apply(
                     }
                 }
             }
-            Event::Held(event) => shards.shard_mut(router.item(event.item)).apply_held(&event, at, lsn),
+            Event::Held(event) => {
+                let name = Name::of(&event.user);
+                shards.shard_mut(router.item(event.item)).apply_held(&event, &name, at, lsn);
+            }
             Event::HoldEnded(event) => {
                 if let Some((merchant, owed_after)) = &event.merchant {
                     let shard = shards.shard_mut(router.user(merchant));
@@ -308,6 +314,12 @@ impl Shard {
         self.wallets.len() + self.memos.len() + self.envelopes.len() + self.holds.len() + self.orders.len()
     }
 
+    /// A hold that is in memory.
+    pub(crate) fn hold(&self, id: &HoldId) -> Option<HoldView> {
+        let item = self.holds.item_of(id)?;
+        self.items.get(&item).expect("a hold's item is in memory").hold(&self.holds, id)
+    }
+
     fn envelope_mut(&mut self, id: EnvelopeId, lsn: Lsn) -> &mut Envelope {
         let envelope = self.envelopes.get_mut(&id).expect("an event's envelope is in memory");
         envelope.last_lsn = lsn;
@@ -329,9 +341,9 @@ impl Shard {
 
     /// Sets units aside and the timer for when they are due.
     #[inline]
-    pub(crate) fn apply_held(&mut self, event: &Held, at: Timestamp, lsn: Lsn) {
+    pub(crate) fn apply_held(&mut self, event: &Held, name: &Name<'_>, at: Timestamp, lsn: Lsn) {
         let item = self.items.get_mut(&event.item).expect("units are held of an item that exists");
-        item.apply_held(&mut self.holds, event, at, lsn);
+        item.apply_held(&mut self.holds, event, name, at, lsn);
         item.arm(&mut self.timers);
     }
 

@@ -36,10 +36,11 @@ fn places(chunk: usize) -> u32 {
 ///
 /// Places are made a chunk at a time, so that a new value is written to its own
 /// place and one count, whichever core writes it.
+#[repr(C)]
 pub(crate) struct Slab<T> {
-    chunks: Vec<Box<[Option<T>]>>,
     /// Places that were ever taken.
     end: u32,
+    chunks: Vec<Box<[Option<T>]>>,
     /// Those of them that are free, to be taken first.
     free: Vec<u32>,
 }
@@ -57,10 +58,17 @@ impl<T> Slab<T> {
         self.end as usize - self.free.len()
     }
 
+    /// The number that the next value will get.
+    #[inline]
+    pub(crate) fn next(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.end)
+    }
+
     /// Keeps a value, and gives it a number.
     #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
-        let at = self.free.pop().unwrap_or(self.end);
+        let at = self.next();
+        self.free.pop();
         if at == self.end {
             self.end = at.checked_add(1).expect("memory ends before numbers do");
             if locate(at).0 == self.chunks.len() {
@@ -106,13 +114,15 @@ impl<T> IndexMut<u32> for Slab<T> {
 /// so that nearly every probe and every insertion reads one cache line.
 ///
 /// **Invariant:** a quarter of the slots is empty, so every probe ends.
+#[repr(C)]
 pub(crate) struct Indexed<T> {
-    slots: Box<[Slot]>,
     pub(crate) values: Slab<T>,
+    slots: Box<[Slot]>,
 }
 
 /// A value's number plus one, none if zero, and the hash it is kept under.
 #[derive(Clone, Copy, Default)]
+#[repr(align(8))]
 struct Slot {
     hash: u32,
     number: u32,
@@ -158,6 +168,12 @@ impl<T> Indexed<T> {
             next = (next + 1) & mask;
         }
         self.slots[gap] = Slot::default();
+    }
+
+    /// Where the slots lie, and the mask of their numbers.
+    #[inline]
+    pub(super) fn slots_at(&self) -> (usize, usize) {
+        (self.slots.as_ptr().addr(), self.slots.len().saturating_sub(1))
     }
 
     /// The slot of the number of which `is` holds, among those kept under `hash`.

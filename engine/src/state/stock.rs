@@ -8,13 +8,14 @@
 //!
 //! **Invariant:** a user's due holds never count against that user's limit.
 
+use super::ahead::Ahead;
 use super::slab::Indexed;
 use super::winners::Name;
 use super::{Chore, Timers};
 use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
 use crate::mutants::{Mutant, is_planted};
-use crate::types::{Amount, HoldId, Lsn, Timestamp, UserId};
+use crate::types::{Amount, HoldId, ItemId, Lsn, Timestamp, UserId};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -34,23 +35,57 @@ pub(crate) const END_RECORD_MAX: usize = 512;
 
 /// Holds of one shard, by id.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Holds {
     all: Indexed<Hold>,
+    /// The items that the holds are of, by the numbers that stand in the holds.
+    items: Vec<ItemId>,
     /// Those that have ended, in the order of their last records.
-    ended: VecDeque<u32>,
+    ended: VecDeque<Ended>,
+    /// Turns when the numbers of items are given anew.
+    era: u32,
+}
+
+/// A hold that has ended, and its last record.
+struct Ended {
+    hold: u32,
+    last_lsn: Lsn,
 }
 
 /// Ended holds forgotten at a time: the shard is locked meanwhile.
 const FORGET_MAX: usize = 4096;
 
-/// A hold, and the last record that changed it.
+/// One hold. It fills a cache line, because a flash sale makes them by the
+/// million under one lock.
 pub(crate) struct Hold {
-    pub(crate) view: HoldView,
-    pub(crate) last_lsn: Lsn,
-    /// Where it stands among those with its deadline, while it is live.
-    due_at: u32,
+    id: HoldId,
+    body: Body,
+}
+
+const _: () = assert!(size_of::<Option<Hold>>() == 64);
+
+enum Body {
+    Live(Live),
+    Ended(Box<HoldView>),
+}
+
+/// A live hold but for its id and its user, who stands in the user's part of
+/// the item. Packed, so that the word that says which body it is fits as well.
+#[derive(Clone, Copy, Default)]
+#[repr(C, packed(4))]
+struct Live {
+    /// The item's number in [`Holds::items`].
+    item: u32,
+    /// The number of its user's part.
+    share: u32,
     /// Where it stands among its user's live holds.
     share_at: u32,
+    /// Where it stands among those with its deadline.
+    due_at: u32,
+    quantity: u32,
+    amount: Amount,
+    created_at: Timestamp,
+    expires_at: Timestamp,
 }
 
 impl Holds {
@@ -58,43 +93,49 @@ impl Holds {
         self.all.values.len()
     }
 
-    #[inline]
-    pub(crate) fn get(&self, id: &HoldId) -> Option<&Hold> {
-        self.find(id).map(|at| self.at(at))
+    /// The item of a hold.
+    pub(crate) fn item_of(&self, id: &HoldId) -> Option<ItemId> {
+        self.find(id).map(|at| match &self.all.values[at].body {
+            Body::Live(live) => self.items[live.item as usize],
+            Body::Ended(view) => view.item,
+        })
     }
 
     /// Forgets holds that have ended with records up to `persisted`, some at a time.
     pub(crate) fn forget_ended(&mut self, persisted: Lsn) {
         for _ in 0..FORGET_MAX {
-            let Some(&at) = self.ended.front().filter(|&&at| self.at(at).last_lsn <= persisted) else { break };
+            let Some(&Ended { hold, .. }) = self.ended.front().filter(|ended| ended.last_lsn <= persisted) else {
+                break;
+            };
             self.ended.pop_front();
-            let hash = hash(&self.at(at).view.id);
-            self.all.remove(hash, at);
+            let hash = hash(&self.all.values[hold].id);
+            self.all.remove(hash, hold);
         }
         if self.len() == 0 {
             // A sale is over: its memory goes too.
-            *self = Holds::default();
+            *self = Holds { era: self.era.wrapping_add(1), ..Holds::default() };
         }
     }
 
     #[inline]
     fn find(&self, id: &HoldId) -> Option<u32> {
-        self.all.find(hash(id), |hold| hold.view.id == *id)
+        self.all.find(hash(id), |hold| hold.id == *id)
     }
 
     #[inline]
-    fn insert(&mut self, hold: Hold) -> u32 {
-        self.all.insert(hash(&hold.view.id), hold)
+    fn live(&self, at: u32) -> Live {
+        match &self.all.values[at].body {
+            Body::Live(live) => *live,
+            Body::Ended(_) => unreachable!("a hold that has ended is among no item's live ones (I5)"),
+        }
     }
 
     #[inline]
-    fn at(&self, at: u32) -> &Hold {
-        &self.all.values[at]
-    }
-
-    #[inline]
-    fn at_mut(&mut self, at: u32) -> &mut Hold {
-        &mut self.all.values[at]
+    fn live_mut(&mut self, at: u32) -> &mut Live {
+        match &mut self.all.values[at].body {
+            Body::Live(live) => live,
+            Body::Ended(_) => unreachable!("a hold that has ended is among no item's live ones (I5)"),
+        }
     }
 }
 
@@ -114,6 +155,7 @@ struct Share {
 /// Live holds by deadline: those of one millisecond in any order, so that a
 /// grab appends and the end of a hold fills its gap with the last.
 #[derive(Default)]
+#[repr(C)]
 struct Due {
     /// The deadline that was added to last: what is grabbed together is due together.
     newest: (Timestamp, Vec<u32>),
@@ -142,15 +184,15 @@ impl Due {
     }
 
     fn remove(&mut self, holds: &mut Holds, at: u32) {
-        let Hold { view, due_at, .. } = holds.at(at);
-        let (expires_at, gap) = (view.expires_at, *due_at as usize);
+        let Live { expires_at, due_at, .. } = holds.live(at);
+        let gap = due_at as usize;
         let is_newest = self.newest.0 == expires_at;
         let others = if is_newest { None } else { self.others.get_mut(&expires_at) };
         let together = others.unwrap_or(&mut self.newest.1);
         assert!(together.get(gap) == Some(&at), "a hold ends once (I5)");
         together.swap_remove(gap);
         match together.get(gap) {
-            Some(&moved) => holds.at_mut(moved).due_at = gap as u32,
+            Some(&moved) => holds.live_mut(moved).due_at = gap as u32,
             None if together.is_empty() && !is_newest => drop(self.others.remove(&expires_at)),
             None => {}
         }
@@ -173,16 +215,20 @@ impl Due {
     }
 }
 
-/// An item on sale.
+/// An item on sale. What a grab writes lies together: every cache line of it
+/// goes from core to core.
+#[repr(C, align(64))]
 pub(crate) struct Item {
-    pub(crate) put: Box<ItemPut>,
+    pub(crate) last_lsn: Lsn,
     held: u32,
     sold: u32,
     users: Indexed<Share>,
     due: Due,
+    pub(crate) put: Box<ItemPut>,
     /// The deadline for which the shard's timer is set.
     pub(crate) timer_at: Option<Timestamp>,
-    pub(crate) last_lsn: Lsn,
+    /// Its number in [`Holds::items`], and in which era that was given.
+    number: Option<(u32, u32)>,
 }
 
 /// What a grab of an item comes to: due holds that end first, and then a new
@@ -195,7 +241,16 @@ pub(crate) struct GrabItemDecision {
 
 impl Item {
     pub(crate) fn new(put: Box<ItemPut>) -> Item {
-        Item { put, held: 0, sold: 0, users: Indexed::default(), due: Due::default(), timer_at: None, last_lsn: Lsn(0) }
+        Item {
+            last_lsn: Lsn(0),
+            held: 0,
+            sold: 0,
+            users: Indexed::default(),
+            due: Due::default(),
+            put,
+            timer_at: None,
+            number: None,
+        }
     }
 
     pub(crate) fn stock(&self) -> Stock {
@@ -222,13 +277,41 @@ impl Item {
         self.share_number(name).map(|at| &self.users.values[at])
     }
 
+    /// One of its holds, by id.
+    pub(crate) fn hold(&self, holds: &Holds, id: &HoldId) -> Option<HoldView> {
+        holds.find(id).map(|at| self.view_of(&holds.all.values[at]))
+    }
+
+    fn view_of(&self, hold: &Hold) -> HoldView {
+        match &hold.body {
+            Body::Live(live) => HoldView {
+                id: hold.id,
+                item: self.put.id,
+                user: self.users.values[live.share].user.clone(),
+                quantity: live.quantity,
+                amount: live.amount,
+                state: HoldState::Held,
+                created_at: live.created_at,
+                expires_at: live.expires_at,
+            },
+            Body::Ended(view) => (**view).clone(),
+        }
+    }
+
+    /// Notes where a grab of it by another user will look.
+    #[inline]
+    pub(crate) fn note(&self, holds: &Holds, ahead: &GrabAhead) {
+        ahead.users.note(&self.users);
+        ahead.holds.note(&holds.all);
+    }
+
     /// Decides a grab. `hold` is the id of the hold it may make.
     #[inline]
     pub(crate) fn grab(
         &self,
         holds: &Holds,
         now: Timestamp,
-        user: &UserId,
+        (name, user): (&Name<'_>, &UserId),
         quantity: u32,
         hold: HoldId,
     ) -> GrabItemDecision {
@@ -242,16 +325,17 @@ impl Item {
         let Some(amount) = terms.price.checked_mul(quantity.into()) else {
             return answer(Outcome::Refused(Refusal::invalid("quantity", "price times quantity is above 2^53-1")));
         };
-        let mine = self.share_of(&Name::of(user));
+        let mine = self.share_of(name);
         if limit == 1
             && let Some(share) = mine
         {
             // The oldest, if a limit was lowered to 1; told by the holds themselves,
             // because a start loads them in another order.
-            let views = share.holds.iter().map(|&at| &holds.at(at).view);
-            let live = views.filter(|hold| hold.expires_at > now).min_by_key(|hold| (hold.created_at, hold.id));
-            if let Some(live) = live {
-                return answer(held_again(live));
+            let mine = share.holds.iter().map(|&at| (holds.all.values[at].id, holds.live(at)));
+            let live =
+                mine.filter(|(_, hold)| { hold.expires_at } > now).min_by_key(|(id, hold)| (hold.created_at, *id));
+            if let Some((hold, Live { quantity, amount, expires_at, .. })) = live {
+                return answer(Outcome::Held { hold, quantity, amount, expires_at, replayed: true });
             }
         }
         if terms.ends_at.is_some_and(|ends_at| now >= ends_at) {
@@ -270,7 +354,8 @@ impl Item {
                 return GrabItemDecision { expired: ending.ended, result: None };
             }
             free += ending.freed;
-            units = ending.left.get(user).copied().unwrap_or(units);
+            let left = self.share_number(name).and_then(|share| ending.left.get(&share));
+            units = left.copied().unwrap_or(units);
             expired = ending.ended;
         }
         let result = if units.held.saturating_add(units.sold).saturating_add(quantity) > limit {
@@ -317,14 +402,15 @@ impl Item {
     }
 
     #[inline]
-    pub(crate) fn apply_held(&mut self, holds: &mut Holds, event: &Held, at: Timestamp, lsn: Lsn) {
+    pub(crate) fn apply_held(&mut self, holds: &mut Holds, event: &Held, name: &Name<'_>, at: Timestamp, lsn: Lsn) {
         assert!(event.quantity <= self.stock().free, "no unit is held that is not free (I4)");
         self.held += event.quantity;
-        let share = self.share_at(&event.user);
+        let share = self.share_at(&event.user, name);
         let units = &mut self.users.values[share].units;
         units.held += event.quantity;
         assert!(*units == event.units_after, "a user's units are what the last record says (I4)");
-        self.add_hold(holds, share, event.view(at), lsn);
+        let &Held { hold, quantity, amount, expires_at, .. } = event;
+        self.add_hold(holds, hold, Live { share, quantity, amount, created_at: at, expires_at, ..Live::default() });
         self.last_lsn = lsn;
     }
 
@@ -338,26 +424,24 @@ impl Item {
             self.held = self.held.saturating_sub(ended.quantity);
         }
         let hold = holds.find(&ended.id).expect("a live hold is in memory (I5)");
-        let name = Name::of(&ended.user);
-        let at = self.share_number(&name).expect("who has a hold has a part in its item");
+        let Live { share: at, share_at: gap, .. } = holds.live(hold);
+        let gap = gap as usize;
         let share = &mut self.users.values[at];
-        let gap = holds.at(hold).share_at as usize;
         assert!(share.holds.get(gap) == Some(&hold), "a hold ends once (I5)");
         share.holds.swap_remove(gap);
         if let Some(&moved) = share.holds.get(gap) {
-            holds.at_mut(moved).share_at = gap as u32;
+            holds.live_mut(moved).share_at = gap as u32;
         }
         share.units = event.units_after;
         if matches!(ended.state, HoldState::Claimed(_)) {
             self.sold += ended.quantity;
         }
         if share.units == Units::default() {
-            self.users.remove(name.hash, at);
+            self.users.remove(Name::of(&ended.user).hash, at);
         }
         self.due.remove(holds, hold);
-        holds.ended.push_back(hold);
-        let hold = holds.at_mut(hold);
-        (hold.view, hold.last_lsn) = (ended, lsn);
+        holds.ended.push_back(Ended { hold, last_lsn: lsn });
+        holds.all.values[hold].body = Body::Ended(Box::new(ended));
         self.last_lsn = lsn;
     }
 
@@ -365,34 +449,60 @@ impl Item {
     pub(crate) fn restore_units(&mut self, user: &UserId, units: Units) {
         self.held += units.held;
         self.sold += units.sold;
-        let share = self.share_at(user);
+        let share = self.share_at(user, &Name::of(user));
         self.users.values[share].units = units;
     }
 
     /// Restores a live hold, after its user's units.
-    pub(crate) fn restore_hold(&mut self, holds: &mut Holds, hold: HoldView) {
+    pub(crate) fn restore_hold(&mut self, holds: &mut Holds, hold: &HoldView) {
         let share = self.share_number(&Name::of(&hold.user)).expect("who has a hold has a part in its item");
-        self.add_hold(holds, share, hold, Lsn(0));
+        let &HoldView { quantity, amount, created_at, expires_at, .. } = hold;
+        self.add_hold(holds, hold.id, Live { share, quantity, amount, created_at, expires_at, ..Live::default() });
     }
 
     /// The number of a user's part, a new one if there was none.
     #[inline]
-    fn share_at(&mut self, user: &UserId) -> u32 {
-        let name = Name::of(user);
-        self.share_number(&name).unwrap_or_else(|| {
+    fn share_at(&mut self, user: &UserId, name: &Name<'_>) -> u32 {
+        self.share_number(name).unwrap_or_else(|| {
             let share = Share { user: user.clone(), units: Units::default(), holds: SmallVec::new() };
             self.users.insert(name.hash, share)
         })
     }
 
+    /// Puts a hold where it is found: by its id, its user and its deadline.
     #[inline]
-    fn add_hold(&mut self, holds: &mut Holds, share: u32, view: HoldView, last_lsn: Lsn) {
-        let expires_at = view.expires_at;
-        let mine = &mut self.users.values[share].holds;
-        let share_at = mine.len() as u32;
-        let at = holds.insert(Hold { view, last_lsn, due_at: 0, share_at });
+    fn add_hold(&mut self, holds: &mut Holds, id: HoldId, mut live: Live) {
+        live.item = match self.number {
+            Some((number, era)) if era == holds.era => number,
+            _ => {
+                let number = holds.items.len() as u32;
+                holds.items.push(self.put.id);
+                self.number = Some((number, holds.era));
+                number
+            }
+        };
+        let mine = &mut self.users.values[live.share].holds;
+        live.share_at = mine.len() as u32;
+        let at = holds.all.values.next();
         mine.push(at);
-        holds.at_mut(at).due_at = self.due.insert(expires_at, at);
+        live.due_at = self.due.insert(live.expires_at, at);
+        let added = holds.all.insert(hash(&id), Hold { id, body: Body::Live(live) });
+        debug_assert_eq!(added, at, "a value gets the number that is next");
+    }
+}
+
+/// Where the last grab of an item of a shard looked, and so the next will.
+#[derive(Default)]
+pub(crate) struct GrabAhead {
+    users: Ahead,
+    holds: Ahead,
+}
+
+impl GrabAhead {
+    #[inline]
+    pub(crate) fn fetch(&self, name: &Name<'_>, hold: &HoldId) {
+        self.users.fetch(name.hash);
+        self.holds.fetch(hash(hold));
     }
 }
 
@@ -402,8 +512,8 @@ struct Ending<'a> {
     holds: &'a Holds,
     freed: u32,
     ended: Vec<HoldEnded>,
-    /// What is left to the users met so far.
-    left: HashMap<&'a UserId, Units, super::UserHash>,
+    /// What is left to the users met so far, by their parts' numbers.
+    left: HashMap<u32, Units, super::UserHash>,
 }
 
 impl<'a> Ending<'a> {
@@ -421,7 +531,7 @@ impl<'a> Ending<'a> {
     /// breaks off when a record takes no more.
     fn make_room(&mut self, mine: Option<&Share>, now: Timestamp, quantity: u32) -> ControlFlow<()> {
         let own = mine.iter().flat_map(|share| &share.holds).copied();
-        for at in own.filter(|&at| self.holds.at(at).view.expires_at <= now) {
+        for at in own.filter(|&at| { self.holds.live(at).expires_at } <= now) {
             if self.is_full() {
                 return ControlFlow::Break(());
             }
@@ -444,16 +554,15 @@ impl<'a> Ending<'a> {
 
     /// Ends a due hold, unless it already did here.
     fn end(&mut self, at: u32) {
-        let hold = &self.holds.at(at).view;
-        if self.ended.iter().any(|ended| ended.hold.id == hold.id) {
+        let (item, found) = (self.item, &self.holds.all.values[at]);
+        if self.ended.iter().any(|ended| ended.hold.id == found.id) {
             return;
         }
-        let item = self.item;
-        let units = || item.share_of(&Name::of(&hold.user)).expect("who has a hold has a part in its item").units;
-        let left = self.left.entry(&hold.user).or_insert_with(units);
-        left.held -= hold.quantity;
-        self.freed += hold.quantity;
-        let hold = HoldView { state: HoldState::Expired, ..hold.clone() };
+        let Live { share, quantity, .. } = self.holds.live(at);
+        let left = self.left.entry(share).or_insert_with(|| item.users.values[share].units);
+        left.held -= quantity;
+        self.freed += quantity;
+        let hold = HoldView { state: HoldState::Expired, ..item.view_of(found) };
         self.ended.push(HoldEnded { hold, units_after: *left, merchant: None });
     }
 }
@@ -462,11 +571,6 @@ impl<'a> Ending<'a> {
 pub(crate) fn held_answer(held: &Held) -> Outcome {
     let Held { hold, quantity, amount, expires_at, .. } = *held;
     Outcome::Held { hold, quantity, amount, expires_at, replayed: false }
-}
-
-fn held_again(hold: &HoldView) -> Outcome {
-    let HoldView { id, quantity, amount, expires_at, .. } = *hold;
-    Outcome::Held { hold: id, quantity, amount, expires_at, replayed: true }
 }
 
 /// Checks an item's terms.
