@@ -173,8 +173,8 @@ fn race_38_a_settler_sleeps_and_wakes() {
     let (mut client, sleeper) = (house.client(1), 0);
     let id = give(&mut client, "alice", USERS as u64, "slept-over");
     // Credits that go to one primary, from an envelope on another.
-    let wallets = (0..3).map(|index| house.cluster.primary_of(slots_of(index, 3).0));
-    let wallets = wallets.filter(|&index| index != primary_of_envelope(&house, &id)).next().expect("one of three");
+    let mut wallets = (0..3).map(|index| house.cluster.primary_of(slots_of(index, 3).0));
+    let wallets = wallets.find(|&index| index != primary_of_envelope(&house, &id)).expect("one of three");
     let mut users = Vec::new();
     for user in (0..).map(|nth| format!("bob{nth}")) {
         let deposit = Ask::post(format!("/v1/wallets/{user}/deposits"), &json!({ "amount": 1 }));

@@ -141,7 +141,7 @@ async fn slow_peers_are_ended_and_stop_nobody() {
 async fn who_does_not_read_its_lists_has_no_place_in_flight_and_is_ended() {
     const PLENTY: usize = 100_000;
     let live = Live::start(Limits { write_timeout: Duration::from_secs(1), ..limits() });
-    let (mut unread, mut asking) = live.connect().await.into_split();
+    let (unread, mut asking) = live.connect().await.into_split();
     let list = format!("GET /v1/wallets/bob/entries HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\n");
     let asked = tokio::spawn(async move { asking.write_all(list.repeat(PLENTY).as_bytes()).await });
     let answered = || {
@@ -169,7 +169,7 @@ async fn who_does_not_read_its_lists_has_no_place_in_flight_and_is_ended() {
     live.is_well().await;
     live.until_open(0).await;
     assert!(asked.await.unwrap().is_err(), "its connection is gone");
-    unread.read(&mut [0; 64]).await.ok();
+    drop(unread);
 }
 
 #[tokio::test(flavor = "multi_thread")]
