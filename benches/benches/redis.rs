@@ -134,7 +134,6 @@ impl Stand {
 
     /// Every user grabs once; callers take the next when their last is answered.
     fn grab_all(&self, engine: &Arc<RedisBackend>, goods: Goods) -> Duration {
-        settle();
         let elapsed = self.runtime.block_on(async {
             let next = Arc::new(AtomicUsize::new(0));
             let start = Instant::now();
@@ -169,6 +168,7 @@ impl Stand {
             true => Goods::Item(self.runtime.block_on(sell(&*engine, self.users.len() as u32))),
             false => self.envelope(&engine, self.users.len()),
         };
+        settle();
         each(self.grab_all(&engine, goods), self.users.len())
     }
 
