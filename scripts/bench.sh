@@ -7,12 +7,12 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never LC_ALL=C.UTF-8
 
 usage() {
-    echo "usage: $0 [--quick] [--only NAME[,NAME]]   NAME: grab journal durable http cost replay parts" >&2
+    echo "usage: $0 [--quick] [--only NAME[,NAME]]   NAME: grab journal durable http cost replay redis parts" >&2
     exit 2
 }
 
 quick=no
-only=grab,journal,durable,http,cost,replay,parts
+only=grab,journal,durable,http,cost,replay,redis,parts
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) quick=yes ;;
@@ -30,9 +30,14 @@ for name in ${only//,/ }; do
 done
 
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.90 or newer, then run this again" >&2; exit 1; }
+case ",$only," in *,redis,*)
+    command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null ||
+        { echo "redis-server is missing: apt-get install redis-server, then run this again" >&2; exit 1; }
+    ;;
+esac
 
 if [ "$quick" = yes ]; then
-    export ROUNDS=3 MOST=100000 GRABS=100000 BATCHES=100 SUSTAINED_S=3 SLICE_MS=500 SHARES=500000 TAIL=200000 SETTLED=50000
+    export ROUNDS=3 MOST=100000 GRABS=100000 BATCHES=100 SUSTAINED_S=3 SLICE_MS=500 SHARES=500000 TAIL=200000 SETTLED=50000 REDIS_GRABS=20000
     parts_options=(--quick)
 else
     parts_options=()
@@ -62,7 +67,7 @@ about() {
     echo "file system of the journal: $(mount_of | tr -s ' ')"
     echo "compiler: $(rustc --version)"
     echo "load before: $(load)"
-    echo "command: scripts/bench.sh$([ "$quick" = no ] || echo ' --quick')$([ "$only" = grab,journal,durable,http,cost,replay,parts ] || echo " --only $only")"
+    echo "command: scripts/bench.sh$([ "$quick" = no ] || echo ' --quick')$([ "$only" = grab,journal,durable,http,cost,replay,redis,parts ] || echo " --only $only")"
     [ "$quick" = no ] || echo "QUICK: small sizes; these figures show only that everything runs"
 }
 about | tee -a "$report"

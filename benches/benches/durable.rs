@@ -7,12 +7,12 @@
 
 use hongbao_benches::{
     Goal, Pair, Unit, catch_up, create_many, decimal_users, directory, durable, each, figure, fund, grab_of, heading,
-    is_new, median, sender, setting, settle, terms,
+    is_new, median, sell, sender, setting, settle, terms,
 };
 use hongbao_engine::backend::Backend;
-use hongbao_engine::command::{Command, MerchantStatus, NewItem, NewMerchant, Outcome};
+use hongbao_engine::command::Command;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_engine::types::{Amount, EnvelopeId, ItemId, UserId};
+use hongbao_engine::types::{EnvelopeId, ItemId, UserId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -109,28 +109,6 @@ async fn envelopes(engine: &Embedded, shares: usize, count: usize) -> Arc<Vec<En
     Arc::new(create_many(engine, &terms(&sender, shares as u32), count).await)
 }
 
-async fn item(engine: &Embedded, users: usize) -> Goods {
-    let id = UserId::new("rosy").expect("a merchant");
-    let merchant = NewMerchant { id: id.clone(), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) };
-    engine.execute(Command::PutMerchant(Box::new(merchant)), None).await.expect("a merchant is made");
-    let terms = NewItem {
-        merchant: id,
-        name: "99 roses".to_owned(),
-        category: "flowers".to_owned(),
-        price: Amount::new(29_900).expect("it fits"),
-        stock: users as u32,
-        per_user_limit: Some(1),
-        starts_at: None,
-        ends_at: None,
-        hold_ttl_s: 900,
-        image_url: None,
-    };
-    match engine.execute(Command::CreateItem(Box::new(terms)), None).await.expect("an item is made").outcome {
-        Outcome::Item(view) => Goods::Item(view.id),
-        other => panic!("an item was to be made, not {other:?}"),
-    }
-}
-
 /// One burst on a fresh engine, in nanoseconds a grab.
 fn round(runtime: &Runtime, users: &Arc<Vec<UserId>>, burst: Burst, is_item: bool) -> f64 {
     let directory = directory();
@@ -141,7 +119,7 @@ fn round(runtime: &Runtime, users: &Arc<Vec<UserId>>, burst: Burst, is_item: boo
     });
     let goods = runtime.block_on(async {
         if is_item {
-            item(&engine, users.len()).await
+            Goods::Item(sell(&*engine, users.len() as u32).await)
         } else {
             Goods::Envelopes(envelopes(&engine, users.len(), 1).await)
         }

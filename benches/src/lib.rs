@@ -7,12 +7,14 @@
 //! **Invariant:** what one turn leaves behind is done before the next begins
 //! ([`settle`]): nobody pays for another's work.
 
+pub mod http;
+
 use hongbao_engine::backend::Backend;
-use hongbao_engine::command::{Command, NewEnvelope, Outcome, Transfer};
+use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
 use hongbao_engine::journal::JournalStats;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::split::SplitRule;
-use hongbao_engine::types::{Amount, EnvelopeId, UserId};
+use hongbao_engine::types::{Amount, EnvelopeId, ItemId, UserId};
 use rustix::time::{ClockId, clock_gettime};
 use std::future::Future;
 use std::path::Path;
@@ -370,6 +372,29 @@ pub async fn create_many(engine: &Embedded, terms: &NewEnvelope, count: usize) -
         }
     }
     ids
+}
+
+/// Puts so many units on sale, one a user.
+pub async fn sell(engine: &impl Backend, stock: u32) -> ItemId {
+    let id = UserId::new("rosy").expect("a merchant");
+    let merchant = NewMerchant { id: id.clone(), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) };
+    engine.execute(Command::PutMerchant(Box::new(merchant)), None).await.expect("a merchant is made");
+    let terms = NewItem {
+        merchant: id,
+        name: "99 roses".to_owned(),
+        category: "flowers".to_owned(),
+        price: Amount::new(29_900).expect("it fits"),
+        stock,
+        per_user_limit: Some(1),
+        starts_at: None,
+        ends_at: None,
+        hold_ttl_s: 900,
+        image_url: None,
+    };
+    match engine.execute(Command::CreateItem(Box::new(terms)), None).await.expect("an item is made").outcome {
+        Outcome::Item(view) => view.id,
+        other => panic!("an item was to be made, not {other:?}"),
+    }
 }
 
 /// The user with this number grabs from the envelopes in turn: users come in no

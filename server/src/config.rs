@@ -126,12 +126,25 @@ pub struct Serve {
     /// What decides and remembers: embedded, or redis
     #[arg(long, default_value = "embedded")]
     pub backend: BackendName,
-    /// Servers of the redis backend, as redis://user:password@host:port; of a Cluster some are enough
+    /// Servers of the redis backend, as redis://user:password@host:port, or rediss:// for TLS; of a Cluster some are enough
     #[arg(long, value_delimiter = ',', env = "HONGBAO_REDIS", hide_env_values = true)]
     pub redis: Vec<String>,
     /// What acknowledged answers survive there: confirmed (a failover), or relaxed (not the last second)
     #[arg(long, default_value = "confirmed")]
     pub redis_durability: RedisDurability,
+    /// At least so many replicas confirm an answer, and all that a primary has; without it as many as the primary with
+    /// the most has at the start
+    #[arg(long)]
+    pub redis_replicas: Option<u8>,
+    /// Whose certificates are trusted with rediss://, as a file in PEM; without it those whom the system trusts
+    #[arg(long)]
+    pub redis_ca: Option<PathBuf>,
+    /// Certificate to show to a Redis that asks for one, in PEM
+    #[arg(long, requires = "redis_key")]
+    pub redis_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, requires = "redis_cert")]
+    pub redis_key: Option<PathBuf>,
     /// What every key in Redis starts with; one for each deployment
     #[arg(long, default_value = "hb")]
     pub redis_prefix: String,

@@ -56,6 +56,7 @@ impl From<RedisOpenError> for Failure {
         let why = error.to_string();
         match error {
             RedisOpenError::Option { .. }
+            | RedisOpenError::Certificate { .. }
             | RedisOpenError::Password { .. }
             | RedisOpenError::Rights { .. }
             | RedisOpenError::TooOld { .. }

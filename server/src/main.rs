@@ -7,7 +7,7 @@ use clap::Parser;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
-use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisOptions};
+use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisIdentity, RedisOptions, RedisTls};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::{ADMIN_KEY, admin_key, given_key};
@@ -229,9 +229,13 @@ fn open(options: &Serve, archive: Option<Arc<dyn Storage>>) -> Result<Embedded, 
 }
 
 async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
+    let identity = options.redis_cert.clone().zip(options.redis_key.clone());
+    let identity = identity.map(|(certificate_file, key_file)| RedisIdentity { certificate_file, key_file });
     let redis = RedisOptions {
         urls: options.redis.clone(),
+        tls: RedisTls { ca_file: options.redis_ca.clone(), identity },
         key_prefix: options.redis_prefix.clone(),
+        replicas_needed: options.redis_replicas,
         durability: match options.redis_durability {
             RedisDurability::Confirmed => Durability::Confirmed,
             RedisDurability::Relaxed => Durability::Relaxed,

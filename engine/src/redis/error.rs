@@ -19,6 +19,17 @@ pub enum RedisOpenError {
         /// What the attempt came to.
         why: String,
     },
+    /// The certificate of one is not good for the other.
+    #[error(
+        "Redis at {address} and this server do not trust each other: {why}; name the authority of its certificate \
+         (--redis-ca FILE), and a certificate and key of your own if it asks for one (--redis-cert, --redis-key)"
+    )]
+    Certificate {
+        /// Host and port.
+        address: String,
+        /// What the attempt came to.
+        why: String,
+    },
     /// It does not let this user in.
     #[error(
         "Redis at {address} refuses the password or the user: {why}; \

@@ -13,6 +13,7 @@
 //! - `script`: a Lua script, known to servers by its hash.
 //! - `nodes`: where slots are, and calls that are followed, retried and confirmed.
 //! - `lane`: calls that wait for the same connection travel together.
+//! - `tls`: certificates for connections that are encrypted.
 //! - `topology`, `settings`: what the servers say of themselves, and what must be so.
 
 mod backend;
@@ -34,6 +35,7 @@ mod script;
 mod scripts;
 mod settings;
 mod sweep;
+mod tls;
 mod topology;
 
 #[cfg(test)]
@@ -43,7 +45,7 @@ mod tests;
 pub use backend::Fuse;
 pub use backend::{RedisBackend, RedisBackendOptions};
 pub use error::RedisOpenError;
-pub use options::{Durability, RedisOptions};
+pub use options::{Durability, RedisIdentity, RedisOptions, RedisTls};
 
 #[cfg(test)]
 use {bucket::Bucket, nodes::Nodes, script::Script};

@@ -17,6 +17,7 @@ use super::lane::{self, Answered, Call, Request, Road, Words};
 use super::options::{Durability, RedisOptions};
 use super::script::Script;
 use super::settings;
+use super::tls;
 use super::topology::{Address, NodeLine, Topology};
 use crate::error::EngineError;
 use deadpool_redis::{Manager, Pool, Runtime};
@@ -454,10 +455,10 @@ fn logins(options: &RedisOptions) -> Result<(ConnectionInfo, Vec<Address>), Redi
             }
             _ => return wrong("urls", "only TCP is supported; write redis://[user][:password@]host[:port]"),
         }
-        if !info.addr().is_supported() {
-            return wrong("urls", "this build has no TLS; write redis://, and let a tunnel or the network encrypt");
+        let first: &ConnectionInfo = login.get_or_insert(info.clone());
+        if tls::is_used(first) != tls::is_used(&info) {
+            return wrong("urls", "some with TLS (rediss://) and some without; all servers have to be the same");
         }
-        login.get_or_insert(info);
     }
     let Some(login) = login else {
         return wrong("urls", "there is none; write redis://host:port");
@@ -474,7 +475,8 @@ fn logins(options: &RedisOptions) -> Result<(ConnectionInfo, Vec<Address>), Redi
     // Small packets have to leave at once; the crate's default is to let them wait.
     let tcp = TcpSettings::default().set_nodelay(true);
     let settings = login.redis_settings().clone().set_skip_set_lib_name();
-    Ok((login.set_tcp_settings(tcp).set_redis_settings(settings), seeds))
+    let login = login.set_tcp_settings(tcp).set_redis_settings(settings);
+    Ok((tls::with_certificates(login, &options.tls)?, seeds))
 }
 
 async fn keep_surveying(fleet: Arc<Fleet>) {

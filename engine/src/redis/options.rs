@@ -1,5 +1,6 @@
 //! How the engine stands in front of Redis.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What an acknowledged answer survives.
@@ -14,12 +15,35 @@ pub enum Durability {
     Relaxed,
 }
 
+/// Files in PEM for connections by TLS. A server's certificate is always
+/// checked, against the host or the address by which it is reached: in a
+/// Cluster that is what CLUSTER NODES tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// Whose certificates are trusted; without it those whom the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate and key to show to servers that ask for one.
+    pub identity: Option<RedisIdentity>,
+}
+
+/// Who the engine is to servers that ask for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisIdentity {
+    /// The certificate and those that lead from it to an authority.
+    pub certificate_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
 /// Where Redis is and how it is used.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// Where to start: `redis://[user][:password@]host[:port]`. One of a
-    /// Cluster's nodes is enough; more of them help when some are down.
+    /// Where to start: `redis://[user][:password@]host[:port]`, or `rediss://`
+    /// for TLS. One of a Cluster's nodes is enough; more of them help when some
+    /// are down.
     pub urls: Vec<String>,
+    /// Whom to trust and who to be, with `rediss://`.
+    pub tls: RedisTls,
     /// What every key starts with. Fixed for a deployment.
     pub key_prefix: String,
     /// How many buckets keys are spread over. Fixed for a deployment.
@@ -45,6 +69,7 @@ impl Default for RedisOptions {
     fn default() -> RedisOptions {
         RedisOptions {
             urls: vec!["redis://127.0.0.1:6379".to_owned()],
+            tls: RedisTls::default(),
             key_prefix: "hb".to_owned(),
             buckets: 1024,
             durability: Durability::Confirmed,
@@ -62,6 +87,7 @@ impl std::fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisOptions")
             .field("urls", &self.urls.len())
+            .field("tls", &self.tls)
             .field("key_prefix", &self.key_prefix)
             .field("buckets", &self.buckets)
             .field("durability", &self.durability)

@@ -4,6 +4,7 @@
 use super::error::RedisOpenError;
 use super::nodes::{Fleet, Node, QueryError};
 use super::options::Durability;
+use super::tls;
 use super::topology::{Address, Topology};
 use redis::RedisError;
 use std::collections::HashMap;
@@ -125,7 +126,7 @@ async fn whole_cluster(fleet: &Fleet, asked: &Node) -> Result<Topology, RedisOpe
     let broken = |why: String| RedisOpenError::Cluster {
         address: address.to_string(),
         why,
-        command: format!("redis-cli --cluster check {address}"),
+        command: format!("redis-cli --cluster check {address}{}", certificates(fleet)),
     };
     // The urls' servers tell who else there is; then all are asked.
     let first =
@@ -179,7 +180,7 @@ async fn check_server(fleet: &Fleet, address: &Address) -> Result<Arc<Node>, Red
             found => found.unwrap_or_else(|| "not told".to_owned()),
         };
         if found != rule.needed {
-            let command = format!("{} CONFIG SET {} {}", cli(address), rule.setting, rule.needed);
+            let command = format!("{} CONFIG SET {} {}", cli(fleet, address), rule.setting, rule.needed);
             return Err(RedisOpenError::Setting {
                 address: address.to_string(),
                 setting: rule.setting,
@@ -226,11 +227,30 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-fn cli(address: &Address) -> String {
-    match &*address.host {
+fn cli(fleet: &Fleet, address: &Address) -> String {
+    let place = match &*address.host {
         "127.0.0.1" | "localhost" => format!("redis-cli -p {}", address.port),
         host => format!("redis-cli -h {host} -p {}", address.port),
+    };
+    place + &certificates(fleet)
+}
+
+/// What `redis-cli` has to be told of TLS, each word after a space.
+fn certificates(fleet: &Fleet) -> String {
+    let tls = &fleet.options.tls;
+    let mut words = if tls::is_used(&fleet.login) { " --tls".to_owned() } else { String::new() };
+    let identity = tls.identity.as_ref();
+    let files = [
+        ("cacert", tls.ca_file.as_ref()),
+        ("cert", identity.map(|identity| &identity.certificate_file)),
+        ("key", identity.map(|identity| &identity.key_file)),
+    ];
+    for (option, file) in files {
+        if let Some(file) = file {
+            words += &format!(" --{option} {}", file.display());
+        }
     }
+    words
 }
 
 fn refusal(fleet: &Fleet, address: &Address, error: QueryError) -> RedisOpenError {
@@ -244,12 +264,15 @@ fn refusal(fleet: &Fleet, address: &Address, error: QueryError) -> RedisOpenErro
             let user = fleet.login.redis_settings().username().unwrap_or("default");
             let command = format!(
                 "{} ACL SETUSER {user} '~{}:*' +@read +@write +@scripting +@connection +wait +info +cluster +config",
-                cli(address),
+                cli(fleet, address),
                 fleet.options.key_prefix
             );
             RedisOpenError::Rights { address: address.to_string(), why, command }
         }
         Some("NOAUTH" | "WRONGPASS") => RedisOpenError::Password { address: address.to_string(), why },
+        _ if tls::is_used(&fleet.login) && why.to_lowercase().contains("certificate") => {
+            RedisOpenError::Certificate { address: address.to_string(), why }
+        }
         _ if is_login(&error) => RedisOpenError::Password { address: address.to_string(), why },
         _ => RedisOpenError::Unreachable { address: address.to_string(), why },
     }

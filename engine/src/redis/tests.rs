@@ -2,8 +2,9 @@
 
 #[path = "../../tests/redis_stand/mod.rs"]
 mod redis_stand;
+mod tls;
 
-use super::{Bucket, Durability, Nodes, RedisOpenError, RedisOptions, Script};
+use super::{Bucket, Durability, Nodes, RedisOpenError, RedisOptions, RedisTls, Script};
 use crate::EngineError;
 use redis::Value;
 use redis_stand::{RedisCluster, RedisServer, ServerOptions, slots_of};
@@ -128,7 +129,9 @@ async fn options_that_cannot_be_are_refused() {
     for (wrong, option) in [
         (options(vec![]), "urls"),
         (options(vec!["http://:hunter2@127.0.0.1".to_owned()]), "urls"),
-        (options(vec!["rediss://:hunter2@127.0.0.1".to_owned()]), "urls"),
+        (options(vec!["rediss://:hunter2@127.0.0.1#insecure".to_owned()]), "tls"),
+        (options([&url()[..], &["rediss://:hunter2@127.0.0.1:2".to_owned()]].concat()), "urls"),
+        (RedisOptions { tls: RedisTls { ca_file: Some("ca.pem".into()), identity: None }, ..options(url()) }, "tls"),
         (RedisOptions { buckets: 0, ..options(url()) }, "buckets"),
         (RedisOptions { buckets: 20_000, ..options(url()) }, "buckets"),
         (RedisOptions { key_prefix: "{x}".to_owned(), ..options(url()) }, "key_prefix"),

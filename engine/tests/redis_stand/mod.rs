@@ -38,13 +38,15 @@ pub struct ServerOptions {
     pub under: Option<PathBuf>,
     /// `requirepass`.
     pub password: Option<String>,
+    /// Listen for TLS on a port of its own too, with the files of [`Certificates`] in this directory.
+    pub tls: Option<PathBuf>,
     /// Further lines of redis.conf, e.g. `user shop on >secret ~* +@all`.
     pub lines: Vec<String>,
 }
 
 impl Default for ServerOptions {
     fn default() -> ServerOptions {
-        ServerOptions { aof: true, on_disk: false, under: None, password: None, lines: Vec::new() }
+        ServerOptions { aof: true, on_disk: false, under: None, password: None, tls: None, lines: Vec::new() }
     }
 }
 
@@ -62,9 +64,54 @@ impl ServerOptions {
     }
 }
 
+/// An authority of its own, and certificates of it for `server` (at 127.0.0.1)
+/// and for `client`, each with its key: `ca.pem`, `server.pem`, `server.key` and so on.
+pub struct Certificates {
+    directory: tempfile::TempDir,
+}
+
+impl Certificates {
+    /// Made by openssl.
+    ///
+    /// # Panics
+    /// If openssl is missing or fails.
+    pub fn new() -> Certificates {
+        let certificates = Certificates { directory: tempfile::tempdir().expect("a directory") };
+        let request = |name: &str, rest: &str| {
+            format!("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -subj /CN={name} {rest}")
+        };
+        certificates.openssl(&request("ca", "-x509 -days 2 -out ca.pem"));
+        std::fs::write(certificates.path("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").expect("a file");
+        for name in ["server", "client"] {
+            certificates.openssl(&request(name, &format!("-out {name}.csr")));
+            certificates.openssl(&format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.pem"
+            ));
+        }
+        certificates
+    }
+
+    /// Where they are.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    /// One of them.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
+    fn openssl(&self, words: &str) {
+        let output = Command::new("openssl").args(words.split(' ')).current_dir(self.directory.path()).output();
+        let output = output.expect("openssl is missing: apt-get install openssl");
+        assert!(output.status.success(), "openssl {words}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// One server. Killed when dropped, its directory removed.
 pub struct RedisServer {
     port: u16,
+    tls_port: Option<u16>,
     directory: tempfile::TempDir,
     password: Option<String>,
     life: Option<Life>,
@@ -97,9 +144,11 @@ impl RedisServer {
             };
             let directory = tempfile::Builder::new().prefix("hongbao-redis-").tempdir_in(parent).expect("a directory");
             let port = free_port();
-            write_conf(directory.path(), port, &options);
+            let tls_port = options.tls.as_ref().map(|_| free_port());
+            write_conf(directory.path(), port, tls_port, &options);
             let mut server = RedisServer {
                 port,
+                tls_port,
                 directory,
                 password: options.password.clone(),
                 life: None,
@@ -124,6 +173,15 @@ impl RedisServer {
             Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
             None => format!("redis://127.0.0.1:{}", self.port),
         }
+    }
+
+    /// The same by TLS.
+    ///
+    /// # Panics
+    /// Without [`ServerOptions::tls`].
+    pub fn tls_url(&self) -> String {
+        let port = self.tls_port.expect("it listens for TLS");
+        self.url().replace("redis://", "rediss://").replace(&format!(":{}", self.port), &format!(":{port}"))
     }
 
     /// What it wrote into its log.
@@ -174,6 +232,11 @@ impl RedisServer {
         }
         let output = cli.output().expect("redis-cli runs");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// The port that others of its Cluster know it by.
+    fn bus_port(&self) -> u16 {
+        self.tls_port.unwrap_or(self.port)
     }
 
     fn run(&mut self) -> bool {
@@ -262,7 +325,7 @@ impl RedisCluster {
                 expect_ok(node, &["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
             }
             if index > 0 {
-                expect_ok(node, &["CLUSTER", "MEET", "127.0.0.1", &cluster.nodes[0].port.to_string()]);
+                expect_ok(node, &["CLUSTER", "MEET", "127.0.0.1", &cluster.nodes[0].bus_port().to_string()]);
             }
         }
         cluster.wait("all know all", || cluster.nodes.iter().all(|node| known_nodes(node) == count));
@@ -446,7 +509,7 @@ fn expect_ok(node: &RedisServer, words: &[&str]) {
     assert_eq!(answer, "OK", "{words:?}");
 }
 
-fn write_conf(directory: &Path, port: u16, options: &ServerOptions) {
+fn write_conf(directory: &Path, port: u16, tls_port: Option<u16>, options: &ServerOptions) {
     let path = PathBuf::from(directory).join("redis.conf");
     let mut conf = std::fs::File::create(path).expect("its own directory");
     let aof = if options.aof { "yes" } else { "no" };
@@ -463,6 +526,15 @@ fn write_conf(directory: &Path, port: u16, options: &ServerOptions) {
     if let Some(password) = &options.password {
         lines.push(format!("requirepass {password}"));
         lines.push(format!("masterauth {password}"));
+    }
+    if let (Some(port), Some(files)) = (tls_port, &options.tls) {
+        lines.push(format!("tls-port {port}"));
+        for (setting, file) in
+            [("tls-cert-file", "server.pem"), ("tls-key-file", "server.key"), ("tls-ca-cert-file", "ca.pem")]
+        {
+            lines.push(format!("{setting} {}", files.join(file).display()));
+        }
+        lines.extend(["tls-cluster yes", "tls-replication yes", "tls-auth-clients no"].map(str::to_owned));
     }
     lines.extend(options.lines.iter().cloned());
     conf.write_all((lines.join("\n") + "\n").as_bytes()).expect("a small file");

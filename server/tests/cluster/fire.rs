@@ -1,7 +1,9 @@
 //! Everything at once, while primaries fail over and all else happens.
 
+use crate::client::Ask;
 use crate::game::{Game, Pace};
 use crate::house::{House, SERVERS};
+use crate::load::{USERS, user};
 use crate::number_of;
 use crate::redis_stand::{is_missing, slots_of};
 use rustix::process::Signal;
@@ -32,6 +34,31 @@ fn kill_primary(house: &mut House, pace: &Pace<'_>, slot: u16) {
     pace.more(20);
     house.cluster.nodes[old].restart();
     house.cluster.wait_follows(old);
+}
+
+/// With two replicas of each primary and one of them enough, everybody is answered while the dead one is away.
+#[test]
+fn race_29_a_second_replica_confirms_after_a_failover() {
+    if is_missing() {
+        return;
+    }
+    let mut house = House::open_with(2, &["--redis-replicas", "1"]);
+    let mut game = Game::open(&house);
+    game.cycle(&mut house, "a primary with two replicas is killed", |house, pace| {
+        let (slot, mut client) = (slots_of(0, 3).0, house.client(0));
+        let old = house.cluster.kill_primary_of(slot);
+        house.cluster.wait_taken_over(slot, old);
+        // Every wallet's balance is confirmed where it lies, without the one that is away.
+        for number in 0..USERS {
+            let wallet = client.ask(&Ask::get(format!("/v1/wallets/{}", user(number))));
+            assert_eq!(wallet.status, 200, "{wallet:?}");
+        }
+        pace.more(50);
+        assert!(!house.cluster.nodes[old].runs(), "nobody has come back meanwhile");
+        house.cluster.nodes[old].restart();
+        house.cluster.wait_follows(old);
+    });
+    game.end(house);
 }
 
 /// It wakes when another has its place, and has not heard of it.

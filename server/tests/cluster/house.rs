@@ -1,4 +1,4 @@
-//! Two servers in front of a Cluster of three primaries with a replica each.
+//! Two servers in front of a Cluster of three primaries with replicas.
 
 use crate::client::{Ask, Client, Door};
 use crate::process::{Running, serve};
@@ -26,17 +26,23 @@ pub struct House {
     pub doors: Arc<Doors>,
     servers: [Option<Running>; SERVERS],
     data: tempfile::TempDir,
+    options: Vec<&'static str>,
 }
 
 impl House {
     pub fn open() -> House {
-        let cluster = RedisCluster::start(3, 1);
+        House::open_with(1, &[])
+    }
+
+    /// With so many replicas of each primary, and further options of the servers.
+    pub fn open_with(replicas: usize, options: &[&'static str]) -> House {
+        let cluster = RedisCluster::start(3, replicas);
         let data = tempfile::tempdir().unwrap();
         let urls = cluster.urls();
-        let started = [0, 1].map(|server| start(&data, server, &urls));
+        let started = [0, 1].map(|server| start(&data, server, &urls, options));
         let doors = Arc::new(Doors([Mutex::new(started[0].1), Mutex::new(started[1].1)]));
         let servers = started.map(|(server, _)| Some(server));
-        House { cluster, doors, servers, data }
+        House { cluster, doors, servers, data, options: options.to_vec() }
     }
 
     /// A door at which whoever is told to ask again does.
@@ -59,7 +65,7 @@ impl House {
     }
 
     pub fn start_server(&mut self, server: usize) {
-        let (running, address) = start(&self.data, server, &self.cluster.urls());
+        let (running, address) = start(&self.data, server, &self.cluster.urls(), &self.options);
         self.servers[server] = Some(running);
         *self.doors.0[server].lock().unwrap() = address;
     }
@@ -88,7 +94,7 @@ impl House {
     }
 }
 
-fn start(data: &tempfile::TempDir, server: usize, urls: &[String]) -> (Running, SocketAddr) {
-    let data = data.path().join(format!("keys-{server}"));
-    Running::ready(&mut serve(&data, &["--backend", "redis", "--redis", &urls.join(",")]))
+fn start(data: &tempfile::TempDir, server: usize, urls: &[String], options: &[&str]) -> (Running, SocketAddr) {
+    let (data, urls) = (data.path().join(format!("keys-{server}")), urls.join(","));
+    Running::ready(&mut serve(&data, &[&["--backend", "redis", "--redis", &urls], options].concat()))
 }
