@@ -92,7 +92,7 @@ impl Core {
             Ok(_) => return users.iter().map(|_| Err(damaged("an answer"))).collect(),
             Err(error) => return users.iter().map(|_| Err(error.clone())).collect(),
         };
-        let grabbed: Vec<_> = users.iter().zip(told).map(|(user, told)| self.grabbed(id, user, told)).collect();
+        let grabbed: Vec<_> = users.iter().zip(told).map(|(user, told)| self.grabbed_among(id, user, told)).collect();
         let mut grabbed = pin!(stream::iter(grabbed).buffered(CALLS_MAX));
         let mut replies = Vec::with_capacity(users.len());
         while let Some(told) = grabbed.next().await {
@@ -101,11 +101,23 @@ impl Core {
         replies
     }
 
+    /// What it says about one of many. One that failed is asked for alone: whatever
+    /// is said then counts.
+    async fn grabbed_among(&self, id: EnvelopeId, user: &UserId, told: Value) -> Result<(Timestamp, Outcome)> {
+        let told = match told {
+            Value::ServerError(_) => {
+                let (keys, args) = (self.grab_keys(id, &[user]), self.grab_args(id, &[user]));
+                self.run_with(self.layout.of_id(id.bytes()), &GRAB, keys, args, 1).await?
+            }
+            told => told,
+        };
+        self.grabbed(id, user, told).await
+    }
+
     /// What `grab.lua` says about one grab, once all it causes is where it belongs.
     async fn grabbed(&self, id: EnvelopeId, user: &UserId, told: Value) -> Result<(Timestamp, Outcome)> {
         let text = match told {
             Value::BulkString(text) => text,
-            Value::ServerError(error) => return Err(EngineError::Backend(format!("the script {GRAB:?}: {error}"))),
             other => return Answer::of_script(other).and_then(|_| Err(damaged("a grab's answer"))),
         };
         let answer = Answer::split(text, 10);

@@ -188,6 +188,10 @@ fn a_damaged_key_fails_its_own_call_and_no_other() {
         }
         let view = two.deployment.drive(two.engines[0].envelope(id)).expect("a read").expect("it is there");
         assert_eq!(view.remaining_shares, 100 - 63, "nothing was half done for u7");
+        let batch: Vec<_> = (0..64).map(|n| grab(id, &format!("u{n}"))).collect();
+        let again = with_damaged(&server, damaged, || two.deployment.drive(two.engines[0].execute_all(batch)));
+        let failed: Vec<_> = (0..64).filter(|&n| again[n].is_err()).collect();
+        assert_eq!(failed, [7], "the same in a batch");
         two.assert_clean();
         assert!(matches!(two.ask(grab(id, "u7")), Outcome::Won { replayed: false, share: 63, .. }));
         two.assert_clean();
