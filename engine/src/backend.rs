@@ -221,9 +221,9 @@ pub trait Backend: Send + Sync + 'static {
     /// [`EngineError`] when it cannot be decided or made durable now.
     fn execute(&self, command: Command, once: Option<OnceKey>) -> impl Future<Output = Result<Reply>> + Send;
 
-    /// Decides independent commands, as if they had come at once, and answers in
-    /// order; of two that are the same the first comes first. Not atomic: each is
-    /// decided for itself; the call waits once for the last of them.
+    /// Decides independent commands, those about one thing in order, and answers in
+    /// order. Not atomic: each is decided for itself; the call waits once for the
+    /// last of them.
     fn execute_all(&self, commands: Vec<Command>) -> impl Future<Output = Vec<Result<Reply>>> + Send;
 
     /// A user's wallet; one never seen has zeros.

@@ -268,25 +268,28 @@ impl Core {
         args: &[Vec<u8>],
         confirm: bool,
     ) -> Result<redis::Value> {
-        self.call_with(bucket, script, Words::of(keys), Words::of(args), confirm).await
+        self.call_with(bucket, script, Words::of(keys), Words::of(args), 1, confirm).await
     }
 
-    /// The same, with keys and arguments that were put together for it.
+    /// The same, with keys and arguments that were put together for so many decisions.
     pub(super) async fn call_with(
         &self,
         bucket: Bucket,
         script: &'static Script,
         keys: Words,
         args: Words,
+        decisions: usize,
         confirm: bool,
     ) -> Result<redis::Value> {
-        let Some(fuse) = &self.fuse else { return self.nodes.call_with(bucket, script, keys, args, confirm).await };
+        let Some(fuse) = &self.fuse else {
+            return self.nodes.call_with(bucket, script, keys, args, decisions, confirm).await;
+        };
         let left = fuse.calls_left.fetch_sub(1, Ordering::Relaxed);
         let blown = || EngineError::Unconfirmed("the fuse has blown".to_owned());
         if left <= 0 {
             return Err(blown());
         }
-        let value = self.nodes.call_with(bucket, script, keys, args, confirm).await?;
+        let value = self.nodes.call_with(bucket, script, keys, args, decisions, confirm).await?;
         if left == 1 && fuse.loses_answer { Err(blown()) } else { Ok(value) }
     }
 
@@ -326,19 +329,20 @@ impl Core {
     ) -> Result<redis::Value> {
         let keys: Vec<Key> = [self.layout.sums(bucket)].into_iter().chain(keys).collect();
         let args: Vec<Vec<u8>> = self.preamble().into_iter().chain(args).collect();
-        self.run_with(bucket, script, Words::of(&keys), Words::of(&args)).await
+        self.run_with(bucket, script, Words::of(&keys), Words::of(&args), 1).await
     }
 
-    /// The same, with keys and arguments that were put together for it.
+    /// The same, with keys and arguments that were put together for so many decisions.
     pub(super) async fn run_with(
         &self,
         bucket: Bucket,
         script: &'static Script,
         keys: Words,
         args: Words,
+        decisions: usize,
     ) -> Result<redis::Value> {
         let asked = Instant::now();
-        let value = self.call_with(bucket, script, keys, args, true).await?;
+        let value = self.call_with(bucket, script, keys, args, decisions, true).await?;
         // Asked again for so long that its time is over, it may have been carried out the first time.
         if asked.elapsed() >= LATE && is_late(&value) {
             return Err(EngineError::Unconfirmed("Redis did not answer in time".to_owned()));

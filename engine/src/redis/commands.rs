@@ -335,18 +335,7 @@ impl Core {
                 let created = self.created(*envelope).await?.ok_or_else(|| damaged("an envelope"))?;
                 Outcome::Envelope(Box::new(figures(answer, 1)?.view(&created, at)))
             }
-            b"won" => {
-                let claim_by = answer.at(5)?;
-                let claimed = answer.at_if_any(4)?.is_some();
-                Outcome::Won {
-                    amount: answer.amount(1)?,
-                    share: answer.units(2)?,
-                    status: share_status(at, claimed, claim_by, unclaimed(answer.bytes(6)?)?),
-                    grabbed_at: answer.at(3)?,
-                    claim_by,
-                    replayed: answer.flag(7),
-                }
-            }
+            b"won" => won(at, answer)?,
             b"claimed" => {
                 Outcome::Claimed { amount: answer.amount(1)?, claimed_at: answer.at(2)?, replayed: answer.flag(3) }
             }
@@ -451,7 +440,21 @@ pub(super) fn is_no(decided: &Decided, why: &[u8]) -> bool {
     matches!(decided, Decided::New(Told { answer, .. }) if answer.tag() == b"no" && answer.maybe(1) == Some(why))
 }
 
-fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
+/// A win, as it is told at this time.
+pub(super) fn won(at: Timestamp, answer: &Answer) -> Result<Outcome> {
+    let claim_by = answer.at(5)?;
+    let claimed = answer.at_if_any(4)?.is_some();
+    Ok(Outcome::Won {
+        amount: answer.amount(1)?,
+        share: answer.units(2)?,
+        status: share_status(at, claimed, claim_by, unclaimed(answer.bytes(6)?)?),
+        grabbed_at: answer.at(3)?,
+        claim_by,
+        replayed: answer.flag(7),
+    })
+}
+
+pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
     let refused = Outcome::Refused;
     Ok(match answer.bytes(1)? {
         b"not_found" => refused(Refusal::NotFound),

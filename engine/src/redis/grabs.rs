@@ -4,47 +4,61 @@
 //! causes in its user's bucket; in a Cluster that is carried behind it (see `effects`).
 
 use super::backend::{Core, Keep, Operation, Result};
-use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no};
+use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no, refusal_or_no, won};
 use super::lane::Words;
 use super::layout::Key;
 use super::memos::Verdict;
 use super::reply::{Answer, Decided, Told, damaged};
+use super::script::CALLS_MAX;
 use super::scripts::{GRAB, GRAB_ITEM};
 use crate::backend::Reply;
-use crate::command::Command;
+use crate::command::{Command, Outcome};
 use crate::error::EngineError;
 use crate::types::{EnvelopeId, ItemId, Timestamp, UserId};
 use futures_util::stream::{self, StreamExt};
 use redis::Value;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::pin::pin;
 
-/// Commands of one call that are decided at once.
-const DECIDED_AT_ONCE: usize = 256;
+/// Envelopes of one batch that are grabbed from at once.
+const ENVELOPES_AT_ONCE: usize = 64;
 
 impl Core {
-    /// Decides independent commands, many at once, and answers in their order.
-    /// One that is there twice is decided the second time after the first.
+    /// Decides independent commands and answers in their order. Grabs of one
+    /// envelope are decided in their order, up to 64 in one run; those of
+    /// different envelopes at once; then whatever else there is.
     pub(super) async fn execute_all(&self, commands: &[Command]) -> Vec<Result<Reply>> {
-        let mut seen = HashSet::with_capacity(commands.len());
-        let (mut firsts, mut others) = (Vec::with_capacity(commands.len()), Vec::new());
+        let mut grabs: HashMap<EnvelopeId, Vec<(usize, &UserId)>> = HashMap::new();
         for (nth, command) in commands.iter().enumerate() {
-            let again = match command {
-                Command::Grab { envelope, user } => !seen.insert((*envelope, user)),
-                _ => true,
-            };
-            if again { others.push(nth) } else { firsts.push(nth) }
+            if let Command::Grab { envelope, user } = command {
+                grabs.entry(*envelope).or_default().push((nth, user));
+            }
         }
         let mut replies: Vec<Option<Result<Reply>>> = commands.iter().map(|_| None).collect();
-        let decided = firsts.into_iter().map(|nth| async move { (nth, self.execute(&commands[nth], None).await) });
-        let mut decided = pin!(stream::iter(decided).buffer_unordered(DECIDED_AT_ONCE));
-        while let Some((nth, reply)) = decided.next().await {
-            replies[nth] = Some(reply);
+        let grabbed: Vec<_> = grabs.iter().map(|(id, grabs)| self.grab_in_turn(*id, grabs)).collect();
+        let mut grabbed = pin!(stream::iter(grabbed).buffer_unordered(ENVELOPES_AT_ONCE));
+        while let Some(told) = grabbed.next().await {
+            told.into_iter().for_each(|(nth, reply)| replies[nth] = Some(reply));
         }
-        for nth in others {
-            replies[nth] = Some(self.execute(&commands[nth], None).await);
+        let mut all = Vec::with_capacity(commands.len());
+        for (command, reply) in commands.iter().zip(replies) {
+            all.push(match reply {
+                Some(reply) => reply,
+                None => self.execute(command, None).await,
+            });
         }
-        replies.into_iter().map(|reply| reply.expect("each was the first or another")).collect()
+        all
+    }
+
+    /// Decides grabs of one envelope in their order, and tells the place of each.
+    async fn grab_in_turn(&self, id: EnvelopeId, grabs: &[(usize, &UserId)]) -> Vec<(usize, Result<Reply>)> {
+        let mut told = Vec::with_capacity(grabs.len());
+        for part in grabs.chunks(CALLS_MAX) {
+            let users: Vec<&UserId> = part.iter().map(|(_, user)| *user).collect();
+            let answered = self.grab_together(id, &users).await;
+            told.extend(part.iter().map(|(nth, _)| *nth).zip(answered));
+        }
+        told
     }
 
     /// Decides a grab.
@@ -55,29 +69,69 @@ impl Core {
         user: &UserId,
         operation: &Operation,
     ) -> Result<Verdict> {
-        let args = self.grab_args(id, user, operation);
-        let keys = self.layout.grab(id, user, self.nodes.buckets_mix(), self.mark(operation));
-        let answer = self.run_with(operation.bucket, &GRAB, keys, args).await?;
-        let text = match answer {
-            Value::BulkString(text) => text,
-            // Under a mark the answer tells more.
-            other if operation.keep != Keep::Natural => {
-                return self.verdict(command, operation, Decided::read(other)?).await;
+        let (mut keys, mut args) = (self.grab_keys(id, &[user]), self.grab_args(id, &[user]));
+        if let Some(mark) = self.mark(operation) {
+            keys.push(&[&mark]);
+            args.push(&[&operation.keep.word()]);
+        }
+        let told = self.run_with(operation.bucket, &GRAB, keys, args, 1).await?;
+        if operation.keep == Keep::Natural {
+            let (at, outcome) = self.grabbed(id, user, told).await?;
+            return Ok(Verdict::Answered { outcome, at, kept: false });
+        }
+        self.verdict(command, operation, Decided::read(told)?).await
+    }
+
+    /// Decides grabs of one envelope in one run, in their order: at most 64.
+    async fn grab_together(&self, id: EnvelopeId, users: &[&UserId]) -> Vec<Result<Reply>> {
+        let (keys, args) = (self.grab_keys(id, users), self.grab_args(id, users));
+        let bucket = self.layout.of_id(id.bytes());
+        let told = match self.run_with(bucket, &GRAB, keys, args, users.len()).await {
+            Ok(told) if users.len() == 1 => vec![told],
+            Ok(Value::Array(told)) if told.len() == users.len() => told,
+            Ok(_) => return users.iter().map(|_| Err(damaged("an answer"))).collect(),
+            Err(error) => return users.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let grabbed: Vec<_> = users.iter().zip(told).map(|(user, told)| self.grabbed_among(id, user, told)).collect();
+        let mut grabbed = pin!(stream::iter(grabbed).buffered(CALLS_MAX));
+        let mut replies = Vec::with_capacity(users.len());
+        while let Some(told) = grabbed.next().await {
+            replies.push(told.map(|(_, outcome)| Reply { outcome, replayed: false }));
+        }
+        replies
+    }
+
+    /// What it says about one of many. One that failed is asked for alone: whatever
+    /// is said then counts.
+    async fn grabbed_among(&self, id: EnvelopeId, user: &UserId, told: Value) -> Result<(Timestamp, Outcome)> {
+        let told = match told {
+            Value::ServerError(_) => {
+                let (keys, args) = (self.grab_keys(id, &[user]), self.grab_args(id, &[user]));
+                self.run_with(self.layout.of_id(id.bytes()), &GRAB, keys, args, 1).await?
             }
+            told => told,
+        };
+        self.grabbed(id, user, told).await
+    }
+
+    /// What `grab.lua` says about one grab, once all it causes is where it belongs.
+    async fn grabbed(&self, id: EnvelopeId, user: &UserId, told: Value) -> Result<(Timestamp, Outcome)> {
+        let text = match told {
+            Value::BulkString(text) => text,
             other => return Answer::of_script(other).and_then(|_| Err(damaged("a grab's answer"))),
         };
         let answer = Answer::split(text, 10);
         if answer.tag() != b"won" {
-            let at = self.clock.now();
-            return Ok(Verdict::Answered { outcome: self.outcome(command, at, &answer).await?, at, kept: false });
+            return Ok((self.clock.now(), refusal_or_no(&answer)?));
         }
         if answer.flag(8) {
             let amount = if id.is_auto_claim() { Some(answer.amount(1)?) } else { None };
             self.enter_grab(id, user, answer.at(3)?, amount).await.map_err(decided_all_the_same)?;
-            self.leave(operation.bucket, [b"g", &id.bytes()[..], user.as_str().as_bytes()].concat());
+            let field = [b"g", &id.bytes()[..], user.as_str().as_bytes()].concat();
+            self.leave(self.layout.of_id(id.bytes()), field);
         }
         let at = answer.at(9)?;
-        Ok(Verdict::Answered { outcome: self.outcome(command, at, &answer).await?, at, kept: false })
+        Ok((at, won(at, &answer)?))
     }
 
     /// Decides a grab of an item's units.
@@ -93,7 +147,7 @@ impl Core {
         for _ in 0..ATTEMPTS_MAX {
             let args = self.grab_item_args(item, &hold, user, quantity, operation);
             let keys = self.layout.grab_item(item, self.mark(operation));
-            let mut decided = match self.run_with(operation.bucket, &GRAB_ITEM, keys, args).await? {
+            let mut decided = match self.run_with(operation.bucket, &GRAB_ITEM, keys, args, 1).await? {
                 Value::BulkString(text) => decided_alone(text)?,
                 told => Decided::read(told)?,
             };
@@ -106,16 +160,17 @@ impl Core {
         Err(EngineError::Overloaded)
     }
 
-    fn grab_args(&self, id: EnvelopeId, user: &UserId, operation: &Operation) -> Words {
+    fn grab_keys(&self, id: EnvelopeId, users: &[&UserId]) -> Words {
+        self.layout.grabs(id, if self.nodes.buckets_mix() { users } else { &[] })
+    }
+
+    fn grab_args(&self, id: EnvelopeId, users: &[&UserId]) -> Words {
         let [now, mode] = self.preamble();
-        let mut args = Words::with_capacity(96);
+        let mut args = Words::with_capacity(64 + 32 * users.len());
         args.push(&[&now]);
         args.push(&[&mode]);
         args.push(&[id.bytes()]);
-        args.push(&[user.as_str().as_bytes()]);
-        if operation.keep != Keep::Natural {
-            args.push(&[&operation.keep.word()]);
-        }
+        users.iter().for_each(|user| args.push(&[user.as_str().as_bytes()]));
         args
     }
 

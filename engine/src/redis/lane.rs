@@ -34,6 +34,9 @@ pub(super) struct Request {
     pub(super) bucket: Bucket,
     pub(super) keys: Words,
     pub(super) args: Words,
+    /// For how many decisions they are; more than one only of a script that is
+    /// written for many. They are made in one run, and answered by an array.
+    pub(super) decisions: usize,
     pub(super) confirm: bool,
     /// Whether it was given to a connection in the attempt that is under way.
     pub(super) sent: AtomicBool,
@@ -42,10 +45,13 @@ pub(super) struct Request {
 impl Request {
     /// The keys that all calls of a run have in common.
     fn shared_keys(&self) -> &[u8] {
-        match self.script.shape() {
-            Shape::Each => &[],
-            Shape::Lane { shared_keys, .. } => self.keys.first(shared_keys),
-        }
+        self.keys.first(self.script.shape().shared().0)
+    }
+
+    /// The keys and arguments that each decision has of its own.
+    fn own_words(&self) -> (usize, usize) {
+        let (shared_keys, shared_args) = self.script.shape().shared();
+        ((self.keys.len() - shared_keys) / self.decisions, (self.args.len() - shared_args) / self.decisions)
     }
 
     fn bytes(&self) -> usize {
@@ -235,6 +241,7 @@ struct Batch {
 /// One run of a script, for one call or for several.
 struct Run {
     calls: SmallVec<[Call; 1]>,
+    decisions: usize,
     bytes: usize,
     reply: usize,
 }
@@ -351,16 +358,18 @@ impl Run {
             let request = &call.request;
             let script: *const Script = request.script;
             let bucket = (!buckets_mix).then_some(request.bucket);
-            let words = (request.keys.len(), request.args.len());
-            let hash = open.hasher().hash_one((script, call.asking, bucket, words, request.shared_keys()));
+            let kind = (script, call.asking, bucket, request.own_words(), request.shared_keys());
+            let hash = open.hasher().hash_one(kind);
+            let (decisions, bytes) = (request.decisions, request.bytes());
             match open.get(&hash) {
                 Some(&index) if runs[index].takes(&call, buckets_mix) => {
-                    runs[index].bytes += request.bytes();
-                    runs[index].calls.push(call);
+                    let run = &mut runs[index];
+                    (run.decisions, run.bytes) = (run.decisions + decisions, run.bytes + bytes);
+                    run.calls.push(call);
                 }
                 _ => {
                     open.insert(hash, runs.len());
-                    runs.push(Run { bytes: request.bytes(), calls: SmallVec::from_buf([call]), reply: 0 });
+                    runs.push(Run { calls: SmallVec::from_buf([call]), decisions, bytes, reply: 0 });
                 }
             }
         }
@@ -370,41 +379,38 @@ impl Run {
     fn takes(&self, call: &Call, buckets_mix: bool) -> bool {
         let (first, other) = (&self.calls[0].request, &call.request);
         std::ptr::eq(first.script, other.script)
-            && self.calls.len() < first.script.calls_max()
+            && self.decisions + other.decisions <= first.script.calls_max()
             && self.bytes + other.bytes() <= RUN_BYTES_MAX
             && self.calls[0].asking == call.asking
             && (buckets_mix || first.bucket == other.bucket)
             && first.shared_keys() == other.shared_keys()
-            && first.keys.len() == other.keys.len()
-            && first.args.len() == other.args.len()
+            && first.own_words() == other.own_words()
     }
 
     fn command(&self) -> Cmd {
         let first = &*self.calls[0].request;
         let requests = || self.calls.iter().map(|call| &*call.request);
-        let (shared_keys, shared_args) = match first.script.shape() {
-            Shape::Each => (0, 0),
-            Shape::Lane { shared_keys, shared_args } => (shared_keys, shared_args),
-        };
-        let (keys, args) = (first.keys.len(), first.args.len());
-        let mut command = Cmd::with_capacity(4 + self.calls.len() * (keys + args), 128 + self.bytes);
+        let (shared_keys, shared_args) = first.script.shape().shared();
+        let (own_keys, own_args) = first.own_words();
+        let words = shared_keys + shared_args + self.decisions * (own_keys + own_args);
+        let mut command = Cmd::with_capacity(4 + words, 128 + self.bytes);
         command.arg("EVALSHA").arg(first.script.sha());
-        command.arg(shared_keys + self.calls.len() * (keys - shared_keys));
+        command.arg(shared_keys + self.decisions * own_keys);
         first.keys.range(0..shared_keys).for_each(|key| _ = command.arg(key));
         for request in requests() {
-            request.keys.range(shared_keys..keys).for_each(|key| _ = command.arg(key));
+            request.keys.range(shared_keys..request.keys.len()).for_each(|key| _ = command.arg(key));
         }
         match first.script.shape() {
             Shape::Each => {
                 requests().flat_map(|request| request.args.all()).for_each(|arg| _ = command.arg(arg));
-                command.arg(self.calls.len());
+                command.arg(self.decisions);
             }
             Shape::Lane { .. } => {
-                command.arg(self.calls.len());
+                command.arg(self.decisions);
                 let newest = &self.calls[self.calls.len() - 1].request;
                 newest.args.range(0..shared_args).for_each(|arg| _ = command.arg(arg));
                 for request in requests() {
-                    request.args.range(shared_args..args).for_each(|arg| _ = command.arg(arg));
+                    request.args.range(shared_args..request.args.len()).for_each(|arg| _ = command.arg(arg));
                 }
             }
         }
@@ -427,11 +433,19 @@ impl Run {
             return;
         }
         match reply {
-            Value::Array(answers) if answers.len() == self.calls.len() => {
-                self.calls.into_iter().zip(answers).for_each(|(call, answer)| tell(call, Answered::Value(answer)));
+            Value::Array(answers) if answers.len() == self.decisions => {
+                let mut answers = answers.into_iter();
+                for call in self.calls {
+                    let mine = answers.by_ref().take(call.request.decisions);
+                    let answer = match call.request.decisions {
+                        1 => mine.last().expect("there is one for each decision"),
+                        _ => Value::Array(mine.collect()),
+                    };
+                    tell(call, Answered::Value(answer));
+                }
             }
             other => {
-                let why = format!("answered {} calls with {other:?} instead of one value for each", self.calls.len());
+                let why = format!("answered {} calls with {other:?} instead of one value for each", self.decisions);
                 self.calls.into_iter().for_each(|call| tell(call, Answered::Broken(why.clone())));
             }
         }

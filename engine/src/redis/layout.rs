@@ -121,10 +121,10 @@ impl Layout {
         self.key(self.of_id(id.bytes()), &format!("{id}:order"))
     }
 
-    /// The keys of `grab.lua`: the envelope's, if it `arrives` in the same run
-    /// those of its user, and where the answer is kept.
-    pub(super) fn grab(&self, id: EnvelopeId, user: &UserId, arrives: bool, mark: Option<Key>) -> Words {
-        let mut keys = Words::with_capacity(600);
+    /// The keys of `grab.lua`: the envelope's, and of each who grabs, if that is to
+    /// arrive in the same run.
+    pub(super) fn grabs(&self, id: EnvelopeId, arriving: &[&UserId]) -> Words {
+        let mut keys = Words::with_capacity(400 + 200 * arriving.len());
         let (place, name) = (self.key(self.of_id(id.bytes()), ""), id.to_string());
         keys.push(&[&place, b"sums"]);
         keys.push(&[&place, b"outbox"]);
@@ -132,7 +132,7 @@ impl Layout {
             keys.push(&[&place, name.as_bytes(), of_envelope.as_bytes()]);
         }
         keys.push(&[&place, b"due"]);
-        if arrives {
+        for user in arriving {
             let (place, name) = (self.key(self.of_user(user), ""), user.as_str().as_bytes());
             keys.push(&[&place, b"received:", name]);
             if id.is_auto_claim() {
@@ -140,7 +140,6 @@ impl Layout {
                 keys.push(&[&place, b"sums"]);
             }
         }
-        mark.iter().for_each(|mark| keys.push(&[mark]));
         keys
     }
 

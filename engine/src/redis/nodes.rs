@@ -111,16 +111,17 @@ impl Nodes {
         args: &[Vec<u8>],
         confirm: bool,
     ) -> Result<Value, EngineError> {
-        self.call_with(bucket, script, Words::of(keys), Words::of(args), confirm).await
+        self.call_with(bucket, script, Words::of(keys), Words::of(args), 1, confirm).await
     }
 
-    /// The same, with keys and arguments that were put together for it.
+    /// The same, with keys and arguments that were put together for so many decisions.
     pub(super) async fn call_with(
         &self,
         bucket: Bucket,
         script: &'static Script,
         keys: Words,
         args: Words,
+        decisions: usize,
         confirm: bool,
     ) -> Result<Value, EngineError> {
         let request = Arc::new(Request {
@@ -128,6 +129,7 @@ impl Nodes {
             bucket,
             keys,
             args,
+            decisions,
             confirm: confirm && self.fleet.options.durability == Durability::Confirmed,
             sent: AtomicBool::new(false),
         });

@@ -230,9 +230,16 @@ fn word(value: Value) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether a script refused the time it was given.
+/// Whether a script refused the time it was given, for one decision or for many.
 pub(super) fn is_late(value: &Value) -> bool {
-    matches!(value, Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"clock".to_vec())))
+    match value {
+        Value::Array(parts) => match parts.first() {
+            Some(Value::BulkString(word)) => word == b"clock",
+            Some(many @ Value::Array(_)) => is_late(many),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 fn clocks_apart(by_ms: &[u8]) -> EngineError {

@@ -58,6 +58,16 @@ const HEAD: &str = concat!(
 );
 const EACH: &str = include_str!("../../../scripts/lua/each.lua");
 
+impl Shape {
+    /// How many of the first keys and arguments all calls of a run have in common.
+    pub(super) fn shared(self) -> (usize, usize) {
+        match self {
+            Shape::Each => (0, 0),
+            Shape::Lane { shared_keys, shared_args } => (shared_keys, shared_args),
+        }
+    }
+}
+
 impl Script {
     /// A script that is written for one call. `parts` are joined with line ends:
     /// the prelude that scripts have in common, then the body.

@@ -71,6 +71,43 @@ fn many_callers_and_repeats_on_one_envelope() {
 }
 
 #[test]
+fn a_batch_is_decided_in_order() {
+    let on_one = two_alone(47).map(|(two, _)| two);
+    let on_cluster = (!is_missing()).then(|| Two::over(Deployment::on_cluster(47)));
+    for two in on_one.into_iter().chain(on_cluster) {
+        let (first, other) = (two.give(envelope(1300, 130)), two.give(envelope(50, 50)));
+        // Each user twice in a row, and now and then another envelope's grab in between.
+        let mut commands = Vec::new();
+        for n in 0..200 {
+            commands.extend([grab(first, &format!("u{}", n / 2)), grab(first, &format!("v{n}"))]);
+            if n % 5 == 0 {
+                commands.push(grab(other, &format!("u{n}")));
+            }
+        }
+        let replies = two.deployment.drive(two.engines[0].execute_all(commands.clone()));
+        let mut winners: HashMap<EnvelopeId, Vec<UserId>> = HashMap::new();
+        for (command, reply) in commands.into_iter().zip(replies) {
+            let Command::Grab { envelope, user } = command else { unreachable!("only grabs were asked for") };
+            let winners = winners.entry(envelope).or_default();
+            let expected = winners.iter().position(|winner| *winner == user);
+            match reply.expect("it is answered").outcome {
+                Outcome::Won { share, replayed, .. } => {
+                    assert_eq!(expected.unwrap_or(winners.len()), share as usize, "whoever comes first is first");
+                    assert_eq!(replayed, expected.is_some());
+                    if !replayed {
+                        winners.push(user);
+                    }
+                }
+                Outcome::SoldOut => assert!(expected.is_none() && winners.len() == 130),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((winners[&first].len(), winners[&other].len()), (130, 40));
+        two.assert_clean();
+    }
+}
+
+#[test]
 fn decisions_of_all_kinds_travel_together() {
     let Some((two, server)) = two_alone(42) else { return };
     let (shared, sold) = (two.give(envelope(1000, 300)), two.sell(item(300)));
@@ -106,12 +143,12 @@ fn due_holds_end_in_the_lane_that_needs_their_units() {
         (0..2 * users).map(one).collect()
     };
     for round in 0..3 {
-        let replies = two.at_once(wanted(round, 70));
+        let replies = two.at_once(wanted(round, 60));
         let told: Vec<_> = replies.into_iter().map(|reply| reply.expect("it is answered").outcome).collect();
         let held: Vec<_> = told.iter().filter(|told| matches!(told, Outcome::Held { .. })).collect();
-        assert_eq!(held.len(), 120, "each unit is held, and nobody's due hold is in the way: {told:?}");
+        assert_eq!(held.len(), 120, "each unit is held, and no due hold is in the way: {told:?}");
         assert_eq!(two.stock(id), Stock { total: 120, free: 0, held: 120, sold: 0 });
-        for (told, again) in told.iter().zip(two.at_once(wanted(round, 70))) {
+        for (told, again) in told.iter().zip(two.at_once(wanted(round, 60))) {
             let again = again.expect("it is answered").outcome;
             if matches!(told, Outcome::Held { .. }) {
                 assert_eq!(again, *told);
@@ -151,6 +188,10 @@ fn a_damaged_key_fails_its_own_call_and_no_other() {
         }
         let view = two.deployment.drive(two.engines[0].envelope(id)).expect("a read").expect("it is there");
         assert_eq!(view.remaining_shares, 100 - 63, "nothing was half done for u7");
+        let batch: Vec<_> = (0..64).map(|n| grab(id, &format!("u{n}"))).collect();
+        let again = with_damaged(&server, damaged, || two.deployment.drive(two.engines[0].execute_all(batch)));
+        let failed: Vec<_> = (0..64).filter(|&n| again[n].is_err()).collect();
+        assert_eq!(failed, [7], "the same in a batch");
         two.assert_clean();
         assert!(matches!(two.ask(grab(id, "u7")), Outcome::Won { replayed: false, share: 63, .. }));
         two.assert_clean();

@@ -253,9 +253,13 @@ impl RedisServer {
         self.life = Some(Life { shell, pid });
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until {
-            let answer = self.cli(&["INFO", "server"]);
+            let answer = self.cli(&["INFO"]);
             if answer.contains(&format!("process_id:{pid}")) {
-                return true;
+                if answer.contains("loading:0") {
+                    return true;
+                }
+                sleep(Duration::from_millis(10));
+                continue;
             }
             // Without the rights to ask, an answer is enough to know that it is up.
             if answer.starts_with("NOAUTH") || answer.starts_with("NOPERM") || answer.starts_with("LOADING") {
