@@ -371,7 +371,11 @@ impl<S: Stand> Story<S> {
             let (envelope, user) = element.split_once(':').ok_or("an element is E1:bob")?;
             commands.push(Command::Grab { envelope: self.id(envelope)?, user: self.user(user)? });
         }
-        let replies = self.drive(self.stand().backend().execute_all(commands));
+        let at_once = if S::BATCHES_IN_ORDER { commands.len() } else { 1 };
+        let mut replies = Vec::new();
+        for batch in commands.chunks(at_once.max(1)) {
+            replies.extend(self.drive(self.stand().backend().execute_all(batch.to_vec())));
+        }
         let mut told = Told::default();
         for reply in &replies {
             let element = self.told_reply(reply);

@@ -32,6 +32,8 @@ trait Stand: Sized {
     const EVENTUALLY: bool;
     /// Whether the n-th grab is of share n.
     const IN_ORDER: bool = true;
+    /// Whether the elements of a batch are decided in their order, and not at once.
+    const BATCHES_IN_ORDER: bool = true;
 
     fn fresh() -> Self;
     fn backend(&self) -> &Self::Backend;

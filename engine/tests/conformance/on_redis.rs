@@ -21,6 +21,7 @@ impl OnRedis {
 impl Stand for OnRedis {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
+    const BATCHES_IN_ORDER: bool = false;
 
     fn fresh() -> OnRedis {
         OnRedis::over(Deployment::new(5))
@@ -45,6 +46,7 @@ pub(crate) struct OnCluster(OnRedis);
 impl Stand for OnCluster {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
+    const BATCHES_IN_ORDER: bool = false;
 
     fn fresh() -> OnCluster {
         OnCluster(OnRedis::over(Deployment::on_cluster(7)))
@@ -69,6 +71,7 @@ pub(crate) struct OnRedisAnew(OnRedis);
 impl Stand for OnRedisAnew {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
+    const BATCHES_IN_ORDER: bool = false;
 
     fn fresh() -> OnRedisAnew {
         OnRedisAnew(OnRedis::over(Deployment::new(6)))
@@ -99,6 +102,7 @@ pub(crate) struct OnPool(OnRedis);
 impl Stand for OnPool {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
+    const BATCHES_IN_ORDER: bool = false;
 
     fn fresh() -> OnPool {
         OnPool(OnRedis::over(Deployment::in_pools(8, 1)))
@@ -128,6 +132,7 @@ pub(crate) struct OnPools(OnRedis);
 impl Stand for OnPools {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
+    const BATCHES_IN_ORDER: bool = false;
     const IN_ORDER: bool = false;
 
     fn fresh() -> OnPools {
@@ -153,6 +158,7 @@ pub(crate) struct OnClusteredPools(OnRedis);
 impl Stand for OnClusteredPools {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
+    const BATCHES_IN_ORDER: bool = false;
     const IN_ORDER: bool = false;
 
     fn fresh() -> OnClusteredPools {

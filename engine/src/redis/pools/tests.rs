@@ -42,6 +42,7 @@ impl Stage {
         };
         let options = RedisBackendOptions {
             redis,
+            test_mode: true,
             sweep_every: None,
             mover_patience: Duration::from_secs(60),
             ..RedisBackendOptions::default()
@@ -240,4 +241,39 @@ async fn an_end_that_is_carried_again_pays_back_once() {
     assert_eq!(wallet.available.minor(), paid_back);
     assert_eq!(stage.audit().await.escrowed, SHARE);
     assert_eq!(stage.grab("somebody").await, Outcome::Cancelled);
+}
+
+/// What `resolve` and `settle` wait for is every pool, whoever asks too early.
+#[tokio::test]
+async fn an_end_waits_for_every_pool() {
+    let stage = Stage::set().await;
+    let core = stage.core();
+    let told = |verb: &'static [u8]| async {
+        core.reserve(stage.id, verb, []).await.expect("it is answered").answer.maybe(1).map(<[u8]>::to_vec)
+    };
+    for n in 0..10 {
+        assert!(matches!(stage.grab(&format!("w{n}")).await, Outcome::Won { .. }));
+    }
+    core.reserve(stage.id, b"cancel", []).await.expect("it is answered");
+    for pool in core.layout.all() {
+        assert_eq!(told(b"resolve").await.as_deref(), Some(&b"early"[..]));
+        let close = stage.open(pool, b"close", 0).await;
+        assert_eq!(told(b"resolve").await.as_deref(), Some(&b"early"[..]));
+        core.carry_transfer(stage.id, pool, &close).await.expect("it is answered");
+    }
+    core.end_mass(stage.id).await.expect("it ends");
+    assert_eq!(stage.audit().await.escrowed, 10 * SHARE);
+    assert_eq!(told(b"settle").await.as_deref(), Some(&b"done"[..]), "before its time there is nothing to settle");
+
+    let advance = Command::AdvanceClock { by_s: 3 * 86_400 };
+    stage.backend.execute(advance, None).await.expect("it is answered");
+    assert_eq!(core.reserve(stage.id, b"due", []).await.expect("it is answered").answer.tag(), b"lapsing");
+    for pool in core.layout.all() {
+        assert_eq!(told(b"settle").await.as_deref(), Some(&b"early"[..]));
+        let lapse = stage.open(pool, b"lapse", 0).await;
+        core.carry_transfer(stage.id, pool, &lapse).await.expect("it is answered");
+    }
+    core.end_mass(stage.id).await.expect("it is settled");
+    let audit = stage.audit().await;
+    assert_eq!((audit.escrowed, audit.wallets, audit.in_flight), (0, SHARE * u64::from(SHARES), 0));
 }
