@@ -489,3 +489,26 @@ fn movers_and_sweepers_carry_the_same_transfers() {
         two.assert_clean();
     }
 }
+
+/// The engine that closed the pools is gone: who cancels again hears of it only
+/// when the money is back.
+#[test]
+fn a_cancellation_of_pools_is_answered_after_its_refund_whoever_began_it() {
+    let Some(two) = Two::in_pools(37, 3) else { return };
+    for calls in 0.. {
+        let id = two.give(envelope(1000, 40));
+        two.ask(Command::Grab { envelope: id, user: user(&format!("bob{calls}")) });
+        let before = two.available("alice");
+        let fuse = Some(Arc::new(Fuse { calls_left: AtomicI64::new(calls + 1), loses_answer: true }));
+        let options = RedisBackendOptions { fuse, ..two.deployment.options.clone() };
+        let ended = two.deployment.drive(RedisBackend::open(options)).expect("it opens");
+        let completed = two.deployment.drive(ended.execute(Command::Cancel { envelope: id }, None)).is_ok();
+        let Outcome::Envelope(view) = two.ask(Command::Cancel { envelope: id }) else { panic!("{calls}") };
+        assert_eq!(two.available("alice"), before + view.refunded_amount.minor(), "ended after {calls} calls");
+        if completed {
+            assert!(calls > 10);
+            break;
+        }
+    }
+    two.assert_clean();
+}
