@@ -12,7 +12,8 @@ end
 if row[15] == '1' or unclaimed == 'return' and now >= claim_by then
   return no('lapsed')
 end
+local balance = available(KEYS[8])
 redis.call('HSET', KEYS[6], user, struct.pack('<I4I5I5', place, grabbed_at - base, math.max(now - base, 0)))
 redis.call('HSET', KEYS[4], 'claimed', int(tonumber(row[11]) + 1), 'claimed_amount', int(tonumber(row[12]) + amount))
-credit(amount)
+credit(amount, balance)
 return decided({'claimed', int(amount), int(now), ''})

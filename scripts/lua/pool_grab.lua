@@ -33,13 +33,15 @@ if head == tail then
 end
 local share, amount = share_at(head)
 local filled, left = tonumber(row[16]), tail - head - 1
-redis.call('HSET', KEYS[6], user, struct.pack('<I4I5', head, math.max(now - base, 0)))
+local balance = auto_claim and available(KEYS[8])
+-- First what has not been read yet: if that is damaged, nothing was done.
 redis.call('ZADD', KEYS[7], '-' .. int(now), id)
+redis.call('HSET', KEYS[6], user, struct.pack('<I4I5', head, math.max(now - base, 0)))
 local taken_amount = int(tonumber(row[10]) + amount)
 if auto_claim then
   redis.call('HSET', KEYS[4], 'head', int(head + 1), 'taken_amount', taken_amount, 'claimed', int(head + 1),
     'claimed_amount', taken_amount)
-  credit(amount)
+  credit(amount, balance)
 else
   redis.call('HSET', KEYS[4], 'head', int(head + 1), 'taken_amount', taken_amount)
 end

@@ -36,9 +36,10 @@ local function times_of(packed)
   return grabbed_at, #packed == 14 and base + struct.unpack('<I5', packed, 10)
 end
 
--- Escrow becomes the user's own; both lie in this bucket.
-local function credit(amount)
-  enter(KEYS[8], 'c' .. id, now, 'c', amount, available(KEYS[8]) + amount, id)
+-- Escrow becomes the user's own; both lie in this bucket. The balance was read
+-- before anything was written, so no damaged wallet ends the script half way.
+local function credit(amount, balance)
+  enter(KEYS[8], 'c' .. id, now, 'c', amount, balance + amount, id)
   move('escrowed', -amount)
   move('wallets', amount)
 end

@@ -18,7 +18,7 @@ const SHARE: u64 = 10;
 struct Stage {
     backend: RedisBackend,
     id: EnvelopeId,
-    _server: RedisServer,
+    server: RedisServer,
 }
 
 /// Where shares lie: in each pool, in the reserve, and those that are won.
@@ -54,7 +54,7 @@ impl Stage {
         let terms = NewEnvelope::new("app", user("alice"), total, SHARES, SplitRule::Equal);
         let created = backend.execute(Command::CreateEnvelope(Box::new(terms)), None).await.expect("it is answered");
         let Outcome::Envelope(view) = created.outcome else { panic!("{created:?}") };
-        Stage { backend, id: view.id, _server: server }
+        Stage { backend, id: view.id, server }
     }
 
     fn core(&self) -> &Core {
@@ -276,4 +276,29 @@ async fn an_end_waits_for_every_pool() {
     core.end_mass(stage.id).await.expect("it is settled");
     let audit = stage.audit().await;
     assert_eq!((audit.escrowed, audit.wallets, audit.in_flight), (0, SHARE * u64::from(SHARES), 0));
+}
+
+/// A key of another kind, as only damage makes it: the call fails, and nothing of it is done.
+#[tokio::test]
+async fn a_damaged_key_fails_one_call_and_sells_nothing_twice() {
+    let stage = Stage::set().await;
+    let pool = stage.core().layout.of_user(&user("bob"));
+    let key = |of: &str| format!("hb:{{b{}}}:{of}:bob", pool.number());
+    let before = stage.places().await;
+    assert_eq!(stage.server.cli(&["SET", &key("received"), "damaged"]), "OK");
+    let grab = Command::Grab { envelope: stage.id, user: user("bob") };
+    stage.backend.execute(grab, None).await.expect_err("the list is damaged");
+    assert_eq!(stage.places().await, before);
+    assert_eq!(stage.server.cli(&["DEL", &key("received")]), "1");
+    assert!(matches!(stage.grab("bob").await, Outcome::Won { replayed: false, .. }));
+
+    assert_eq!(stage.server.cli(&["SET", &key("wallet"), "damaged"]), "OK");
+    let claim = Command::Claim { envelope: stage.id, user: user("bob") };
+    stage.backend.execute(claim.clone(), None).await.expect_err("the wallet is damaged");
+    assert_eq!(stage.audit().await.escrowed, SHARE * u64::from(SHARES));
+    assert_eq!(stage.server.cli(&["DEL", &key("wallet")]), "1");
+    let claimed = stage.backend.execute(claim, None).await.expect("it is answered").outcome;
+    assert!(matches!(claimed, Outcome::Claimed { replayed: false, .. }), "{claimed:?}");
+    assert_eq!(stage.audit().await.wallets, SHARE);
+    stage.sell_out().await;
 }
