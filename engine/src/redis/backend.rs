@@ -10,6 +10,7 @@ use super::lane::Words;
 use super::layout::{FORMAT, Key, Layout};
 use super::nodes::Nodes;
 use super::options::RedisOptions;
+use super::pools::Turns;
 use super::reply::{Answer, Decided, damaged, is_late};
 use super::script::Script;
 use super::scripts::SETTINGS;
@@ -19,8 +20,8 @@ use crate::error::EngineError;
 use crate::types::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -42,6 +43,10 @@ pub struct RedisBackendOptions {
     pub entropy: Arc<dyn Entropy>,
     /// How often what is due is looked for; `None` leaves it to [`RedisBackend::sweep`].
     pub sweep_every: Option<Duration>,
+    /// How long a grab waits for shares to be moved, and for an end to be told,
+    /// before it is refused as overload.
+    #[doc(hidden)]
+    pub mover_patience: Duration,
     /// Ends the engine in the middle, for tests.
     #[doc(hidden)]
     pub fuse: Option<Arc<Fuse>>,
@@ -67,6 +72,7 @@ impl Default for RedisBackendOptions {
             clock: None,
             entropy: Arc::new(SystemEntropy),
             sweep_every: Some(Duration::from_secs(1)),
+            mover_patience: Duration::from_millis(250),
             fuse: None,
         }
     }
@@ -89,7 +95,11 @@ pub(super) struct Core {
     pub(super) test_mode: bool,
     /// Effects that have arrived and may leave their outbox.
     pub(super) arrived: mpsc::UnboundedSender<Arrived>,
+    pub(super) mover_patience: Duration,
+    pub(super) turns: Turns,
     fuse: Option<Arc<Fuse>>,
+    /// Itself, for what goes on when its caller does not wait any more.
+    me: Weak<Core>,
     /// How far a test deployment's clock is known to have been moved.
     advanced_ms: Mutex<u64>,
     /// Why the last tour of the sweeper failed, if it did.
@@ -121,10 +131,13 @@ pub(super) enum Keep {
 /// A call that is refused for its time after so long was not wrong about the time.
 const LATE: Duration = Duration::from_secs(1);
 
+/// A mass envelope has at least so many shares for each pool.
+const SHARES_A_POOL_MIN: u32 = 64;
+
 /// Buckets that are asked at once when all are.
 const ASKED_AT_ONCE: usize = 128;
 
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
 impl Keep {
@@ -148,7 +161,9 @@ impl RedisBackend {
     /// [`RedisOpenError`] says what is wrong and what to do.
     pub async fn open(options: RedisBackendOptions) -> std::result::Result<RedisBackend, RedisOpenError> {
         let nodes = Nodes::connect(&options.redis).await?;
-        let layout = Layout { prefix: options.redis.key_prefix.clone(), buckets: options.redis.buckets };
+        let RedisOptions { buckets, mass_shares_min, .. } = options.redis;
+        let mass_shares_min = mass_shares_min.unwrap_or(SHARES_A_POOL_MIN * u32::from(buckets));
+        let layout = Layout { prefix: options.redis.key_prefix.clone(), buckets, mass_shares_min };
         let mut secret = [0; 32];
         options.entropy.fill(&mut secret);
         let settled = settle_settings(&nodes, &layout, &options, &secret).await?;
@@ -161,7 +176,10 @@ impl RedisBackend {
             .clock
             .unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, Timestamp::default())) as Arc<dyn Clock>);
         let (arrived, leaving) = mpsc::unbounded_channel();
-        let core = Arc::new(Core {
+        let core = Arc::new_cyclic(|me| Core {
+            me: Weak::clone(me),
+            mover_patience: options.mover_patience,
+            turns: Turns::default(),
             nodes,
             layout,
             clock,
@@ -259,6 +277,16 @@ impl Core {
         [self.clock.now().ms().to_string().into_bytes(), mode.to_vec()]
     }
 
+    /// Itself, to be shared with a task.
+    pub(super) fn shared(&self) -> Arc<Core> {
+        self.me.upgrade().expect("whoever calls it keeps it alive")
+    }
+
+    /// Whether it ends after so many calls.
+    pub(super) fn is_fused(&self) -> bool {
+        self.fuse.is_some()
+    }
+
     /// Runs a script.
     pub(super) async fn call(
         &self,
@@ -294,11 +322,12 @@ impl Core {
     }
 
     /// Asks in every bucket, in many at once, so that the questions travel together.
-    pub(super) async fn in_every_bucket<T, F>(self: &Arc<Self>, ask: impl Fn(Arc<Core>, Bucket) -> F) -> Result<Vec<T>>
+    pub(super) async fn in_every_bucket<T, F>(&self, ask: impl Fn(Arc<Core>, Bucket) -> F) -> Result<Vec<T>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        let shared = self.shared();
         let mut asked = JoinSet::new();
         let mut answers = Vec::with_capacity(usize::from(self.layout.buckets));
         let mut buckets = self.layout.all();
@@ -306,7 +335,7 @@ impl Core {
             while asked.len() < ASKED_AT_ONCE
                 && let Some(bucket) = buckets.next()
             {
-                asked.spawn(ask(Arc::clone(self), bucket));
+                asked.spawn(ask(Arc::clone(&shared), bucket));
             }
             match asked.join_next().await {
                 None => return Ok(answers),

@@ -5,14 +5,14 @@
 
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
-use super::layout::Layout;
+use super::layout::{Layout, flag, is_mass};
 use super::memos::Verdict;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
 use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
 use crate::backend::{OnceKey, Reply};
 use crate::command::{
-    Command, EndedAs, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome,
-    Refusal, Stock, Transfer, Unclaimed, WalletView,
+    Command, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Refusal, Stock,
+    Transfer, Unclaimed, WalletView,
 };
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
@@ -51,6 +51,9 @@ impl Core {
         match command {
             Command::Deposit(transfer) | Command::Withdraw(transfer) => layout.of_user(&transfer.user),
             Command::CreateEnvelope(terms) => layout.of_user(&terms.sender),
+            Command::Grab { envelope, user } | Command::Claim { envelope, user } if is_mass(*envelope) => {
+                layout.of_user(user)
+            }
             Command::Grab { envelope, .. } | Command::Claim { envelope, .. } | Command::Cancel { envelope } => {
                 layout.of_id(envelope.bytes())
             }
@@ -73,7 +76,14 @@ impl Core {
                 Ok(decided) => decided,
                 Err(refusal) => return Ok(self.refuse(refusal)),
             },
+            Command::Grab { envelope, user } if is_mass(*envelope) => {
+                self.grab_from_pool(*envelope, user, operation).await?
+            }
             Command::Grab { envelope, user } => return self.grab(command, *envelope, user, operation).await,
+            Command::Claim { envelope, user } if is_mass(*envelope) => {
+                self.claim_from_pool(*envelope, user, operation).await?
+            }
+            Command::Cancel { envelope } if is_mass(*envelope) => self.cancel_mass(*envelope, operation).await?,
             Command::Claim { envelope, user } => {
                 self.envelope_script(b"claim", *envelope, Some(user), operation).await?
             }
@@ -195,8 +205,7 @@ impl Core {
             return Ok(Err(refusal));
         }
         let mut id = self.random::<16>();
-        // As in the embedded engine, where the id says how a grab is carried out.
-        id[2] = id[2] & !1 | u8::from(terms.auto_claim);
+        flag(&mut id, terms.auto_claim, terms.shares >= self.layout.mass_shares_min);
         let opens_at = terms.opens_at.unwrap_or(now);
         let expires_at = opens_at.plus_s(terms.expires_in_s);
         let mut created = EnvelopeCreated {
@@ -498,13 +507,7 @@ const FRESH: Figures = Figures {
 /// The figures of an envelope, which stand in a row from `first` on.
 pub(super) fn figures(row: &Answer, first: usize) -> Result<Figures> {
     Ok(Figures {
-        ended: match row.bytes(first)? {
-            b"" => None,
-            b"s" => Some(EndedAs::SoldOut),
-            b"e" => Some(EndedAs::Expired),
-            b"c" => Some(EndedAs::Cancelled),
-            _ => return Err(damaged("an envelope")),
-        },
+        ended: row.ended(first)?,
         settled: row.flag(first + 1),
         taken: row.units(first + 2)?,
         taken_amount: row.amount(first + 3)?,

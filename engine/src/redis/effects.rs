@@ -10,6 +10,8 @@
 //! | `f` envelope | a funded envelope opens |
 //! | `g` envelope, user | a grab is listed with its user, and with `auto_claim` credited |
 //! | `c` envelope, user | a share is credited |
+//! | `e` envelope | the pools of a mass envelope are told how it has ended |
+//! | `t` envelope, pool | a transfer is open with a pool of a mass envelope |
 //! | `r` envelope, `l` envelope | what was unsold, what lapsed, goes back to the sender |
 //! | `p` order | a hold is being paid: debit, then end the hold either way |
 //! | `m` order | a merchant is owed |
@@ -18,11 +20,12 @@
 //! confirmed, and leaves the outbox only when it is confirmed itself. It may
 //! arrive any number of times: a mark under its id is written with it.
 
-use super::backend::{Core, Keep, Operation, Result};
+use super::backend::{Core, HOUR_MS, Keep, Operation, Result};
 use super::bucket::Bucket;
-use super::layout::{Key, Layout};
+use super::layout::{Key, Layout, is_mass};
 use super::reply::{Answer, Decided, Effect, Told, damaged};
 use super::scripts::{CREDIT, HOLD, MERCHANT, OPEN, PAY, SETTLED};
+use crate::command::Unclaimed;
 use crate::event::EnvelopeCreated;
 use crate::split::Shares;
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
@@ -87,6 +90,14 @@ impl Core {
         match effect.kind() {
             b'f' => self.open_envelope(&effect).await?,
             b'g' | b'c' | b'r' | b'l' => self.credit(&effect).await?,
+            b'e' => self.tell_pools(&effect).await?,
+            b't' => {
+                // `reserve note` takes it out: by then another may be open.
+                let pool = effect.field.get(17..19).and_then(|pool| pool.try_into().ok());
+                let pool = Bucket::new(u16::from_le_bytes(pool.ok_or_else(|| damaged("a transfer"))?));
+                self.finish_transfer(EnvelopeId::from_bytes(effect.id()?), pool).await?;
+                return Ok(None);
+            }
             b'm' => self.owe(&effect).await?,
             b'p' => {
                 // The hold's own script takes it out.
@@ -125,55 +136,67 @@ impl Core {
     /// Opens an envelope whose money has been taken.
     async fn open_envelope(&self, effect: &Effect) -> Result<()> {
         let created: EnvelopeCreated = postcard::from_bytes(&effect.value).map_err(|_| damaged("an envelope"))?;
-        let split = created.split();
         let id = created.id;
         let bucket = self.layout.of_id(id.bytes());
-        let keys = [
-            self.layout.envelope(id),
-            self.layout.shares(id),
-            self.layout.envelopes_by_time(bucket),
-            self.layout.due(bucket),
-        ];
-        let (width, bytes) = packed(&split);
-        for (nth, part) in bytes.chunks(FILL_BYTES).enumerate() {
-            let offset = (nth * FILL_BYTES).to_string();
-            let args = [b"fill".to_vec(), offset.into_bytes(), part.to_vec()];
+        let split = created.split();
+        let (listed, due) = (self.layout.envelopes_by_time(bucket), self.layout.due(bucket));
+        let mut fields = terms_of(&created);
+        fields.extend(fixed("created", effect.value.clone()));
+        if !is_mass(id) {
+            let shares = packed(&split);
+            fields.extend(fixed("width", number(width(&split))));
+            fields.extend(start_of(SMALL));
+            let part = Part { bucket, shares, amount: created.terms.total, fields };
+            return self.open(&created, part, [self.layout.envelope(id), self.layout.shares(id), listed, due]).await;
+        }
+        let mut plan = plan(&split, self.layout.buckets).into_iter();
+        let (shares, amount) = plan.next_back().expect("the reserve comes last");
+        let plan: Arc<Vec<_>> = Arc::new(plan.map(|part| parking_lot::Mutex::new(Some(part))).collect());
+        let shared = Arc::new(created);
+        let width = width(&split);
+        let filled = self.in_every_bucket(|core, pool| {
+            let (plan, created) = (Arc::clone(&plan), Arc::clone(&shared));
+            async move {
+                let part = plan[usize::from(pool.number())].lock().take();
+                let (shares, amount) = part.expect("every pool is filled once");
+                let mut fields = pool_terms_of(&created, width);
+                fields.extend(fixed("filled", number(shares.len() as u64 / (4 + width))));
+                fields.extend(fixed("tail", number(shares.len() as u64 / (4 + width))));
+                fields.extend(fixed("entered", number(amount.minor())));
+                let keys = [core.layout.pool(pool, created.id), core.layout.pool_shares(pool, created.id)];
+                core.open(&created, Part { bucket: pool, shares, amount, fields }, keys).await
+            }
+        });
+        filled.await?;
+        fields.extend(fixed("width", number(width)));
+        fields.extend(fixed("pools", number(self.layout.buckets.into())));
+        fields.extend(fixed("tail", number(shares.len() as u64 / (4 + width))));
+        fields.extend(fixed("kept", number(amount.minor())));
+        fields.extend(start_of(RESERVE));
+        let keys = [self.layout.envelope(id), self.layout.reserve(id), listed, due];
+        self.open(&shared, Part { bucket, shares, amount, fields }, keys).await
+    }
+
+    /// Brings shares to a bucket, and then the row over them.
+    async fn open<const N: usize>(&self, created: &EnvelopeCreated, part: Part, keys: [Key; N]) -> Result<()> {
+        let Part { bucket, shares, amount, fields } = part;
+        for (nth, chunk) in shares.chunks(FILL_BYTES).enumerate() {
+            let offset = number((nth * FILL_BYTES) as u64);
+            let args = [b"fill".to_vec(), offset, chunk.to_vec()];
             let answer = Answer::of_script(self.run(bucket, &OPEN, keys.clone(), args).await?)?;
             if answer.tag() == b"open" {
                 return Ok(());
             }
         }
-        let terms = &created.terms;
-        let number = |number: u64| number.to_string().into_bytes();
-        let unclaimed = match terms.unclaimed {
-            crate::command::Unclaimed::Return => "return",
-            crate::command::Unclaimed::Credit => "credit",
-        };
         let args = [
             b"open".to_vec(),
-            id.bytes().to_vec(),
-            number(bytes.len() as u64),
-            number(terms.total.minor()),
+            created.id.bytes().to_vec(),
+            number(shares.len() as u64),
+            number(amount.minor()),
             number(created.created_at.ms()),
             number(created.expires_at.ms()),
-            b"opens".to_vec(),
-            number(created.opens_at.ms()),
-            b"claim_by".to_vec(),
-            number(created.claim_by.ms()),
-            b"shares".to_vec(),
-            number(terms.shares.into()),
-            b"width".to_vec(),
-            number(width),
-            b"auto_claim".to_vec(),
-            if terms.auto_claim { b"1".to_vec() } else { Vec::new() },
-            b"unclaimed".to_vec(),
-            unclaimed.as_bytes().to_vec(),
-            b"sender".to_vec(),
-            terms.sender.as_str().as_bytes().to_vec(),
-            b"created".to_vec(),
-            effect.value.clone(),
         ];
-        match Answer::of_script(self.run(bucket, &OPEN, keys, args).await?)?.tag() {
+        match Answer::of_script(self.run(bucket, &OPEN, keys, args.into_iter().chain(fields)).await?)?.tag() {
             b"open" => Ok(()),
             _ => Err(damaged("an envelope's shares")),
         }
@@ -299,10 +322,166 @@ impl Core {
     }
 }
 
-/// An envelope's amounts as Redis keeps them, and the bytes of each.
-fn packed(split: &Shares) -> (u64, Vec<u8>) {
+/// Fields of a row and what each begins with.
+type Start = &'static [(&'static str, &'static str)];
+
+/// What changes of a small envelope.
+const SMALL: Start = &[
+    ("taken", "0"),
+    ("taken_amount", "0"),
+    ("claimed", "0"),
+    ("claimed_amount", "0"),
+    ("refunded", "0"),
+    ("credited", "0"),
+    ("ended", ""),
+    ("settled", ""),
+];
+
+/// What changes of a mass envelope in its own bucket.
+const RESERVE: Start = &[
+    ("ended", ""),
+    ("closing", ""),
+    ("lapsing", ""),
+    ("settled", ""),
+    ("refunded", "0"),
+    ("head", "0"),
+    ("unsold", "0"),
+    ("open", "0"),
+    ("empty", "0"),
+    ("closed", "0"),
+    ("lapsed", "0"),
+];
+
+/// What changes of a pool.
+const POOL: Start = &[
+    ("sequence", "0"),
+    ("head", "0"),
+    ("taken_amount", "0"),
+    ("claimed", "0"),
+    ("claimed_amount", "0"),
+    ("given", "0"),
+    ("given_amount", "0"),
+    ("given_kind", ""),
+    ("told", ""),
+    ("closed", ""),
+    ("lapsed", ""),
+];
+
+/// Shares that come to lie in one bucket, and the row over them.
+struct Part {
+    bucket: Bucket,
+    shares: Vec<u8>,
+    amount: Amount,
+    fields: Vec<Vec<u8>>,
+}
+
+fn number(number: u64) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+fn fixed(name: &str, value: Vec<u8>) -> [Vec<u8>; 2] {
+    [name.as_bytes().to_vec(), value]
+}
+
+fn start_of(start: Start) -> impl Iterator<Item = Vec<u8>> {
+    start.iter().flat_map(|(name, value)| fixed(name, value.as_bytes().to_vec()))
+}
+
+/// What an envelope's scripts need of its terms.
+fn terms_of(created: &EnvelopeCreated) -> Vec<Vec<u8>> {
+    let terms = &created.terms;
+    let mut fields = common_terms_of(created);
+    fields.extend(fixed("shares", number(terms.shares.into())));
+    fields.extend(fixed("total", number(terms.total.minor())));
+    fields.extend(fixed("sender", terms.sender.as_str().as_bytes().to_vec()));
+    fields
+}
+
+/// What a pool's scripts need of its envelope's terms.
+fn pool_terms_of(created: &EnvelopeCreated, width: u64) -> Vec<Vec<u8>> {
+    let mut fields = common_terms_of(created);
+    fields.extend(fixed("width", number(width)));
+    // Buckets' clocks differ by seconds: no grab comes before this.
+    fields.extend(fixed("base", number(created.created_at.ms().saturating_sub(HOUR_MS))));
+    fields.extend(start_of(POOL));
+    fields
+}
+
+fn common_terms_of(created: &EnvelopeCreated) -> Vec<Vec<u8>> {
+    let unclaimed = match created.terms.unclaimed {
+        Unclaimed::Return => "return",
+        Unclaimed::Credit => "credit",
+    };
+    let auto_claim = if created.terms.auto_claim { b"1".to_vec() } else { Vec::new() };
+    let fields = [
+        fixed("opens", number(created.opens_at.ms())),
+        fixed("expires", number(created.expires_at.ms())),
+        fixed("claim_by", number(created.claim_by.ms())),
+        fixed("auto_claim", auto_claim),
+        fixed("unclaimed", unclaimed.as_bytes().to_vec()),
+    ];
+    fields.into_iter().flatten().collect()
+}
+
+/// The bytes of each amount.
+fn width(split: &Shares) -> u64 {
     match split {
-        Shares::Narrow(amounts) => (4, amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect()),
-        Shares::Wide(amounts) => (8, amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect()),
+        Shares::Narrow(_) => 4,
+        Shares::Wide(_) => 8,
+    }
+}
+
+/// An envelope's amounts as Redis keeps them.
+fn packed(split: &Shares) -> Vec<u8> {
+    match split {
+        Shares::Narrow(amounts) => amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect(),
+        Shares::Wide(amounts) => amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect(),
+    }
+}
+
+/// Which shares lie in which pool at first, and after these the reserve: number
+/// and amount of each, and all amounts together. The reserve has the last
+/// sixteenth. A split is shuffled, so this favours nobody.
+fn plan(split: &Shares, pools: u16) -> Vec<(Vec<u8>, Amount)> {
+    let mut plan = vec![(Vec::new(), Amount::ZERO); usize::from(pools) + 1];
+    let in_pools = split.len() - split.len() / 16;
+    for share in 0..split.len() {
+        let at = if share < in_pools { share as usize % usize::from(pools) } else { usize::from(pools) };
+        let (bytes, all) = &mut plan[at];
+        let amount = split.get(share);
+        bytes.extend_from_slice(&share.to_le_bytes());
+        bytes.extend_from_slice(&amount.minor().to_le_bytes()[..width(split) as usize]);
+        *all += amount;
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plan;
+    use crate::split::Shares;
+    use crate::types::Amount;
+
+    #[test]
+    fn every_share_lies_in_one_place() {
+        for (shares, pools) in [(1, 1), (1, 3), (16, 1), (40, 3), (1000, 7)] {
+            let split = Shares::Narrow((1..=shares).collect());
+            let plan = plan(&split, pools);
+            assert_eq!(plan.len(), usize::from(pools) + 1);
+            let mut seen = vec![false; shares as usize];
+            for (at, (bytes, all)) in plan.iter().enumerate() {
+                let mut sum = 0;
+                for entry in bytes.chunks(8) {
+                    let share = u32::from_le_bytes(entry[..4].try_into().expect("4 bytes"));
+                    let amount = u32::from_le_bytes(entry[4..].try_into().expect("4 bytes"));
+                    assert_eq!(amount, share + 1);
+                    assert!(!std::mem::replace(&mut seen[share as usize], true), "share {share} is in two places");
+                    assert_eq!(share >= shares - shares / 16, at == usize::from(pools), "share {share} is in {at}");
+                    sum += u64::from(amount);
+                }
+                assert_eq!(Amount::new(sum), Some(*all));
+            }
+            assert!(seen.iter().all(|seen| *seen));
+        }
     }
 }

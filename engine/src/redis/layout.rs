@@ -3,8 +3,8 @@
 //! An envelope lies whole in the bucket that its id begins with, an item with
 //! its holds and orders likewise; wallets, what a user sent and received, and
 //! merchants lie in the bucket of the user; idempotency keys and references in
-//! that of their hash. The pools of mass envelopes will lie in the buckets of
-//! their grabbers.
+//! that of their hash. A mass envelope has a pool in every bucket, and a user
+//! grabs from that of the user's.
 //!
 //! **Invariant:** all keys of a call carry the tag of its bucket.
 
@@ -15,12 +15,28 @@ use crate::types::{EnvelopeId, ItemId, UserId};
 use std::fmt::Write;
 
 /// The form of everything in Redis. A new form has a new number.
-pub(super) const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "2";
+
+/// The bit of an id's third byte that says that it is a mass envelope's.
+const MASS: u8 = 2;
 
 /// A deployment's keys.
 pub(super) struct Layout {
     pub(super) prefix: String,
     pub(super) buckets: u16,
+    /// Envelopes made from now on that have so many shares are mass envelopes.
+    pub(super) mass_shares_min: u32,
+}
+
+/// Whether an envelope has pools: its id says so, for ever.
+pub(super) fn is_mass(id: EnvelopeId) -> bool {
+    id.bytes()[2] & MASS != 0
+}
+
+/// The third byte of a new envelope's id says how a grab is carried out, as in
+/// the embedded engine, so that nothing has to be looked up to know.
+pub(super) fn flag(id: &mut [u8; 16], auto_claim: bool, is_mass: bool) {
+    id[2] = id[2] & !(1 | MASS) | u8::from(auto_claim) | if is_mass { MASS } else { 0 };
 }
 
 pub(super) type Key = Vec<u8>;
@@ -156,6 +172,28 @@ impl Layout {
         keys.push(&[&place, b"due"]);
         mark.iter().for_each(|mark| keys.push(&[mark]));
         keys
+    }
+
+    /// A mass envelope's shares that lie in no pool.
+    pub(super) fn reserve(&self, id: EnvelopeId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:reserve"))
+    }
+
+    /// Pool -> its last transfer.
+    pub(super) fn transfers(&self, id: EnvelopeId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:transfers"))
+    }
+
+    pub(super) fn pool(&self, pool: Bucket, id: EnvelopeId) -> Key {
+        self.key(pool, &format!("{id}:pool"))
+    }
+
+    pub(super) fn pool_shares(&self, pool: Bucket, id: EnvelopeId) -> Key {
+        self.key(pool, &format!("{id}:shares"))
+    }
+
+    pub(super) fn pool_winners(&self, pool: Bucket, id: EnvelopeId) -> Key {
+        self.key(pool, &format!("{id}:winners"))
     }
 
     pub(super) fn items_by_time(&self, bucket: Bucket) -> Key {

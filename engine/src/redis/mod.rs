@@ -6,6 +6,7 @@
 //! - `grabs`: grabs of envelopes, which travel together.
 //! - `memos`: idempotency keys and references.
 //! - `effects`: what crosses from bucket to bucket.
+//! - `pools`, `pool_reads`: mass envelopes, of which every bucket has a part.
 //! - `sweep`: deadlines, and what ended engines left in the middle.
 //! - `reads`: reads, lists and the audit.
 //! - `layout`, `reply`, `scripts`: keys, answers, and the scripts themselves.
@@ -28,6 +29,8 @@ mod memos;
 #[allow(dead_code, reason = "lanes of grabs and blocking reads will want it")]
 mod nodes;
 mod options;
+mod pool_reads;
+mod pools;
 mod reads;
 mod reply;
 #[allow(dead_code, reason = "scripts that write whenever they answer will want it")]

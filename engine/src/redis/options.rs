@@ -48,6 +48,10 @@ pub struct RedisOptions {
     pub key_prefix: String,
     /// How many buckets keys are spread over. Fixed for a deployment.
     pub buckets: u16,
+    /// Envelopes of at least so many shares get a part in every bucket. `None`:
+    /// 64 for each bucket. Less is for tests.
+    #[doc(hidden)]
+    pub mass_shares_min: Option<u32>,
     /// What an acknowledged answer survives.
     pub durability: Durability,
     /// At least so many replicas have to confirm an answer. `None`: as many as
@@ -72,6 +76,7 @@ impl Default for RedisOptions {
             tls: RedisTls::default(),
             key_prefix: "hb".to_owned(),
             buckets: 1024,
+            mass_shares_min: None,
             durability: Durability::Confirmed,
             replicas_needed: None,
             connections: 3,
@@ -90,6 +95,7 @@ impl std::fmt::Debug for RedisOptions {
             .field("tls", &self.tls)
             .field("key_prefix", &self.key_prefix)
             .field("buckets", &self.buckets)
+            .field("mass_shares_min", &self.mass_shares_min)
             .field("durability", &self.durability)
             .field("replicas_needed", &self.replicas_needed)
             .field("connections", &self.connections)

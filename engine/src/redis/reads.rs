@@ -6,7 +6,8 @@
 use super::backend::{Core, RedisBackend, Result};
 use super::bucket::Bucket;
 use super::commands::figures;
-use super::layout::{Key, Layout};
+use super::layout::{Key, Layout, is_mass};
+use super::pool_reads::amount_of;
 use super::reply::{Answer, damaged, parts};
 use super::scripts::READ;
 use crate::backend::{
@@ -123,34 +124,50 @@ impl Backend for RedisBackend {
 }
 
 /// An envelope as it is now.
-struct EnvelopeRow {
-    created: EnvelopeCreated,
-    figures: Figures,
-    width: u64,
+pub(super) struct EnvelopeRow {
+    pub(super) created: EnvelopeCreated,
+    pub(super) figures: Figures,
+    pub(super) width: u64,
+}
+
+/// A share and whose it is.
+#[derive(Clone)]
+pub(super) struct Win {
+    pub(super) user: UserId,
+    pub(super) share: u32,
+    pub(super) amount: Amount,
+    pub(super) grabbed_at: Timestamp,
+    pub(super) claimed_at: Option<Timestamp>,
 }
 
 impl EnvelopeRow {
-    fn grab(&self, win: &Answer, now: Timestamp) -> Result<GrabRow> {
+    fn grab(&self, win: Win, now: Timestamp) -> GrabRow {
         let terms = &self.created.terms;
-        let claimed_at = win.at_if_any(3)?;
-        let bytes = win.bytes(4)?;
-        let mut amount = [0; 8];
-        amount.get_mut(..bytes.len()).ok_or_else(|| damaged("a share"))?.copy_from_slice(bytes);
-        let share = win.units(1)?;
-        Ok(GrabRow {
+        let Win { user, share, amount, grabbed_at, claimed_at } = win;
+        let status = share_status(now, claimed_at.is_some(), self.created.claim_by, terms.unclaimed);
+        let best = self.figures.taken == terms.shares && share == self.created.best_share;
+        GrabRow { user, amount, share, status, grabbed_at, claimed_at, best }
+    }
+}
+
+impl Win {
+    /// As `read.lua` tells those of small envelopes.
+    fn read(win: &Answer) -> Result<Win> {
+        Ok(Win {
             user: win.user(0)?,
-            amount: Amount::new(u64::from_le_bytes(amount)).ok_or_else(|| damaged("a share"))?,
-            share,
-            status: share_status(now, claimed_at.is_some(), self.created.claim_by, terms.unclaimed),
+            share: win.units(1)?,
+            amount: amount_of(win.bytes(4)?)?,
             grabbed_at: win.at(2)?,
-            claimed_at,
-            best: self.figures.taken == terms.shares && share == self.created.best_share,
+            claimed_at: win.at_if_any(3)?,
         })
     }
 }
 
 impl Core {
     async fn envelope_row(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>> {
+        if is_mass(id) {
+            return self.mass_row(id).await;
+        }
         let fields =
             ["row", "created", "width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded"];
         let args = fields.map(|field| field.as_bytes().to_vec());
@@ -162,38 +179,47 @@ impl Core {
 
     async fn grab_with_row(&self, id: EnvelopeId, user: &UserId) -> Result<Option<(EnvelopeRow, Option<GrabRow>)>> {
         let now = self.clock.now();
-        let bucket = self.layout.of_id(id.bytes());
+        if is_mass(id) {
+            let Some((row, win)) = self.mass_win(id, user).await? else { return Ok(None) };
+            let grab = win.map(|win| row.grab(win, now));
+            return Ok(Some((row, grab)));
+        }
         let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
         let keys = [self.layout.winners(id), self.layout.shares(id)];
         let args = [b"win".to_vec(), user.as_str().as_bytes().to_vec(), row.width.to_string().into_bytes()];
-        let win = self.read(bucket, &keys, &args).await?;
-        let grab = if win.len() == 0 { None } else { Some(row.grab(&win, now)?) };
+        let win = self.read(self.layout.of_id(id.bytes()), &keys, &args).await?;
+        let grab = if win.len() == 0 { None } else { Some(row.grab(Win::read(&win)?, now)) };
         Ok(Some((row, grab)))
+    }
+
+    /// Up to `most` wins in the order of their shares, from a share on.
+    async fn wins(&self, id: EnvelopeId, from: u64, most: usize, width: u64) -> Result<Vec<Win>> {
+        if is_mass(id) {
+            return self.mass_wins(id, from, most).await;
+        }
+        let keys = [self.layout.winners_in_order(id), self.layout.winners(id), self.layout.shares(id)];
+        let numbers = [from, most as u64, width].map(|number| number.to_string().into_bytes());
+        let args: Vec<Vec<u8>> = [b"wins".to_vec()].into_iter().chain(numbers).collect();
+        let found = parts(self.call(self.layout.of_id(id.bytes()), &READ, &keys, &args, true).await?)?;
+        found.into_iter().map(|win| Win::read(&Answer::read(win)?)).collect()
     }
 
     async fn grabs(&self, id: EnvelopeId, page: &Page) -> Result<Option<Listing<GrabRow>>> {
         let now = self.clock.now();
-        let bucket = self.layout.of_id(id.bytes());
         let first = match position::<4>(List::Wins, page)? {
             Some(last) => u64::from(u32::from_be_bytes(last)) + 1,
             None => 0,
         };
-        let keys = [self.layout.winners_in_order(id), self.layout.winners(id), self.layout.shares(id)];
         loop {
             let Some(before) = self.envelope_row(id).await? else { return Ok(None) };
-            let numbers = [first, page.limit as u64 + 1, before.width].map(|number| number.to_string().into_bytes());
-            let args: Vec<Vec<u8>> = [b"wins".to_vec()].into_iter().chain(numbers).collect();
-            let value = self.call(bucket, &READ, &keys, &args, true).await?;
+            let wins = self.wins(id, first, page.limit + 1, before.width).await?;
             let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
             // Sold out in between, a list of all rows would not tell the best.
             let is_sold_out = |row: &EnvelopeRow| row.figures.taken == row.created.terms.shares;
             if is_sold_out(&row) != is_sold_out(&before) {
                 continue;
             }
-            let mut rows = Vec::new();
-            for win in parts(value)? {
-                rows.push(row.grab(&Answer::read(win)?, now)?);
-            }
+            let mut rows: Vec<GrabRow> = wins.into_iter().map(|win| row.grab(win, now)).collect();
             let more = rows.len() > page.limit;
             rows.truncate(page.limit);
             let last = rows.last().filter(|_| more).map(|row| row.share.to_be_bytes());

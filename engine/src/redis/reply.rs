@@ -3,7 +3,7 @@
 //! **Invariant:** an answer of another form than the script gives is an error
 //! that says so, never a guess: money is read here.
 
-use crate::command::MerchantStatus;
+use crate::command::{EndedAs, MerchantStatus};
 use crate::error::EngineError;
 use crate::types::{Amount, Timestamp, UserId};
 use redis::Value;
@@ -180,6 +180,17 @@ impl Answer {
 
     pub(super) fn flag(&self, index: usize) -> bool {
         self.maybe(index) == Some(b"1")
+    }
+
+    /// How an envelope has ended, if it has.
+    pub(super) fn ended(&self, index: usize) -> Result<Option<EndedAs>> {
+        match self.bytes(index)? {
+            b"" => Ok(None),
+            b"s" => Ok(Some(EndedAs::SoldOut)),
+            b"e" => Ok(Some(EndedAs::Expired)),
+            b"c" => Ok(Some(EndedAs::Cancelled)),
+            _ => Err(damaged("an envelope")),
+        }
     }
 
     pub(super) fn id(&self, index: usize) -> Result<[u8; 16]> {

@@ -23,6 +23,8 @@ const HOLD_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KE
 const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 3, 8)";
 /// When an envelope is looked at again.
 const SETTLING: &str = lua!("settling");
+/// A pool, and the user's win in it.
+const POOL_ROW: &str = lua!("pool_row");
 
 pub(super) static MEMO: Script = Script::one("memo", &[PRELUDE, lua!("memo")]);
 pub(super) static OPERATION: Script = Script::one("operation", &[PRELUDE, DECIDE, lua!("operation")]);
@@ -34,6 +36,13 @@ pub(super) static GRAB: Script = Script::lane("grab", &[FAILURE, LEDGER, OPERATI
 /// What is due of one envelope: up to 64 credits.
 pub(super) static ENVELOPE_DUE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, lua!("envelope")]).alone();
+pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, lua!("reserve")]);
+pub(super) static POOL: Script = Script::one("pool", &[PRELUDE, lua!("pool")]);
+pub(super) static POOL_GRAB: Script = Script::one("pool grab", &[PRELUDE, DECIDE, POOL_ROW, lua!("pool_grab")]);
+pub(super) static POOL_CLAIM: Script = Script::one("pool claim", &[PRELUDE, DECIDE, POOL_ROW, lua!("pool_claim")]);
+pub(super) static POOL_WIN: Script = Script::one("pool win", &[lua!("pool_wins")]);
+/// Some hundred winners of a pool.
+pub(super) static POOL_WINS: Script = Script::one("pool wins", &[lua!("pool_wins")]).alone();
 pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, lua!("credit")]);
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);

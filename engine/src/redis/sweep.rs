@@ -8,7 +8,7 @@
 
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
-use super::layout::Layout;
+use super::layout::{Layout, is_mass};
 use super::reply::{Answer, Decided, Effect, Told, damaged, effects, parts};
 use super::scripts::{ENVELOPE_DUE, HOLD_DUE, READ, TOUR};
 use crate::types::{EnvelopeId, ItemId};
@@ -60,6 +60,7 @@ impl Core {
             let (kind, id) = due.bytes(index)?.split_first().ok_or_else(|| damaged("a deadline"))?;
             let id: [u8; 16] = id.try_into().map_err(|_| damaged("a deadline"))?;
             any |= match kind {
+                b'e' if is_mass(EnvelopeId::from_bytes(id)) => self.end_mass(EnvelopeId::from_bytes(id)).await?.any,
                 b'e' => self.settle_envelope(bucket, EnvelopeId::from_bytes(id)).await?,
                 b'i' => self.release_due(bucket, ItemId::from_bytes(id)).await?,
                 _ => return Err(damaged("a deadline")),

@@ -1,7 +1,7 @@
 //! Calls against real servers: found, followed, retried, confirmed, refused.
 
 #[path = "../../tests/redis_stand/mod.rs"]
-mod redis_stand;
+pub(super) mod redis_stand;
 mod tls;
 
 use super::{Bucket, Durability, Nodes, RedisOpenError, RedisOptions, RedisTls, Script};

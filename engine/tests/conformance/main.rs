@@ -30,6 +30,10 @@ trait Stand: Sized {
 
     /// Whether what is due is done by somebody else, sooner or later; otherwise [`Stand::settle`] does it.
     const EVENTUALLY: bool;
+    /// Whether the n-th grab is of share n.
+    const IN_ORDER: bool = true;
+    /// Whether the elements of a batch are decided in their order, and not at once.
+    const BATCHES_IN_ORDER: bool = true;
 
     fn fresh() -> Self;
     fn backend(&self) -> &Self::Backend;
@@ -195,7 +199,7 @@ on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds
 #[cfg(feature = "redis")]
 mod redis {
     use super::deployment::is_missing;
-    use super::on_redis::{OnCluster, OnRedis, OnRedisAnew};
+    use super::on_redis::{OnCluster, OnClusteredPools, OnPool, OnPools, OnRedis, OnRedisAnew};
     use super::tell;
 
     macro_rules! stories {
@@ -221,6 +225,20 @@ mod redis {
                 }
 
                 #[test]
+                fn in_a_pool_with_another_server_after_every_command() {
+                    if !is_missing() {
+                        tell::<OnPool>(PATH, TEXT);
+                    }
+                }
+
+                #[test]
+                fn in_three_pools() {
+                    if !is_missing() {
+                        tell::<OnPools>(PATH, TEXT);
+                    }
+                }
+
+                #[test]
                 fn on_redis_with_another_server_after_every_command() {
                     if !is_missing() {
                         tell::<OnRedisAnew>(PATH, TEXT);
@@ -231,4 +249,11 @@ mod redis {
     }
 
     stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws);
+
+    #[test]
+    fn in_pools_on_a_cluster() {
+        if !is_missing() {
+            tell::<OnClusteredPools>("engine/tests/conformance/envelopes.txt", include_str!("envelopes.txt"));
+        }
+    }
 }

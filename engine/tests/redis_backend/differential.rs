@@ -7,7 +7,7 @@
 use crate::deployment::{Deployment, is_missing};
 use crate::random::Random;
 use crate::stand::{START, World, fen, reference, user};
-use hongbao_engine::backend::{Backend, OnceKey, Reply};
+use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::Embedded;
 use hongbao_engine::redis::RedisBackend;
@@ -23,6 +23,7 @@ const TIME: Duration = Duration::from_secs(20);
 const DEPLOYMENTS_MAX: u64 = 50;
 const SEQUENCES: usize = 100;
 const STEPS: usize = 20;
+const ALL: Page = Page { limit: 1000, cursor: None };
 
 /// Names of ids by the order in which each engine made them.
 #[derive(Default)]
@@ -65,6 +66,8 @@ struct Pair {
     deployment: Deployment,
     embedded: Embedded,
     redis: RedisBackend,
+    /// Whether the n-th grab is of share n in both.
+    in_order: bool,
     names: [Names; 2],
     made: Made,
     log: String,
@@ -72,6 +75,21 @@ struct Pair {
 
 #[test]
 fn both_engines_mean_the_same() {
+    compare_engines(Deployment::new, true);
+}
+
+/// With one pool shares are grabbed in the same order.
+#[test]
+fn both_engines_mean_the_same_of_envelopes_in_a_pool() {
+    compare_engines(|seed| Deployment::in_pools(seed, 1), true);
+}
+
+#[test]
+fn both_engines_mean_the_same_of_envelopes_in_pools() {
+    compare_engines(|seed| Deployment::in_pools(seed, 3), false);
+}
+
+fn compare_engines(deploy: fn(u64) -> Deployment, in_order: bool) {
     if is_missing() {
         return;
     }
@@ -79,7 +97,7 @@ fn both_engines_mean_the_same() {
     let since = Instant::now();
     let mut sequences = 0;
     for seed in first.unwrap_or(1)..first.map_or(DEPLOYMENTS_MAX + 1, |seed: u64| seed + 1) {
-        let mut pair = Pair::new(seed);
+        let mut pair = Pair::new(seed, deploy(seed), in_order);
         let mut random = Random(seed);
         for nth in 0..SEQUENCES {
             pair.sequence(&mut random, nth);
@@ -93,12 +111,12 @@ fn both_engines_mean_the_same() {
 }
 
 impl Pair {
-    fn new(seed: u64) -> Pair {
-        let deployment = Deployment::new(seed);
+    fn new(seed: u64, deployment: Deployment, in_order: bool) -> Pair {
         let embedded = Embedded::volatile(&World::new(seed).options_by_hand());
         let redis = deployment.open();
         let log = format!("HONGBAO_SEED={seed}\n");
-        Pair { deployment, embedded, redis, names: Default::default(), made: Made::default(), log }
+        let (names, made) = Default::default();
+        Pair { deployment, embedded, redis, in_order, names, made, log }
     }
 
     fn sequence(&mut self, random: &mut Random, nth: usize) {
@@ -192,6 +210,12 @@ impl Pair {
         let embedded = drive(self.embedded.execute(first, once)).expect("the embedded engine answers");
         let redis = self.deployment.drive(self.redis.execute(second, once)).expect("the engine on Redis answers");
         self.bind(&embedded.outcome, &redis.outcome);
+        // Whoever finds an empty pool after its deadline does what is due.
+        let in_pools = self.deployment.options.redis.mass_shares_min.is_some();
+        if in_pools && matches!(redis.outcome, Outcome::Expired | Outcome::SoldOut) {
+            while self.embedded.tick() {}
+            self.deployment.settle(&self.redis);
+        }
         let told = [self.tell(0, &embedded), self.tell(1, &redis)];
         writeln!(self.log, "    {}", told[0]).expect("a string takes it");
         assert_eq!(told[0], told[1], "\n{}\n(left is embedded, right is Redis)", self.log);
@@ -251,6 +275,9 @@ impl Pair {
         let told = match &reply.outcome {
             Outcome::Envelope(view) => self.tell_envelope(side, view),
             Outcome::Item(view) => tell_item(names, view),
+            Outcome::Won { amount, status, grabbed_at, claim_by, replayed, .. } if !self.in_order => {
+                format!("won {amount} {status:?} {grabbed_at:?} {claim_by:?} {replayed}")
+            }
             Outcome::Held { hold, quantity, amount, expires_at, replayed } => {
                 format!("held {} {quantity} {amount} {} {replayed}", names.of(hold), expires_at.ms() - START.ms())
             }
@@ -258,6 +285,11 @@ impl Pair {
             other => format!("{other:?}"),
         };
         format!("{told} replayed={}", reply.replayed)
+    }
+
+    /// Without what depends on the order in which shares are grabbed, if that is another.
+    fn anonymous(&self, row: GrabRow) -> GrabRow {
+        if self.in_order { row } else { GrabRow { share: 0, best: false, ..row } }
     }
 
     fn tell_envelope(&self, side: usize, view: &EnvelopeView) -> String {
@@ -296,7 +328,14 @@ impl Pair {
                 let a = drive(self.embedded.grab_of(*a, user)).expect("a read");
                 let b = self.deployment.drive(self.redis.grab_of(*b, user)).expect("a read");
                 // The best share is another one of equal ones only if shares were drawn otherwise.
+                let [a, b] = [a, b].map(|row| row.map(|row| self.anonymous(row)));
                 both!("grab", a, b);
+            }
+            let listed = self.deployment.drive(self.redis.grabs(*b, &ALL)).expect("a read").expect("an envelope").rows;
+            assert!(listed.is_sorted_by_key(|row| row.share), "{}", self.log);
+            for row in listed {
+                let one = self.deployment.drive(self.redis.grab_of(*b, &row.user)).expect("a read");
+                assert_eq!(one, Some(row), "\n{}", self.log);
             }
             let a = drive(self.embedded.envelope(*a)).expect("a read").expect("an envelope");
             let b = self.deployment.drive(self.redis.envelope(*b)).expect("a read").expect("an envelope");
@@ -335,7 +374,7 @@ fn transfer(random: &mut Random, who: &UserId, nth: usize) -> Transfer {
 }
 
 fn terms(random: &mut Random, who: &UserId, nth: usize) -> NewEnvelope {
-    let shares = 1 + random.below(4);
+    let shares = if random.once_in(6) { 20 } else { 1 + random.below(4) };
     let mut terms = NewEnvelope::new("app", who.clone(), fen(shares * 10), shares as u32, SplitRule::Equal);
     terms.expires_in_s = 1 + random.below(60);
     terms.claim_within_s = random.below(60);

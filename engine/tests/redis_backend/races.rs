@@ -26,6 +26,14 @@ impl Two {
         Some(Two::over(Deployment::new(seed)))
     }
 
+    /// The same with all envelopes in so many pools.
+    fn in_pools(seed: u64, pools: u16) -> Option<Two> {
+        if is_missing() {
+            return None;
+        }
+        Some(Two::over(Deployment::in_pools(seed, pools)))
+    }
+
     pub(crate) fn over(deployment: Deployment) -> Two {
         Two { engines: [Arc::new(deployment.open()), Arc::new(deployment.open())], deployment }
     }
@@ -335,4 +343,172 @@ fn a_deployment_keeps_its_settings() {
             other => panic!("{setting}: {:?}", other.err()),
         }
     }
+}
+
+/// What many grabs of one envelope came to: shares and amounts won, and how many noes.
+fn won(outcomes: &[Outcome], no: &Outcome) -> (Vec<u32>, u64, usize) {
+    let (mut shares, mut sum, mut noes) = (Vec::new(), 0, 0);
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Won { share, amount, .. } => {
+                shares.push(*share);
+                sum += amount.minor();
+            }
+            other if other == no => noes += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    shares.sort_unstable();
+    (shares, sum, noes)
+}
+
+/// Race 28 and its like: shares move between pools while all grab; none is
+/// sold twice, none is left, and nobody hears too early that all are gone.
+#[test]
+fn race_28_pools_are_sold_out_to_the_last_share() {
+    for (pools, shares) in [(1, 40), (3, 40), (4, 7), (7, 100)] {
+        let Some(two) = Two::in_pools(33, pools) else { return };
+        for auto_claim in [false, true] {
+            let id = two.give(NewEnvelope { auto_claim, ..envelope(1000, shares) });
+            let name = |n: u32| format!("{auto_claim}{n}");
+            let grabs = (0..3 * shares).map(|n| Command::Grab { envelope: id, user: user(&name(n)) });
+            let outcomes = two.all_at_once(grabs.collect());
+            let (won, sum, noes) = won(&outcomes, &Outcome::SoldOut);
+            assert_eq!((won, sum, noes), ((0..shares).collect(), 1000, 2 * shares as usize), "{pools} pools");
+            let listed = two.deployment.drive(two.engines[1].grabs(id, &Page { limit: 1000, cursor: None }));
+            let listed = listed.expect("a read").expect("an envelope").rows;
+            assert_eq!(listed.iter().map(|row| row.share).collect::<Vec<_>>(), (0..shares).collect::<Vec<_>>());
+            assert_eq!(listed.iter().filter(|row| row.best).count(), 1);
+            for (n, outcome) in (0..).zip(&outcomes) {
+                let Outcome::Won { share, amount, .. } = outcome else { continue };
+                let row = listed.iter().find(|row| row.share == *share).expect("it is listed");
+                assert_eq!((&row.user, row.amount), (&user(&name(n)), *amount));
+                let claimed = two.ask(Command::Claim { envelope: id, user: user(&name(n)) });
+                assert!(matches!(claimed, Outcome::Claimed { replayed, .. } if replayed == auto_claim), "{claimed:?}");
+                assert_eq!(two.available(&name(n)), amount.minor());
+            }
+            two.assert_clean();
+        }
+    }
+}
+
+/// Nobody is told that all are gone while a share can still be had by whoever comes.
+#[test]
+fn whoever_comes_to_an_empty_pool_gets_the_last_share() {
+    let Some(two) = Two::in_pools(34, 8) else { return };
+    for nth in 0..10 {
+        let id = two.give(envelope(100, 5));
+        for n in 0..7 {
+            let outcome = two.ask(Command::Grab { envelope: id, user: user(&format!("r{nth}u{n}")) });
+            assert_eq!(matches!(outcome, Outcome::Won { .. }), n < 5, "{n}: {outcome:?}");
+            assert_eq!(outcome == Outcome::SoldOut, n >= 5, "{n}: {outcome:?}");
+        }
+    }
+    two.assert_clean();
+}
+
+#[test]
+fn pools_are_cancelled_while_everybody_grabs() {
+    let Some(two) = Two::in_pools(35, 3) else { return };
+    for nth in 0..12 {
+        let id = two.give(envelope(1000, 40));
+        let before = two.available("alice");
+        let mut commands: Vec<_> =
+            (0..60).map(|n| Command::Grab { envelope: id, user: user(&format!("r{nth}u{n}")) }).collect();
+        commands.insert(5 * nth, Command::Cancel { envelope: id });
+        commands.insert(5 * nth, Command::Cancel { envelope: id });
+        let (cancels, grabs): (Vec<_>, Vec<_>) = two
+            .all_at_once(commands)
+            .into_iter()
+            .partition(|outcome| matches!(outcome, Outcome::Envelope(_) | Outcome::Refused(_)));
+        let Outcome::Envelope(view) = &cancels[0] else {
+            // The last grab came first: nothing was left to cancel.
+            let (won, sum, _) = won(&grabs, &Outcome::SoldOut);
+            assert_eq!((won.len(), sum, two.available("alice")), (40, 1000, before));
+            continue;
+        };
+        let (won, sum, _) = won(&grabs, &Outcome::Cancelled);
+        assert!(won.windows(2).all(|pair| pair[0] < pair[1]), "{won:?}");
+        assert_eq!(view.refunded_amount.minor() + sum, 1000);
+        assert_eq!(two.available("alice"), before + view.refunded_amount.minor());
+        assert_eq!(cancels[0], cancels[1]);
+        two.assert_clean();
+    }
+}
+
+/// Sweepers carry what movers carry, at the same time, and all of it counts once.
+#[test]
+fn movers_and_sweepers_carry_the_same_transfers() {
+    for unclaimed in [Unclaimed::Return, Unclaimed::Credit] {
+        let Some(two) = Two::in_pools(36, 3) else { return };
+        // Both engines move the one clock when they see that it was moved.
+        let terms = NewEnvelope { unclaimed, expires_in_s: 10, claim_within_s: 50, ..envelope(1000, 50) };
+        let id = two.give(terms);
+        let everybody = |two: &Two, from: u32, to: u32| {
+            two.deployment.drive(async {
+                let sweeps = (0..6).map(|nth| {
+                    let engine = Arc::clone(&two.engines[nth % 2]);
+                    tokio::spawn(async move {
+                        for _ in 0..4 {
+                            engine.sweep().await.expect("it sweeps");
+                        }
+                    })
+                });
+                let sweeps: Vec<_> = sweeps.collect();
+                let grabs = (from..to).map(|n| {
+                    let engine = Arc::clone(&two.engines[n as usize % 2]);
+                    let grab = Command::Grab { envelope: id, user: user(&format!("u{n}")) };
+                    tokio::spawn(async move { engine.execute(grab, None).await.expect("it is answered").outcome })
+                });
+                let mut outcomes = Vec::new();
+                for grab in grabs.collect::<Vec<_>>() {
+                    outcomes.push(grab.await.expect("no panic"));
+                }
+                for sweep in sweeps {
+                    sweep.await.expect("no panic");
+                }
+                outcomes
+            })
+        };
+        let (won_first, sum, _) = won(&everybody(&two, 0, 48), &Outcome::SoldOut);
+        assert_eq!(won_first.len(), 48);
+        two.ask(Command::AdvanceClock { by_s: 10 });
+        let (late, _, _) = won(&everybody(&two, 48, 60), &Outcome::Expired);
+        assert_eq!(late, []);
+        assert_eq!(two.available("alice"), 1000 - sum);
+        for n in 0..8 {
+            two.ask(Command::Claim { envelope: id, user: user(&format!("u{n}")) });
+        }
+        two.ask(Command::AdvanceClock { by_s: 50 });
+        everybody(&two, 0, 48);
+        let credited: u64 = (0..48).map(|n| two.available(&format!("u{n}"))).sum();
+        let view = two.deployment.drive(two.engines[0].envelope(id)).expect("a read").expect("an envelope");
+        assert_eq!(view.state, EnvelopeState::Settled);
+        assert_eq!(two.available("alice") + credited, 1000);
+        assert_eq!(credited == sum, unclaimed == Unclaimed::Credit);
+        two.assert_clean();
+    }
+}
+
+/// The engine that closed the pools is gone: who cancels again hears of it only
+/// when the money is back.
+#[test]
+fn a_cancellation_of_pools_is_answered_after_its_refund_whoever_began_it() {
+    let Some(two) = Two::in_pools(37, 3) else { return };
+    for calls in 0.. {
+        let id = two.give(envelope(1000, 40));
+        two.ask(Command::Grab { envelope: id, user: user(&format!("bob{calls}")) });
+        let before = two.available("alice");
+        let fuse = Some(Arc::new(Fuse { calls_left: AtomicI64::new(calls + 1), loses_answer: true }));
+        let options = RedisBackendOptions { fuse, ..two.deployment.options.clone() };
+        let ended = two.deployment.drive(RedisBackend::open(options)).expect("it opens");
+        let completed = two.deployment.drive(ended.execute(Command::Cancel { envelope: id }, None)).is_ok();
+        let Outcome::Envelope(view) = two.ask(Command::Cancel { envelope: id }) else { panic!("{calls}") };
+        assert_eq!(two.available("alice"), before + view.refunded_amount.minor(), "ended after {calls} calls");
+        if completed {
+            assert!(calls > 10);
+            break;
+        }
+    }
+    two.assert_clean();
 }

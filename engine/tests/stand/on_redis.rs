@@ -10,6 +10,7 @@ use std::any::Any;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// What the tests of this process share, while any of them runs.
@@ -52,6 +53,18 @@ impl Deployment {
         Deployment::over(seed, vec![server.url()], servers)
     }
 
+    /// The same with all envelopes in so many pools.
+    pub(crate) fn in_pools(seed: u64, buckets: u16) -> Deployment {
+        Deployment::new(seed).with_pools(buckets)
+    }
+
+    /// With so many buckets, and a pool of every envelope in each.
+    pub(crate) fn with_pools(mut self, buckets: u16) -> Deployment {
+        self.options.redis.buckets = buckets;
+        self.options.redis.mass_shares_min = Some(1);
+        self
+    }
+
     fn over(seed: u64, urls: Vec<String>, servers: Arc<dyn Any>) -> Deployment {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let world = World::new(seed);
@@ -69,6 +82,8 @@ impl Deployment {
             clock: Some(world.clock),
             entropy: world.entropy,
             sweep_every: None,
+            // A busy machine is not an overloaded deployment.
+            mover_patience: Duration::from_secs(60),
             ..RedisBackendOptions::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

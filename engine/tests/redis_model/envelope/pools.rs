@@ -111,7 +111,7 @@ impl Envelope {
             }
         }
         if home.lapse == Lapse::Lapsing && home.lapsed.count_ones() as usize == POOLS {
-            steps.add(By::Beginning, "reserve resolve", 1, |s| {
+            steps.add(By::Beginning, "reserve settle", 0, |s| {
                 s.home.now.lapse = Lapse::After;
                 s.home.now.pay_back(LAPSED);
             });
