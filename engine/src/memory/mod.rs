@@ -33,7 +33,7 @@ use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
-use crate::state::stock::{self, GrabAhead, GrabItemDecision};
+use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
@@ -53,8 +53,6 @@ pub struct Embedded {
 /// What the engine's threads share.
 pub(crate) struct Core {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
-    /// What grabs of items ask for before they lock a shard.
-    ahead: Box<[CachePadded<GrabAhead>]>,
     router: Router,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -218,14 +216,10 @@ impl Core {
         self.check_serving()?;
         self.admit(Class::Grab)?;
         let name = Name::of(user);
-        let index = self.router.item(id);
-        let ahead = &self.ahead[index];
-        ahead.fetch(&name, &hold);
-        let mut guard = self.lock_one(index);
+        let mut guard = self.lock_one(self.router.item(id));
         let shard = &mut *guard;
         let Some(item) = shard.items.get(&id) else { return Ok(None) };
         let now = self.clock.now();
-        item.note(&shard.holds, ahead);
         let decision = item.grab(&shard.holds, now, (&name, user), quantity, hold);
         let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
         if !expired.is_empty() {

@@ -17,7 +17,6 @@ use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::envelope::Envelope;
 use crate::state::ledger::{MerchantAccount, Wallet};
-use crate::state::stock::GrabAhead;
 use crate::state::stock::Item;
 use crate::state::{Router, Shard, apply};
 use crate::storage::{Directory, Storage};
@@ -189,7 +188,6 @@ impl Embedded {
         let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::start(0, Timestamp::default())));
         let core = Core {
             shards: fresh_shards(options.shards),
-            ahead: fresh_ahead(options.shards),
             router: Router::new(options.shards),
             clock,
             entropy: options.entropy.clone(),
@@ -273,7 +271,6 @@ impl Embedded {
         let clock = given.unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, last_at)));
         let core = Core {
             shards,
-            ahead: fresh_ahead(options.shards),
             router,
             clock,
             entropy: options.entropy.clone(),
@@ -394,10 +391,6 @@ impl Drop for Embedded {
             let _ = housekeeper.join();
         }
     }
-}
-
-fn fresh_ahead(count: usize) -> Box<[CachePadded<GrabAhead>]> {
-    (0..count).map(|_| CachePadded::default()).collect()
 }
 
 fn fresh_shards(count: usize) -> Box<[CachePadded<Mutex<Shard>>]> {

@@ -12,7 +12,6 @@
 //! **Invariant:** what is not in memory and may be in the store is brought in
 //! before it is decided upon; a vacant place is brought in as such.
 
-mod ahead;
 pub(crate) mod decide;
 pub(crate) mod envelope;
 mod index;

@@ -122,7 +122,6 @@ pub(crate) struct Indexed<T> {
 
 /// A value's number plus one, none if zero, and the hash it is kept under.
 #[derive(Clone, Copy, Default)]
-#[repr(align(8))]
 struct Slot {
     hash: u32,
     number: u32,
@@ -168,12 +167,6 @@ impl<T> Indexed<T> {
             next = (next + 1) & mask;
         }
         self.slots[gap] = Slot::default();
-    }
-
-    /// Where the slots lie, and the mask of their numbers.
-    #[inline]
-    pub(super) fn slots_at(&self) -> (usize, usize) {
-        (self.slots.as_ptr().addr(), self.slots.len().saturating_sub(1))
     }
 
     /// The slot of the number of which `is` holds, among those kept under `hash`.

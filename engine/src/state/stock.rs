@@ -8,7 +8,6 @@
 //!
 //! **Invariant:** a user's due holds never count against that user's limit.
 
-use super::ahead::Ahead;
 use super::slab::Indexed;
 use super::winners::Name;
 use super::{Chore, Timers};
@@ -298,13 +297,6 @@ impl Item {
         }
     }
 
-    /// Notes where a grab of it by another user will look.
-    #[inline]
-    pub(crate) fn note(&self, holds: &Holds, ahead: &GrabAhead) {
-        ahead.users.note(&self.users);
-        ahead.holds.note(&holds.all);
-    }
-
     /// Decides a grab. `hold` is the id of the hold it may make.
     #[inline]
     pub(crate) fn grab(
@@ -488,21 +480,6 @@ impl Item {
         live.due_at = self.due.insert(live.expires_at, at);
         let added = holds.all.insert(hash(&id), Hold { id, body: Body::Live(live) });
         debug_assert_eq!(added, at, "a value gets the number that is next");
-    }
-}
-
-/// Where the last grab of an item of a shard looked, and so the next will.
-#[derive(Default)]
-pub(crate) struct GrabAhead {
-    users: Ahead,
-    holds: Ahead,
-}
-
-impl GrabAhead {
-    #[inline]
-    pub(crate) fn fetch(&self, name: &Name<'_>, hold: &HoldId) {
-        self.users.fetch(name.hash);
-        self.holds.fetch(hash(hold));
     }
 }
 
