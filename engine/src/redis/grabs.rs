@@ -6,7 +6,7 @@
 use super::backend::{Core, Keep, Operation, Result};
 use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no, refusal_or_no, won};
 use super::lane::Words;
-use super::layout::Key;
+use super::layout::{Key, is_mass};
 use super::memos::Verdict;
 use super::reply::{Answer, Decided, Told, damaged};
 use super::script::CALLS_MAX;
@@ -22,21 +22,34 @@ use std::pin::pin;
 
 /// Envelopes of one batch that are grabbed from at once.
 const ENVELOPES_AT_ONCE: usize = 64;
+/// Users of one batch who grab from pools at once.
+const POOLS_AT_ONCE: usize = 256;
 
 impl Core {
     /// Decides independent commands and answers in their order. Grabs of one
     /// envelope are decided in their order, up to 64 in one run; those of
-    /// different envelopes at once; then whatever else there is.
+    /// different envelopes at once, and those of a mass envelope, which are decided
+    /// in many buckets, but of one user; then whatever else there is.
     pub(super) async fn execute_all(&self, commands: &[Command]) -> Vec<Result<Reply>> {
         let mut grabs: HashMap<EnvelopeId, Vec<(usize, &UserId)>> = HashMap::new();
+        let mut in_pools: HashMap<(EnvelopeId, &UserId), Vec<usize>> = HashMap::new();
         for (nth, command) in commands.iter().enumerate() {
-            if let Command::Grab { envelope, user } = command {
-                grabs.entry(*envelope).or_default().push((nth, user));
+            match command {
+                Command::Grab { envelope, user } if is_mass(*envelope) => {
+                    in_pools.entry((*envelope, user)).or_default().push(nth);
+                }
+                Command::Grab { envelope, user } => grabs.entry(*envelope).or_default().push((nth, user)),
+                _ => {}
             }
         }
         let mut replies: Vec<Option<Result<Reply>>> = commands.iter().map(|_| None).collect();
         let grabbed: Vec<_> = grabs.iter().map(|(id, grabs)| self.grab_in_turn(*id, grabs)).collect();
         let mut grabbed = pin!(stream::iter(grabbed).buffer_unordered(ENVELOPES_AT_ONCE));
+        while let Some(told) = grabbed.next().await {
+            told.into_iter().for_each(|(nth, reply)| replies[nth] = Some(reply));
+        }
+        let grabbed: Vec<_> = in_pools.into_values().map(|places| self.execute_in_turn(commands, places)).collect();
+        let mut grabbed = pin!(stream::iter(grabbed).buffer_unordered(POOLS_AT_ONCE));
         while let Some(told) = grabbed.next().await {
             told.into_iter().for_each(|(nth, reply)| replies[nth] = Some(reply));
         }
@@ -48,6 +61,15 @@ impl Core {
             });
         }
         all
+    }
+
+    /// Decides commands in their order, and tells the place of each.
+    async fn execute_in_turn(&self, commands: &[Command], places: Vec<usize>) -> Vec<(usize, Result<Reply>)> {
+        let mut told = Vec::with_capacity(places.len());
+        for nth in places {
+            told.push((nth, self.execute(&commands[nth], None).await));
+        }
+        told
     }
 
     /// Decides grabs of one envelope in their order, and tells the place of each.

@@ -21,7 +21,6 @@ impl OnRedis {
 impl Stand for OnRedis {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
-    const BATCHES_IN_ORDER: bool = false;
 
     fn fresh() -> OnRedis {
         OnRedis::over(Deployment::new(5))
@@ -46,7 +45,6 @@ pub(crate) struct OnCluster(OnRedis);
 impl Stand for OnCluster {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
-    const BATCHES_IN_ORDER: bool = false;
 
     fn fresh() -> OnCluster {
         OnCluster(OnRedis::over(Deployment::on_cluster(7)))
@@ -71,7 +69,6 @@ pub(crate) struct OnRedisAnew(OnRedis);
 impl Stand for OnRedisAnew {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
-    const BATCHES_IN_ORDER: bool = false;
 
     fn fresh() -> OnRedisAnew {
         OnRedisAnew(OnRedis::over(Deployment::new(6)))
