@@ -549,7 +549,7 @@ fn item_view(id: ItemId, row: &Answer, first: usize) -> Result<ItemView> {
 }
 
 /// A hold as `hold.lua` packs it.
-fn hold_view(id: HoldId, packed: &[u8]) -> Result<HoldView> {
+pub(super) fn hold_view(id: HoldId, packed: &[u8]) -> Result<HoldView> {
     use crate::command::HoldState;
     let wrong = || damaged("a hold");
     let (item, rest) = packed.split_first_chunk::<16>().ok_or_else(wrong)?;
