@@ -12,7 +12,7 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
-//! - [`demo`], [`audit`], [`split`], [`clock`]: the other tasks of the command line;
+//! - [`demo`], [`audit`], [`rebuild`], [`reconcile`], [`split`], [`clock`]: the other tasks of the command line;
 //!   [`failure`]: how any of them ends when it fails
 
 pub mod app;
@@ -28,7 +28,9 @@ pub mod failure;
 pub mod fields;
 pub mod metrics;
 pub mod problem;
+mod progress;
 pub mod rebuild;
+pub mod reconcile;
 pub mod reply;
 pub mod sales;
 pub mod serve;

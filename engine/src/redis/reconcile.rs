@@ -54,7 +54,7 @@ impl Core {
             match self.carry(bucket, vec![effect]).await {
                 Ok(()) => carried += 1,
                 Err(EngineError::Backend(why)) => {
-                    refused.push(format!("{name:?} in bucket {}: {why}", bucket.number()))
+                    refused.push(format!("{name:?} in bucket {}: {why}", bucket.number()));
                 }
                 Err(error) => return Err(error),
             }

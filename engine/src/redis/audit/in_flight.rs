@@ -161,10 +161,11 @@ impl Core {
             let money = if row.maybe(0).is_some() { 0 } else { created.terms.total.minor() };
             return Ok((created.created_at, money));
         }
-        let (at, words) = effect.words()?;
         if is_of_pools(effect) {
-            return Ok((at, 0));
+            // They do not say since when they wait.
+            return Ok((self.clock.now(), 0));
         }
+        let (at, words) = effect.words()?;
         let user = words.user(3)?;
         let amount = match words.bytes(2)? {
             b"" => 0,

@@ -40,7 +40,6 @@ impl HoldRow {
 pub(in crate::redis) struct OrderRow {
     pub(in crate::redis) id: OrderId,
     pub(in crate::redis) hold: HoldId,
-    pub(in crate::redis) at_ms: u64,
     pub(in crate::redis) merchant: UserId,
 }
 
@@ -49,7 +48,7 @@ impl OrderRow {
         let id = OrderId::from_bytes(id.try_into().map_err(|_| damaged("an order"))?);
         let (hold, rest) = packed.split_first_chunk::<16>().ok_or_else(|| damaged("an order"))?;
         let words = Answer::of_words(rest.splitn(2, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect());
-        Ok(OrderRow { id, hold: HoldId::from_bytes(*hold), at_ms: words.number(0)?, merchant: words.user(1)? })
+        Ok(OrderRow { id, hold: HoldId::from_bytes(*hold), merchant: words.user(1)? })
     }
 }
 
