@@ -63,6 +63,11 @@ pub enum Task {
         #[arg(long)]
         archive: PathBuf,
     },
+    /// Copy a directory into Redis, or a deployment in Redis into a directory
+    ///
+    /// Neither may be served meanwhile: stop all servers first. The target has to be empty, or what an interrupted copy
+    /// of the same source has left: then it goes on. At the end the target is audited and compared with the source.
+    Copy(Copy),
     /// Show how a total is divided, or prove over many splits that the order of grabbing changes nothing
     Split(Split),
     /// Take the server's clock for right after it stopped its deadlines
@@ -114,6 +119,35 @@ pub struct Reconcile {
     /// lines, or json
     #[arg(long, default_value = "lines")]
     pub format: Format,
+}
+
+/// What is copied, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct Copy {
+    /// The source: a data directory, or redis://user:password@host:port[,...]
+    #[arg(long)]
+    pub from: String,
+    /// The target: the other of the two
+    #[arg(long)]
+    pub to: String,
+    /// What a copy into Redis survives: confirmed (a failover), or relaxed (not the last second)
+    #[arg(long, default_value = "confirmed")]
+    pub redis_durability: RedisDurability,
+    /// What every key in Redis starts with; one for each deployment
+    #[arg(long, default_value = "hb")]
+    pub redis_prefix: String,
+}
+
+impl Copy {
+    /// The way to the servers of these urls.
+    pub fn redis_options(&self, urls: &str) -> RedisOptions {
+        RedisOptions {
+            urls: urls.split(',').map(str::to_owned).collect(),
+            key_prefix: self.redis_prefix.clone(),
+            durability: self.redis_durability.into(),
+            ..RedisOptions::default()
+        }
+    }
 }
 
 /// How findings are told.

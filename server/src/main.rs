@@ -16,7 +16,7 @@ use hongbao_server::config::{BackendName, Cli, Clock, ListenAddress, Serve, Task
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
 use hongbao_server::serve::{Limits, listen_on_first, serve};
-use hongbao_server::{audit, clock, rebuild, reconcile, split};
+use hongbao_server::{audit, clock, copy, rebuild, reconcile, split};
 use std::env;
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         Task::Audit { data, archive, place } if place.redis.is_empty() => audit::run(&data, archive.as_deref()),
         Task::Audit { place, .. } => audit::run_on_redis(&place),
         Task::Reconcile(options) => reconcile::run(&options),
+        Task::Copy(options) => copy::run(&options),
         Task::Rebuild { data, archive } => rebuild::run(&data, &archive),
         Task::Clock(Clock::Accept { data }) => clock::accept(&data).map(|said| {
             println!("{said}");

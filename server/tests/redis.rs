@@ -9,7 +9,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use hongbao_engine::backend::Backend;
+use hongbao_engine::command::{Command, Transfer};
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
+use hongbao_engine::types::{Amount, UserId};
 use hongbao_server::app::{Server, Setup, app};
 use http_body_util::BodyExt;
 use redis_stand::{RedisServer, ServerOptions, is_missing};
@@ -214,4 +217,37 @@ async fn a_deployment_is_audited_and_reconciled_from_outside() {
     let report: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!(report["findings"][0]["kind"], "wallet", "{told}");
     house.engine.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_copied_there_and_back() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let url = redis.url();
+    let place = tempfile::tempdir().expect("a directory");
+    let [first, back] = ["first", "back"].map(|name| place.path().join(name).display().to_string());
+    let bob = UserId::new("bob").expect("a user");
+    let deposit = Transfer { user: bob.clone(), amount: Amount::new(100).expect("small"), reference: None };
+    let (engine, _) = Embedded::open(first.as_ref(), EmbeddedOptions::default()).expect("it opens");
+    engine.execute(Command::Deposit(deposit), None).await.expect("it is answered");
+    engine.close().expect("it closes");
+    drop(engine);
+    for arguments in [["copy", "--from", &first, "--to", &back], ["copy", "--from", &back, "--to", &url]] {
+        let (status, told) = hongbao(&arguments);
+        assert_eq!(status, Some(2), "{arguments:?}: {told}");
+    }
+    let (status, told) = hongbao(&["copy", "--from", &first, "--to", &url]);
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("2 things copied: 100 deposited, 0 withdrawn, 100 in wallets"), "{told}");
+    let (status, told) = hongbao(&["copy", "--from", &first, "--to", &url]);
+    assert_eq!(status, Some(2), "{told}");
+    let (status, told) = hongbao(&["copy", "--from", &url, "--to", &back]);
+    assert_eq!(status, Some(0), "{told}");
+    let (engine, _) = Embedded::open(back.as_ref(), EmbeddedOptions::default()).expect("it opens");
+    assert_eq!(engine.wallet(&bob).await.expect("a read").available.minor(), 100);
+    engine.close().expect("it closes");
+    let (status, told) = hongbao(&["audit", "--data", &back]);
+    assert_eq!(status, Some(0), "{told}");
 }

@@ -4,6 +4,7 @@
 //! of engines stand before one deployment, and any of them may end at any time.
 
 use super::bucket::Bucket;
+use super::copy::{MARK, refusal};
 use super::effects::Arrived;
 use super::error::RedisOpenError;
 use super::lane::Words;
@@ -253,6 +254,9 @@ async fn settle_settings(
     let words = asked.iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]).collect::<Vec<_>>();
     let value = nodes.call(Layout::COMMON, &SETTINGS, &[layout.deployment()], &words, true).await.map_err(failed)?;
     let settled = Answer::read(value).and_then(|answer| named(&answer)).map_err(failed)?;
+    if let Some(mark) = settled.get(MARK) {
+        return Err(refusal(&layout.prefix, mark));
+    }
     for (name, value) in &asked[..4] {
         let made = settled.get(*name).map(Vec::as_slice).unwrap_or_default();
         if made != *value {

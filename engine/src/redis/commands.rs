@@ -525,7 +525,7 @@ fn unclaimed(word: &[u8]) -> Result<Unclaimed> {
 }
 
 /// The fields that an item's terms become.
-fn item_fields(terms: &NewItem) -> impl Iterator<Item = Vec<u8>> + use<> {
+pub(super) fn item_fields(terms: &NewItem) -> impl Iterator<Item = Vec<u8>> + use<> {
     let or_none = |number: Option<u64>| number.map(|number| number.to_string().into_bytes()).unwrap_or_default();
     let at = |at: Option<Timestamp>| or_none(at.map(Timestamp::ms));
     let bytes = postcard::to_extend(terms, Vec::new()).expect("every item has a postcard form");

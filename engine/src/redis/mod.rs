@@ -10,6 +10,7 @@
 //! - `sweep`: deadlines, and what ended engines left in the middle.
 //! - `reads`: reads, lists and where all money is.
 //! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
+//! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
 //! - `layout`, `reply`, `scripts`: keys, answers, and the scripts themselves.
 //! - `bucket`: which of the fixed buckets a thing lies in, and so which slot.
@@ -24,6 +25,7 @@ mod audit;
 mod backend;
 mod bucket;
 mod commands;
+mod copy;
 mod effects;
 mod error;
 mod grabs;
@@ -54,6 +56,7 @@ pub use audit::{Finding, FindingKind, OnProgress, Progress, RedisAudit};
 #[doc(hidden)]
 pub use backend::Fuse;
 pub use backend::{RedisBackend, RedisBackendOptions};
+pub use copy::{CopyError, CopyOptions, CopyReport, copy_to_directory, copy_to_redis};
 pub use error::RedisOpenError;
 pub use options::{Durability, RedisIdentity, RedisOptions, RedisTls};
 pub use reconcile::Reconciled;

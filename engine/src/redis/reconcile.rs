@@ -3,7 +3,7 @@
 //! **Invariant:** it repairs only by carrying effects, as any server does. That
 //! is harmless if it was wrong, and however often it is done.
 
-use super::audit::{Finding, OnProgress, RedisAudit};
+use super::audit::{Finding, LATE_MS, OnProgress, RedisAudit};
 use super::backend::{Core, RedisBackend, Result};
 use super::bucket::Bucket;
 use crate::error::EngineError;
@@ -36,7 +36,7 @@ impl RedisBackend {
     pub async fn reconcile(&self, repair: bool, progress: OnProgress<'_>) -> Result<Reconciled> {
         let (mut carried, mut refused) = (0, Vec::new());
         if repair {
-            let late = self.core.in_every_bucket(|core, bucket| async move { core.carry_late(bucket).await });
+            let late = self.core.in_every_bucket(|core, bucket| async move { core.carry_older(bucket, LATE_MS).await });
             for (of_it, why) in late.await? {
                 carried += of_it;
                 refused.extend(why);
@@ -47,9 +47,10 @@ impl RedisBackend {
 }
 
 impl Core {
-    async fn carry_late(self: Arc<Self>, bucket: Bucket) -> Result<(u64, Vec<String>)> {
+    /// Carries a bucket's effects that are so old.
+    pub(super) async fn carry_older(self: Arc<Self>, bucket: Bucket, age_ms: u64) -> Result<(u64, Vec<String>)> {
         let (mut carried, mut refused) = (0, Vec::new());
-        for effect in self.waiting(bucket).await?.late {
+        for effect in self.waiting(bucket, age_ms).await?.late {
             let name = String::from_utf8_lossy(&effect.field).into_owned();
             match self.carry(bucket, vec![effect]).await {
                 Ok(()) => carried += 1,

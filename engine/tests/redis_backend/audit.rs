@@ -6,7 +6,7 @@ use crate::deployment::{Deployment, is_missing};
 use crate::redis_stand::{RedisServer, ServerOptions};
 use crate::stand::{envelope, fen, item, user};
 use hongbao_engine::backend::{Backend, Page};
-use hongbao_engine::command::{Command, Merchant, MerchantStatus, NewEnvelope, NewItem, Outcome, Transfer};
+use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
 use hongbao_engine::redis::FindingKind::{
     self, Envelope, Hold, InFlight, Item, LateEffect, List, LostMoney, Share, Sums, Unreadable, Wallet,
 };
@@ -101,8 +101,8 @@ impl Scene {
         scene.grab(scene.envelope, "bob");
         scene.grab(scene.envelope, "carol");
         scene.ask(Command::Claim { envelope: scene.envelope, user: user("bob") });
-        let status = MerchantStatus::Verified;
-        scene.ask(Command::PutMerchant(Box::new(Merchant { id: user("rosy"), name: "Rosy".to_owned(), status })));
+        let status = Some(MerchantStatus::Verified);
+        scene.ask(Command::PutMerchant(Box::new(NewMerchant { id: user("rosy"), name: "Rosy".to_owned(), status })));
         let Outcome::Item(view) = scene.ask(Command::CreateItem(Box::new(item(9)))) else { panic!("no item") };
         scene.item = view.id;
         let hold = scene.hold("bob");
@@ -319,7 +319,8 @@ async fn evening(backend: &RedisBackend, asker: u64, nth: u64) {
         }
     }
     ask(Command::Cancel { envelope: made.id }).await;
-    let merchant = Merchant { id: seller.clone(), name: "Rosy".to_owned(), status: MerchantStatus::Verified };
+    let status = Some(MerchantStatus::Verified);
+    let merchant = NewMerchant { id: seller.clone(), name: "Rosy".to_owned(), status };
     ask(Command::PutMerchant(Box::new(merchant))).await;
     let terms = NewItem { merchant: seller, ..item(3) };
     let Outcome::Item(made) = ask(Command::CreateItem(Box::new(terms))).await else { panic!("no item") };

@@ -2,6 +2,7 @@
 //! and that nothing is lost or doubled wherever an engine ends.
 
 mod audit;
+mod copy;
 #[path = "../stand/on_redis.rs"]
 mod deployment;
 mod differential;

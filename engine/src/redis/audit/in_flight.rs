@@ -30,7 +30,7 @@ pub(super) struct InFlight {
 #[derive(Default)]
 pub(in crate::redis) struct Waiting {
     pub(in crate::redis) effects: u64,
-    /// Those that nobody carried for a minute.
+    /// Those that nobody carried for so long.
     pub(in crate::redis) late: Vec<Effect>,
     /// Money that left a place for another and is not there yet.
     money: u64,
@@ -44,7 +44,7 @@ pub(in crate::redis) struct Waiting {
 pub(super) async fn look(core: &Arc<Core>) -> Result<InFlight> {
     let mut before = core.sums_of_all().await?;
     for nth in 1.. {
-        let waiting = core.in_every_bucket(|core, bucket| async move { core.waiting(bucket).await }).await?;
+        let waiting = core.in_every_bucket(|core, bucket| async move { core.waiting(bucket, LATE_MS).await }).await?;
         let after = core.sums_of_all().await?;
         let settled = before == after;
         before = after;
@@ -117,8 +117,8 @@ fn late(effect: &Effect) -> Finding {
 }
 
 impl Core {
-    /// Looks through a bucket's outbox, and for each effect whether it has arrived.
-    pub(in crate::redis) async fn waiting(&self, bucket: Bucket) -> Result<Waiting> {
+    /// Looks through a bucket's outbox, and for each effect whether it has arrived. So old it is late.
+    pub(in crate::redis) async fn waiting(&self, bucket: Bucket, late_ms: u64) -> Result<Waiting> {
         let mut waiting = Waiting::default();
         let mut seen = std::collections::HashSet::new();
         let mut pages = Pages::of(self, bucket, self.layout.outbox(bucket));
@@ -133,7 +133,7 @@ impl Core {
                 match self.money_of(&effect).await {
                     Ok((at, money)) => {
                         waiting.money = waiting.money.saturating_add(money);
-                        if self.clock.now() >= at.plus_ms(LATE_MS) {
+                        if self.clock.now() >= at.plus_ms(late_ms) {
                             waiting.late.push(effect);
                         }
                     }

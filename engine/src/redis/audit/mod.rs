@@ -30,6 +30,11 @@ use crate::store::Audited;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(super) use envelopes::Whole;
+pub(super) use in_flight::LATE_MS;
+pub(super) use sales::{HoldRow, OrderRow, units_of};
+pub(super) use wallets::mark_of;
+
 /// What is wrong, by type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -194,7 +199,7 @@ fn add(all: &mut Audited, some: &Audited) {
 pub(super) type Sums = BTreeMap<String, Vec<u8>>;
 
 /// A sum that is not there is zero.
-fn sum(sums: &Sums, name: &str) -> Result<i64> {
+pub(super) fn sum(sums: &Sums, name: &str) -> Result<i64> {
     let Some(value) = sums.get(name) else { return Ok(0) };
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or_else(|| damaged("a sum"))
 }

@@ -9,7 +9,7 @@ use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
 use crate::redis::commands::hold_view;
 use crate::redis::reply::{Answer, damaged};
-use crate::types::{Amount, HoldId, ItemId, OrderId, UserId};
+use crate::types::{Amount, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -40,6 +40,7 @@ impl HoldRow {
 pub(in crate::redis) struct OrderRow {
     pub(in crate::redis) id: OrderId,
     pub(in crate::redis) hold: HoldId,
+    pub(in crate::redis) at: Timestamp,
     pub(in crate::redis) merchant: UserId,
 }
 
@@ -47,8 +48,8 @@ impl OrderRow {
     pub(in crate::redis) fn read(id: &[u8], packed: &[u8]) -> Result<OrderRow> {
         let id = OrderId::from_bytes(id.try_into().map_err(|_| damaged("an order"))?);
         let (hold, rest) = packed.split_first_chunk::<16>().ok_or_else(|| damaged("an order"))?;
-        let words = Answer::of_words(rest.splitn(2, |&byte| byte == b' ').map(|word| Some(word.to_vec())).collect());
-        Ok(OrderRow { id, hold: HoldId::from_bytes(*hold), merchant: words.user(1)? })
+        let words = Answer::split(rest.to_vec(), 2);
+        Ok(OrderRow { id, hold: HoldId::from_bytes(*hold), at: words.at(0)?, merchant: words.user(1)? })
     }
 }
 
@@ -277,7 +278,7 @@ impl Look<'_> {
         let mut pages = Pages::of(&core, self.bucket, core.layout.owed(&id));
         while let Some(page) = pages.next().await? {
             for (order, amount) in page {
-                let amount = Answer::of_words(vec![Some(amount)]).number(0)?;
+                let amount = Answer::split(amount, 1).number(0)?;
                 owed += if seen.insert(order) { amount } else { 0 };
             }
         }

@@ -5,7 +5,7 @@ use super::{FindingKind, Look, PAGE, words};
 use crate::backend::{Entry, EntryKind};
 use crate::redis::backend::Result;
 use crate::redis::reads::entry;
-use crate::types::{Amount, UserId};
+use crate::types::{Amount, Timestamp, UserId};
 
 impl Look<'_> {
     pub(super) async fn wallets(&mut self) -> Result<()> {
@@ -110,22 +110,25 @@ fn is_credit(kind: &EntryKind) -> bool {
 
 /// What was entered in a wallet under an effect's id, and when its user
 /// grabbed from an envelope.
-pub(super) struct Arrived {
-    pub(super) amount: Option<Amount>,
-    pub(super) grabbed_at_ms: Option<i64>,
+pub(in crate::redis) struct Arrived {
+    pub(in crate::redis) amount: Option<Amount>,
+    pub(in crate::redis) at: Option<Timestamp>,
+    pub(in crate::redis) grabbed_at_ms: Option<i64>,
 }
 
 impl crate::redis::backend::Core {
-    pub(super) async fn arrived(&self, user: &UserId, effect: &[u8], envelope: &[u8; 16]) -> Result<Arrived> {
+    pub(in crate::redis) async fn arrived(&self, user: &UserId, effect: &[u8], envelope: &[u8; 16]) -> Result<Arrived> {
         use crate::redis::reply::Answer;
         let keys = [self.layout.wallet(user), self.layout.received(user)];
         let args = [b"arrived".to_vec(), effect.to_vec(), envelope.to_vec()];
         let answer = Answer::read(self.inspect(self.layout.of_user(user), &keys, &args).await?)?;
+        let row = match answer.bytes(0)? {
+            b"" => None,
+            row => Some(entry(row)?),
+        };
         Ok(Arrived {
-            amount: match answer.bytes(0)? {
-                b"" => None,
-                row => Some(entry(row)?.amount),
-            },
+            amount: row.as_ref().map(|row| row.amount),
+            at: row.as_ref().map(|row| row.at),
             grabbed_at_ms: match answer.bytes(1)? {
                 b"" => None,
                 _ => Some(-answer.signed(1)?),
