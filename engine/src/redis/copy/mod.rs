@@ -91,7 +91,7 @@ const COPIED: &str = "copied";
 
 impl Core {
     /// Changes the deployment's row.
-    async fn mark(&self, verb: &str, words: &[&str]) -> std::result::Result<(), EngineError> {
+    async fn change_deployment(&self, verb: &str, words: &[&str]) -> std::result::Result<(), EngineError> {
         let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
         let args = [verb.as_bytes().to_vec(), b"1".to_vec(), words.len().to_string().into_bytes()];
         let args: Vec<Vec<u8>> = args.into_iter().chain(words).collect();

@@ -55,7 +55,7 @@ pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress:
     if ["store", "journal"].iter().any(|part| directory.join(part).exists()) {
         return Err(occupied(directory));
     }
-    core.mark("HSET", &[MARK, "out"]).await?;
+    core.change_deployment("HSET", &[MARK, "out"]).await?;
     core.carry_everything().await?;
     let before = without_clocks(core.sums_of_all().await?);
     let text =
@@ -108,7 +108,7 @@ pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress:
         differences.push(format!("record {} is there and none should be", audited.last_lsn.0));
     }
     if differences.is_empty() {
-        core.mark("HDEL", &[MARK]).await?;
+        core.change_deployment("HDEL", &[MARK]).await?;
     }
     Ok(CopyReport { things, totals: position.totals, differences })
 }

@@ -51,7 +51,7 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
         return Err(OpenError::from(unopened).into());
     }
     let store = Arc::new(Store::open(&path, FjallOptions::default())?);
-    bring_up(&store, &open(&directory.join("journal"))?, &mut |_| ())?;
+    bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
     let mut source = Sha256::new();
     source.update(settings.secret());
@@ -85,7 +85,7 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
         differences.insert(0, format!("the source has {:?}, the target {totals:?}", position.totals));
     }
     if differences.is_empty() {
-        backend.core.mark("HDEL", &[MARK, COPIED]).await?;
+        backend.core.change_deployment("HDEL", &[MARK, COPIED]).await?;
     }
     Ok(CopyReport { things: told.done, totals, differences })
 }
@@ -278,7 +278,7 @@ impl Writing {
         }
         if self.thing.is_multiple_of(self.marked_every) && self.thing > self.done {
             self.send_all().await?;
-            self.core.mark("HSET", &[COPIED, &self.thing.to_string()]).await?;
+            self.core.change_deployment("HSET", &[COPIED, &self.thing.to_string()]).await?;
         }
         Ok(())
     }
