@@ -307,7 +307,7 @@ async fn evening(backend: &RedisBackend, asker: u64, nth: u64) {
     let (giver, seller) = (user(&format!("giver{asker}")), user(&format!("seller{asker}")));
     let all = Transfer { user: giver.clone(), amount: fen(100), reference: None };
     ask(Command::Deposit(all)).await;
-    let terms = NewEnvelope { sender: giver.clone(), auto_claim: nth % 3 == 0, ..envelope(60, 4) };
+    let terms = NewEnvelope { sender: giver.clone(), auto_claim: nth.is_multiple_of(3), ..envelope(60, 4) };
     let Outcome::Envelope(made) = ask(Command::CreateEnvelope(Box::new(terms))).await else { panic!("no envelope") };
     for grabber in 0..3 {
         // Some grab for the first time, some have much already.

@@ -278,13 +278,13 @@ impl Stage {
         CopyOptions { backend: self.deployment.options.clone(), rows_max }
     }
 
-    fn into_redis(&self, from: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
+    fn to_redis(&self, from: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
         let copied = self.deployment.drive(copy_to_redis(from, self.copying(rows_max), &mut |_| ()))?;
         assert_eq!(copied.differences, Vec::<String>::new());
         Ok(copied.things)
     }
 
-    fn into_directory(&self, to: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
+    fn to_directory(&self, to: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
         let copied = self.deployment.drive(copy_to_directory(self.copying(rows_max), to, &mut |_| ()))?;
         assert_eq!(copied.differences, Vec::<String>::new());
         Ok(copied.things)
@@ -319,25 +319,25 @@ fn a_directory_is_copied_into_redis_and_back() {
         drop(engine);
 
         for most in [1, 40, 90] {
-            let stopped = stage.into_redis(&first, Some(most));
+            let stopped = stage.to_redis(&first, Some(most));
             assert!(matches!(stopped, Err(CopyError::Stopped)), "{stopped:?}");
             assert!(stage.refused().contains("a copy into the deployment"), "{}", stage.refused());
         }
-        let things = stage.into_redis(&first, None).expect("it is copied");
+        let things = stage.to_redis(&first, None).expect("it is copied");
         assert!(things > 150, "{things}");
-        let again = stage.into_redis(&first, None);
+        let again = stage.to_redis(&first, None);
         assert!(matches!(again, Err(CopyError::Occupied(_))), "{again:?}");
         let redis = stage.deployment.open();
         let read = stage.deployment.drive(story.read(&redis));
         assert_same(&told, &read, seed, "left is the directory, right is Redis");
 
         for most in [1, 60, 90] {
-            let stopped = stage.into_directory(&back, Some(most));
+            let stopped = stage.to_directory(&back, Some(most));
             assert!(matches!(stopped, Err(CopyError::Stopped)), "{stopped:?}");
             assert!(stage.refused().contains("a copy out of the deployment"), "{}", stage.refused());
         }
-        assert!(stage.into_directory(&back, None).expect("it is copied") > 150);
-        let again = stage.into_directory(&back, None);
+        assert!(stage.to_directory(&back, None).expect("it is copied") > 150);
+        let again = stage.to_directory(&back, None);
         assert!(matches!(again, Err(CopyError::Occupied(_))), "{again:?}");
         let copied = open(&back, &stage.embedded);
         let read = stage.deployment.drive(story.read(&copied));
@@ -399,7 +399,7 @@ fn a_deployment_with_effects_on_their_way_is_copied_into_a_directory_and_back() 
         stage.deployment.drive(ended.execute(claim, None)).expect_err("it ends in the middle");
 
         let first = stage.path("first");
-        stage.into_directory(&first, None).expect("it is copied");
+        stage.to_directory(&first, None).expect("it is copied");
         // The effect that was left is carried by the copy.
         let told = stage.deployment.drive(story.read(&redis));
         assert!(told.contains("received"), "{told}");
@@ -412,7 +412,7 @@ fn a_deployment_with_effects_on_their_way_is_copied_into_a_directory_and_back() 
         let told = stage.deployment.drive(story.read(&redis));
         let prefix = format!("{}back", stage.deployment.options.redis.key_prefix);
         stage.deployment.options.redis.key_prefix = prefix;
-        stage.into_redis(&first, None).expect("it is copied");
+        stage.to_redis(&first, None).expect("it is copied");
         let back = stage.deployment.open();
         assert_same(&told, &stage.deployment.drive(story.read(&back)), seed, "right is copied back");
         let why = hongbao_engine::rebuild::rebuild(&first, stage.directory.path(), &mut |_| (), &mut |_| ());
@@ -428,7 +428,7 @@ fn what_is_served_meanwhile_is_not_copied() {
     let stage = Stage::new(21);
     let first = stage.path("first");
     let engine = open(&first, &stage.embedded);
-    let locked = stage.into_redis(&first, None);
+    let locked = stage.to_redis(&first, None);
     assert!(matches!(&locked, Err(CopyError::Directory(error)) if error.to_string().contains("in use")), "{locked:?}");
     engine.close().expect("it closes");
     drop(engine);
@@ -436,17 +436,17 @@ fn what_is_served_meanwhile_is_not_copied() {
     let redis = stage.deployment.open();
     let deposit = |minor| Command::Deposit(Transfer { user: user("u1"), amount: fen(minor), reference: None });
     stage.deployment.drive(redis.execute(deposit(5), None)).expect("it is answered");
-    let occupied = stage.into_redis(&first, None);
+    let occupied = stage.to_redis(&first, None);
     assert!(matches!(&occupied, Err(CopyError::Occupied(why)) if why.contains("--redis-prefix")), "{occupied:?}");
 
     // Interrupted, then served all the same by an engine that stood there already.
     let back = stage.path("back");
-    let stopped = stage.into_directory(&back, Some(0));
+    let stopped = stage.to_directory(&back, Some(0));
     assert!(matches!(stopped, Err(CopyError::Stopped)), "{stopped:?}");
     stage.deployment.drive(redis.execute(deposit(6), None)).expect("it is answered");
-    let changed = stage.into_directory(&back, None);
+    let changed = stage.to_directory(&back, None);
     assert!(matches!(&changed, Err(CopyError::Occupied(why)) if why.contains("store.copied")), "{changed:?}");
     std::fs::remove_dir_all(back.join("store.copied")).expect("it is there");
-    stage.into_directory(&back, None).expect("it is copied");
+    stage.to_directory(&back, None).expect("it is copied");
     stage.deployment.open();
 }
