@@ -70,6 +70,8 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     let reading = tokio::task::spawn_blocking(move || store.things(|thing| sender.blocking_send(thing).is_ok()));
     while let Some(thing) = things.recv().await {
         if options.rows_max.is_some_and(|most| told.done >= done + most) {
+            // Written and not marked as written, as a kill would leave it.
+            writing.send_all().await?;
             return Err(CopyError::Stopped);
         }
         writing.take(thing).await?;
