@@ -6,7 +6,7 @@
 use crate::extract::read_hex;
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand};
-use hongbao_engine::redis::{Durability, RedisOptions};
+use hongbao_engine::redis::{Durability, RedisIdentity, RedisOptions, RedisTls};
 use hongbao_engine::split::Seed;
 use serde::{Serialize, Serializer};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -81,12 +81,9 @@ pub struct Placed {
     /// Servers of the deployment, as redis://user:password@host:port; of a Cluster some are enough
     #[arg(long, value_delimiter = ',')]
     pub redis: Vec<String>,
-    /// What acknowledged answers survive there: confirmed (a failover), or relaxed (not the last second)
-    #[arg(long, default_value = "confirmed")]
-    pub redis_durability: RedisDurability,
-    /// What every key in Redis starts with
-    #[arg(long, default_value = "hb")]
-    pub redis_prefix: String,
+    /// How.
+    #[command(flatten)]
+    pub way: Way,
 }
 
 impl Placed {
@@ -98,12 +95,46 @@ impl Placed {
         if self.redis.is_empty() {
             return Err(Failure::Usage("name the servers: --redis redis://HOST:PORT[,...]".to_owned()));
         }
-        Ok(RedisOptions {
-            urls: self.redis.clone(),
+        Ok(self.way.options(self.redis.clone()))
+    }
+}
+
+/// The way to a deployment's servers, for tasks that do not serve.
+#[derive(Clone, Debug, Args)]
+pub struct Way {
+    /// What is written there survives: confirmed (a failover), or relaxed (not the last second)
+    #[arg(long, default_value = "confirmed")]
+    pub redis_durability: RedisDurability,
+    /// What every key in Redis starts with; one for each deployment
+    #[arg(long, default_value = "hb")]
+    pub redis_prefix: String,
+    /// Replicas of each primary that confirm; without it as many as the primary with the most has
+    #[arg(long)]
+    pub redis_replicas: Option<u8>,
+    /// Whose certificates are trusted with rediss://, as a file in PEM; without it those whom the system trusts
+    #[arg(long)]
+    pub redis_ca: Option<PathBuf>,
+    /// Certificate to show to a Redis that asks for one, in PEM
+    #[arg(long, requires = "redis_key")]
+    pub redis_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, requires = "redis_cert")]
+    pub redis_key: Option<PathBuf>,
+}
+
+impl Way {
+    /// To the servers of these urls.
+    pub fn options(&self, urls: Vec<String>) -> RedisOptions {
+        let identity = self.redis_cert.clone().zip(self.redis_key.clone());
+        let identity = identity.map(|(certificate_file, key_file)| RedisIdentity { certificate_file, key_file });
+        RedisOptions {
+            urls,
+            tls: RedisTls { ca_file: self.redis_ca.clone(), identity },
             key_prefix: self.redis_prefix.clone(),
+            replicas_needed: self.redis_replicas,
             durability: self.redis_durability.into(),
             ..RedisOptions::default()
-        })
+        }
     }
 }
 
@@ -130,24 +161,9 @@ pub struct Copy {
     /// The target: the other of the two
     #[arg(long)]
     pub to: String,
-    /// What a copy into Redis survives: confirmed (a failover), or relaxed (not the last second)
-    #[arg(long, default_value = "confirmed")]
-    pub redis_durability: RedisDurability,
-    /// What every key in Redis starts with; one for each deployment
-    #[arg(long, default_value = "hb")]
-    pub redis_prefix: String,
-}
-
-impl Copy {
-    /// The way to the servers of these urls.
-    pub fn redis_options(&self, urls: &str) -> RedisOptions {
-        RedisOptions {
-            urls: urls.split(',').map(str::to_owned).collect(),
-            key_prefix: self.redis_prefix.clone(),
-            durability: self.redis_durability.into(),
-            ..RedisOptions::default()
-        }
-    }
+    /// How.
+    #[command(flatten)]
+    pub way: Way,
 }
 
 /// How findings are told.

@@ -26,7 +26,7 @@ pub fn run(options: &Copy) -> Result<bool, Failure> {
     if into_redis {
         check_data_directory(directory, &["journal", "store"])?;
     }
-    let redis = options.redis_options(urls);
+    let redis = options.way.options(urls.split(',').map(str::to_owned).collect());
     let copying = CopyOptions {
         backend: RedisBackendOptions { redis, ..RedisBackendOptions::default() },
         ..CopyOptions::default()

@@ -87,6 +87,12 @@ pub(crate) fn tell_unsettled(report: &RedisAudit) {
             report.unsettled
         );
     }
+    if report.in_pools > 0 {
+        println!(
+            "{} mass envelopes: their pools were not looked at, and what is in envelopes not compared",
+            report.in_pools
+        );
+    }
     if !report.settled {
         println!("money moved all the time: what is between buckets was not compared with what waits");
     }

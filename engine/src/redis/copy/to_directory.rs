@@ -19,6 +19,7 @@ use crate::redis::attach::found;
 use crate::redis::audit::{HoldRow, OnProgress, OrderRow, Pages, Progress, Sums, Whole, sum, units_of, words};
 use crate::redis::backend::{Core, RedisBackend};
 use crate::redis::bucket::Bucket;
+use crate::redis::layout::is_mass;
 use crate::redis::names::Names;
 use crate::redis::reads::entry;
 use crate::redis::reply::{Answer, damaged, parts};
@@ -275,6 +276,9 @@ impl Copying<'_> {
     }
 
     async fn envelope(&mut self, id: EnvelopeId) -> Result<()> {
+        if is_mass(id) {
+            return Err(CopyError::Form(format!("{id}: it has pools, which a copy cannot take along yet")));
+        }
         let whole = self.core.whole_envelope(id).await?.ok_or_else(|| damaged("an envelope"))?;
         let created = whole.created.clone();
         let mut latest = created.created_at;

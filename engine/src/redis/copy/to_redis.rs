@@ -11,14 +11,13 @@ use crate::command::{EndedAs, HoldState, MerchantStatus, Unclaimed};
 use crate::memory::{OpenError, Settings, lock};
 use crate::redis::attach::found;
 use crate::redis::audit::{OnProgress, Progress, mark_of};
-use crate::redis::backend::{Core, RedisBackend, RedisBackendOptions, Settled, named};
+use crate::redis::backend::{Core, RedisBackend, RedisBackendOptions, Settled, layout_of, named};
 use crate::redis::bucket::Bucket;
 use crate::redis::commands::item_fields;
-use crate::redis::effects::packed;
+use crate::redis::effects::{packed, width};
 use crate::redis::error::RedisOpenError;
-use crate::redis::layout::{FORMAT, Key, Layout};
+use crate::redis::layout::{FORMAT, Key, Layout, is_mass};
 use crate::redis::nodes::Nodes;
-use crate::redis::options::RedisOptions;
 use crate::redis::reply::Answer;
 use crate::redis::scripts::{COPY, SETTINGS};
 use crate::store::copy::{Taken, Thing};
@@ -112,8 +111,8 @@ async fn target(
         return Ok((RedisBackend::attach(options.clone()).await?, done));
     }
     let nodes = Nodes::connect(&options.redis).await?;
-    let layout = Layout { prefix: options.redis.key_prefix.clone(), buckets: options.redis.buckets };
-    let RedisOptions { buckets, .. } = options.redis;
+    let layout = layout_of(&options.redis);
+    let buckets = layout.buckets;
     let mode = settings.value("mode").to_owned();
     let fields = [
         (MARK, mark.as_bytes().to_vec()),
@@ -313,6 +312,9 @@ impl Writing {
     async fn envelope(&mut self, row: Box<EnvelopeRow>, taken: Taken) -> Result<()> {
         let created = &row.created;
         let (id, terms) = (created.id, &created.terms);
+        if is_mass(id) {
+            return Err(CopyError::Form(format!("{id}: made by a version before copies; its id means pools in Redis")));
+        }
         let layout = &self.core.layout;
         let bucket = layout.of_id(id.bytes());
         let (key, shares) = (layout.envelope(id), layout.shares(id));
@@ -333,7 +335,8 @@ impl Writing {
             return Err(CopyError::Form(format!("{id}: more left it than was put in; run `hongbao audit`")));
         };
         self.money(bucket).escrowed += left;
-        let (width, bytes) = packed(&created.split());
+        let split = created.split();
+        let (width, bytes) = (width(&split), packed(&split));
         let numbers = [
             ("total", terms.total.minor()),
             ("taken", taken.shares.into()),
