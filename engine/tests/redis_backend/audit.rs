@@ -10,6 +10,7 @@ use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, New
 use hongbao_engine::redis::FindingKind::{
     self, Envelope, Hold, InFlight, Item, LateEffect, List, LostMoney, Share, Sums, Unreadable, Wallet,
 };
+use hongbao_engine::redis::{CopyError, CopyOptions, copy_to_directory};
 use hongbao_engine::redis::{Fuse, Reconciled, RedisAudit, RedisBackend, RedisBackendOptions};
 use hongbao_engine::types::*;
 use std::sync::Arc;
@@ -244,6 +245,27 @@ fn what_nobody_carried_is_late_and_is_carried() {
     assert_eq!(repaired.left.totals.in_flight, 0);
     let again = scene.reconcile(true);
     assert_eq!((again.carried, again.findings().count()), (0, 0), "{again:?}");
+}
+
+#[test]
+fn pools_are_told_as_not_looked_at() {
+    let Some(server) = server() else { return };
+    let mut scene = Scene::new(5, &server);
+    scene.deployment.options.redis.mass_shares_min = Some(4);
+    scene.backend = scene.deployment.open();
+    for auto_claim in [false, true] {
+        let made = scene.give(NewEnvelope { auto_claim, ..envelope(100, 40) });
+        for name in ["bob", "carol", "dave"] {
+            scene.grab(made, name);
+        }
+        scene.ask(Command::Claim { envelope: made, user: user("carol") });
+    }
+    let audit = scene.audit();
+    assert_eq!((audit.findings.as_slice(), audit.in_pools, audit.unsettled), (&[][..], 2, 0), "{audit:?}");
+    let to = tempfile::tempdir().expect("a directory");
+    let options = CopyOptions { backend: scene.deployment.options.clone(), ..CopyOptions::default() };
+    let copied = scene.deployment.drive(copy_to_directory(options, to.path(), &mut |_| ()));
+    assert!(matches!(&copied, Err(CopyError::Form(why)) if why.contains("pools")), "{copied:?}");
 }
 
 #[test]
