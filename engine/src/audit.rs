@@ -12,6 +12,7 @@
 use crate::event::{EnvelopeCreated, Record};
 use crate::journal::Journal;
 use crate::memory::{OpenError, lock};
+use crate::rebuild::BEGAN_AS_COPY;
 use crate::storage::{Directory, Storage};
 use crate::store::{Audited, FjallOptions, FjallRows, StepLimits, Store, StoreError};
 use crate::types::{Amount, Lsn};
@@ -43,6 +44,10 @@ pub fn audit(
     finding: &mut dyn FnMut(String),
 ) -> Result<AuditReport, OpenError> {
     let _lock = lock(directory)?;
+    if archive.is_some() && directory.join(BEGAN_AS_COPY).exists() {
+        let why = "this directory began as a copy, and what was copied stands in no record; audit it without --archive";
+        return Err(OpenError::Rebuild(why.to_owned()));
+    }
     let journal = open(&directory.join("journal"))?;
     let path = directory.join("store");
     if !path.is_dir() {

@@ -12,6 +12,10 @@ use crate::types::Lsn;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+/// A directory that began as a copy has a file of this name: what was copied
+/// stands in no record.
+pub(crate) const BEGAN_AS_COPY: &str = "copied";
+
 /// What was done.
 #[derive(Debug)]
 pub struct Rebuilt {
@@ -43,6 +47,11 @@ pub fn rebuild(
     let _lock = lock(directory)?;
     if !archive.is_dir() {
         return Err(OpenError::Rebuild(format!("{} is not a directory; name the archive's", archive.display())));
+    }
+    if directory.join(BEGAN_AS_COPY).exists() {
+        let why = "this directory began as a copy of a deployment in Redis, and what was copied stands in no record; \
+                   restore the whole data directory from a backup";
+        return Err(OpenError::Rebuild(why.to_owned()));
     }
     let settings = Settings::read(directory)?;
     let path = directory.join("store.rebuilt");

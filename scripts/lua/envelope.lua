@@ -68,7 +68,7 @@ local function finish(how)
 end
 
 local function figures()
-  return {'envelope', ended, settled and '1' or '', int(taken), int(taken_amount), int(claimed_amount), int(refunded)}
+  return {'envelope', ended, settled and '1' or '', int(taken), int(taken_amount), int(claimed_amount), int(refunded), id}
 end
 
 if ARGV[4] == 'claim' then

@@ -12,7 +12,7 @@ if ARGV[4] == 'put' then
     status = redis.call('HGET', KEYS[4], 'status') or 'pending'
   end
   redis.call('HSET', KEYS[4], 'name', ARGV[5], 'status', status)
-  return decided({'merchant', status})
+  return decided({'merchant', status, string.match(KEYS[4], '}:merchant:(.*)$'), ARGV[5]})
 end
 if redis.call('HSETNX', KEYS[5], ARGV[5], ARGV[6]) == 1 then
   local amount = tonumber(ARGV[6])

@@ -8,6 +8,7 @@
 
 local wallet, amount = KEYS[4], tonumber(ARGV[5])
 local balance = available(wallet)
+local user = string.match(wallet, '}:wallet:(.*)$')
 
 if ARGV[4] == 'deposit' then
   local sums = redis.call('HMGET', KEYS[1], 'deposited', 'quota')
@@ -20,7 +21,7 @@ if ARGV[4] == 'deposit' then
   enter(wallet, '', now, 'd', amount, balance + amount, ARGV[6])
   move('deposited', amount)
   move('wallets', amount)
-  return decided({'wallet', int(balance + amount)})
+  return decided({'wallet', int(balance + amount), user})
 end
 
 if amount > balance then
@@ -29,4 +30,4 @@ end
 enter(wallet, '', now, 'w', amount, balance - amount, ARGV[6])
 move('withdrawn', amount)
 move('wallets', -amount)
-return decided({'wallet', int(balance - amount)})
+return decided({'wallet', int(balance - amount), user})

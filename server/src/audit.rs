@@ -1,7 +1,11 @@
-//! `hongbao audit`: checks journal, store and every invariant of a directory.
+//! `hongbao audit`: checks every invariant of a directory, or of a deployment in Redis.
 
+use crate::config::Placed;
 use crate::failure::{Failure, check_data_directory};
+use crate::progress::Bar;
+use crate::reconcile::{in_front_of, tell_unsettled, word_of};
 use hongbao_engine::audit::audit;
+use hongbao_engine::redis::Progress;
 use hongbao_engine::store::Audited;
 use hongbao_engine::types::Lsn;
 use std::path::Path;
@@ -23,6 +27,29 @@ pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Failure> {
     Ok(tell(&report.audited, report.records, report.last_lsn))
 }
 
+/// Audits a deployment in Redis and prints what was found. Says whether it was clean.
+///
+/// # Errors
+/// Why it cannot be audited at all.
+pub fn run_on_redis(place: &Placed) -> Result<bool, Failure> {
+    let report = in_front_of(place, async |backend| {
+        let bar = Bar::of("buckets");
+        Ok(backend.audit_rows(&mut |Progress { done, all }| bar.tell(done, all)).await?)
+    })?;
+    let mut print = printer();
+    for finding in &report.findings {
+        print(format!("{}: {}", word_of(finding), finding.what));
+    }
+    println!(
+        "{}; {} effects wait, with {} in flight",
+        looked_at(&report.looked_at),
+        report.waiting,
+        report.totals.in_flight
+    );
+    tell_unsettled(&report);
+    Ok(tell_findings(&report.looked_at))
+}
+
 /// Prints the first findings.
 pub(crate) fn printer() -> impl FnMut(String) {
     let mut printed = 0;
@@ -36,19 +63,19 @@ pub(crate) fn printer() -> impl FnMut(String) {
 
 /// Prints what was looked at, and says whether it was clean.
 pub(crate) fn tell(audited: &Audited, records: u64, last_lsn: Lsn) -> bool {
-    println!(
-        "{} wallets, {} movements, {} envelopes, {} shares, {} items, {} holds, {} orders; \
-         {} records read, the last is {}",
-        audited.wallets,
-        audited.entries,
-        audited.envelopes,
-        audited.wins,
-        audited.items,
-        audited.holds,
-        audited.orders,
-        records,
-        last_lsn.0,
-    );
+    println!("{}; {records} records read, the last is {}", looked_at(audited), last_lsn.0);
+    tell_findings(audited)
+}
+
+fn looked_at(audited: &Audited) -> String {
+    let Audited { wallets, entries, envelopes, wins, items, holds, orders, .. } = audited;
+    format!(
+        "{wallets} wallets, {entries} movements, {envelopes} envelopes, {wins} shares, {items} items, {holds} holds, \
+         {orders} orders"
+    )
+}
+
+fn tell_findings(audited: &Audited) -> bool {
     match audited.findings {
         0 => println!("clean: nothing is lost, doubled or oversold"),
         findings => println!("{findings} differences"),

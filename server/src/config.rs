@@ -4,7 +4,9 @@
 //! and a sentence that says what would be right.
 
 use crate::extract::read_hex;
+use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand};
+use hongbao_engine::redis::{Durability, RedisIdentity, RedisOptions, RedisTls};
 use hongbao_engine::split::Seed;
 use serde::{Serialize, Serializer};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -34,18 +36,24 @@ pub enum Task {
         #[arg(long, default_value = "127.0.0.1:8080")]
         listen: ListenAddress,
     },
-    /// Check journal, store and every invariant of a directory that is not being served
+    /// Check every invariant of a directory that is not being served, or of a deployment in Redis
     ///
-    /// It does not touch the journal. The store it brings up to the journal's end, as the next start would. With
-    /// --archive it builds the store once more beside it, which takes as much disk until it is done.
+    /// A directory: it does not touch the journal. The store it brings up to the journal's end, as the next start
+    /// would. With --archive it builds the store once more beside it, which takes as much disk until it is done.
+    /// A deployment: with --redis instead of --data, whether servers run or not. It changes nothing there.
     Audit {
         /// Directory of journal, store and keys
-        #[arg(long, default_value = "./data")]
+        #[arg(long, default_value = "./data", conflicts_with = "redis")]
         data: PathBuf,
         /// Directory of archived segments: check everything from the first record
-        #[arg(long)]
+        #[arg(long, conflicts_with = "redis")]
         archive: Option<PathBuf>,
+        /// A deployment instead of a directory
+        #[command(flatten)]
+        place: Placed,
     },
+    /// Find what is not as it should be in Redis, by type; with --repair carry what nobody carried
+    Reconcile(Reconcile),
     /// Make a lost or damaged store anew from the archive and the journal; the old one is set aside
     Rebuild {
         /// Directory of journal, store and keys
@@ -55,11 +63,127 @@ pub enum Task {
         #[arg(long)]
         archive: PathBuf,
     },
+    /// Copy a directory into Redis, or a deployment in Redis into a directory
+    ///
+    /// Neither may be served meanwhile: stop all servers first. The target has to be empty, or what an interrupted copy
+    /// of the same source has left: then it goes on. At the end the target is audited and compared with the source.
+    Copy(Copy),
     /// Show how a total is divided, or prove over many splits that the order of grabbing changes nothing
     Split(Split),
     /// Take the server's clock for right after it stopped its deadlines
     #[command(subcommand)]
     Clock(Clock),
+}
+
+/// Where a deployment in Redis is, for tasks that do not serve.
+#[derive(Clone, Debug, Args)]
+pub struct Placed {
+    /// Servers of the deployment, as redis://user:password@host:port; of a Cluster some are enough
+    #[arg(long, value_delimiter = ',')]
+    pub redis: Vec<String>,
+    /// How.
+    #[command(flatten)]
+    pub way: Way,
+}
+
+impl Placed {
+    /// The way there.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] if no server is named.
+    pub fn options(&self) -> Result<RedisOptions, Failure> {
+        if self.redis.is_empty() {
+            return Err(Failure::Usage("name the servers: --redis redis://HOST:PORT[,...]".to_owned()));
+        }
+        Ok(self.way.options(self.redis.clone()))
+    }
+}
+
+/// The way to a deployment's servers, for tasks that do not serve.
+#[derive(Clone, Debug, Args)]
+pub struct Way {
+    /// What is written there survives: confirmed (a failover), or relaxed (not the last second)
+    #[arg(long, default_value = "confirmed")]
+    pub redis_durability: RedisDurability,
+    /// What every key in Redis starts with; one for each deployment
+    #[arg(long, default_value = "hb")]
+    pub redis_prefix: String,
+    /// Replicas of each primary that confirm; without it as many as the primary with the most has
+    #[arg(long)]
+    pub redis_replicas: Option<u8>,
+    /// Whose certificates are trusted with rediss://, as a file in PEM; without it those whom the system trusts
+    #[arg(long)]
+    pub redis_ca: Option<PathBuf>,
+    /// Certificate to show to a Redis that asks for one, in PEM
+    #[arg(long, requires = "redis_key")]
+    pub redis_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, requires = "redis_cert")]
+    pub redis_key: Option<PathBuf>,
+}
+
+impl Way {
+    /// To the servers of these urls.
+    pub fn options(&self, urls: Vec<String>) -> RedisOptions {
+        let identity = self.redis_cert.clone().zip(self.redis_key.clone());
+        let identity = identity.map(|(certificate_file, key_file)| RedisIdentity { certificate_file, key_file });
+        RedisOptions {
+            urls,
+            tls: RedisTls { ca_file: self.redis_ca.clone(), identity },
+            key_prefix: self.redis_prefix.clone(),
+            replicas_needed: self.redis_replicas,
+            durability: self.redis_durability.into(),
+            ..RedisOptions::default()
+        }
+    }
+}
+
+/// What to reconcile, and how it is told.
+#[derive(Clone, Debug, Args)]
+pub struct Reconcile {
+    /// Where.
+    #[command(flatten)]
+    pub place: Placed,
+    /// Carry effects that nobody carried for a minute, as any server would
+    #[arg(long)]
+    pub repair: bool,
+    /// lines, or json
+    #[arg(long, default_value = "lines")]
+    pub format: Format,
+}
+
+/// What is copied, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct Copy {
+    /// The source: a data directory, or redis://user:password@host:port[,...]
+    #[arg(long)]
+    pub from: String,
+    /// The target: the other of the two
+    #[arg(long)]
+    pub to: String,
+    /// How.
+    #[command(flatten)]
+    pub way: Way,
+}
+
+/// How findings are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One a line.
+    Lines,
+    /// All in one object.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Format, &'static str> {
+        match text {
+            "lines" => Ok(Format::Lines),
+            "json" => Ok(Format::Json),
+            _ => Err("use lines, or json"),
+        }
+    }
 }
 
 /// What can be done about the clock.
@@ -232,6 +356,15 @@ pub enum RedisDurability {
     Confirmed,
     /// What the server's own settings promise.
     Relaxed,
+}
+
+impl From<RedisDurability> for Durability {
+    fn from(named: RedisDurability) -> Durability {
+        match named {
+            RedisDurability::Confirmed => Durability::Confirmed,
+            RedisDurability::Relaxed => Durability::Relaxed,
+        }
+    }
 }
 
 impl FromStr for RedisDurability {

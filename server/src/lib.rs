@@ -12,7 +12,7 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
-//! - [`demo`], [`audit`], [`split`], [`clock`]: the other tasks of the command line;
+//! - [`demo`], [`audit`], [`rebuild`], [`reconcile`], [`copy`], [`split`], [`clock`]: the other tasks of the command line;
 //!   [`failure`]: how any of them ends when it fails
 
 pub mod app;
@@ -20,6 +20,7 @@ pub mod audit;
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod copy;
 pub mod demo;
 pub mod door;
 pub mod envelopes;
@@ -28,7 +29,9 @@ pub mod failure;
 pub mod fields;
 pub mod metrics;
 pub mod problem;
+mod progress;
 pub mod rebuild;
+pub mod reconcile;
 pub mod reply;
 pub mod sales;
 pub mod serve;

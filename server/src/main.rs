@@ -7,16 +7,16 @@ use clap::Parser;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
-use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisIdentity, RedisOptions, RedisTls};
+use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisIdentity, RedisOptions, RedisTls};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::{ADMIN_KEY, admin_key, given_key};
 use hongbao_server::clock::Alarm;
-use hongbao_server::config::{BackendName, Cli, Clock, ListenAddress, RedisDurability, Serve, Task};
+use hongbao_server::config::{BackendName, Cli, Clock, ListenAddress, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
 use hongbao_server::serve::{Limits, listen_on_first, serve};
-use hongbao_server::{audit, clock, rebuild, split};
+use hongbao_server::{audit, clock, copy, rebuild, reconcile, split};
 use std::env;
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -53,7 +53,10 @@ fn main() -> ExitCode {
         Task::Serve(options) => run(&options, false).map(|()| true),
         Task::Demo { listen } => run_demo(listen).map(|()| true),
         Task::Split(options) => split::run(&options, std::io::stdout()).map(|ended| ended == split::Ended::Fine),
-        Task::Audit { data, archive } => audit::run(&data, archive.as_deref()),
+        Task::Audit { data, archive, place } if place.redis.is_empty() => audit::run(&data, archive.as_deref()),
+        Task::Audit { place, .. } => audit::run_on_redis(&place),
+        Task::Reconcile(options) => reconcile::run(&options),
+        Task::Copy(options) => copy::run(&options),
         Task::Rebuild { data, archive } => rebuild::run(&data, &archive),
         Task::Clock(Clock::Accept { data }) => clock::accept(&data).map(|said| {
             println!("{said}");
@@ -236,10 +239,7 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
         tls: RedisTls { ca_file: options.redis_ca.clone(), identity },
         key_prefix: options.redis_prefix.clone(),
         replicas_needed: options.redis_replicas,
-        durability: match options.redis_durability {
-            RedisDurability::Confirmed => Durability::Confirmed,
-            RedisDurability::Relaxed => Durability::Relaxed,
-        },
+        durability: options.redis_durability.into(),
         ..RedisOptions::default()
     };
     let engine = RedisBackend::open(RedisBackendOptions {

@@ -9,7 +9,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use hongbao_engine::backend::Backend;
+use hongbao_engine::command::{Command, Transfer};
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
+use hongbao_engine::types::{Amount, UserId};
 use hongbao_server::app::{Server, Setup, app};
 use http_body_util::BodyExt;
 use redis_stand::{RedisServer, ServerOptions, is_missing};
@@ -159,4 +162,92 @@ async fn redis_goes_away_and_comes_back() {
     assert_eq!(house.engine.ready(), Ok(()));
     assert_eq!(house.get("/v1/audit").await["wallets"], 110);
     house.engine.close();
+}
+
+/// What the binary says, and the status it ends with.
+fn hongbao(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hongbao"))
+        .args(arguments)
+        .env_remove("HONGBAO_REDIS")
+        .output()
+        .expect("the binary runs");
+    let told = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (output.status.code(), told.concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_is_audited_and_reconciled_from_outside() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let url = redis.url();
+    for arguments in [
+        &["audit", "--redis", &url][..],
+        &["audit", "--redis", &url, "--data", "./data"],
+        &["reconcile"],
+        &["reconcile", "--redis", &url, "--format", "xml"],
+    ] {
+        let (status, told) = hongbao(arguments);
+        assert_eq!(status, Some(2), "{arguments:?}: {told}");
+    }
+    let house = House::open(&redis).await;
+    house.post("/v1/wallets/alice/deposits", "d1", json!({"amount": 1000}), 201).await;
+    let made = house.post("/v1/envelopes", "e1", json!({"sender": "alice", "total": 1000, "shares": 3}), 201).await;
+    let path = format!("/v1/envelopes/{}", made["id"].as_str().expect("an id"));
+    house.post(&format!("{path}/grab"), "-", json!({"user": "bob"}), 200).await;
+    house.post(&format!("{path}/claim"), "-", json!({"user": "bob"}), 200).await;
+
+    let (status, told) = hongbao(&["audit", "--redis", &url]);
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("2 wallets, 3 movements, 1 envelopes, 1 shares"), "{told}");
+    assert!(told.contains("clean: nothing is lost"), "{told}");
+    let (status, told) = hongbao(&["reconcile", "--redis", &url, "--repair", "--format", "json"]);
+    assert_eq!(status, Some(0), "{told}");
+    let report: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&report["carried"], &report["findings"]), (&json!(0), &json!([])));
+
+    let wallet = redis.cli(&["--scan", "--pattern", "hb:*:wallet:bob"]);
+    assert_eq!(redis.cli(&["HINCRBY", &wallet, "rows", "1"]), "2");
+    let (status, told) = hongbao(&["audit", "--redis", &url]);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("wallet: wallet of bob: its movement 2 of 2 is missing"), "{told}");
+    let (status, told) = hongbao(&["reconcile", "--redis", &url, "--format", "json"]);
+    assert_eq!(status, Some(1), "{told}");
+    let report: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(report["findings"][0]["kind"], "wallet", "{told}");
+    house.engine.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_copied_there_and_back() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let url = redis.url();
+    let place = tempfile::tempdir().expect("a directory");
+    let [first, back] = ["first", "back"].map(|name| place.path().join(name).display().to_string());
+    let bob = UserId::new("bob").expect("a user");
+    let deposit = Transfer { user: bob.clone(), amount: Amount::new(100).expect("small"), reference: None };
+    let (engine, _) = Embedded::open(first.as_ref(), EmbeddedOptions::default()).expect("it opens");
+    engine.execute(Command::Deposit(deposit), None).await.expect("it is answered");
+    engine.close().expect("it closes");
+    drop(engine);
+    for arguments in [["copy", "--from", &first, "--to", &back], ["copy", "--from", &back, "--to", &url]] {
+        let (status, told) = hongbao(&arguments);
+        assert_eq!(status, Some(2), "{arguments:?}: {told}");
+    }
+    let (status, told) = hongbao(&["copy", "--from", &first, "--to", &url]);
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("2 things copied: 100 deposited, 0 withdrawn, 100 in wallets"), "{told}");
+    let (status, told) = hongbao(&["copy", "--from", &first, "--to", &url]);
+    assert_eq!(status, Some(2), "{told}");
+    let (status, told) = hongbao(&["copy", "--from", &url, "--to", &back]);
+    assert_eq!(status, Some(0), "{told}");
+    let (engine, _) = Embedded::open(back.as_ref(), EmbeddedOptions::default()).expect("it opens");
+    assert_eq!(engine.wallet(&bob).await.expect("a read").available.minor(), 100);
+    engine.close().expect("it closes");
+    let (status, told) = hongbao(&["audit", "--data", &back]);
+    assert_eq!(status, Some(0), "{told}");
 }

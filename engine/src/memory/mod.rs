@@ -397,8 +397,9 @@ impl Core {
         match command {
             Command::CreateEnvelope(terms) => {
                 let mut id = self.random::<16>();
-                // See `EnvelopeId::is_auto_claim`.
-                id[2] = id[2] & !1 | u8::from(terms.auto_claim);
+                // See `EnvelopeId::is_auto_claim`. The bit beside it is that of mass envelopes in Redis,
+                // where a copy may take this one.
+                id[2] = id[2] & !3 | u8::from(terms.auto_claim);
                 let id = EnvelopeId::from_bytes(id);
                 Drawn::Envelope(Box::new(Envelope::prepare((**terms).clone(), id, self.random(), now)))
             }

@@ -448,12 +448,19 @@ impl Settings {
         Ok(settings)
     }
 
-    fn value(&self, setting: &str) -> &str {
+    /// Those of a directory that takes in a copy.
+    #[cfg(feature = "redis")]
+    pub(crate) fn of_copy(currency: &str, mode: &str, secret: &[u8; 32]) -> Settings {
+        let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        Settings(vec![("currency", currency.to_owned()), ("mode", mode.to_owned()), (Settings::SECRET, secret)])
+    }
+
+    pub(crate) fn value(&self, setting: &str) -> &str {
         self.0.iter().find(|(name, _)| *name == setting).map_or("", |(_, value)| value)
     }
 
     /// The secret of fingerprints.
-    fn secret(&self) -> [u8; 32] {
+    pub(crate) fn secret(&self) -> [u8; 32] {
         let mut secret = [0; 32];
         for (byte, digits) in secret.iter_mut().zip(self.value(Settings::SECRET).as_bytes().chunks(2)) {
             let digits = std::str::from_utf8(digits).expect("the setting is hexadecimal");
@@ -489,7 +496,7 @@ impl Settings {
 
     /// Keeps them beside the store, readable for nobody else: with the secret
     /// one could try what a request was.
-    fn write(&self, directory: &Path) -> Result<(), OpenError> {
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), OpenError> {
         let path = directory.join(Settings::FILE);
         let text: String = self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         if std::fs::read_to_string(&path).is_ok_and(|written| written == text) {

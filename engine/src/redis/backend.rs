@@ -4,6 +4,7 @@
 //! of engines stand before one deployment, and any of them may end at any time.
 
 use super::bucket::Bucket;
+use super::copy::{MARK, refusal};
 use super::effects::Arrived;
 use super::error::RedisOpenError;
 use super::lane::Words;
@@ -161,13 +162,21 @@ impl RedisBackend {
     /// [`RedisOpenError`] says what is wrong and what to do.
     pub async fn open(options: RedisBackendOptions) -> std::result::Result<RedisBackend, RedisOpenError> {
         let nodes = Nodes::connect(&options.redis).await?;
-        let RedisOptions { buckets, mass_shares_min, .. } = options.redis;
-        let mass_shares_min = mass_shares_min.unwrap_or(SHARES_A_POOL_MIN * u32::from(buckets));
-        let layout = Layout { prefix: options.redis.key_prefix.clone(), buckets, mass_shares_min };
+        let layout = layout_of(&options.redis);
         let mut secret = [0; 32];
         options.entropy.fill(&mut secret);
         let settled = settle_settings(&nodes, &layout, &options, &secret).await?;
-        let fingerprint_secret = setting(&settled, "secret")?;
+        RedisBackend::over(nodes, layout, options, &settled)
+    }
+
+    /// An engine in front of a deployment whose settings are these.
+    pub(super) fn over(
+        nodes: Nodes,
+        layout: Layout,
+        options: RedisBackendOptions,
+        settled: &Settled,
+    ) -> std::result::Result<RedisBackend, RedisOpenError> {
+        let fingerprint_secret = setting(settled, "secret")?;
         let advanced_ms = settled
             .get("advanced")
             .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
@@ -222,7 +231,8 @@ impl Drop for RedisBackend {
     }
 }
 
-type Settled = HashMap<String, Vec<u8>>;
+/// What was fixed when a deployment was made, by name.
+pub(super) type Settled = HashMap<String, Vec<u8>>;
 
 /// What was fixed at the first start, which may be this one.
 async fn settle_settings(
@@ -243,11 +253,9 @@ async fn settle_settings(
     ];
     let words = asked.iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.to_vec()]).collect::<Vec<_>>();
     let value = nodes.call(Layout::COMMON, &SETTINGS, &[layout.deployment()], &words, true).await.map_err(failed)?;
-    let answer = Answer::read(value).map_err(failed)?;
-    let mut settled = Settled::new();
-    for index in (0..answer.len()).step_by(2) {
-        settled
-            .insert(answer.text(index).map_err(failed)?.to_owned(), answer.bytes(index + 1).map_err(failed)?.to_vec());
+    let settled = Answer::read(value).and_then(|answer| named(&answer)).map_err(failed)?;
+    if let Some(mark) = settled.get(MARK) {
+        return Err(refusal(&layout.prefix, mark));
     }
     for (name, value) in &asked[..4] {
         let made = settled.get(*name).map(Vec::as_slice).unwrap_or_default();
@@ -263,6 +271,18 @@ async fn settle_settings(
         }
     }
     Ok(settled)
+}
+
+/// Where everything lies in a deployment of these options.
+pub(super) fn layout_of(options: &RedisOptions) -> Layout {
+    let mass_shares_min = options.mass_shares_min.unwrap_or(SHARES_A_POOL_MIN * u32::from(options.buckets));
+    Layout { prefix: options.key_prefix.clone(), buckets: options.buckets, mass_shares_min }
+}
+
+/// Names and values, one after the other.
+pub(super) fn named(answer: &Answer) -> Result<Settled> {
+    let pairs = (0..answer.len()).step_by(2);
+    pairs.map(|index| Ok((answer.text(index)?.to_owned(), answer.bytes(index + 1)?.to_vec()))).collect()
 }
 
 fn setting<const N: usize>(settled: &Settled, name: &str) -> std::result::Result<[u8; N], RedisOpenError> {
@@ -327,10 +347,24 @@ impl Core {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        let mut answers = Vec::with_capacity(usize::from(self.layout.buckets));
+        self.in_buckets(self.layout.all(), ask, |answer| answers.push(answer)).await?;
+        Ok(answers)
+    }
+
+    /// The same in some buckets, each answer given to `take` as it comes.
+    pub(super) async fn in_buckets<T, F>(
+        &self,
+        mut buckets: impl Iterator<Item = Bucket>,
+        ask: impl Fn(Arc<Core>, Bucket) -> F,
+        mut take: impl FnMut(T),
+    ) -> Result<()>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
         let shared = self.shared();
         let mut asked = JoinSet::new();
-        let mut answers = Vec::with_capacity(usize::from(self.layout.buckets));
-        let mut buckets = self.layout.all();
         loop {
             while asked.len() < ASKED_AT_ONCE
                 && let Some(bucket) = buckets.next()
@@ -338,8 +372,8 @@ impl Core {
                 asked.spawn(ask(Arc::clone(&shared), bucket));
             }
             match asked.join_next().await {
-                None => return Ok(answers),
-                Some(Ok(answer)) => answers.push(answer?),
+                None => return Ok(()),
+                Some(Ok(answer)) => take(answer?),
                 Some(Err(ended)) => match ended.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
                     Err(_) => return Err(EngineError::ShuttingDown),

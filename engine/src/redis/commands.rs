@@ -525,7 +525,7 @@ fn unclaimed(word: &[u8]) -> Result<Unclaimed> {
 }
 
 /// The fields that an item's terms become.
-fn item_fields(terms: &NewItem) -> impl Iterator<Item = Vec<u8>> + use<> {
+pub(super) fn item_fields(terms: &NewItem) -> impl Iterator<Item = Vec<u8>> + use<> {
     let or_none = |number: Option<u64>| number.map(|number| number.to_string().into_bytes()).unwrap_or_default();
     let at = |at: Option<Timestamp>| or_none(at.map(Timestamp::ms));
     let bytes = postcard::to_extend(terms, Vec::new()).expect("every item has a postcard form");
@@ -549,7 +549,7 @@ fn item_view(id: ItemId, row: &Answer, first: usize) -> Result<ItemView> {
 }
 
 /// A hold as `hold.lua` packs it.
-fn hold_view(id: HoldId, packed: &[u8]) -> Result<HoldView> {
+pub(super) fn hold_view(id: HoldId, packed: &[u8]) -> Result<HoldView> {
     use crate::command::HoldState;
     let wrong = || damaged("a hold");
     let (item, rest) = packed.split_first_chunk::<16>().ok_or_else(wrong)?;

@@ -424,7 +424,7 @@ fn common_terms_of(created: &EnvelopeCreated) -> Vec<Vec<u8>> {
 }
 
 /// The bytes of each amount.
-fn width(split: &Shares) -> u64 {
+pub(super) fn width(split: &Shares) -> u64 {
     match split {
         Shares::Narrow(_) => 4,
         Shares::Wide(_) => 8,
@@ -432,7 +432,7 @@ fn width(split: &Shares) -> u64 {
 }
 
 /// An envelope's amounts as Redis keeps them.
-fn packed(split: &Shares) -> Vec<u8> {
+pub(super) fn packed(split: &Shares) -> Vec<u8> {
     match split {
         Shares::Narrow(amounts) => amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect(),
         Shares::Wide(amounts) => amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect(),

@@ -8,7 +8,10 @@
 //! - `effects`: what crosses from bucket to bucket.
 //! - `pools`, `pool_reads`: mass envelopes, of which every bucket has a part.
 //! - `sweep`: deadlines, and what ended engines left in the middle.
-//! - `reads`: reads, lists and the audit.
+//! - `reads`: reads, lists and where all money is.
+//! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
+//! - `copy`: from an embedded engine's directory, and into one.
+//! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
 //! - `layout`, `reply`, `scripts`: keys, answers, and the scripts themselves.
 //! - `bucket`: which of the fixed buckets a thing lies in, and so which slot.
 //! - `script`: a Lua script, known to servers by its hash.
@@ -17,21 +20,26 @@
 //! - `tls`: certificates for connections that are encrypted.
 //! - `topology`, `settings`: what the servers say of themselves, and what must be so.
 
+mod attach;
+mod audit;
 mod backend;
 mod bucket;
 mod commands;
+mod copy;
 mod effects;
 mod error;
 mod grabs;
 mod lane;
 mod layout;
 mod memos;
+mod names;
 #[allow(dead_code, reason = "lanes of grabs and blocking reads will want it")]
 mod nodes;
 mod options;
 mod pool_reads;
 mod pools;
 mod reads;
+mod reconcile;
 mod reply;
 #[allow(dead_code, reason = "scripts that write whenever they answer will want it")]
 mod script;
@@ -44,11 +52,14 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{Finding, FindingKind, OnProgress, Progress, RedisAudit};
 #[doc(hidden)]
 pub use backend::Fuse;
 pub use backend::{RedisBackend, RedisBackendOptions};
+pub use copy::{CopyError, CopyOptions, CopyReport, copy_to_directory, copy_to_redis};
 pub use error::RedisOpenError;
 pub use options::{Durability, RedisIdentity, RedisOptions, RedisTls};
+pub use reconcile::Reconciled;
 
 #[cfg(test)]
 use {bucket::Bucket, nodes::Nodes, script::Script};

@@ -152,6 +152,21 @@ impl Nodes {
         bucket.key(&self.fleet.options.key_prefix, rest)
     }
 
+    /// A bucket of each server that serves any: who has asked in all of them has asked every server.
+    pub(crate) fn bucket_of_each(&self) -> Result<Vec<Bucket>, EngineError> {
+        let mut seen = Vec::new();
+        let mut buckets = Vec::new();
+        for (number, home) in (0..).zip(&*self.fleet.homes.read()) {
+            let unserved = || EngineError::NotReady(format!("no Redis serves the bucket {number}"));
+            let home = home.as_ref().ok_or_else(unserved)?;
+            if !seen.contains(&home.address) {
+                seen.push(home.address.clone());
+                buckets.push(Bucket::new(number));
+            }
+        }
+        Ok(buckets)
+    }
+
     /// A connection of its own to whoever serves `bucket`, for blocking reads
     /// and for questions. It has no time limit: the caller sets one.
     pub(crate) async fn connection(&self, bucket: Bucket) -> Result<deadpool_redis::Connection, EngineError> {

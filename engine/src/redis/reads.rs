@@ -380,7 +380,7 @@ impl ItemFilter {
 }
 
 /// A movement as the prelude's `enter` writes it.
-fn entry(row: &[u8]) -> Result<Entry> {
+pub(super) fn entry(row: &[u8]) -> Result<Entry> {
     let words = Answer::split(row.to_vec(), 5);
     let envelope = || words.id(4).map(EnvelopeId::from_bytes);
     let reference = || match words.bytes(4)?.split_first() {

@@ -36,7 +36,7 @@ pub(super) struct Effect {
 }
 
 /// The words of an answer, one behind the other.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
     text: Vec<u8>,
     /// Where each lies in the text, if it is there at all.

@@ -57,3 +57,5 @@ pub(super) static SETTINGS: Script = Script::one("settings", &[lua!("settings")]
 pub(super) static SETTLED: Script = Script::one("settled", &[lua!("settled")]);
 pub(super) static TOUR: Script = Script::one("tour", &[lua!("tour")]);
 pub(super) static READ: Script = Script::one("read", &[lua!("read")]);
+pub(super) static INSPECT: Script = Script::one("inspect", &[lua!("inspect")]);
+pub(super) static COPY: Script = Script::one("copy", &[lua!("copy")]);

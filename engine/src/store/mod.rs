@@ -13,18 +13,21 @@
 //! - `reads.rs`: what the engine loads, by key or at its start
 //! - `history.rs`: lists that hold everything durable, written yet or not
 //! - `audit.rs`, `audit_sales.rs`: every invariant, checked from the rows
+//! - `copy.rs`: everything, out of a store and into one (with the feature `redis`)
 //!
 //! **Invariant:** the rows are exactly those of the records up to
 //! [`Store::applied_lsn`]: all rows of a record, their [`Position`] and thereby
 //! the money totals are written in one commit, in the order of the journal.
 //!
 //! **Invariant:** only [`Store::project`], [`Store::purge_memos`],
-//! [`Store::put_setting`], [`Store::checkpoint`] and [`Store::reopen`] write,
-//! one at a time.
+//! [`Store::put_setting`], [`Store::checkpoint`], [`Store::reopen`] and a copy
+//! write, one at a time.
 
 mod audit;
 mod audit_sales;
 mod batch;
+#[cfg(feature = "redis")]
+pub(crate) mod copy;
 mod fjall_rows;
 mod history;
 mod index;

@@ -1,6 +1,8 @@
 //! The engine in front of Redis: that it means the same as the embedded one,
 //! and that nothing is lost or doubled wherever an engine ends.
 
+mod audit;
+mod copy;
 #[path = "../stand/on_redis.rs"]
 mod deployment;
 mod differential;

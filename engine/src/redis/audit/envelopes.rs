@@ -1,0 +1,338 @@
+//! Envelopes: figures, shares, winners, lists, and the money that left them.
+
+use super::{Finding, FindingKind, Look, readable, words};
+use crate::command::{EndedAs, Unclaimed};
+use crate::event::EnvelopeCreated;
+use crate::redis::backend::{Core, Result};
+use crate::redis::bucket::Bucket;
+use crate::redis::commands::figures;
+use crate::redis::effects::{packed, width};
+use crate::redis::layout::is_mass;
+use crate::redis::reply::{Answer, damaged, parts};
+use crate::redis::scripts::READ;
+use crate::state::envelope::Figures;
+use crate::types::{Amount, EnvelopeId, Timestamp, UserId};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Looks at an envelope that does not come to rest.
+const LOOKS: usize = 4;
+/// Winners taken at a time.
+const WINNERS: u64 = 256;
+/// Bytes of shares taken at a time.
+const BYTES: usize = 64 << 10;
+/// Splits of more shares are not compared one by one: that would take a second each.
+const COMPARE_SHARES_MAX: u32 = 1_000_000;
+
+/// An envelope as it stands in one bucket.
+pub(in crate::redis) struct Whole {
+    pub(in crate::redis) created: EnvelopeCreated,
+    pub(in crate::redis) figures: Figures,
+    /// Winners who claimed.
+    pub(in crate::redis) claimed: u32,
+    /// Bytes of a share.
+    pub(in crate::redis) width: u64,
+    row: Answer,
+}
+
+/// One who has a share.
+#[derive(Clone)]
+pub(in crate::redis) struct Win {
+    pub(in crate::redis) user: UserId,
+    pub(in crate::redis) share: u32,
+    pub(in crate::redis) amount: Amount,
+    pub(in crate::redis) grabbed_at: Timestamp,
+    pub(in crate::redis) claimed_at: Option<Timestamp>,
+}
+
+impl Core {
+    /// An envelope of the one form there is: whole in its bucket. One of
+    /// another form is an error and never half read.
+    pub(in crate::redis) async fn whole_envelope(&self, id: EnvelopeId) -> Result<Option<Whole>> {
+        if is_mass(id) {
+            return Err(damaged("a mass envelope, of which the pools are not read yet,"));
+        }
+        let fields =
+            ["created", "width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded", "claimed"];
+        let fields = words(fields);
+        let row = self.fields(self.layout.of_id(id.bytes()), self.layout.envelope(id), &fields).await?;
+        let Some(created) = row.maybe(0) else { return Ok(None) };
+        let created: EnvelopeCreated = postcard::from_bytes(created).map_err(|_| damaged("an envelope"))?;
+        if row.maybe(1).is_none() || created.id != id {
+            return Err(damaged("an envelope"));
+        }
+        let (figures, claimed, width) = (figures(&row, 2)?, row.units(8)?, row.number(1)?);
+        Ok(Some(Whole { created, figures, claimed, width, row }))
+    }
+
+    /// Winners by share, from `first` on; none is the end.
+    pub(in crate::redis) async fn winners(&self, envelope: &Whole, first: u64) -> Result<Vec<Win>> {
+        let id = envelope.created.id;
+        let keys = [self.layout.winners_in_order(id), self.layout.winners(id), self.layout.shares(id)];
+        let numbers = [first, WINNERS, envelope.width].map(|number| number.to_string().into_bytes());
+        let args: Vec<Vec<u8>> = words(["wins"]).into_iter().chain(numbers).collect();
+        let found = parts(self.call(self.layout.of_id(id.bytes()), &READ, &keys, &args, true).await?)?;
+        let win = |win| {
+            let win = Answer::read(win)?;
+            let mut amount = [0; 8];
+            let bytes = win.bytes(4)?;
+            amount.get_mut(..bytes.len()).ok_or_else(|| damaged("a share"))?.copy_from_slice(bytes);
+            Ok(Win {
+                user: win.user(0)?,
+                share: win.units(1)?,
+                amount: Amount::new(u64::from_le_bytes(amount)).ok_or_else(|| damaged("a share"))?,
+                grabbed_at: win.at(2)?,
+                claimed_at: win.at_if_any(3)?,
+            })
+        };
+        found.into_iter().map(win).collect()
+    }
+}
+
+/// What winners have.
+#[derive(Default)]
+struct Taken {
+    shares: u64,
+    amount: u64,
+    claimed: u64,
+    claimed_amount: u64,
+}
+
+impl Look<'_> {
+    pub(super) async fn envelopes(&mut self) -> Result<()> {
+        for name in self.names.envelopes.sorted() {
+            let Ok(id) = name.parse::<EnvelopeId>() else {
+                self.found(FindingKind::Unreadable, format!("{name}: no envelope has this id"));
+                continue;
+            };
+            if is_mass(id) {
+                self.counts.envelopes += 1;
+                continue;
+            }
+            let looked = self.envelope(id).await;
+            self.told_of(&id.to_string(), looked)?;
+        }
+        let listed = self.core.sizes(self.bucket, [self.core.layout.envelopes_by_time(self.bucket)]).await?;
+        let what = format!("envelopes listed in bucket {}", self.bucket.number());
+        self.expect(FindingKind::List, &what, listed[0], self.counts.envelopes);
+        Ok(())
+    }
+
+    async fn envelope(&mut self, id: EnvelopeId) -> Result<()> {
+        let mut split_seen = false;
+        for nth in 1.. {
+            let Some(envelope) = self.core.whole_envelope(id).await? else { return Err(damaged("its row")) };
+            if !split_seen {
+                split_seen = true;
+                self.counts.envelopes += 1;
+                self.split(&envelope).await?;
+            }
+            let mut found = Vec::new();
+            let taken = self.taken(&envelope, &mut found).await?;
+            let again = self.core.whole_envelope(id).await?;
+            let still = again.is_some_and(|again| again.row == envelope.row);
+            if still || nth == LOOKS {
+                self.counts.wins += taken.shares;
+                self.findings.append(&mut found);
+                self.figures(&envelope, &taken, still);
+                return self.ways(&envelope).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// I3: the shares are the split's.
+    async fn split(&mut self, envelope: &Whole) -> Result<()> {
+        let created = &envelope.created;
+        if created.terms.shares > COMPARE_SHARES_MAX {
+            return Ok(());
+        }
+        let split = created.split();
+        let (width, planned) = (width(&split), packed(&split));
+        let key = self.core.layout.shares(created.id);
+        let length = self.core.sizes(self.bucket, [key.clone()]).await?[0];
+        if width != envelope.width || length != planned.len() as u64 {
+            self.found(
+                FindingKind::Share,
+                format!("{}: {length} bytes of shares, the split has {}", created.id, planned.len()),
+            );
+            return Ok(());
+        }
+        for (nth, part) in planned.chunks(BYTES).enumerate() {
+            let first = nth * BYTES;
+            let range = [first, first + part.len() - 1].map(|at| at.to_string().into_bytes());
+            let args: Vec<Vec<u8>> = words(["bytes"]).into_iter().chain(range).collect();
+            let found = Answer::read(self.core.inspect(self.bucket, std::slice::from_ref(&key), &args).await?)?;
+            if let Some(at) = part.iter().zip(found.bytes(0)?).position(|(planned, found)| planned != found) {
+                let share = (first + at) as u64 / width;
+                self.found(
+                    FindingKind::Share,
+                    format!("{}: share {share} is not what the split has for it", created.id),
+                );
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// I3: one user a share, one share a user; and what came of each.
+    async fn taken(&mut self, envelope: &Whole, found: &mut Vec<Finding>) -> Result<Taken> {
+        let id = envelope.created.id;
+        let figures = u64::from(envelope.figures.taken);
+        let mut taken = Taken::default();
+        while taken.shares < figures {
+            let mut page = self.core.winners(envelope, taken.shares).await?;
+            page.truncate((figures - taken.shares) as usize);
+            if page.is_empty() {
+                break;
+            }
+            let mut looked = JoinSet::new();
+            for win in page {
+                if u64::from(win.share) != taken.shares {
+                    let what =
+                        format!("{id}: {} stands for share {} and has share {}", win.user, taken.shares, win.share);
+                    found.push(Finding { kind: FindingKind::Share, what });
+                }
+                taken.shares += 1;
+                taken.amount += win.amount.minor();
+                if win.claimed_at.is_some() {
+                    taken.claimed += 1;
+                    taken.claimed_amount += win.amount.minor();
+                }
+                let (core, bucket, name) = (Arc::clone(&self.core), self.bucket, format!("{id}, {}", win.user));
+                looked.spawn(async move { readable(&name, what_came_of(core, bucket, id, win).await) });
+            }
+            while let Some(came) = looked.join_next().await {
+                found.extend(came.expect("a look does not panic")?);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// I2. What only grows holds at any time; the rest if nobody changed it meanwhile.
+    fn figures(&mut self, envelope: &Whole, taken: &Taken, still: bool) {
+        let Whole { created, figures, claimed, .. } = envelope;
+        let (id, total) = (created.id, created.terms.total.minor());
+        let (won, back) = (figures.taken_amount.minor(), figures.refunded.minor());
+        let mut expect = |what: &str, told: u64, rows: u64| {
+            if told != rows {
+                let what = format!("{id}: {what}: {told} is on record, the rows make {rows}");
+                self.found(FindingKind::Envelope, what);
+            }
+        };
+        expect("shares that are taken", figures.taken.into(), taken.shares);
+        expect("money in shares that are taken", won, taken.amount);
+        if still {
+            expect("shares that are claimed", (*claimed).into(), taken.claimed);
+            expect("money that is claimed", figures.claimed.minor(), taken.claimed_amount);
+        }
+        let unsold = total.saturating_sub(won);
+        let unclaimed = won.saturating_sub(figures.claimed.minor());
+        let goes_back = match (figures.ended, figures.settled) {
+            (None | Some(EndedAs::SoldOut), false) => 0,
+            (Some(EndedAs::Expired | EndedAs::Cancelled), false) => unsold,
+            (_, true) if created.terms.unclaimed == Unclaimed::Return => unsold + unclaimed,
+            (_, true) => unsold,
+        };
+        expect("money gone back", back, goes_back);
+        if figures.ended == Some(EndedAs::SoldOut) {
+            expect("shares of a sold out envelope", figures.taken.into(), created.terms.shares.into());
+            expect("money of a sold out envelope", total, won);
+        }
+        let gone = figures.claimed.minor() + back;
+        if gone > total || (figures.settled && gone != total) {
+            self.found(FindingKind::Envelope, format!("{id}: {gone} left it of {total}, settled: {}", figures.settled));
+        }
+        self.money.escrowed += total.saturating_sub(gone);
+    }
+
+    /// The lists and deadlines that lead to it, and the money that came and went.
+    async fn ways(&mut self, envelope: &Whole) -> Result<()> {
+        let Whole { created, figures, .. } = envelope;
+        let (id, sender) = (created.id, &created.terms.sender);
+        let (core, member) = (Arc::clone(&self.core), [id.bytes().to_vec()]);
+        let made = Some(-(created.created_at.ms() as i64));
+        if core.scores(self.bucket, core.layout.envelopes_by_time(self.bucket), &member).await?[0] != made {
+            self.found(FindingKind::List, format!("{id}: it is missing from the list of all envelopes"));
+        }
+        if core.scores(core.layout.of_user(sender), core.layout.sent(sender), &member).await?[0] != made {
+            self.found(FindingKind::List, format!("{id}: it is missing from the list of what {sender} sent"));
+        }
+        if !figures.settled {
+            let due = [[b"e", &id.bytes()[..]].concat()];
+            let due = core.scores(self.bucket, core.layout.due(self.bucket), &due).await?[0];
+            let by = if figures.ended.is_some() { created.claim_by } else { created.expires_at };
+            if due != Some(by.ms() as i64) {
+                self.found_if_still(
+                    FindingKind::List,
+                    format!("{id}: nobody will look at it at its deadline {}", by.ms()),
+                );
+            }
+        }
+        let terms = &created.terms;
+        let unsold = match figures.ended {
+            Some(EndedAs::Expired | EndedAs::Cancelled) => {
+                terms.total.minor().saturating_sub(figures.taken_amount.minor())
+            }
+            None | Some(EndedAs::SoldOut) => 0,
+        };
+        let moved = [
+            (b"f", terms.total.minor(), "was taken for it"),
+            (b"r", unsold, "went back unsold"),
+            (b"l", figures.refunded.minor().saturating_sub(unsold), "went back unclaimed"),
+        ];
+        for (kind, amount, how) in moved.into_iter().filter(|(_, amount, _)| *amount > 0) {
+            let effect = [&kind[..], id.bytes()].concat();
+            for nth in 0..2 {
+                let arrived = core.arrived(sender, &effect, id.bytes()).await?.amount;
+                if arrived.is_some_and(|arrived| arrived.minor() == amount) {
+                    break;
+                }
+                let waits =
+                    core.fields(self.bucket, core.layout.outbox(self.bucket), std::slice::from_ref(&effect)).await?;
+                if arrived.is_none() && kind != b"f" && waits.maybe(0).is_some() {
+                    break;
+                }
+                if nth == 1 {
+                    let there = arrived.map_or(0, Amount::minor);
+                    let what = format!("{id}: {amount} {how}, and in the wallet of {sender} stand {there}");
+                    self.found(FindingKind::LostMoney, what);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a winner's own list has the share and, if it was claimed, the wallet
+/// its money; or they are on their way.
+async fn what_came_of(core: Arc<Core>, cause: Bucket, id: EnvelopeId, win: Win) -> Result<Option<Finding>> {
+    let effect = [b"c", &id.bytes()[..]].concat();
+    let user = win.user.as_str().as_bytes();
+    let on_their_way = [b"g", b"c"].map(|kind| [&kind[..], id.bytes(), user].concat());
+    let mut finding = None;
+    for _ in 0..2 {
+        let arrived = core.arrived(&win.user, &effect, id.bytes()).await?;
+        let is_listed = arrived.grabbed_at_ms == Some(win.grabbed_at.ms() as i64);
+        let is_paid = arrived.amount == win.claimed_at.map(|_| win.amount);
+        if is_listed && is_paid {
+            return Ok(None);
+        }
+        let waits = core.fields(cause, core.layout.outbox(cause), &on_their_way).await?;
+        let (grab, claim) = (waits.maybe(0).is_some(), waits.maybe(1).is_some());
+        // A grab that claims carries both.
+        if (is_listed || grab) && (is_paid || (arrived.amount.is_none() && (grab || claim))) {
+            return Ok(None);
+        }
+        finding = Some(if is_listed {
+            let (owed, there) =
+                (win.claimed_at.map_or(0, |_| win.amount.minor()), arrived.amount.map_or(0, Amount::minor));
+            let what = format!("{id}: {} claimed {owed}, and in the wallet stand {there}", win.user);
+            Finding { kind: FindingKind::LostMoney, what }
+        } else {
+            let what = format!("{id}: share {} is missing from the list of what {} received", win.share, win.user);
+            Finding { kind: FindingKind::List, what }
+        });
+    }
+    Ok(finding)
+}

@@ -1,0 +1,193 @@
+//! Money between buckets, and what waits in outboxes.
+
+use super::{Finding, FindingKind, Pages, Sums, sum, words};
+use crate::backend::Audit;
+use crate::error::EngineError;
+use crate::event::EnvelopeCreated;
+use crate::redis::backend::{Core, Result};
+use crate::redis::bucket::Bucket;
+use crate::redis::layout::is_mass;
+use crate::redis::reply::{Effect, damaged};
+use crate::types::{Amount, EnvelopeId, OrderId, Timestamp};
+use std::sync::Arc;
+
+/// Looks while money moves.
+const LOOKS: usize = 3;
+/// An effect is carried by whoever caused it, or by any server's sweeper: older
+/// than this, nobody did.
+pub(in crate::redis) const LATE_MS: u64 = 60_000;
+
+/// What the sums say, and what waits.
+pub(super) struct InFlight {
+    pub(super) totals: Audit,
+    pub(super) waiting: u64,
+    pub(super) findings: Vec<Finding>,
+    pub(super) late: Vec<Finding>,
+    pub(super) settled: bool,
+}
+
+/// Effects of one bucket's outbox.
+#[derive(Default)]
+pub(in crate::redis) struct Waiting {
+    pub(in crate::redis) effects: u64,
+    /// Those that nobody carried for so long.
+    pub(in crate::redis) late: Vec<Effect>,
+    /// Money that left a place for another and is not there yet.
+    money: u64,
+    /// Whether shares of pools are on their way, whose money is not counted.
+    pools: bool,
+    findings: Vec<Finding>,
+}
+
+/// Sums, outboxes and sums again: if nothing moved in between, what is in flight
+/// is what waits.
+pub(super) async fn look(core: &Arc<Core>) -> Result<InFlight> {
+    let mut before = core.sums_of_all().await?;
+    for nth in 1.. {
+        let waiting = core.in_every_bucket(|core, bucket| async move { core.waiting(bucket, LATE_MS).await }).await?;
+        let after = core.sums_of_all().await?;
+        let settled = before == after;
+        before = after;
+        if settled || nth == LOOKS {
+            return told(&before, waiting, settled);
+        }
+    }
+    unreachable!("the last look ends it")
+}
+
+fn told(sums: &[Sums], waiting: Vec<Waiting>, settled: bool) -> Result<InFlight> {
+    let all =
+        |name: &str| sums.iter().try_fold(0i64, |all, sums| Ok::<_, EngineError>(all.saturating_add(sum(sums, name)?)));
+    let in_flight = all("transit")?;
+    let place = |name: &str| Ok::<_, EngineError>(u64::try_from(all(name)?).unwrap_or(0));
+    let mut told = InFlight {
+        totals: Audit {
+            deposited: place("deposited")?,
+            withdrawn: place("withdrawn")?,
+            wallets: place("wallets")?,
+            escrowed: place("escrowed")?,
+            merchants: place("merchants")?,
+            in_flight: u64::try_from(in_flight).unwrap_or(0),
+            ..Audit::default()
+        },
+        waiting: 0,
+        findings: Vec::new(),
+        late: Vec::new(),
+        settled,
+    };
+    let mut money = 0u64;
+    told.settled &= !waiting.iter().any(|bucket| bucket.pools);
+    let settled = told.settled;
+    for bucket in waiting {
+        told.waiting += bucket.effects;
+        money = money.saturating_add(bucket.money);
+        told.findings.extend(bucket.findings);
+        told.late.extend(bucket.late.iter().map(late));
+    }
+    if settled && i128::from(in_flight) != i128::from(money) {
+        let what = format!("between buckets: {in_flight} is on record, what waits in outboxes makes {money}");
+        told.findings.push(Finding { kind: FindingKind::InFlight, what });
+    }
+    Ok(told)
+}
+
+/// Whether money of it is on its way to or from pools.
+fn is_of_pools(effect: &Effect) -> bool {
+    let of_mass = || effect.id().is_ok_and(|id| is_mass(EnvelopeId::from_bytes(id)));
+    matches!(effect.kind(), b'e' | b't') || (effect.kind() == b'f' && of_mass())
+}
+
+fn late(effect: &Effect) -> Finding {
+    let id = effect.id().unwrap_or_default();
+    let envelope = EnvelopeId::from_bytes(id);
+    let whose = String::from_utf8_lossy(effect.field.get(17..).unwrap_or_default()).into_owned();
+    let what = match effect.kind() {
+        b'f' => format!("{envelope}: it is funded and does not open"),
+        b'g' => format!("{envelope}: the share of {whose} is not in the list of what was received"),
+        b'c' => format!("{envelope}: {whose} claimed and is not credited"),
+        b'r' => format!("{envelope}: what is unsold does not go back"),
+        b'l' => format!("{envelope}: what is unclaimed does not go back"),
+        b'p' => format!("{}: its payment does not end", OrderId::from_bytes(id)),
+        b'e' => format!("{envelope}: its pools are not told how it has ended"),
+        b't' => format!("{envelope}: a transfer with one of its pools does not end"),
+        b'm' => format!("{}: its merchant is not owed", OrderId::from_bytes(id)),
+        kind => format!("an effect of the kind {kind}"),
+    };
+    Finding { kind: FindingKind::LateEffect, what }
+}
+
+impl Core {
+    /// Looks through a bucket's outbox, and for each effect whether it has arrived. So old it is late.
+    pub(in crate::redis) async fn waiting(&self, bucket: Bucket, late_ms: u64) -> Result<Waiting> {
+        let mut waiting = Waiting::default();
+        let mut seen = std::collections::HashSet::new();
+        let mut pages = Pages::of(self, bucket, self.layout.outbox(bucket));
+        while let Some(page) = pages.next().await? {
+            for (field, value) in page {
+                if !seen.insert(field.clone()) {
+                    continue;
+                }
+                let effect = Effect { field, value };
+                waiting.effects += 1;
+                waiting.pools |= is_of_pools(&effect);
+                match self.money_of(&effect).await {
+                    Ok((at, money)) => {
+                        waiting.money = waiting.money.saturating_add(money);
+                        if self.clock.now() >= at.plus_ms(late_ms) {
+                            waiting.late.push(effect);
+                        }
+                    }
+                    Err(EngineError::Backend(why)) => {
+                        let field = String::from_utf8_lossy(&effect.field).into_owned();
+                        let what = format!("an effect in bucket {} under {field:?}: {why}", bucket.number());
+                        waiting.findings.push(Finding { kind: FindingKind::Unreadable, what });
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// When an effect was caused, and how much money it has on its way.
+    async fn money_of(&self, effect: &Effect) -> Result<(Timestamp, u64)> {
+        let id = effect.id()?;
+        if effect.kind() == b'f' {
+            let created: EnvelopeCreated = postcard::from_bytes(&effect.value).map_err(|_| damaged("an envelope"))?;
+            if is_of_pools(effect) {
+                return Ok((created.created_at, 0));
+            }
+            let row = self.fields(self.layout.of_id(&id), self.layout.envelope(created.id), &words(["total"])).await?;
+            let money = if row.maybe(0).is_some() { 0 } else { created.terms.total.minor() };
+            return Ok((created.created_at, money));
+        }
+        if is_of_pools(effect) {
+            // They do not say since when they wait.
+            return Ok((self.clock.now(), 0));
+        }
+        let (at, words) = effect.words()?;
+        let user = words.user(3)?;
+        let amount = match words.bytes(2)? {
+            b"" => 0,
+            _ => words.amount(2)?.minor(),
+        };
+        let entered = |kind: &[u8]| {
+            let mark = [kind, &id].concat();
+            let user = &user;
+            async move { Ok::<_, EngineError>(self.arrived(user, &mark, &id).await?.amount.map_or(0, Amount::minor)) }
+        };
+        let there = match effect.kind() {
+            b'g' | b'c' => entered(b"c").await?,
+            b'r' => entered(b"r").await?,
+            b'l' => entered(b"l").await?,
+            // What was paid is on its way as long as the hold does not know.
+            b'p' => amount - entered(b"o").await?.min(amount),
+            b'm' => {
+                let owed = self.fields(self.layout.of_user(&user), self.layout.owed(&user), &[id.to_vec()]).await?;
+                if owed.maybe(0).is_some() { amount } else { 0 }
+            }
+            _ => return Err(damaged("an effect")),
+        };
+        Ok((at, amount - there.min(amount)))
+    }
+}

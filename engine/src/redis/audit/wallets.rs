@@ -1,0 +1,138 @@
+//! Wallets: each balance follows from its own movements, and each movement that
+//! came from another bucket has the mark that keeps it from coming twice.
+
+use super::{FindingKind, Look, PAGE, words};
+use crate::backend::{Entry, EntryKind};
+use crate::redis::backend::Result;
+use crate::redis::reads::entry;
+use crate::types::{Amount, Timestamp, UserId};
+
+impl Look<'_> {
+    pub(super) async fn wallets(&mut self) -> Result<()> {
+        for name in self.names.wallets.sorted() {
+            let Ok(user) = UserId::new(name) else {
+                self.found(FindingKind::Unreadable, format!("wallet {name}: no user has this name"));
+                continue;
+            };
+            self.counts.wallets += 1;
+            let looked = self.wallet(&user).await;
+            self.told_of(&format!("wallet of {user}"), looked)?;
+        }
+        Ok(())
+    }
+
+    async fn wallet(&mut self, user: &UserId) -> Result<()> {
+        let key = self.core.layout.wallet(user);
+        let head = self.core.fields(self.bucket, key.clone(), &words(["rows", "available"])).await?;
+        if head.maybe(0).is_none() {
+            return Ok(());
+        }
+        let (rows, available) = (head.number(0)?, head.number(1)?);
+        self.money.wallets += available;
+        let mut balance = 0;
+        let mut first = 1;
+        while first <= rows {
+            let last = rows.min(first + PAGE as u64 - 1);
+            let numbers: Vec<Vec<u8>> = (first..=last).map(|number| number.to_string().into_bytes()).collect();
+            let page = self.core.fields(self.bucket, key.clone(), &numbers).await?;
+            let mut marks = words(["rows"]);
+            let mut marked = vec![0];
+            for (index, number) in (first..=last).enumerate() {
+                let row = page.maybe(index).and_then(|row| entry(row).ok());
+                let Some(row) = row else {
+                    let what =
+                        format!("wallet of {user}: its movement {number} of {rows} is missing or cannot be read");
+                    self.found(FindingKind::Wallet, what);
+                    return Ok(());
+                };
+                self.counts.entries += 1;
+                if let Some(mark) = mark_of(&row.kind) {
+                    marks.push(mark);
+                    marked.push(number);
+                }
+                balance = self.movement(user, number, &row, balance);
+            }
+            let found = self.core.fields(self.bucket, key.clone(), &marks).await?;
+            for (index, &number) in marked.iter().enumerate().skip(1) {
+                if found.maybe(index) != Some(number.to_string().as_bytes()) {
+                    let what = format!("wallet of {user}: nothing keeps its movement {number} from coming again");
+                    self.found(FindingKind::Wallet, what);
+                }
+            }
+            first = last + 1;
+        }
+        if balance != available {
+            let what = format!("wallet of {user}: {available} is on record, its movements make {balance}");
+            self.found(FindingKind::Wallet, what);
+        }
+        Ok(())
+    }
+
+    /// What the balance is afterwards, as the row says, so that one wrong row is one finding.
+    fn movement(&mut self, user: &UserId, number: u64, row: &Entry, before: u64) -> u64 {
+        let (amount, after) = (row.amount.minor(), row.balance_after.minor());
+        let made = match is_credit(&row.kind) {
+            true => before.checked_add(amount),
+            false => before.checked_sub(amount),
+        };
+        match row.kind {
+            EntryKind::Deposit(_) => self.money.deposited += amount,
+            EntryKind::Withdrawal(_) => self.money.withdrawn += amount,
+            _ => {}
+        }
+        if made != Some(after) {
+            let what = format!("wallet of {user}: after movement {number} of {amount} on {before} it had {after}");
+            self.found(FindingKind::Wallet, what);
+        }
+        after
+    }
+}
+
+/// The field that says that a movement was entered, of those that cross buckets.
+pub(in crate::redis) fn mark_of(kind: &EntryKind) -> Option<Vec<u8>> {
+    let mark = |kind: &[u8], id: &[u8; 16]| Some([b"#", kind, id].concat());
+    match kind {
+        EntryKind::Deposit(_) | EntryKind::Withdrawal(_) => None,
+        EntryKind::EnvelopeCreated(envelope) => mark(b"f", envelope.bytes()),
+        EntryKind::Claim(envelope) => mark(b"c", envelope.bytes()),
+        EntryKind::Refund(envelope) => mark(b"r", envelope.bytes()),
+        EntryKind::Lapse(envelope) => mark(b"l", envelope.bytes()),
+        EntryKind::Order(order) => mark(b"o", order.bytes()),
+    }
+}
+
+fn is_credit(kind: &EntryKind) -> bool {
+    match kind {
+        EntryKind::Deposit(_) | EntryKind::Claim(_) | EntryKind::Refund(_) | EntryKind::Lapse(_) => true,
+        EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) => false,
+    }
+}
+
+/// What was entered in a wallet under an effect's id, and when its user
+/// grabbed from an envelope.
+pub(in crate::redis) struct Arrived {
+    pub(in crate::redis) amount: Option<Amount>,
+    pub(in crate::redis) at: Option<Timestamp>,
+    pub(in crate::redis) grabbed_at_ms: Option<i64>,
+}
+
+impl crate::redis::backend::Core {
+    pub(in crate::redis) async fn arrived(&self, user: &UserId, effect: &[u8], envelope: &[u8; 16]) -> Result<Arrived> {
+        use crate::redis::reply::Answer;
+        let keys = [self.layout.wallet(user), self.layout.received(user)];
+        let args = [b"arrived".to_vec(), effect.to_vec(), envelope.to_vec()];
+        let answer = Answer::read(self.inspect(self.layout.of_user(user), &keys, &args).await?)?;
+        let row = match answer.bytes(0)? {
+            b"" => None,
+            row => Some(entry(row)?),
+        };
+        Ok(Arrived {
+            amount: row.as_ref().map(|row| row.amount),
+            at: row.as_ref().map(|row| row.at),
+            grabbed_at_ms: match answer.bytes(1)? {
+                b"" => None,
+                _ => Some(-answer.signed(1)?),
+            },
+        })
+    }
+}

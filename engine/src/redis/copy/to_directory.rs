@@ -1,0 +1,438 @@
+//! From Redis into a directory: bucket by bucket, as the rows that the
+//! projection of records would have written, in a store that takes its place
+//! only when it is whole.
+//!
+//! What Redis does not keep is told by what it does: when an envelope ended by
+//! the movement that sent back what was unsold.
+
+use super::answers::REMEMBER_S;
+use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, Result, occupied};
+use crate::audit::audit;
+use crate::backend::{Audit, OnceKey};
+use crate::command::{EndedAs, HoldState};
+use crate::event::{
+    Claimed, EnvelopeEnded, EnvelopeSettled, Event, Grabbed, Held, HoldEnded, ItemPut, Remembered, Units,
+};
+use crate::memory::{OpenError, Settings, lock};
+use crate::rebuild::BEGAN_AS_COPY;
+use crate::redis::attach::found;
+use crate::redis::audit::{HoldRow, OnProgress, OrderRow, Pages, Progress, Sums, Whole, sum, units_of, words};
+use crate::redis::backend::{Core, RedisBackend};
+use crate::redis::bucket::Bucket;
+use crate::redis::layout::is_mass;
+use crate::redis::names::Names;
+use crate::redis::reads::entry;
+use crate::redis::reply::{Answer, damaged, parts};
+use crate::store::copy::Copied;
+use crate::store::{FjallOptions, Position, Store};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Rows collected for one commit.
+const COMMIT_ROWS: usize = 8192;
+/// Movements taken at a time.
+const PAGE: u64 = 256;
+/// The setting of a store that says of what it is a copy, until it is whole.
+const COPY_OF: &str = "copy_of";
+
+/// Copies a deployment into an empty `directory`, or goes on with a copy of it
+/// that was interrupted, and audits the directory.
+///
+/// # Errors
+/// [`CopyError`] says what is wrong and what to do.
+pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress: OnProgress<'_>) -> Result<CopyReport> {
+    let backend = RedisBackend::attach(options.backend.clone()).await?;
+    let core = &backend.core;
+    let settled = found(&options.backend.redis).await?.unwrap_or_default();
+    if settled.get(MARK).is_some_and(|mark| mark != b"out") {
+        let why = "this deployment is itself what an interrupted copy has left; finish that one first";
+        return Err(CopyError::Occupied(why.to_owned()));
+    }
+    let guard = lock(directory)?;
+    if ["store", "journal"].iter().any(|part| directory.join(part).exists()) {
+        return Err(occupied(directory));
+    }
+    core.change_deployment("HSET", &[MARK, "out"]).await?;
+    core.carry_everything().await?;
+    let before = without_clocks(core.sums_of_all().await?);
+    let text =
+        |name: &str| settled.get(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
+    let settings = Settings::of_copy(&text("currency"), &text("mode"), &core.fingerprint_secret);
+    let source = source_of(&core.fingerprint_secret, &before);
+    let path = directory.join("store.copied");
+    let store = Store::open(&path, FjallOptions::default())?;
+    let done = match store.get_setting(COPY_OF)? {
+        None => 0,
+        Some(of) if of == source => store.get_setting(COPIED)?.and_then(|done| done.parse().ok()).unwrap_or(0),
+        Some(_) => return Err(occupied(&path)),
+    };
+    store.put_setting(COPY_OF, &source)?;
+    settings.put(&store)?;
+
+    let names = core.names(&vec![true; before.len()]).await?;
+    let mut told = Progress { done: 0, all: core.layout.buckets.into() };
+    let mut copying =
+        Copying { core, store: &store, copied: Copied::new(), things: 0, rows: 0, rows_max: options.rows_max };
+    for (bucket, names) in core.layout.all().zip(&names) {
+        if u64::from(bucket.number()) >= done {
+            let things = copying.things;
+            copying.bucket(bucket, names).await?;
+            if copying.things > things {
+                copying.commit()?;
+                store.put_setting(COPIED, &(bucket.number() + 1).to_string())?;
+            }
+        }
+        told.done += 1;
+        progress(told);
+    }
+    let things = copying.things;
+    let (position, after) = (position_of(&before, &text("advanced"))?, core.sums_of_all().await?);
+    let latest = after.iter().map(|sums| sum(sums, "clock")).collect::<std::result::Result<Vec<_>, _>>()?;
+    let at = latest.into_iter().max().unwrap_or(0);
+    let position = Position { at: Timestamp::from_ms(at.try_into().unwrap_or(0)), ..position };
+    if without_clocks(after) != before {
+        let why = "something was decided there meanwhile: stop all servers, remove store.copied, and copy again";
+        return Err(CopyError::Served(format!("{}: {why}", path.display())));
+    }
+    store.stand_at(position)?;
+    store.checkpoint()?;
+    drop(store);
+    settle(directory, &path, &settings)?;
+    drop(guard);
+    let mut differences = Vec::new();
+    let audited = audit(directory, None, &mut |difference| differences.push(difference))?;
+    if audited.last_lsn.0 != 0 {
+        differences.push(format!("record {} is there and none should be", audited.last_lsn.0));
+    }
+    if differences.is_empty() {
+        core.change_deployment("HDEL", &[MARK]).await?;
+    }
+    Ok(CopyReport { things, totals: position.totals, differences })
+}
+
+/// Puts the store where servers look for it. From here on it can be served.
+fn settle(directory: &Path, store: &Path, settings: &Settings) -> Result<()> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CopyError::Directory(OpenError::Directory { path, source })
+    };
+    let began = directory.join(BEGAN_AS_COPY);
+    let said = "This directory began as a copy of a deployment in Redis. What was copied stands in no record:\n\
+                back up the whole directory; hongbao rebuild cannot make its store anew.\n";
+    fs::write(&began, said).map_err(failed(&began))?;
+    settings.write(directory)?;
+    let journal = directory.join("journal");
+    fs::create_dir(&journal).map_err(failed(&journal))?;
+    let standing = directory.join("store");
+    fs::rename(store, &standing).map_err(failed(&standing))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+}
+
+/// What moves while nothing is decided.
+fn without_clocks(mut all: Vec<Sums>) -> Vec<Sums> {
+    all.iter_mut().for_each(|sums| drop(sums.remove("clock")));
+    all
+}
+
+fn source_of(secret: &[u8; 32], sums: &[Sums]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(secret);
+    for (name, value) in sums.iter().flatten() {
+        hash.update(name.as_bytes());
+        hash.update(value);
+        hash.update([0]);
+    }
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where a store stands that holds everything, before the first record.
+fn position_of(sums: &[Sums], advanced: &str) -> Result<Position> {
+    let all = |name: &str| -> Result<u64> {
+        let mut all = 0i64;
+        for sums in sums {
+            all += sum(sums, name)?;
+        }
+        u64::try_from(all).map_err(|_| CopyError::Form(format!("{name} is below zero; run `hongbao audit --redis`")))
+    };
+    if all("transit")? != 0 {
+        return Err(CopyError::Form("money is still on its way; run `hongbao reconcile --repair` first".to_owned()));
+    }
+    Ok(Position {
+        advanced_ms: advanced.parse().unwrap_or(0),
+        totals: Audit {
+            deposited: all("deposited")?,
+            withdrawn: all("withdrawn")?,
+            wallets: all("wallets")?,
+            escrowed: all("escrowed")?,
+            merchants: all("merchants")?,
+            ..Audit::default()
+        },
+        ..Position::default()
+    })
+}
+
+impl Core {
+    /// Carries all that waits, and what that causes.
+    async fn carry_everything(self: &Arc<Self>) -> Result<()> {
+        loop {
+            let carried = self.in_every_bucket(|core, bucket| async move { core.carry_older(bucket, 0).await }).await?;
+            let mut any = false;
+            for (of_it, refused) in carried {
+                any |= of_it > 0;
+                if let Some(why) = refused.first() {
+                    return Err(CopyError::Form(format!(
+                        "an effect cannot be carried: {why}; run `hongbao reconcile`"
+                    )));
+                }
+            }
+            if !any {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Rows on their way into the store.
+struct Copying<'a> {
+    core: &'a Arc<Core>,
+    store: &'a Store,
+    copied: Copied,
+    things: u64,
+    rows: u64,
+    rows_max: Option<u64>,
+}
+
+impl Copying<'_> {
+    async fn bucket(&mut self, bucket: Bucket, names: &Names) -> Result<()> {
+        for name in names.wallets.sorted() {
+            self.wallet(bucket, &UserId::new(name).map_err(|_| damaged("a wallet"))?).await?;
+        }
+        for name in names.envelopes.sorted() {
+            self.envelope(name.parse().map_err(|_| damaged("an envelope"))?).await?;
+        }
+        for name in names.merchants.sorted() {
+            let id = UserId::new(name).map_err(|_| damaged("a merchant"))?;
+            if let Some(merchant) = self.core.merchant(&id).await? {
+                self.thing(Timestamp::default(), Event::MerchantPut(Box::new(merchant)))?;
+            }
+        }
+        let mut units = HashMap::new();
+        for name in names.items.sorted() {
+            self.item(bucket, name.parse().map_err(|_| damaged("an item"))?, &mut units).await?;
+        }
+        self.holds(bucket, &units).await?;
+        for name in names.keys.sorted() {
+            self.memo(bucket, name).await?;
+        }
+        Ok(())
+    }
+
+    fn thing(&mut self, at: Timestamp, event: Event) -> Result<()> {
+        self.things += 1;
+        self.copied.event(at, event);
+        self.commit_if_many()
+    }
+
+    fn commit_if_many(&mut self) -> Result<()> {
+        if self.copied.len() >= COMMIT_ROWS {
+            self.commit()?;
+        }
+        if self.rows_max.is_some_and(|most| self.rows + self.copied.len() as u64 > most) {
+            self.commit()?;
+            return Err(CopyError::Stopped);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.rows += self.copied.len() as u64;
+        Ok(self.store.take_in(std::mem::replace(&mut self.copied, Copied::new()))?)
+    }
+
+    async fn wallet(&mut self, bucket: Bucket, user: &UserId) -> Result<()> {
+        let key = self.core.layout.wallet(user);
+        let head = self.core.fields(bucket, key.clone(), &words(["rows", "available"])).await?;
+        let (rows, available) = (head.number(0)?, head.amount(1)?);
+        self.things += 1;
+        self.copied.wallet(user, available);
+        let mut first = 1;
+        while first <= rows {
+            let last = rows.min(first + PAGE - 1);
+            let numbers: Vec<Vec<u8>> = (first..=last).map(|number| number.to_string().into_bytes()).collect();
+            let page = self.core.fields(bucket, key.clone(), &numbers).await?;
+            for (index, number) in (first..=last).enumerate() {
+                let number = u32::try_from(number).map_err(|_| damaged("a wallet"))?;
+                self.things += 1;
+                self.copied.entry(user, number, &entry(page.bytes(index)?)?);
+            }
+            self.commit_if_many()?;
+            first = last + 1;
+        }
+        Ok(())
+    }
+
+    async fn envelope(&mut self, id: EnvelopeId) -> Result<()> {
+        if is_mass(id) {
+            return Err(CopyError::Form(format!("{id}: it has pools, which a copy cannot take along yet")));
+        }
+        let whole = self.core.whole_envelope(id).await?.ok_or_else(|| damaged("an envelope"))?;
+        let created = whole.created.clone();
+        let mut latest = created.created_at;
+        self.thing(created.created_at, Event::EnvelopeCreated(Box::new(created)))?;
+        let mut shares = 0;
+        loop {
+            let page = self.core.winners(&whole, shares).await?;
+            if page.is_empty() {
+                break;
+            }
+            for win in page {
+                shares += 1;
+                latest = latest.max(win.claimed_at.unwrap_or(win.grabbed_at));
+                let (envelope, share, amount, user) = (id, win.share, win.amount, win.user);
+                let grabbed = Grabbed { envelope, share, amount, user: user.clone() };
+                self.thing(win.grabbed_at, Event::Grabbed(grabbed))?;
+                if let Some(at) = win.claimed_at {
+                    let grabbed_at = win.grabbed_at;
+                    self.copied.event(at, Event::Claimed(Claimed { envelope, share, amount, user, grabbed_at }));
+                }
+            }
+        }
+        self.end(&whole, latest).await
+    }
+
+    /// How an envelope ended, each step at its time.
+    async fn end(&mut self, whole: &Whole, mut latest: Timestamp) -> Result<()> {
+        let Whole { created, figures, .. } = whole;
+        let (id, sender) = (created.id, &created.terms.sender);
+        let unsold = match figures.ended {
+            Some(EndedAs::Expired | EndedAs::Cancelled) => created.terms.total - figures.taken_amount,
+            None | Some(EndedAs::SoldOut) => Amount::ZERO,
+        };
+        if let Some(how @ (EndedAs::Expired | EndedAs::Cancelled)) = figures.ended {
+            let back = self.core.arrived(sender, &[b"r", &id.bytes()[..]].concat(), id.bytes()).await?;
+            let at = back.at.ok_or_else(|| CopyError::Form(format!("{id}: what was unsold did not go back")))?;
+            latest = latest.max(at);
+            self.copied.event(at, Event::EnvelopeEnded(EnvelopeEnded { envelope: id, how, refund: unsold }));
+        }
+        let lapsed = figures.refunded - unsold;
+        if !lapsed.is_zero() {
+            let back = self.core.arrived(sender, &[b"l", &id.bytes()[..]].concat(), id.bytes()).await?;
+            let at = back.at.ok_or_else(|| CopyError::Form(format!("{id}: what was unclaimed did not go back")))?;
+            latest = latest.max(at);
+            self.copied.event(at, Event::EnvelopeLapsed { envelope: id, amount: lapsed });
+        }
+        if let (true, Some(how)) = (figures.settled, figures.ended) {
+            let (taken, claimed, refunded) = (figures.taken, figures.claimed, figures.refunded);
+            let settled = EnvelopeSettled { envelope: id, how, taken, claimed, refunded };
+            self.copied.event(latest, Event::EnvelopeSettled(settled));
+        }
+        Ok(())
+    }
+
+    async fn item(&mut self, bucket: Bucket, id: ItemId, all: &mut HashMap<(ItemId, UserId), Units>) -> Result<()> {
+        let view = self.core.item(id).await?.ok_or_else(|| damaged("an item"))?;
+        let (created_at, stock_total) = (view.created_at, view.stock.total);
+        self.thing(created_at, Event::ItemPut(Box::new(ItemPut { id, created_at, terms: view.terms, stock_total })))?;
+        let mut pages = Pages::of(self.core, bucket, self.core.layout.units(id));
+        while let Some(page) = pages.next().await? {
+            for (name, packed) in page {
+                let (held, sold, _) = units_of(&packed)?;
+                let user = Answer::split(name, 1).user(0)?;
+                all.insert((id, user), Units { held, sold });
+            }
+        }
+        Ok(())
+    }
+
+    async fn holds(&mut self, bucket: Bucket, units: &HashMap<(ItemId, UserId), Units>) -> Result<()> {
+        let core = Arc::clone(self.core);
+        let mut orders = HashMap::<OrderId, OrderRow>::new();
+        let mut pages = Pages::of(&core, bucket, core.layout.orders(bucket));
+        while let Some(page) = pages.next().await? {
+            for (id, packed) in page {
+                let order = OrderRow::read(&id, &packed)?;
+                orders.insert(order.id, order);
+            }
+        }
+        let mut seen = std::collections::HashSet::<HoldId>::new();
+        let mut pages = Pages::of(&core, bucket, core.layout.holds(bucket));
+        while let Some(page) = pages.next().await? {
+            for (id, packed) in page {
+                let HoldRow { view: hold, paying, .. } = HoldRow::read(&id, &packed)?;
+                if paying {
+                    return Err(CopyError::Form(format!("{}: it is being paid; run `hongbao reconcile`", hold.id)));
+                }
+                if !seen.insert(hold.id) {
+                    continue;
+                }
+                let units_after = units.get(&(hold.item, hold.user.clone())).copied().unwrap_or_default();
+                let ended = |merchant| HoldEnded { hold: hold.clone(), units_after, merchant };
+                match hold.state {
+                    HoldState::Held => {
+                        let (quantity, amount, expires_at) = (hold.quantity, hold.amount, hold.expires_at);
+                        let (item, user) = (hold.item, hold.user.clone());
+                        let held = Held { hold: hold.id, item, user, quantity, amount, expires_at, units_after };
+                        self.thing(hold.created_at, Event::Held(held))?;
+                    }
+                    HoldState::Claimed(id) => {
+                        let order = orders.get(&id).ok_or_else(|| damaged("an order"))?;
+                        let owed = core.owed_to(&order.merchant).await?;
+                        self.thing(order.at, Event::HoldEnded(Box::new(ended(Some((order.merchant.clone(), owed))))))?;
+                    }
+                    HoldState::Released | HoldState::Expired => {
+                        self.thing(hold.expires_at, Event::HoldEnded(Box::new(ended(None))))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer that still counts. A record without one stands for nothing that was done.
+    async fn memo(&mut self, bucket: Bucket, name: &str) -> Result<()> {
+        let key = once_key(name).ok_or_else(|| damaged("a key's record"))?;
+        let args = words(["answer"]);
+        let row = Answer::read(self.core.inspect(bucket, &[self.core.layout.memo(key)], &args).await?)?;
+        if row.maybe(1).is_none() {
+            return Ok(());
+        }
+        let at_home = Bucket::new(u16::try_from(row.number(2)?).map_err(|_| damaged("a key's record"))?);
+        let operation = self.core.layout.operation(at_home, &row.id(1)?);
+        let kept = parts(self.core.inspect(at_home, &[operation], &words(["kept"])).await?)?;
+        let mut kept = kept.into_iter();
+        let (Some(at), Some(answer)) = (kept.next(), kept.next()) else { return Ok(()) };
+        let at = Answer::read(redis::Value::Array(vec![at]))?.at(0)?;
+        let answer = self.core.outcome_kept(at, &Answer::read(answer)?).await?;
+        let is_for_ever = row.signed(4)? < 0;
+        let until = row.at_if_any(3)?.unwrap_or_else(|| at.plus_s(REMEMBER_S));
+        let expires_at = (!is_for_ever).then_some(until);
+        if expires_at.is_some_and(|until| until <= self.core.clock.now()) {
+            return Ok(());
+        }
+        let fingerprint = row.id(0)?;
+        self.thing(at, Event::Remembered(Box::new(Remembered { key, fingerprint, answer, expires_at })))
+    }
+}
+
+impl Core {
+    async fn owed_to(&self, merchant: &UserId) -> Result<Amount> {
+        let bucket = self.layout.of_user(merchant);
+        let row = self.fields(bucket, self.layout.merchant(merchant), &words(["owed"])).await?;
+        Ok(if row.maybe(0).is_some() { row.amount(0)? } else { Amount::ZERO })
+    }
+}
+
+fn once_key(hex: &str) -> Option<OnceKey> {
+    let mut bytes = [0; 16];
+    if hex.len() != 32 || !hex.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(OnceKey::from_bytes(bytes))
+}

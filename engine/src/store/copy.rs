@@ -1,0 +1,184 @@
+//! The whole store as things, for a copy out of it, and things as rows, for a
+//! copy into it.
+//!
+//! **Invariant:** the rows are made by the same projection as those of records.
+//! Movements that were copied stand under LSN 0, so every record's come after them.
+
+use super::keys::{self, KeyRange, Table};
+use super::projection::{Position, RowSink, memo, rows_of};
+use super::values::{self, EnvelopeRow, WalletRow, WinRow};
+use super::{Bytes, Changes, POSITION_KEY, Store, StoreError, damaged, parts, reads};
+use crate::backend::Entry;
+use crate::command::{HoldView, Merchant, OrderView};
+use crate::event::{EnvelopeCreated, Event, ItemPut, Record, Remembered, Units};
+use crate::types::{Amount, HoldId, ItemId, Lsn, Timestamp, UserId};
+
+/// Something that a store holds, in the order in which all of it is told.
+pub(crate) enum Thing {
+    /// A wallet and how many movements follow, the oldest first.
+    Wallet(UserId, WalletRow, u32),
+    /// A movement, and which of its wallet's it is, from 1 on.
+    Entry(UserId, u32, Entry),
+    /// An envelope; its winners follow by share.
+    Envelope(Box<EnvelopeRow>, Taken),
+    /// One who has a share of the envelope before.
+    Win(WinRow),
+    /// A merchant and what it is owed.
+    Merchant(Merchant, Amount),
+    /// An item, the units of all its users, and its live holds' ends.
+    Item(Box<ItemPut>, Units, Vec<(HoldId, Timestamp)>),
+    /// A user's units of an item, and the live holds among them.
+    Units(ItemId, UserId, Units, Vec<HoldId>),
+    /// A hold, live or ended.
+    Hold(Box<HoldView>),
+    /// A paid order.
+    Order(Box<OrderView>),
+    /// An answer kept under a key or reference.
+    Memo(Box<Remembered>),
+}
+
+/// What winners of an envelope have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) shares: u32,
+    pub(crate) amount: Amount,
+    pub(crate) claimed: u32,
+    pub(crate) claimed_amount: Amount,
+}
+
+impl Store {
+    /// Gives `each` everything, in an order that is the same for the same rows,
+    /// until it says that it wants no more.
+    pub(crate) fn things(&self, mut each: impl FnMut(Thing) -> bool) -> Result<(), StoreError> {
+        let snapshot = &*self.snapshot();
+        macro_rules! tell {
+            ($thing:expr) => {
+                if !each($thing) {
+                    return Ok(());
+                }
+            };
+        }
+        for row in snapshot.scan(Table::Wallets, &KeyRange::all()) {
+            let (key, value) = row?;
+            let wrong = || damaged(Table::Wallets, &key);
+            let user = keys::user_of(&key).ok_or_else(wrong)?;
+            let wallet = values::wallet(&value).ok_or_else(wrong)?;
+            let entries = || snapshot.scan(Table::Entries, &KeyRange::prefix(&keys::user_prefix(&user)));
+            let count = entries().count() as u32;
+            tell!(Thing::Wallet(user.clone(), wallet, count));
+            for (newer, row) in (0..count).zip(entries()) {
+                let (key, value) = row?;
+                let entry = values::entry(&value).ok_or_else(|| damaged(Table::Entries, &key))?;
+                tell!(Thing::Entry(user.clone(), count - newer, entry));
+            }
+        }
+        for row in snapshot.scan(Table::Envelopes, &KeyRange::all()) {
+            let (key, value) = row?;
+            let created: EnvelopeCreated = values::cold(&value).ok_or_else(|| damaged(Table::Envelopes, &key))?;
+            let id = created.id;
+            let envelope = reads::envelope_row(created, snapshot.scan(Table::EnvelopeEnds, &KeyRange::prefix(&key)))?;
+            let mut taken = Taken::default();
+            for win in reads::winners(snapshot, id) {
+                let win = win?;
+                taken.shares += 1;
+                taken.amount += win.amount;
+                if win.claimed_at.is_some() {
+                    taken.claimed += 1;
+                    taken.claimed_amount += win.amount;
+                }
+            }
+            tell!(Thing::Envelope(Box::new(envelope), taken));
+            for win in reads::winners(snapshot, id) {
+                tell!(Thing::Win(win?));
+            }
+        }
+        for row in snapshot.scan(Table::Merchants, &KeyRange::all()) {
+            let (key, value) = row?;
+            if key.last() == Some(&(keys::MerchantPart::Terms as u8)) {
+                let merchant: Merchant = values::cold(&value).ok_or_else(|| damaged(Table::Merchants, &key))?;
+                let owed = reads::owed(snapshot, &merchant.id)?;
+                tell!(Thing::Merchant(merchant, owed));
+            }
+        }
+        for row in snapshot.scan(Table::Items, &KeyRange::all()) {
+            let (key, value) = row?;
+            let item: ItemPut = values::cold(&value).ok_or_else(|| damaged(Table::Items, &key))?;
+            let holds = reads::live_holds(snapshot, item.id).collect::<Result<Vec<_>, _>>()?;
+            let mut all = Units::default();
+            for row in reads::item_units(snapshot, item.id) {
+                let (_, units) = row?;
+                all = Units { held: all.held + units.held, sold: all.sold + units.sold };
+            }
+            let ends = holds.iter().map(|hold| (hold.id, hold.expires_at)).collect();
+            let id = item.id;
+            tell!(Thing::Item(Box::new(item), all, ends));
+            for row in reads::item_units(snapshot, id) {
+                let (user, units) = row?;
+                let own = holds.iter().filter(|hold| hold.user == user).map(|hold| hold.id).collect();
+                tell!(Thing::Units(id, user, units, own));
+            }
+        }
+        for row in snapshot.scan(Table::Holds, &KeyRange::all()) {
+            let (key, value) = row?;
+            let hold: HoldView = values::cold(&value).ok_or_else(|| damaged(Table::Holds, &key))?;
+            tell!(Thing::Hold(Box::new(hold)));
+        }
+        for row in snapshot.scan(Table::Orders, &KeyRange::all()) {
+            let (key, value) = row?;
+            let order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
+            tell!(Thing::Order(Box::new(order)));
+        }
+        for row in snapshot.scan(Table::Memos, &KeyRange::all()) {
+            let (key, value) = row?;
+            let wrong = || damaged(Table::Memos, &key);
+            let once = crate::backend::OnceKey::from_bytes(keys::tail(&key).ok_or_else(wrong)?);
+            tell!(Thing::Memo(Box::new(memo(once, &value).ok_or_else(wrong)?)));
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of `copied`. Doing it again changes nothing.
+    pub(crate) fn take_in(&self, copied: Copied) -> Result<(), StoreError> {
+        let _one_writer = self.position.lock();
+        self.rows.commit(parts::in_parts(copied.0.coalesced()))
+    }
+
+    /// Says where a store stands into which everything was copied: before the
+    /// first record.
+    pub(crate) fn stand_at(&self, position: Position) -> Result<(), StoreError> {
+        let mut own = self.position.lock();
+        self.rows.commit(vec![(Table::Meta, Bytes::from(POSITION_KEY), Some(values::put_cold(&position)))])?;
+        *own = position;
+        self.rows.persist()
+    }
+}
+
+/// Rows of things that were copied.
+pub(crate) struct Copied(Changes);
+
+impl Copied {
+    pub(crate) fn new() -> Copied {
+        Copied(Changes(Vec::new()))
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.0.len()
+    }
+
+    /// What an event made, at its time.
+    pub(crate) fn event(&mut self, at: Timestamp, event: Event) {
+        rows_of(Lsn(0), &Record { at, events: [event].into_iter().collect() }, &mut self.0);
+    }
+
+    pub(crate) fn wallet(&mut self, user: &UserId, available: Amount) {
+        let wallet = WalletRow { available, held: Amount::ZERO };
+        self.0.put(Table::Wallets, keys::user(user), Some(values::put_wallet(wallet)));
+    }
+
+    /// The movement `number` of a wallet, from 1 on.
+    pub(crate) fn entry(&mut self, user: &UserId, number: u32, entry: &Entry) {
+        let value = values::put_entry(entry.at, &entry.kind, entry.amount, entry.balance_after);
+        self.0.put(Table::Entries, keys::entry(user, Lsn(0), number), Some(value));
+    }
+}

@@ -1,0 +1,358 @@
+//! Audits and the reconciler: each kind of damage is found and told by its
+//! type, what nobody carried is carried, and a sound deployment has no finding
+//! while engines decide in it.
+
+use crate::deployment::{Deployment, is_missing};
+use crate::redis_stand::{RedisServer, ServerOptions};
+use crate::stand::{envelope, fen, item, user};
+use hongbao_engine::backend::{Backend, Page};
+use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
+use hongbao_engine::redis::FindingKind::{
+    self, Envelope, Hold, InFlight, Item, LateEffect, List, LostMoney, Share, Sums, Unreadable, Wallet,
+};
+use hongbao_engine::redis::{CopyError, CopyOptions, copy_to_directory};
+use hongbao_engine::redis::{Fuse, Reconciled, RedisAudit, RedisBackend, RedisBackendOptions};
+use hongbao_engine::types::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+/// What finds the keys of a scene. Its prefix, open envelope and item are given.
+const FINDERS: &str = "
+    local function key(rest) return redis.call('KEYS', ARGV[1] .. ':*}:' .. rest)[1] end
+    local function beside(one, rest) return string.match(one, '^.*}:') .. rest end
+    local function field(hash, form)
+      for _, name in ipairs(redis.call('HKEYS', hash)) do
+        if string.find(name, form) == 1 then return name end
+      end
+    end
+    local env, item = key(ARGV[2]), key(ARGV[3])
+    local bob, alice = key('wallet:bob'), key('wallet:alice')
+    ";
+
+/// What is done with redis-cli, and the types of what is to be found then, among others.
+const DAMAGES: &[(&str, &[FindingKind])] = &[
+    ("redis.call('HINCRBY', bob, 'available', 1)", &[Wallet, Sums]),
+    ("redis.call('HSET', bob, '1', '1 d 999 999 ')", &[Wallet, Sums]),
+    ("redis.call('HDEL', bob, '1')", &[Wallet]),
+    ("redis.call('HDEL', bob, field(bob, '#c'))", &[Wallet, LostMoney]),
+    ("redis.call('DEL', bob)", &[LostMoney, Sums]),
+    ("redis.call('SET', bob, 'x')", &[Unreadable]),
+    ("redis.call('HDEL', alice, field(alice, '#r'))", &[Wallet, LostMoney]),
+    ("redis.call('DEL', key('received:carol'))", &[List]),
+    ("redis.call('DEL', key('sent:alice'))", &[List]),
+    ("redis.call('ZREM', beside(env, 'envelopes'), redis.call('ZRANGE', beside(env, 'envelopes'), 0, 0)[1])", &[List]),
+    ("redis.call('DEL', beside(env, 'due'))", &[List]),
+    ("redis.call('SETRANGE', env .. ':shares', 0, 'x')", &[Share, Envelope, LostMoney]),
+    ("redis.call('SETRANGE', env .. ':shares', 8, 'x')", &[Share]),
+    ("redis.call('APPEND', env .. ':shares', 'xxxx')", &[Share]),
+    ("redis.call('HSET', env .. ':winners', 'carol', '0 1 ')", &[Share]),
+    ("redis.call('HDEL', env .. ':winners', 'carol')", &[Unreadable]),
+    ("redis.call('RPOP', env .. ':order')", &[Envelope]),
+    ("redis.call('HINCRBY', env, 'claimed_amount', 1)", &[Envelope, Sums]),
+    ("redis.call('HINCRBY', env, 'claimed', 1)", &[Envelope]),
+    ("redis.call('HINCRBY', env, 'refunded', 1)", &[Envelope, Sums]),
+    ("redis.call('HDEL', env, 'created')", &[Unreadable, Sums]),
+    ("redis.call('HSET', env, 'created', 'x')", &[Unreadable, Sums]),
+    ("redis.call('HINCRBY', beside(env, 'sums'), 'escrowed', 1)", &[Sums]),
+    (
+        "redis.call('HINCRBY', beside(bob, 'sums'), 'wallets', 5)
+         redis.call('HINCRBY', beside(bob, 'sums'), 'transit', -5)",
+        &[Sums, InFlight],
+    ),
+    ("redis.call('HSET', beside(alice, 'sums'), 'quota', '1')", &[Sums]),
+    ("redis.call('HSET', beside(env, 'outbox'), 'xyz', 'x')", &[Unreadable]),
+    ("redis.call('HINCRBY', item, 'sold', 1)", &[Item]),
+    ("redis.call('HINCRBY', item, 'sold', 100)", &[Item]),
+    ("redis.call('HINCRBY', item, 'held', -1)", &[Item]),
+    ("redis.call('HDEL', item .. ':units', 'bob')", &[Item, Hold]),
+    ("redis.call('HSET', item .. ':units', 'eve', struct.pack('<I4I4', 1, 0))", &[Item]),
+    ("redis.call('DEL', item .. ':live')", &[List]),
+    ("redis.call('ZREM', beside(item, 'items'), redis.call('ZRANGE', beside(item, 'items'), 0, 0)[1])", &[List]),
+    ("redis.call('DEL', item)", &[Item]),
+    ("redis.call('DEL', beside(item, 'holds'))", &[Item, Hold]),
+    ("local holds = beside(item, 'holds') redis.call('HSET', holds, field(holds, '.*'), 'x')", &[Unreadable, Item]),
+    ("redis.call('DEL', beside(item, 'orders'))", &[Hold]),
+    ("redis.call('HINCRBY', key('merchant:rosy'), 'owed', 1)", &[FindingKind::Merchant]),
+    ("redis.call('DEL', key('owed:rosy'))", &[FindingKind::Merchant, LostMoney, Sums]),
+];
+
+/// A deployment in which everything has happened, and what is open in it.
+struct Scene {
+    deployment: Deployment,
+    backend: RedisBackend,
+    envelope: EnvelopeId,
+    item: ItemId,
+}
+
+impl Scene {
+    fn new(seed: u64, server: &Arc<RedisServer>) -> Scene {
+        let deployment = Deployment::alone_on(seed, server);
+        let backend = deployment.open();
+        let ids = (EnvelopeId::from_bytes([0; 16]), ItemId::from_bytes([0; 16]));
+        let mut scene = Scene { deployment, backend, envelope: ids.0, item: ids.1 };
+        scene.deposit("alice", 1000);
+        scene.deposit("bob", 100);
+        let short = scene.give(NewEnvelope { expires_in_s: 10, ..envelope(60, 2) });
+        scene.grab(short, "dave");
+        let own = scene.give(NewEnvelope { auto_claim: true, ..envelope(10, 1) });
+        scene.grab(own, "eve");
+        scene.ask(Command::AdvanceClock { by_s: 20 });
+        scene.deployment.settle(&scene.backend);
+        scene.envelope = scene.give(envelope(300, 3));
+        scene.grab(scene.envelope, "bob");
+        scene.grab(scene.envelope, "carol");
+        scene.ask(Command::Claim { envelope: scene.envelope, user: user("bob") });
+        let status = Some(MerchantStatus::Verified);
+        scene.ask(Command::PutMerchant(Box::new(NewMerchant { id: user("rosy"), name: "Rosy".to_owned(), status })));
+        let Outcome::Item(view) = scene.ask(Command::CreateItem(Box::new(item(9)))) else { panic!("no item") };
+        scene.item = view.id;
+        let hold = scene.hold("bob");
+        scene.ask(Command::ClaimHold { hold, user: user("bob") });
+        scene.hold("bob");
+        scene
+    }
+
+    fn ask(&self, command: Command) -> Outcome {
+        self.deployment.drive(self.backend.execute(command, None)).expect("it is answered").outcome
+    }
+
+    fn deposit(&self, name: &str, minor: u64) {
+        self.ask(Command::Deposit(Transfer { user: user(name), amount: fen(minor), reference: None }));
+    }
+
+    fn give(&self, terms: NewEnvelope) -> EnvelopeId {
+        match self.ask(Command::CreateEnvelope(Box::new(terms))) {
+            Outcome::Envelope(view) => view.id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn grab(&self, envelope: EnvelopeId, name: &str) {
+        let outcome = self.ask(Command::Grab { envelope, user: user(name) });
+        assert!(matches!(outcome, Outcome::Won { .. }), "{outcome:?}");
+    }
+
+    fn hold(&self, name: &str) -> HoldId {
+        match self.ask(Command::GrabItem { item: self.item, user: user(name), quantity: 2 }) {
+            Outcome::Held { hold, .. } => hold,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn damage(&self, server: &RedisServer, lua: &str) {
+        let prefix = &self.deployment.options.redis.key_prefix;
+        let (envelope, item) = (self.envelope.to_string(), self.item.to_string());
+        let script = format!("{FINDERS}\n{lua}\nreturn 'done'");
+        assert_eq!(server.cli(&["EVAL", &script, "0", prefix, &envelope, &item]), "done", "{lua}");
+    }
+
+    fn audit(&self) -> RedisAudit {
+        let attached = self.attach();
+        self.deployment.drive(attached.audit_rows(&mut |_| ())).expect("it can be read")
+    }
+
+    fn reconcile(&self, repair: bool) -> Reconciled {
+        let attached = self.attach();
+        self.deployment.drive(attached.reconcile(repair, &mut |_| ())).expect("it can be read")
+    }
+
+    /// As the command line does, which knows nothing but where it is.
+    fn attach(&self) -> RedisBackend {
+        let mut options = self.deployment.options.clone();
+        options.redis.buckets = 1024;
+        options.test_mode = false;
+        self.deployment.drive(RedisBackend::attach(options)).expect("it is there")
+    }
+
+    /// An engine that ends after so many calls.
+    fn ending(&self, calls: i64) -> RedisBackend {
+        let fuse = Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer: false });
+        let options = RedisBackendOptions { fuse: Some(Arc::clone(&fuse)), ..self.deployment.options.clone() };
+        self.deployment.drive(RedisBackend::open(options)).expect("it opens")
+    }
+}
+
+fn server() -> Option<Arc<RedisServer>> {
+    (!is_missing()).then(|| Arc::new(RedisServer::start(ServerOptions::without_aof())))
+}
+
+#[test]
+fn every_kind_of_damage_is_found() {
+    let Some(server) = server() else { return };
+    let mut missed = Vec::new();
+    for (nth, (lua, kinds)) in DAMAGES.iter().enumerate() {
+        let scene = Scene::new(nth as u64, &server);
+        let clean = scene.audit();
+        assert_eq!(clean.findings, [], "before {lua}");
+        assert!(clean.settled && clean.unsettled == 0 && clean.totals.balanced(), "{clean:?}");
+        let looked = &clean.looked_at;
+        assert_eq!((looked.envelopes, looked.wins, looked.items, looked.holds, looked.orders), (3, 4, 1, 2, 1));
+        scene.damage(&server, lua);
+        let found = scene.audit().findings;
+        let missing: Vec<_> = kinds.iter().filter(|kind| !found.iter().any(|finding| finding.kind == **kind)).collect();
+        if !missing.is_empty() {
+            missed.push(format!("{lua}\n  no {missing:?} in {found:#?}"));
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+fn an_effect_that_is_taken_out_of_an_outbox_is_lost_money() {
+    let Some(server) = server() else { return };
+    let scene = Scene::new(1, &server);
+    let ended = scene.ending(1);
+    let claim = Command::Claim { envelope: scene.envelope, user: user("carol") };
+    scene.deployment.drive(ended.execute(claim, None)).expect_err("it ends in the middle");
+    let audit = scene.audit();
+    assert_eq!((audit.findings.as_slice(), audit.waiting), (&[][..], 1));
+    assert!(audit.totals.in_flight > 0, "{audit:?}");
+    scene.damage(&server, "redis.call('DEL', beside(env, 'outbox'))");
+    let kinds: Vec<_> = scene.audit().findings.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [InFlight, LostMoney]);
+}
+
+#[test]
+fn what_nobody_carried_is_late_and_is_carried() {
+    let Some(server) = server() else { return };
+    let scene = Scene::new(2, &server);
+    let buyer = scene.hold("bob");
+    let Outcome::Envelope(cancelled) = scene.ask(Command::CreateEnvelope(Box::new(envelope(30, 3)))) else {
+        panic!("no envelope")
+    };
+    let commands = [
+        Command::Claim { envelope: scene.envelope, user: user("carol") },
+        Command::CreateEnvelope(Box::new(envelope(20, 2))),
+        Command::Cancel { envelope: cancelled.id },
+    ];
+    for command in commands {
+        let ended = scene.ending(1);
+        scene.deployment.drive(ended.execute(command, None)).expect_err("it ends in the middle");
+    }
+    // The hold is read, its payment begun; and then its wallet pays as well.
+    let ended = scene.ending(3);
+    let claim = Command::ClaimHold { hold: buyer, user: user("bob") };
+    scene.deployment.drive(ended.execute(claim, None)).expect_err("it ends in the middle");
+
+    let young = scene.reconcile(true);
+    assert_eq!((young.carried, young.findings().count(), young.left.waiting), (0, 0, 4), "{young:?}");
+    scene.ask(Command::AdvanceClock { by_s: 61 });
+    let late = scene.reconcile(false);
+    assert!(late.findings().all(|finding| finding.kind == LateEffect), "{late:?}");
+    assert_eq!((late.carried, late.findings().count()), (0, 4), "{late:?}");
+    let repaired = scene.reconcile(true);
+    assert_eq!((repaired.carried, repaired.findings().count(), repaired.left.waiting), (4, 0, 0), "{repaired:?}");
+    assert_eq!(repaired.left.totals.in_flight, 0);
+    let again = scene.reconcile(true);
+    assert_eq!((again.carried, again.findings().count()), (0, 0), "{again:?}");
+}
+
+#[test]
+fn pools_are_told_as_not_looked_at() {
+    let Some(server) = server() else { return };
+    let mut scene = Scene::new(5, &server);
+    scene.deployment.options.redis.mass_shares_min = Some(4);
+    scene.backend = scene.deployment.open();
+    for auto_claim in [false, true] {
+        let made = scene.give(NewEnvelope { auto_claim, ..envelope(100, 40) });
+        for name in ["bob", "carol", "dave"] {
+            scene.grab(made, name);
+        }
+        scene.ask(Command::Claim { envelope: made, user: user("carol") });
+    }
+    let audit = scene.audit();
+    assert_eq!((audit.findings.as_slice(), audit.in_pools, audit.unsettled), (&[][..], 2, 0), "{audit:?}");
+    let to = tempfile::tempdir().expect("a directory");
+    let options = CopyOptions { backend: scene.deployment.options.clone(), ..CopyOptions::default() };
+    let copied = scene.deployment.drive(copy_to_directory(options, to.path(), &mut |_| ()));
+    assert!(matches!(&copied, Err(CopyError::Form(why)) if why.contains("pools")), "{copied:?}");
+}
+
+#[test]
+fn what_cannot_be_carried_is_told_and_left() {
+    let Some(server) = server() else { return };
+    let scene = Scene::new(3, &server);
+    let value = "'1 c 5 \"no user\"'";
+    scene.damage(
+        &server,
+        &format!("redis.call('HSET', beside(env, 'outbox'), 'c' .. string.rep('x', 16) .. 'u', {value})"),
+    );
+    let reconciled = scene.reconcile(true);
+    assert_eq!(reconciled.carried, 0);
+    assert_eq!(reconciled.findings().map(|finding| finding.kind).collect::<Vec<_>>(), [Unreadable]);
+}
+
+#[test]
+fn a_sound_deployment_has_no_finding_while_engines_decide() {
+    let Some(server) = server() else { return };
+    let mut deployment = Deployment::alone_on(4, &server);
+    // Time goes by itself here: buckets that nobody writes to come to rest.
+    deployment.options.clock = None;
+    deployment.options.test_mode = false;
+    let stop = Arc::new(AtomicBool::new(false));
+    let decided = Arc::new(AtomicI64::new(0));
+    let mut askers = Vec::new();
+    for asker in 0..4u64 {
+        let backend = deployment.open();
+        let (stop, decided) = (Arc::clone(&stop), Arc::clone(&decided));
+        askers.push(deployment.runtime.spawn(async move {
+            for nth in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                evening(&backend, asker, nth).await;
+                decided.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    let attached = deployment.drive(RedisBackend::attach(deployment.options.clone())).expect("it is there");
+    let mut nth = 0;
+    while nth < 3 || decided.load(Ordering::Relaxed) < 20 {
+        nth += 1;
+        let report = deployment.drive(attached.reconcile(nth % 2 == 0, &mut |_| ())).expect("it can be read");
+        assert_eq!(report.findings().collect::<Vec<_>>(), Vec::<&hongbao_engine::redis::Finding>::new());
+    }
+    stop.store(true, Ordering::Relaxed);
+    deployment.drive(async {
+        for asker in askers {
+            asker.await.expect("no panic");
+        }
+    });
+    let last = deployment.drive(attached.audit_rows(&mut |_| ())).expect("it can be read");
+    assert_eq!((last.findings.as_slice(), last.unsettled, last.settled), (&[][..], 0, true));
+    assert!(last.looked_at.wins > 20 && last.looked_at.orders > 20, "{last:?}");
+}
+
+/// An envelope and a sale, from beginning to end, by one of many.
+async fn evening(backend: &RedisBackend, asker: u64, nth: u64) {
+    let ask = async |command: Command| backend.execute(command, None).await.expect("it is answered").outcome;
+    let (giver, seller) = (user(&format!("giver{asker}")), user(&format!("seller{asker}")));
+    let all = Transfer { user: giver.clone(), amount: fen(100), reference: None };
+    ask(Command::Deposit(all)).await;
+    let terms = NewEnvelope { sender: giver.clone(), auto_claim: nth.is_multiple_of(3), ..envelope(60, 4) };
+    let Outcome::Envelope(made) = ask(Command::CreateEnvelope(Box::new(terms))).await else { panic!("no envelope") };
+    for grabber in 0..3 {
+        // Some grab for the first time, some have much already.
+        let user = user(&format!("grabber{}", (asker + grabber) % 4 + 10 * (nth % 2)));
+        ask(Command::Grab { envelope: made.id, user: user.clone() }).await;
+        if grabber != nth % 3 {
+            ask(Command::Claim { envelope: made.id, user }).await;
+        }
+    }
+    ask(Command::Cancel { envelope: made.id }).await;
+    let status = Some(MerchantStatus::Verified);
+    let merchant = NewMerchant { id: seller.clone(), name: "Rosy".to_owned(), status };
+    ask(Command::PutMerchant(Box::new(merchant))).await;
+    let terms = NewItem { merchant: seller, ..item(3) };
+    let Outcome::Item(made) = ask(Command::CreateItem(Box::new(terms))).await else { panic!("no item") };
+    for quantity in [1, 2, 1] {
+        let grab = Command::GrabItem { item: made.id, user: giver.clone(), quantity };
+        if let Outcome::Held { hold, .. } = ask(grab).await {
+            let user = giver.clone();
+            let end =
+                if quantity == 1 { Command::ClaimHold { hold, user } } else { Command::ReleaseHold { hold, user } };
+            ask(end).await;
+        }
+    }
+    backend.received(&giver, &Page { limit: 10, cursor: None }).await.expect("a read");
+}

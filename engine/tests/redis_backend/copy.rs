@@ -1,0 +1,456 @@
+//! Copies: what one engine answered the other answers after a copy, however
+//! often that was interrupted, and so does the one that it is copied back to.
+
+use crate::deployment::{Deployment, is_missing};
+use crate::stand::{World, envelope, fen, item, reference, user};
+use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, Listing, OnceKey, Page, Reply};
+use hongbao_engine::command::*;
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::redis::{
+    CopyError, CopyOptions, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory, copy_to_redis,
+};
+use hongbao_engine::split::SplitRule;
+use hongbao_engine::types::*;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+const USERS: u64 = 6;
+const COMMANDS: usize = 250;
+const SEEDS: u64 = 3;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        (!from.is_empty()).then(|| from[self.below(from.len() as u64) as usize])
+    }
+}
+
+/// What was made, and what is to be answered again.
+#[derive(Default)]
+struct Story {
+    envelopes: Vec<EnvelopeId>,
+    items: Vec<ItemId>,
+    holds: Vec<HoldId>,
+    orders: Vec<OrderId>,
+    answered: Vec<(Command, Option<OnceKey>, Reply)>,
+}
+
+fn who(random: &mut Random) -> UserId {
+    user(&format!("u{}", random.below(USERS)))
+}
+
+fn draw(random: &mut Random, story: &Story) -> Command {
+    let transfer = |random: &mut Random| {
+        let text = random.one_in(3).then(|| format!("r{}", random.below(8)));
+        let reference = text.map(|text| reference("app", &text));
+        Transfer { user: who(random), amount: fen(1 + random.below(200)), reference }
+    };
+    match random.below(22) {
+        0..=4 => Command::Deposit(transfer(random)),
+        5 => Command::Withdraw(transfer(random)),
+        6..=8 => {
+            let shares = 1 + random.below(5);
+            let split = if random.one_in(2) { SplitRule::Equal } else { SplitRule::lucky() };
+            let terms = NewEnvelope {
+                sender: who(random),
+                split,
+                auto_claim: random.one_in(3),
+                unclaimed: if random.one_in(2) { Unclaimed::Return } else { Unclaimed::Credit },
+                expires_in_s: 1 + random.below(120),
+                claim_within_s: random.below(120),
+                reference: random.one_in(4).then(|| reference("app", &format!("e{}", random.below(5)))),
+                client_seed: random.one_in(4).then(|| "seed".to_owned()),
+                ..envelope(shares * 10, shares as u32)
+            };
+            Command::CreateEnvelope(Box::new(terms))
+        }
+        9..=12 => match random.pick(&story.envelopes) {
+            Some(envelope) => Command::Grab { envelope, user: who(random) },
+            None => Command::Deposit(transfer(random)),
+        },
+        13..=14 => match random.pick(&story.envelopes) {
+            Some(envelope) => Command::Claim { envelope, user: who(random) },
+            None => Command::Deposit(transfer(random)),
+        },
+        15 => match random.pick(&story.envelopes) {
+            Some(envelope) if random.one_in(2) => Command::Cancel { envelope },
+            _ => {
+                let (id, name) = (user("rosy"), "Rosy".to_owned());
+                let status = random.pick(&[None, Some(MerchantStatus::Verified)]).flatten();
+                Command::PutMerchant(Box::new(NewMerchant { id, name, status }))
+            }
+        },
+        16 => {
+            let per_user_limit = random.pick(&[None, Some(1), Some(3)]).flatten();
+            let terms = NewItem { per_user_limit, hold_ttl_s: 1 + random.below(90), ..item(random.below(9) as u32) };
+            Command::CreateItem(Box::new(terms))
+        }
+        17..=18 => match random.pick(&story.items) {
+            Some(item) if random.one_in(5) => Command::Restock { item, quantity: 2 },
+            Some(item) if random.one_in(5) => {
+                let change = ItemChange { price: Some(fen(7)), ..ItemChange::default() };
+                Command::ChangeItem { item, change: Box::new(change) }
+            }
+            Some(item) => Command::GrabItem { item, user: who(random), quantity: 1 + random.below(2) as u32 },
+            None => Command::Deposit(transfer(random)),
+        },
+        19..=20 => match random.pick(&story.holds) {
+            Some(hold) => Command::ClaimHold { hold, user: who(random) },
+            None => Command::Deposit(transfer(random)),
+        },
+        _ => match random.pick(&story.holds) {
+            Some(hold) => Command::ReleaseHold { hold, user: who(random) },
+            None => Command::Deposit(transfer(random)),
+        },
+    }
+}
+
+impl Story {
+    /// So many commands to an engine, while time goes on.
+    async fn tell(&mut self, backend: &impl Backend, random: &mut Random, world: &World) {
+        for nth in 0..COMMANDS {
+            let command = draw(random, self);
+            let once = random.one_in(2).then(|| OnceKey::idempotency("app", "route", &format!("{}k{nth}", random.0)));
+            let reply = backend.execute(command.clone(), once).await.expect("it is answered");
+            match &reply.outcome {
+                Outcome::Envelope(view) if !self.envelopes.contains(&view.id) => self.envelopes.push(view.id),
+                Outcome::Item(view) if !self.items.contains(&view.id) => self.items.push(view.id),
+                Outcome::Held { hold, .. } if !self.holds.contains(hold) => self.holds.push(*hold),
+                Outcome::Ordered { order, .. } if !self.orders.contains(order) => self.orders.push(*order),
+                _ => {}
+            }
+            let is_kept = match &reply.outcome {
+                Outcome::Won { .. } | Outcome::Claimed { .. } => true,
+                Outcome::Wallet(_)
+                | Outcome::Envelope(_)
+                | Outcome::Item(_)
+                | Outcome::Merchant(_)
+                | Outcome::Held { .. }
+                | Outcome::Ordered { .. }
+                | Outcome::Released { .. } => once.is_some(),
+                _ => false,
+            };
+            if is_kept {
+                self.answered.push((command, once, reply));
+            }
+            if random.one_in(4) {
+                world.advance_s(random.below(12));
+            }
+        }
+        let kinds: BTreeSet<String> = self.answered.iter().map(|(command, ..)| kind_of(command)).collect();
+        assert!(kinds.len() >= 8, "of too few kinds: {kinds:?}");
+    }
+
+    /// All that can be read.
+    async fn read(&self, backend: &impl Backend) -> String {
+        let mut told = String::new();
+        let mut line = |what: &str, said: &dyn std::fmt::Debug| writeln!(told, "{what}: {said:?}").expect("a string");
+        for nth in 0..USERS {
+            let user = user(&format!("u{nth}"));
+            line("wallet", &backend.wallet(&user).await.expect("a read"));
+            line("entries", &all(async |page| backend.entries(&user, &page).await.expect("a list")).await);
+            line("sent", &all(async |page| backend.sent(&user, &page).await.expect("a list")).await);
+            line("received", &all(async |page| backend.received(&user, &page).await.expect("a list")).await);
+            for id in &self.envelopes {
+                line("grab", &backend.grab_of(*id, &user).await.expect("a read"));
+            }
+        }
+        for id in &self.envelopes {
+            line("envelope", &backend.envelope(*id).await.expect("a read"));
+            line(
+                "grabs",
+                &all(async |page| backend.grabs(*id, &page).await.expect("a list").expect("it is there")).await,
+            );
+        }
+        let filter = EnvelopeFilter { owner: "app".to_owned(), ..EnvelopeFilter::default() };
+        line("envelopes", &all(async |page| backend.envelopes(&filter, &page).await.expect("a list")).await);
+        for nth in 0..5 {
+            let filter = EnvelopeFilter { reference: Some(format!("e{nth}")), ..filter.clone() };
+            line("by reference", &all(async |page| backend.envelopes(&filter, &page).await.expect("a list")).await);
+        }
+        line("merchant", &backend.merchant(&user("rosy")).await.expect("a read"));
+        line("items", &all(async |page| backend.items(&ItemFilter::default(), &page).await.expect("a list")).await);
+        for id in &self.holds {
+            line("hold", &backend.hold(*id).await.expect("a read"));
+        }
+        for id in &self.orders {
+            line("order", &backend.order(*id).await.expect("a read"));
+        }
+        line("audit", &backend.audit().await.expect("a read"));
+        told
+    }
+
+    /// What was answered is answered again, and what was used for one thing is
+    /// refused for another.
+    async fn repeat(&self, backend: &impl Backend) -> String {
+        let mut told = String::new();
+        for (command, once, first) in &self.answered {
+            let again = backend.execute(command.clone(), *once).await.expect("it is answered");
+            if once.is_some() {
+                assert_eq!((&again.outcome, again.replayed), (&first.outcome, true), "{command:?}");
+                let other = Transfer { user: user("nobody"), amount: fen(1), reference: None };
+                let other = backend.execute(Command::Deposit(other), *once).await.expect("it is answered").outcome;
+                assert_eq!(other, Outcome::Refused(Refusal::IdempotencyMismatch), "{command:?}");
+            }
+            writeln!(told, "{command:?}: {again:?}").expect("a string takes it");
+            if let Command::Deposit(transfer) = command
+                && transfer.reference.is_some()
+            {
+                let other = Transfer { amount: fen(1 + transfer.amount.minor()), ..transfer.clone() };
+                let other = backend.execute(Command::Deposit(other), None).await.expect("it is answered").outcome;
+                assert_eq!(other, Outcome::Refused(Refusal::ReferenceConflict));
+            }
+        }
+        told
+    }
+}
+
+fn kind_of(command: &Command) -> String {
+    format!("{command:?}").split(['(', ' ']).next().unwrap_or_default().to_owned()
+}
+
+/// Line by line, so that the first that differs is told and not all.
+fn assert_same(left: &str, right: &str, seed: u64, which: &str) {
+    for (one, other) in left.lines().zip(right.lines()) {
+        assert_eq!(one, other, "seed {seed} ({which})");
+    }
+    assert_eq!(left.lines().count(), right.lines().count(), "seed {seed} ({which})");
+}
+
+/// Of deadlines that pass at once, each engine does what is due in an order of its own.
+fn without_entries(told: &str) -> String {
+    told.lines().filter(|line| !line.starts_with("entries")).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// A list in pages of three.
+async fn all<T>(page: impl AsyncFn(Page) -> Listing<T>) -> Vec<T> {
+    let (mut rows, mut cursor) = (Vec::new(), None);
+    loop {
+        let part = page(Page { limit: 3, cursor }).await;
+        rows.extend(part.rows);
+        cursor = part.next;
+        if cursor.is_none() {
+            return rows;
+        }
+    }
+}
+
+fn open(directory: &Path, options: &EmbeddedOptions) -> Embedded {
+    Embedded::open(directory, options.clone()).expect("it opens").0
+}
+
+/// Where a story's engines are, all with one time.
+struct Stage {
+    world: World,
+    embedded: EmbeddedOptions,
+    deployment: Deployment,
+    directory: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new(seed: u64) -> Stage {
+        let world = World::new(seed);
+        let mut deployment = Deployment::new(seed);
+        deployment.options.clock = Some(Arc::<hongbao_engine::clock::ManualClock>::clone(&world.clock));
+        let embedded = world.options();
+        Stage { world, embedded, deployment, directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// A path of a directory that is not there.
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn copying(&self, rows_max: Option<u64>) -> CopyOptions {
+        CopyOptions { backend: self.deployment.options.clone(), rows_max }
+    }
+
+    fn to_redis(&self, from: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
+        let copied = self.deployment.drive(copy_to_redis(from, self.copying(rows_max), &mut |_| ()))?;
+        assert_eq!(copied.differences, Vec::<String>::new());
+        Ok(copied.things)
+    }
+
+    fn to_directory(&self, to: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
+        let copied = self.deployment.drive(copy_to_directory(self.copying(rows_max), to, &mut |_| ()))?;
+        assert_eq!(copied.differences, Vec::<String>::new());
+        Ok(copied.things)
+    }
+
+    fn refused(&self) -> String {
+        let opened = self.deployment.drive(RedisBackend::open(self.deployment.options.clone()));
+        match opened.err() {
+            Some(RedisOpenError::Deployment { why }) => why,
+            other => panic!("it opens: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_directory_is_copied_into_redis_and_back() {
+    if is_missing() {
+        return;
+    }
+    for seed in 1..=SEEDS {
+        let stage = Stage::new(seed);
+        let (mut story, mut random) = (Story::default(), Random(seed));
+        let (first, back) = (stage.path("first"), stage.path("back"));
+        let engine = open(&first, &stage.embedded);
+        stage.deployment.drive(story.tell(&engine, &mut random, &stage.world));
+        engine.close().expect("it closes");
+        drop(engine);
+        // What is due by now is done at a start.
+        let engine = open(&first, &stage.embedded);
+        let told = stage.deployment.drive(story.read(&engine));
+        engine.close().expect("it closes");
+        drop(engine);
+
+        let mut stops = 0;
+        let things = loop {
+            match stage.to_redis(&first, Some(if stops == 0 { 1 } else { 41 })) {
+                Ok(things) => break things,
+                Err(CopyError::Stopped) => stops += 1,
+                Err(other) => panic!("{other}"),
+            }
+            assert!(stage.refused().contains("a copy into the deployment"), "{}", stage.refused());
+        };
+        assert!(stops > 4, "it was interrupted {stops} times");
+        assert!(things > 150, "{things}");
+        let again = stage.to_redis(&first, None);
+        assert!(matches!(again, Err(CopyError::Occupied(_))), "{again:?}");
+        let redis = stage.deployment.open();
+        let read = stage.deployment.drive(story.read(&redis));
+        assert_same(&told, &read, seed, "left is the directory, right is Redis");
+
+        for most in [1, 60, 90] {
+            let stopped = stage.to_directory(&back, Some(most));
+            assert!(matches!(stopped, Err(CopyError::Stopped)), "{stopped:?}");
+            assert!(stage.refused().contains("a copy out of the deployment"), "{}", stage.refused());
+        }
+        assert!(stage.to_directory(&back, None).expect("it is copied") > 150);
+        let again = stage.to_directory(&back, None);
+        assert!(matches!(again, Err(CopyError::Occupied(_))), "{again:?}");
+        let copied = open(&back, &stage.embedded);
+        let read = stage.deployment.drive(story.read(&copied));
+        assert_same(&told, &read, seed, "left is the first directory, right the one copied back");
+
+        let engine = open(&first, &stage.embedded);
+        let repeats = stage.deployment.drive(story.repeat(&engine));
+        assert_same(&repeats, &stage.deployment.drive(story.repeat(&redis)), seed, "right is Redis");
+        assert_same(&repeats, &stage.deployment.drive(story.repeat(&copied)), seed, "right is copied back");
+        // All go on alike: deadlines, new commands, histories.
+        stage.world.advance_s(400);
+        for engine in [engine, copied] {
+            engine.close().expect("it closes");
+        }
+        stage.deployment.settle(&redis);
+        let (engine, copied) = (open(&first, &stage.embedded), open(&back, &stage.embedded));
+        let more = Command::Deposit(Transfer { user: user("u0"), amount: fen(5), reference: None });
+        for backend in [&engine, &copied] {
+            stage.deployment.drive(backend.execute(more.clone(), None)).expect("it is answered");
+        }
+        stage.deployment.drive(redis.execute(more, None)).expect("it is answered");
+        let told = without_entries(&stage.deployment.drive(story.read(&engine)));
+        let read = without_entries(&stage.deployment.drive(story.read(&redis)));
+        assert_same(&told, &read, seed, "right is Redis");
+        let read = without_entries(&stage.deployment.drive(story.read(&copied)));
+        assert_same(&told, &read, seed, "right is copied back");
+        for engine in [engine, copied] {
+            engine.close().expect("it closes");
+        }
+    }
+}
+
+#[test]
+fn a_deployment_with_effects_on_their_way_is_copied_into_a_directory_and_back() {
+    if is_missing() {
+        return;
+    }
+    for seed in 11..=10 + SEEDS {
+        let mut stage = Stage::new(seed);
+        let (mut story, mut random) = (Story::default(), Random(seed));
+        let redis = stage.deployment.open();
+        stage.deployment.drive(story.tell(&redis, &mut random, &stage.world));
+        stage.deployment.settle(&redis);
+        let Outcome::Envelope(made) = stage.deployment.drive(async {
+            let all = Transfer { user: user("u1"), amount: fen(100), reference: None };
+            redis.execute(Command::Deposit(all), None).await.expect("it is answered");
+            let terms = NewEnvelope { sender: user("u1"), ..envelope(100, 2) };
+            redis.execute(Command::CreateEnvelope(Box::new(terms)), None).await.expect("it is answered").outcome
+        }) else {
+            panic!("no envelope")
+        };
+        story.envelopes.push(made.id);
+        let fuse = Some(Arc::new(Fuse { calls_left: AtomicI64::new(1), loses_answer: false }));
+        let options = RedisBackendOptions { fuse, ..stage.deployment.options.clone() };
+        let ended = stage.deployment.drive(RedisBackend::open(options)).expect("it opens");
+        let grab = Command::Grab { envelope: made.id, user: user("u2") };
+        stage.deployment.drive(redis.execute(grab, None)).expect("it is answered");
+        let claim = Command::Claim { envelope: made.id, user: user("u2") };
+        stage.deployment.drive(ended.execute(claim, None)).expect_err("it ends in the middle");
+
+        let first = stage.path("first");
+        stage.to_directory(&first, None).expect("it is copied");
+        // The effect that was left is carried by the copy.
+        let told = stage.deployment.drive(story.read(&redis));
+        assert!(told.contains("received"), "{told}");
+        let engine = open(&first, &stage.embedded);
+        assert_same(&told, &stage.deployment.drive(story.read(&engine)), seed, "right is the directory");
+        let repeats = stage.deployment.drive(story.repeat(&redis));
+        assert_same(&repeats, &stage.deployment.drive(story.repeat(&engine)), seed, "right is the directory");
+        engine.close().expect("it closes");
+        drop(engine);
+        let told = stage.deployment.drive(story.read(&redis));
+        let prefix = format!("{}back", stage.deployment.options.redis.key_prefix);
+        stage.deployment.options.redis.key_prefix = prefix;
+        stage.to_redis(&first, None).expect("it is copied");
+        let back = stage.deployment.open();
+        assert_same(&told, &stage.deployment.drive(story.read(&back)), seed, "right is copied back");
+        let why = hongbao_engine::rebuild::rebuild(&first, stage.directory.path(), &mut |_| (), &mut |_| ());
+        assert!(why.expect_err("its history is not there").to_string().contains("began as a copy"));
+    }
+}
+
+#[test]
+fn what_is_served_meanwhile_is_not_copied() {
+    if is_missing() {
+        return;
+    }
+    let stage = Stage::new(21);
+    let first = stage.path("first");
+    let engine = open(&first, &stage.embedded);
+    let locked = stage.to_redis(&first, None);
+    assert!(matches!(&locked, Err(CopyError::Directory(error)) if error.to_string().contains("in use")), "{locked:?}");
+    engine.close().expect("it closes");
+    drop(engine);
+
+    let redis = stage.deployment.open();
+    let deposit = |minor| Command::Deposit(Transfer { user: user("u1"), amount: fen(minor), reference: None });
+    stage.deployment.drive(redis.execute(deposit(5), None)).expect("it is answered");
+    let occupied = stage.to_redis(&first, None);
+    assert!(matches!(&occupied, Err(CopyError::Occupied(why)) if why.contains("--redis-prefix")), "{occupied:?}");
+
+    // Interrupted, then served all the same by an engine that stood there already.
+    let back = stage.path("back");
+    let stopped = stage.to_directory(&back, Some(0));
+    assert!(matches!(stopped, Err(CopyError::Stopped)), "{stopped:?}");
+    stage.deployment.drive(redis.execute(deposit(6), None)).expect("it is answered");
+    let changed = stage.to_directory(&back, None);
+    assert!(matches!(&changed, Err(CopyError::Occupied(why)) if why.contains("store.copied")), "{changed:?}");
+    std::fs::remove_dir_all(back.join("store.copied")).expect("it is there");
+    stage.to_directory(&back, None).expect("it is copied");
+    stage.deployment.open();
+}
