@@ -4,6 +4,7 @@ use crate::client::{Answer, Ask, Client};
 use crate::game::{create, give};
 use crate::house::{House, SERVERS};
 use crate::number_of;
+use crate::process::Running;
 use crate::redis_stand::{is_missing, slots_of};
 use hongbao_engine::types::EnvelopeId;
 use rustix::process::Signal;
@@ -33,12 +34,24 @@ fn at_once(house: &House, asks: &[Ask]) -> Vec<Option<Answer>> {
     })
 }
 
-fn by(user: &str) -> Value {
-    json!({ "user": user })
+/// A server that sleeps until this is dropped, also by a panic: whoever waits for it has to be answered.
+struct Asleep<'a>(&'a Running);
+
+impl Asleep<'_> {
+    fn put(server: &Running) -> Asleep<'_> {
+        server.signal(Signal::STOP);
+        Asleep(server)
+    }
 }
 
-fn outcome(client: &mut Client, ask: &Ask) -> Value {
-    client.json(ask)
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.0.signal(Signal::CONT);
+    }
+}
+
+fn by(user: &str) -> Value {
+    json!({ "user": user })
 }
 
 /// The node that serves the bucket of a key, or of an envelope.
@@ -92,8 +105,8 @@ fn race_30_a_result_is_unknown_and_asked_for_again() {
         house.cluster.nodes[primary].resume();
         let mut shares = HashSet::new();
         for (nth, ask) in grabs.iter().enumerate() {
-            let told = outcome(&mut house.client(nth % SERVERS), ask);
-            let again = outcome(&mut house.client((nth + 1) % SERVERS), ask);
+            let told = house.client(nth % SERVERS).json(ask);
+            let again = house.client((nth + 1) % SERVERS).json(ask);
             assert_eq!((&told["outcome"], &told["share"]), (&again["outcome"], &again["share"]), "{ask:?}");
             match told["outcome"].as_str() {
                 Some("won") => assert!(shares.insert(told["share"].as_u64()), "a share has one winner: {told}"),
@@ -127,7 +140,7 @@ fn race_37_a_credit_waits_until_its_cause_is_safe() {
             (primary_of_user(&house, &user) != old).then_some((id, user, old))
         })
         .expect("one of them");
-    let won = outcome(&mut client, &Ask::post(format!("/v1/envelopes/{id}/grab"), &by(&user)));
+    let won = client.json(&Ask::post(format!("/v1/envelopes/{id}/grab"), &by(&user)));
     assert_eq!(won["outcome"], "won", "{won}");
     house.wait_settled(1);
 
@@ -155,7 +168,7 @@ fn race_37_a_credit_waits_until_its_cause_is_safe() {
     assert_eq!(grab["status"], "grabbed", "the claim was lost with the primary, and nobody was told of it: {grab}");
     assert_eq!(client.json(&wallet)["available"], 1, "so there is no credit");
     for server in [0, 1, 0] {
-        assert_eq!(outcome(&mut house.client(server), &claim)["outcome"], "claimed");
+        assert_eq!(house.client(server).json(&claim)["outcome"], "claimed");
     }
     assert_eq!(client.json(&wallet)["available"], 101, "one credit");
     house.wait_settled(1);
@@ -213,13 +226,13 @@ fn race_38_a_settler_sleeps_and_wakes() {
         while !users.iter().all(&mut decided) {
             assert!(Instant::now() < until, "claims are not decided");
         }
-        house.server(sleeper).signal(Signal::STOP);
+        let asleep = Asleep::put(house.server(sleeper));
         house.cluster.nodes[wallets].resume();
         house.wait_settled(1);
         for user in &users {
             assert_eq!(balance(&mut client, user), 101, "carried by the one who is awake: {user}");
         }
-        house.server(sleeper).signal(Signal::CONT);
+        drop(asleep);
         for asked in asked {
             let answer = asked.join().unwrap().expect("the sleeper has woken");
             assert!(answer.status == 200 || answer.status == 503, "{answer:?}");
