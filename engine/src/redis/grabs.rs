@@ -6,7 +6,7 @@
 use super::backend::{Core, Keep, Operation, Result};
 use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no, refusal_or_no, won};
 use super::lane::Words;
-use super::layout::Key;
+use super::layout::{Key, is_mass};
 use super::memos::Verdict;
 use super::reply::{Answer, Decided, Told, damaged};
 use super::script::CALLS_MAX;
@@ -20,23 +20,25 @@ use redis::Value;
 use std::collections::HashMap;
 use std::pin::pin;
 
-/// Envelopes of one batch that are grabbed from at once.
-const ENVELOPES_AT_ONCE: usize = 64;
+/// Envelopes, or pools, of one batch that are grabbed from at once.
+const GRABBED_AT_ONCE: usize = 128;
 
 impl Core {
     /// Decides independent commands and answers in their order. Grabs of one
-    /// envelope are decided in their order, up to 64 in one run; those of
-    /// different envelopes at once; then whatever else there is.
+    /// envelope are decided in their order, up to 64 in one run, those of a mass
+    /// envelope, whose users have pools of their own, user by user; those of
+    /// different ones at once; then whatever else there is.
     pub(super) async fn execute_all(&self, commands: &[Command]) -> Vec<Result<Reply>> {
-        let mut grabs: HashMap<EnvelopeId, Vec<(usize, &UserId)>> = HashMap::new();
+        let mut grabs: HashMap<(EnvelopeId, Option<&UserId>), Vec<(usize, &UserId)>> = HashMap::new();
         for (nth, command) in commands.iter().enumerate() {
             if let Command::Grab { envelope, user } = command {
-                grabs.entry(*envelope).or_default().push((nth, user));
+                let pool_of = is_mass(*envelope).then_some(user);
+                grabs.entry((*envelope, pool_of)).or_default().push((nth, user));
             }
         }
         let mut replies: Vec<Option<Result<Reply>>> = commands.iter().map(|_| None).collect();
-        let grabbed: Vec<_> = grabs.iter().map(|(id, grabs)| self.grab_in_turn(*id, grabs)).collect();
-        let mut grabbed = pin!(stream::iter(grabbed).buffer_unordered(ENVELOPES_AT_ONCE));
+        let grabbed: Vec<_> = grabs.iter().map(|((id, _), grabs)| self.grab_in_turn(*id, grabs)).collect();
+        let mut grabbed = pin!(stream::iter(grabbed).buffer_unordered(GRABBED_AT_ONCE));
         while let Some(told) = grabbed.next().await {
             told.into_iter().for_each(|(nth, reply)| replies[nth] = Some(reply));
         }
@@ -53,6 +55,13 @@ impl Core {
     /// Decides grabs of one envelope in their order, and tells the place of each.
     async fn grab_in_turn(&self, id: EnvelopeId, grabs: &[(usize, &UserId)]) -> Vec<(usize, Result<Reply>)> {
         let mut told = Vec::with_capacity(grabs.len());
+        if is_mass(id) {
+            for (nth, user) in grabs {
+                let grab = Command::Grab { envelope: id, user: (*user).clone() };
+                told.push((*nth, self.execute(&grab, None).await));
+            }
+            return told;
+        }
         for part in grabs.chunks(CALLS_MAX) {
             let users: Vec<&UserId> = part.iter().map(|(_, user)| *user).collect();
             let answered = self.grab_together(id, &users).await;
