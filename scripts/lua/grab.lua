@@ -67,8 +67,12 @@ if row[1] then
   amounts = redis.call('GETRANGE', KEYS[4], taken * width, (taken + calls) * width - 1)
   assert(#amounts == math.min(calls, shares - taken) * width, 'the shares are not all there')
   redis.call('LLEN', KEYS[6])
-  redis.call('HLEN', KEYS[2])
-  redis.call('ZSCORE', KEYS[7], 'e' .. id)
+  if crosses then
+    redis.call('HLEN', KEYS[2])
+  end
+  if taken + calls >= shares then
+    redis.call('ZSCORE', KEYS[7], 'e' .. id)
+  end
 end
 local form = width == 4 and 'I4' or 'I8'
 local amount_of = {struct.unpack('<' .. string.rep(form, width and #amounts / width or 0), amounts)}

@@ -51,11 +51,12 @@ end
 -- Enters a movement into a wallet: its row, its balance, and under the effect's
 -- id the mark that it has been entered.
 local function enter(wallet, effect, at, kind, amount, balance, about)
-  local row = redis.call('HINCRBY', wallet, 'rows', 1)
-  redis.call('HSET', wallet, 'available', int(balance), int(row),
-    int(at) .. ' ' .. kind .. ' ' .. int(amount) .. ' ' .. int(balance) .. ' ' .. about)
+  local row = int(tonumber(redis.call('HGET', wallet, 'rows') or '0') + 1)
+  local text = int(at) .. ' ' .. kind .. ' ' .. int(amount) .. ' ' .. int(balance) .. ' ' .. about
   if effect ~= '' then
-    redis.call('HSET', wallet, '#' .. effect, int(row))
+    redis.call('HSET', wallet, 'available', int(balance), 'rows', row, row, text, '#' .. effect, row)
+  else
+    redis.call('HSET', wallet, 'available', int(balance), 'rows', row, row, text)
   end
 end
 

@@ -24,7 +24,7 @@ use super::backend::{Core, HOUR_MS, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::{Key, Layout, is_mass};
 use super::reply::{Answer, Decided, Effect, Told, damaged};
-use super::scripts::{CREDIT, HOLD, MERCHANT, OPEN, PAY, SETTLED};
+use super::scripts::{CREDIT, HOLD, LISTED, MERCHANT, OPEN, PAY, SETTLED};
 use crate::command::Unclaimed;
 use crate::event::EnvelopeCreated;
 use crate::split::Shares;
@@ -220,6 +220,11 @@ impl Core {
 
     async fn enter(&self, credit: Credit<'_>) -> Result<()> {
         let ms = |at: Timestamp| at.ms().to_string().into_bytes();
+        let bucket = self.layout.of_user(credit.user);
+        if let (Some(grabbed_at), None) = (credit.grabbed_at, credit.amount) {
+            let (keys, args) = ([self.layout.received(credit.user)], [ms(grabbed_at), credit.envelope.to_vec()]);
+            return Answer::read(self.call(bucket, &LISTED, &keys, &args, true).await?).map(drop);
+        }
         let keys = [self.layout.wallet(credit.user), self.layout.received(credit.user)];
         let args = [
             credit.id,
@@ -229,7 +234,7 @@ impl Core {
             credit.kind.as_bytes().to_vec(),
             credit.amount.map(|amount| amount.to_string().into_bytes()).unwrap_or_default(),
         ];
-        Answer::of_script(self.run(self.layout.of_user(credit.user), &CREDIT, keys, args).await?).map(drop)
+        Answer::of_script(self.run(bucket, &CREDIT, keys, args).await?).map(drop)
     }
 
     async fn owe(&self, effect: &Effect) -> Result<()> {

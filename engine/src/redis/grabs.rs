@@ -20,36 +20,25 @@ use redis::Value;
 use std::collections::HashMap;
 use std::pin::pin;
 
-/// Envelopes of one batch that are grabbed from at once.
-const ENVELOPES_AT_ONCE: usize = 64;
-/// Users of one batch who grab from pools at once.
-const POOLS_AT_ONCE: usize = 256;
+/// Envelopes, or pools, of one batch that are grabbed from at once.
+const GRABBED_AT_ONCE: usize = 128;
 
 impl Core {
     /// Decides independent commands and answers in their order. Grabs of one
-    /// envelope are decided in their order, up to 64 in one run; those of
-    /// different envelopes at once, and those of a mass envelope, which are decided
-    /// in many buckets, but of one user; then whatever else there is.
+    /// envelope are decided in their order, up to 64 in one run, those of a mass
+    /// envelope, whose users have pools of their own, user by user; those of
+    /// different ones at once; then whatever else there is.
     pub(super) async fn execute_all(&self, commands: &[Command]) -> Vec<Result<Reply>> {
-        let mut grabs: HashMap<EnvelopeId, Vec<(usize, &UserId)>> = HashMap::new();
-        let mut in_pools: HashMap<(EnvelopeId, &UserId), Vec<usize>> = HashMap::new();
+        let mut grabs: HashMap<(EnvelopeId, Option<&UserId>), Vec<(usize, &UserId)>> = HashMap::new();
         for (nth, command) in commands.iter().enumerate() {
-            match command {
-                Command::Grab { envelope, user } if is_mass(*envelope) => {
-                    in_pools.entry((*envelope, user)).or_default().push(nth);
-                }
-                Command::Grab { envelope, user } => grabs.entry(*envelope).or_default().push((nth, user)),
-                _ => {}
+            if let Command::Grab { envelope, user } = command {
+                let pool_of = is_mass(*envelope).then_some(user);
+                grabs.entry((*envelope, pool_of)).or_default().push((nth, user));
             }
         }
         let mut replies: Vec<Option<Result<Reply>>> = commands.iter().map(|_| None).collect();
-        let grabbed: Vec<_> = grabs.iter().map(|(id, grabs)| self.grab_in_turn(*id, grabs)).collect();
-        let mut grabbed = pin!(stream::iter(grabbed).buffer_unordered(ENVELOPES_AT_ONCE));
-        while let Some(told) = grabbed.next().await {
-            told.into_iter().for_each(|(nth, reply)| replies[nth] = Some(reply));
-        }
-        let grabbed: Vec<_> = in_pools.into_values().map(|places| self.execute_in_turn(commands, places)).collect();
-        let mut grabbed = pin!(stream::iter(grabbed).buffer_unordered(POOLS_AT_ONCE));
+        let grabbed: Vec<_> = grabs.iter().map(|((id, _), grabs)| self.grab_in_turn(*id, grabs)).collect();
+        let mut grabbed = pin!(stream::iter(grabbed).buffer_unordered(GRABBED_AT_ONCE));
         while let Some(told) = grabbed.next().await {
             told.into_iter().for_each(|(nth, reply)| replies[nth] = Some(reply));
         }
@@ -63,18 +52,16 @@ impl Core {
         all
     }
 
-    /// Decides commands in their order, and tells the place of each.
-    async fn execute_in_turn(&self, commands: &[Command], places: Vec<usize>) -> Vec<(usize, Result<Reply>)> {
-        let mut told = Vec::with_capacity(places.len());
-        for nth in places {
-            told.push((nth, self.execute(&commands[nth], None).await));
-        }
-        told
-    }
-
     /// Decides grabs of one envelope in their order, and tells the place of each.
     async fn grab_in_turn(&self, id: EnvelopeId, grabs: &[(usize, &UserId)]) -> Vec<(usize, Result<Reply>)> {
         let mut told = Vec::with_capacity(grabs.len());
+        if is_mass(id) {
+            for (nth, user) in grabs {
+                let grab = Command::Grab { envelope: id, user: (*user).clone() };
+                told.push((*nth, self.execute(&grab, None).await));
+            }
+            return told;
+        }
         for part in grabs.chunks(CALLS_MAX) {
             let users: Vec<&UserId> = part.iter().map(|(_, user)| *user).collect();
             let answered = self.grab_together(id, &users).await;

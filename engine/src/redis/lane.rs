@@ -54,8 +54,11 @@ impl Request {
         ((self.keys.len() - shared_keys) / self.decisions, (self.args.len() - shared_args) / self.decisions)
     }
 
+    /// The bytes that it adds to a run.
     fn bytes(&self) -> usize {
-        self.keys.bytes.len() + self.args.bytes.len()
+        let (_, shared_args) = self.script.shape().shared();
+        let shared = self.shared_keys().len() + self.args.first(shared_args).len();
+        self.keys.bytes.len() + self.args.bytes.len() - shared
     }
 }
 
@@ -393,7 +396,7 @@ impl Run {
         let (shared_keys, shared_args) = first.script.shape().shared();
         let (own_keys, own_args) = first.own_words();
         let words = shared_keys + shared_args + self.decisions * (own_keys + own_args);
-        let mut command = Cmd::with_capacity(4 + words, 128 + self.bytes);
+        let mut command = Cmd::with_capacity(4 + words, 256 + first.keys.bytes.len() + self.bytes);
         command.arg("EVALSHA").arg(first.script.sha());
         command.arg(shared_keys + self.decisions * own_keys);
         first.keys.range(0..shared_keys).for_each(|key| _ = command.arg(key));

@@ -36,13 +36,16 @@ pub(super) enum Shape {
     /// Written for one call: its keys, its arguments, one answer. A run does it
     /// for each of its calls (`scripts/lua/each.lua`).
     Each,
-    /// Written for as many calls as wait, up to [`CALLS_MAX`]: see [`Script::lane`].
+    /// Written for as many calls as wait: see [`Script::lane`].
     Lane { shared_keys: usize, shared_args: usize },
 }
 
 /// The most calls that one run of a script takes: a run keeps its server from
 /// everything else.
 pub(super) const CALLS_MAX: usize = 64;
+/// The same of a script that is written for many calls, which takes less time for
+/// each.
+const LANE_CALLS_MAX: usize = 128;
 /// The most bytes of keys and arguments in a run of several calls, for the same
 /// reason. A call that is longer runs alone.
 pub(super) const RUN_BYTES_MAX: usize = 32 << 10;
@@ -78,7 +81,7 @@ impl Script {
         Script { name, parts, shape: Shape::Each, alone: false, fences: false, loaded: OnceLock::new() }
     }
 
-    /// A script that takes k calls, 1 to 64, and answers with an array of k
+    /// A script that takes k calls, 1 to 128, and answers with an array of k
     /// answers in their order.
     ///
     /// Calls whose first `shared_keys` keys are the same and that wait for the
@@ -134,7 +137,11 @@ impl Script {
 
     /// The most calls that a run of it takes.
     pub(super) fn calls_max(&self) -> usize {
-        if self.alone { 1 } else { CALLS_MAX }
+        match self.shape {
+            _ if self.alone => 1,
+            Shape::Each => CALLS_MAX,
+            Shape::Lane { .. } => LANE_CALLS_MAX,
+        }
     }
 
     pub(super) fn fences(&self) -> bool {

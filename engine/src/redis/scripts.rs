@@ -44,6 +44,7 @@ pub(super) static POOL_WIN: Script = Script::one("pool win", &[lua!("pool_wins")
 /// Some hundred winners of a pool.
 pub(super) static POOL_WINS: Script = Script::one("pool wins", &[lua!("pool_wins")]).alone();
 pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, lua!("credit")]);
+pub(super) static LISTED: Script = Script::lane("listed", &[FAILURE, lua!("listed")], 0, 0);
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
 pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]);

@@ -103,6 +103,13 @@ fn a_batch_is_decided_in_order() {
             }
         }
         assert_eq!((winners[&first].len(), winners[&other].len()), (130, 40));
+        // A mass envelope has a share for everybody, each in a pool.
+        let mass = two.give(envelope(600, 600));
+        let batch: Vec<_> = (0..200).map(|n| grab(mass, &format!("w{}", n / 2))).collect();
+        for (n, reply) in two.deployment.drive(two.engines[0].execute_all(batch)).into_iter().enumerate() {
+            let outcome = reply.expect("it is answered").outcome;
+            assert!(matches!(outcome, Outcome::Won { replayed, .. } if replayed == (n % 2 == 1)), "{n}: {outcome:?}");
+        }
         two.assert_clean();
     }
 }
