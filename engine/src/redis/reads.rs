@@ -336,28 +336,35 @@ impl Core {
 
     /// Adds up the buckets' sums. They are not read at one moment: money that
     /// arrived in one bucket before it was seen to leave another makes the sum of
-    /// what is in between negative, and then it is read again.
+    /// what is in between negative, and then it is read again. If nothing has
+    /// moved meanwhile it is missing, and the audit says so.
     async fn audit(self: &Arc<Self>) -> Result<Audit> {
+        let mut before = Vec::new();
         for _ in 0..AUDIT_LOOKS {
-            let mut sums = [0i64; 6];
             let rows = self.in_every_bucket(|core, bucket| async move {
                 let fields = ["row", "deposited", "withdrawn", "wallets", "escrowed", "merchants", "transit"];
                 let args = fields.map(|field| field.as_bytes().to_vec());
-                core.read(bucket, &[core.layout.sums(bucket)], &args).await
-            });
-            for row in rows.await? {
+                let row = core.read(bucket, &[core.layout.sums(bucket)], &args).await?;
+                let mut sums = [0i64; 6];
                 for (index, sum) in sums.iter_mut().enumerate() {
-                    if row.maybe(index).is_some() {
-                        *sum = sum.checked_add(row.signed(index)?).ok_or_else(|| damaged("a sum"))?;
-                    }
+                    *sum = if row.maybe(index).is_some() { row.signed(index)? } else { 0 };
+                }
+                Ok((bucket.number(), sums))
+            });
+            let mut rows = rows.await?;
+            rows.sort_unstable();
+            let mut sums = [0i64; 6];
+            for (_, row) in &rows {
+                for (sum, part) in sums.iter_mut().zip(row) {
+                    *sum = sum.checked_add(*part).ok_or_else(|| damaged("a sum"))?;
                 }
             }
-            if let [Ok(deposited), Ok(withdrawn), Ok(wallets), Ok(escrowed), Ok(merchants), Ok(in_flight)] =
-                sums.map(u64::try_from)
-            {
+            if sums.iter().all(|&sum| sum >= 0) || before == rows {
+                let [deposited, withdrawn, wallets, escrowed, merchants, in_flight] = sums.map(|sum| sum.max(0) as u64);
                 let none = Audit::default();
                 return Ok(Audit { deposited, withdrawn, wallets, escrowed, merchants, in_flight, ..none });
             }
+            before = rows;
         }
         Err(EngineError::Overloaded)
     }

@@ -198,6 +198,16 @@ fn every_kind_of_damage_is_found() {
 }
 
 #[test]
+fn money_that_is_there_twice_is_no_balance() {
+    let Some(server) = server() else { return };
+    let scene = Scene::new(3, &server);
+    let audit = || scene.deployment.drive(Backend::audit(&scene.backend)).expect("a read");
+    assert!(audit().balanced());
+    scene.damage(&server, "redis.call('HINCRBY', beside(env, 'sums'), 'transit', -500)");
+    assert!(!audit().balanced(), "{:?}", audit());
+}
+
+#[test]
 fn an_effect_that_is_taken_out_of_an_outbox_is_lost_money() {
     let Some(server) = server() else { return };
     let scene = Scene::new(1, &server);
