@@ -248,6 +248,7 @@ async fn a_directory_is_copied_there_and_back() {
     let (engine, _) = Embedded::open(back.as_ref(), EmbeddedOptions::default()).expect("it opens");
     assert_eq!(engine.wallet(&bob).await.expect("a read").available.minor(), 100);
     engine.close().expect("it closes");
+    drop(engine);
     let (status, told) = hongbao(&["audit", "--data", &back]);
     assert_eq!(status, Some(0), "{told}");
 }
