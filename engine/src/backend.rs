@@ -188,23 +188,17 @@ pub struct Audit {
     /// The platform's own.
     pub platform: u64,
     /// Between two places of one decision; always 0 where decisions are one record.
-    pub in_flight: u64,
+    /// Below zero, money has arrived somewhere that never left.
+    pub in_flight: i64,
 }
 
 impl Audit {
     /// Whether all money is accounted for.
     pub fn balanced(&self) -> bool {
-        let places = [
-            self.withdrawn,
-            self.paid_out,
-            self.wallets,
-            self.escrowed,
-            self.payable,
-            self.merchants,
-            self.platform,
-            self.in_flight,
-        ];
-        u128::from(self.deposited) == places.iter().map(|&p| u128::from(p)).sum()
+        let places =
+            [self.withdrawn, self.paid_out, self.wallets, self.escrowed, self.payable, self.merchants, self.platform];
+        let placed = places.iter().map(|&place| i128::from(place)).sum::<i128>();
+        self.in_flight >= 0 && i128::from(self.deposited) == placed + i128::from(self.in_flight)
     }
 }
 

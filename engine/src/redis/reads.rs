@@ -359,8 +359,12 @@ impl Core {
                     *sum = sum.checked_add(*part).ok_or_else(|| damaged("a sum"))?;
                 }
             }
-            if sums.iter().all(|&sum| sum >= 0) || before == rows {
-                let [deposited, withdrawn, wallets, escrowed, merchants, in_flight] = sums.map(|sum| sum.max(0) as u64);
+            let [.., in_flight] = sums;
+            if in_flight >= 0 || before == rows {
+                let place = |sum: i64| u64::try_from(sum).map_err(|_| damaged("a sum"));
+                let [deposited, withdrawn, wallets, escrowed, merchants, _] = sums.map(place);
+                let (deposited, withdrawn, wallets) = (deposited?, withdrawn?, wallets?);
+                let (escrowed, merchants) = (escrowed?, merchants?);
                 let none = Audit::default();
                 return Ok(Audit { deposited, withdrawn, wallets, escrowed, merchants, in_flight, ..none });
             }

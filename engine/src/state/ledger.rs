@@ -74,7 +74,6 @@ pub(crate) fn total<'a>(shards: impl Iterator<Item = &'a Audit>) -> Audit {
             (&mut all.payable, sums.payable),
             (&mut all.merchants, sums.merchants),
             (&mut all.platform, sums.platform),
-            (&mut all.in_flight, sums.in_flight),
         ] {
             *sum = sum.wrapping_add(part);
         }

@@ -204,6 +204,8 @@ fn money_that_is_there_twice_is_no_balance() {
     let audit = || scene.deployment.drive(Backend::audit(&scene.backend)).expect("a read");
     assert!(audit().balanced());
     scene.damage(&server, "redis.call('HINCRBY', beside(env, 'sums'), 'transit', -500)");
+    scene.damage(&server, "redis.call('HINCRBY', beside(env, 'sums'), 'wallets', 500)");
+    assert_eq!(audit().in_flight, -500);
     assert!(!audit().balanced(), "{:?}", audit());
 }
 

@@ -377,7 +377,7 @@ impl Model {
             return refuse(Refusal::InsufficientFunds);
         }
         let mut id: [u8; 16] = drawn[0].as_slice().try_into().expect("an envelope's id is drawn");
-        id[2] = id[2] & !1 | u8::from(terms.auto_claim);
+        id[2] = id[2] & !3 | u8::from(terms.auto_claim);
         let id = EnvelopeId::from_bytes(id);
         let secret = drawn[1].as_slice().try_into().expect("an envelope's secret is drawn");
         let client_seed = terms.client_seed.as_deref().unwrap_or("");

@@ -67,7 +67,7 @@ fn told(sums: &[Sums], waiting: Vec<Waiting>, settled: bool) -> Result<InFlight>
             wallets: place("wallets")?,
             escrowed: place("escrowed")?,
             merchants: place("merchants")?,
-            in_flight: u64::try_from(in_flight).unwrap_or(0),
+            in_flight,
             ..Audit::default()
         },
         waiting: 0,

@@ -146,7 +146,7 @@ async fn transfers_and_reports_that_come_again_or_late_change_nothing() {
     let start = stage.places().await;
 
     let grant = stage.open(pool, b"grant", 1).await;
-    assert_eq!(stage.audit().await.in_flight, SHARE);
+    assert_eq!(stage.audit().await.in_flight, SHARE as i64);
     assert_eq!(stage.open(pool, b"grant", 1).await.sequence, grant.sequence, "an open one is finished, not begun anew");
     let taken = stage.arrive(pool, b"take", &grant).await;
     stage.arrive(pool, b"take", &grant).await;
@@ -164,7 +164,7 @@ async fn transfers_and_reports_that_come_again_or_late_change_nothing() {
     let given = stage.arrive(pool, b"give", &recall).await;
     stage.arrive(pool, b"give", &recall).await;
     stage.arrive(pool, b"take", &grant).await;
-    assert_eq!(stage.audit().await.in_flight, 5 * SHARE);
+    assert_eq!(stage.audit().await.in_flight, 5 * SHARE as i64);
     stage.note(pool, &given).await;
     stage.note(pool, &given).await;
     let recalled = stage.places().await;
