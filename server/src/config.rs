@@ -99,16 +99,17 @@ impl Placed {
     }
 }
 
-/// The way to a deployment's servers, for tasks that do not serve.
+/// The way to a deployment's servers.
 #[derive(Clone, Debug, Args)]
 pub struct Way {
-    /// What is written there survives: confirmed (a failover), or relaxed (not the last second)
+    /// What acknowledged answers survive in Redis: confirmed (a failover), or relaxed (not the last second)
     #[arg(long, default_value = "confirmed")]
     pub redis_durability: RedisDurability,
     /// What every key in Redis starts with; one for each deployment
     #[arg(long, default_value = "hb")]
     pub redis_prefix: String,
-    /// Replicas of each primary that confirm; without it as many as the primary with the most has
+    /// At least so many replicas confirm an answer, and all that a primary has; without it as many as the primary with
+    /// the most has at the start
     #[arg(long)]
     pub redis_replicas: Option<u8>,
     /// Whose certificates are trusted with rediss://, as a file in PEM; without it those whom the system trusts
@@ -253,25 +254,9 @@ pub struct Serve {
     /// Servers of the redis backend, as redis://user:password@host:port, or rediss:// for TLS; of a Cluster some are enough
     #[arg(long, value_delimiter = ',', env = "HONGBAO_REDIS", hide_env_values = true)]
     pub redis: Vec<String>,
-    /// What acknowledged answers survive there: confirmed (a failover), or relaxed (not the last second)
-    #[arg(long, default_value = "confirmed")]
-    pub redis_durability: RedisDurability,
-    /// At least so many replicas confirm an answer, and all that a primary has; without it as many as the primary with
-    /// the most has at the start
-    #[arg(long)]
-    pub redis_replicas: Option<u8>,
-    /// Whose certificates are trusted with rediss://, as a file in PEM; without it those whom the system trusts
-    #[arg(long)]
-    pub redis_ca: Option<PathBuf>,
-    /// Certificate to show to a Redis that asks for one, in PEM
-    #[arg(long, requires = "redis_key")]
-    pub redis_cert: Option<PathBuf>,
-    /// Its private key, in PEM
-    #[arg(long, requires = "redis_cert")]
-    pub redis_key: Option<PathBuf>,
-    /// What every key in Redis starts with; one for each deployment
-    #[arg(long, default_value = "hb")]
-    pub redis_prefix: String,
+    /// How those are reached, and what has to confirm.
+    #[command(flatten)]
+    pub way: Way,
     /// Directory to keep full journal segments in, instead of recycling them
     #[arg(long)]
     pub archive: Option<PathBuf>,

@@ -7,7 +7,7 @@ use clap::Parser;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
-use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisIdentity, RedisOptions, RedisTls};
+use hongbao_engine::redis::{RedisBackend, RedisBackendOptions};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::{ADMIN_KEY, admin_key, given_key};
@@ -232,18 +232,9 @@ fn open(options: &Serve, archive: Option<Arc<dyn Storage>>) -> Result<Embedded, 
 }
 
 async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
-    let identity = options.redis_cert.clone().zip(options.redis_key.clone());
-    let identity = identity.map(|(certificate_file, key_file)| RedisIdentity { certificate_file, key_file });
-    let redis = RedisOptions {
-        urls: options.redis.clone(),
-        tls: RedisTls { ca_file: options.redis_ca.clone(), identity },
-        key_prefix: options.redis_prefix.clone(),
-        replicas_needed: options.redis_replicas,
-        durability: options.redis_durability.into(),
-        ..RedisOptions::default()
-    };
+    let way = &options.way;
     let engine = RedisBackend::open(RedisBackendOptions {
-        redis,
+        redis: way.options(options.redis.clone()),
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
         ..RedisBackendOptions::default()
@@ -251,8 +242,8 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
     let engine = engine.await?;
     tracing::info!(
         servers = options.redis.len(),
-        prefix = options.redis_prefix,
-        durability = ?options.redis_durability,
+        prefix = way.redis_prefix,
+        durability = ?way.redis_durability,
         mode = if options.test { "test" } else { "live" },
         currency = options.currency.as_str(),
         "opened in front of Redis"

@@ -15,7 +15,7 @@ struct Report<'a> {
     findings: Vec<&'a Finding>,
     /// Effects that wait, the late ones included.
     waiting: u64,
-    in_flight: u64,
+    in_flight: i64,
     /// Buckets in which servers decided all the time.
     unsettled: u64,
 }
