@@ -60,6 +60,10 @@ local function enter(wallet, effect, at, kind, amount, balance, about)
   end
 end
 
+-- A wallet's balance. Asked for before anything is written: if the balance is
+-- damaged, or what `enter` reads, it fails here.
 local function available(wallet)
-  return tonumber(redis.call('HGET', wallet, 'available') or '0')
+  local row = redis.call('HMGET', wallet, 'available', 'rows')
+  assert(tonumber(row[2] or '0'), 'how many rows a wallet has is no number')
+  return assert(tonumber(row[1] or '0'), 'a balance is no number')
 end

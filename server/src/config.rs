@@ -288,7 +288,7 @@ impl Serve {
     pub fn for_demo(listen: ListenAddress, data: PathBuf) -> Serve {
         let defaults = Cli::parse_from(["hongbao", "serve"]);
         let Task::Serve(defaults) = defaults.task else { unreachable!("serve was asked for one line above") };
-        Serve { listen, data, test: true, ..defaults }
+        Serve { listen, data, test: true, redis: Vec::new(), ..defaults }
     }
 }
 

@@ -39,9 +39,11 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
         let why = error.to_string();
         match error {
-            OpenError::Directory { .. } | OpenError::Locked(_) | OpenError::Setting { .. } | OpenError::Rebuild(_) => {
-                Failure::Usage(why)
-            }
+            OpenError::Directory { .. }
+            | OpenError::Locked(_)
+            | OpenError::HalfCopied(_)
+            | OpenError::Setting { .. }
+            | OpenError::Rebuild(_) => Failure::Usage(why),
             OpenError::Journal(_)
             | OpenError::Store(_)
             | OpenError::StoreIn { .. }

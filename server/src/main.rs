@@ -107,10 +107,13 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
     let given = given_key(env::var(ADMIN_KEY)).map_err(wrong)?;
     match (options.backend, options.redis.is_empty()) {
         (BackendName::Redis, true) => return Err(wrong("name the servers: --redis redis://HOST:PORT[,...]")),
+        (BackendName::Embedded, false) => {
+            return Err(wrong("--redis (or HONGBAO_REDIS) is for --backend redis: give both, or neither"));
+        }
         (BackendName::Redis, false) if options.archive.is_some() => {
             return Err(wrong("--archive keeps an embedded engine's journal; there is none with --backend redis"));
         }
-        _ => {}
+        (BackendName::Redis, false) | (BackendName::Embedded, true) => {}
     }
     let listeners = open_port(&options.listen)?;
     let admin_listeners = options.admin_listen.as_ref().map(open_port).transpose()?;

@@ -78,6 +78,8 @@ impl Default for EmbeddedOptions {
 
 /// Appears when an operator has accepted the clock.
 const ACCEPT_FILE: &str = "clock.accept";
+/// Stands in a directory until a copy into it has been audited.
+pub(crate) const BEING_COPIED: &str = "copying";
 
 /// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +119,12 @@ pub enum OpenError {
         /// What the disk said.
         why: String,
     },
+    /// A copy into it was interrupted, or found a difference.
+    #[error(
+        "{0} is what an unfinished `hongbao copy` has left: run the same copy again, or remove the directory and copy \
+         into a new one"
+    )]
+    HalfCopied(PathBuf),
     /// It was made for something else.
     #[error(
         "this directory was made with {setting} = {made}, not {asked}; use another directory or the setting it was made with"
@@ -155,6 +163,9 @@ impl Embedded {
     /// [`OpenError`] says what is wrong and what to do.
     pub fn open(directory: &Path, options: EmbeddedOptions) -> Result<(Embedded, StartReport), OpenError> {
         let lock = lock(directory)?;
+        if directory.join(BEING_COPIED).exists() {
+            return Err(OpenError::HalfCopied(directory.to_owned()));
+        }
         let path = directory.join("journal");
         let storage = Directory::open(&path).map_err(|source| OpenError::Directory { path, source })?;
         let rows = FjallRows::open(&directory.join("store"), options.store)?;

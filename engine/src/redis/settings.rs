@@ -36,14 +36,15 @@ const RULES: &[Rule] = &[
         setting: "appendonly",
         needed: "yes",
         confirmed_only: true,
-        why: "without its file it forgets all it has acknowledged when it ends",
+        why: "without its file it forgets all it has acknowledged when it ends (who wants that: --redis-durability relaxed)",
         optional: false,
     },
     Rule {
         setting: "appendfsync",
         needed: "always",
         confirmed_only: true,
-        why: "otherwise it forgets the last second of what it has acknowledged when its machine ends",
+        why: "otherwise it forgets the last second of what it has acknowledged when its machine ends (who wants that: \
+              --redis-durability relaxed)",
         optional: false,
     },
     Rule {

@@ -2,10 +2,11 @@
 //! often that was interrupted, and so does the one that it is copied back to.
 
 use crate::deployment::{Deployment, is_missing};
+use crate::redis_stand::{RedisServer, ServerOptions};
 use crate::stand::{World, envelope, fen, item, reference, user};
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, Listing, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
-use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError};
 use hongbao_engine::redis::{
     CopyError, CopyOptions, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory, copy_to_redis,
 };
@@ -452,5 +453,36 @@ fn what_is_served_meanwhile_is_not_copied() {
     assert!(matches!(&changed, Err(CopyError::Occupied(why)) if why.contains("store.copied")), "{changed:?}");
     std::fs::remove_dir_all(back.join("store.copied")).expect("it is there");
     stage.to_directory(&back, None).expect("it is copied");
+    open(&back, &stage.embedded).close().expect("it closes");
     stage.deployment.open();
+}
+
+#[test]
+fn a_copy_that_was_given_up_does_not_go_on() {
+    if is_missing() {
+        return;
+    }
+    let server = Arc::new(RedisServer::start(ServerOptions::without_aof()));
+    let mut stage = Stage::new(22);
+    stage.deployment = Deployment::alone_on(22, &server);
+    let redis = stage.deployment.open();
+    let merchant = |name: &str| {
+        let status = Some(MerchantStatus::Verified);
+        Command::PutMerchant(Box::new(NewMerchant { id: user(name), name: name.to_owned(), status }))
+    };
+    stage.deployment.drive(redis.execute(merchant("rosy"), None)).expect("it is answered");
+    let back = stage.path("back");
+    let stopped = stage.to_directory(&back, Some(0));
+    assert!(matches!(stopped, Err(CopyError::Stopped)), "{stopped:?}");
+    // Nobody serves the half of it.
+    let half = Embedded::open(&back, stage.embedded.clone()).err();
+    assert!(matches!(half, Some(OpenError::HalfCopied(_))), "{half:?}");
+    // Given up as the refusal says, then served: what is decided moves no money.
+    let refused = stage.refused();
+    let words: Vec<&str> = refused.split("redis-cli ").nth(1).expect("it names a command").split(' ').collect();
+    let [verb, key, field] = words[..] else { panic!("{refused}") };
+    assert_eq!(server.cli(&[verb, key.trim_matches('\''), field]), "1");
+    stage.deployment.drive(stage.deployment.open().execute(merchant("lily"), None)).expect("it is answered");
+    let changed = stage.to_directory(&back, None);
+    assert!(matches!(changed, Err(CopyError::Occupied(_))), "{changed:?}");
 }

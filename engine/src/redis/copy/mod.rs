@@ -86,6 +86,8 @@ type Result<T> = std::result::Result<T, CopyError>;
 
 /// The field of a deployment's row that says that it is being copied.
 pub(super) const MARK: &str = "copying";
+/// How the mark of a copy out of it begins; a number that nobody can guess follows.
+const OUT: &str = "out:";
 /// How far a copy into it has come.
 const COPIED: &str = "copied";
 

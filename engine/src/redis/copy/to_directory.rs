@@ -6,20 +6,20 @@
 //! the movement that sent back what was unsold.
 
 use super::answers::REMEMBER_S;
-use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, Result, occupied};
+use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, OUT, Result, occupied};
 use crate::audit::audit;
 use crate::backend::{Audit, OnceKey};
 use crate::command::{EndedAs, HoldState};
 use crate::event::{
     Claimed, EnvelopeEnded, EnvelopeSettled, Event, Grabbed, Held, HoldEnded, ItemPut, Remembered, Units,
 };
-use crate::memory::{OpenError, Settings, lock};
+use crate::memory::{BEING_COPIED, OpenError, Settings, lock};
 use crate::rebuild::BEGAN_AS_COPY;
 use crate::redis::attach::found;
 use crate::redis::audit::{HoldRow, OnProgress, OrderRow, Pages, Progress, Sums, Whole, sum, units_of, words};
 use crate::redis::backend::{Core, RedisBackend};
 use crate::redis::bucket::Bucket;
-use crate::redis::layout::is_mass;
+use crate::redis::layout::{hex, is_mass};
 use crate::redis::names::Names;
 use crate::redis::reads::entry;
 use crate::redis::reply::{Answer, damaged, parts};
@@ -48,27 +48,60 @@ pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress:
     let backend = RedisBackend::attach(options.backend.clone()).await?;
     let core = &backend.core;
     let settled = found(&options.backend.redis).await?.unwrap_or_default();
-    if settled.get(MARK).is_some_and(|mark| mark != b"out") {
+    let mark = settled.get(MARK).map(|mark| String::from_utf8_lossy(mark).into_owned());
+    if mark.as_ref().is_some_and(|mark| !mark.starts_with(OUT)) {
         let why = "this deployment is itself what an interrupted copy has left; finish that one first";
         return Err(CopyError::Occupied(why.to_owned()));
     }
     let guard = lock(directory)?;
-    if ["store", "journal"].iter().any(|part| directory.join(part).exists()) {
-        return Err(occupied(directory));
+    let path = directory.join("store.copied");
+    take_back(directory, &path)?;
+    // Nobody serves while the mark stands. Who takes it away to serve takes with
+    // it what says that nothing was decided since.
+    let mark = mark.unwrap_or_else(|| format!("{OUT}{}", hex(&core.random::<16>())));
+    core.change_deployment("HSET", &[MARK, &mark]).await?;
+    let copied = take_along(core, (&settled, &mark), (directory, &path), &options, progress).await;
+    if let Err(CopyError::Form(_) | CopyError::Served(_)) = &copied {
+        // It cannot go on: whoever serves there may go on, and nothing is left here.
+        core.change_deployment("HDEL", &[MARK]).await?;
+        fs::remove_dir_all(&path).map_err(failed(&path))?;
+        unmark(directory)?;
     }
-    core.change_deployment("HSET", &[MARK, "out"]).await?;
+    drop(guard);
+    let (things, position) = copied?;
+    let mut differences = Vec::new();
+    let audited = audit(directory, None, &mut |difference| differences.push(difference))?;
+    if audited.last_lsn.0 != 0 {
+        differences.push(format!("record {} is there and none should be", audited.last_lsn.0));
+    }
+    if differences.is_empty() {
+        unmark(directory)?;
+        core.change_deployment("HDEL", &[MARK]).await?;
+    }
+    Ok(CopyReport { things, totals: position.totals, differences })
+}
+
+/// Copies what has not been copied, and puts the store into its place.
+async fn take_along(
+    core: &Arc<Core>,
+    (settled, mark): (&HashMap<String, Vec<u8>>, &str),
+    (directory, path): (&Path, &Path),
+    options: &CopyOptions,
+    progress: OnProgress<'_>,
+) -> Result<(u64, Position)> {
     core.carry_everything().await?;
-    let before = without_clocks(core.sums_of_all().await?);
+    // With their clocks: whatever is decided in a bucket moves its clock, also
+    // where it moves no money.
+    let before = core.sums_of_all().await?;
     let text =
         |name: &str| settled.get(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
     let settings = Settings::of_copy(&text("currency"), &text("mode"), &core.fingerprint_secret);
-    let source = source_of(&core.fingerprint_secret, &before);
-    let path = directory.join("store.copied");
-    let store = Store::open(&path, FjallOptions::default())?;
+    let source = source_of(&core.fingerprint_secret, mark, &before);
+    let store = Store::open(path, FjallOptions::default())?;
     let done = match store.get_setting(COPY_OF)? {
         None => 0,
         Some(of) if of == source => store.get_setting(COPIED)?.and_then(|done| done.parse().ok()).unwrap_or(0),
-        Some(_) => return Err(occupied(&path)),
+        Some(_) => return Err(occupied(path)),
     };
     store.put_setting(COPY_OF, &source)?;
     settings.put(&store)?;
@@ -94,32 +127,51 @@ pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress:
     let latest = after.iter().map(|sums| sum(sums, "clock")).collect::<std::result::Result<Vec<_>, _>>()?;
     let at = latest.into_iter().max().unwrap_or(0);
     let position = Position { at: Timestamp::from_ms(at.try_into().unwrap_or(0)), ..position };
-    if without_clocks(after) != before {
-        let why = "something was decided there meanwhile: stop all servers, remove store.copied, and copy again";
-        return Err(CopyError::Served(format!("{}: {why}", path.display())));
+    if after != before {
+        let why = "something was decided there meanwhile, and the copy was given up: stop all servers, and copy again";
+        return Err(CopyError::Served(why.to_owned()));
     }
     store.stand_at(position)?;
     store.checkpoint()?;
     drop(store);
-    settle(directory, &path, &settings)?;
-    drop(guard);
-    let mut differences = Vec::new();
-    let audited = audit(directory, None, &mut |difference| differences.push(difference))?;
-    if audited.last_lsn.0 != 0 {
-        differences.push(format!("record {} is there and none should be", audited.last_lsn.0));
-    }
-    if differences.is_empty() {
-        core.change_deployment("HDEL", &[MARK]).await?;
-    }
-    Ok(CopyReport { things, totals: position.totals, differences })
+    settle(directory, path, &settings)?;
+    Ok((things, position))
 }
 
-/// Puts the store where servers look for it. From here on it can be served.
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> CopyError + use<> {
+    let path = path.to_owned();
+    move |source| CopyError::Directory(OpenError::Directory { path, source })
+}
+
+/// Marks the directory, so that no server opens it until it has been audited,
+/// and takes the store back from its place if an attempt came that far.
+fn take_back(directory: &Path, copied: &Path) -> Result<()> {
+    let (marker, standing, journal) =
+        (directory.join(BEING_COPIED), directory.join("store"), directory.join("journal"));
+    if standing.exists() || journal.exists() {
+        if !marker.exists() {
+            return Err(occupied(directory));
+        }
+        if journal.exists() {
+            fs::remove_dir_all(&journal).map_err(failed(&journal))?;
+        }
+        if standing.exists() {
+            fs::rename(&standing, copied).map_err(failed(&standing))?;
+        }
+    }
+    fs::write(&marker, "hongbao copy has not ended here: run it again\n").map_err(failed(&marker))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+}
+
+/// Takes away what keeps servers from opening the directory.
+fn unmark(directory: &Path) -> Result<()> {
+    let marker = directory.join(BEING_COPIED);
+    fs::remove_file(&marker).map_err(failed(&marker))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+}
+
+/// Puts the store where servers look for it, to be audited.
 fn settle(directory: &Path, store: &Path, settings: &Settings) -> Result<()> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CopyError::Directory(OpenError::Directory { path, source })
-    };
     let began = directory.join(BEGAN_AS_COPY);
     let said = "This directory began as a copy of a deployment in Redis. What was copied stands in no record:\n\
                 back up the whole directory; hongbao rebuild cannot make its store anew.\n";
@@ -132,21 +184,16 @@ fn settle(directory: &Path, store: &Path, settings: &Settings) -> Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
 }
 
-/// What moves while nothing is decided.
-fn without_clocks(mut all: Vec<Sums>) -> Vec<Sums> {
-    all.iter_mut().for_each(|sums| drop(sums.remove("clock")));
-    all
-}
-
-fn source_of(secret: &[u8; 32], sums: &[Sums]) -> String {
+fn source_of(secret: &[u8; 32], mark: &str, sums: &[Sums]) -> String {
     let mut hash = Sha256::new();
     hash.update(secret);
+    hash.update(mark);
     for (name, value) in sums.iter().flatten() {
         hash.update(name.as_bytes());
         hash.update(value);
         hash.update([0]);
     }
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..16])
 }
 
 /// Where a store stands that holds everything, before the first record.

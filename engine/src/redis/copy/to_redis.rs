@@ -52,17 +52,19 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     let store = Arc::new(Store::open(&path, FjallOptions::default())?);
     bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
-    let mut source = Sha256::new();
-    source.update(settings.secret());
-    source.update(position.applied.0.to_le_bytes());
-    let source: String = source.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let (backend, done) = target(&options.backend, &settings, &position, &format!("in:{source}")).await?;
-
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
         told.all += 1;
         true
     })?;
+    let mut source = Sha256::new();
+    source.update(settings.secret());
+    source.update(position.applied.0.to_le_bytes());
+    // Keys whose time is over go without a record, and what stands behind them moves up.
+    source.update(told.all.to_le_bytes());
+    let source: String = source.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let (backend, done) = target(&options.backend, &settings, &position, &format!("in:{source}")).await?;
+
     let marked_every = options.rows_max.map_or(MARKED_EVERY, |most| most / 3 + 1);
     let mut writing = Writing::new(Arc::clone(&backend.core), done, position, marked_every);
     let (sender, mut things) = tokio::sync::mpsc::channel(1024);
