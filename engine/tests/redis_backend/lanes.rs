@@ -177,6 +177,35 @@ fn with_damaged<T>(server: &RedisServer, key_ends_with: &str, work: impl FnOnce(
 }
 
 #[test]
+fn a_damaged_wallet_is_paid_whole_or_not_at_all() {
+    if is_missing() {
+        return;
+    }
+    for in_pools in [false, true] {
+        let server = Arc::new(RedisServer::start(ServerOptions::without_aof()));
+        let deployment = Deployment::alone_on(45, &server);
+        let two = Two::over(if in_pools { deployment.with_pools(4) } else { deployment });
+        two.ask(Command::Deposit(Transfer { user: user("u7"), amount: fen(1), reference: None }));
+        let wallet = server.cli(&["KEYS", "*:wallet:u7"]);
+        for field in ["rows", "available"] {
+            let id = two.give(NewEnvelope { auto_claim: true, ..envelope(100, 2) });
+            let sound = server.cli(&["HGET", &wallet, field]);
+            server.cli(&["HSET", &wallet, field, "x"]);
+            for _ in 0..2 {
+                two.at_once(vec![(grab(id, "u7"), None)])[0].as_ref().expect_err("its wallet cannot be read");
+            }
+            server.cli(&["HSET", &wallet, field, &sound]);
+            let before = two.deployment.drive(two.engines[0].wallet(&user("u7"))).expect("a read").available;
+            let Outcome::Won { amount, replayed: false, .. } = two.ask(grab(id, "u7")) else { panic!("no win") };
+            let after = two.deployment.drive(two.engines[0].wallet(&user("u7"))).expect("a read").available;
+            assert_eq!(after, before + amount, "{field}, in pools {in_pools}");
+        }
+        let audit = two.deployment.drive(two.engines[0].audit()).expect("a read");
+        assert!(audit.balanced() && audit.in_flight == 0, "{audit:?}");
+    }
+}
+
+#[test]
 fn a_damaged_key_fails_its_own_call_and_no_other() {
     let Some((two, server)) = two_alone(43) else { return };
     // Makes the keys that are damaged then.
