@@ -20,8 +20,10 @@ mod housekeeping;
 mod reads;
 mod recovery;
 
-pub(crate) use recovery::{BEING_COPIED, Settings, lock};
+#[cfg(feature = "redis")]
+pub(crate) use recovery::BEING_COPIED;
 pub use recovery::{EmbeddedOptions, OpenError, StartReport};
+pub(crate) use recovery::{Settings, lock};
 
 use crate::backend::{OnceKey, Reply};
 use crate::clock::Clock;
