@@ -162,7 +162,11 @@ impl RedisBackend {
     /// [`RedisOpenError`] says what is wrong and what to do.
     pub async fn open(options: RedisBackendOptions) -> std::result::Result<RedisBackend, RedisOpenError> {
         let nodes = Nodes::connect(&options.redis).await?;
-        let layout = layout_of(&options.redis);
+        let mut layout = layout_of(&options.redis);
+        if nodes.buckets_mix() && options.redis.mass_shares_min.is_none() {
+            // Pools spread grabs over primaries. Where there is one, they only cost.
+            layout.mass_shares_min = u32::MAX;
+        }
         let mut secret = [0; 32];
         options.entropy.fill(&mut secret);
         let settled = settle_settings(&nodes, &layout, &options, &secret).await?;

@@ -49,7 +49,7 @@ pub struct RedisOptions {
     /// How many buckets keys are spread over. Fixed for a deployment.
     pub buckets: u16,
     /// Envelopes of at least so many shares get a part in every bucket. `None`:
-    /// 64 for each bucket. Less is for tests.
+    /// 64 for each bucket in a Cluster, and none on a single server. Less is for tests.
     #[doc(hidden)]
     pub mass_shares_min: Option<u32>,
     /// What an acknowledged answer survives.

@@ -198,6 +198,24 @@ fn every_kind_of_damage_is_found() {
 }
 
 #[test]
+fn only_a_cluster_makes_pools() {
+    if is_missing() {
+        return;
+    }
+    for (deployment, in_pools) in [(Deployment::new(4), 0), (Deployment::on_cluster(4), 1)] {
+        let backend = deployment.open();
+        let ask = |command| deployment.drive(backend.execute(command, None)).expect("it is answered");
+        ask(Command::Deposit(Transfer { user: user("alice"), amount: fen(1000), reference: None }));
+        let shares = 64 * u32::from(deployment.options.redis.buckets);
+        ask(Command::CreateEnvelope(Box::new(envelope(1000, shares))));
+        deployment.settle(&backend);
+        let attached = deployment.drive(RedisBackend::attach(deployment.options.clone())).expect("it is there");
+        let audit = deployment.drive(attached.audit_rows(&mut |_| ())).expect("it can be read");
+        assert_eq!((audit.findings, audit.in_pools), (Vec::new(), in_pools));
+    }
+}
+
+#[test]
 fn money_that_is_there_twice_is_no_balance() {
     let Some(server) = server() else { return };
     let scene = Scene::new(3, &server);
