@@ -439,7 +439,9 @@ async fn a_cluster_loses_a_primary() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_hands_over_to_its_replica_and_nobody_notices() {
     let cluster = RedisCluster::start(3, 1);
-    let nodes = Nodes::connect(&options(cluster.urls())).await.expect("it is whole");
+    // A hand-over that Redis has to begin again holds clients for longer than a call has.
+    let patient = RedisOptions { call_timeout: Duration::from_secs(60), ..options(cluster.urls()) };
+    let nodes = Nodes::connect(&patient).await.expect("it is whole");
     let bucket = one_of_each()[0];
     let crowd = Crowd::start(nodes, &[bucket]);
     for (from, to) in [(0, 3), (3, 0)] {
