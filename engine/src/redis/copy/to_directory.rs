@@ -143,6 +143,11 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> CopyError + use<> {
     move |source| CopyError::Directory(OpenError::Directory { path, source })
 }
 
+/// What was made, renamed or removed in a directory is so after a loss of power.
+fn sync(directory: &Path) -> Result<()> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+}
+
 /// Marks the directory, so that no server opens it until it has been audited,
 /// and takes the store back from its place if an attempt came that far.
 fn take_back(directory: &Path, copied: &Path) -> Result<()> {
@@ -160,14 +165,14 @@ fn take_back(directory: &Path, copied: &Path) -> Result<()> {
         }
     }
     fs::write(&marker, "hongbao copy has not ended here: run it again\n").map_err(failed(&marker))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+    sync(directory)
 }
 
 /// Takes away what keeps servers from opening the directory.
 fn unmark(directory: &Path) -> Result<()> {
     let marker = directory.join(BEING_COPIED);
     fs::remove_file(&marker).map_err(failed(&marker))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+    sync(directory)
 }
 
 /// Puts the store where servers look for it, to be audited.
@@ -181,7 +186,7 @@ fn settle(directory: &Path, store: &Path, settings: &Settings) -> Result<()> {
     fs::create_dir(&journal).map_err(failed(&journal))?;
     let standing = directory.join("store");
     fs::rename(store, &standing).map_err(failed(&standing))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+    sync(directory)
 }
 
 fn source_of(secret: &[u8; 32], mark: &str, sums: &[Sums]) -> String {
