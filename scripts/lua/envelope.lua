@@ -3,7 +3,7 @@
 --
 -- KEYS[4]  the envelope
 -- KEYS[5]  its shares
--- KEYS[6]  its winners: user -> share, when grabbed, when claimed
+-- KEYS[6]  its winners: user -> win (win.lua)
 -- KEYS[7]  its winners in the order of their shares
 -- KEYS[8]  the bucket's deadlines
 -- ARGV[4]  'claim', 'cancel' or 'due'
@@ -76,19 +76,19 @@ if ARGV[4] == 'claim' then
   if not mine then
     return no('not_won')
   end
-  local share, grabbed_at, claimed_at = string.match(mine, '^(%d+) (%d+) (%d*)$')
-  local amount = amount_of(tonumber(share))
-  if claimed_at ~= '' then
+  local share, grabbed_at, claimed_at = read_win(mine, opens)
+  local amount = amount_of(share)
+  if claimed_at then
     local effects = waiting('c' .. id .. user)
     if #effects == 0 then
       effects = waiting('g' .. id .. user)
     end
-    return decided({'claimed', int(amount), claimed_at, '1'}, effects)
+    return decided({'claimed', int(amount), int(claimed_at), '1'}, effects)
   end
   if unclaimed == 'return' and now >= claim_by then
     return no('lapsed')
   end
-  redis.call('HSET', KEYS[6], user, share .. ' ' .. grabbed_at .. ' ' .. int(now))
+  redis.call('HSET', KEYS[6], user, packed_win(share, opens, grabbed_at, now))
   claimed, claimed_amount = claimed + 1, claimed_amount + amount
   leave(amount)
   keep(false)
@@ -134,10 +134,10 @@ end
 local effects = {}
 local users = redis.call('LRANGE', KEYS[7], credited, credited + CREDIT_MAX - 1)
 for _, winner in ipairs(users) do
-  local share, grabbed_at, claimed_at = string.match(redis.call('HGET', KEYS[6], winner), '^(%d+) (%d+) (%d*)$')
-  if claimed_at == '' then
-    local amount = amount_of(tonumber(share))
-    redis.call('HSET', KEYS[6], winner, share .. ' ' .. grabbed_at .. ' ' .. int(now))
+  local share, grabbed_at, claimed_at = read_win(redis.call('HGET', KEYS[6], winner), opens)
+  if not claimed_at then
+    local amount = amount_of(share)
+    redis.call('HSET', KEYS[6], winner, packed_win(share, opens, grabbed_at, now))
     claimed, claimed_amount = claimed + 1, claimed_amount + amount
     leave(amount)
     effects[#effects + 1] = 'c' .. id .. winner

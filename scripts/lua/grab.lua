@@ -3,7 +3,7 @@
 -- KEYS[2]  the bucket's outbox
 -- KEYS[3]  the envelope
 -- KEYS[4]  its shares
--- KEYS[5]  its winners: user -> share, when grabbed, when claimed
+-- KEYS[5]  its winners: user -> win (win.lua)
 -- KEYS[6]  its winners in the order of their shares
 -- KEYS[7]  the bucket's deadlines
 -- then of each call, if one server has all buckets: the envelopes its user
@@ -87,11 +87,12 @@ local function won(amount, share, grabbed_at, claimed_at, replayed, waits)
 end
 
 local function again(packed, user)
-  local share, grabbed_at, claimed_at = string.match(packed, '^(%d+) (%d+) (%d*)$')
-  local at = tonumber(share) * width
+  local share, grabbed_at, claimed_at = read_win(packed, opens)
+  local at = share * width
   local bytes = redis.call('GETRANGE', KEYS[4], at, at + width - 1)
   local waits = (outgoing[user] or redis.call('HEXISTS', KEYS[2], 'g' .. id .. user) == 1) and '1' or ''
-  return won(int((struct.unpack('<' .. form, bytes))), share, grabbed_at, claimed_at, '1', waits)
+  return won(int((struct.unpack('<' .. form, bytes))), int(share), int(grabbed_at), claimed_at and int(claimed_at) or '', '1',
+    waits)
 end
 
 -- What a grab causes where its user's things lie. It fails before its first
@@ -132,7 +133,7 @@ local function grab(call, user)
     return 'no expired'
   end
   local amount = amount_of[taken - first + 1]
-  local amount_text, share = int(amount), int(taken)
+  local amount_text, share = int(amount), taken
   if not crosses then
     arrive(SHARED_KEYS + (call - 1) * keys_each + 1, amount)
   end
@@ -145,7 +146,7 @@ local function grab(call, user)
     claimed_at, money = now_text, amount_text
     claimed, claimed_amount = claimed + 1, claimed_amount + amount
   end
-  packed = share .. ' ' .. now_text .. ' ' .. claimed_at
+  packed = packed_win(share, opens, now, auto_claim and now or nil)
   written[user] = packed
   winners[#winners + 1] = user
   wins[#wins + 1] = user
@@ -155,7 +156,7 @@ local function grab(call, user)
     outbox[#outbox + 1] = 'g' .. id .. user
     outbox[#outbox + 1] = outgoing[user]
   end
-  return won(amount_text, share, now_text, claimed_at, '', crosses and '1' or '')
+  return won(amount_text, int(share), now_text, claimed_at, '', crosses and '1' or '')
 end
 
 -- The effect of a user's grab that waits in the outbox, as decide.lua tells it.

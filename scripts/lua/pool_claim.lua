@@ -1,19 +1,37 @@
 -- A user claims what was grabbed from a pool; the wallet lies in the same bucket.
+--
+-- KEYS[4]  the pool
+-- KEYS[5]  its shares, number and amount each, in the order in which they came
+-- KEYS[6]  its winners: user -> win (win.lua), by its place among the shares
+-- KEYS[7]  the user's wallet
+-- ARGV[4]  the envelope's id
+-- ARGV[5]  the user
 
+local row = redis.call('HMGET', KEYS[4], 'claim_by', 'width', 'unclaimed', 'base', 'claimed', 'claimed_amount', 'lapsed')
+if not row[1] then
+  return no('not_found')
+end
+local id, user, base = ARGV[4], ARGV[5], tonumber(row[4])
+local mine = redis.call('HGET', KEYS[6], user)
 if not mine then
   return no('not_won')
 end
-local place = struct.unpack('<I4', mine)
-local _, amount = share_at(place)
-local grabbed_at, claimed_at = times_of(mine)
+local place, grabbed_at, claimed_at = read_win(mine, base)
+local size = row[2] == '4' and 8 or 12
+local _, amount = struct.unpack(size == 8 and '<I4I4' or '<I4I8',
+  redis.call('GETRANGE', KEYS[5], place * size, place * size + size - 1))
 if claimed_at then
   return decided({'claimed', int(amount), int(claimed_at), '1'})
 end
-if row[15] == '1' or unclaimed == 'return' and now >= claim_by then
+if row[7] == '1' or row[3] == 'return' and now >= tonumber(row[1]) then
   return no('lapsed')
 end
-local balance = available(KEYS[8])
-redis.call('HSET', KEYS[6], user, struct.pack('<I4I5I5', place, grabbed_at - base, math.max(now - base, 0)))
-redis.call('HSET', KEYS[4], 'claimed', int(tonumber(row[11]) + 1), 'claimed_amount', int(tonumber(row[12]) + amount))
-credit(amount, balance)
+-- First what has not been read yet: if that is damaged, nothing was done.
+local balance = available(KEYS[7]) + amount
+redis.call('HSET', KEYS[6], user, packed_win(place, base, grabbed_at, math.max(now, base)))
+redis.call('HSET', KEYS[4], 'claimed', int(tonumber(row[5]) + 1), 'claimed_amount', int(tonumber(row[6]) + amount))
+-- Escrow becomes the user's own.
+enter(KEYS[7], 'c' .. id, now, 'c', amount, balance, id)
+move('escrowed', -amount)
+move('wallets', amount)
 return decided({'claimed', int(amount), int(now), ''})

@@ -7,11 +7,11 @@
 -- win:     ARGV[2] the user
 -- wins:    ARGV[2] the cursor, ARGV[3] about how many
 --
--- The answer is the cursor, the time that theirs are counted from, whether a
--- grab is a claim, then user, row and share of each.
+-- The answer is the cursor, the time that theirs are counted from, then user, row
+-- and share of each.
 
-local pool = redis.call('HMGET', KEYS[3], 'base', 'auto_claim', 'width')
-local size = pool[3] == '4' and 8 or 12
+local pool = redis.call('HMGET', KEYS[3], 'base', 'width')
+local size = pool[2] == '4' and 8 or 12
 local page = {'0', {}}
 if ARGV[1] == 'wins' then
   page = redis.call('HSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[3])
@@ -21,7 +21,7 @@ else
     page[2] = {ARGV[2], packed}
   end
 end
-local found = {page[1], pool[1] or '0', pool[2] or ''}
+local found = {page[1], pool[1] or '0'}
 for i = 1, #page[2], 2 do
   local at = struct.unpack('<I4', page[2][i + 1]) * size
   found[#found + 1] = page[2][i]

@@ -5,8 +5,8 @@
 --                    ARGV[2] after this score, ARGV[3] and this member, or '' from
 --                    the start; ARGV[4], ARGV[5] scores between which; ARGV[6] how many
 --          'wins'    KEYS[1] winners in order, KEYS[2] winners, KEYS[3] shares;
---                    ARGV[2] from, ARGV[3] how many, ARGV[4] bytes a share
---          'win'     KEYS[1] winners, KEYS[2] shares; ARGV[2] user, ARGV[3] bytes a share
+--                    ARGV[2] when it opened, ARGV[3] bytes a share, ARGV[4] from, ARGV[5] how many
+--          'win'     KEYS[1] winners, KEYS[2] shares; ARGV[2], ARGV[3] the same, ARGV[4] user
 
 -- In the order of bytes, which is that of sets; Lua's own is the locale's.
 local function comes_after(one, other)
@@ -19,10 +19,12 @@ local function comes_after(one, other)
   return false
 end
 
-local function win(packed, user, shares, width)
-  local share, grabbed_at, claimed_at = string.match(packed, '^(%d+) (%d+) (%d*)$')
-  local at = tonumber(share) * width
-  return {user, share, grabbed_at, claimed_at, redis.call('GETRANGE', shares, at, at + width - 1)}
+local function win(packed, user, shares)
+  local width = tonumber(ARGV[3])
+  local share, grabbed_at, claimed_at = read_win(packed, tonumber(ARGV[2]))
+  local at = share * width
+  return {user, int(share), int(grabbed_at), claimed_at and int(claimed_at) or '',
+    redis.call('GETRANGE', shares, at, at + width - 1)}
 end
 
 local what = ARGV[1]
@@ -70,13 +72,13 @@ if what == 'listed' then
 end
 
 if what == 'win' then
-  local packed = redis.call('HGET', KEYS[1], ARGV[2])
-  return packed and win(packed, ARGV[2], KEYS[2], tonumber(ARGV[3])) or {}
+  local packed = redis.call('HGET', KEYS[1], ARGV[4])
+  return packed and win(packed, ARGV[4], KEYS[2]) or {}
 end
 
 local rows = {}
-local from = tonumber(ARGV[2])
-for _, user in ipairs(redis.call('LRANGE', KEYS[1], from, from + tonumber(ARGV[3]) - 1)) do
-  rows[#rows + 1] = win(redis.call('HGET', KEYS[2], user), user, KEYS[3], tonumber(ARGV[4]))
+local from = tonumber(ARGV[4])
+for _, user in ipairs(redis.call('LRANGE', KEYS[1], from, from + tonumber(ARGV[5]) - 1)) do
+  rows[#rows + 1] = win(redis.call('HGET', KEYS[2], user), user, KEYS[3])
 end
 return rows

@@ -108,6 +108,9 @@ pub struct Way {
     /// What every key in Redis starts with; one for each deployment
     #[arg(long, default_value = "hb")]
     pub redis_prefix: String,
+    /// How many buckets keys are spread over, fixed when a deployment is made; more for over some 16 primaries
+    #[arg(long, default_value_t = RedisOptions::default().buckets, value_name = "COUNT")]
+    pub redis_buckets: u16,
     /// At least so many replicas confirm an answer, and all that a primary has; without it as many as the primary with
     /// the most has at the start
     #[arg(long)]
@@ -132,6 +135,7 @@ impl Way {
             urls,
             tls: RedisTls { ca_file: self.redis_ca.clone(), identity },
             key_prefix: self.redis_prefix.clone(),
+            buckets: self.redis_buckets,
             replicas_needed: self.redis_replicas,
             durability: self.redis_durability.into(),
             ..RedisOptions::default()

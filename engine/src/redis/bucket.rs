@@ -58,8 +58,8 @@ mod tests {
         for (number, slot) in [(0, 6939), (17, 1307), (1023, 10_080)] {
             assert_eq!(Bucket::new(number).slot(), slot, "b{number}");
         }
-        assert_eq!(Bucket::of(b"alice", 1024), Bucket::new(175));
-        assert_eq!(Bucket::of(b"bob", 1024), Bucket::new(730));
+        assert_eq!(Bucket::of(b"alice", 64), Bucket::new(47));
+        assert_eq!(Bucket::of(b"bob", 64), Bucket::new(26));
         assert_eq!(Bucket::new(17).key("hb", "w"), b"hb:{b17}:w");
     }
 }

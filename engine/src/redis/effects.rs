@@ -444,6 +444,15 @@ pub(super) fn packed(split: &Shares) -> Vec<u8> {
     }
 }
 
+/// A win of an envelope that lies whole in its bucket, as `win.lua` packs it.
+pub(super) fn packed_win(opened: Timestamp, share: u32, grabbed: Timestamp, claimed: Option<Timestamp>) -> Vec<u8> {
+    let after = |at: Timestamp| at.ms().saturating_sub(opened.ms()).to_le_bytes();
+    let mut packed = share.to_le_bytes().to_vec();
+    packed.extend_from_slice(&after(grabbed)[..5]);
+    claimed.iter().for_each(|at| packed.extend_from_slice(&after(*at)[..5]));
+    packed
+}
+
 /// Which shares lie in which pool at first, and after these the reserve: number
 /// and amount of each, and all amounts together. The reserve has the last
 /// sixteenth. A split is shuffled, so this favours nobody.

@@ -78,11 +78,8 @@ impl Core {
         user: &UserId,
         operation: &Operation,
     ) -> Result<Verdict> {
-        let (mut keys, mut args) = (self.grab_keys(id, &[user]), self.grab_args(id, &[user]));
-        if let Some(mark) = self.mark(operation) {
-            keys.push(&[&mark]);
-            args.push(&[&operation.keep.word()]);
-        }
+        let (mut keys, args) = (self.grab_keys(id, &[user]), self.grab_args_under(id, user, operation));
+        self.mark(operation).iter().for_each(|mark| keys.push(&[mark]));
         let told = self.run_with(operation.bucket, &GRAB, keys, args, 1).await?;
         if operation.keep == Keep::Natural {
             let (at, outcome) = self.grabbed(id, user, told).await?;
@@ -183,6 +180,15 @@ impl Core {
         args
     }
 
+    /// The arguments of one grab, of an envelope or from its pool, under an operation.
+    pub(super) fn grab_args_under(&self, id: EnvelopeId, user: &UserId, operation: &Operation) -> Words {
+        let mut args = self.grab_args(id, &[user]);
+        if operation.keep != Keep::Natural {
+            args.push(&[&operation.keep.word()]);
+        }
+        args
+    }
+
     fn grab_item_args(
         &self,
         item: ItemId,
@@ -206,7 +212,7 @@ impl Core {
     }
 
     /// Where an operation's answer is kept, if it is.
-    fn mark(&self, operation: &Operation) -> Option<Key> {
+    pub(super) fn mark(&self, operation: &Operation) -> Option<Key> {
         (operation.keep != Keep::Natural).then(|| self.layout.operation(operation.bucket, &operation.id))
     }
 }

@@ -15,7 +15,7 @@ use crate::types::{EnvelopeId, ItemId, UserId};
 use std::fmt::Write;
 
 /// The form of everything in Redis. A new form has a new number.
-pub(super) const FORMAT: &str = "2";
+pub(super) const FORMAT: &str = "3";
 
 /// The bit of an id's third byte that says that it is a mass envelope's.
 const MASS: u8 = 2;
@@ -127,7 +127,7 @@ impl Layout {
         self.key(self.of_id(id.bytes()), &format!("{id}:shares"))
     }
 
-    /// User -> share, when grabbed, when claimed.
+    /// User -> share, when grabbed, when claimed, as `win.lua` packs it.
     pub(super) fn winners(&self, id: EnvelopeId) -> Key {
         self.key(self.of_id(id.bytes()), &format!("{id}:winners"))
     }
@@ -194,6 +194,22 @@ impl Layout {
 
     pub(super) fn pool_winners(&self, pool: Bucket, id: EnvelopeId) -> Key {
         self.key(pool, &format!("{id}:winners"))
+    }
+
+    /// The keys of `pool_grab.lua`.
+    pub(super) fn pool_grab(&self, id: EnvelopeId, user: &UserId, mark: Option<Key>) -> Words {
+        let mut keys = Words::with_capacity(400);
+        let (place, name, user) = (self.key(self.of_user(user), ""), id.to_string(), user.as_str().as_bytes());
+        keys.push(&[&place, b"sums"]);
+        for of_pool in [":pool", ":shares", ":winners"] {
+            keys.push(&[&place, name.as_bytes(), of_pool.as_bytes()]);
+        }
+        keys.push(&[&place, b"received:", user]);
+        if id.is_auto_claim() {
+            keys.push(&[&place, b"wallet:", user]);
+        }
+        mark.iter().for_each(|mark| keys.push(&[mark]));
+        keys
     }
 
     pub(super) fn items_by_time(&self, bucket: Bucket) -> Key {

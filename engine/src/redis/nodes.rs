@@ -402,7 +402,8 @@ impl Fleet {
             unconfirmed: AtomicBool::new(false),
             unreachable_since: Arc::clone(&unreachable_since),
         };
-        let lane = lane::open(road, self.options.connections);
+        let usual = if self.options.durability == Durability::Confirmed { 2 } else { 3 };
+        let lane = lane::open(road, self.options.connections.unwrap_or(usual));
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.options.connect_timeout))
             .set_response_timeout(None);
@@ -481,13 +482,13 @@ fn logins(options: &RedisOptions) -> Result<(ConnectionInfo, Vec<Address>), Redi
         return wrong("urls", "there is none; write redis://host:port");
     };
     if !(1..=SLOTS).contains(&options.buckets) {
-        return wrong("buckets", "from 1 to 16384, and never changed afterwards; 1024 suits most");
+        return wrong("buckets", "from 1 to 16384, and never changed afterwards; 64 suits up to some 16 primaries");
     }
     if options.key_prefix.is_empty() || options.key_prefix.contains(['{', '}', ' ']) {
         return wrong("key_prefix", "some letters without braces and spaces; hb is the default");
     }
-    if options.connections == 0 {
-        return wrong("connections", "at least one to each primary; 3 suit most");
+    if options.connections == Some(0) {
+        return wrong("connections", "at least one to each primary; leave it out for what suits most");
     }
     // Small packets have to leave at once; the crate's default is to let them wait.
     let tcp = TcpSettings::default().set_nodelay(true);

@@ -46,7 +46,9 @@ pub struct RedisOptions {
     pub tls: RedisTls,
     /// What every key starts with. Fixed for a deployment.
     pub key_prefix: String,
-    /// How many buckets keys are spread over. Fixed for a deployment.
+    /// How many buckets keys are spread over, from 1 to 16,384. Fixed for a
+    /// deployment. A primary can have no less than one; in a Cluster what waits for
+    /// the same bucket travels together, so more of them make each grab dearer.
     pub buckets: u16,
     /// Envelopes of at least so many shares get a part in every bucket. `None`:
     /// 64 for each bucket in a Cluster, and none on a single server. Less is for tests.
@@ -58,8 +60,9 @@ pub struct RedisOptions {
     /// the primary with the most replicas has at the start. All replicas that a
     /// primary has by then must confirm in any case.
     pub replicas_needed: Option<u8>,
-    /// Connections to each primary.
-    pub connections: usize,
+    /// Connections to each primary. `None`: three, and two where answers are
+    /// confirmed: a sync of two files is then for half of all that wait.
+    pub connections: Option<usize>,
     /// Until a connection is made.
     pub connect_timeout: Duration,
     /// Until a batch is answered; after that its outcome is unknown and the
@@ -75,11 +78,11 @@ impl Default for RedisOptions {
             urls: vec!["redis://127.0.0.1:6379".to_owned()],
             tls: RedisTls::default(),
             key_prefix: "hb".to_owned(),
-            buckets: 1024,
+            buckets: 64,
             mass_shares_min: None,
             durability: Durability::Confirmed,
             replicas_needed: None,
-            connections: 3,
+            connections: None,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(5),

@@ -130,8 +130,8 @@ fn keep_first(wins: &mut Vec<Win>, most: usize) {
 
 /// Winners as `pool_wins.lua` tells them.
 fn wins(answer: &Answer) -> Result<Vec<Win>> {
-    let (base, auto_claim) = (answer.number(1)?, answer.flag(2));
-    let wins = (3..answer.len()).step_by(3).map(|at| {
+    let base = answer.number(1)?;
+    let wins = (2..answer.len()).step_by(3).map(|at| {
         let wrong = || damaged("a winner");
         let times = answer.bytes(at + 1)?.get(4..).ok_or_else(wrong)?;
         let mut times = times.chunks(5).map(|time| -> Result<Timestamp> {
@@ -147,7 +147,7 @@ fn wins(answer: &Answer) -> Result<Vec<Win>> {
             share: u32::from_le_bytes(*share),
             amount: amount_of(amount)?,
             grabbed_at,
-            claimed_at: if auto_claim { Some(grabbed_at) } else { claimed_at },
+            claimed_at,
         })
     });
     wins.collect()

@@ -14,11 +14,11 @@
 
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
-use super::layout::Key;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
 use super::scripts::{POOL, POOL_CLAIM, POOL_GRAB, RESERVE};
 use crate::error::EngineError;
-use crate::types::{EnvelopeId, UserId};
+use crate::types::{EnvelopeId, Timestamp, UserId};
+use redis::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -110,7 +110,12 @@ impl Core {
                 // What was moved here others have taken.
                 tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             }
-            let decided = self.ask(&POOL_GRAB, operation, self.user_keys(id, user), user_args(id, user)).await?;
+            let (keys, args) =
+                (self.layout.pool_grab(id, user, self.mark(operation)), self.grab_args_under(id, user, operation));
+            let decided = match self.run_with(operation.bucket, &POOL_GRAB, keys, args, 1).await? {
+                Value::BulkString(text) => grabbed(text)?,
+                told => Decided::read(told)?,
+            };
             let Decided::New(Told { answer, .. }) = &decided else { return Ok(decided) };
             let lack = match (answer.tag(), answer.maybe(1)) {
                 (b"no", Some(b"empty")) => Lack::Empty,
@@ -138,7 +143,10 @@ impl Core {
         user: &UserId,
         operation: &Operation,
     ) -> Result<Decided> {
-        self.ask(&POOL_CLAIM, operation, self.user_keys(id, user), user_args(id, user)).await
+        let (layout, pool) = (&self.layout, operation.bucket);
+        let keys =
+            [layout.pool(pool, id), layout.pool_shares(pool, id), layout.pool_winners(pool, id), layout.wallet(user)];
+        self.ask(&POOL_CLAIM, operation, keys, [id.bytes().to_vec(), user.as_str().as_bytes().to_vec()]).await
     }
 
     /// Has shares moved, or the end told, unless somebody of this engine does
@@ -460,23 +468,13 @@ impl Core {
         });
         credited.await.map(drop)
     }
-
-    /// The keys of `pool_grab.lua` and `pool_claim.lua`.
-    fn user_keys(&self, id: EnvelopeId, user: &UserId) -> [Key; 5] {
-        let layout = &self.layout;
-        let pool = layout.of_user(user);
-        [
-            layout.pool(pool, id),
-            layout.pool_shares(pool, id),
-            layout.pool_winners(pool, id),
-            layout.received(user),
-            layout.wallet(user),
-        ]
-    }
 }
 
-fn user_args(id: EnvelopeId, user: &UserId) -> [Vec<u8>; 2] {
-    [id.bytes().to_vec(), user.as_str().as_bytes().to_vec()]
+/// What `pool_grab.lua` says in one line; nothing it causes lies in another bucket.
+fn grabbed(text: Vec<u8>) -> Result<Decided> {
+    let answer = Answer::split(text, 10);
+    let at = if answer.tag() == b"won" { answer.at(9)? } else { Timestamp::default() };
+    Ok(Decided::New(Told { at, answer, effects: Vec::new() }))
 }
 
 impl Known {

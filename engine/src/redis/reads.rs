@@ -186,19 +186,19 @@ impl Core {
         }
         let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
         let keys = [self.layout.winners(id), self.layout.shares(id)];
-        let args = [b"win".to_vec(), user.as_str().as_bytes().to_vec(), row.width.to_string().into_bytes()];
+        let [opened, width] = [row.created.opens_at.ms(), row.width].map(|number| number.to_string().into_bytes());
+        let args = [b"win".to_vec(), opened, width, user.as_str().as_bytes().to_vec()];
         let win = self.read(self.layout.of_id(id.bytes()), &keys, &args).await?;
         let grab = if win.len() == 0 { None } else { Some(row.grab(Win::read(&win)?, now)) };
         Ok(Some((row, grab)))
     }
 
-    /// Up to `most` wins in the order of their shares, from a share on.
-    async fn wins(&self, id: EnvelopeId, from: u64, most: usize, width: u64) -> Result<Vec<Win>> {
-        if is_mass(id) {
-            return self.mass_wins(id, from, most).await;
-        }
+    /// Up to `most` wins in the order of their shares, from a share on; of an
+    /// envelope that lies whole in its bucket with so many bytes a share.
+    pub(super) async fn wins(&self, created: &EnvelopeCreated, width: u64, from: u64, most: usize) -> Result<Vec<Win>> {
+        let id = created.id;
         let keys = [self.layout.winners_in_order(id), self.layout.winners(id), self.layout.shares(id)];
-        let numbers = [from, most as u64, width].map(|number| number.to_string().into_bytes());
+        let numbers = [created.opens_at.ms(), width, from, most as u64].map(|number| number.to_string().into_bytes());
         let args: Vec<Vec<u8>> = [b"wins".to_vec()].into_iter().chain(numbers).collect();
         let found = parts(self.call(self.layout.of_id(id.bytes()), &READ, &keys, &args, true).await?)?;
         found.into_iter().map(|win| Win::read(&Answer::read(win)?)).collect()
@@ -212,7 +212,10 @@ impl Core {
         };
         loop {
             let Some(before) = self.envelope_row(id).await? else { return Ok(None) };
-            let wins = self.wins(id, first, page.limit + 1, before.width).await?;
+            let wins = match is_mass(id) {
+                true => self.mass_wins(id, first, page.limit + 1).await?,
+                false => self.wins(&before.created, before.width, first, page.limit + 1).await?,
+            };
             let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
             // Sold out in between, a list of all rows would not tell the best.
             let is_sold_out = |row: &EnvelopeRow| row.figures.taken == row.created.terms.shares;

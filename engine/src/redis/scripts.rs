@@ -23,23 +23,25 @@ const HOLD_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KE
 const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 3, 8)";
 /// When an envelope is looked at again.
 const SETTLING: &str = lua!("settling");
-/// A pool, and the user's win in it.
-const POOL_ROW: &str = lua!("pool_row");
+/// A share of a winner: which, when grabbed, when claimed.
+const WIN: &str = lua!("win");
 
 pub(super) static MEMO: Script = Script::one("memo", &[PRELUDE, lua!("memo")]);
 pub(super) static OPERATION: Script = Script::one("operation", &[PRELUDE, DECIDE, lua!("operation")]);
 pub(super) static WALLET: Script = Script::one("wallet", &[PRELUDE, DECIDE, lua!("wallet")]);
 pub(super) static FUND: Script = Script::one("fund", &[PRELUDE, DECIDE, lua!("fund")]);
 pub(super) static OPEN: Script = Script::one("open", &[PRELUDE, lua!("open")]);
-pub(super) static ENVELOPE: Script = Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, lua!("envelope")]);
-pub(super) static GRAB: Script = Script::lane("grab", &[FAILURE, LEDGER, OPERATIONS, SETTLING, lua!("grab")], 7, 3);
+pub(super) static ENVELOPE: Script = Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, WIN, lua!("envelope")]);
+pub(super) static GRAB: Script =
+    Script::lane("grab", &[FAILURE, LEDGER, OPERATIONS, SETTLING, WIN, lua!("grab")], 7, 3);
 /// What is due of one envelope: up to 64 credits.
 pub(super) static ENVELOPE_DUE: Script =
-    Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, lua!("envelope")]).alone();
+    Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, WIN, lua!("envelope")]).alone();
 pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, lua!("reserve")]);
 pub(super) static POOL: Script = Script::one("pool", &[PRELUDE, lua!("pool")]);
-pub(super) static POOL_GRAB: Script = Script::one("pool grab", &[PRELUDE, DECIDE, POOL_ROW, lua!("pool_grab")]);
-pub(super) static POOL_CLAIM: Script = Script::one("pool claim", &[PRELUDE, DECIDE, POOL_ROW, lua!("pool_claim")]);
+pub(super) static POOL_GRAB: Script =
+    Script::lane("pool grab", &[FAILURE, LEDGER, OPERATIONS, WIN, lua!("pool_grab")], 4, 3);
+pub(super) static POOL_CLAIM: Script = Script::one("pool claim", &[PRELUDE, DECIDE, WIN, lua!("pool_claim")]);
 pub(super) static POOL_WIN: Script = Script::one("pool win", &[lua!("pool_wins")]);
 /// Some hundred winners of a pool.
 pub(super) static POOL_WINS: Script = Script::one("pool wins", &[lua!("pool_wins")]).alone();
@@ -57,6 +59,6 @@ pub(super) static DEPLOYMENT: Script = Script::one("deployment", &[PRELUDE, DECI
 pub(super) static SETTINGS: Script = Script::one("settings", &[lua!("settings")]);
 pub(super) static SETTLED: Script = Script::one("settled", &[lua!("settled")]);
 pub(super) static TOUR: Script = Script::one("tour", &[lua!("tour")]);
-pub(super) static READ: Script = Script::one("read", &[lua!("read")]);
+pub(super) static READ: Script = Script::one("read", &[WIN, lua!("read")]);
 pub(super) static INSPECT: Script = Script::one("inspect", &[lua!("inspect")]);
 pub(super) static COPY: Script = Script::one("copy", &[lua!("copy")]);

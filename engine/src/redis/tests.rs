@@ -51,7 +51,7 @@ async fn take(nodes: &Nodes, bucket: Bucket, user: &str) -> Result<i64, EngineEr
 async fn a_single_server_answers_and_reloads_scripts() {
     let server = RedisServer::start(ServerOptions::default());
     let nodes = Nodes::connect(&options(vec![server.url()])).await.expect("it is as it should be");
-    for number in [0, 1, 500, 1023] {
+    for number in [0, 1, 50, 63] {
         assert_eq!(count(&nodes, Bucket::new(number), "once").await.expect("it counts"), 1);
     }
     assert_eq!(server.cli(&["SCRIPT", "FLUSH"]), "OK");
@@ -135,7 +135,7 @@ async fn options_that_cannot_be_are_refused() {
         (RedisOptions { buckets: 0, ..options(url()) }, "buckets"),
         (RedisOptions { buckets: 20_000, ..options(url()) }, "buckets"),
         (RedisOptions { key_prefix: "{x}".to_owned(), ..options(url()) }, "key_prefix"),
-        (RedisOptions { connections: 0, ..options(url()) }, "connections"),
+        (RedisOptions { connections: Some(0), ..options(url()) }, "connections"),
     ] {
         let error = refused(&wrong).await;
         assert!(matches!(&error, RedisOpenError::Option { option: told, .. } if *told == option), "{error}");

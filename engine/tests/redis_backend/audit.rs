@@ -11,7 +11,7 @@ use hongbao_engine::redis::FindingKind::{
     self, Envelope, Hold, InFlight, Item, LateEffect, List, LostMoney, Share, Sums, Unreadable, Wallet,
 };
 use hongbao_engine::redis::{CopyError, CopyOptions, copy_to_directory};
-use hongbao_engine::redis::{Fuse, Reconciled, RedisAudit, RedisBackend, RedisBackendOptions};
+use hongbao_engine::redis::{Fuse, Reconciled, RedisAudit, RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::types::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -45,7 +45,7 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
     ("redis.call('SETRANGE', env .. ':shares', 0, 'x')", &[Share, Envelope, LostMoney]),
     ("redis.call('SETRANGE', env .. ':shares', 8, 'x')", &[Share]),
     ("redis.call('APPEND', env .. ':shares', 'xxxx')", &[Share]),
-    ("redis.call('HSET', env .. ':winners', 'carol', '0 1 ')", &[Share]),
+    ("redis.call('HSET', env .. ':winners', 'carol', struct.pack('<I4I5', 0, 1))", &[Share]),
     ("redis.call('HDEL', env .. ':winners', 'carol')", &[Unreadable]),
     ("redis.call('RPOP', env .. ':order')", &[Envelope]),
     ("redis.call('HINCRBY', env, 'claimed_amount', 1)", &[Envelope, Sums]),
@@ -159,7 +159,7 @@ impl Scene {
     /// As the command line does, which knows nothing but where it is.
     fn attach(&self) -> RedisBackend {
         let mut options = self.deployment.options.clone();
-        options.redis.buckets = 1024;
+        options.redis.buckets = RedisOptions::default().buckets;
         options.test_mode = false;
         self.deployment.drive(RedisBackend::attach(options)).expect("it is there")
     }

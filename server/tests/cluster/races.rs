@@ -6,6 +6,7 @@ use crate::house::{House, SERVERS};
 use crate::number_of;
 use crate::process::Running;
 use crate::redis_stand::{is_missing, slots_of};
+use hongbao_engine::redis::RedisOptions;
 use hongbao_engine::types::EnvelopeId;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -63,7 +64,7 @@ fn primary_of_key(house: &House, key: &str) -> usize {
 fn primary_of_envelope(house: &House, id: &str) -> usize {
     let parsed: EnvelopeId = id.parse().expect("an id");
     let bytes = parsed.bytes();
-    let bucket = u16::from_le_bytes([bytes[0], bytes[1]]) % 1024;
+    let bucket = u16::from_le_bytes([bytes[0], bytes[1]]) % RedisOptions::default().buckets;
     primary_of_key(house, &format!("hb:{{b{bucket}}}:{id}"))
 }
 

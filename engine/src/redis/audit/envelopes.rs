@@ -8,17 +8,17 @@ use crate::redis::bucket::Bucket;
 use crate::redis::commands::figures;
 use crate::redis::effects::{packed, width};
 use crate::redis::layout::is_mass;
-use crate::redis::reply::{Answer, damaged, parts};
-use crate::redis::scripts::READ;
+use crate::redis::reads::Win;
+use crate::redis::reply::{Answer, damaged};
 use crate::state::envelope::Figures;
-use crate::types::{Amount, EnvelopeId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// Looks at an envelope that does not come to rest.
 const LOOKS: usize = 4;
 /// Winners taken at a time.
-const WINNERS: u64 = 256;
+const WINNERS: usize = 256;
 /// Bytes of shares taken at a time.
 const BYTES: usize = 64 << 10;
 /// Splits of more shares are not compared one by one: that would take a second each.
@@ -33,16 +33,6 @@ pub(in crate::redis) struct Whole {
     /// Bytes of a share.
     pub(in crate::redis) width: u64,
     row: Answer,
-}
-
-/// One who has a share.
-#[derive(Clone)]
-pub(in crate::redis) struct Win {
-    pub(in crate::redis) user: UserId,
-    pub(in crate::redis) share: u32,
-    pub(in crate::redis) amount: Amount,
-    pub(in crate::redis) grabbed_at: Timestamp,
-    pub(in crate::redis) claimed_at: Option<Timestamp>,
 }
 
 impl Core {
@@ -67,25 +57,7 @@ impl Core {
 
     /// Winners by share, from `first` on; none is the end.
     pub(in crate::redis) async fn winners(&self, envelope: &Whole, first: u64) -> Result<Vec<Win>> {
-        let id = envelope.created.id;
-        let keys = [self.layout.winners_in_order(id), self.layout.winners(id), self.layout.shares(id)];
-        let numbers = [first, WINNERS, envelope.width].map(|number| number.to_string().into_bytes());
-        let args: Vec<Vec<u8>> = words(["wins"]).into_iter().chain(numbers).collect();
-        let found = parts(self.call(self.layout.of_id(id.bytes()), &READ, &keys, &args, true).await?)?;
-        let win = |win| {
-            let win = Answer::read(win)?;
-            let mut amount = [0; 8];
-            let bytes = win.bytes(4)?;
-            amount.get_mut(..bytes.len()).ok_or_else(|| damaged("a share"))?.copy_from_slice(bytes);
-            Ok(Win {
-                user: win.user(0)?,
-                share: win.units(1)?,
-                amount: Amount::new(u64::from_le_bytes(amount)).ok_or_else(|| damaged("a share"))?,
-                grabbed_at: win.at(2)?,
-                claimed_at: win.at_if_any(3)?,
-            })
-        };
-        found.into_iter().map(win).collect()
+        self.wins(&envelope.created, envelope.width, first, WINNERS).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::redis::audit::{OnProgress, Progress, mark_of};
 use crate::redis::backend::{Core, RedisBackend, RedisBackendOptions, Settled, layout_of, named};
 use crate::redis::bucket::Bucket;
 use crate::redis::commands::item_fields;
-use crate::redis::effects::{packed, width};
+use crate::redis::effects::{packed, packed_win, width};
 use crate::redis::error::RedisOpenError;
 use crate::redis::layout::{FORMAT, Key, Layout, is_mass};
 use crate::redis::nodes::Nodes;
@@ -206,8 +206,7 @@ impl Writing {
                 let layout = &self.core.layout;
                 let (winners, order) = (layout.winners(id), layout.winners_in_order(id));
                 let (own, received) = (layout.of_user(&win.user), layout.received(&win.user));
-                let claimed = win.claimed_at.map(|at| at.ms().to_string()).unwrap_or_default();
-                let packed = text(&format!("{} {} {claimed}", win.share, win.grabbed_at.ms()));
+                let packed = packed_win(row.created.opens_at, win.share, win.grabbed_at, win.claimed_at);
                 self.write(bucket, "HSET", winners, [user.clone(), packed]).await?;
                 self.write(bucket, "LIST", order, [number(win.share.into()), user]).await?;
                 self.write(own, "ZADD", received, [before(win.grabbed_at), id.bytes().to_vec()]).await?;
