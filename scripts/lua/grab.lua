@@ -42,6 +42,7 @@ if not now then
   return answers
 end
 local now_text = int(now)
+local newest_first = '-' .. now_text
 
 local row = redis.call('HMGET', KEYS[3], 'opens', 'expires', 'claim_by', 'shares', 'width', 'auto_claim', 'unclaimed',
   'taken', 'taken_amount', 'claimed', 'claimed_amount', 'ended')
@@ -99,7 +100,7 @@ end
 -- write, or not at all.
 local function arrive(key, amount)
   if not auto_claim then
-    redis.call('ZADD', KEYS[key], '-' .. now_text, id)
+    redis.call('ZADD', KEYS[key], newest_first, id)
     return
   end
   local list, wallet, sums = KEYS[key], KEYS[key + 1], KEYS[key + 2]
@@ -108,7 +109,7 @@ local function arrive(key, amount)
   move_in(sums, 'transit', -amount)
   move_in(sums, 'wallets', amount)
   enter(wallet, 'c' .. id, now, 'c', amount, balance, id)
-  redis.call('ZADD', list, '-' .. now_text, id)
+  redis.call('ZADD', list, newest_first, id)
 end
 
 -- The guards stand in the order that the API documents.
