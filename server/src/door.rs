@@ -201,11 +201,7 @@ impl Post {
                 }
             }
         }
-        let headers = response.headers_mut();
-        headers.insert(REQUEST_ID, id.header());
-        if self.house.test {
-            headers.insert(TEST, HeaderValue::from_static("true"));
-        }
+        mark(response, id, self.house.test);
     }
 }
 
@@ -257,6 +253,23 @@ impl Id {
             Id::Given(value) => value.clone(),
             Id::Made(digits) => HeaderValue::from_bytes(digits).expect("hexadecimal digits make a header"),
         }
+    }
+}
+
+/// The answer to what is not let to any door.
+pub(crate) fn refuse(problem: &Problem, is_test: bool) -> Response {
+    let id = Id::new();
+    let mut response = problem.response(id.as_str());
+    mark(&mut response, &id, is_test);
+    response
+}
+
+/// What every answer says.
+fn mark(response: &mut Response, id: &Id, is_test: bool) {
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id.header());
+    if is_test {
+        headers.insert(TEST, HeaderValue::from_static("true"));
     }
 }
 
