@@ -162,14 +162,17 @@ fn from_refusal(refusal: Refusal) -> Problem {
             Problem::new(Code::InsufficientFunds, "The wallet does not hold enough; deposit first, then repeat this.")
         }
         Refusal::WrongState(why) => Problem::new(Code::WrongState, why),
-        Refusal::Forbidden => Problem::new(Code::Forbidden, "This belongs to another user."),
+        Refusal::Forbidden => {
+            Problem::new(Code::Forbidden, "This belongs to another user; send the user it was given to.")
+        }
         Refusal::ReferenceConflict => Problem::new(
             Code::ReferenceConflict,
             "This reference was used with other content; use a new one, or send the first content again.",
         ),
         Refusal::IdempotencyMismatch => Problem::new(
             Code::IdempotencyMismatch,
-            "This idempotency key was used with another body; use a new one, or send the first body again.",
+            "This idempotency key was used for another request, with another path or body; use a new one, or repeat the \
+             first request as it was.",
         ),
         Refusal::Invalid { field, message } => Problem::field(field, message),
     }
