@@ -42,7 +42,23 @@ impl Live {
 
     /// Waits until the metrics tell of so many open connections.
     async fn until_open(&self, connections: usize) {
-        let line = format!("hongbao_http_connections_open {connections}");
+        self.until_told("hongbao_http_connections_open", connections).await;
+    }
+
+    /// Waits until the metrics tell of so many requests in flight.
+    async fn until_in_flight(&self, requests: usize) {
+        self.until_told("hongbao_http_in_flight", requests).await;
+    }
+
+    /// Waits until nobody listens any more.
+    async fn until_deaf(&self) {
+        while TcpStream::connect(self.address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn until_told(&self, metric: &str, count: usize) {
+        let line = format!("{metric} {count}");
         let told = async {
             while !self.metrics.render().lines().any(|it| it == line) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -379,9 +395,9 @@ async fn stopping_answers_what_was_accepted() {
         asking.push(stream);
     }
     let idle = live.connect().await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    live.until_in_flight(20).await;
     live.stop.cancel();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    live.until_deaf().await;
     assert!(!live.done.is_finished(), "twenty are still waiting for their answer");
     live.fake.turns.add_permits(1 << 20);
     for stream in asking {
@@ -435,9 +451,7 @@ async fn a_connection_that_idles_when_the_server_stops_may_ask_once_more() {
         idle.push(stream);
     }
     live.stop.cancel();
-    while TcpStream::connect(live.address).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    live.until_deaf().await;
     for mut stream in idle {
         stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
         let (told, _) = until_closed(stream).await;
@@ -470,7 +484,7 @@ async fn stopping_does_not_wait_for_ever() {
     live.fake.turns.forget_permits(1 << 20);
     let mut stream = live.connect().await;
     stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    live.until_in_flight(1).await;
     let start = Instant::now();
     live.stop.cancel();
     live.done.await.unwrap().unwrap();
