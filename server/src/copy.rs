@@ -1,5 +1,6 @@
 //! `hongbao copy`: from a directory into Redis, or back.
 
+use crate::audit::printer;
 use crate::config::Copy;
 use crate::failure::{Failure, check_data_directory};
 use crate::progress::Bar;
@@ -7,9 +8,6 @@ use hongbao_engine::EngineError;
 use hongbao_engine::redis::{CopyError, CopyOptions, CopyReport, Progress, RedisBackendOptions, RedisOpenError};
 use hongbao_engine::redis::{copy_to_directory, copy_to_redis};
 use std::path::Path;
-
-/// How many differences are printed; the rest is counted.
-const PRINTED_MAX: usize = 20;
 
 /// Copies, and prints what was copied. Says whether the copy can be served.
 ///
@@ -51,9 +49,7 @@ fn is_url(place: &str) -> bool {
 
 fn tell(report: &CopyReport) -> bool {
     let CopyReport { things, totals, differences } = report;
-    for difference in differences.iter().take(PRINTED_MAX) {
-        println!("difference: {difference}");
-    }
+    differences.iter().cloned().for_each(printer());
     println!(
         "{things} things copied: {} deposited, {} withdrawn, {} in wallets, {} in envelopes, {} with merchants",
         totals.deposited, totals.withdrawn, totals.wallets, totals.escrowed, totals.merchants

@@ -208,11 +208,9 @@ impl Post {
 /// What is told where something other than our own code refused a request.
 fn stray(status: StatusCode) -> Problem {
     match status {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.")
-        }
+        StatusCode::METHOD_NOT_ALLOWED => Problem::method_not_allowed(),
         status if status.is_client_error() => Problem::not_found(),
-        _ => Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator."),
+        _ => Problem::internal(),
     }
 }
 

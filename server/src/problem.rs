@@ -187,6 +187,16 @@ impl Problem {
         Problem::new(Code::NotFound, "There is no such thing here; check the id and the path.")
     }
 
+    /// 405 for another method of a path that is there.
+    pub fn method_not_allowed() -> Problem {
+        Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.")
+    }
+
+    /// 500 for whatever failed here.
+    pub fn internal() -> Problem {
+        Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator.")
+    }
+
     /// 422 for one field.
     pub fn field(field: impl Into<String>, message: impl Into<String>) -> Problem {
         let mut message: String = message.into();

@@ -185,16 +185,17 @@ pub fn from_engine(error: &EngineError) -> Problem {
             Code::Overloaded,
             "More is being asked than can be made durable in time; ask again in a moment.",
         ),
-        EngineError::StorageFull => {
-            Problem::new(Code::StorageFull, "The server's disk is full; claims and refunds still work.")
-        }
+        EngineError::StorageFull => Problem::new(
+            Code::StorageFull,
+            "The server's disk is full; tell the operator, and ask again later. Claims and refunds still work.",
+        ),
         EngineError::Journal(_) | EngineError::Unconfirmed(_) => {
             tracing::error!(%error, "not confirmed");
             Problem::new(Code::Unconfirmed, "It may or may not have happened; ask again with the same key to find out.")
         }
         EngineError::Store(_) | EngineError::Backend(_) => {
             tracing::error!(%error, "the store failed");
-            Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator.")
+            Problem::internal()
         }
         EngineError::NotReady(why) => {
             tracing::debug!(why, "asked before being ready");
