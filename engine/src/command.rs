@@ -198,6 +198,17 @@ pub enum MerchantStatus {
     Suspended,
 }
 
+impl MerchantStatus {
+    /// Its name in the API, and in Redis.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            MerchantStatus::Pending => "pending",
+            MerchantStatus::Verified => "verified",
+            MerchantStatus::Suspended => "suspended",
+        }
+    }
+}
+
 /// A seller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merchant {
@@ -388,13 +399,13 @@ pub enum Refusal {
     #[error("{0}")]
     WrongState(String),
     /// Not this user's.
-    #[error("this belongs to another user")]
+    #[error("this belongs to another user; name the user it was given to")]
     Forbidden,
     /// The reference stands for something else.
     #[error("this reference was used with other content; use a new one")]
     ReferenceConflict,
-    /// The idempotency key stands for another body.
-    #[error("this idempotency key was used with another body; use a new one")]
+    /// The idempotency key stands for another command.
+    #[error("this idempotency key was used for another command; use a new one")]
     IdempotencyMismatch,
     /// A field cannot be so.
     #[error("{field}: {message}")]
@@ -410,6 +421,25 @@ impl Refusal {
     /// A refusal for `field`.
     pub fn invalid(field: &str, message: impl Into<String>) -> Refusal {
         Refusal::Invalid { field: field.to_owned(), message: message.into() }
+    }
+
+    /// The refusal of an item of a merchant that is not verified.
+    pub(crate) fn merchant(status: MerchantStatus) -> Refusal {
+        let status = status.name();
+        let remedy = "only a verified one puts items on sale: POST /v1/merchants with \"status\":\"verified\" first";
+        Refusal::WrongState(format!("the merchant is {status}; {remedy}"))
+    }
+
+    /// The refusal to cancel an envelope that has sold out or expired.
+    pub(crate) fn too_late_to_cancel() -> Refusal {
+        let why = "the envelope has sold out or expired, so there is nothing left to cancel; \
+                   what nobody took goes back to its sender by itself";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of units whose price together is no amount.
+    pub(crate) fn price_too_high() -> Refusal {
+        Refusal::invalid("quantity", "times the price is above 9007199254740991; take fewer units at once")
     }
 }
 

@@ -3,14 +3,16 @@
 mod stand;
 
 use hongbao_engine::backend::{Backend, OnceKey};
+use hongbao_engine::clock::{Clock, ManualClock};
 use hongbao_engine::command::*;
-use hongbao_engine::memory::Embedded;
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::storage::Directory;
 use hongbao_engine::store::{Accept, MemoryRows, RowChange, Rows, Snapshot, StoreError};
-use hongbao_engine::types::EnvelopeId;
+use hongbao_engine::types::{EnvelopeId, Timestamp};
 use parking_lot::{Condvar, Mutex};
 use stand::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows on a disk that does not answer while it is stuck.
 #[derive(Default)]
@@ -57,13 +59,35 @@ impl Rows for Stuck {
     }
 }
 
+/// Time by hand, and how often the housekeeper has compared it with the outside.
+struct Watched {
+    clock: Arc<ManualClock>,
+    checks: AtomicUsize,
+}
+
+impl Clock for Watched {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn check(&self) {
+        self.checks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn advance(&self, by_ms: u64) {
+        self.clock.advance(by_ms);
+    }
+}
+
 #[test]
 fn deadlines_do_not_wait_for_a_store_that_is_stuck() {
     let world = World::new(13);
+    let clock = Arc::new(Watched { clock: Arc::clone(&world.clock), checks: AtomicUsize::new(0) });
+    let options = EmbeddedOptions { clock: Some(Arc::<Watched>::clone(&clock)), ..world.options() };
     let directory = tempfile::tempdir().unwrap();
     let rows = Arc::new(Stuck::default());
     let storage = Arc::new(Directory::open(directory.path()).unwrap());
-    let (engine, _) = Embedded::open_over(storage, Arc::<Stuck>::clone(&rows), world.options()).unwrap();
+    let (engine, _) = Embedded::open_over(storage, Arc::<Stuck>::clone(&rows), options).unwrap();
     engine.deposit(&user("bob"), 1);
     // An answer that is to be forgotten, so that the housekeeper has something to write.
     let transfer = Transfer { user: user("bob"), amount: fen(1), reference: None };
@@ -74,9 +98,10 @@ fn deadlines_do_not_wait_for_a_store_that_is_stuck() {
     assert!(matches!(engine.grab_item(item, &user("bob"), 1), Outcome::Held { .. }));
     until("the projector waits for the disk", || *rows.waiting.lock());
     world.advance_s(30 * 86_400);
-    // More than the housekeeper's second between two looks at what to forget.
-    for _ in 0..3 {
-        std::thread::sleep(std::time::Duration::from_millis(500));
+    for _ in 0..2 {
+        // After each look at the clock it looks for what to forget: at the second it has been back from there.
+        let looked = clock.checks.load(Ordering::Relaxed);
+        until("the housekeeper goes on", || clock.checks.load(Ordering::Relaxed) >= looked + 2);
         until("the hold has ended", || engine.stock(item).held == 0);
         assert!(matches!(engine.grab_item(item, &user("carol"), 1), Outcome::Held { .. }));
         world.advance_s(60);

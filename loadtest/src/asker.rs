@@ -96,12 +96,13 @@ impl Asker {
 
 /// Does `job` for each of `jobs`, [`LANES`] at a time; stops at the first error.
 /// Must run inside a `LocalSet`.
-pub(crate) async fn for_each<J, I, F>(target: &Arc<Target>, patience: Duration, jobs: I, job: F) -> Result<(), String>
+pub(crate) async fn for_each<J, I, F, E>(target: &Arc<Target>, patience: Duration, jobs: I, job: F) -> Result<(), E>
 where
     I: IntoIterator<Item = J>,
     I::IntoIter: 'static,
     J: 'static,
-    F: AsyncFn(&mut Asker, J) -> Result<(), String> + 'static,
+    F: AsyncFn(&mut Asker, J) -> Result<(), E> + 'static,
+    E: From<String> + 'static,
 {
     let jobs = Rc::new(RefCell::new(jobs.into_iter().fuse()));
     let job = Rc::new(job);
@@ -123,7 +124,7 @@ where
         }));
     }
     for lane in lanes {
-        lane.await.map_err(|error| error.to_string())?;
+        lane.await.map_err(|error| E::from(error.to_string()))?;
     }
     let failed = failed.borrow_mut().take();
     failed.map_or(Ok(()), Err)

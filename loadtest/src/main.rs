@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** exit code 0 means that the server kept every promise it made
 //! during the run; 1 that it did not, or that this could not be found out; 2 is
-//! wrong usage; 99 a missed threshold and 130 an interruption of a run that is
+//! wrong usage, and nothing was offered; 99 a missed threshold and 130 an interruption of a run that is
 //! otherwise fine.
 //!
 //! # Layout
@@ -11,7 +11,8 @@
 //! - `scenario` what is asked, `setup` creates what that needs
 //! - `client` one connection, `worker` drives many, `tally` counts
 //! - `facts` what was acknowledged, `audit` and `audit_units` hold it against the server
-//! - `chaos` breaks the server, `interrupt` ends the load early, `report` tells it all
+//! - `chaos` breaks the server, `interrupt` ends the load early, `report` tells it all,
+//!   `failure` why there is nothing to tell
 
 mod asker;
 mod audit;
@@ -19,6 +20,7 @@ mod audit_units;
 mod chaos;
 mod client;
 mod facts;
+mod failure;
 mod interrupt;
 mod pacer;
 mod report;
@@ -32,6 +34,7 @@ mod worker;
 use crate::chaos::{Chaos, ChaosReport};
 use crate::client::Target;
 use crate::facts::{Facts, HoldState, Known, ShareFact};
+use crate::failure::Failure;
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::report::{AuditSummary, Dropped, ErrorSummary, Quantiles, Summary};
 use crate::scenario::{Scenario, World};
@@ -50,8 +53,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Open-model load tester for Hongbao servers, with an audit of every acknowledged answer.
 ///
-/// Exit codes: 0 fine, 1 the audit failed or could not be made, 2 wrong usage,
-/// 99 a threshold was missed, 130 interrupted.
+/// Exit codes: 0 fine, 1 the audit failed or could not be made, 2 wrong usage
+/// (also a key that is not the server's, or a target where nobody listens), 99 a
+/// threshold was missed, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "hongbao-load", version)]
 struct Cli {
@@ -180,24 +184,30 @@ fn main() -> ExitCode {
     if options.hold_ttl.subsec_nanos() != 0 {
         return usage("--hold-ttl: whole seconds");
     }
-    match run(&options, target) {
-        Ok(code) => ExitCode::from(code),
-        Err(why) => {
-            eprintln!("hongbao-load: {why}");
-            ExitCode::from(1)
-        }
+    if let Some(at) = options.chaos_at.filter(|at| *at >= options.duration) {
+        let (at_s, duration_s) = (at.as_secs_f64(), options.duration.as_secs_f64());
+        let why = format!(
+            "--chaos-at {at_s}s is not before the end of --duration {duration_s}s; choose a time during the run"
+        );
+        return usage(&why);
     }
+    run(&options, target).map_or_else(|failure| failed(&failure), ExitCode::from)
 }
 
 fn usage(why: &str) -> ExitCode {
-    eprintln!("hongbao-load: {why}");
-    ExitCode::from(2)
+    failed(&Failure::Usage(why.to_owned()))
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    eprintln!("hongbao-load: {failure}");
+    ExitCode::from(failure.status())
 }
 
 /// The whole run; its exit code.
-fn run(options: &Options, target: Target) -> Result<u8, String> {
+fn run(options: &Options, target: Target) -> Result<u8, Failure> {
     if let Some(out) = &options.out {
-        std::fs::create_dir_all(out).map_err(|error| format!("--out {}: {error}", out.display()))?;
+        let unmade = |error| Failure::Usage(format!("--out {}: {error}", out.display()));
+        std::fs::create_dir_all(out).map_err(unmade)?;
     }
     let target = Arc::new(target);
     let segments = segments(options);
@@ -207,7 +217,7 @@ fn run(options: &Options, target: Target) -> Result<u8, String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     let local = tokio::task::LocalSet::new();
     let world = local.block_on(&runtime, async {
-        asker::wait_ready(&target, options.start_timeout).await?;
+        asker::wait_ready(&target, options.start_timeout).await.map_err(Failure::Usage)?;
         setup::create(&target, setup::plan(&size)).await
     })?;
 

@@ -6,6 +6,7 @@
 
 use crate::asker::{Asker, for_each};
 use crate::client::{Request, Target};
+use crate::failure::Failure;
 use crate::scenario::{
     Envelope, Item, SMALL_ENVELOPE_USERS_MEAN, Scenario, World, small_envelope, small_envelope_users,
 };
@@ -107,7 +108,7 @@ pub(crate) fn plan(size: &Size) -> World {
 }
 
 /// Creates all of `world` on the server and fills in the ids.
-pub(crate) async fn create(target: &Arc<Target>, mut world: World) -> Result<World, String> {
+pub(crate) async fn create(target: &Arc<Target>, mut world: World) -> Result<World, Failure> {
     let mut needed = vec![0_u64; world.senders as usize];
     for envelope in &world.envelopes {
         needed[envelope.sender as usize] += envelope.total;
@@ -170,7 +171,7 @@ async fn create_all(
     path: &'static str,
     tag: &str,
     bodies: Vec<(usize, serde_json::Value)>,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Failure> {
     #[derive(Deserialize)]
     struct Created {
         id: String,
@@ -182,21 +183,21 @@ async fn create_all(
         let answer: Created = serde_json::from_slice(asker.body())
             .map_err(|error| format!("POST {path}: no id in the answer ({error}): {}", asker.text()))?;
         created.borrow_mut()[n] = answer.id;
-        Ok(())
+        Ok::<_, Failure>(())
     })
     .await?;
     Ok(ids.take())
 }
 
-async fn post(asker: &mut Asker, path: &str, key: &str, body: &serde_json::Value) -> Result<(), String> {
+async fn post(asker: &mut Asker, path: &str, key: &str, body: &serde_json::Value) -> Result<(), Failure> {
     let body = body.to_string();
     let request = Request { path, idempotency_key: Some(key), body: Some(body.as_bytes()) };
     match asker.ask(&request).await? {
         200 | 201 => Ok(()),
-        401 | 403 => Err(format!(
+        401 | 403 => Err(Failure::Usage(format!(
             "POST {path}: {} (setting up needs a key with the role admin: --key or HONGBAO_KEY)",
             asker.text()
-        )),
-        status => Err(format!("POST {path}: expected 201, got {status}: {}", asker.text())),
+        ))),
+        status => Err(Failure::Broken(format!("POST {path}: expected 201, got {status}: {}", asker.text()))),
     }
 }

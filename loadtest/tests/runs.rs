@@ -305,8 +305,27 @@ fn a_second_interruption_ends_it_at_once() {
 fn an_absent_server_is_told() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let done = run(&format!("http://{free}"), &["hot", "--start-timeout", "200ms"]);
-    assert_eq!(done.code, Some(1), "{}", done.tell());
+    assert_eq!(done.code, Some(2), "{}", done.tell());
     assert!(done.stderr.contains("is the server running"), "{}", done.tell());
+}
+
+#[test]
+fn a_key_that_is_not_the_servers_is_wrong_usage() {
+    let done = run_small(Lies { knows_no_key: true, ..Lies::default() }, &["hot", "--shares", "100"]);
+    assert_eq!(done.code, Some(2), "{}", done.tell());
+    assert!(done.stderr.contains("--key or HONGBAO_KEY"), "{}", done.tell());
+    assert_eq!(done.summary, Value::Null, "{}", done.tell());
+}
+
+#[test]
+fn chaos_after_the_end_is_refused() {
+    for at in ["2s", "5s"] {
+        let chaos = ["hot", "--duration", "2s", "--chaos-at", at, "--chaos-command", "true"];
+        let done = run("http://127.0.0.1:1", &chaos);
+        assert_eq!(done.code, Some(2), "{}", done.tell());
+        let words = format!("--chaos-at {at} is not before the end of --duration 2s");
+        assert!(done.stderr.contains(&words), "{}", done.tell());
+    }
 }
 
 #[test]

@@ -134,8 +134,7 @@ impl<B: Backend> Table<B> {
     fn finish(self, server: Shared<B>) -> Router {
         let nowhere = Door::new(&self.house, Class::Open, "any", "none");
         let not_found = async || Problem::new(Code::NotFound, "There is no such path; see /docs.");
-        let not_allowed =
-            async || Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.");
+        let not_allowed = async || Problem::method_not_allowed();
         self.router
             .fallback(nowhere.before(not_found))
             .method_not_allowed_fallback(nowhere.before(not_allowed))

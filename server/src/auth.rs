@@ -91,44 +91,45 @@ pub fn given_key(variable: Result<String, VarError>) -> io::Result<Option<String
     check_key(&key, ADMIN_KEY).map(|()| Some(key))
 }
 
-/// The admin key of a deployment: the one given, else the one in
-/// `<data>/admin.key`, else a new one written there for its owner's eyes only.
+/// The admin key in `<data>/admin.key`, if there is such a file.
 ///
 /// # Errors
-/// A file that cannot be read or written, or that holds no key.
-pub fn admin_key(given: Option<String>, data: &Path) -> io::Result<String> {
-    if let Some(key) = given {
-        return Ok(key);
-    }
+/// A file that cannot be read, or that holds no key.
+pub fn kept_key(data: &Path) -> io::Result<Option<String>> {
     let path = data.join(KEY_FILE);
     match fs::read_to_string(&path) {
         Ok(text) => {
             let key = text.trim();
             check_key(key, &path.display().to_string())?;
-            Ok(key.to_owned())
+            Ok(Some(key.to_owned()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write_new_key(&path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(in_words(&path, &error)),
     }
 }
 
+/// A new admin key, written to `<data>/admin.key` for its owner's eyes only.
+///
 /// A temporary file is made with mode 0600, so that nobody else can read the
 /// key at any moment, and is put in place whole or not at all.
-fn write_new_key(path: &Path) -> io::Result<String> {
-    let key = new_key();
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn new_key(data: &Path) -> io::Result<String> {
+    let (path, key) = (data.join(KEY_FILE), random_key());
     let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+        let mut file = tempfile::NamedTempFile::new_in(data)?;
         writeln!(file, "{key}")?;
         file.as_file().sync_all()?;
-        file.persist_noclobber(path).map_err(|error| error.error)
+        file.persist_noclobber(&path).map_err(|error| error.error)
     };
-    write().map_err(|error| in_words(path, &error))?;
+    write().map_err(|error| in_words(&path, &error))?;
     tracing::info!(path = %path.display(), "wrote a new admin key; keep this file secret");
     Ok(key)
 }
 
 /// 256 random bits behind the prefix.
-fn new_key() -> String {
+fn random_key() -> String {
     let mut bytes = [0u8; 32];
     rand::rng().fill_bytes(&mut bytes);
     let mut key = String::from(KEY_PREFIX);
@@ -161,13 +162,13 @@ mod tests {
     #[test]
     fn the_first_start_writes_a_key_that_the_second_reads() {
         let data = tempfile::tempdir().unwrap();
-        let first = admin_key(None, data.path()).unwrap();
+        assert_eq!(kept_key(data.path()).unwrap(), None);
+        let first = new_key(data.path()).unwrap();
         assert!(first.starts_with(KEY_PREFIX) && first.len() == KEY_PREFIX.len() + 64, "{first}");
-        assert_eq!(admin_key(None, data.path()).unwrap(), first);
+        assert_eq!(kept_key(data.path()).unwrap(), Some(first));
         let mode = fs::metadata(data.path().join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let given = "chosen-by-an-operator".to_owned();
-        assert_eq!(admin_key(Some(given.clone()), data.path()).unwrap(), given);
+        assert!(new_key(data.path()).is_err(), "one that is there is not written over");
     }
 
     #[test]

@@ -347,6 +347,15 @@ pub enum RedisDurability {
     Relaxed,
 }
 
+impl fmt::Display for RedisDurability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RedisDurability::Confirmed => "confirmed",
+            RedisDurability::Relaxed => "relaxed",
+        })
+    }
+}
+
 impl From<RedisDurability> for Durability {
     fn from(named: RedisDurability) -> Durability {
         match named {
@@ -430,6 +439,13 @@ mod tests {
         }
         let nowhere: ListenAddress = "no..where:80".parse().unwrap();
         assert!(nowhere.resolve().is_err(), "no name has an empty part");
+    }
+
+    #[test]
+    fn a_durability_is_told_as_it_is_written() {
+        for text in ["confirmed", "relaxed"] {
+            assert_eq!(text.parse::<RedisDurability>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

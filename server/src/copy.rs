@@ -1,14 +1,13 @@
 //! `hongbao copy`: from a directory into Redis, or back.
 
+use crate::audit::printer;
 use crate::config::Copy;
 use crate::failure::{Failure, check_data_directory};
 use crate::progress::Bar;
-use hongbao_engine::redis::{CopyError, CopyOptions, CopyReport, Progress, RedisBackendOptions};
+use hongbao_engine::EngineError;
+use hongbao_engine::redis::{CopyError, CopyOptions, CopyReport, Progress, RedisBackendOptions, RedisOpenError};
 use hongbao_engine::redis::{copy_to_directory, copy_to_redis};
 use std::path::Path;
-
-/// How many differences are printed; the rest is counted.
-const PRINTED_MAX: usize = 20;
 
 /// Copies, and prints what was copied. Says whether the copy can be served.
 ///
@@ -50,9 +49,7 @@ fn is_url(place: &str) -> bool {
 
 fn tell(report: &CopyReport) -> bool {
     let CopyReport { things, totals, differences } = report;
-    for difference in differences.iter().take(PRINTED_MAX) {
-        println!("difference: {difference}");
-    }
+    differences.iter().cloned().for_each(printer());
     println!(
         "{things} things copied: {} deposited, {} withdrawn, {} in wallets, {} in envelopes, {} with merchants",
         totals.deposited, totals.withdrawn, totals.wallets, totals.escrowed, totals.merchants
@@ -68,8 +65,16 @@ impl From<CopyError> for Failure {
     fn from(error: CopyError) -> Failure {
         match error {
             CopyError::Directory(error) => error.into(),
+            CopyError::Redis(RedisOpenError::Option { option: "urls", why }) => {
+                Failure::Usage(format!("the url in --from or --to: {why}"))
+            }
             CopyError::Redis(error) => error.into(),
             CopyError::Occupied(why) => Failure::Usage(why),
+            CopyError::Engine(EngineError::NotReady(why)) if why.contains("OOM") => {
+                let remedy = "raise its maxmemory (redis-cli CONFIG SET maxmemory BYTES, and in redis.conf, on every \
+                              server), then run the same copy again, it goes on where it was";
+                Failure::Broken(format!("the memory of Redis is full: {why}; {remedy}"))
+            }
             error @ (CopyError::Store(_)
             | CopyError::Engine(_)
             | CopyError::Served(_)

@@ -201,22 +201,16 @@ impl Post {
                 }
             }
         }
-        let headers = response.headers_mut();
-        headers.insert(REQUEST_ID, id.header());
-        if self.house.test {
-            headers.insert(TEST, HeaderValue::from_static("true"));
-        }
+        mark(response, id, self.house.test);
     }
 }
 
 /// What is told where something other than our own code refused a request.
 fn stray(status: StatusCode) -> Problem {
     match status {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.")
-        }
+        StatusCode::METHOD_NOT_ALLOWED => Problem::method_not_allowed(),
         status if status.is_client_error() => Problem::not_found(),
-        _ => Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator."),
+        _ => Problem::internal(),
     }
 }
 
@@ -257,6 +251,23 @@ impl Id {
             Id::Given(value) => value.clone(),
             Id::Made(digits) => HeaderValue::from_bytes(digits).expect("hexadecimal digits make a header"),
         }
+    }
+}
+
+/// The answer to what is not let to any door.
+pub(crate) fn refuse(problem: &Problem, is_test: bool) -> Response {
+    let id = Id::new();
+    let mut response = problem.response(id.as_str());
+    mark(&mut response, &id, is_test);
+    response
+}
+
+/// What every answer says.
+fn mark(response: &mut Response, id: &Id, is_test: bool) {
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id.header());
+    if is_test {
+        headers.insert(TEST, HeaderValue::from_static("true"));
     }
 }
 

@@ -29,9 +29,6 @@ use std::time::Duration;
 
 /// The largest body that is read.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// So much of a body that is too large is read and forgotten, so that its
-/// sender gets to see the answer instead of a broken connection.
-const DRAIN_BYTES_MAX: usize = 4 << 20;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 const LIMIT_MAX: usize = 1000;
@@ -379,7 +376,7 @@ fn unsupported() -> Problem {
 async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> {
     let read = async {
         if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-            return Err(too_large(body).await);
+            return Err(too_large());
         }
         let mut whole = Bytes::new();
         let mut parts = Vec::new();
@@ -396,7 +393,7 @@ async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> 
                 parts.extend_from_slice(&part);
             }
             if whole.len().max(parts.len()) > BODY_BYTES_MAX {
-                return Err(too_large(body).await);
+                return Err(too_large());
             }
         }
         Ok(if parts.is_empty() { whole } else { parts.into() })
@@ -410,14 +407,9 @@ async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> 
     tokio::time::timeout(timeout, read).await.map_err(late)?
 }
 
-async fn too_large(mut body: Body) -> Problem {
-    let mut drained = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        drained += frame.data_ref().map_or(0, Bytes::len);
-        if drained > DRAIN_BYTES_MAX {
-            break;
-        }
-    }
+/// The rest is not waited for: [`crate::wire`] forgets it, so that its sender gets
+/// to see the answer instead of a broken connection.
+fn too_large() -> Problem {
     Problem::new(Code::PayloadTooLarge, "The body is over 1 MiB; send less at once.")
 }
 

@@ -55,7 +55,12 @@ impl From<OpenError> for Failure {
 
 impl From<RedisOpenError> for Failure {
     fn from(error: RedisOpenError) -> Failure {
-        let why = error.to_string();
+        let why = match &error {
+            // By the names of the command line.
+            RedisOpenError::Option { option: "urls", why } => format!("--redis: {why}"),
+            RedisOpenError::Option { option: "key_prefix", why } => format!("--redis-prefix: {why}"),
+            _ => error.to_string(),
+        };
         match error {
             RedisOpenError::Option { .. }
             | RedisOpenError::Certificate { .. }

@@ -75,6 +75,10 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Int<MIN, MAX> {
                 }
                 Err(E::invalid_value(Unexpected::Unsigned(value), &self))
             }
+            /// Also an integer beyond 64 bits, which a parser of JSON takes for a float.
+            fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+                Err(E::custom(format_args!("must be an integer from {MIN} to {MAX}, without fraction or exponent")))
+            }
         }
         deserializer.deserialize_u64(InBounds)
     }

@@ -10,7 +10,7 @@ use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
-use hongbao_server::auth::{ADMIN_KEY, admin_key, given_key};
+use hongbao_server::auth::{ADMIN_KEY, given_key, kept_key, new_key};
 use hongbao_server::clock::Alarm;
 use hongbao_server::config::{BackendName, Cli, Clock, ListenAddress, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
@@ -95,7 +95,8 @@ trait Engine: Backend {
 
 /// What is the same for every engine, found to be right before anything is written.
 struct Prepared {
-    key: String,
+    /// The admin key; one has to be made if there is none.
+    key: Option<String>,
     listeners: Vec<TcpListener>,
     admin_listeners: Option<Vec<TcpListener>>,
     runtime: Runtime,
@@ -115,28 +116,56 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         }
         (BackendName::Redis, false) | (BackendName::Embedded, true) => {}
     }
-    let listeners = open_port(&options.listen)?;
-    let admin_listeners = options.admin_listen.as_ref().map(open_port).transpose()?;
-    let archive = options.archive.as_deref().map(open_archive).transpose()?;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&options.data)
-        .map_err(|error| wrong(format!("{}: {error}", options.data.display())))?;
-    let key = admin_key(given, &options.data).map_err(wrong)?;
+    let listeners = open_port("--listen", &options.listen)?;
+    let open_admin_port = |address| open_port("--admin-listen", address);
+    let admin_listeners = options.admin_listen.as_ref().map(open_admin_port).transpose()?;
+    let key = given.map_or_else(|| kept_key(&options.data), |key| Ok(Some(key))).map_err(wrong)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let prepared = Prepared { key, listeners, admin_listeners, runtime };
+    let made = Made::before([Some(&*options.data), options.archive.as_deref()]);
     match options.backend {
-        BackendName::Embedded => run_engine(Arc::new(open(options, archive)?), options, prepared, is_demo),
-        BackendName::Redis => {
-            let engine = prepared.runtime.block_on(open_redis(options))?;
+        BackendName::Embedded => {
+            let engine = open(options).inspect_err(|_| made.unmake())?;
             run_engine(Arc::new(engine), options, prepared, is_demo)
+        }
+        BackendName::Redis => {
+            let opened = make_directory(&options.data).and_then(|()| prepared.runtime.block_on(open_redis(options)));
+            run_engine(Arc::new(opened.inspect_err(|_| made.unmake())?), options, prepared, is_demo)
         }
     }
 }
 
+/// Directories that are not there before the start.
+struct Made<'a>(Vec<&'a Path>);
+
+impl<'a> Made<'a> {
+    fn before(directories: [Option<&'a Path>; 2]) -> Made<'a> {
+        Made(directories.into_iter().flatten().filter(|path| !path.exists()).collect())
+    }
+
+    /// Removes those that the start made, unless there is something in them.
+    fn unmake(&self) {
+        for path in &self.0 {
+            // One that is not empty stays, and tells why by what is in it.
+            let _ = std::fs::remove_dir(path);
+        }
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), Failure> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| wrong(format!("{}: {error}", path.display())))
+}
+
 fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is_demo: bool) -> Result<(), Failure> {
     let Prepared { key, listeners, admin_listeners, runtime } = prepared;
+    let key = match key.map_or_else(|| new_key(&options.data), Ok) {
+        Ok(key) => key,
+        Err(error) => {
+            engine.end()?;
+            return Err(wrong(error));
+        }
+    };
     let setup = Setup {
         currency: options.currency,
         admin_key: key.clone(),
@@ -151,6 +180,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         connections_max: options.connections_max as usize,
         head_timeout: Duration::from_secs(options.read_timeout_s),
         drain: Duration::from_secs(options.drain_s),
+        is_test: options.test,
         ..Limits::default()
     };
     let served = runtime.block_on(async {
@@ -186,15 +216,16 @@ fn wrong(why: impl Display) -> Failure {
     Failure::Usage(why.to_string())
 }
 
-fn open_port(address: &ListenAddress) -> Result<Vec<TcpListener>, Failure> {
+fn open_port(option: &str, address: &ListenAddress) -> Result<Vec<TcpListener>, Failure> {
     let unknown = |error| {
-        let remedy = "name one of this machine's addresses, as 127.0.0.1:8080";
+        let remedy = format!("name one of this machine's addresses: {option} 127.0.0.1:8080");
         wrong(format!("{address}: the name is not known here: {error}; {remedy}"))
     };
     let found = address.resolve().map_err(unknown)?;
     listen_on_first(&found).map_err(|refused| {
         let why: Vec<_> = refused.iter().map(|(tried, error)| format!("{tried}: {error}")).collect();
-        wrong(format!("cannot listen on {}; choose another address or port", why.join(", nor on ")))
+        let remedy = format!("choose another address or port: {option} 127.0.0.1:8081");
+        wrong(format!("cannot listen on {}; {remedy}", why.join(", nor on ")))
     })
 }
 
@@ -203,7 +234,9 @@ fn open_archive(path: &Path) -> Result<Arc<dyn Storage>, Failure> {
     Ok(Arc::new(directory.map_err(|error| wrong(format!("{}: {error}", path.display())))?))
 }
 
-fn open(options: &Serve, archive: Option<Arc<dyn Storage>>) -> Result<Embedded, Failure> {
+fn open(options: &Serve) -> Result<Embedded, Failure> {
+    let archive = options.archive.as_deref().map(open_archive).transpose()?;
+    make_directory(&options.data)?;
     let engine = EmbeddedOptions {
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
@@ -246,7 +279,7 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
     tracing::info!(
         servers = options.redis.len(),
         prefix = way.redis_prefix,
-        durability = ?way.redis_durability,
+        durability = %way.redis_durability,
         mode = if options.test { "test" } else { "live" },
         currency = options.currency.as_str(),
         "opened in front of Redis"

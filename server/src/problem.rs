@@ -42,7 +42,7 @@ pub enum Code {
     UnsupportedMediaType,
     /// A field cannot be so.
     InvalidField,
-    /// The idempotency key stands for another body.
+    /// The idempotency key stands for another path or body.
     IdempotencyMismatch,
     /// The head is over 16 KiB.
     HeadTooLarge,
@@ -75,6 +75,32 @@ pub enum Retry {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Code; 22] = [
+        Code::MalformedRequest,
+        Code::InvalidJson,
+        Code::IdempotencyKeyRequired,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::RequestTimeout,
+        Code::InsufficientFunds,
+        Code::ReferenceConflict,
+        Code::WrongState,
+        Code::PayloadTooLarge,
+        Code::UnsupportedMediaType,
+        Code::InvalidField,
+        Code::IdempotencyMismatch,
+        Code::HeadTooLarge,
+        Code::Internal,
+        Code::Overloaded,
+        Code::Unconfirmed,
+        Code::ShuttingDown,
+        Code::NotReady,
+        Code::StorageFull,
+    ];
+
     /// Status, code, title and what to do next.
     pub const fn facts(self) -> (StatusCode, &'static str, &'static str, Retry) {
         use Retry::{After, Never, NewKey, SameKey};
@@ -104,7 +130,7 @@ impl Code {
             Code::IdempotencyMismatch => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_mismatch",
-                "Idempotency key used with another body",
+                "Idempotency key used for another request",
                 NewKey,
             ),
             Code::HeadTooLarge => {
@@ -159,6 +185,16 @@ impl Problem {
     /// 404 for whatever is not there.
     pub fn not_found() -> Problem {
         Problem::new(Code::NotFound, "There is no such thing here; check the id and the path.")
+    }
+
+    /// 405 for another method of a path that is there.
+    pub fn method_not_allowed() -> Problem {
+        Problem::new(Code::MethodNotAllowed, "This path has other methods; see the header Allow.")
+    }
+
+    /// 500 for whatever failed here.
+    pub fn internal() -> Problem {
+        Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator.")
     }
 
     /// 422 for one field.
@@ -241,8 +277,8 @@ impl Problem {
             Code::Unauthorized => {
                 headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
             }
-            // What is left of such a body is not read, so nothing can follow it.
-            Code::PayloadTooLarge | Code::RequestTimeout => {
+            // What is left of such a request is not read, so nothing can follow it.
+            Code::MalformedRequest | Code::PayloadTooLarge | Code::RequestTimeout => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

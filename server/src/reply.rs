@@ -162,14 +162,17 @@ fn from_refusal(refusal: Refusal) -> Problem {
             Problem::new(Code::InsufficientFunds, "The wallet does not hold enough; deposit first, then repeat this.")
         }
         Refusal::WrongState(why) => Problem::new(Code::WrongState, why),
-        Refusal::Forbidden => Problem::new(Code::Forbidden, "This belongs to another user."),
+        Refusal::Forbidden => {
+            Problem::new(Code::Forbidden, "This belongs to another user; send the user it was given to.")
+        }
         Refusal::ReferenceConflict => Problem::new(
             Code::ReferenceConflict,
             "This reference was used with other content; use a new one, or send the first content again.",
         ),
         Refusal::IdempotencyMismatch => Problem::new(
             Code::IdempotencyMismatch,
-            "This idempotency key was used with another body; use a new one, or send the first body again.",
+            "This idempotency key was used for another request, with another path or body; use a new one, or repeat the \
+             first request as it was.",
         ),
         Refusal::Invalid { field, message } => Problem::field(field, message),
     }
@@ -182,16 +185,17 @@ pub fn from_engine(error: &EngineError) -> Problem {
             Code::Overloaded,
             "More is being asked than can be made durable in time; ask again in a moment.",
         ),
-        EngineError::StorageFull => {
-            Problem::new(Code::StorageFull, "The server's disk is full; claims and refunds still work.")
-        }
+        EngineError::StorageFull => Problem::new(
+            Code::StorageFull,
+            "The server's disk is full; tell the operator, and ask again later. Claims and refunds still work.",
+        ),
         EngineError::Journal(_) | EngineError::Unconfirmed(_) => {
             tracing::error!(%error, "not confirmed");
             Problem::new(Code::Unconfirmed, "It may or may not have happened; ask again with the same key to find out.")
         }
         EngineError::Store(_) | EngineError::Backend(_) => {
             tracing::error!(%error, "the store failed");
-            Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator.")
+            Problem::internal()
         }
         EngineError::NotReady(why) => {
             tracing::debug!(why, "asked before being ready");

@@ -12,13 +12,16 @@
 //! **Invariant:** a connection that idles is closed only after its peer had time
 //! to send what it was about to send, or was told with an answer.
 
+use crate::door::refuse;
 use crate::metrics::Metrics;
+use crate::problem::{Code, Problem};
 use crate::timer::ConnectionTimer;
 use crate::wire::Wire;
 use axum::Router;
 use axum::body::Body;
-use axum::http::HeaderValue;
-use axum::http::header::CONNECTION;
+use axum::http::header::{CONNECTION, HOST};
+use axum::http::{HeaderMap, HeaderValue, Version};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -48,7 +51,7 @@ const BACKLOG: i32 = 4096;
 /// descriptors, mostly, which only others can give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What connections may do.
+/// What connections may do, and whether their answers say that this is a test.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Most connections open at once.
@@ -62,6 +65,8 @@ pub struct Limits {
     /// How long a connection that idles when the server stops may still ask, at
     /// most half the drain.
     pub last_call: Duration,
+    /// Whether what no route answers has `Hongbao-Test` as well.
+    pub is_test: bool,
 }
 
 impl Default for Limits {
@@ -72,6 +77,7 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(10),
             last_call: Duration::from_secs(1),
+            is_test: false,
         }
     }
 }
@@ -252,10 +258,21 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
     // To call it changes nothing in it, and a clone would count all connections' clones in one place.
     let router = RefCell::new(router);
     let is_last = &AtomicBool::new(false);
-    let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let answer = router.borrow_mut().call(request.map(Body::new));
+    let is_unread = &AtomicBool::new(false);
+    let answer = service_fn(move |request: hyper::Request<Incoming>| {
+        let has_body = !request.body().is_end_stream();
+        let is_named = names_host(request.version(), request.headers());
+        let answer = is_named.then(|| router.borrow_mut().call(request.map(Body::new)));
         async move {
-            let mut response = answer.await?;
+            let mut response = match answer {
+                Some(answer) => answer.await?,
+                None => {
+                    let detail =
+                        "A request has one header Host, with host and port or empty; see RFC 9112, section 3.2.";
+                    refuse(&Problem::new(Code::MalformedRequest, detail), limits.is_test)
+                }
+            };
+            is_unread.store(has_body && response.status().is_client_error(), Ordering::Relaxed);
             if is_last.load(Ordering::Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -267,7 +284,7 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
         .header_read_timeout(limits.head_timeout)
         .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Wire::new(stream)), answer);
+        .serve_connection(TokioIo::new(Wire::new(stream, limits.is_test, is_unread)), answer);
     let mut connection = pin!(connection);
     let stopped = async {
         stop.cancelled().await;
@@ -283,5 +300,17 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Whether a head says for which host it is, as RFC 9112 wants it: HTTP/1.1 must,
+/// and nobody may twice, as two that pass a request on could understand two things.
+fn names_host(version: Version, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let is_host = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'?' | b'#' | b'@');
+    match (hosts.next(), hosts.next()) {
+        (None, _) => version < Version::HTTP_11,
+        (Some(host), None) => host.as_bytes().iter().all(is_host),
+        (Some(_), Some(_)) => false,
     }
 }

@@ -146,3 +146,47 @@ async fn the_demonstration_balances() {
     assert!(house.engine.audit().await.unwrap().balanced());
     house.engine.close().unwrap();
 }
+
+/// What is refused, and what the caller is told to do about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_name_what_would_be_right() {
+    let data = tempfile::tempdir().unwrap();
+    let house = House::open(data.path());
+    let told = async |path: &str, key: &str, body: Value, status: u16, words: &[&str]| {
+        let problem = house.post(path, key, body, status).await;
+        let detail = problem["detail"].as_str().unwrap();
+        for word in words {
+            assert!(detail.contains(word), "{path}: no {word:?} in {detail}");
+        }
+    };
+    house.post("/v1/wallets/alice/deposits", "d", json!({"amount": 1000}), 201).await;
+    let other_path = ["another request", "another path or body", "use a new one"];
+    told("/v1/wallets/bob/deposits", "d", json!({"amount": 1000}), 422, &other_path).await;
+    let digits = ["amount: ", "from 1 to 9007199254740991", "without fraction or exponent"];
+    for amount in [1e26, 1.5] {
+        told("/v1/wallets/alice/deposits", "e", json!({"amount": amount}), 422, &digits).await;
+    }
+    let past = json!({"sender": "alice", "total": 10, "shares": 1, "opens_at": "2020-01-01T00:00:00Z"});
+    told("/v1/envelopes", "e", past, 422, &["opens_at: ", "not be in the past", "null opens"]).await;
+
+    let made = house.post("/v1/envelopes", "e", json!({"sender": "alice", "total": 10, "shares": 1}), 201).await;
+    let envelope = format!("/v1/envelopes/{}", made["id"].as_str().unwrap());
+    house.post(&format!("{envelope}/grab"), "-", json!({"user": "bob"}), 200).await;
+    told(&format!("{envelope}/cancel"), "c", json!({}), 409, &["sold out or expired", "nothing left to cancel"]).await;
+
+    let item = json!({"merchant": "rosy", "name": "rose", "category": "flowers", "price": 1u64 << 52, "stock": 9,
+                      "per_user_limit": 9});
+    for status in ["pending", "suspended"] {
+        house.post("/v1/merchants", status, json!({"id": "rosy", "name": "Rosy", "status": status}), 201).await;
+        told("/v1/items", "i", item.clone(), 409, &[status, "POST /v1/merchants", "\"verified\""]).await;
+    }
+    house.post("/v1/merchants", "m", json!({"id": "rosy", "name": "Rosy", "status": "verified"}), 201).await;
+    let made = house.post("/v1/items", "i", item, 201).await;
+    let grab = format!("/v1/items/{}/grab", made["id"].as_str().unwrap());
+    let fewer = ["quantity: ", "above 9007199254740991", "take fewer"];
+    told(&grab, "g", json!({"user": "bob", "quantity": 2}), 422, &fewer).await;
+    let held = house.post(&grab, "g", json!({"user": "bob", "quantity": 1}), 200).await;
+    let claim = format!("/v1/holds/{}/claim", held["hold"].as_str().unwrap());
+    told(&claim, "h", json!({"user": "carol"}), 403, &["another user", "the user it was given to"]).await;
+    house.engine.close().unwrap();
+}

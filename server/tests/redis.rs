@@ -256,3 +256,25 @@ async fn a_directory_is_copied_there_and_back() {
     let (status, told) = hongbao(&["audit", "--data", &back]);
     assert_eq!(status, Some(0), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_fills_the_memory_names_the_setting() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let url = redis.url();
+    let place = tempfile::tempdir().expect("a directory");
+    let first = place.path().join("first").display().to_string();
+    let (engine, _) = Embedded::open(first.as_ref(), EmbeddedOptions::default()).expect("it opens");
+    engine.close().expect("it closes");
+    drop(engine);
+    let copy = ["copy", "--from", &first, "--to", &url];
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let (status, told) = hongbao(&copy);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("CONFIG SET maxmemory") && told.contains("run the same copy again"), "{told}");
+    redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    let (status, told) = hongbao(&copy);
+    assert_eq!(status, Some(0), "{told}");
+}

@@ -136,9 +136,7 @@ impl Core {
                 let Some(row) = durable.store.envelope(*envelope).map_err(store_failed)? else { return not_found() };
                 match ended_as(&row)? {
                     EndedAs::Cancelled => Outcome::Envelope(Box::new(figures(&row)?.view(&row.created, now))),
-                    EndedAs::SoldOut | EndedAs::Expired => Outcome::Refused(Refusal::WrongState(
-                        "the envelope has ended otherwise and cannot be cancelled".to_owned(),
-                    )),
+                    EndedAs::SoldOut | EndedAs::Expired => Outcome::Refused(Refusal::too_late_to_cancel()),
                 }
             }
             Command::ClaimHold { hold, user } | Command::ReleaseHold { hold, user } => {

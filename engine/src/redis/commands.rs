@@ -238,12 +238,7 @@ impl Core {
 
     async fn put_merchant(&self, merchant: &NewMerchant, operation: &Operation) -> Result<Decided> {
         let keys = [self.layout.merchant(&merchant.id), self.layout.owed(&merchant.id)];
-        let status = match merchant.status {
-            None => "",
-            Some(MerchantStatus::Pending) => "pending",
-            Some(MerchantStatus::Verified) => "verified",
-            Some(MerchantStatus::Suspended) => "suspended",
-        };
+        let status = merchant.status.map_or("", MerchantStatus::name);
         let args = [b"put".to_vec(), merchant.name.as_bytes().to_vec(), status.as_bytes().to_vec()];
         self.ask(&MERCHANT, operation, keys, args).await
     }
@@ -259,7 +254,7 @@ impl Core {
         match self.merchant(&terms.merchant).await? {
             None => return Ok(Err(Refusal::invalid("merchant", "is not registered; POST /v1/merchants first"))),
             Some(merchant) if merchant.status != MerchantStatus::Verified => {
-                return Ok(Err(Refusal::WrongState("the merchant is not verified".to_owned())));
+                return Ok(Err(Refusal::merchant(merchant.status)));
             }
             Some(_) => {}
         }
@@ -470,9 +465,7 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
         b"forbidden" => refused(Refusal::Forbidden),
         b"insufficient_funds" => refused(Refusal::InsufficientFunds),
         b"quota" => refused(Refusal::invalid("amount", "all deposits together would exceed 9007199254740991")),
-        b"ended_otherwise" => {
-            refused(Refusal::WrongState("the envelope has ended otherwise and cannot be cancelled".to_owned()))
-        }
+        b"ended_otherwise" => refused(Refusal::too_late_to_cancel()),
         b"units" => {
             refused(Refusal::invalid("quantity", "must be at least 1, and the stock at most 4294967295 in all"))
         }
@@ -480,7 +473,7 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
             let limit = answer.units(2)?;
             refused(Refusal::invalid("quantity", format!("must be 1 to {limit} (the item's limit for one user)")))
         }
-        b"price" => refused(Refusal::invalid("quantity", "price times quantity is above 2^53-1")),
+        b"price" => refused(Refusal::price_too_high()),
         b"sold_out" => Outcome::SoldOut,
         b"expired" => Outcome::Expired,
         b"cancelled" => Outcome::Cancelled,

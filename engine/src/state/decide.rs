@@ -207,7 +207,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
                 return Decision::refuse(Refusal::invalid("merchant", "is not registered; POST /v1/merchants first"));
             };
             if account.merchant.status != MerchantStatus::Verified {
-                return Decision::refuse(Refusal::WrongState("the merchant is not verified".to_owned()));
+                return Decision::refuse(Refusal::merchant(account.merchant.status));
             }
             let terms = (**terms).clone();
             let stock_total = terms.stock;

@@ -199,9 +199,7 @@ impl Envelope {
                 how: EndedAs::Cancelled,
                 refund: self.total() - self.taken_amount,
             }),
-            _ => Err(Outcome::Refused(Refusal::WrongState(
-                "the envelope has ended otherwise and cannot be cancelled".to_owned(),
-            ))),
+            _ => Err(Outcome::Refused(Refusal::too_late_to_cancel())),
         }
     }
 
@@ -432,7 +430,9 @@ pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
 /// A [`Refusal::Invalid`] that names the field.
 pub(crate) fn check_opening(terms: &NewEnvelope, now: Timestamp) -> Result<(), Refusal> {
     match terms.opens_at {
-        Some(opens_at) if opens_at < now => Err(Refusal::invalid("opens_at", "must not be in the past")),
+        Some(opens_at) if opens_at < now => {
+            Err(Refusal::invalid("opens_at", "must not be in the past; null opens the envelope at once"))
+        }
         Some(opens_at) if opens_at > now.plus_s(YEAR_S) => {
             Err(Refusal::invalid("opens_at", "must be at most a year ahead"))
         }

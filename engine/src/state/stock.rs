@@ -315,7 +315,7 @@ impl Item {
             return answer(Outcome::Refused(Refusal::invalid("quantity", message)));
         }
         let Some(amount) = terms.price.checked_mul(quantity.into()) else {
-            return answer(Outcome::Refused(Refusal::invalid("quantity", "price times quantity is above 2^53-1")));
+            return answer(Outcome::Refused(Refusal::price_too_high()));
         };
         let mine = self.share_of(name);
         if limit == 1

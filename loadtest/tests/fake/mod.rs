@@ -26,6 +26,8 @@ pub(crate) struct Lies {
     pub(crate) oversells: bool,
     /// Claimed holds give another order each time.
     pub(crate) changes_orders: bool,
+    /// Every key is a wrong one.
+    pub(crate) knows_no_key: bool,
     /// `balanced: false`.
     pub(crate) unbalanced: bool,
     /// Claims of shares do not reach the wallet.
@@ -213,6 +215,9 @@ impl Server {
         let posted = !body.is_null();
         let answer = match path {
             ["readyz"] => json!({"ready": true}),
+            _ if self.lies.knows_no_key => {
+                return Ok((401, json!({"code": "unauthorized", "detail": "no such key"})));
+            }
             ["v1", "wallets", user, "deposits"] => {
                 *state.wallets.entry((*user).to_owned()).or_default() += body["amount"].as_u64().unwrap();
                 return Ok((201, json!({})));

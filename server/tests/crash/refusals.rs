@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+const ADMIN_KEY: &str = "HONGBAO_ADMIN_KEY";
+
 /// What has to be called otherwise, and what is broken.
 pub const USAGE: i32 = 2;
 pub const BROKEN: i32 = 1;
@@ -60,7 +62,8 @@ fn a_port_in_use_is_refused() {
         let mut second = hongbao();
         second.args(["serve", "--listen", &listen, "--data"]).arg(&data);
         second.args(admin_listen.iter().flat_map(|address| ["--admin-listen", address]));
-        refused(&mut second, USAGE, &["cannot listen on", &named, "another address"]);
+        let option = if admin_listen.as_ref() == Some(&named) { "--admin-listen" } else { "--listen" };
+        refused(&mut second, USAGE, &["cannot listen on", &named, "another address", &format!(": {option} 127")]);
         assert!(!data.exists(), "nothing was made, as --listen {listen} --admin-listen {admin_listen:?} is wrong");
     }
 }
@@ -93,10 +96,37 @@ fn the_wrong_currency_and_mode_are_refused() {
     refused(&mut serve(&test, &[]), USAGE, &["currency = EUR, not CNY", "another directory"]);
     refused(live(&test).args(["--currency", "EUR"]), USAGE, &["mode = test, not live", "another directory"]);
     refused(&mut serve(&real, &[]), USAGE, &["mode = live, not test", "another directory"]);
+    let without_key = |command: &mut Command| refused(command.env_remove(ADMIN_KEY), USAGE, &["another directory"]);
+    without_key(live(&test).args(["--currency", "EUR"]));
+    assert!(!test.join("admin.key").exists(), "a start that was refused leaves no key");
     // Refusing changed nothing.
     let (server, address) = Running::ready(&mut serve(&test, &["--currency", "EUR"]));
     assert_eq!(Client::new(address).json(&Ask::get("/v1/wallets/bob"))["currency"], "EUR");
     assert!(server.stop().0.success());
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let [data, archive] = ["data", "archive"].map(|name| directory.path().join(name));
+    let mut on_redis = hongbao();
+    on_redis
+        .args(["serve", "--listen", "127.0.0.1:0", "--backend", "redis", "--redis", "http://x", "--data"])
+        .arg(&data);
+    refused(on_redis.env_remove(ADMIN_KEY), USAGE, &["--redis: ", "write redis://"]);
+    assert!(!data.exists());
+    // What somebody else put there stays.
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("admin.key"), "short").unwrap();
+    let mut with_archive = serve(&data, &[]);
+    with_archive.env_remove(ADMIN_KEY).arg("--archive").arg(&archive);
+    refused(&mut with_archive, USAGE, &["admin.key", "16 to 256"]);
+    std::fs::write(data.join("admin.key"), KEY).unwrap();
+    let (server, _) = Running::ready(&mut serve(&data, &[]));
+    refused(&mut with_archive, USAGE, &["in use by another process"]);
+    assert!(!archive.exists(), "made for nothing");
+    assert!(server.stop().0.success());
+    assert_eq!(std::fs::read_to_string(data.join("admin.key")).unwrap(), KEY);
 }
 
 #[test]
@@ -152,7 +182,7 @@ fn a_key_file_is_written_once_mode_0600() {
     let file = data.join("admin.key");
     let mut keys = Vec::new();
     for _ in 0..2 {
-        let (server, address) = Running::ready(serve(&data, &[]).env_remove("HONGBAO_ADMIN_KEY"));
+        let (server, address) = Running::ready(serve(&data, &[]).env_remove(ADMIN_KEY));
         let key = std::fs::read_to_string(&file).unwrap().trim().to_owned();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let ask = Ask::get("/v1/audit");
@@ -172,7 +202,7 @@ fn a_key_that_is_none_is_refused() {
     let data = directory.path().join("data");
     let latin = OsStr::from_bytes(b"schl\xfcssel-of-an-operator");
     for key in [OsStr::new("short"), OsStr::new(""), latin] {
-        refused(serve(&data, &[]).env("HONGBAO_ADMIN_KEY", key), USAGE, &["HONGBAO_ADMIN_KEY", "16 to 256"]);
+        refused(serve(&data, &[]).env(ADMIN_KEY, key), USAGE, &[ADMIN_KEY, "16 to 256"]);
         assert!(!data.exists(), "{key:?}");
     }
 }

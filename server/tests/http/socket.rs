@@ -27,7 +27,10 @@ fn limits() -> Limits {
 
 impl Live {
     fn start(limits: Limits) -> Live {
-        let body_timeout = Duration::from_millis(500);
+        Live::with_body_timeout(limits, Duration::from_millis(500))
+    }
+
+    fn with_body_timeout(limits: Limits, body_timeout: Duration) -> Live {
         let site = Site::with(&Setup { in_flight_max: 100, body_timeout, ..setup() });
         let listeners = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listeners[0].local_addr().unwrap();
@@ -39,7 +42,23 @@ impl Live {
 
     /// Waits until the metrics tell of so many open connections.
     async fn until_open(&self, connections: usize) {
-        let line = format!("hongbao_http_connections_open {connections}");
+        self.until_told("hongbao_http_connections_open", connections).await;
+    }
+
+    /// Waits until the metrics tell of so many requests in flight.
+    async fn until_in_flight(&self, requests: usize) {
+        self.until_told("hongbao_http_in_flight", requests).await;
+    }
+
+    /// Waits until nobody listens any more.
+    async fn until_deaf(&self) {
+        while TcpStream::connect(self.address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn until_told(&self, metric: &str, count: usize) {
+        let line = format!("{metric} {count}");
         let told = async {
             while !self.metrics.render().lines().any(|it| it == line) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -235,7 +254,7 @@ async fn a_full_house_takes_the_next_when_one_leaves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_request_gets_a_problem() {
-    let live = Live::start(Limits { head_timeout: Duration::from_secs(20), ..limits() });
+    let live = Live::start(Limits { head_timeout: Duration::from_secs(20), is_test: true, ..limits() });
     let whole = grab("keep-alive");
     let long = "x".repeat(400_000);
     let many = "x-one: 1\r\n".repeat(101);
@@ -247,6 +266,11 @@ async fn what_is_no_request_gets_a_problem() {
         ("GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n".to_owned(), 1, "malformed_request"),
         ("GET / HTTP/1.1\r\nno header\r\n\r\n".to_owned(), 1, "malformed_request"),
         ("GET / HTTP/7.0\r\n\r\n".to_owned(), 1, "malformed_request"),
+        ("GET /livez HTTP/1.1\r\n\r\n".to_owned(), 1, "malformed_request"),
+        ("GET /livez HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n".to_owned(), 1, "malformed_request"),
+        ("GET /livez HTTP/1.1\r\nhost: x y\r\n\r\n".to_owned(), 1, "malformed_request"),
+        ("GET /livez HTTP/1.1\r\nhost: http://x/\r\n\r\n".to_owned(), 1, "malformed_request"),
+        (whole.replace("host: x\r\n", ""), 1, "malformed_request"),
         (format!("{whole}{whole}no request\r\n\r\n"), 3, "malformed_request"),
     ] {
         let stream = live.connect().await;
@@ -268,6 +292,7 @@ async fn what_is_no_request_gets_a_problem() {
             &*format!("HTTP/1.1 {} ", problem["status"]),
             "\r\ncontent-type: application/problem+json",
             "\r\nconnection: close",
+            "\r\nhongbao-test: true",
             &*format!("\r\ncontent-length: {}", body.len()),
             &*format!("\r\nx-request-id: {id}"),
         ] {
@@ -278,16 +303,36 @@ async fn what_is_no_request_gets_a_problem() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oversized_bodies_are_refused() {
+async fn http_1_0_needs_no_host_and_an_empty_one_will_do() {
     let live = Live::start(limits());
+    for (head, status) in [
+        ("GET /livez HTTP/1.0\r\n\r\n", " 200"),
+        ("GET /livez HTTP/1.0\r\nhost: x\r\nhost: y\r\n\r\n", " 400"),
+        ("GET /livez HTTP/1.1\r\nhost:\r\nconnection: close\r\n\r\n", " 200"),
+        ("GET /livez HTTP/1.1\r\nhost: [::1]:8080\r\nconnection: close\r\n\r\n", " 200"),
+    ] {
+        let mut stream = live.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (answer, _) = until_closed(stream).await;
+        assert!(answer[8..].starts_with(status), "{head}: {answer}");
+    }
+}
 
-    let mut stream = live.connect().await;
-    let head = grab("keep-alive").replace("content-length: 14", "content-length: 2097152");
-    let head = head.strip_suffix(r#"{"user":"bob"}"#).unwrap();
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&vec![b' '; 2 << 20]).await.unwrap();
-    let (answer, _) = until_closed(stream).await;
-    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("payload_too_large"), "{answer}");
+/// Nobody's patience is long enough to wait for the body, so it is the head that is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn oversized_bodies_are_refused_before_they_come() {
+    let live = Live::with_body_timeout(limits(), Duration::from_secs(600));
+    let whole = grab("keep-alive").replace("content-length: 14", "content-length: 2097152");
+    let head = whole.strip_suffix(r#"{"user":"bob"}"#).unwrap();
+    let chunked = head.replace("content-length: 2097152", "transfer-encoding: chunked") + "200000\r\n";
+    for (head, body) in [(head, 0), (head, 1), (head, 2 << 20), (&chunked, (1 << 20) + 1)] {
+        let mut stream = live.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Who sends it all the same, and looks only then, gets to see the answer too.
+        stream.write_all(&vec![b' '; body]).await.unwrap();
+        let (answer, _) = until_closed(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("payload_too_large"), "{body}: {answer}");
+    }
     live.is_well().await;
 }
 
@@ -350,9 +395,9 @@ async fn stopping_answers_what_was_accepted() {
         asking.push(stream);
     }
     let idle = live.connect().await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    live.until_in_flight(20).await;
     live.stop.cancel();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    live.until_deaf().await;
     assert!(!live.done.is_finished(), "twenty are still waiting for their answer");
     live.fake.turns.add_permits(1 << 20);
     for stream in asking {
@@ -406,9 +451,7 @@ async fn a_connection_that_idles_when_the_server_stops_may_ask_once_more() {
         idle.push(stream);
     }
     live.stop.cancel();
-    while TcpStream::connect(live.address).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    live.until_deaf().await;
     for mut stream in idle {
         stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
         let (told, _) = until_closed(stream).await;
@@ -441,7 +484,7 @@ async fn stopping_does_not_wait_for_ever() {
     live.fake.turns.forget_permits(1 << 20);
     let mut stream = live.connect().await;
     stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    live.until_in_flight(1).await;
     let start = Instant::now();
     live.stop.cancel();
     live.done.await.unwrap().unwrap();

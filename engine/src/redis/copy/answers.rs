@@ -2,7 +2,7 @@
 //! an embedded engine, as the words of a script in Redis.
 
 use super::{CopyError, Result};
-use crate::command::{Command, EndedAs, EnvelopeState, MerchantStatus, Outcome, ShareStatus};
+use crate::command::{Command, EndedAs, EnvelopeState, Outcome, ShareStatus};
 use crate::command::{Merchant, Transfer};
 use crate::event::Remembered;
 use crate::redis::backend::Core;
@@ -58,7 +58,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
             vec![text("claimed"), number(amount.minor()), number(claimed_at.ms()), flag(*replayed)]
         }
         Outcome::Merchant(merchant) => {
-            vec![text("merchant"), text(status_word(merchant.status)), text(merchant.id.as_str()), text(&merchant.name)]
+            vec![text("merchant"), text(merchant.status.name()), text(merchant.id.as_str()), text(&merchant.name)]
         }
         Outcome::Item(view) => {
             let terms = postcard::to_extend(&view.terms, Vec::new()).expect("every item has a postcard form");
@@ -101,14 +101,6 @@ pub(super) fn answered_at(memo: &Remembered, otherwise: Timestamp) -> Timestamp 
     match &memo.answer {
         Outcome::Won { status: ShareStatus::Lapsed, claim_by, .. } => at.max(*claim_by),
         _ => at,
-    }
-}
-
-fn status_word(status: MerchantStatus) -> &'static str {
-    match status {
-        MerchantStatus::Pending => "pending",
-        MerchantStatus::Verified => "verified",
-        MerchantStatus::Suspended => "suspended",
     }
 }
 

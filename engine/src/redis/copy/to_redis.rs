@@ -7,7 +7,7 @@ use super::answers::{answered_at, words_of};
 use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, Result};
 use crate::audit::{bring_up, open};
 use crate::backend::{Audit, Entry, EntryKind};
-use crate::command::{EndedAs, HoldState, MerchantStatus, Unclaimed};
+use crate::command::{EndedAs, HoldState, Unclaimed};
 use crate::memory::{OpenError, Settings, lock};
 use crate::redis::attach::found;
 use crate::redis::audit::{OnProgress, Progress, mark_of};
@@ -213,11 +213,7 @@ impl Writing {
             }
             Thing::Merchant(merchant, owed) => {
                 let bucket = self.core.layout.of_user(&merchant.id);
-                let status = match merchant.status {
-                    MerchantStatus::Pending => "pending",
-                    MerchantStatus::Verified => "verified",
-                    MerchantStatus::Suspended => "suspended",
-                };
+                let status = merchant.status.name();
                 let mut fields = vec![text("name"), text(&merchant.name), text("status"), text(status)];
                 if !owed.is_zero() {
                     fields.extend([text("owed"), number(owed.minor())]);
