@@ -5,6 +5,7 @@
 
 use crate::config::Currency;
 use crate::door::{Class, Door, House};
+use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::{auth::Keys, envelopes, sales, service, wallets};
@@ -74,6 +75,13 @@ impl<B> Server<B> {
     }
 }
 
+impl<B> Server<B> {
+    /// The faults it is told to make, if it is for tests.
+    pub fn faults(&self) -> Option<&Faults> {
+        self.house.faults.as_ref()
+    }
+}
+
 impl<B: Backend> Server<B> {
     /// Executes a command that takes long to decide on a thread of its own, so
     /// that it does not hold up the requests that share this one.
@@ -116,7 +124,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = service::health_routes(table);
     let table = service::documentation_routes(table);
     let table = if server.metrics_apart { table } else { service::metrics_routes(table) };
-    if server.house.test { service::test_routes(table) } else { table }
+    if server.faults().is_some() { service::test_routes(table) } else { table }
 }
 
 /// Routes as they are put together.

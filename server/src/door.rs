@@ -9,6 +9,7 @@
 //! key, and whatever leaves with a status of 400 or more is problem+json.
 
 use crate::auth::{Caller, Keys};
+use crate::faults::{Fault, Faults, Lost, SLOW};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::problem::{Code, Problem};
 use axum::extract::Request;
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
+use tokio::time::{Sleep, sleep};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 128;
@@ -74,14 +76,14 @@ pub struct House {
     pub gate: Gate,
     /// Where they are counted.
     pub metrics: Arc<Metrics>,
-    /// Whether answers say that this is a test.
-    pub test: bool,
+    /// What is told to go wrong, if this is a test, as all answers then say.
+    pub faults: Option<Faults>,
 }
 
 impl House {
     /// A house with nobody in it.
     pub fn new(keys: Keys, in_flight_max: usize, metrics: Arc<Metrics>, test: bool) -> House {
-        House { keys, gate: Gate::new(in_flight_max), metrics, test }
+        House { keys, gate: Gate::new(in_flight_max), metrics, faults: test.then(Faults::default) }
     }
 }
 
@@ -131,7 +133,8 @@ where
             request.extensions_mut().insert(Visit { caller, template: post.path, id: id.clone() });
             self.handler.call(request, state)
         });
-        Passage { answer, inside, id, start }
+        let until = post.is_befallen_by(Fault::Slow).then(|| Box::pin(sleep(SLOW)));
+        Passage { answer, inside, id, start, until }
     }
 }
 
@@ -142,19 +145,28 @@ pub struct Passage<F> {
     inside: Inside,
     id: Id,
     start: Instant,
+    /// When it goes on, if it is told to be slow.
+    until: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F: Future<Output = Response> + Unpin> Future for Passage<F> {
     type Output = Response;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
-        let Passage { answer, inside: Inside(post), id, start } = self.get_mut();
+        let Passage { answer, inside: Inside(post), id, start, until } = self.get_mut();
+        if let Some(sleep) = until {
+            ready!(sleep.as_mut().poll(context));
+            *until = None;
+        }
         let mut response = match answer {
             Ok(answer) => ready!(Pin::new(answer).poll(context)),
             Err(problem) => problem.response(id.as_str()),
         };
         post.see_off(&mut response, id);
         post.metrics.answered(response.status(), start.elapsed());
+        if post.is_befallen_by(Fault::LoseReply) {
+            response.extensions_mut().insert(Lost);
+        }
         Poll::Ready(response)
     }
 }
@@ -183,10 +195,19 @@ impl Post {
             self.house.metrics.shed.increment(1);
             return Err(Problem::new(Code::Overloaded, "Too many requests at once; ask again in a moment."));
         }
+        if self.is_befallen_by(Fault::Overloaded) {
+            return Err(Problem::new(Code::Overloaded, "A test told this request to be shed; ask again in a moment."));
+        }
         match self.class {
             Class::Open => Ok(None),
             Class::Settling | Class::Ordinary => self.house.keys.caller(headers).map(Some),
         }
+    }
+
+    /// Whether a test told it so. What tests tell is never kept from the server.
+    fn is_befallen_by(&self, fault: Fault) -> bool {
+        let Some(faults) = &self.house.faults else { return false };
+        self.class != Class::Open && !self.path.starts_with("/v1/test/") && faults.befalls(fault)
     }
 
     fn see_off(&self, response: &mut Response, id: &Id) {
@@ -201,7 +222,7 @@ impl Post {
                 }
             }
         }
-        mark(response, id, self.house.test);
+        mark(response, id, self.house.faults.is_some());
     }
 }
 

@@ -26,6 +26,7 @@ pub mod door;
 pub mod envelopes;
 pub mod extract;
 pub mod failure;
+pub mod faults;
 pub mod fields;
 pub mod metrics;
 pub mod problem;

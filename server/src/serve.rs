@@ -13,6 +13,7 @@
 //! to send what it was about to send, or was told with an answer.
 
 use crate::door::refuse;
+use crate::faults::{Lost, ReplyLost};
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::timer::ConnectionTimer;
@@ -28,7 +29,6 @@ use hyper_util::rt::TokioIo;
 use metrics::Gauge;
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
@@ -265,7 +265,7 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
         let answer = is_named.then(|| router.borrow_mut().call(request.map(Body::new)));
         async move {
             let mut response = match answer {
-                Some(answer) => answer.await?,
+                Some(answer) => answer.await.unwrap_or_else(|never| match never {}),
                 None => {
                     let detail =
                         "A request has one header Host, with host and port or empty; see RFC 9112, section 3.2.";
@@ -276,7 +276,10 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, stop: Cance
             if is_last.load(Ordering::Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response)
+            match response.extensions().get::<Lost>() {
+                Some(Lost) => Err(ReplyLost),
+                None => Ok(response),
+            }
         }
     });
     let connection = http1::Builder::new()

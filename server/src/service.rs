@@ -1,10 +1,11 @@
-//! Health, metrics, documentation, and the clock of test deployments.
+//! Health, metrics, documentation, and what only test deployments have.
 //!
-//! **Invariant:** none of these but the clock needs a key, and none is ever shed.
+//! **Invariant:** none of these but those for tests needs a key, and none is ever shed.
 
 use crate::app::{Shared, Table};
 use crate::door::Class;
 use crate::extract::{Content, Json};
+use crate::faults;
 use crate::fields::Seconds;
 use crate::problem::{Code, Problem};
 use crate::reply::reply;
@@ -37,7 +38,7 @@ pub fn documentation_routes<B: Backend>(table: Table<B>) -> Table<B> {
 
 /// Adds the routes that only test deployments have.
 pub fn test_routes<B: Backend>(table: Table<B>) -> Table<B> {
-    table.post("/v1/test/clock", Class::Ordinary, advance_clock::<B>)
+    faults::routes(table.post("/v1/test/clock", Class::Ordinary, advance_clock::<B>))
 }
 
 #[derive(Deserialize)]

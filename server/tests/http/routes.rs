@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use hongbao_engine::command::Outcome;
 use hongbao_server::app::{Setup, admin_app, routes};
+use hongbao_server::faults::Fault;
 use hongbao_server::problem::Code;
 use hongbao_server::service::OPENAPI;
 use serde_json::{Value, json};
@@ -49,6 +50,7 @@ async fn unknown_paths_and_methods_are_problems() {
         ("POST", "/v1/envelopes/", 404, "not_found", ""),
         ("GET", "/v1/keys", 404, "not_found", ""),
         ("POST", "/v1/test/clock", 404, "not_found", ""),
+        ("POST", "/v1/test/faults", 404, "not_found", ""),
         ("DELETE", "/v1/envelopes", 405, "method_not_allowed", "POST,GET,HEAD"),
         ("GET", "/v1/grabs", 405, "method_not_allowed", "POST"),
         ("POST", "/livez", 405, "method_not_allowed", "GET,HEAD"),
@@ -207,6 +209,46 @@ async fn test_mode_says_so_and_moves_the_clock() {
         assert_eq!(site.get(path).await.header("hongbao-test"), "true", "{path}");
     }
     assert_eq!(Site::new().get("/livez").await.header("hongbao-test"), "");
+}
+
+#[tokio::test]
+async fn faults_befall_so_many_requests_and_no_more() {
+    let site = test_site();
+    let plant = async |body: &str| site.post("/v1/test/faults", "", body.to_owned()).await;
+    let grab = async || site.post(&format!("/v1/envelopes/{}/grab", envelope_id(1)), "", r#"{"user":"bob"}"#).await;
+
+    let answer = plant(r#"{"fault":"overloaded","count":2}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"fault": "overloaded", "count": 2})));
+    for _ in 0..2 {
+        assert_eq!(site.get("/livez").await.status, 200, "health is never told to fail");
+        let problem = grab().await.assert_problem(503, "overloaded", "a grab");
+        assert_eq!(problem["retry"], "after");
+    }
+    assert_eq!(site.fake.commands(), [], "what was shed was not carried out");
+    assert_eq!(grab().await.status, 200);
+
+    plant(r#"{"fault":"overloaded","count":5}"#).await;
+    plant(r#"{"fault":"overloaded","count":0}"#).await;
+    assert_eq!(grab().await.status, 200, "none takes back what was told");
+
+    plant(r#"{"fault":"slow","count":1}"#).await;
+    let since = std::time::Instant::now();
+    assert_eq!(grab().await.status, 200);
+    assert!(since.elapsed() >= hongbao_server::faults::SLOW, "it waits first");
+    assert!(!site.server.faults().unwrap().befalls(Fault::Slow), "and was the only one");
+
+    for (body, field) in [
+        (r#"{"fault":"flood","count":1}"#, "fault"),
+        (r#"{"fault":"slow","count":-1}"#, "count"),
+        (r#"{"fault":"slow","count":1000001}"#, "count"),
+        (r#"{"fault":"slow"}"#, "count"),
+        (r#"{"count":1}"#, "fault"),
+        (r#"{"fault":"slow","count":1,"for":"bob"}"#, "for"),
+    ] {
+        let problem = plant(body).await.assert_problem(422, "invalid_field", body);
+        assert_eq!(problem["errors"][0]["field"], field, "{body}: {problem}");
+    }
+    assert_eq!(grab().await.status, 200, "what was refused befalls nobody");
 }
 
 #[tokio::test]

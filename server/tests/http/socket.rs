@@ -31,7 +31,7 @@ impl Live {
     }
 
     fn with_body_timeout(limits: Limits, body_timeout: Duration) -> Live {
-        let site = Site::with(&Setup { in_flight_max: 100, body_timeout, ..setup() });
+        let site = Site::with(&Setup { in_flight_max: 100, body_timeout, test: limits.is_test, ..setup() });
         let listeners = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -122,6 +122,28 @@ async fn bytes_behind_a_request_do_not_hold_back_its_answer() {
         read.expect(what).expect(what);
         assert_eq!(String::from_utf8_lossy(&answer), status, "{what}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_reply_was_carried_out_and_asked_again_is_told() {
+    let live = Live::start(Limits { is_test: true, ..limits() });
+    let body = r#"{"fault":"lose_reply","count":1}"#;
+    let plant = format!(
+        "POST /v1/test/faults HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = live.connect().await;
+    stream.write_all(plant.as_bytes()).await.unwrap();
+    let (answer, _) = until_closed(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let mut stream = live.connect().await;
+    stream.write_all(grab("keep-alive").as_bytes()).await.unwrap();
+    let (answer, _) = until_closed(stream).await;
+    assert_eq!(answer, "", "the connection ends without a word");
+    assert_eq!(live.fake.commands().len(), 1, "and the grab was carried out");
+    live.is_well().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
