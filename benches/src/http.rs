@@ -8,6 +8,7 @@ use crate::{each, setting, thread_time};
 use axum::Router;
 use hongbao_engine::types::EnvelopeId;
 use hongbao_server::app::Setup;
+use hongbao_server::caps::Caps;
 use hongbao_server::metrics::Metrics;
 use hongbao_server::serve::{Limits, listen, serve};
 use rustix::buffer::spare_capacity;
@@ -272,6 +273,7 @@ pub fn setup() -> Setup {
         metrics_apart: false,
         in_flight_max: IN_FLIGHT_MAX,
         body_timeout: Duration::from_secs(15),
+        caps: Caps::default(),
     }
 }
 

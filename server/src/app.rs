@@ -3,6 +3,7 @@
 //! **Invariant:** a route exists only by being put into the [`Table`], so each
 //! has a door, a class and its metrics, and the list of routes is complete.
 
+use crate::caps::Caps;
 use crate::config::Currency;
 use crate::door::{Class, Door, House};
 use crate::faults::Faults;
@@ -30,6 +31,8 @@ pub struct Server<B> {
     pub metrics: Arc<Metrics>,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// What no envelope may exceed.
+    pub caps: Caps,
     metrics_apart: bool,
     house: Arc<House>,
     /// Turns of commands that take long to decide.
@@ -51,6 +54,8 @@ pub struct Setup {
     pub admin_key: String,
     /// Whether test routes exist and answers say so.
     pub test: bool,
+    /// What no envelope may exceed.
+    pub caps: Caps,
     /// Whether the metrics are served by [`admin_app`] and not by [`app`].
     pub metrics_apart: bool,
     /// How many requests may be in flight before some are shed.
@@ -69,9 +74,9 @@ impl<B> Server<B> {
         metrics.gauges([("hongbao_http_in_flight", "Requests in flight")], move || {
             [counted.upgrade().map_or(0.0, |house| house.gate.in_flight() as f64)]
         });
-        let (currency, body_timeout) = (setup.currency, setup.body_timeout);
+        let (currency, body_timeout, caps) = (setup.currency, setup.body_timeout, setup.caps);
         let (metrics_apart, apart) = (setup.metrics_apart, Arc::new(Semaphore::new(APART_MAX)));
-        Arc::new(Server { backend, currency, metrics, body_timeout, metrics_apart, house, apart })
+        Arc::new(Server { backend, currency, metrics, body_timeout, caps, metrics_apart, house, apart })
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Invariant:** what was parsed can be used: a wrong value ends with status 2
 //! and a sentence that says what would be right.
 
+use crate::caps::Caps;
 use crate::extract::read_hex;
 use crate::failure::Failure;
 use clap::{Args, Parser, Subcommand};
@@ -243,6 +244,9 @@ impl FromStr for SeedHex {
 /// How to serve.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
+    /// File with these options in TOML, _ for -; what is said on the command line counts before it
+    #[arg(long)]
+    pub config: Option<PathBuf>,
     /// Address or name, and port, to listen on; of a name's addresses the first that is free
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: ListenAddress,
@@ -273,6 +277,9 @@ pub struct Serve {
     /// Mark a new data directory for tests: the clock can be moved
     #[arg(long)]
     pub test: bool,
+    /// What no envelope may exceed.
+    #[command(flatten)]
+    pub caps: Caps,
     /// Most connections open at once
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_max: u32,

@@ -210,6 +210,7 @@ async fn create<B: Backend>(
     Once(once): Once,
     Json(body): Json<Create>,
 ) -> Result<Response, Problem> {
+    server.caps.check(&body.rule(), body.total.amount(), body.shares.count())?;
     let is_large = body.shares.get() > SHARES_IN_PASSING_MAX;
     let command = body.command(caller);
     let result = if is_large {

@@ -18,6 +18,7 @@
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod caps;
 pub mod clock;
 pub mod config;
 pub mod copy;
@@ -28,6 +29,7 @@ pub mod extract;
 pub mod failure;
 pub mod faults;
 pub mod fields;
+mod file;
 pub mod metrics;
 pub mod problem;
 mod progress;

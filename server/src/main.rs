@@ -3,7 +3,6 @@
 //! **Invariant:** the engine is closed after the last answer was given, never
 //! before.
 
-use clap::Parser;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
@@ -39,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LOGGED: &str = "info,fjall=warn,lsm_tree=warn";
 
 fn main() -> ExitCode {
-    let Cli { task } = Cli::parse();
+    let Cli { task } = Cli::from_words(env::args_os().collect()).unwrap_or_else(|error| error.exit());
     let filter = EnvFilter::try_from_env("HONGBAO_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -173,6 +172,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         metrics_apart: options.admin_listen.is_some(),
         in_flight_max: options.in_flight_max as usize,
         body_timeout: Duration::from_secs(options.read_timeout_s),
+        caps: options.caps,
     };
     let server = Server::new(Arc::clone(&engine), &setup);
     E::watch(&server);

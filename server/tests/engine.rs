@@ -9,6 +9,7 @@ use axum::http::Request;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_server::app::{Server, Setup, app};
+use hongbao_server::caps::Caps;
 use hongbao_server::demo::campaign;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ impl House {
             metrics_apart: false,
             in_flight_max: 100,
             body_timeout: Duration::from_secs(15),
+            caps: Caps::default(),
         };
         House { router: app(Server::new(Arc::clone(&engine), &setup)), engine }
     }

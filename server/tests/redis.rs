@@ -14,6 +14,7 @@ use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::types::{Amount, UserId};
 use hongbao_server::app::{Server, Setup, app};
+use hongbao_server::caps::Caps;
 use http_body_util::BodyExt;
 use redis_stand::{RedisServer, ServerOptions, is_missing};
 use serde_json::{Value, json};
@@ -45,6 +46,7 @@ impl House {
             metrics_apart: false,
             in_flight_max: 100,
             body_timeout: Duration::from_secs(15),
+            caps: Caps::default(),
         };
         House { router: app(Server::new(Arc::clone(&engine), &setup)), engine }
     }

@@ -115,6 +115,26 @@ async fn good_bodies_are_taken() {
 }
 
 #[tokio::test]
+async fn what_exceeds_a_cap_is_told_its_name() {
+    let amount = |minor| hongbao_engine::types::Amount::new(minor);
+    let caps = hongbao_server::caps::Caps { largest_total: amount(1000), largest_share: amount(200) };
+    let site = Site::with(&hongbao_server::app::Setup { caps, ..crate::fake::setup() });
+    let body = |total: u64, shares: u32, most: Option<u64>| {
+        json!({"sender": "alice", "total": total, "shares": shares, "max_share": most}).to_string()
+    };
+    for (body, field, cap) in [
+        (body(1001, 10, Some(200)), "total", "largest_total"),
+        (body(1000, 10, Some(201)), "max_share", "largest_share"),
+        (body(1000, 10, None), "max_share", "largest_share"),
+    ] {
+        check(&site, "/v1/envelopes", body.clone(), 422, "invalid_field", field, &body).await;
+        let problem = site.post("/v1/envelopes", "k", body).await.json();
+        assert!(problem["errors"][0]["message"].as_str().unwrap().contains(cap), "{problem}");
+    }
+    assert!(site.post("/v1/envelopes", "k", body(1000, 10, Some(200))).await.status.is_success());
+}
+
+#[tokio::test]
 async fn bodies_that_are_not_json() {
     let site = site();
     let unclosed = "[".repeat(500_000);

@@ -9,6 +9,7 @@ use hongbao_engine::backend::*;
 use hongbao_engine::command::*;
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
+use hongbao_server::caps::Caps;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
@@ -274,6 +275,7 @@ pub fn setup() -> Setup {
         metrics_apart: false,
         in_flight_max: 4,
         body_timeout: Duration::from_secs(15),
+        caps: Caps::default(),
     }
 }
 
