@@ -241,7 +241,7 @@ if verb == 'cancelled' then
   for _, part in ipairs(waiting('e' .. id)) do
     effects[#effects + 1] = part
   end
-  return decided({'envelope', ended, ARGV[6], ARGV[7], ARGV[8], ARGV[9], int(refunded)}, effects)
+  return decided({'envelope', ended, ARGV[6], ARGV[7], ARGV[8], ARGV[9], int(refunded), id}, effects)
 end
 
 if verb == 'resolve' then

@@ -3,6 +3,7 @@
 
 mod audit;
 mod copy;
+mod copy_pools;
 #[path = "../stand/on_redis.rs"]
 mod deployment;
 mod differential;

@@ -30,7 +30,6 @@ use crate::store::Audited;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub(super) use envelopes::Whole;
 pub(super) use in_flight::LATE_MS;
 pub(super) use sales::{HoldRow, OrderRow, units_of};
 pub(super) use wallets::mark_of;
@@ -304,13 +303,13 @@ struct Looked {
 }
 
 /// Money as the rows of a bucket make it.
-#[derive(Default)]
-struct Money {
-    deposited: u64,
-    withdrawn: u64,
-    wallets: u64,
-    escrowed: u64,
-    merchants: u64,
+#[derive(Clone, Copy, Default)]
+pub(super) struct Money {
+    pub(super) deposited: u64,
+    pub(super) withdrawn: u64,
+    pub(super) wallets: u64,
+    pub(super) escrowed: u64,
+    pub(super) merchants: u64,
 }
 
 /// One bucket while it is looked at.

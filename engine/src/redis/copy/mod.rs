@@ -3,6 +3,7 @@
 //! references with what they were answered.
 //!
 //! - `to_redis`, `to_directory`: one way and the other
+//! - `pools`: mass envelopes, which have pools only in Redis
 //!
 //! Neither side may be served meanwhile. A directory is locked; a deployment has
 //! the mark `copying`, with which no server starts.
@@ -15,6 +16,7 @@
 //! source's totals.
 
 mod answers;
+mod pools;
 mod to_directory;
 mod to_redis;
 
