@@ -89,7 +89,7 @@ local function begin(transfer, kind, count, shares)
   else
     write(transfer)
   end
-  redis.call('HSET', KEYS[3], waits(), int(transfer.sequence))
+  redis.call('HSET', KEYS[3], waits(), int(now) .. ' t ' .. int(transfer.sequence))
   open = open + 1
   keep()
   return decided({'transfer', kind, int(transfer.sequence), int(count), shares or ''})
@@ -104,7 +104,7 @@ local function finish(how, effects)
     redis.call('ZADD', KEYS[7], int(claim_by), 'e' .. id)
   end
   effects[#effects + 1] = 'e' .. id
-  effects[#effects + 1] = how
+  effects[#effects + 1] = int(now) .. ' e ' .. how
   return effects
 end
 

@@ -92,9 +92,7 @@ impl Core {
             b'e' => self.tell_pools(&effect).await?,
             b't' => {
                 // `reserve note` takes it out: by then another may be open.
-                let pool = effect.field.get(17..19).and_then(|pool| pool.try_into().ok());
-                let pool = Bucket::new(u16::from_le_bytes(pool.ok_or_else(|| damaged("a transfer"))?));
-                self.finish_transfer(EnvelopeId::from_bytes(effect.id()?), pool).await?;
+                self.finish_transfer(EnvelopeId::from_bytes(effect.id()?), effect.pool()?).await?;
                 return Ok(None);
             }
             b'm' => self.owe(&effect).await?,

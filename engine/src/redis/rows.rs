@@ -3,7 +3,8 @@
 //!
 //! **Invariant:** the plan of shares is a pure function of the split.
 
-use super::backend::HOUR_MS;
+use super::backend::{HOUR_MS, Result};
+use super::reply::{Answer, damaged};
 use crate::command::Unclaimed;
 use crate::event::EnvelopeCreated;
 use crate::split::Shares;
@@ -100,7 +101,7 @@ pub(super) fn pool_fields(created: &EnvelopeCreated, width: u64, shares: u64, am
 }
 
 /// What an envelope's scripts need of its terms.
-fn terms_of(created: &EnvelopeCreated, width: u64) -> Vec<Vec<u8>> {
+pub(super) fn terms_of(created: &EnvelopeCreated, width: u64) -> Vec<Vec<u8>> {
     let terms = &created.terms;
     let mut fields = common_terms_of(created);
     fields.extend(fixed("shares", number(terms.shares.into())));
@@ -140,6 +141,54 @@ fn common_terms_of(created: &EnvelopeCreated) -> Vec<Vec<u8>> {
         fixed("unclaimed", unclaimed.as_bytes().to_vec()),
     ];
     fields.into_iter().flatten().collect()
+}
+
+/// The last transfer of a pool as `reserve.lua` packs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TransferRow {
+    pub(super) sequence: u64,
+    /// `-` when it is noted.
+    pub(super) kind: u8,
+    /// How many shares it grants, or at most gives back.
+    pub(super) count: u64,
+    /// The sequence number at which the pool last was empty.
+    pub(super) empty: i64,
+    /// `c` of a closed pool, `l` of one that has lapsed.
+    pub(super) over: u8,
+}
+
+impl TransferRow {
+    /// Of a pool with which no transfer was opened yet.
+    pub(super) const NONE: TransferRow = TransferRow { sequence: 0, kind: b'-', count: 0, empty: -1, over: b'-' };
+
+    pub(super) fn read(packed: &[u8]) -> Result<TransferRow> {
+        let words = Answer::split(packed.to_vec(), 5);
+        let letter = |index| match words.maybe(index) {
+            Some(&[letter]) => Ok(letter),
+            _ => Err(damaged("a transfer")),
+        };
+        let (sequence, kind, count) = (words.number(0)?, letter(1)?, words.number(2)?);
+        Ok(TransferRow { sequence, kind, count, empty: words.signed(3)?, over: letter(4)? })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.kind != b'-'
+    }
+
+    /// Whether the pool was empty after it.
+    pub(super) fn was_empty(&self) -> bool {
+        i64::try_from(self.sequence).is_ok_and(|sequence| sequence == self.empty)
+    }
+}
+
+/// Shares as reserve and pools pack them, with amounts of so many bytes: number and amount.
+pub(super) fn shares_in(packed: &[u8], width: u64) -> impl Iterator<Item = (u32, u64)> {
+    packed.chunks_exact(4 + width as usize).map(|share| {
+        let (number, amount) = share.split_first_chunk::<4>().expect("a share begins with its number");
+        let mut bytes = [0; 8];
+        bytes[..amount.len()].copy_from_slice(amount);
+        (u32::from_le_bytes(*number), u64::from_le_bytes(bytes))
+    })
 }
 
 /// The bytes of each amount.
