@@ -37,18 +37,8 @@ local open, empty, closed, lapsed = tonumber(row[17]), tonumber(row[18]), tonumb
 
 -- Writes what has changed.
 local function keep()
-  local values = {ended, closing, lapsing and '1' or '', settled and '1' or '', int(refunded), int(head), int(tail),
-    int(kept), int(unsold), int(open), int(empty), int(closed), int(lapsed)}
-  local changed = {}
-  for i, field in ipairs(FIELDS) do
-    if values[i] ~= row[7 + i] then
-      changed[#changed + 1] = field
-      changed[#changed + 1] = values[i]
-    end
-  end
-  if #changed > 0 then
-    redis.call('HSET', KEYS[4], unpack(changed))
-  end
+  write_changed(KEYS[4], FIELDS, row, 7, {ended, closing, lapsing and '1' or '', settled and '1' or '', int(refunded),
+    int(head), int(tail), int(kept), int(unsold), int(open), int(empty), int(closed), int(lapsed)})
 end
 
 local function transfer_of()
