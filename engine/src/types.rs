@@ -330,6 +330,15 @@ impl EnvelopeId {
     pub(crate) const fn is_auto_claim(&self) -> bool {
         self.0[2] & 1 == 1
     }
+
+    /// The bit of the third byte that says that the envelope was made in pools.
+    pub(crate) const MASS: u8 = 2;
+
+    /// Whether it was made in pools, in Redis, where its shares are not grabbed in
+    /// their order. The embedded engine makes none such; it has what was copied.
+    pub(crate) const fn is_mass(&self) -> bool {
+        self.0[2] & EnvelopeId::MASS != 0
+    }
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@
 local CREDIT_MAX = 64
 
 local id, user = ARGV[5], ARGV[6]
+local FIELDS = {'taken', 'taken_amount', 'claimed', 'claimed_amount', 'refunded', 'credited', 'ended', 'settled'}
 local row = redis.call('HMGET', KEYS[4], 'opens', 'expires', 'claim_by', 'shares', 'width', 'total', 'auto_claim',
-  'unclaimed', 'sender', 'taken', 'taken_amount', 'claimed', 'claimed_amount', 'refunded', 'credited', 'ended', 'settled')
+  'unclaimed', 'sender', unpack(FIELDS))
 if not row[1] then
   return no('not_found')
 end
@@ -37,19 +38,8 @@ local function keep(lapsed)
   if ended ~= '' and (lapsed or claimed == taken) then
     settled = true
   end
-  local fields = {'taken', 'taken_amount', 'claimed', 'claimed_amount', 'refunded', 'credited', 'ended', 'settled'}
-  local values = {int(taken), int(taken_amount), int(claimed), int(claimed_amount), int(refunded), int(credited),
-    ended, settled and '1' or ''}
-  local changed = {}
-  for i, field in ipairs(fields) do
-    if values[i] ~= row[9 + i] then
-      changed[#changed + 1] = field
-      changed[#changed + 1] = values[i]
-    end
-  end
-  if #changed > 0 then
-    redis.call('HSET', KEYS[4], unpack(changed))
-  end
+  write_changed(KEYS[4], FIELDS, row, 9, {int(taken), int(taken_amount), int(claimed), int(claimed_amount), int(refunded),
+    int(credited), ended, settled and '1' or ''})
   set_deadline(KEYS[8], id, claim_by, ended ~= row[16], settled)
 end
 

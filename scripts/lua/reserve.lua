@@ -37,18 +37,8 @@ local open, empty, closed, lapsed = tonumber(row[17]), tonumber(row[18]), tonumb
 
 -- Writes what has changed.
 local function keep()
-  local values = {ended, closing, lapsing and '1' or '', settled and '1' or '', int(refunded), int(head), int(tail),
-    int(kept), int(unsold), int(open), int(empty), int(closed), int(lapsed)}
-  local changed = {}
-  for i, field in ipairs(FIELDS) do
-    if values[i] ~= row[7 + i] then
-      changed[#changed + 1] = field
-      changed[#changed + 1] = values[i]
-    end
-  end
-  if #changed > 0 then
-    redis.call('HSET', KEYS[4], unpack(changed))
-  end
+  write_changed(KEYS[4], FIELDS, row, 7, {ended, closing, lapsing and '1' or '', settled and '1' or '', int(refunded),
+    int(head), int(tail), int(kept), int(unsold), int(open), int(empty), int(closed), int(lapsed)})
 end
 
 local function transfer_of()
@@ -89,7 +79,7 @@ local function begin(transfer, kind, count, shares)
   else
     write(transfer)
   end
-  redis.call('HSET', KEYS[3], waits(), int(transfer.sequence))
+  redis.call('HSET', KEYS[3], waits(), int(now) .. ' t ' .. int(transfer.sequence))
   open = open + 1
   keep()
   return decided({'transfer', kind, int(transfer.sequence), int(count), shares or ''})
@@ -104,7 +94,7 @@ local function finish(how, effects)
     redis.call('ZADD', KEYS[7], int(claim_by), 'e' .. id)
   end
   effects[#effects + 1] = 'e' .. id
-  effects[#effects + 1] = how
+  effects[#effects + 1] = int(now) .. ' e ' .. how
   return effects
 end
 
@@ -241,7 +231,7 @@ if verb == 'cancelled' then
   for _, part in ipairs(waiting('e' .. id)) do
     effects[#effects + 1] = part
   end
-  return decided({'envelope', ended, ARGV[6], ARGV[7], ARGV[8], ARGV[9], int(refunded)}, effects)
+  return decided({'envelope', ended, ARGV[6], ARGV[7], ARGV[8], ARGV[9], int(refunded), id}, effects)
 end
 
 if verb == 'resolve' then

@@ -18,6 +18,8 @@ struct Report<'a> {
     in_flight: i64,
     /// Buckets in which servers decided all the time.
     unsettled: u64,
+    /// Mass envelopes between whose pools shares moved all the time.
+    moving: u64,
 }
 
 /// Reconciles a deployment and prints what was done and found. Says whether
@@ -45,6 +47,7 @@ fn print_json(done: &Reconciled) -> Result<(), Failure> {
         waiting: done.left.waiting,
         in_flight: done.left.totals.in_flight,
         unsettled: done.left.unsettled,
+        moving: done.left.moving,
     };
     let text = serde_json::to_string(&report).map_err(|error| Failure::Broken(error.to_string()))?;
     println!("{text}");
@@ -87,10 +90,10 @@ pub(crate) fn tell_unsettled(report: &RedisAudit) {
             report.unsettled
         );
     }
-    if report.in_pools > 0 {
+    if report.moving > 0 {
         println!(
-            "{} mass envelopes: their pools were not looked at, and what is in envelopes not compared",
-            report.in_pools
+            "between the pools of {} mass envelopes shares moved all the time: where all of them are was not compared",
+            report.moving
         );
     }
     if !report.settled {

@@ -21,7 +21,8 @@ use crate::state::stock::Item;
 use crate::state::{Router, Shard, apply};
 use crate::storage::{Directory, Storage};
 use crate::store::{
-    DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, RecordSource, Replayed, Rows, Store, StoreError,
+    DurableBatch, FjallOptions, FjallRows, Projector, ProjectorOptions, RecordSource, Replayed, Rows, Store,
+    StoreError, damaged_win,
 };
 use crate::types::{Lsn, Timestamp};
 use crossbeam::utils::CachePadded;
@@ -556,7 +557,10 @@ impl Loading {
             let mut envelope = Envelope::new(Box::new(row.created));
             for win in winners {
                 let win = win?;
-                envelope.restore_winner(&win.user, win.grabbed_at, win.claimed_at);
+                if !envelope.can_restore(win.share) {
+                    return Err(damaged_win(id, win.share));
+                }
+                envelope.restore_winner(win.share, &win.user, win.grabbed_at, win.claimed_at);
             }
             if let Some((_, ended)) = &row.ended {
                 envelope.apply_ended(ended);

@@ -20,14 +20,13 @@
 //! confirmed, and leaves the outbox only when it is confirmed itself. It may
 //! arrive any number of times: a mark under its id is written with it.
 
-use super::backend::{Core, HOUR_MS, Keep, Operation, Result};
+use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::{Key, Layout, is_mass};
 use super::reply::{Answer, Decided, Effect, Told, damaged};
+use super::rows::{number, packed, plan, pool_fields, reserve_fields, small_fields, width};
 use super::scripts::{CREDIT, HOLD, LISTED, MERCHANT, OPEN, PAY, SETTLED};
-use crate::command::Unclaimed;
 use crate::event::EnvelopeCreated;
-use crate::split::Shares;
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::HashMap;
@@ -93,9 +92,7 @@ impl Core {
             b'e' => self.tell_pools(&effect).await?,
             b't' => {
                 // `reserve note` takes it out: by then another may be open.
-                let pool = effect.field.get(17..19).and_then(|pool| pool.try_into().ok());
-                let pool = Bucket::new(u16::from_le_bytes(pool.ok_or_else(|| damaged("a transfer"))?));
-                self.finish_transfer(EnvelopeId::from_bytes(effect.id()?), pool).await?;
+                self.finish_transfer(EnvelopeId::from_bytes(effect.id()?), effect.pool()?).await?;
                 return Ok(None);
             }
             b'm' => self.owe(&effect).await?,
@@ -140,12 +137,8 @@ impl Core {
         let bucket = self.layout.of_id(id.bytes());
         let split = created.split();
         let (listed, due) = (self.layout.envelopes_by_time(bucket), self.layout.due(bucket));
-        let mut fields = terms_of(&created);
-        fields.extend(fixed("created", effect.value.clone()));
         if !is_mass(id) {
-            let shares = packed(&split);
-            fields.extend(fixed("width", number(width(&split))));
-            fields.extend(start_of(SMALL));
+            let (shares, fields) = (packed(&split), small_fields(&created, width(&split)));
             let part = Part { bucket, shares, amount: created.terms.total, fields };
             return self.open(&created, part, [self.layout.envelope(id), self.layout.shares(id), listed, due]).await;
         }
@@ -159,20 +152,13 @@ impl Core {
             async move {
                 let part = plan[usize::from(pool.number())].lock().take();
                 let (shares, amount) = part.expect("every pool is filled once");
-                let mut fields = pool_terms_of(&created, width);
-                fields.extend(fixed("filled", number(shares.len() as u64 / (4 + width))));
-                fields.extend(fixed("tail", number(shares.len() as u64 / (4 + width))));
-                fields.extend(fixed("entered", number(amount.minor())));
+                let fields = pool_fields(&created, width, shares.len() as u64 / (4 + width), amount);
                 let keys = [core.layout.pool(pool, created.id), core.layout.pool_shares(pool, created.id)];
                 core.open(&created, Part { bucket: pool, shares, amount, fields }, keys).await
             }
         });
         filled.await?;
-        fields.extend(fixed("width", number(width)));
-        fields.extend(fixed("pools", number(self.layout.buckets.into())));
-        fields.extend(fixed("tail", number(shares.len() as u64 / (4 + width))));
-        fields.extend(fixed("kept", number(amount.minor())));
-        fields.extend(start_of(RESERVE));
+        let fields = reserve_fields(&shared, width, self.layout.buckets, shares.len() as u64 / (4 + width), amount);
         let keys = [self.layout.envelope(id), self.layout.reserve(id), listed, due];
         self.open(&shared, Part { bucket, shares, amount, fields }, keys).await
     }
@@ -327,175 +313,10 @@ impl Core {
     }
 }
 
-/// Fields of a row and what each begins with.
-type Start = &'static [(&'static str, &'static str)];
-
-/// What changes of a small envelope.
-const SMALL: Start = &[
-    ("taken", "0"),
-    ("taken_amount", "0"),
-    ("claimed", "0"),
-    ("claimed_amount", "0"),
-    ("refunded", "0"),
-    ("credited", "0"),
-    ("ended", ""),
-    ("settled", ""),
-];
-
-/// What changes of a mass envelope in its own bucket.
-const RESERVE: Start = &[
-    ("ended", ""),
-    ("closing", ""),
-    ("lapsing", ""),
-    ("settled", ""),
-    ("refunded", "0"),
-    ("head", "0"),
-    ("unsold", "0"),
-    ("open", "0"),
-    ("empty", "0"),
-    ("closed", "0"),
-    ("lapsed", "0"),
-];
-
-/// What changes of a pool.
-const POOL: Start = &[
-    ("sequence", "0"),
-    ("head", "0"),
-    ("taken_amount", "0"),
-    ("claimed", "0"),
-    ("claimed_amount", "0"),
-    ("given", "0"),
-    ("given_amount", "0"),
-    ("given_kind", ""),
-    ("told", ""),
-    ("closed", ""),
-    ("lapsed", ""),
-];
-
 /// Shares that come to lie in one bucket, and the row over them.
 struct Part {
     bucket: Bucket,
     shares: Vec<u8>,
     amount: Amount,
     fields: Vec<Vec<u8>>,
-}
-
-fn number(number: u64) -> Vec<u8> {
-    number.to_string().into_bytes()
-}
-
-fn fixed(name: &str, value: Vec<u8>) -> [Vec<u8>; 2] {
-    [name.as_bytes().to_vec(), value]
-}
-
-fn start_of(start: Start) -> impl Iterator<Item = Vec<u8>> {
-    start.iter().flat_map(|(name, value)| fixed(name, value.as_bytes().to_vec()))
-}
-
-/// What an envelope's scripts need of its terms.
-fn terms_of(created: &EnvelopeCreated) -> Vec<Vec<u8>> {
-    let terms = &created.terms;
-    let mut fields = common_terms_of(created);
-    fields.extend(fixed("shares", number(terms.shares.into())));
-    fields.extend(fixed("total", number(terms.total.minor())));
-    fields.extend(fixed("sender", terms.sender.as_str().as_bytes().to_vec()));
-    fields
-}
-
-/// What a pool's scripts need of its envelope's terms.
-fn pool_terms_of(created: &EnvelopeCreated, width: u64) -> Vec<Vec<u8>> {
-    let mut fields = common_terms_of(created);
-    fields.extend(fixed("width", number(width)));
-    // Buckets' clocks differ by seconds: no grab comes before this.
-    fields.extend(fixed("base", number(created.created_at.ms().saturating_sub(HOUR_MS))));
-    fields.extend(start_of(POOL));
-    fields
-}
-
-fn common_terms_of(created: &EnvelopeCreated) -> Vec<Vec<u8>> {
-    let unclaimed = match created.terms.unclaimed {
-        Unclaimed::Return => "return",
-        Unclaimed::Credit => "credit",
-    };
-    let auto_claim = if created.terms.auto_claim { b"1".to_vec() } else { Vec::new() };
-    let fields = [
-        fixed("opens", number(created.opens_at.ms())),
-        fixed("expires", number(created.expires_at.ms())),
-        fixed("claim_by", number(created.claim_by.ms())),
-        fixed("auto_claim", auto_claim),
-        fixed("unclaimed", unclaimed.as_bytes().to_vec()),
-    ];
-    fields.into_iter().flatten().collect()
-}
-
-/// The bytes of each amount.
-pub(super) fn width(split: &Shares) -> u64 {
-    match split {
-        Shares::Narrow(_) => 4,
-        Shares::Wide(_) => 8,
-    }
-}
-
-/// An envelope's amounts as Redis keeps them.
-pub(super) fn packed(split: &Shares) -> Vec<u8> {
-    match split {
-        Shares::Narrow(amounts) => amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect(),
-        Shares::Wide(amounts) => amounts.iter().flat_map(|amount| amount.to_le_bytes()).collect(),
-    }
-}
-
-/// A win of an envelope that lies whole in its bucket, as `win.lua` packs it.
-pub(super) fn packed_win(opened: Timestamp, share: u32, grabbed: Timestamp, claimed: Option<Timestamp>) -> Vec<u8> {
-    let after = |at: Timestamp| at.ms().saturating_sub(opened.ms()).to_le_bytes();
-    let mut packed = share.to_le_bytes().to_vec();
-    packed.extend_from_slice(&after(grabbed)[..5]);
-    claimed.iter().for_each(|at| packed.extend_from_slice(&after(*at)[..5]));
-    packed
-}
-
-/// Which shares lie in which pool at first, and after these the reserve: number
-/// and amount of each, and all amounts together. The reserve has the last
-/// sixteenth. A split is shuffled, so this favours nobody.
-fn plan(split: &Shares, pools: u16) -> Vec<(Vec<u8>, Amount)> {
-    let mut plan = vec![(Vec::new(), Amount::ZERO); usize::from(pools) + 1];
-    let in_pools = split.len() - split.len() / 16;
-    for share in 0..split.len() {
-        let at = if share < in_pools { share as usize % usize::from(pools) } else { usize::from(pools) };
-        let (bytes, all) = &mut plan[at];
-        let amount = split.get(share);
-        bytes.extend_from_slice(&share.to_le_bytes());
-        bytes.extend_from_slice(&amount.minor().to_le_bytes()[..width(split) as usize]);
-        *all += amount;
-    }
-    plan
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plan;
-    use crate::split::Shares;
-    use crate::types::Amount;
-
-    #[test]
-    fn every_share_lies_in_one_place() {
-        for (shares, pools) in [(1, 1), (1, 3), (16, 1), (40, 3), (1000, 7)] {
-            let split = Shares::Narrow((1..=shares).collect());
-            let plan = plan(&split, pools);
-            assert_eq!(plan.len(), usize::from(pools) + 1);
-            let mut seen = vec![false; shares as usize];
-            for (at, (bytes, all)) in plan.iter().enumerate() {
-                let mut sum = 0;
-                for entry in bytes.chunks(8) {
-                    let share = u32::from_le_bytes(entry[..4].try_into().expect("4 bytes"));
-                    let amount = u32::from_le_bytes(entry[4..].try_into().expect("4 bytes"));
-                    assert_eq!(amount, share + 1);
-                    assert!(!std::mem::replace(&mut seen[share as usize], true), "share {share} is in two places");
-                    assert_eq!(share >= shares - shares / 16, at == usize::from(pools), "share {share} is in {at}");
-                    sum += u64::from(amount);
-                }
-                assert_eq!(Amount::new(sum), Some(*all));
-            }
-            assert!(seen.iter().all(|seen| *seen));
-        }
-    }
 }

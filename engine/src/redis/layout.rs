@@ -17,9 +17,6 @@ use std::fmt::Write;
 /// The form of everything in Redis. A new form has a new number.
 pub(super) const FORMAT: &str = "3";
 
-/// The bit of an id's third byte that says that it is a mass envelope's.
-const MASS: u8 = 2;
-
 /// A deployment's keys.
 pub(super) struct Layout {
     pub(super) prefix: String,
@@ -30,13 +27,13 @@ pub(super) struct Layout {
 
 /// Whether an envelope has pools: its id says so, for ever.
 pub(super) fn is_mass(id: EnvelopeId) -> bool {
-    id.bytes()[2] & MASS != 0
+    id.is_mass()
 }
 
 /// The third byte of a new envelope's id says how a grab is carried out, as in
 /// the embedded engine, so that nothing has to be looked up to know.
 pub(super) fn flag(id: &mut [u8; 16], auto_claim: bool, is_mass: bool) {
-    id[2] = id[2] & !(1 | MASS) | u8::from(auto_claim) | if is_mass { MASS } else { 0 };
+    id[2] = id[2] & !(1 | EnvelopeId::MASS) | u8::from(auto_claim) | if is_mass { EnvelopeId::MASS } else { 0 };
 }
 
 pub(super) type Key = Vec<u8>;

@@ -12,7 +12,7 @@
 //! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
-//! - `layout`, `reply`, `scripts`: keys, answers, and the scripts themselves.
+//! - `layout`, `rows`, `reply`, `scripts`: keys, envelopes' rows, answers, and the scripts themselves.
 //! - `bucket`: which of the fixed buckets a thing lies in, and so which slot.
 //! - `script`: a Lua script, known to servers by its hash.
 //! - `nodes`: where slots are, and calls that are followed, retried and confirmed.
@@ -41,6 +41,7 @@ mod pools;
 mod reads;
 mod reconcile;
 mod reply;
+mod rows;
 #[allow(dead_code, reason = "scripts that write whenever they answer will want it")]
 mod script;
 mod scripts;

@@ -9,7 +9,6 @@
 
 use super::backend::{Core, Result};
 use super::bucket::Bucket;
-use super::layout::is_mass;
 use crate::error::EngineError;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -26,6 +25,8 @@ pub(super) struct Names {
     /// Merchants, and those that are owed something.
     pub(super) merchants: Packed,
     pub(super) envelopes: Packed,
+    /// Envelopes that have a pool there.
+    pub(super) pools: Packed,
     pub(super) items: Packed,
     /// Idempotency keys and references.
     pub(super) keys: Packed,
@@ -58,18 +59,13 @@ impl Packed {
 }
 
 impl Names {
-    /// How many envelopes have pools.
-    pub(super) fn in_pools(&self) -> u64 {
-        let ids = self.envelopes.sorted().into_iter().filter_map(|name| name.parse().ok());
-        ids.filter(|id| is_mass(*id)).count() as u64
-    }
-
     fn take(&mut self, rest: &[u8]) {
         match rest.split_once_at(b':') {
             (b"wallet", Some(user)) => self.wallets.push(user),
             (b"merchant" | b"owed", Some(merchant)) => self.merchants.push(merchant),
             (b"key", Some(key)) => self.keys.push(key),
             (envelope, None) if envelope.starts_with(b"env_") => self.envelopes.push(envelope),
+            (envelope, Some(b"pool")) if envelope.starts_with(b"env_") => self.pools.push(envelope),
             (item, None) if item.starts_with(b"item_") => self.items.push(item),
             _ => {}
         }
@@ -160,6 +156,7 @@ mod tests {
             "owed:m",
             "env_1",
             "env_1:shares",
+            "env_2:pool",
             "item_2",
             "item_2:units",
             "key:00",
@@ -170,6 +167,7 @@ mod tests {
         assert_eq!(names.wallets.sorted(), ["a", "b:c"]);
         assert_eq!(names.merchants.sorted(), ["m"]);
         assert_eq!(names.envelopes.sorted(), ["env_1"]);
+        assert_eq!(names.pools.sorted(), ["env_2"]);
         assert_eq!(names.items.sorted(), ["item_2"]);
         assert_eq!(names.keys.sorted(), ["00"]);
         assert_eq!(as_pattern("a*[b"), "a\\*\\[b");

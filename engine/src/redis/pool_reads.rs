@@ -20,9 +20,22 @@ impl Core {
     /// A mass envelope with the figures of all its pools.
     pub(super) async fn mass_row(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>> {
         let Some(mut row) = self.mass_head(id).await? else { return Ok(None) };
-        if row.figures.settled {
-            return Ok(Some(row));
+        if !row.figures.settled {
+            self.add_pools(&mut row).await?;
         }
+        Ok(Some(row))
+    }
+
+    /// The same of a settled envelope too, whose own row does not say what was taken.
+    pub(super) async fn mass_row_whole(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>> {
+        let Some(mut row) = self.mass_head(id).await? else { return Ok(None) };
+        self.add_pools(&mut row).await?;
+        Ok(Some(row))
+    }
+
+    /// Adds up the figures of an envelope's pools.
+    async fn add_pools(&self, row: &mut EnvelopeRow) -> Result<()> {
+        let id = row.created.id;
         let pools = self.in_every_bucket(|core, pool| async move {
             let fields = ["row", "head", "taken_amount", "claimed", "claimed_amount"];
             let args = fields.map(|field| field.as_bytes().to_vec());
@@ -42,7 +55,7 @@ impl Core {
             figures.ended = Some(EndedAs::SoldOut);
         }
         figures.settled |= figures.ended.is_some() && claimed == figures.taken;
-        Ok(Some(row))
+        Ok(())
     }
 
     /// The same for whoever knows that the envelope is there.
@@ -115,6 +128,20 @@ impl Core {
         let args = [b"wins".to_vec(), cursor, READ_MAX.to_vec()];
         let answer = Answer::read(self.call(pool, &POOL_WINS, &self.pool_keys(id, pool), &args, true).await?)?;
         Ok((answer.bytes(0)?.to_vec(), wins(&answer)?))
+    }
+
+    /// All winners of a pool.
+    pub(super) async fn pool_winners(&self, id: EnvelopeId, pool: Bucket) -> Result<Vec<Win>> {
+        let (mut all, mut cursor) = (Vec::new(), b"0".to_vec());
+        loop {
+            let (next, wins) = self.scan_winners(id, pool, cursor).await?;
+            all.extend(wins);
+            if next == b"0" {
+                keep_first(&mut all, usize::MAX);
+                return Ok(all);
+            }
+            cursor = next;
+        }
     }
 
     fn pool_keys(&self, id: EnvelopeId, pool: Bucket) -> [Vec<u8>; 3] {

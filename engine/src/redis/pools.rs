@@ -15,6 +15,7 @@
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
+use super::rows::TransferRow;
 use super::scripts::{POOL, POOL_CLAIM, POOL_GRAB, RESERVE};
 use crate::error::EngineError;
 use crate::types::{EnvelopeId, Timestamp, UserId};
@@ -66,15 +67,6 @@ enum Opened {
     Ended(Vec<u8>),
     /// There is nothing to transfer any more.
     Done,
-}
-
-/// What the reserve knows of a pool.
-enum Known {
-    /// It was empty after its last transfer.
-    Empty,
-    /// A transfer is open.
-    Open,
-    Nothing,
 }
 
 /// What came of looking whether an envelope's end is due.
@@ -267,7 +259,7 @@ impl Core {
         let mut known = HashMap::new();
         for index in (0..row.len()).step_by(2) {
             if let Ok(pool) = row.text(index)?.parse() {
-                known.insert(Bucket::new(pool), Known::read(row.bytes(index + 1)?)?);
+                known.insert(Bucket::new(pool), TransferRow::read(row.bytes(index + 1)?)?);
             }
         }
         let known = Arc::new(known);
@@ -275,9 +267,9 @@ impl Core {
             let known = Arc::clone(&known);
             async move {
                 match known.get(&pool) {
-                    Some(Known::Empty) => return Ok((pool, 0)),
-                    Some(Known::Open) => core.finish_transfer(id, pool).await?,
-                    Some(Known::Nothing) | None => {}
+                    Some(last) if last.is_open() => core.finish_transfer(id, pool).await?,
+                    Some(last) if last.was_empty() => return Ok((pool, 0)),
+                    Some(_) | None => {}
                 }
                 let report = core.pool_script(id, pool, b"report", Vec::new()).await?;
                 if report.number(5)? == 0 {
@@ -344,7 +336,8 @@ impl Core {
     /// Tells all pools how their envelope has ended.
     pub(super) async fn tell_pools(&self, effect: &Effect) -> Result<()> {
         let id = EnvelopeId::from_bytes(effect.id()?);
-        let how = Arc::new(effect.value.clone());
+        let (_, words) = effect.words()?;
+        let how: Arc<[u8]> = words.bytes(2)?.into();
         let told = self.in_every_bucket(|core, pool| {
             let how = Arc::clone(&how);
             async move { core.tell_pool(id, pool, how.to_vec()).await }
@@ -475,18 +468,6 @@ fn grabbed(text: Vec<u8>) -> Result<Decided> {
     let answer = Answer::split(text, 10);
     let at = if answer.tag() == b"won" { answer.at(9)? } else { Timestamp::default() };
     Ok(Decided::New(Told { at, answer, effects: Vec::new() }))
-}
-
-impl Known {
-    /// A row of transfers as `reserve.lua` packs it.
-    fn read(packed: &[u8]) -> Result<Known> {
-        let words = Answer::split(packed.to_vec(), 5);
-        Ok(match words.bytes(1)? {
-            b"-" if words.bytes(0)? == words.bytes(3)? => Known::Empty,
-            b"-" => Known::Nothing,
-            _ => Known::Open,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl EnvelopeRow {
 
 impl Win {
     /// As `read.lua` tells those of small envelopes.
-    fn read(win: &Answer) -> Result<Win> {
+    pub(super) fn read(win: &Answer) -> Result<Win> {
         Ok(Win {
             user: win.user(0)?,
             share: win.units(1)?,

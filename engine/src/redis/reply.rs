@@ -3,6 +3,7 @@
 //! **Invariant:** an answer of another form than the script gives is an error
 //! that says so, never a guess: money is read here.
 
+use super::bucket::Bucket;
 use crate::command::{EndedAs, MerchantStatus};
 use crate::error::EngineError;
 use crate::types::{Amount, Timestamp, UserId};
@@ -78,6 +79,12 @@ impl Effect {
     /// The id that follows the kind.
     pub(super) fn id(&self) -> Result<[u8; 16]> {
         self.field.get(1..17).and_then(|id| id.try_into().ok()).ok_or_else(|| damaged("an effect's id"))
+    }
+
+    /// The pool of a transfer.
+    pub(super) fn pool(&self) -> Result<Bucket> {
+        let pool = self.field.get(17..19).and_then(|pool| pool.try_into().ok());
+        pool.map(|pool| Bucket::new(u16::from_le_bytes(pool))).ok_or_else(|| damaged("a transfer"))
     }
 
     /// The words of its value: the time, the kind, the amount, whose, and the rest.

@@ -25,19 +25,22 @@ const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpa
 const SETTLING: &str = lua!("settling");
 /// A share of a winner: which, when grabbed, when claimed.
 const WIN: &str = lua!("win");
+/// What of a row has changed.
+const CHANGED: &str = lua!("changed");
 
 pub(super) static MEMO: Script = Script::one("memo", &[PRELUDE, lua!("memo")]);
 pub(super) static OPERATION: Script = Script::one("operation", &[PRELUDE, DECIDE, lua!("operation")]);
 pub(super) static WALLET: Script = Script::one("wallet", &[PRELUDE, DECIDE, lua!("wallet")]);
 pub(super) static FUND: Script = Script::one("fund", &[PRELUDE, DECIDE, lua!("fund")]);
 pub(super) static OPEN: Script = Script::one("open", &[PRELUDE, lua!("open")]);
-pub(super) static ENVELOPE: Script = Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, WIN, lua!("envelope")]);
+pub(super) static ENVELOPE: Script =
+    Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]);
 pub(super) static GRAB: Script =
     Script::lane("grab", &[FAILURE, LEDGER, OPERATIONS, SETTLING, WIN, lua!("grab")], 7, 3);
 /// What is due of one envelope: up to 64 credits.
 pub(super) static ENVELOPE_DUE: Script =
-    Script::one("envelope", &[PRELUDE, DECIDE, SETTLING, WIN, lua!("envelope")]).alone();
-pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, lua!("reserve")]);
+    Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]).alone();
+pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, CHANGED, lua!("reserve")]);
 pub(super) static POOL: Script = Script::one("pool", &[PRELUDE, lua!("pool")]);
 pub(super) static POOL_GRAB: Script =
     Script::lane("pool grab", &[FAILURE, LEDGER, OPERATIONS, WIN, lua!("pool_grab")], 4, 3);

@@ -5,7 +5,8 @@
 //!
 //! **Invariant (I2):** total = claimed + grabbed and not claimed + unsold + refunded.
 //!
-//! **Invariant (I3):** the n-th winner has share n of the split and its amount.
+//! **Invariant (I3):** whoever grabs has the lowest share of the split that nobody
+//! has, and its amount: the n-th winner share n, unless it was copied out of pools.
 //!
 //! **Invariant:** nothing here reads a clock; a deadline has passed when `now >= deadline`.
 
@@ -42,7 +43,7 @@ pub(crate) struct Envelope {
     pub(crate) settled: bool,
     claimed_count: u32,
     claimed_amount: Amount,
-    /// Every share below is claimed.
+    /// Every share below that somebody has is claimed.
     credited: u32,
     /// What went back to the sender, at the end and at the lapse.
     pub(crate) refunded: Amount,
@@ -146,14 +147,14 @@ impl Envelope {
         if now < self.opens_at {
             return Answer(Outcome::NotOpen { opens_at: self.opens_at }, false);
         }
-        let share = self.winners.len();
-        if share == self.split.len() {
+        if self.winners.len() == self.split.len() {
             return Answer(Outcome::SoldOut, false);
         }
         let in_time = now < self.expires_at || is_planted(Mutant::GrabAtDeadline) && now == self.expires_at;
         if self.ended.is_some() || !in_time {
             return Answer(Outcome::Expired, false);
         }
+        let share = self.winners.next();
         Take(Grabbed { envelope: self.id(), share, amount: self.split.get(share), user: user.clone() })
     }
 
@@ -273,10 +274,18 @@ impl Envelope {
     /// Says whether the envelope is sold out now, and so its next deadline another.
     #[inline]
     pub(crate) fn apply_grabbed(&mut self, event: &Grabbed, name: &Name<'_>, at: Timestamp) -> bool {
-        assert!(event.share == self.winners.len(), "shares are taken in the order of the split (I3)");
+        assert!(event.share == self.winners.next(), "shares are taken in the order of the split (I3)");
         assert!(event.amount == self.split.get(event.share), "a share's amount is what the split says (I3)");
         self.winners.push(name, at);
-        self.taken_amount += event.amount;
+        // Only a share in between that nobody had is one of those.
+        self.credited = self.credited.min(event.share);
+        self.took(event.amount)
+    }
+
+    /// Says whether that was the last share.
+    #[inline]
+    fn took(&mut self, amount: Amount) -> bool {
+        self.taken_amount += amount;
         let sold_out = self.winners.len() == self.split.len();
         if sold_out {
             assert!(self.taken_amount == self.total(), "all shares together are the total (I2)");
@@ -290,7 +299,8 @@ impl Envelope {
         self.claimed_amount += amount;
         self.claimed_count += 1;
         if share == self.credited {
-            self.credited = self.winners.unclaimed_from(share).next().unwrap_or_else(|| self.winners.len());
+            let next = self.winners.unclaimed_from(share).next();
+            self.credited = next.unwrap_or_else(|| self.winners.end());
         }
     }
 
@@ -329,12 +339,27 @@ impl Envelope {
         .view(&self.created, now)
     }
 
-    /// Restores what winners did before the last start. Shares come in order.
-    pub(crate) fn restore_winner(&mut self, user: &UserId, grabbed_at: Timestamp, claimed_at: Option<Timestamp>) {
-        let share = self.winners.len();
+    /// Whether a share can be the next to be restored. Of an envelope that was
+    /// copied out of pools, shares in between may be free.
+    pub(crate) fn can_restore(&self, share: u32) -> bool {
+        let next = self.winners.end();
+        share < self.split.len() && (share == next || share > next && self.id.is_mass())
+    }
+
+    /// Restores what a winner did before the last start. Shares come in order.
+    pub(crate) fn restore_winner(
+        &mut self,
+        share: u32,
+        user: &UserId,
+        grabbed_at: Timestamp,
+        claimed_at: Option<Timestamp>,
+    ) {
         let amount = self.split.get(share);
-        let event = Grabbed { envelope: self.id(), share, amount, user: user.clone() };
-        self.apply_grabbed(&event, &Name::of(user), grabbed_at);
+        if self.credited == self.winners.end() {
+            self.credited = share;
+        }
+        self.winners.restore(share, &Name::of(user), grabbed_at);
+        self.took(amount);
         if let Some(claimed_at) = claimed_at.filter(|_| !is_planted(Mutant::ForgetClaims)) {
             self.apply_claimed(share, amount, claimed_at);
         }

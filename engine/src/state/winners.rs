@@ -1,7 +1,9 @@
 //! Who has which share of one envelope, in as little memory as can be.
 //!
 //! Shares are taken in the order of the (shuffled) split, so the n-th winner
-//! has share n and the entries need no share number. An entry is 13 bytes: the
+//! has share n and the entries need no share number. Only what was copied out of
+//! pools in Redis has shares in between that nobody has: their entries are
+//! vacant, and they are taken first, the lowest first. An entry is 13 bytes: the
 //! user as one word and the time of the grab. User ids that are plain decimal
 //! numbers are their own word; any other text lies in one arena, and its word
 //! says where, how long, and 16 bits of its hash. Up to [`SCAN_MAX`] entries
@@ -13,6 +15,7 @@ use super::index::Index;
 use crate::entropy;
 use crate::types::{Timestamp, UserId};
 use foldhash::fast::SeedableRandomState;
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
 
@@ -78,6 +81,8 @@ fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 const TEXT: u64 = 1 << 63;
+/// The word of a share that nobody has; decimal users are far below.
+const VACANT: u64 = TEXT - 1;
 
 /// A word with its top bit clear is a decimal user; else hash, offset and length of a text.
 const fn text_word(hash: u64, offset: usize, length: usize) -> u64 {
@@ -111,6 +116,12 @@ struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 13);
 
+impl Entry {
+    fn is_vacant(self) -> bool {
+        self.word == VACANT
+    }
+}
+
 /// The winners of one envelope, by share. One cache line of it is all that a
 /// grab needs.
 #[repr(C)]
@@ -120,6 +131,8 @@ pub(crate) struct Winners {
     created_at: Timestamp,
     more: Box<More>,
     shares: u32,
+    /// How many entries are vacant.
+    vacant: u32,
 }
 
 const _: () = assert!(size_of::<Winners>() == 64);
@@ -132,6 +145,8 @@ struct More {
     /// By share, when it was claimed plus one millisecond; zero is not yet. As
     /// long as the last claimed share needs.
     claimed: Vec<Offset>,
+    /// The shares whose entries are vacant, the lowest first.
+    vacancies: VecDeque<u32>,
 }
 
 /// One winner, read back.
@@ -154,12 +169,27 @@ impl Winners {
             created_at,
             more: Box::default(),
             shares,
+            vacant: 0,
         }
     }
 
     /// How many shares are taken.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
+        self.entries.len() as u32 - self.vacant
+    }
+
+    /// The share that whoever comes next has: the lowest that nobody has.
+    #[inline]
+    pub(crate) fn next(&self) -> u32 {
+        match self.vacant {
+            0 => self.entries.len() as u32,
+            _ => self.more.vacancies[0],
+        }
+    }
+
+    /// The share behind the last that somebody has.
+    pub(crate) fn end(&self) -> u32 {
         self.entries.len() as u32
     }
 
@@ -195,7 +225,25 @@ impl Winners {
 
     /// Gives the next share to a user who has none.
     pub(crate) fn push(&mut self, name: &Name<'_>, at: Timestamp) -> u32 {
-        let share = self.len();
+        let share = self.next();
+        self.put(share, name, at);
+        share
+    }
+
+    /// Gives a share to a user who had it before. Shares come in their order;
+    /// those in between are vacant.
+    pub(crate) fn restore(&mut self, share: u32, name: &Name<'_>, at: Timestamp) {
+        assert!(share as usize >= self.entries.len(), "winners come back in the order of their shares");
+        for vacant in self.entries.len() as u32..share {
+            self.append(Entry { word: VACANT, grabbed: [0; 5] });
+            self.more.vacancies.push_back(vacant);
+            self.vacant += 1;
+        }
+        self.put(share, name, at);
+    }
+
+    #[inline]
+    fn put(&mut self, share: u32, name: &Name<'_>, at: Timestamp) {
         debug_assert!(self.find(name).is_none(), "a user has at most one share of an envelope (I3)");
         let word = match name.decimal {
             Some(number) => number,
@@ -205,25 +253,40 @@ impl Winners {
                 word
             }
         };
-        self.entries.push(Entry { word, grabbed: offset(at.ms() - self.created_at.ms()) });
+        let entry = Entry { word, grabbed: offset(at.ms() - self.created_at.ms()) };
+        if share as usize == self.entries.len() {
+            self.append(entry);
+        } else {
+            self.entries[share as usize] = entry;
+            self.more.vacancies.pop_front();
+            self.vacant -= 1;
+        }
         if self.entries.len() > SCAN_MAX {
+            self.index.insert(name.hash, share);
+        }
+    }
+
+    /// Adds an entry, which is not in the index yet; of those before it all are.
+    #[inline]
+    fn append(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        if self.entries.len() == SCAN_MAX + 1 {
             if !self.index.is_made() {
                 self.index = Index::with_capacity(self.shares);
             }
-            if share as usize == SCAN_MAX {
-                for (i, entry) in (0..share).zip(&self.entries) {
+            for (i, entry) in (0..).zip(&self.entries[..SCAN_MAX]) {
+                if !entry.is_vacant() {
                     self.index.insert(hash_word(entry.word, &self.more.arena), i);
                 }
             }
-            self.index.insert(name.hash, share);
         }
-        share
     }
 
     /// Notes that a share was claimed.
     pub(crate) fn claim(&mut self, share: u32, at: Timestamp) {
         let share = share as usize;
-        assert!(share < self.entries.len(), "only a grabbed share is claimed");
+        let is_taken = self.entries.get(share).is_some_and(|entry| !entry.is_vacant());
+        assert!(is_taken, "only a grabbed share is claimed");
         if self.more.claimed.len() <= share {
             self.more.claimed.resize(share + 1, [0; 5]);
         }
@@ -233,8 +296,9 @@ impl Winners {
 
     /// Shares from `share` on that are taken and not claimed.
     pub(crate) fn unclaimed_from(&self, share: u32) -> impl Iterator<Item = u32> {
-        let claimed = |share: &u32| self.more.claimed.get(*share as usize).is_some_and(|&offset| offset != [0; 5]);
-        (share..self.len()).filter(move |share| !claimed(share))
+        let claimed = |share: usize| self.more.claimed.get(share).is_some_and(|&offset| offset != [0; 5]);
+        let is_owed = move |share: &u32| !claimed(*share as usize) && !self.entries[*share as usize].is_vacant();
+        (share..self.entries.len() as u32).filter(is_owed)
     }
 
     /// What is known of a taken share.
@@ -299,6 +363,35 @@ mod tests {
         assert_eq!(winners.get(share).claimed_at, Some(created_at.plus_ms(OFFSET_MAX - 1)));
         assert_eq!(winners.get(after).grabbed_at, created_at.plus_ms(OFFSET_MAX));
         assert_eq!(winners.unclaimed_from(0).collect::<Vec<_>>(), [after]);
+    }
+
+    /// As an envelope out of pools comes back: with shares in between that nobody has.
+    #[test]
+    fn shares_in_between_are_taken_first() {
+        for taken in [&[1u32][..], &[0, 3, 4, 9], &[2, 16, 17, 30], &[16], &[15, 40, 41], &(0..20).collect::<Vec<_>>()]
+        {
+            let mut winners = Winners::new(60, Timestamp::from_ms(0));
+            for &share in taken {
+                winners.restore(share, &Name::of(&user(&format!("u{share}"))), Timestamp::from_ms(1));
+            }
+            assert_eq!(winners.len() as usize, taken.len());
+            assert_eq!(winners.unclaimed_from(0).collect::<Vec<_>>(), taken);
+            let free: Vec<u32> = (0..60).filter(|share| !taken.contains(share)).collect();
+            for &share in &free {
+                let name = format!("v{share}");
+                assert_eq!(winners.find(&Name::of(&user(&name))), None);
+                assert_eq!(winners.next(), share, "{taken:?}");
+                assert_eq!(winners.push(&Name::of(&user(&name)), Timestamp::from_ms(2)), share);
+            }
+            assert_eq!(winners.len(), 60);
+            for share in 0..60 {
+                let name = format!("{}{share}", if taken.contains(&share) { "u" } else { "v" });
+                assert_eq!(winners.find(&Name::of(&user(&name))), Some(share), "{taken:?}");
+                assert_eq!(winners.user(share).as_str(), name);
+                winners.claim(share, Timestamp::from_ms(3));
+            }
+            assert_eq!(winners.unclaimed_from(0).count(), 0);
+        }
     }
 
     proptest! {

@@ -48,6 +48,7 @@ pub use keys::{Bytes, KeyRange, MadeBetween, Table};
 pub use memory_rows::MemoryRows;
 pub use projection::Position;
 pub use projector::{OnPersisted, Projector, ProjectorOptions};
+pub(crate) use reads::damaged_win;
 pub use reads::{LiveItem, Winners};
 pub use rows::{Accept, RowChange, RowRead, Rows, Snapshot, StoreError};
 pub use values::{EnvelopeRow, WalletRow, WinRow};

@@ -197,6 +197,11 @@ pub(super) fn win(snapshot: &dyn Snapshot, envelope: EnvelopeId, share: u32) -> 
     read(Table::Wins, &key, snapshot.get(Table::Wins, &key)?, |bytes| values::win(share, bytes))
 }
 
+/// A row of [`Table::Wins`] that cannot be where it is.
+pub(crate) fn damaged_win(envelope: EnvelopeId, share: u32) -> StoreError {
+    damaged(Table::Wins, &keys::win(envelope, share))
+}
+
 pub(super) fn winners(
     snapshot: &dyn Snapshot,
     envelope: EnvelopeId,

@@ -199,7 +199,7 @@ on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds
 #[cfg(feature = "redis")]
 mod redis {
     use super::deployment::is_missing;
-    use super::on_redis::{OnCluster, OnClusteredPools, OnPool, OnPools, OnRedis, OnRedisAnew};
+    use super::on_redis::{Alone, Anew, Clustered, InClusteredPools, InPool, InPools, On};
     use super::tell;
 
     macro_rules! stories {
@@ -213,35 +213,35 @@ mod redis {
                 #[test]
                 fn on_redis() {
                     if !is_missing() {
-                        tell::<OnRedis>(PATH, TEXT);
+                        tell::<On<Alone>>(PATH, TEXT);
                     }
                 }
 
                 #[test]
                 fn on_a_cluster() {
                     if !is_missing() {
-                        tell::<OnCluster>(PATH, TEXT);
+                        tell::<On<Clustered>>(PATH, TEXT);
                     }
                 }
 
                 #[test]
                 fn in_a_pool_with_another_server_after_every_command() {
                     if !is_missing() {
-                        tell::<OnPool>(PATH, TEXT);
+                        tell::<On<InPool>>(PATH, TEXT);
                     }
                 }
 
                 #[test]
                 fn in_three_pools() {
                     if !is_missing() {
-                        tell::<OnPools>(PATH, TEXT);
+                        tell::<On<InPools>>(PATH, TEXT);
                     }
                 }
 
                 #[test]
                 fn on_redis_with_another_server_after_every_command() {
                     if !is_missing() {
-                        tell::<OnRedisAnew>(PATH, TEXT);
+                        tell::<On<Anew>>(PATH, TEXT);
                     }
                 }
             }
@@ -253,7 +253,7 @@ mod redis {
     #[test]
     fn in_pools_on_a_cluster() {
         if !is_missing() {
-            tell::<OnClusteredPools>("engine/tests/conformance/envelopes.txt", include_str!("envelopes.txt"));
+            tell::<On<InClusteredPools>>("engine/tests/conformance/envelopes.txt", include_str!("envelopes.txt"));
         }
     }
 }

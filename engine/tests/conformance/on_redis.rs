@@ -4,26 +4,38 @@ use crate::Stand;
 use crate::deployment::Deployment;
 use hongbao_engine::redis::RedisBackend;
 use std::future::Future;
+use std::marker::PhantomData;
 
-/// One engine, and a deployment of its own for each story.
-pub(crate) struct OnRedis {
+/// A kind of deployment, and of engine in front of it.
+pub(crate) trait Place {
+    /// Whether the n-th grab is of share n.
+    const IN_ORDER: bool = true;
+    /// Whether the elements of a batch are decided in their order.
+    const BATCHES_IN_ORDER: bool = true;
+    /// Whether another engine goes on after every command: none keeps anything.
+    const ANEW: bool = false;
+
+    /// One of its own for each story.
+    fn deployment() -> Deployment;
+}
+
+/// One engine in front of such a deployment.
+pub(crate) struct On<P> {
     // Ended before its runtime and its server.
     backend: RedisBackend,
     deployment: Deployment,
+    place: PhantomData<P>,
 }
 
-impl OnRedis {
-    fn over(deployment: Deployment) -> OnRedis {
-        OnRedis { backend: deployment.open(), deployment }
-    }
-}
-
-impl Stand for OnRedis {
+impl<P: Place> Stand for On<P> {
     type Backend = RedisBackend;
     const EVENTUALLY: bool = false;
+    const IN_ORDER: bool = P::IN_ORDER;
+    const BATCHES_IN_ORDER: bool = P::BATCHES_IN_ORDER;
 
-    fn fresh() -> OnRedis {
-        OnRedis::over(Deployment::new(5))
+    fn fresh() -> On<P> {
+        let deployment = P::deployment();
+        On { backend: deployment.open(), deployment, place: PhantomData }
     }
 
     fn backend(&self) -> &RedisBackend {
@@ -37,140 +49,77 @@ impl Stand for OnRedis {
     fn settle(&self) {
         self.deployment.settle(&self.backend);
     }
-}
 
-/// One engine in front of a Cluster of three primaries.
-pub(crate) struct OnCluster(OnRedis);
-
-impl Stand for OnCluster {
-    type Backend = RedisBackend;
-    const EVENTUALLY: bool = false;
-
-    fn fresh() -> OnCluster {
-        OnCluster(OnRedis::over(Deployment::on_cluster(7)))
-    }
-
-    fn backend(&self) -> &RedisBackend {
-        self.0.backend()
-    }
-
-    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
-        self.0.drive(future)
-    }
-
-    fn settle(&self) {
-        self.0.settle();
-    }
-}
-
-/// The same with another engine after every command: none keeps anything.
-pub(crate) struct OnRedisAnew(OnRedis);
-
-impl Stand for OnRedisAnew {
-    type Backend = RedisBackend;
-    const EVENTUALLY: bool = false;
-
-    fn fresh() -> OnRedisAnew {
-        OnRedisAnew(OnRedis::over(Deployment::new(6)))
-    }
-
-    fn backend(&self) -> &RedisBackend {
-        self.0.backend()
-    }
-
-    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
-        self.0.drive(future)
-    }
-
-    fn settle(&self) {
-        self.0.settle();
-    }
-
-    fn befall(mut self) -> OnRedisAnew {
-        self.0.backend = self.0.deployment.open();
+    fn befall(mut self) -> On<P> {
+        if P::ANEW {
+            self.backend = self.deployment.open();
+        }
         self
     }
 }
 
-/// One engine, and every envelope in a pool and a reserve. With one bucket there
-/// is one pool, so shares are grabbed in their order, as stories tell them.
-pub(crate) struct OnPool(OnRedis);
+/// A single server.
+pub(crate) struct Alone;
 
-impl Stand for OnPool {
-    type Backend = RedisBackend;
-    const EVENTUALLY: bool = false;
+impl Place for Alone {
+    fn deployment() -> Deployment {
+        Deployment::new(5)
+    }
+}
+
+/// The same with another engine after every command.
+pub(crate) struct Anew;
+
+impl Place for Anew {
+    const ANEW: bool = true;
+
+    fn deployment() -> Deployment {
+        Deployment::new(6)
+    }
+}
+
+/// A Cluster of three primaries.
+pub(crate) struct Clustered;
+
+impl Place for Clustered {
+    fn deployment() -> Deployment {
+        Deployment::on_cluster(7)
+    }
+}
+
+/// Every envelope in a pool and a reserve. With one bucket there is one pool, so
+/// shares are grabbed in their order, as stories tell them.
+pub(crate) struct InPool;
+
+impl Place for InPool {
     const BATCHES_IN_ORDER: bool = false;
+    const ANEW: bool = true;
 
-    fn fresh() -> OnPool {
-        OnPool(OnRedis::over(Deployment::in_pools(8, 1)))
-    }
-
-    fn backend(&self) -> &RedisBackend {
-        self.0.backend()
-    }
-
-    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
-        self.0.drive(future)
-    }
-
-    fn settle(&self) {
-        self.0.settle();
-    }
-
-    fn befall(mut self) -> OnPool {
-        self.0.backend = self.0.deployment.open();
-        self
+    fn deployment() -> Deployment {
+        Deployment::in_pools(8, 1)
     }
 }
 
-/// One engine, and every envelope in three pools, between which shares have to move.
-pub(crate) struct OnPools(OnRedis);
+/// Every envelope in three pools, between which shares have to move.
+pub(crate) struct InPools;
 
-impl Stand for OnPools {
-    type Backend = RedisBackend;
-    const EVENTUALLY: bool = false;
+impl Place for InPools {
     const BATCHES_IN_ORDER: bool = false;
     const IN_ORDER: bool = false;
 
-    fn fresh() -> OnPools {
-        OnPools(OnRedis::over(Deployment::in_pools(9, 3)))
-    }
-
-    fn backend(&self) -> &RedisBackend {
-        self.0.backend()
-    }
-
-    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
-        self.0.drive(future)
-    }
-
-    fn settle(&self) {
-        self.0.settle();
+    fn deployment() -> Deployment {
+        Deployment::in_pools(9, 3)
     }
 }
 
 /// The same with sixteen pools on the three primaries of a Cluster.
-pub(crate) struct OnClusteredPools(OnRedis);
+pub(crate) struct InClusteredPools;
 
-impl Stand for OnClusteredPools {
-    type Backend = RedisBackend;
-    const EVENTUALLY: bool = false;
+impl Place for InClusteredPools {
     const BATCHES_IN_ORDER: bool = false;
     const IN_ORDER: bool = false;
 
-    fn fresh() -> OnClusteredPools {
-        OnClusteredPools(OnRedis::over(Deployment::on_cluster(10).with_pools(16)))
-    }
-
-    fn backend(&self) -> &RedisBackend {
-        self.0.backend()
-    }
-
-    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
-        self.0.drive(future)
-    }
-
-    fn settle(&self) {
-        self.0.settle();
+    fn deployment() -> Deployment {
+        Deployment::on_cluster(10).with_pools(16)
     }
 }

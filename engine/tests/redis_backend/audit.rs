@@ -10,7 +10,6 @@ use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, New
 use hongbao_engine::redis::FindingKind::{
     self, Envelope, Hold, InFlight, Item, LateEffect, List, LostMoney, Share, Sums, Unreadable, Wallet,
 };
-use hongbao_engine::redis::{CopyError, CopyOptions, copy_to_directory};
 use hongbao_engine::redis::{Fuse, Reconciled, RedisAudit, RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::types::*;
 use std::sync::Arc;
@@ -198,24 +197,6 @@ fn every_kind_of_damage_is_found() {
 }
 
 #[test]
-fn only_a_cluster_makes_pools() {
-    if is_missing() {
-        return;
-    }
-    for (deployment, in_pools) in [(Deployment::new(4), 0), (Deployment::on_cluster(4), 1)] {
-        let backend = deployment.open();
-        let ask = |command| deployment.drive(backend.execute(command, None)).expect("it is answered");
-        ask(Command::Deposit(Transfer { user: user("alice"), amount: fen(1000), reference: None }));
-        let shares = 64 * u32::from(deployment.options.redis.buckets);
-        ask(Command::CreateEnvelope(Box::new(envelope(1000, shares))));
-        deployment.settle(&backend);
-        let attached = deployment.drive(RedisBackend::attach(deployment.options.clone())).expect("it is there");
-        let audit = deployment.drive(attached.audit_rows(&mut |_| ())).expect("it can be read");
-        assert_eq!((audit.findings, audit.in_pools), (Vec::new(), in_pools));
-    }
-}
-
-#[test]
 fn money_that_is_there_twice_is_no_balance() {
     let Some(server) = server() else { return };
     let scene = Scene::new(3, &server);
@@ -275,27 +256,6 @@ fn what_nobody_carried_is_late_and_is_carried() {
     assert_eq!(repaired.left.totals.in_flight, 0);
     let again = scene.reconcile(true);
     assert_eq!((again.carried, again.findings().count()), (0, 0), "{again:?}");
-}
-
-#[test]
-fn pools_are_told_as_not_looked_at() {
-    let Some(server) = server() else { return };
-    let mut scene = Scene::new(5, &server);
-    scene.deployment.options.redis.mass_shares_min = Some(4);
-    scene.backend = scene.deployment.open();
-    for auto_claim in [false, true] {
-        let made = scene.give(NewEnvelope { auto_claim, ..envelope(100, 40) });
-        for name in ["bob", "carol", "dave"] {
-            scene.grab(made, name);
-        }
-        scene.ask(Command::Claim { envelope: made, user: user("carol") });
-    }
-    let audit = scene.audit();
-    assert_eq!((audit.findings.as_slice(), audit.in_pools, audit.unsettled), (&[][..], 2, 0), "{audit:?}");
-    let to = tempfile::tempdir().expect("a directory");
-    let options = CopyOptions { backend: scene.deployment.options.clone(), ..CopyOptions::default() };
-    let copied = scene.deployment.drive(copy_to_directory(options, to.path(), &mut |_| ()));
-    assert!(matches!(&copied, Err(CopyError::Form(why)) if why.contains("pools")), "{copied:?}");
 }
 
 #[test]

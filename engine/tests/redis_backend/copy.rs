@@ -22,7 +22,7 @@ const USERS: u64 = 6;
 const COMMANDS: usize = 250;
 const SEEDS: u64 = 3;
 
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
@@ -41,8 +41,8 @@ impl Random {
 
 /// What was made, and what is to be answered again.
 #[derive(Default)]
-struct Story {
-    envelopes: Vec<EnvelopeId>,
+pub(crate) struct Story {
+    pub(crate) envelopes: Vec<EnvelopeId>,
     items: Vec<ItemId>,
     holds: Vec<HoldId>,
     orders: Vec<OrderId>,
@@ -121,7 +121,7 @@ fn draw(random: &mut Random, story: &Story) -> Command {
 
 impl Story {
     /// So many commands to an engine, while time goes on.
-    async fn tell(&mut self, backend: &impl Backend, random: &mut Random, world: &World) {
+    pub(crate) async fn tell(&mut self, backend: &impl Backend, random: &mut Random, world: &World) {
         for nth in 0..COMMANDS {
             let command = draw(random, self);
             let once = random.one_in(2).then(|| OnceKey::idempotency("app", "route", &format!("{}k{nth}", random.0)));
@@ -156,7 +156,7 @@ impl Story {
     }
 
     /// All that can be read.
-    async fn read(&self, backend: &impl Backend) -> String {
+    pub(crate) async fn read(&self, backend: &impl Backend) -> String {
         let mut told = String::new();
         let mut line = |what: &str, said: &dyn std::fmt::Debug| writeln!(told, "{what}: {said:?}").expect("a string");
         for nth in 0..USERS {
@@ -196,7 +196,7 @@ impl Story {
 
     /// What was answered is answered again, and what was used for one thing is
     /// refused for another.
-    async fn repeat(&self, backend: &impl Backend) -> String {
+    pub(crate) async fn repeat(&self, backend: &impl Backend) -> String {
         let mut told = String::new();
         for (command, once, first) in &self.answered {
             let again = backend.execute(command.clone(), *once).await.expect("it is answered");
@@ -224,7 +224,7 @@ fn kind_of(command: &Command) -> String {
 }
 
 /// Line by line, so that the first that differs is told and not all.
-fn assert_same(left: &str, right: &str, seed: u64, which: &str) {
+pub(crate) fn assert_same(left: &str, right: &str, seed: u64, which: &str) {
     for (one, other) in left.lines().zip(right.lines()) {
         assert_eq!(one, other, "seed {seed} ({which})");
     }
@@ -232,7 +232,7 @@ fn assert_same(left: &str, right: &str, seed: u64, which: &str) {
 }
 
 /// Of deadlines that pass at once, each engine does what is due in an order of its own.
-fn without_entries(told: &str) -> String {
+pub(crate) fn without_entries(told: &str) -> String {
     told.lines().filter(|line| !line.starts_with("entries")).flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -249,29 +249,32 @@ async fn all<T>(page: impl AsyncFn(Page) -> Listing<T>) -> Vec<T> {
     }
 }
 
-fn open(directory: &Path, options: &EmbeddedOptions) -> Embedded {
+pub(crate) fn open(directory: &Path, options: &EmbeddedOptions) -> Embedded {
     Embedded::open(directory, options.clone()).expect("it opens").0
 }
 
 /// Where a story's engines are, all with one time.
-struct Stage {
-    world: World,
-    embedded: EmbeddedOptions,
-    deployment: Deployment,
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) embedded: EmbeddedOptions,
+    pub(crate) deployment: Deployment,
     directory: tempfile::TempDir,
 }
 
 impl Stage {
-    fn new(seed: u64) -> Stage {
+    pub(crate) fn new(seed: u64) -> Stage {
+        Stage::over(seed, Deployment::new(seed))
+    }
+
+    pub(crate) fn over(seed: u64, mut deployment: Deployment) -> Stage {
         let world = World::new(seed);
-        let mut deployment = Deployment::new(seed);
         deployment.options.clock = Some(Arc::<hongbao_engine::clock::ManualClock>::clone(&world.clock));
         let embedded = world.options();
         Stage { world, embedded, deployment, directory: tempfile::tempdir().expect("a directory") }
     }
 
     /// A path of a directory that is not there.
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
@@ -279,13 +282,13 @@ impl Stage {
         CopyOptions { backend: self.deployment.options.clone(), rows_max }
     }
 
-    fn to_redis(&self, from: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
+    pub(crate) fn to_redis(&self, from: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
         let copied = self.deployment.drive(copy_to_redis(from, self.copying(rows_max), &mut |_| ()))?;
         assert_eq!(copied.differences, Vec::<String>::new());
         Ok(copied.things)
     }
 
-    fn to_directory(&self, to: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
+    pub(crate) fn to_directory(&self, to: &Path, rows_max: Option<u64>) -> Result<u64, CopyError> {
         let copied = self.deployment.drive(copy_to_directory(self.copying(rows_max), to, &mut |_| ()))?;
         assert_eq!(copied.differences, Vec::<String>::new());
         Ok(copied.things)
@@ -451,6 +454,7 @@ fn what_is_served_meanwhile_is_not_copied() {
     stage.deployment.drive(redis.execute(deposit(6), None)).expect("it is answered");
     let changed = stage.to_directory(&back, None);
     assert!(matches!(&changed, Err(CopyError::Occupied(why)) if why.contains("store.copied")), "{changed:?}");
+    assert!(stage.refused().contains("a copy out of"), "the mark of the first copy stands");
     std::fs::remove_dir_all(back.join("store.copied")).expect("it is there");
     stage.to_directory(&back, None).expect("it is copied");
     open(&back, &stage.embedded).close().expect("it closes");
@@ -485,4 +489,6 @@ fn a_copy_that_was_given_up_does_not_go_on() {
     stage.deployment.drive(stage.deployment.open().execute(merchant("lily"), None)).expect("it is answered");
     let changed = stage.to_directory(&back, None);
     assert!(matches!(changed, Err(CopyError::Occupied(_))), "{changed:?}");
+    // The copy that was refused has left no mark of its own.
+    stage.deployment.drive(stage.deployment.open().execute(merchant("iris"), None)).expect("it is answered");
 }

@@ -2,7 +2,9 @@
 //! and that nothing is lost or doubled wherever an engine ends.
 
 mod audit;
+mod audit_pools;
 mod copy;
+mod copy_pools;
 #[path = "../stand/on_redis.rs"]
 mod deployment;
 mod differential;

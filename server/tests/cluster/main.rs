@@ -5,6 +5,7 @@
 //! - `game.rs`: players at both servers, and every answer asked again
 //! - `fire.rs`: races 29 and 31, everything at once
 //! - `races.rs`: races 30, 37, 38 and 39, each brought about on purpose
+//! - `pools.rs`: races 28 and 29 of a mass envelope, in the middle of its transfers
 //! - `outage.rs`: Redis away at the start or in the middle, wrong settings and logins
 //!
 //! The players, their book and the inquiry are those of `server/tests/crash`.
@@ -25,6 +26,7 @@ mod inquiry;
 #[allow(dead_code, reason = "whoever plays until the server is gone plays elsewhere")]
 mod load;
 mod outage;
+mod pools;
 #[path = "../crash/process.rs"]
 #[allow(dead_code, reason = "not all that the crash tests do is done here")]
 mod process;

@@ -55,17 +55,25 @@ fn by(user: &str) -> Value {
     json!({ "user": user })
 }
 
-/// The node that serves the bucket of a key, or of an envelope.
-fn primary_of_key(house: &House, key: &str) -> usize {
-    let slot = house.cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", key]).parse().expect("a slot");
-    house.cluster.primary_of(slot)
+pub fn slot_of_key(house: &House, key: &str) -> u16 {
+    house.cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", key]).parse().expect("a slot")
 }
 
-fn primary_of_envelope(house: &House, id: &str) -> usize {
+/// The node that serves the bucket of a key, or of an envelope.
+pub fn primary_of_key(house: &House, key: &str) -> usize {
+    house.cluster.primary_of(slot_of_key(house, key))
+}
+
+/// Under which an envelope lies in its bucket.
+pub fn key_of_envelope(id: &str) -> String {
     let parsed: EnvelopeId = id.parse().expect("an id");
     let bytes = parsed.bytes();
     let bucket = u16::from_le_bytes([bytes[0], bytes[1]]) % RedisOptions::default().buckets;
-    primary_of_key(house, &format!("hb:{{b{bucket}}}:{id}"))
+    format!("hb:{{b{bucket}}}:{id}")
+}
+
+fn primary_of_envelope(house: &House, id: &str) -> usize {
+    primary_of_key(house, &key_of_envelope(id))
 }
 
 /// The node that serves a user who has a wallet already.

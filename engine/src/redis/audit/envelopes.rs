@@ -1,15 +1,14 @@
 //! Envelopes: figures, shares, winners, lists, and the money that left them.
 
-use super::{Finding, FindingKind, Look, readable, words};
+use super::{BYTES, Finding, FindingKind, Look, readable, words};
 use crate::command::{EndedAs, Unclaimed};
 use crate::event::EnvelopeCreated;
 use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
 use crate::redis::commands::figures;
-use crate::redis::effects::{packed, width};
-use crate::redis::layout::is_mass;
 use crate::redis::reads::Win;
 use crate::redis::reply::{Answer, damaged};
+use crate::redis::rows::{packed, width};
 use crate::state::envelope::Figures;
 use crate::types::{Amount, EnvelopeId};
 use std::sync::Arc;
@@ -19,8 +18,6 @@ use tokio::task::JoinSet;
 const LOOKS: usize = 4;
 /// Winners taken at a time.
 const WINNERS: usize = 256;
-/// Bytes of shares taken at a time.
-const BYTES: usize = 64 << 10;
 /// Splits of more shares are not compared one by one: that would take a second each.
 const COMPARE_SHARES_MAX: u32 = 1_000_000;
 
@@ -39,9 +36,6 @@ impl Core {
     /// An envelope of the one form there is: whole in its bucket. One of
     /// another form is an error and never half read.
     pub(in crate::redis) async fn whole_envelope(&self, id: EnvelopeId) -> Result<Option<Whole>> {
-        if is_mass(id) {
-            return Err(damaged("a mass envelope, of which the pools are not read yet,"));
-        }
         let fields =
             ["created", "width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded", "claimed"];
         let fields = words(fields);
@@ -63,11 +57,11 @@ impl Core {
 
 /// What winners have.
 #[derive(Default)]
-struct Taken {
-    shares: u64,
-    amount: u64,
-    claimed: u64,
-    claimed_amount: u64,
+pub(super) struct Taken {
+    pub(super) shares: u64,
+    pub(super) amount: u64,
+    pub(super) claimed: u64,
+    pub(super) claimed_amount: u64,
 }
 
 impl Look<'_> {
@@ -77,8 +71,10 @@ impl Look<'_> {
                 self.found(FindingKind::Unreadable, format!("{name}: no envelope has this id"));
                 continue;
             };
-            if is_mass(id) {
+            if id.is_mass() {
                 self.counts.envelopes += 1;
+                let kept = self.in_reserve(id).await;
+                self.told_of(&id.to_string(), kept)?;
                 continue;
             }
             let looked = self.envelope(id).await;
@@ -106,8 +102,10 @@ impl Look<'_> {
             if still || nth == LOOKS {
                 self.counts.wins += taken.shares;
                 self.findings.append(&mut found);
-                self.figures(&envelope, &taken, still);
-                return self.ways(&envelope).await;
+                let Whole { created, figures, claimed, .. } = &envelope;
+                self.figures(created, figures, *claimed, &taken, still);
+                self.deadline(created, figures).await?;
+                return self.ways(created, figures).await;
             }
         }
         Ok(())
@@ -132,10 +130,8 @@ impl Look<'_> {
         }
         for (nth, part) in planned.chunks(BYTES).enumerate() {
             let first = nth * BYTES;
-            let range = [first, first + part.len() - 1].map(|at| at.to_string().into_bytes());
-            let args: Vec<Vec<u8>> = words(["bytes"]).into_iter().chain(range).collect();
-            let found = Answer::read(self.core.inspect(self.bucket, std::slice::from_ref(&key), &args).await?)?;
-            if let Some(at) = part.iter().zip(found.bytes(0)?).position(|(planned, found)| planned != found) {
+            let found = self.core.bytes_of(self.bucket, &key, first as u64, (first + part.len()) as u64).await?;
+            if let Some(at) = part.iter().zip(&found).position(|(planned, found)| planned != found) {
                 let share = (first + at) as u64 / width;
                 self.found(
                     FindingKind::Share,
@@ -182,8 +178,14 @@ impl Look<'_> {
     }
 
     /// I2. What only grows holds at any time; the rest if nobody changed it meanwhile.
-    fn figures(&mut self, envelope: &Whole, taken: &Taken, still: bool) {
-        let Whole { created, figures, claimed, .. } = envelope;
+    pub(super) fn figures(
+        &mut self,
+        created: &EnvelopeCreated,
+        figures: &Figures,
+        claimed: u32,
+        taken: &Taken,
+        still: bool,
+    ) {
         let (id, total) = (created.id, created.terms.total.minor());
         let (won, back) = (figures.taken_amount.minor(), figures.refunded.minor());
         let mut expect = |what: &str, told: u64, rows: u64| {
@@ -195,7 +197,7 @@ impl Look<'_> {
         expect("shares that are taken", figures.taken.into(), taken.shares);
         expect("money in shares that are taken", won, taken.amount);
         if still {
-            expect("shares that are claimed", (*claimed).into(), taken.claimed);
+            expect("shares that are claimed", claimed.into(), taken.claimed);
             expect("money that is claimed", figures.claimed.minor(), taken.claimed_amount);
         }
         let unsold = total.saturating_sub(won);
@@ -218,9 +220,27 @@ impl Look<'_> {
         self.money.escrowed += total.saturating_sub(gone);
     }
 
-    /// The lists and deadlines that lead to it, and the money that came and went.
-    async fn ways(&mut self, envelope: &Whole) -> Result<()> {
-        let Whole { created, figures, .. } = envelope;
+    /// The deadline at which it is looked at again.
+    pub(super) async fn deadline(&mut self, created: &EnvelopeCreated, figures: &Figures) -> Result<()> {
+        if figures.settled {
+            return Ok(());
+        }
+        let by = if figures.ended.is_some() { created.claim_by } else { created.expires_at };
+        if self.due_at(created.id).await? != Some(by.ms() as i64) {
+            let what = format!("{}: nobody will look at it at its deadline {}", created.id, by.ms());
+            self.found_if_still(FindingKind::List, what);
+        }
+        Ok(())
+    }
+
+    /// When it is looked at again, if ever.
+    pub(super) async fn due_at(&self, id: EnvelopeId) -> Result<Option<i64>> {
+        let due = [[b"e", &id.bytes()[..]].concat()];
+        Ok(self.core.scores(self.bucket, self.core.layout.due(self.bucket), &due).await?[0])
+    }
+
+    /// The lists that lead to it, and the money that came and went.
+    pub(super) async fn ways(&mut self, created: &EnvelopeCreated, figures: &Figures) -> Result<()> {
         let (id, sender) = (created.id, &created.terms.sender);
         let (core, member) = (Arc::clone(&self.core), [id.bytes().to_vec()]);
         let made = Some(-(created.created_at.ms() as i64));
@@ -229,17 +249,6 @@ impl Look<'_> {
         }
         if core.scores(core.layout.of_user(sender), core.layout.sent(sender), &member).await?[0] != made {
             self.found(FindingKind::List, format!("{id}: it is missing from the list of what {sender} sent"));
-        }
-        if !figures.settled {
-            let due = [[b"e", &id.bytes()[..]].concat()];
-            let due = core.scores(self.bucket, core.layout.due(self.bucket), &due).await?[0];
-            let by = if figures.ended.is_some() { created.claim_by } else { created.expires_at };
-            if due != Some(by.ms() as i64) {
-                self.found_if_still(
-                    FindingKind::List,
-                    format!("{id}: nobody will look at it at its deadline {}", by.ms()),
-                );
-            }
         }
         let terms = &created.terms;
         let unsold = match figures.ended {

@@ -6,9 +6,10 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
-use crate::redis::layout::is_mass;
 use crate::redis::reply::{Effect, damaged};
+use crate::redis::rows::{TransferRow, shares_in};
 use crate::types::{Amount, EnvelopeId, OrderId, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Looks while money moves.
@@ -23,6 +24,8 @@ pub(super) struct InFlight {
     pub(super) waiting: u64,
     pub(super) findings: Vec<Finding>,
     pub(super) late: Vec<Finding>,
+    /// Envelopes that are funded and do not open yet.
+    pub(super) opening: BTreeSet<EnvelopeId>,
     pub(super) settled: bool,
 }
 
@@ -34,8 +37,7 @@ pub(in crate::redis) struct Waiting {
     pub(in crate::redis) late: Vec<Effect>,
     /// Money that left a place for another and is not there yet.
     money: u64,
-    /// Whether shares of pools are on their way, whose money is not counted.
-    pools: bool,
+    opening: Vec<EnvelopeId>,
     findings: Vec<Finding>,
 }
 
@@ -73,28 +75,22 @@ fn told(sums: &[Sums], waiting: Vec<Waiting>, settled: bool) -> Result<InFlight>
         waiting: 0,
         findings: Vec::new(),
         late: Vec::new(),
+        opening: BTreeSet::new(),
         settled,
     };
     let mut money = 0u64;
-    told.settled &= !waiting.iter().any(|bucket| bucket.pools);
-    let settled = told.settled;
     for bucket in waiting {
         told.waiting += bucket.effects;
         money = money.saturating_add(bucket.money);
         told.findings.extend(bucket.findings);
         told.late.extend(bucket.late.iter().map(late));
+        told.opening.extend(bucket.opening);
     }
     if settled && i128::from(in_flight) != i128::from(money) {
         let what = format!("between buckets: {in_flight} is on record, what waits in outboxes makes {money}");
         told.findings.push(Finding { kind: FindingKind::InFlight, what });
     }
     Ok(told)
-}
-
-/// Whether money of it is on its way to or from pools.
-fn is_of_pools(effect: &Effect) -> bool {
-    let of_mass = || effect.id().is_ok_and(|id| is_mass(EnvelopeId::from_bytes(id)));
-    matches!(effect.kind(), b'e' | b't') || (effect.kind() == b'f' && of_mass())
 }
 
 fn late(effect: &Effect) -> Finding {
@@ -129,7 +125,9 @@ impl Core {
                 }
                 let effect = Effect { field, value };
                 waiting.effects += 1;
-                waiting.pools |= is_of_pools(&effect);
+                if effect.kind() == b'f' {
+                    waiting.opening.extend(effect.id().map(EnvelopeId::from_bytes));
+                }
                 match self.money_of(&effect).await {
                     Ok((at, money)) => {
                         waiting.money = waiting.money.saturating_add(money);
@@ -154,18 +152,19 @@ impl Core {
         let id = effect.id()?;
         if effect.kind() == b'f' {
             let created: EnvelopeCreated = postcard::from_bytes(&effect.value).map_err(|_| damaged("an envelope"))?;
-            if is_of_pools(effect) {
-                return Ok((created.created_at, 0));
-            }
             let row = self.fields(self.layout.of_id(&id), self.layout.envelope(created.id), &words(["total"])).await?;
-            let money = if row.maybe(0).is_some() { 0 } else { created.terms.total.minor() };
+            let money = match row.maybe(0) {
+                Some(_) => 0,
+                None => created.terms.total.minor().saturating_sub(self.filled(created.id).await?),
+            };
             return Ok((created.created_at, money));
         }
-        if is_of_pools(effect) {
-            // They do not say since when they wait.
-            return Ok((self.clock.now(), 0));
-        }
         let (at, words) = effect.words()?;
+        match effect.kind() {
+            b'e' => return Ok((at, 0)),
+            b't' => return Ok((at, self.money_of_transfer(effect).await?)),
+            _ => {}
+        }
         let user = words.user(3)?;
         let amount = match words.bytes(2)? {
             b"" => 0,
@@ -189,5 +188,35 @@ impl Core {
             _ => return Err(damaged("an effect")),
         };
         Ok((at, amount - there.min(amount)))
+    }
+
+    /// Money of an envelope that has come into its pools before it opens.
+    async fn filled(&self, id: EnvelopeId) -> Result<u64> {
+        if !id.is_mass() {
+            return Ok(0);
+        }
+        let pools = self.in_every_bucket(|core, pool| async move {
+            let row = core.fields(pool, core.layout.pool(pool, id), &words(["entered"])).await?;
+            if row.maybe(0).is_some() { row.number(0) } else { Ok(0) }
+        });
+        Ok(pools.await?.into_iter().fold(0, u64::saturating_add))
+    }
+
+    /// Money of shares that have left the reserve and did not come into a pool, or the other way.
+    async fn money_of_transfer(&self, effect: &Effect) -> Result<u64> {
+        let (id, pool) = (EnvelopeId::from_bytes(effect.id()?), effect.pool()?);
+        let number = pool.number().to_string().into_bytes();
+        let names = [number.clone(), [b"shares", &number[..]].concat()];
+        let row = self.fields(self.layout.of_id(id.bytes()), self.layout.transfers(id), &names).await?;
+        let transfer = TransferRow::read(row.maybe(0).ok_or_else(|| damaged("a transfer"))?)?;
+        let of_pool = self.pool_row(pool, id).await?.ok_or_else(|| damaged("a pool"))?;
+        let has_come = of_pool.sequence == transfer.sequence;
+        Ok(match transfer.kind {
+            b'-' => 0,
+            b'g' if has_come => 0,
+            b'g' => shares_in(row.bytes(1)?, of_pool.width).map(|(_, amount)| amount).sum(),
+            _ if has_come => of_pool.given_amount,
+            _ => 0,
+        })
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! - `wallets`: balances and the movements that make them
 //! - `envelopes`: figures, shares, winners, lists
+//! - `mass`, `places`, `pools`: mass envelopes: what lies where, what has to hold
+//!   between reserve, transfers and pools, and each pool with its winners
 //! - `sales`: items, holds, orders, merchants
 //! - `in_flight`: money between buckets, and what waits in outboxes
 //!
@@ -16,6 +18,9 @@
 
 mod envelopes;
 mod in_flight;
+mod mass;
+mod places;
+mod pools;
 mod sales;
 mod wallets;
 
@@ -27,10 +32,10 @@ use super::scripts::{INSPECT, READ};
 use crate::backend::Audit;
 use crate::error::EngineError;
 use crate::store::Audited;
-use std::collections::BTreeMap;
+use crate::types::EnvelopeId;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub(super) use envelopes::Whole;
 pub(super) use in_flight::LATE_MS;
 pub(super) use sales::{HoldRow, OrderRow, units_of};
 pub(super) use wallets::mark_of;
@@ -91,9 +96,11 @@ pub struct RedisAudit {
     /// Buckets in which something was decided all the time, so that their sums
     /// could not be compared with their rows.
     pub unsettled: u64,
-    /// Mass envelopes. Their pools were not looked at, so what is in envelopes was
-    /// not compared in any bucket.
+    /// Mass envelopes among those that were looked at.
     pub in_pools: u64,
+    /// Mass envelopes between whose pools shares moved all the time, so that it
+    /// could not be compared where all of them are.
+    pub moving: u64,
     /// Whether the money between buckets could be compared with what waits.
     pub settled: bool,
 }
@@ -114,6 +121,8 @@ pub type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + Send);
 const ROUNDS: usize = 3;
 /// Findings kept of one bucket.
 const KEPT_MAX: usize = 200;
+/// Bytes of a string taken at a time.
+const BYTES: usize = 64 << 10;
 /// Rows of a hash or list taken at a time.
 const PAGE: usize = 256;
 
@@ -130,17 +139,17 @@ impl RedisBackend {
         let mut looked: Vec<Option<Looked>> = Vec::new();
         looked.resize_with(count, || None);
         let mut told = Progress { done: 0, all: count as u64 };
-        let mut in_pools = 0;
+        let mut in_pools = None;
         for _ in 0..ROUNDS {
             let before = core.sums_of_all().await?;
             let names = Arc::new(core.names(&wanted).await?);
-            in_pools = in_pools.max(names.iter().map(Names::in_pools).sum());
+            in_pools.get_or_insert_with(|| InPools::of(&names));
             let shared = Arc::new(before);
             let buckets = core.layout.all().filter(|bucket| wanted[usize::from(bucket.number())]).collect::<Vec<_>>();
             let look = |core, bucket: Bucket| {
                 let (names, before) = (Arc::clone(&names), Arc::clone(&shared));
                 let at = usize::from(bucket.number());
-                async move { Look::new(core, bucket, &names[at], &before[at], in_pools > 0).whole().await }
+                async move { Look::new(core, bucket, &names[at], &before[at]).whole().await }
             };
             core.in_buckets(buckets.into_iter(), look, |mut now: Looked| {
                 let at = usize::from(now.bucket.number());
@@ -161,7 +170,16 @@ impl RedisBackend {
             }
             told.all += again as u64;
         }
+        let InPools { envelopes, pools } = in_pools.unwrap_or_default();
+        told.all += envelopes.len() as u64;
+        let mut in_mass = Vec::new();
+        for &id in &envelopes {
+            in_mass.push(mass::look_twice(core, id).await?);
+            told.done += 1;
+            progress(told);
+        }
         let in_flight = in_flight::look(core).await?;
+        let strays = mass::strays(core, pools.difference(&envelopes), &in_flight.opening).await?;
         let mut report = RedisAudit {
             looked_at: Audited::default(),
             totals: in_flight.totals,
@@ -169,7 +187,8 @@ impl RedisBackend {
             findings: in_flight.findings,
             late: in_flight.late,
             unsettled: 0,
-            in_pools,
+            in_pools: envelopes.len() as u64,
+            moving: 0,
             settled: in_flight.settled,
         };
         for mut bucket in looked.into_iter().flatten() {
@@ -179,9 +198,33 @@ impl RedisBackend {
                 report.findings.append(&mut bucket.findings);
             }
         }
+        for mut looked in in_mass {
+            report.looked_at.wins += looked.wins;
+            report.moving += u64::from(looked.is_moving);
+            report.findings.append(&mut looked.findings);
+        }
+        report.findings.extend(strays);
         report.findings.sort_by(|one, other| (one.kind, &one.what).cmp(&(other.kind, &other.what)));
         report.looked_at.findings = report.findings.len() as u64;
         Ok(report)
+    }
+}
+
+/// What lies in pools, as far as names tell.
+#[derive(Default)]
+struct InPools {
+    envelopes: BTreeSet<EnvelopeId>,
+    /// Of which envelopes there are pools.
+    pools: BTreeSet<EnvelopeId>,
+}
+
+impl InPools {
+    fn of(names: &[Names]) -> InPools {
+        let ids = |names: &super::names::Packed| {
+            names.sorted().into_iter().filter_map(|name| name.parse::<EnvelopeId>().ok()).collect::<Vec<_>>()
+        };
+        let envelopes = names.iter().flat_map(|names| ids(&names.envelopes)).filter(EnvelopeId::is_mass);
+        InPools { envelopes: envelopes.collect(), pools: names.iter().flat_map(|names| ids(&names.pools)).collect() }
     }
 }
 
@@ -241,6 +284,19 @@ impl Core {
             Some(_) => answer.signed(index).map(Some),
         };
         (0..members.len()).map(score).collect()
+    }
+
+    /// Bytes of a string, from one on to before another.
+    async fn bytes_of(&self, bucket: Bucket, key: &[u8], from: u64, to: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for first in (from..to).step_by(BYTES) {
+            let last = to.min(first + BYTES as u64) - 1;
+            let range = [first, last].map(|at| at.to_string().into_bytes());
+            let args: Vec<Vec<u8>> = words(["bytes"]).into_iter().chain(range).collect();
+            let part = Answer::read(self.inspect(bucket, &[key.to_vec()], &args).await?)?;
+            bytes.extend_from_slice(part.bytes(0)?);
+        }
+        Ok(bytes)
     }
 
     pub(super) async fn fields(&self, bucket: Bucket, key: Vec<u8>, fields: &[Vec<u8>]) -> Result<Answer> {
@@ -304,13 +360,13 @@ struct Looked {
 }
 
 /// Money as the rows of a bucket make it.
-#[derive(Default)]
-struct Money {
-    deposited: u64,
-    withdrawn: u64,
-    wallets: u64,
-    escrowed: u64,
-    merchants: u64,
+#[derive(Clone, Copy, Default)]
+pub(super) struct Money {
+    pub(super) deposited: u64,
+    pub(super) withdrawn: u64,
+    pub(super) wallets: u64,
+    pub(super) escrowed: u64,
+    pub(super) merchants: u64,
 }
 
 /// One bucket while it is looked at.
@@ -319,8 +375,6 @@ struct Look<'a> {
     bucket: Bucket,
     names: &'a Names,
     before: &'a Sums,
-    /// Whether some of what is in envelopes may be in a pool.
-    has_pools: bool,
     money: Money,
     counts: Audited,
     findings: Vec<Finding>,
@@ -329,9 +383,9 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn new(core: Arc<Core>, bucket: Bucket, names: &'a Names, before: &'a Sums, has_pools: bool) -> Look<'a> {
+    fn new(core: Arc<Core>, bucket: Bucket, names: &'a Names, before: &'a Sums) -> Look<'a> {
         let (money, counts) = (Money::default(), Audited::default());
-        Look { core, bucket, names, before, has_pools, money, counts, findings: Vec::new(), if_still: Vec::new() }
+        Look { core, bucket, names, before, money, counts, findings: Vec::new(), if_still: Vec::new() }
     }
 
     async fn whole(mut self) -> Result<Looked> {
@@ -340,6 +394,8 @@ impl<'a> Look<'a> {
         self.told_of(&format!("wallets of bucket {number}"), looked)?;
         let looked = self.envelopes().await;
         self.told_of(&format!("envelopes of bucket {number}"), looked)?;
+        let looked = self.pools().await;
+        self.told_of(&format!("pools of bucket {number}"), looked)?;
         let looked = self.sales().await;
         self.told_of(&format!("sales of bucket {number}"), looked)?;
         let after = self.core.sums(self.bucket).await?;
@@ -402,9 +458,6 @@ impl<'a> Look<'a> {
             ("merchants", self.money.merchants),
         ];
         for (name, rows) in rows {
-            if name == "escrowed" && self.has_pools {
-                continue;
-            }
             let told = sum(sums, name)?;
             if i128::from(told) != i128::from(rows) {
                 let what = format!("{name} of bucket {number}: {told} is on record, the rows make {rows}");

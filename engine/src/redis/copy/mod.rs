@@ -3,6 +3,8 @@
 //! references with what they were answered.
 //!
 //! - `to_redis`, `to_directory`: one way and the other
+//! - `pools`: mass envelopes, which have pools only in Redis
+//! - `directory`: a directory while something is copied into it
 //!
 //! Neither side may be served meanwhile. A directory is locked; a deployment has
 //! the mark `copying`, with which no server starts.
@@ -15,6 +17,8 @@
 //! source's totals.
 
 mod answers;
+mod directory;
+mod pools;
 mod to_directory;
 mod to_redis;
 

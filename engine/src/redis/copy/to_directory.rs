@@ -6,29 +6,31 @@
 //! the movement that sent back what was unsold.
 
 use super::answers::REMEMBER_S;
+use super::directory::{failed, settle, take_back, unmark};
 use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, OUT, Result, occupied};
 use crate::audit::audit;
 use crate::backend::{Audit, OnceKey};
 use crate::command::{EndedAs, HoldState};
 use crate::event::{
-    Claimed, EnvelopeEnded, EnvelopeSettled, Event, Grabbed, Held, HoldEnded, ItemPut, Remembered, Units,
+    Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, Event, Grabbed, Held, HoldEnded, ItemPut, Remembered,
+    Units,
 };
-use crate::memory::{BEING_COPIED, OpenError, Settings, lock};
-use crate::rebuild::BEGAN_AS_COPY;
+use crate::memory::{Settings, lock};
 use crate::redis::attach::found;
-use crate::redis::audit::{HoldRow, OnProgress, OrderRow, Pages, Progress, Sums, Whole, sum, units_of, words};
+use crate::redis::audit::{HoldRow, OnProgress, OrderRow, Pages, Progress, Sums, sum, units_of, words};
 use crate::redis::backend::{Core, RedisBackend};
 use crate::redis::bucket::Bucket;
-use crate::redis::layout::{hex, is_mass};
+use crate::redis::layout::hex;
 use crate::redis::names::Names;
-use crate::redis::reads::entry;
+use crate::redis::reads::{Win, entry};
 use crate::redis::reply::{Answer, damaged, parts};
+use crate::state::envelope::Figures;
 use crate::store::copy::Copied;
 use crate::store::{FjallOptions, Position, Store};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,11 +58,16 @@ pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress:
     let guard = lock(directory)?;
     let path = directory.join("store.copied");
     take_back(directory, &path)?;
+    let store = Store::open(&path, FjallOptions::default())?;
+    // A mark that is set now is a new one: what is there belongs to another.
+    if mark.is_none() && store.get_setting(COPY_OF)?.is_some() {
+        return Err(occupied(&path));
+    }
     // Nobody serves while the mark stands. Who takes it away to serve takes with
     // it what says that nothing was decided since.
     let mark = mark.unwrap_or_else(|| format!("{OUT}{}", hex(&core.random::<16>())));
     core.change_deployment("HSET", &[MARK, &mark]).await?;
-    let copied = take_along(core, (&settled, &mark), (directory, &path), &options, progress).await;
+    let copied = take_along(core, (&settled, &mark), (directory, &path, store), &options, progress).await;
     if let Err(CopyError::Form(_) | CopyError::Served(_)) = &copied {
         // It cannot go on: whoever serves there may go on, and nothing is left here.
         core.change_deployment("HDEL", &[MARK]).await?;
@@ -85,7 +92,7 @@ pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress:
 async fn take_along(
     core: &Arc<Core>,
     (settled, mark): (&HashMap<String, Vec<u8>>, &str),
-    (directory, path): (&Path, &Path),
+    (directory, path, store): (&Path, &Path, Store),
     options: &CopyOptions,
     progress: OnProgress<'_>,
 ) -> Result<(u64, Position)> {
@@ -97,7 +104,6 @@ async fn take_along(
         |name: &str| settled.get(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
     let settings = Settings::of_copy(&text("currency"), &text("mode"), &core.fingerprint_secret);
     let source = source_of(&core.fingerprint_secret, mark, &before);
-    let store = Store::open(path, FjallOptions::default())?;
     let done = match store.get_setting(COPY_OF)? {
         None => 0,
         Some(of) if of == source => store.get_setting(COPIED)?.and_then(|done| done.parse().ok()).unwrap_or(0),
@@ -136,57 +142,6 @@ async fn take_along(
     drop(store);
     settle(directory, path, &settings)?;
     Ok((things, position))
-}
-
-fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> CopyError + use<> {
-    let path = path.to_owned();
-    move |source| CopyError::Directory(OpenError::Directory { path, source })
-}
-
-/// What was made, renamed or removed in a directory is so after a loss of power.
-fn sync(directory: &Path) -> Result<()> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
-}
-
-/// Marks the directory, so that no server opens it until it has been audited,
-/// and takes the store back from its place if an attempt came that far.
-fn take_back(directory: &Path, copied: &Path) -> Result<()> {
-    let (marker, standing, journal) =
-        (directory.join(BEING_COPIED), directory.join("store"), directory.join("journal"));
-    if standing.exists() || journal.exists() {
-        if !marker.exists() {
-            return Err(occupied(directory));
-        }
-        if journal.exists() {
-            fs::remove_dir_all(&journal).map_err(failed(&journal))?;
-        }
-        if standing.exists() {
-            fs::rename(&standing, copied).map_err(failed(&standing))?;
-        }
-    }
-    fs::write(&marker, "hongbao copy has not ended here: run it again\n").map_err(failed(&marker))?;
-    sync(directory)
-}
-
-/// Takes away what keeps servers from opening the directory.
-fn unmark(directory: &Path) -> Result<()> {
-    let marker = directory.join(BEING_COPIED);
-    fs::remove_file(&marker).map_err(failed(&marker))?;
-    sync(directory)
-}
-
-/// Puts the store where servers look for it, to be audited.
-fn settle(directory: &Path, store: &Path, settings: &Settings) -> Result<()> {
-    let began = directory.join(BEGAN_AS_COPY);
-    let said = "This directory began as a copy of a deployment in Redis. What was copied stands in no record:\n\
-                back up the whole directory; hongbao rebuild cannot make its store anew.\n";
-    fs::write(&began, said).map_err(failed(&began))?;
-    settings.write(directory)?;
-    let journal = directory.join("journal");
-    fs::create_dir(&journal).map_err(failed(&journal))?;
-    let standing = directory.join("store");
-    fs::rename(store, &standing).map_err(failed(&standing))?;
-    sync(directory)
 }
 
 fn source_of(secret: &[u8; 32], mark: &str, sums: &[Sums]) -> String {
@@ -249,8 +204,8 @@ impl Core {
 }
 
 /// Rows on their way into the store.
-struct Copying<'a> {
-    core: &'a Arc<Core>,
+pub(super) struct Copying<'a> {
+    pub(super) core: &'a Arc<Core>,
     store: &'a Store,
     copied: Copied,
     things: u64,
@@ -283,7 +238,7 @@ impl Copying<'_> {
         Ok(())
     }
 
-    fn thing(&mut self, at: Timestamp, event: Event) -> Result<()> {
+    pub(super) fn thing(&mut self, at: Timestamp, event: Event) -> Result<()> {
         self.things += 1;
         self.copied.event(at, event);
         self.commit_if_many()
@@ -328,8 +283,8 @@ impl Copying<'_> {
     }
 
     async fn envelope(&mut self, id: EnvelopeId) -> Result<()> {
-        if is_mass(id) {
-            return Err(CopyError::Form(format!("{id}: it has pools, which a copy cannot take along yet")));
+        if id.is_mass() {
+            return self.envelope_in_pools(id).await;
         }
         let whole = self.core.whole_envelope(id).await?.ok_or_else(|| damaged("an envelope"))?;
         let created = whole.created.clone();
@@ -343,22 +298,30 @@ impl Copying<'_> {
             }
             for win in page {
                 shares += 1;
-                latest = latest.max(win.claimed_at.unwrap_or(win.grabbed_at));
-                let (envelope, share, amount, user) = (id, win.share, win.amount, win.user);
-                let grabbed = Grabbed { envelope, share, amount, user: user.clone() };
-                self.thing(win.grabbed_at, Event::Grabbed(grabbed))?;
-                if let Some(at) = win.claimed_at {
-                    let grabbed_at = win.grabbed_at;
-                    self.copied.event(at, Event::Claimed(Claimed { envelope, share, amount, user, grabbed_at }));
-                }
+                latest = latest.max(self.win(id, win)?);
             }
         }
-        self.end(&whole, latest).await
+        self.end(&whole.created, &whole.figures, latest).await
+    }
+
+    /// One who has a share, and when that was last changed.
+    pub(super) fn win(&mut self, envelope: EnvelopeId, win: Win) -> Result<Timestamp> {
+        let Win { user, share, amount, grabbed_at, claimed_at } = win;
+        let grabbed = Grabbed { envelope, share, amount, user: user.clone() };
+        self.thing(grabbed_at, Event::Grabbed(grabbed))?;
+        if let Some(at) = claimed_at {
+            self.copied.event(at, Event::Claimed(Claimed { envelope, share, amount, user, grabbed_at }));
+        }
+        Ok(claimed_at.unwrap_or(grabbed_at))
     }
 
     /// How an envelope ended, each step at its time.
-    async fn end(&mut self, whole: &Whole, mut latest: Timestamp) -> Result<()> {
-        let Whole { created, figures, .. } = whole;
+    pub(super) async fn end(
+        &mut self,
+        created: &EnvelopeCreated,
+        figures: &Figures,
+        mut latest: Timestamp,
+    ) -> Result<()> {
         let (id, sender) = (created.id, &created.terms.sender);
         let unsold = match figures.ended {
             Some(EndedAs::Expired | EndedAs::Cancelled) => created.terms.total - figures.taken_amount,

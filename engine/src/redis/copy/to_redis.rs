@@ -4,24 +4,25 @@
 //! **Invariant:** what is written into one bucket is written in order.
 
 use super::answers::{answered_at, words_of};
+use super::pools::{Pools, end_of};
 use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, Result};
 use crate::audit::{bring_up, open};
 use crate::backend::{Audit, Entry, EntryKind};
-use crate::command::{EndedAs, HoldState, Unclaimed};
+use crate::command::HoldState;
 use crate::memory::{OpenError, Settings, lock};
 use crate::redis::attach::found;
-use crate::redis::audit::{OnProgress, Progress, mark_of};
+use crate::redis::audit::{Money, OnProgress, Progress, mark_of};
 use crate::redis::backend::{Core, RedisBackend, RedisBackendOptions, Settled, layout_of, named};
 use crate::redis::bucket::Bucket;
 use crate::redis::commands::item_fields;
-use crate::redis::effects::{packed, packed_win, width};
 use crate::redis::error::RedisOpenError;
-use crate::redis::layout::{FORMAT, Key, Layout, is_mass};
+use crate::redis::layout::{FORMAT, Key, Layout};
 use crate::redis::nodes::Nodes;
 use crate::redis::reply::Answer;
+use crate::redis::rows::{packed, packed_win, small_fields, width};
 use crate::redis::scripts::{COPY, SETTINGS};
 use crate::store::copy::{Taken, Thing};
-use crate::store::{EnvelopeRow, FjallOptions, Position, Store, StoreError};
+use crate::store::{EnvelopeRow, FjallOptions, Position, Store, StoreError, WinRow};
 use crate::types::{Timestamp, UserId};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -31,7 +32,7 @@ use tokio::task::JoinHandle;
 /// Bytes collected for one bucket before they are sent.
 const SENT_BYTES: usize = 32 << 10;
 /// Bytes of shares in one write.
-const FILL_BYTES: usize = 128 << 10;
+pub(super) const FILL_BYTES: usize = 128 << 10;
 /// Things after which it is written how far the copy is.
 const MARKED_EVERY: u64 = 20_000;
 const DAY_MS: u64 = 86_400_000;
@@ -147,20 +148,12 @@ struct Write {
 struct Current {
     row: Box<EnvelopeRow>,
     bucket: Bucket,
+    /// If it is a mass envelope.
+    pools: Option<Pools>,
 }
 
-/// Sums of a bucket.
-#[derive(Clone, Copy, Default)]
-struct Money {
-    deposited: u64,
-    withdrawn: u64,
-    wallets: u64,
-    escrowed: u64,
-    merchants: u64,
-}
-
-struct Writing {
-    core: Arc<Core>,
+pub(super) struct Writing {
+    pub(super) core: Arc<Core>,
     /// By bucket: what is to be written next, and what is under way.
     waiting: Vec<Vec<Write>>,
     bytes: Vec<usize>,
@@ -186,6 +179,9 @@ impl Writing {
 
     async fn take(&mut self, thing: Thing) -> Result<()> {
         self.thing += 1;
+        if !matches!(thing, Thing::Win(_)) {
+            self.end_of_winners().await?;
+        }
         match thing {
             Thing::Wallet(user, wallet, rows) => {
                 let (bucket, key) = (self.core.layout.of_user(&user), self.core.layout.wallet(&user));
@@ -198,19 +194,7 @@ impl Writing {
             }
             Thing::Entry(user, nth, entry) => self.entry(&user, nth, &entry).await?,
             Thing::Envelope(row, taken) => self.envelope(row, taken).await?,
-            Thing::Win(win) => {
-                let Some(Current { row, bucket }) = &self.current else {
-                    return Err(CopyError::Form("a share of no envelope; run `hongbao audit`".to_owned()));
-                };
-                let (id, bucket, user) = (row.created.id, *bucket, text(win.user.as_str()));
-                let layout = &self.core.layout;
-                let (winners, order) = (layout.winners(id), layout.winners_in_order(id));
-                let (own, received) = (layout.of_user(&win.user), layout.received(&win.user));
-                let packed = packed_win(row.created.opens_at, win.share, win.grabbed_at, win.claimed_at);
-                self.write(bucket, "HSET", winners, [user.clone(), packed]).await?;
-                self.write(bucket, "LIST", order, [number(win.share.into()), user]).await?;
-                self.write(own, "ZADD", received, [before(win.grabbed_at), id.bytes().to_vec()]).await?;
-            }
+            Thing::Win(win) => self.win(&win).await?,
             Thing::Merchant(merchant, owed) => {
                 let bucket = self.core.layout.of_user(&merchant.id);
                 let status = merchant.status.name();
@@ -309,73 +293,66 @@ impl Writing {
     async fn envelope(&mut self, row: Box<EnvelopeRow>, taken: Taken) -> Result<()> {
         let created = &row.created;
         let (id, terms) = (created.id, &created.terms);
-        if is_mass(id) {
-            return Err(CopyError::Form(format!("{id}: made by a version before copies; its id means pools in Redis")));
-        }
-        let layout = &self.core.layout;
-        let bucket = layout.of_id(id.bytes());
-        let (key, shares) = (layout.envelope(id), layout.shares(id));
-        let (listed, due) = (layout.envelopes_by_time(bucket), layout.due(bucket));
-        let (own, sent) = (layout.of_user(&terms.sender), layout.sent(&terms.sender));
-        let refunded = row.ended.as_ref().map_or(0, |(_, ended)| ended.refund.minor())
-            + row.lapsed.as_ref().map_or(0, |(_, amount)| amount.minor());
-        let ended = match row.ended.as_ref().map(|(_, ended)| ended.how) {
-            Some(EndedAs::Expired) => "e",
-            Some(EndedAs::Cancelled) => "c",
-            Some(EndedAs::SoldOut) => "s",
-            None if taken.shares == terms.shares => "s",
-            None => "",
-        };
-        let settled = row.settled.is_some();
+        let (ended, refunded) = end_of(&row, taken.shares == terms.shares);
         let left = terms.total.minor().checked_sub(taken.claimed_amount.minor() + refunded);
         let Some(left) = left else {
             return Err(CopyError::Form(format!("{id}: more left it than was put in; run `hongbao audit`")));
         };
+        let layout = &self.core.layout;
+        let bucket = layout.of_id(id.bytes());
+        if id.is_mass() {
+            let pools = Pools::new(&row, layout.buckets);
+            self.current = Some(Current { row, bucket, pools: Some(pools) });
+            return Ok(());
+        }
+        let (key, shares) = (layout.envelope(id), layout.shares(id));
         self.money(bucket).escrowed += left;
         let split = created.split();
-        let (width, bytes) = (width(&split), packed(&split));
-        let numbers = [
-            ("total", terms.total.minor()),
+        let mut fields = small_fields(created, width(&split));
+        for (name, value) in [
             ("taken", taken.shares.into()),
             ("taken_amount", taken.amount.minor()),
             ("claimed", taken.claimed.into()),
             ("claimed_amount", taken.claimed_amount.minor()),
             ("refunded", refunded),
-            ("credited", 0),
-            ("expires", created.expires_at.ms()),
-            ("opens", created.opens_at.ms()),
-            ("claim_by", created.claim_by.ms()),
-            ("shares", terms.shares.into()),
-            ("width", width),
-        ];
-        let unclaimed = match terms.unclaimed {
-            Unclaimed::Return => "return",
-            Unclaimed::Credit => "credit",
-        };
-        let words = [
-            ("ended", text(ended)),
-            ("settled", text(if settled { "1" } else { "" })),
-            ("auto_claim", text(if terms.auto_claim { "1" } else { "" })),
-            ("unclaimed", text(unclaimed)),
-            ("sender", text(terms.sender.as_str())),
-            ("created", postcard::to_extend(created, Vec::new()).expect("every envelope has a postcard form")),
-        ];
-        let numbers = numbers.into_iter().map(|(name, value)| (name, number(value)));
-        let fields: Vec<Vec<u8>> = numbers.chain(words).flat_map(|(name, value)| [text(name), value]).collect();
-        let made = [before(created.created_at), id.bytes().to_vec()];
-        let by = if ended.is_empty() { created.expires_at } else { created.claim_by };
-        for (nth, part) in bytes.chunks(FILL_BYTES).enumerate() {
-            let filled = [number((nth * FILL_BYTES) as u64), part.to_vec()];
-            self.write(bucket, "SETRANGE", shares.clone(), filled).await?;
+        ] {
+            fields.extend([text(name), number(value)]);
         }
+        let settled = if row.settled.is_some() { "1" } else { "" };
+        fields.extend([text("ended"), text(ended), text("settled"), text(settled)]);
+        self.fill(bucket, &shares, &packed(&split)).await?;
         self.write(bucket, "HSET", key, fields).await?;
-        self.write(bucket, "ZADD", listed, made.clone()).await?;
-        self.write(own, "ZADD", sent, made).await?;
-        if !settled {
-            self.write(bucket, "ZADD", due, [number(by.ms()), [b"e", &id.bytes()[..]].concat()]).await?;
-        }
-        self.current = Some(Current { row, bucket });
+        self.ways_to(&row, ended).await?;
+        self.current = Some(Current { row, bucket, pools: None });
         Ok(())
+    }
+
+    async fn win(&mut self, win: &WinRow) -> Result<()> {
+        let Some(Current { row, bucket, pools }) = &mut self.current else {
+            return Err(CopyError::Form("a share of no envelope; run `hongbao audit`".to_owned()));
+        };
+        let (id, bucket, user) = (row.created.id, *bucket, text(win.user.as_str()));
+        let layout = &self.core.layout;
+        let (own, received) = (layout.of_user(&win.user), layout.received(&win.user));
+        if let Some(pools) = pools {
+            let packed = pools.win(own, win)?;
+            let winners = layout.pool_winners(own, id);
+            self.write(own, "HSET", winners, [user, packed]).await?;
+        } else {
+            let (winners, order) = (layout.winners(id), layout.winners_in_order(id));
+            let packed = packed_win(row.created.opens_at, win.share, win.grabbed_at, win.claimed_at);
+            self.write(bucket, "HSET", winners, [user.clone(), packed]).await?;
+            self.write(bucket, "LIST", order, [number(win.share.into()), user]).await?;
+        }
+        self.write(own, "ZADD", received, [before(win.grabbed_at), id.bytes().to_vec()]).await
+    }
+
+    /// What has to wait for all winners of an envelope.
+    async fn end_of_winners(&mut self) -> Result<()> {
+        match self.current.take() {
+            Some(Current { row, pools: Some(pools), .. }) => self.pools(&row, pools).await,
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Under its key, an operation that was decided: beside it, as nobody will
@@ -406,11 +383,11 @@ impl Writing {
         Ok(())
     }
 
-    fn money(&mut self, bucket: Bucket) -> &mut Money {
+    pub(super) fn money(&mut self, bucket: Bucket) -> &mut Money {
         &mut self.money[usize::from(bucket.number())]
     }
 
-    async fn write(
+    pub(super) async fn write(
         &mut self,
         bucket: Bucket,
         verb: &'static str,
@@ -464,6 +441,7 @@ impl Writing {
     /// Sums, quotas and clocks, when everything else is there.
     async fn finish(&mut self) -> Result<()> {
         self.thing = self.thing.max(self.done) + 1;
+        self.end_of_winners().await?;
         let mut all = 0;
         for bucket in self.core.layout.all() {
             let Money { deposited, withdrawn, wallets, escrowed, merchants } = *self.money(bucket);
@@ -487,16 +465,16 @@ impl Writing {
     }
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
-fn number(number: u64) -> Vec<u8> {
+pub(super) fn number(number: u64) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
 /// A score by which the newest comes first.
-fn before(at: Timestamp) -> Vec<u8> {
+pub(super) fn before(at: Timestamp) -> Vec<u8> {
     format!("-{}", at.ms()).into_bytes()
 }
 
