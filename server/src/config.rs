@@ -71,6 +71,8 @@ pub enum Task {
     Copy(Copy),
     /// Show how a total is divided, or prove over many splits that the order of grabbing changes nothing
     Split(Split),
+    /// Show what a server does now: wins, sold-outs and refusals a second, latency, syncs, lag
+    Top(Top),
     /// Take the server's clock for right after it stopped its deadlines
     #[command(subcommand)]
     Clock(Clock),
@@ -190,6 +192,20 @@ impl FromStr for Format {
             _ => Err("use lines, or json"),
         }
     }
+}
+
+/// Which server to look at.
+#[derive(Clone, Debug, Args)]
+pub struct Top {
+    /// Where its metrics are: its address, or that of its --admin-listen
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub target: String,
+    /// Seconds between two looks
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval_s: u64,
+    /// Looks until it ends; without it, until it is interrupted
+    #[arg(long)]
+    pub count: Option<u64>,
 }
 
 /// What can be done about the clock.

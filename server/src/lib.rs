@@ -41,6 +41,7 @@ pub mod serve;
 pub mod service;
 pub mod split;
 mod timer;
+pub mod top;
 pub mod views;
 pub mod wallets;
 mod wire;

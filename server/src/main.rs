@@ -15,7 +15,7 @@ use hongbao_server::config::{BackendName, Cli, Clock, ListenAddress, Serve, Task
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
 use hongbao_server::serve::{Limits, listen_on_first, serve};
-use hongbao_server::{audit, clock, copy, rebuild, reconcile, split};
+use hongbao_server::{audit, clock, copy, rebuild, reconcile, split, top};
 use std::env;
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Task::Split(options) => split::run(&options, std::io::stdout()).map(|ended| ended == split::Ended::Fine),
         Task::Audit { data, archive, place } if place.redis.is_empty() => audit::run(&data, archive.as_deref()),
         Task::Audit { place, .. } => audit::run_on_redis(&place),
+        Task::Top(options) => top::run(&options, std::io::stdout()).map(|()| true),
         Task::Reconcile(options) => reconcile::run(&options),
         Task::Copy(options) => copy::run(&options),
         Task::Rebuild { data, archive } => rebuild::run(&data, &archive),
