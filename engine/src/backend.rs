@@ -4,6 +4,7 @@
 //! answers only what will still be true after a crash: a positive [`Outcome`],
 //! a list and a balance wait until what they tell is durable.
 
+use crate::api_key::ApiKey;
 use crate::command::{
     Command, EnvelopeState, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, ShareStatus, WalletView,
 };
@@ -146,6 +147,8 @@ pub struct ReceivedRow {
 pub struct EnvelopeFilter {
     /// The owner whose references are meant.
     pub owner: String,
+    /// Only those made by a key of that owner.
+    pub of_owner: bool,
     /// Only the one made under this reference.
     pub reference: Option<String>,
     /// Only this sender's.
@@ -158,6 +161,16 @@ pub struct EnvelopeFilter {
     pub created_to: Option<Timestamp>,
 }
 
+impl EnvelopeFilter {
+    pub(crate) fn matches(&self, view: &EnvelopeView) -> bool {
+        (!self.of_owner || self.owner == view.owner)
+            && self.sender.as_ref().is_none_or(|sender| *sender == view.sender)
+            && self.state.is_none_or(|state| state == view.state)
+            && self.created_from.is_none_or(|from| view.created_at >= from)
+            && self.created_to.is_none_or(|to| view.created_at < to)
+    }
+}
+
 /// Which items a list is to hold; `None` is no restriction.
 #[derive(Clone, Debug, Default)]
 pub struct ItemFilter {
@@ -165,6 +178,13 @@ pub struct ItemFilter {
     pub category: Option<String>,
     /// Only this merchant's.
     pub merchant: Option<UserId>,
+}
+
+impl ItemFilter {
+    pub(crate) fn matches(&self, view: &ItemView) -> bool {
+        self.category.as_ref().is_none_or(|category| *category == view.terms.category)
+            && self.merchant.as_ref().is_none_or(|merchant| *merchant == view.terms.merchant)
+    }
 }
 
 /// Where all money is. `deposited = withdrawn + paid_out + wallets + escrowed +
@@ -251,6 +271,11 @@ pub trait Backend: Send + Sync + 'static {
     fn hold(&self, id: HoldId) -> impl Future<Output = Result<Option<HoldView>>> + Send;
     /// One order.
     fn order(&self, id: OrderId) -> impl Future<Output = Result<Option<OrderView>>> + Send;
+    /// API keys that were not deleted, the newest first.
+    fn api_keys(&self, page: &Page) -> impl Future<Output = Result<Listing<ApiKey>>> + Send;
+    /// A number that is another one after an API key was made or deleted, by
+    /// whichever engine. A list asked for afterwards holds what it stands for.
+    fn api_keys_version(&self) -> impl Future<Output = Result<u64>> + Send;
     /// Where all money is, at one moment.
     fn audit(&self) -> impl Future<Output = Result<Audit>> + Send;
     /// The engine's time, by which deadlines are kept.

@@ -4,8 +4,9 @@
 //! A business "no" (`sold_out`, `expired`, `insufficient_funds`) is an outcome,
 //! a value. Failures of operation are [`EngineError`](crate::EngineError).
 
+use crate::api_key::{ApiKey, NewApiKey};
 use crate::split::{Seed, SplitRule};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -84,6 +85,13 @@ pub enum Command {
     AdvanceClock {
         /// How far, in seconds.
         by_s: u64,
+    },
+    /// Makes an API key. Answers [`Outcome::ApiKey`].
+    CreateApiKey(Box<NewApiKey>),
+    /// Ends an API key for ever; again, the same answer. Answers [`Outcome::ApiKey`].
+    DeleteApiKey {
+        /// The key.
+        key: ApiKeyId,
     },
 }
 
@@ -384,12 +392,14 @@ pub enum Outcome {
     Clock(Timestamp),
     /// The command makes no sense as it stands; nothing changed.
     Refused(Refusal),
+    /// The API key as it is now. Last, as answers are kept by their variant's number.
+    ApiKey(Box<ApiKey>),
 }
 
 /// Why a command was refused. None of these is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such envelope, item, hold, order, merchant or user here.
+    /// There is no such envelope, item, hold, order, merchant, user or key here.
     #[error("not found")]
     NotFound,
     /// The wallet does not hold enough.

@@ -12,6 +12,7 @@
 //! **Invariant:** the form of a variant never changes once released; a new
 //! meaning is a new variant with a new tag.
 
+use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::split::{self, Shares};
@@ -60,6 +61,8 @@ pub enum Event {
         /// How far.
         by_ms: u64,
     },
+    /// An API key as it is from now on.
+    ApiKeyPut(Box<ApiKey>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -297,6 +300,7 @@ const REMEMBERED: u8 = 12;
 const CLOCK_ADVANCED: u8 = 13;
 /// A claim's credit, the one wallet movement that comes by the million.
 const CLAIM_CREDITED: u8 = 14;
+const API_KEY_PUT: u8 = 15;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -396,6 +400,7 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
             put_cold(REMEMBERED, &(e.key.bytes(), &e.fingerprint, &e.answer, e.expires_at), bytes);
         }
         Event::ClockAdvanced { by_ms } => put_cold(CLOCK_ADVANCED, by_ms, bytes),
+        Event::ApiKeyPut(e) => put_cold(API_KEY_PUT, e, bytes),
     }
 }
 
@@ -456,7 +461,8 @@ impl Record {
                 | Event::ItemPut(_)
                 | Event::Held(_)
                 | Event::Remembered(_)
-                | Event::ClockAdvanced { .. } => {}
+                | Event::ClockAdvanced { .. }
+                | Event::ApiKeyPut(_) => {}
             }
         }
         sum == 0
@@ -569,6 +575,7 @@ impl<'a> Reader<'a> {
                 }))
             }
             CLOCK_ADVANCED => Event::ClockAdvanced { by_ms: self.cold()? },
+            API_KEY_PUT => Event::ApiKeyPut(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

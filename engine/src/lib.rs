@@ -41,6 +41,7 @@
 //!
 //! - [`command`]: what can be asked ([`Command`](command::Command)) and answered ([`Outcome`](command::Outcome)).
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
+//! - [`api_key`]: who calls, for which owner and in which roles.
 //! - [`memory`]: the embedded engine: lock, decide, stage, apply, unlock, wait; then
 //!   housekeeping, eviction, reads and recovery.
 //! - `state`: decisions and how events change what is live. Pure: no clock, no I/O, no randomness.
@@ -67,6 +68,7 @@
 //! 5. Every hold and envelope ends in exactly one way.
 //! 6. Every positive answer given survives a restart and is repeated identically.
 
+pub mod api_key;
 pub mod audit;
 pub mod backend;
 pub mod clock;

@@ -323,6 +323,12 @@ id!(
     "order_"
 );
 
+id!(
+    /// An API key.
+    ApiKeyId,
+    "key_"
+);
+
 impl EnvelopeId {
     /// Whether grabs of this envelope claim at once: its maker wrote so into one
     /// bit of the id, because a grab's footprint depends on it.

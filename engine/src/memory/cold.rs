@@ -154,7 +154,9 @@ impl Core {
             | Command::ChangeItem { .. }
             | Command::Restock { .. }
             | Command::GrabItem { .. }
-            | Command::AdvanceClock { .. } => return not_found(),
+            | Command::AdvanceClock { .. }
+            | Command::CreateApiKey(_)
+            | Command::DeleteApiKey { .. } => return not_found(),
         })
     }
 

@@ -39,7 +39,7 @@ use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
-use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -406,6 +406,7 @@ impl Core {
                 Drawn::Envelope(Box::new(Envelope::prepare((**terms).clone(), id, self.random(), now)))
             }
             Command::CreateItem(_) => Drawn::Item(ItemId::from_bytes(self.random())),
+            Command::CreateApiKey(_) => Drawn::ApiKey(ApiKeyId::from_bytes(self.random())),
             Command::GrabItem { item, .. } => Drawn::Hold(self.draw_hold(*item)),
             Command::ClaimHold { hold, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(hold.bytes()))),
             Command::Deposit(_)
@@ -417,7 +418,8 @@ impl Core {
             | Command::ChangeItem { .. }
             | Command::Restock { .. }
             | Command::ReleaseHold { .. }
-            | Command::AdvanceClock { .. } => Drawn::Nothing,
+            | Command::AdvanceClock { .. }
+            | Command::DeleteApiKey { .. } => Drawn::Nothing,
         }
     }
 
@@ -504,6 +506,7 @@ impl Core {
                 }
                 footprint.shards.push(Router::EXTERNAL);
             }
+            (Command::CreateApiKey(_) | Command::DeleteApiKey { .. }, _) => footprint.shards.push(Router::API_KEYS),
             (Command::CreateEnvelope(_) | Command::CreateItem(_), _) => {
                 unreachable!("a command that makes something comes with an id for it")
             }
@@ -553,14 +556,16 @@ fn class_of(command: &Command) -> Class {
         | Command::PutMerchant(_)
         | Command::CreateItem(_)
         | Command::ChangeItem { .. }
-        | Command::Restock { .. } => Class::Create,
+        | Command::Restock { .. }
+        | Command::CreateApiKey(_) => Class::Create,
         Command::Grab { .. } | Command::GrabItem { .. } => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }
         | Command::Cancel { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::AdvanceClock { .. } => Class::Settle,
+        | Command::AdvanceClock { .. }
+        | Command::DeleteApiKey { .. } => Class::Settle,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::cold::{figures, store_failed};
 use super::{Core, Embedded};
+use crate::api_key::{self, ApiKey};
 use crate::backend::{
     Audit, Backend, Entry, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply, Result,
 };
@@ -13,6 +14,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, Wallet};
+use crate::state::Router;
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
@@ -218,6 +220,20 @@ impl Backend for Embedded {
         }
     }
 
+    async fn api_keys(&self, page: &Page) -> Result<Listing<ApiKey>> {
+        let core = &self.core;
+        let (listing, lsn) = {
+            let shard = core.shards[Router::API_KEYS].lock();
+            (api_key::list(shard.api_keys.values().cloned(), page)?, shard.last_lsn)
+        };
+        core.wait(Some(lsn)).await?;
+        Ok(listing)
+    }
+
+    async fn api_keys_version(&self) -> Result<u64> {
+        Ok(self.core.shards[Router::API_KEYS].lock().api_keys_lsn.0)
+    }
+
     async fn audit(&self) -> Result<Audit> {
         let core = &self.core;
         let (audit, lsn) = {
@@ -342,18 +358,3 @@ impl Core {
     }
 }
 
-impl EnvelopeFilter {
-    fn matches(&self, view: &EnvelopeView) -> bool {
-        self.sender.as_ref().is_none_or(|sender| *sender == view.sender)
-            && self.state.is_none_or(|state| state == view.state)
-            && self.created_from.is_none_or(|from| view.created_at >= from)
-            && self.created_to.is_none_or(|to| view.created_at < to)
-    }
-}
-
-impl ItemFilter {
-    fn matches(&self, view: &ItemView) -> bool {
-        self.category.as_ref().is_none_or(|category| *category == view.terms.category)
-            && self.merchant.as_ref().is_none_or(|merchant| *merchant == view.terms.merchant)
-    }
-}

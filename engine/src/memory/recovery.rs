@@ -573,6 +573,10 @@ impl Loading {
             accounts.insert(merchant.id.clone(), MerchantAccount { merchant, owed });
             Ok(())
         })?;
+        store.api_keys(|key| {
+            shards[Router::API_KEYS].get_mut().api_keys.insert(key.id, key);
+            Ok(())
+        })?;
         store.items(|live| {
             let id = live.item.id;
             let mut item = Item::new(Box::new(live.item));

@@ -3,6 +3,7 @@
 //! **Invariant:** every command is decided by one run of one script; whatever
 //! else it does is caused by that (see `effects`).
 
+use super::api_keys::api_key;
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::{Layout, flag, is_mass};
@@ -63,7 +64,7 @@ impl Core {
                 layout.of_id(item.bytes())
             }
             Command::ClaimHold { hold, .. } | Command::ReleaseHold { hold, .. } => layout.of_id(hold.bytes()),
-            Command::AdvanceClock { .. } => Layout::COMMON,
+            Command::AdvanceClock { .. } | Command::CreateApiKey(_) | Command::DeleteApiKey { .. } => Layout::COMMON,
         }
     }
 
@@ -126,6 +127,8 @@ impl Core {
                 let args = [b"advance".to_vec(), by_s.saturating_mul(1000).to_string().into_bytes()];
                 self.ask(&DEPLOYMENT, operation, keys, args).await?
             }
+            Command::CreateApiKey(new) => self.create_api_key(new, operation).await?,
+            Command::DeleteApiKey { key } => self.delete_api_key(*key, operation).await?,
         };
         self.verdict(command, operation, decided).await
     }
@@ -361,6 +364,7 @@ impl Core {
                 self.catch_up(answer.number(2)?);
                 Outcome::Clock(answer.at(1)?)
             }
+            b"api_key" => Outcome::ApiKey(Box::new(api_key(answer.bytes(1)?)?)),
             _ => return Err(damaged("an answer")),
         })
     }
@@ -421,14 +425,16 @@ fn keep_of(command: &Command) -> Keep {
         | Command::PutMerchant(_)
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
-        | Command::ReleaseHold { .. } => Keep::Natural,
+        | Command::ReleaseHold { .. }
+        | Command::DeleteApiKey { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
         | Command::CreateEnvelope(_)
         | Command::CreateItem(_)
         | Command::ChangeItem { .. }
         | Command::Restock { .. }
-        | Command::AdvanceClock { .. } => Keep::Repeats,
+        | Command::AdvanceClock { .. }
+        | Command::CreateApiKey(_) => Keep::Repeats,
     }
 }
 

@@ -79,6 +79,16 @@ impl Layout {
         self.key(Layout::COMMON, "quotas")
     }
 
+    /// Id -> API key, and under `version` how often any was made or deleted.
+    pub(super) fn api_keys(&self) -> Key {
+        self.key(Layout::COMMON, "api_keys")
+    }
+
+    /// Id -> API key that was deleted.
+    pub(super) fn deleted_api_keys(&self) -> Key {
+        self.key(Layout::COMMON, "deleted_api_keys")
+    }
+
     pub(super) fn memo(&self, key: OnceKey) -> Key {
         self.key(self.of_id(key.bytes()), &format!("key:{}", hex(key.bytes())))
     }

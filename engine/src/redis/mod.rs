@@ -4,6 +4,7 @@
 //! - `backend`: opening it, and what its parts share.
 //! - `commands`: which script decides each command, and what its answer means.
 //! - `grabs`: grabs of envelopes, which travel together.
+//! - `api_keys`: who may call.
 //! - `memos`: idempotency keys and references.
 //! - `effects`: what crosses from bucket to bucket.
 //! - `pools`, `pool_reads`: mass envelopes, of which every bucket has a part.
@@ -20,6 +21,7 @@
 //! - `tls`: certificates for connections that are encrypted.
 //! - `topology`, `settings`: what the servers say of themselves, and what must be so.
 
+mod api_keys;
 mod attach;
 mod audit;
 mod backend;

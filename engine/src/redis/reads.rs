@@ -10,6 +10,7 @@ use super::layout::{Key, Layout, is_mass};
 use super::pool_reads::amount_of;
 use super::reply::{Answer, damaged, parts};
 use super::scripts::READ;
+use crate::api_key::ApiKey;
 use crate::backend::{
     Audit, Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
 };
@@ -107,6 +108,14 @@ impl Backend for RedisBackend {
 
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         self.core.order(id).await
+    }
+
+    async fn api_keys(&self, page: &Page) -> Result<Listing<ApiKey>> {
+        self.core.api_keys(page).await
+    }
+
+    async fn api_keys_version(&self) -> Result<u64> {
+        self.core.api_keys_version().await
     }
 
     async fn audit(&self) -> Result<Audit> {
@@ -260,7 +269,7 @@ impl Core {
                 Some(id) => self.envelope_row(id).await?,
                 None => None,
             };
-            let view = made.map(|row| row.figures.view(&row.created, now)).filter(|view| filter.matches_view(view));
+            let view = made.map(|row| row.figures.view(&row.created, now)).filter(|view| filter.matches(view));
             return Ok(Listing { rows: view.into_iter().collect(), next: None });
         }
         let list = if filter.sender.is_some() { List::Sent } else { List::Envelopes };
@@ -278,7 +287,7 @@ impl Core {
             }
             let made = self.envelope_row(EnvelopeId::from_bytes(at.id)).await?;
             let view = made.map(|row| row.figures.view(&row.created, now));
-            rows.extend(view.filter(|view| filter.matches_view(view)));
+            rows.extend(view.filter(|view| filter.matches(view)));
             walk.pass(at);
         }
         Ok(Listing { rows, next: None })
@@ -311,7 +320,7 @@ impl Core {
                 return Ok(Listing { rows, next: Some(cursor(List::Items, &next)) });
             }
             let view = self.item(ItemId::from_bytes(at.id)).await?;
-            rows.extend(view.filter(|view| filter.matches_view(view)));
+            rows.extend(view.filter(|view| filter.matches(view)));
             walk.pass(at);
         }
         Ok(Listing { rows, next: None })
@@ -374,22 +383,6 @@ impl Core {
             before = rows;
         }
         Err(EngineError::Overloaded)
-    }
-}
-
-impl EnvelopeFilter {
-    fn matches_view(&self, view: &EnvelopeView) -> bool {
-        self.sender.as_ref().is_none_or(|sender| *sender == view.sender)
-            && self.state.is_none_or(|state| state == view.state)
-            && self.created_from.is_none_or(|from| view.created_at >= from)
-            && self.created_to.is_none_or(|to| view.created_at < to)
-    }
-}
-
-impl ItemFilter {
-    fn matches_view(&self, view: &ItemView) -> bool {
-        self.category.as_ref().is_none_or(|category| *category == view.terms.category)
-            && self.merchant.as_ref().is_none_or(|merchant| *merchant == view.terms.merchant)
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) static GRAB_ITEM: Script =
 pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]).alone();
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);
 pub(super) static DEPLOYMENT: Script = Script::one("deployment", &[PRELUDE, DECIDE, lua!("deployment")]);
+pub(super) static API_KEY: Script = Script::one("api key", &[PRELUDE, DECIDE, lua!("api_key")]);
 pub(super) static SETTINGS: Script = Script::one("settings", &[lua!("settings")]);
 pub(super) static SETTLED: Script = Script::one("settled", &[lua!("settled")]);
 pub(super) static TOUR: Script = Script::one("tour", &[lua!("tour")]);

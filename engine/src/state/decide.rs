@@ -9,11 +9,12 @@
 use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::winners::Name;
 use super::{Router, Shards, is_positive, stock};
+use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, Outcome, Reference, Refusal, Transfer};
 use crate::event::{Claimed, EnvelopeEnded, Event, Events, ItemPut, Remembered, WalletMoved};
 use crate::mutants::{Mutant, is_planted};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use smallvec::smallvec;
 
 /// How long an answer is kept under an idempotency key.
@@ -83,6 +84,7 @@ pub(crate) enum Drawn {
     Item(ItemId),
     Hold(HoldId),
     Order(OrderId),
+    ApiKey(ApiKeyId),
 }
 
 impl Drawn {
@@ -128,7 +130,9 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &Reference)> {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::AdvanceClock { .. } => return None,
+        | Command::AdvanceClock { .. }
+        | Command::CreateApiKey(_)
+        | Command::DeleteApiKey { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -245,13 +249,28 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             let by_ms = by_s.saturating_mul(1000);
             Decision::new(smallvec![Event::ClockAdvanced { by_ms }], Outcome::Clock(now.plus_ms(by_ms)))
         }
+        (Command::CreateApiKey(new), Drawn::ApiKey(id)) => put_api_key(new.made(*id, now)),
+        (Command::DeleteApiKey { key }, _) => match shards.shard(Router::API_KEYS).api_keys.get(key) {
+            None => Decision::refuse(Refusal::NotFound),
+            Some(key) if key.deleted_at.is_some() => Decision::known(Outcome::ApiKey(Box::new(key.clone()))),
+            Some(key) => put_api_key(key.deleted(now)),
+        },
         (
-            Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::GrabItem { .. } | Command::ClaimHold { .. },
+            Command::CreateEnvelope(_)
+            | Command::CreateItem(_)
+            | Command::GrabItem { .. }
+            | Command::ClaimHold { .. }
+            | Command::CreateApiKey(_),
             _,
         ) => {
             unreachable!("a command that makes something comes with an id for it")
         }
     }
+}
+
+fn put_api_key(key: ApiKey) -> Decision {
+    let key = Box::new(key);
+    Decision::new(smallvec![Event::ApiKeyPut(key.clone())], Outcome::ApiKey(key))
 }
 
 /// The event that moves `amount` on a wallet, or `None` if that would leave its bounds.
@@ -562,6 +581,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         }
         Command::CreateEnvelope(terms) => envelope::check(terms),
         Command::CreateItem(terms) => stock::check(terms),
+        Command::CreateApiKey(new) => new.check(),
         Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
             Err(Refusal::invalid("name", "must be 1 to 200 characters long"))
         }
@@ -579,6 +599,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::AdvanceClock { .. } => Ok(()),
+        | Command::AdvanceClock { .. }
+        | Command::DeleteApiKey { .. } => Ok(()),
     }
 }

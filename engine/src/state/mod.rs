@@ -20,15 +20,16 @@ mod slab;
 pub(crate) mod stock;
 pub(crate) mod winners;
 
+use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::{HoldView, OrderView, Outcome};
 use crate::event::{Event, Held, Remembered};
-use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
 use envelope::Envelope;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{BuildHasherDefault, Hasher};
 use stock::{Holds, Item};
 use winners::Name;
@@ -93,6 +94,10 @@ pub(crate) struct Shard {
     /// How often something was evicted. A look into the store is valid only
     /// while this has not changed.
     pub(crate) evictions: u64,
+    /// In [`Router::API_KEYS`]: every API key, deleted ones too.
+    pub(crate) api_keys: BTreeMap<ApiKeyId, ApiKey>,
+    /// The last record that changed any of them.
+    pub(crate) api_keys_lsn: Lsn,
 }
 
 /// Says in which shard things live.
@@ -104,6 +109,8 @@ pub(crate) struct Router {
 impl Router {
     /// The shard where money from and to the outside is counted.
     pub(crate) const EXTERNAL: usize = 0;
+    /// The shard where API keys are.
+    pub(crate) const API_KEYS: usize = 0;
 
     pub(crate) fn new(shards: usize) -> Router {
         assert!(shards.is_power_of_two(), "the number of shards is a power of two");
@@ -171,6 +178,7 @@ impl Router {
             }
             Event::Remembered(e) => touch(self.memo(e.key)),
             Event::ClockAdvanced { .. } => {}
+            Event::ApiKeyPut(_) => touch(Self::API_KEYS),
         }
     }
 }
@@ -295,6 +303,11 @@ pub(crate) fn apply(
                 memos.insert(event.key, Memo { kept: Some(event), last_lsn: lsn, touched_at: at });
             }
             Event::ClockAdvanced { .. } => {}
+            Event::ApiKeyPut(key) => {
+                let shard = shards.shard_mut(Router::API_KEYS);
+                shard.api_keys_lsn = lsn;
+                shard.api_keys.insert(key.id, *key);
+            }
         }
     }
 }
@@ -395,7 +408,8 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Held { .. }
         | Outcome::Ordered { .. }
         | Outcome::Released { .. }
-        | Outcome::Clock(_) => true,
+        | Outcome::Clock(_)
+        | Outcome::ApiKey(_) => true,
         Outcome::SoldOut
         | Outcome::Expired
         | Outcome::Cancelled

@@ -11,10 +11,12 @@ use super::keys::{self, KeyRange, Table};
 use super::reads::{self, win_row};
 use super::values::{self, EnvelopeRow, WinRow};
 use super::{Bytes, Position, RowRead, Snapshot, Store, StoreError, damaged, position_of};
+use crate::api_key::ApiKey;
 use crate::backend::{Entry, EntryKind};
 use crate::command::EndedAs;
 use crate::event::EnvelopeCreated;
 use crate::types::{Amount, UserId};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::iter::Peekable;
 
@@ -56,6 +58,7 @@ impl Store {
         audit.wallets()?;
         audit.envelopes()?;
         audit.sales()?;
+        audit.api_keys()?;
         // A damaged block is found only by reading it.
         for &table in Table::ALL {
             audit.count(table)?;
@@ -168,6 +171,24 @@ impl Auditor<'_> {
         self.expect("money in wallets", totals.wallets, in_wallets);
         self.expect("money deposited", totals.deposited, deposited);
         self.expect("money withdrawn", totals.withdrawn, withdrawn);
+        Ok(())
+    }
+
+    /// A key stands under its own id, and no two that work are one.
+    fn api_keys(&mut self) -> Result<(), StoreError> {
+        let mut digests = HashMap::new();
+        for row in self.scan(Table::ApiKeys, &KeyRange::all()) {
+            let (id, value) = row?;
+            let key: ApiKey = values::cold(&value).ok_or_else(|| damaged(Table::ApiKeys, &id))?;
+            if id != *key.id.bytes() {
+                self.found(format!("{}: it stands under another id", key.id));
+            }
+            if key.deleted_at.is_none()
+                && let Some(other) = digests.insert(key.digest, key.id)
+            {
+                self.found(format!("{}: it is the same key as {other}; delete both", key.id));
+            }
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use super::keys::{self, KeyRange, Table};
 use super::projection::{Position, RowSink, memo, rows_of};
 use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{Bytes, Changes, POSITION_KEY, Store, StoreError, damaged, parts, reads};
+use crate::api_key::ApiKey;
 use crate::backend::Entry;
 use crate::command::{HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, Event, ItemPut, Record, Remembered, Units};
@@ -35,6 +36,8 @@ pub(crate) enum Thing {
     Order(Box<OrderView>),
     /// An answer kept under a key or reference.
     Memo(Box<Remembered>),
+    /// An API key, deleted or not.
+    ApiKey(Box<ApiKey>),
 }
 
 /// What winners of an envelope have.
@@ -133,6 +136,10 @@ impl Store {
             let wrong = || damaged(Table::Memos, &key);
             let once = crate::backend::OnceKey::from_bytes(keys::tail(&key).ok_or_else(wrong)?);
             tell!(Thing::Memo(Box::new(memo(once, &value).ok_or_else(wrong)?)));
+        }
+        for row in snapshot.scan(Table::ApiKeys, &KeyRange::all()) {
+            let (key, value) = row?;
+            tell!(Thing::ApiKey(Box::new(values::cold(&value).ok_or_else(|| damaged(Table::ApiKeys, &key))?)));
         }
         Ok(())
     }

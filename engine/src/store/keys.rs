@@ -78,6 +78,8 @@ tables! {
     Orders = "orders",
     /// Table, key, number -> what follows in a value longer than a page.
     Parts = "parts",
+    /// API key -> `ApiKey`, deleted ones too. Behind the others, as parts are kept by a table's number.
+    ApiKeys = "api_keys",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -191,7 +193,8 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::ItemUnits
         | Table::Holds
         | Table::LiveHolds
-        | Table::Orders => &key[..16],
+        | Table::Orders
+        | Table::ApiKeys => &key[..16],
     }
 }
 

@@ -91,7 +91,8 @@ impl Position {
             | Event::MerchantPut(_)
             | Event::ItemPut(_)
             | Event::Held(_)
-            | Event::Remembered(_) => {}
+            | Event::Remembered(_)
+            | Event::ApiKeyPut(_) => {}
         }
     }
 }
@@ -183,6 +184,7 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             }
         }
         Event::ClockAdvanced { .. } => {}
+        Event::ApiKeyPut(key) => put!(ApiKeys, keys::id(key.id.bytes()), Some(values::put_cold(key))),
     }
 }
 

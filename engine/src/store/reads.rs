@@ -8,6 +8,7 @@
 use super::keys::{self, EndPart, KeyRange, MerchantPart, Table};
 use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{Bytes, Snapshot, Store, StoreError, damaged, projection};
+use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
 use crate::command::{HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, ItemPut, Remembered, Units};
@@ -159,6 +160,20 @@ impl Store {
                 let owed = owed(&*snapshot, &merchant.id)?;
                 each(merchant, owed)?;
             }
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Gives `each` every API key, deleted ones too.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read, or the first that `each` returns.
+    pub fn api_keys(&self, mut each: impl FnMut(ApiKey) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        for row in self.snapshot().scan(Table::ApiKeys, &KeyRange::all()) {
+            let (key, value) = row?;
+            each(values::cold(&value).ok_or_else(|| damaged(Table::ApiKeys, &key))?)?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@
 //! **Invariant:** a sound deployment has no finding, however many servers decide
 //! meanwhile: what moves under its eyes is not compared, and told as unsettled.
 
+mod api_keys;
 mod envelopes;
 mod in_flight;
 mod mass;
@@ -26,6 +27,7 @@ mod wallets;
 
 use super::backend::{Core, RedisBackend, Result};
 use super::bucket::Bucket;
+use super::layout::Layout;
 use super::names::Names;
 use super::reply::{Answer, damaged, parts};
 use super::scripts::{INSPECT, READ};
@@ -68,6 +70,8 @@ pub enum FindingKind {
     Hold,
     /// What a merchant is owed is not what was sold.
     Merchant,
+    /// An API key works and is deleted, or stands under another's id.
+    ApiKey,
 }
 
 /// One thing that is wrong.
@@ -398,6 +402,10 @@ impl<'a> Look<'a> {
         self.told_of(&format!("pools of bucket {number}"), looked)?;
         let looked = self.sales().await;
         self.told_of(&format!("sales of bucket {number}"), looked)?;
+        if self.bucket == Layout::COMMON {
+            let looked = self.api_keys().await;
+            self.told_of("API keys", looked)?;
+        }
         let after = self.core.sums(self.bucket).await?;
         let still = after == *self.before;
         let looked = self.sums(&after);

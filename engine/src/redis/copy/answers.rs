@@ -5,6 +5,7 @@ use super::{CopyError, Result};
 use crate::command::{Command, EndedAs, EnvelopeState, Outcome, ShareStatus};
 use crate::command::{Merchant, Transfer};
 use crate::event::Remembered;
+use crate::redis::api_keys::api_key_row;
 use crate::redis::backend::Core;
 use crate::redis::reply::Answer;
 use crate::types::{Amount, EnvelopeId, Timestamp};
@@ -74,6 +75,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         }
         Outcome::Ordered { order, replayed } => vec![text("ordered"), order.bytes().to_vec(), flag(*replayed)],
         Outcome::Released { replayed } => vec![text("released"), flag(*replayed)],
+        Outcome::ApiKey(key) => vec![text("api_key"), api_key_row(key)],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],
         Outcome::SoldOut
         | Outcome::Expired

@@ -20,7 +20,7 @@ use crate::redis::attach::found;
 use crate::redis::audit::{HoldRow, OnProgress, OrderRow, Pages, Progress, Sums, sum, units_of, words};
 use crate::redis::backend::{Core, RedisBackend};
 use crate::redis::bucket::Bucket;
-use crate::redis::layout::hex;
+use crate::redis::layout::{Layout, hex};
 use crate::redis::names::Names;
 use crate::redis::reads::{Win, entry};
 use crate::redis::reply::{Answer, damaged, parts};
@@ -234,6 +234,11 @@ impl Copying<'_> {
         self.holds(bucket, &units).await?;
         for name in names.keys.sorted() {
             self.memo(bucket, name).await?;
+        }
+        if bucket == Layout::COMMON {
+            for key in self.core.every_api_key().await? {
+                self.thing(key.deleted_at.unwrap_or(key.created_at), Event::ApiKeyPut(Box::new(key)))?;
+            }
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::audit::{bring_up, open};
 use crate::backend::{Audit, Entry, EntryKind};
 use crate::command::HoldState;
 use crate::memory::{OpenError, Settings, lock};
+use crate::redis::api_keys::api_key_row;
 use crate::redis::attach::found;
 use crate::redis::audit::{Money, OnProgress, Progress, mark_of};
 use crate::redis::backend::{Core, RedisBackend, RedisBackendOptions, Settled, layout_of, named};
@@ -257,6 +258,12 @@ impl Writing {
                 self.write(bucket, "HSET", owed, [id, number(order.amount.minor())]).await?;
             }
             Thing::Memo(memo) => self.memo(&memo).await?,
+            Thing::ApiKey(key) => {
+                let layout = &self.core.layout;
+                let place = if key.deleted_at.is_some() { layout.deleted_api_keys() } else { layout.api_keys() };
+                let fields = [key.id.bytes().to_vec(), api_key_row(&key)];
+                self.write(Layout::COMMON, "HSET", place, fields).await?;
+            }
         }
         if self.thing.is_multiple_of(self.marked_every) && self.thing > self.done {
             self.send_all().await?;
