@@ -159,9 +159,10 @@ pub(crate) fn list(keys: impl Iterator<Item = ApiKey>, page: &Page) -> Result<Li
     rows.sort_unstable_by_key(ApiKey::place);
     let is_last = rows.len() <= page.limit;
     rows.truncate(page.limit);
-    let next = rows.last().filter(|_| !is_last).map(|last| {
-        [&[CURSOR], &last.created_at.ms().to_be_bytes()[..], last.id.bytes()].concat()
-    });
+    let next = rows
+        .last()
+        .filter(|_| !is_last)
+        .map(|last| [&[CURSOR], &last.created_at.ms().to_be_bytes()[..], last.id.bytes()].concat());
     Ok(Listing { rows, next })
 }
 

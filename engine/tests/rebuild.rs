@@ -69,6 +69,7 @@ fn commands(life: usize) -> Vec<Command> {
         Command::CreateItem(Box::new(item(4))),
     ];
     commands.push(Command::Withdraw(transfer("bob", 7)));
+    commands.extend([1, 2].map(|nth| Command::CreateApiKey(Box::new(api_key("shop", 2 * life as u8 + nth)))));
     commands
 }
 
@@ -100,6 +101,9 @@ fn live(engine: &Embedded, life: usize) -> Vec<String> {
                 }
                 ask(grab("carol"));
             }
+            Outcome::ApiKey(key) if key.digest[0] % 2 == 0 => {
+                ask(Command::DeleteApiKey { key: key.id });
+            }
             _ => {}
         }
     }
@@ -127,6 +131,7 @@ fn told(engine: &Embedded) -> Vec<String> {
     }
     let filter = ItemFilter { merchant: None, category: None };
     say(&wait(engine.items(&filter, &page)).unwrap().rows);
+    say(&wait(engine.api_keys(&page)).unwrap().rows);
     say(&wait(engine.audit()).unwrap());
     lines
 }

@@ -9,10 +9,10 @@ use crate::door::{Class, Door, House};
 use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
-use crate::{auth::Keys, envelopes, sales, service, wallets};
+use crate::{auth::Keys, envelopes, keys, sales, service, wallets};
 use axum::Router;
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::{self, Backend, OnceKey, Reply};
 use hongbao_engine::command::Command;
@@ -87,7 +87,27 @@ impl<B> Server<B> {
     }
 }
 
+/// How often a server that is not the only one looks whether keys were made or
+/// deleted: so that a deleted one stops working within a second.
+const KEYS_FOLLOWED_EVERY: Duration = Duration::from_millis(500);
+
 impl<B: Backend> Server<B> {
+    /// The keys that open.
+    pub fn keys(&self) -> &Keys {
+        &self.house.keys
+    }
+
+    /// Follows what other servers in front of the same engine do to keys. As long
+    /// as they cannot be read, those that are known go on working.
+    pub async fn follow_keys(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(KEYS_FOLLOWED_EVERY).await;
+            if let Err(error) = self.keys().refresh(&*self.backend).await {
+                tracing::debug!(%error, "the API keys could not be read");
+            }
+        }
+    }
+
     /// Executes a command that takes long to decide on a thread of its own, so
     /// that it does not hold up the requests that share this one.
     ///
@@ -126,6 +146,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = wallets::routes(table);
     let table = envelopes::routes(table);
     let table = sales::routes(table);
+    let table = keys::routes(table);
     let table = service::health_routes(table);
     let table = service::documentation_routes(table);
     let table = if server.metrics_apart { table } else { service::metrics_routes(table) };
@@ -179,6 +200,15 @@ impl<B: Backend> Table<B> {
         T: 'static,
     {
         self.route("PATCH", path, class, |door| patch(door.before(handler)))
+    }
+
+    /// Adds `DELETE path`.
+    pub fn delete<H, T>(self, path: &'static str, class: Class, handler: H) -> Self
+    where
+        H: Handler<T, Shared<B>, Future: Unpin>,
+        T: 'static,
+    {
+        self.route("DELETE", path, class, |door| delete(door.before(handler)))
     }
 
     fn route(

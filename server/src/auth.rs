@@ -1,19 +1,37 @@
 //! Who is calling: bearer keys, kept and compared as digests.
 //!
+//! The admin key is the operator's, and stands in no table. All others are made
+//! and deleted by the API; the engine keeps them, and this server a table of
+//! those that work.
+//!
 //! **Invariant:** how long a check takes does not depend on how much of a wrong
-//! key is right.
+//! key is right. Where its digest is looked for depends on the digest's first
+//! word, which tells nothing of the key; it is compared as a whole.
+//!
+//! **Invariant:** after a key was deleted here, no request that comes in later is
+//! let in with it here. Other servers follow within a second of theirs reading
+//! the engine (see [`Keys::refresh`]). What was let in before goes on: a key is
+//! checked once, at the door.
 
+use crate::access::{ADMIN, Roles};
 use crate::problem::{Code, Problem};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use hongbao_engine::EngineError;
+use hongbao_engine::api_key::{ApiKey, KeyDigest, Role};
+use hongbao_engine::backend::{Backend, Page};
+use hongbao_engine::types::{ApiKeyId, UserId};
+use parking_lot::RwLock;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use std::env::VarError;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
-use std::{fs, io};
+use std::sync::Arc;
+use std::{fmt, fs, io};
 use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
 
 /// What a key we made begins with, so that secret scanners know it.
 const KEY_PREFIX: &str = "hb_";
@@ -24,23 +42,72 @@ const KEY_CHARS_MAX: usize = 256;
 const KEY_FILE: &str = "admin.key";
 /// The variable of the environment that may set the admin key.
 pub const ADMIN_KEY: &str = "HONGBAO_ADMIN_KEY";
+/// The owner of what is made with the admin key.
+const ADMIN_OWNER: &str = "admin";
+/// Keys read at a time.
+const PAGE: usize = 1000;
 
 /// The caller of a request, as its key says. The door puts it into the request.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller {
-    /// Whose references and idempotency keys are meant.
-    pub owner: &'static str,
+#[derive(Clone, Debug)]
+pub struct Caller(
+    /// Nobody for the admin key.
+    Option<Arc<Holder>>,
+);
+
+/// What is known of a key in the table.
+#[derive(Debug)]
+struct Holder {
+    id: ApiKeyId,
+    owner: UserId,
+    roles: Roles,
+    merchants: Box<[UserId]>,
 }
 
-/// The keys this server knows: one, which may do everything.
+impl Caller {
+    /// Whose references, idempotency keys and envelopes are meant.
+    pub fn owner(&self) -> &str {
+        self.0.as_ref().map_or(ADMIN_OWNER, |holder| holder.owner.as_str())
+    }
+
+    /// What the key may be used for.
+    pub fn roles(&self) -> Roles {
+        self.0.as_ref().map_or(ADMIN, |holder| holder.roles)
+    }
+
+    /// The merchants whose items and orders it reads.
+    pub fn merchants(&self) -> &[UserId] {
+        self.0.as_ref().map_or(&[], |holder| &holder.merchants)
+    }
+}
+
+impl fmt::Display for Caller {
+    /// The key by its id, for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(holder) => holder.id.fmt(f),
+            None => f.write_str("the admin key"),
+        }
+    }
+}
+
+/// The keys this server knows.
 pub struct Keys {
     admin: Words,
+    working: RwLock<Table>,
+    /// The version of what stands in the table. Whoever changes that holds it
+    /// from before it reads until it has written, so that nothing older than
+    /// what is there is ever written.
+    version: Mutex<Option<u64>>,
 }
+
+/// Keys that work, in the order of their digests.
+type Table = Vec<(Words, Arc<Holder>)>;
 
 impl Keys {
     /// A server whose admin key is `admin`.
     pub fn new(admin: &str) -> Keys {
-        Keys { admin: digest(admin.as_bytes()) }
+        let admin = words(&digest(admin.as_bytes()));
+        Keys { admin, working: RwLock::default(), version: Mutex::new(None) }
     }
 
     /// Who calls.
@@ -57,11 +124,68 @@ impl Keys {
         if !scheme.eq_ignore_ascii_case(b"bearer ") || key.is_empty() || key.len() > KEY_CHARS_MAX {
             return Err(unauthorized("Send the header Authorization: Bearer <key>."));
         }
-        if bool::from(digest(key).as_slice().ct_eq(&self.admin)) {
-            return Ok(Caller { owner: "admin" });
+        let digest = words(&digest(key));
+        if same(&digest, &self.admin) {
+            return Ok(Caller(None));
         }
-        Err(unauthorized("This key is not known here; check HONGBAO_ADMIN_KEY or the file admin.key of the server."))
+        if let Some(holder) = find(&self.working.read(), &digest) {
+            return Ok(Caller(Some(Arc::clone(holder))));
+        }
+        Err(unauthorized(
+            "This key is not known here, or was deleted; an admin lists those that work with GET /v1/keys. The admin key \
+             is in HONGBAO_ADMIN_KEY or the file admin.key of the server.",
+        ))
     }
+
+    /// Brings the table to what the engine has by now.
+    ///
+    /// # Errors
+    /// Those of the engine; the table then stays as it was.
+    pub async fn refresh(&self, backend: &impl Backend) -> Result<(), EngineError> {
+        let mut known = self.version.lock().await;
+        let version = backend.api_keys_version().await?;
+        if *known == Some(version) {
+            return Ok(());
+        }
+        let mut table = Table::new();
+        let mut page = Page { limit: PAGE, cursor: None };
+        loop {
+            let listing = backend.api_keys(&page).await?;
+            table.extend(listing.rows.iter().map(|key| (words(&key.digest), Arc::new(Holder::of(key)))));
+            page.cursor = listing.next;
+            if page.cursor.is_none() {
+                break;
+            }
+        }
+        table.sort_unstable_by_key(|(digest, _)| *digest);
+        *self.working.write() = table;
+        *known = Some(version);
+        Ok(())
+    }
+
+    /// Takes a key out of the table that has been deleted.
+    pub async fn remove(&self, id: ApiKeyId) {
+        let _reading = self.version.lock().await;
+        self.working.write().retain(|(_, holder)| holder.id != id);
+    }
+}
+
+impl Holder {
+    fn of(key: &ApiKey) -> Holder {
+        let merchant = |role: &Role| match role {
+            Role::Merchant(id) => Some(id.clone()),
+            _ => None,
+        };
+        let merchants = key.roles.iter().filter_map(merchant).collect();
+        Holder { id: key.id, owner: key.owner.clone(), roles: Roles::of(&key.roles), merchants }
+    }
+}
+
+/// Whose digest it is.
+fn find<'a>(table: &'a Table, digest: &Words) -> Option<&'a Arc<Holder>> {
+    let first = table.partition_point(|(known, _)| known[0] < digest[0]);
+    let alike = table[first..].iter().take_while(|(known, _)| known[0] == digest[0]);
+    alike.filter(|(known, _)| same(known, digest)).map(|(_, holder)| holder).next()
 }
 
 fn unauthorized(detail: &'static str) -> Problem {
@@ -71,8 +195,16 @@ fn unauthorized(detail: &'static str) -> Problem {
 /// A digest in words, since to compare in constant time costs as much a word as a byte.
 type Words = [u64; 4];
 
-fn digest(key: &[u8]) -> Words {
-    let digest: [u8; 32] = Sha256::digest(key).into();
+fn same(one: &Words, other: &Words) -> bool {
+    one.as_slice().ct_eq(other).into()
+}
+
+/// By what a key is known.
+pub fn digest(key: &[u8]) -> KeyDigest {
+    Sha256::digest(key).into()
+}
+
+fn words(digest: &KeyDigest) -> Words {
     let word = |i: usize| digest[8 * i..8 * i + 8].try_into().expect("a word is eight bytes");
     std::array::from_fn(|i| u64::from_le_bytes(word(i)))
 }
@@ -129,7 +261,7 @@ pub fn new_key(data: &Path) -> io::Result<String> {
 }
 
 /// 256 random bits behind the prefix.
-fn random_key() -> String {
+pub fn random_key() -> String {
     let mut bytes = [0u8; 32];
     rand::rng().fill_bytes(&mut bytes);
     let mut key = String::from(KEY_PREFIX);

@@ -6,8 +6,9 @@
 //! request allocations.
 //!
 //! **Invariant:** a route that is not [`Class::Open`] is never entered without a
-//! key, and whatever leaves with a status of 400 or more is problem+json.
+//! key that has a role for it, and whatever leaves with a status of 400 or more is problem+json.
 
+use crate::access::{self, Roles};
 use crate::auth::{Caller, Keys};
 use crate::faults::{Fault, Faults, Lost, SLOW};
 use crate::metrics::{Metrics, RouteMetrics};
@@ -94,6 +95,7 @@ pub struct Door(Arc<Post>);
 struct Post {
     house: Arc<House>,
     class: Class,
+    allowed: Roles,
     path: &'static str,
     metrics: Arc<RouteMetrics>,
 }
@@ -102,7 +104,11 @@ impl Door {
     /// A door for `method path`.
     pub fn new(house: &Arc<House>, class: Class, method: &'static str, path: &'static str) -> Door {
         let metrics = house.metrics.route(method, path);
-        Door(Arc::new(Post { house: house.clone(), class, path, metrics }))
+        let allowed = match class {
+            Class::Open => Roles::NONE,
+            Class::Settling | Class::Ordinary => access::allowed(method, path),
+        };
+        Door(Arc::new(Post { house: house.clone(), class, allowed, path, metrics }))
     }
 
     /// `handler` behind this door.
@@ -200,7 +206,13 @@ impl Post {
         }
         match self.class {
             Class::Open => Ok(None),
-            Class::Settling | Class::Ordinary => self.house.keys.caller(headers).map(Some),
+            Class::Settling | Class::Ordinary => {
+                let caller = self.house.keys.caller(headers)?;
+                match caller.roles().any_of(self.allowed) {
+                    true => Ok(Some(caller)),
+                    false => Err(access::forbidden(&caller, self.allowed)),
+                }
+            }
         }
     }
 

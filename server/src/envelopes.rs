@@ -3,12 +3,13 @@
 //! **Invariant:** a grab or claim needs no idempotency key, since envelope and
 //! user already name it.
 
+use crate::access::ADMIN;
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::{Class, Visit};
 use crate::extract::{Content, Json, NoParams, Object, Once, One, Params, Two, from_json, read_time};
 use crate::fields::{JsonObject, Money, Seconds, SecondsOrNone, Shares, Text, Time, Visible};
-use crate::problem::{FieldError, Problem};
+use crate::problem::{Code, FieldError, Problem};
 use crate::reply::{from_engine, json, json_bytes, list, reply, write_element};
 use crate::views::{AuditJson, EnvelopeJson, GrabJson, ReceivedJson};
 use axum::Extension;
@@ -155,9 +156,9 @@ impl Create {
         }
     }
 
-    fn command(self, caller: Caller) -> Command {
+    fn command(self, caller: &Caller) -> Command {
         Command::CreateEnvelope(Box::new(NewEnvelope {
-            owner: caller.owner.to_owned(),
+            owner: caller.owner().to_owned(),
             split: self.rule(),
             sender: self.sender,
             total: self.total.amount(),
@@ -212,7 +213,7 @@ async fn create<B: Backend>(
 ) -> Result<Response, Problem> {
     server.caps.check(&body.rule(), body.total.amount(), body.shares.count())?;
     let is_large = body.shares.get() > SHARES_IN_PASSING_MAX;
-    let command = body.command(caller);
+    let command = body.command(&caller);
     let result = if is_large {
         server.execute_apart(command, Some(once)).await
     } else {
@@ -239,12 +240,32 @@ async fn claim<B: Backend>(
     reply(&server, server.backend.execute(command, None).await, StatusCode::OK)
 }
 
+/// Whether the envelope belongs to the caller's owner. Its owner never changes.
+async fn check_owner<B: Backend>(server: &Shared<B>, caller: &Caller, id: EnvelopeId) -> Result<(), Problem> {
+    let view = server.backend.envelope(id).await.map_err(|error| from_engine(&error))?;
+    if view.is_some_and(|view| view.owner == caller.owner()) { Ok(()) } else { Err(not_of_owner()) }
+}
+
+async fn check_seen<B: Backend>(server: &Shared<B>, caller: &Caller, id: EnvelopeId) -> Result<(), Problem> {
+    if caller.sees_all_owners() { Ok(()) } else { check_owner(server, caller, id).await }
+}
+
+/// What belongs to another owner is not told apart from what is not there.
+fn not_of_owner() -> Problem {
+    let detail = "There is no such envelope of this key's owner; check the id, or use the key that made it.";
+    Problem::new(Code::NotFound, detail)
+}
+
 async fn cancel<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     One(envelope): One<EnvelopeId>,
     Once(once): Once,
     Json(Empty {}): Json<Empty>,
 ) -> Result<Response, Problem> {
+    if !caller.roles().any_of(ADMIN) {
+        check_owner(&server, &caller, envelope).await?;
+    }
     let command = Command::Cancel { envelope };
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::OK)
 }
@@ -352,11 +373,15 @@ async fn grab_many<B: Backend>(
 
 async fn show<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     One(id): One<EnvelopeId>,
     _: NoParams,
 ) -> Result<Response, Problem> {
     let view = server.backend.envelope(id).await.map_err(|error| from_engine(&error))?;
     let view = view.ok_or_else(Problem::not_found)?;
+    if !caller.sees_owner(&view.owner) {
+        return Err(not_of_owner());
+    }
     Ok(json(&EnvelopeJson::new(&view, server.currency)))
 }
 
@@ -367,7 +392,8 @@ async fn find<B: Backend>(
 ) -> Result<Response, Problem> {
     let page = params.page(&["reference", "sender", "state", "created_from", "created_to"])?;
     let filter = EnvelopeFilter {
-        owner: caller.owner.to_owned(),
+        owner: caller.owner().to_owned(),
+        of_owner: !caller.sees_all_owners(),
         reference: params.get("reference").map(str::to_owned),
         sender: params.parse("sender", UserId::new)?,
         state: params.parse("state", read_state)?,
@@ -386,19 +412,23 @@ fn read_state(text: &str) -> Result<EnvelopeState, &'static str> {
 
 async fn grabs<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     One(id): One<EnvelopeId>,
     params: Params,
 ) -> Result<Response, Problem> {
     let page = params.page(&[])?;
+    check_seen(&server, &caller, id).await?;
     let rows = server.backend.grabs(id, &page).await.map_err(|error| from_engine(&error))?;
     Ok(list("grabs", &rows.ok_or_else(Problem::not_found)?, GrabJson::new))
 }
 
 async fn grab_of<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     Two(id, user): Two<EnvelopeId, UserId>,
     _: NoParams,
 ) -> Result<Response, Problem> {
+    check_seen(&server, &caller, id).await?;
     let row = server.backend.grab_of(id, &user).await.map_err(|error| from_engine(&error))?;
     Ok(json(&GrabJson::new(&row.ok_or_else(Problem::not_found)?)))
 }

@@ -15,7 +15,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
-use hongbao_engine::types::{EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use hongbao_engine::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -56,7 +56,7 @@ macro_rules! id_segment {
         }
     )*};
 }
-id_segment!(EnvelopeId, HoldId, ItemId, OrderId);
+id_segment!(ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId);
 
 impl Segment for UserId {
     fn read(text: &str) -> Result<Self, Problem> {
@@ -236,7 +236,7 @@ pub fn read_time(text: &str) -> Result<Timestamp, &'static str> {
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let caller = parts.extensions.get::<Visit>().and_then(|visit| visit.caller);
+        let caller = parts.extensions.get::<Visit>().and_then(|visit| visit.caller.clone());
         caller.ok_or_else(|| Problem::new(Code::Unauthorized, "Send the header Authorization: Bearer <key>."))
     }
 }
@@ -250,7 +250,7 @@ impl<S: Send + Sync> FromRequestParts<S> for MaybeOnce {
         let Some(text) = idempotency_key(&parts.headers)? else { return Ok(MaybeOnce(None)) };
         let text = text.to_owned();
         let visit = parts.extensions.get::<Visit>().ok_or_else(Problem::not_found)?;
-        let owner = visit.caller.map_or("", |caller| caller.owner);
+        let owner = visit.caller.as_ref().map_or("", Caller::owner);
         // What the path names is part of the command, and so of its fingerprint.
         let route = format!("{} {}", parts.method, visit.template);
         Ok(MaybeOnce(Some(OnceKey::idempotency(owner, &route, &text))))

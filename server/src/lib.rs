@@ -1,20 +1,22 @@
 //! The HTTP server of Hongbao, over any [`Backend`](hongbao_engine::backend::Backend).
 //!
 //! A request is followed with a finger: [`serve`] takes the connection, [`door`]
-//! checks the key and counts, a handler in [`wallets`], [`envelopes`], [`sales`]
-//! or [`service`] extracts, builds the command, executes it and replies.
+//! checks the key and counts, a handler in [`wallets`], [`envelopes`], [`sales`],
+//! [`keys`] or [`service`] extracts, builds the command, executes it and replies.
 //!
 //! # Layout
 //! - [`app`]: every route, and what handlers work on
 //! - [`door`]: what every request passes: shedding, keys, request ids, counting
 //! - [`extract`], [`fields`]: from bytes to checked values
-//! - [`wallets`], [`envelopes`], [`sales`], [`service`]: one file a resource
+//! - [`access`]: which roles let whom do what
+//! - [`wallets`], [`envelopes`], [`sales`], [`keys`], [`service`]: one file a resource
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping
 //! - [`auth`], [`config`], [`metrics`]
 //! - [`demo`], [`audit`], [`rebuild`], [`reconcile`], [`copy`], [`split`], [`clock`]: the other tasks of the command line;
 //!   [`failure`]: how any of them ends when it fails
 
+pub mod access;
 pub mod app;
 pub mod audit;
 pub mod auth;
@@ -30,6 +32,7 @@ pub mod failure;
 pub mod faults;
 pub mod fields;
 mod file;
+pub mod keys;
 pub mod metrics;
 pub mod problem;
 mod progress;

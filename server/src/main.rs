@@ -86,6 +86,9 @@ trait Engine: Backend {
     where
         Self: Sized;
 
+    /// Whether other servers may stand in front of the same one.
+    const IS_SHARED: bool;
+
     /// Tells why deadlines stand still, if they do, and keeps on telling.
     fn tell_alarm(self: Arc<Self>, data: &Path) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -188,6 +191,10 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
         tokio::spawn(Arc::clone(&engine).tell_alarm(&options.data));
+        server.keys().refresh(&*engine).await?;
+        if E::IS_SHARED {
+            tokio::spawn(Arc::clone(&server).follow_keys());
+        }
         let address = listeners[0].local_addr()?;
         tracing::info!(%address, test = options.test, "serving; try /docs");
         if is_demo {
@@ -289,6 +296,8 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
 }
 
 impl Engine for Embedded {
+    const IS_SHARED: bool = false;
+
     fn watch(server: &Shared<Embedded>) {
         watch_embedded(server);
     }
@@ -313,6 +322,8 @@ impl Engine for Embedded {
 }
 
 impl Engine for RedisBackend {
+    const IS_SHARED: bool = true;
+
     fn watch(server: &Shared<RedisBackend>) {
         let engine = Arc::downgrade(&server.backend);
         let names = [("hongbao_clock_alarm", "1 while this server's clock stands still until it is started again")];

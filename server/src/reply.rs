@@ -7,7 +7,7 @@
 use crate::app::Server;
 use crate::config::Currency;
 use crate::problem::{Code, Problem};
-use crate::views::{At, EnvelopeJson, ItemJson, MerchantJson, Shown, WalletJson};
+use crate::views::{ApiKeyJson, At, EnvelopeJson, ItemJson, MerchantJson, Shown, WalletJson};
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
@@ -41,7 +41,7 @@ kinds! {
     Cancelled = "cancelled", NotOpen = "not_open", Claimed = "claimed", NotWon = "not_won", Lapsed = "lapsed",
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
-    CannotPay = "cannot_pay", Clock = "clock",
+    CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key",
 }
 
 /// Answers with what the engine replied; a thing that was made has status `made`.
@@ -58,7 +58,7 @@ pub fn reply<B>(server: &Server<B>, result: Result<Reply, EngineError>, made: St
     server.metrics.count(kind);
     let mut response = json_bytes(body);
     *response.status_mut() = match kind {
-        Kind::Wallet | Kind::Envelope | Kind::Merchant | Kind::Item => made,
+        Kind::Wallet | Kind::Envelope | Kind::Merchant | Kind::Item | Kind::ApiKey => made,
         _ => StatusCode::OK,
     };
     if replayed {
@@ -151,6 +151,10 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
             write_object(out, &Clock { now: At(now) });
             Told::Written(Kind::Clock)
         }
+        Outcome::ApiKey(key) => {
+            write_object(out, &ApiKeyJson::new(&key, None));
+            Told::Written(Kind::ApiKey)
+        }
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),
     })
 }
@@ -236,6 +240,13 @@ pub fn json(value: &impl Serialize) -> Response {
     let mut body = Vec::with_capacity(512);
     write_json(&mut body, value);
     json_bytes(body)
+}
+
+/// Answers 201 with `value`.
+pub fn created(value: &impl Serialize) -> Response {
+    let mut response = json(value);
+    *response.status_mut() = StatusCode::CREATED;
+    response
 }
 
 /// Answers 200 with JSON already written.

@@ -4,11 +4,12 @@
 //! idempotency key, since two grabs of one user may both be meant.
 
 use crate::app::{Shared, Table};
+use crate::auth::Caller;
 use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
 use crate::fields::{Count, Money, Seconds, Text, Time, Url, some};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{HoldJson, ItemJson, OrderJson};
 use axum::extract::State;
@@ -249,19 +250,30 @@ async fn release<B: Backend>(
 
 async fn show<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     One(id): One<ItemId>,
     _: NoParams,
 ) -> Result<Response, Problem> {
     let view = server.backend.item(id).await.map_err(|error| from_engine(&error))?;
+    let view = view.filter(|view| caller.sees_merchant(&view.terms.merchant));
     Ok(json(&ItemJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
 }
 
-async fn find<B: Backend>(State(server): State<Shared<B>>, params: Params) -> Result<Response, Problem> {
+async fn find<B: Backend>(
+    State(server): State<Shared<B>>,
+    caller: Caller,
+    params: Params,
+) -> Result<Response, Problem> {
     let page = params.page(&["category", "merchant"])?;
     let filter = ItemFilter {
         category: params.get("category").map(str::to_owned),
         merchant: params.parse("merchant", UserId::new)?,
     };
+    if !caller.sees_all_merchants() && !filter.merchant.as_ref().is_some_and(|it| caller.sees_merchant(it)) {
+        let own: Vec<_> = caller.merchants().iter().map(|id| format!("?merchant={id}")).collect();
+        let detail = format!("This key reads the items of its own merchants only; ask with {}.", own.join(" or "));
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
     let rows = server.backend.items(&filter, &page).await.map_err(|error| from_engine(&error))?;
     Ok(list("items", &rows, |view| ItemJson::new(view, server.currency)))
 }
@@ -277,9 +289,11 @@ async fn hold<B: Backend>(
 
 async fn order<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     One(id): One<OrderId>,
     _: NoParams,
 ) -> Result<Response, Problem> {
     let view = server.backend.order(id).await.map_err(|error| from_engine(&error))?;
+    let view = view.filter(|view| caller.sees_merchant(&view.merchant));
     Ok(json(&OrderJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
 }

@@ -5,12 +5,13 @@
 
 use crate::config::Currency;
 use crate::extract::hex;
+use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, ReceivedRow};
 use hongbao_engine::command::{
     EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, OrderView, ShareStatus, Stock,
     WalletView,
 };
-use hongbao_engine::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt::Display;
@@ -250,6 +251,38 @@ impl<'a> MerchantJson<'a> {
     /// `merchant`, shown.
     pub fn new(merchant: &'a Merchant) -> Self {
         MerchantJson { merchant }
+    }
+}
+
+/// An API key.
+#[derive(Serialize)]
+pub struct ApiKeyJson<'a> {
+    id: Shown<ApiKeyId>,
+    name: &'a str,
+    owner: &'a UserId,
+    roles: Vec<Shown<&'a Role>>,
+    /// The key itself, where keys are made: null unless it was made just now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Option<&'a str>>,
+    created_at: At,
+}
+
+impl<'a> ApiKeyJson<'a> {
+    /// `made`, shown with the key itself, which is known only to whoever made it.
+    pub fn new(made: &'a ApiKey, key: Option<&'a str>) -> Self {
+        ApiKeyJson { key: Some(key), ..ApiKeyJson::listed(made) }
+    }
+
+    /// The same, as a list tells it.
+    pub fn listed(key: &'a ApiKey) -> Self {
+        ApiKeyJson {
+            id: Shown(key.id),
+            name: &key.name,
+            owner: &key.owner,
+            roles: key.roles.iter().map(Shown).collect(),
+            key: None,
+            created_at: At(key.created_at),
+        }
     }
 }
 

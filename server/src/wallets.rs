@@ -39,15 +39,15 @@ struct Moved {
 impl Content for Moved {}
 
 impl Moved {
-    fn transfer(self, user: UserId, caller: Caller) -> Transfer {
+    fn transfer(self, user: UserId, caller: &Caller) -> Transfer {
         Transfer { user, amount: self.amount.amount(), reference: self.reference.map(|text| caller.reference(text)) }
     }
 }
 
 impl Caller {
     /// `text` as this caller's own number.
-    pub fn reference(self, text: Visible) -> Reference {
-        Reference { owner: self.owner.to_owned(), text: text.0 }
+    pub fn reference(&self, text: Visible) -> Reference {
+        Reference { owner: self.owner().to_owned(), text: text.0 }
     }
 }
 
@@ -58,7 +58,7 @@ async fn deposit<B: Backend>(
     Once(once): Once,
     Json(body): Json<Moved>,
 ) -> Result<Response, Problem> {
-    let command = Command::Deposit(body.transfer(user, caller));
+    let command = Command::Deposit(body.transfer(user, &caller));
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
 }
 
@@ -69,7 +69,7 @@ async fn withdraw<B: Backend>(
     Once(once): Once,
     Json(body): Json<Moved>,
 ) -> Result<Response, Problem> {
-    let command = Command::Withdraw(body.transfer(user, caller));
+    let command = Command::Withdraw(body.transfer(user, &caller));
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
 }
 

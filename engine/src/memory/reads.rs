@@ -12,9 +12,9 @@ use crate::backend::{
 use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, WalletView};
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
+use crate::state::Router;
 use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, Wallet};
-use crate::state::Router;
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
 use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
@@ -357,4 +357,3 @@ impl Core {
         }))
     }
 }
-

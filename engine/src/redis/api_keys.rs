@@ -41,13 +41,7 @@ impl Core {
         self.api_key_script(b"delete", id, deleted, operation).await
     }
 
-    async fn api_key_script(
-        &self,
-        verb: &[u8],
-        id: ApiKeyId,
-        row: Vec<u8>,
-        operation: &Operation,
-    ) -> Result<Decided> {
+    async fn api_key_script(&self, verb: &[u8], id: ApiKeyId, row: Vec<u8>, operation: &Operation) -> Result<Decided> {
         let keys = [self.layout.api_keys(), self.layout.deleted_api_keys()];
         self.ask(&API_KEY, operation, keys, [verb.to_vec(), id.bytes().to_vec(), row]).await
     }

@@ -12,8 +12,8 @@
 //!
 //! - A step is a verb, words and `key=value`s; after `=>` stands what is
 //!   answered. Without `=>` the answer has to be positive.
-//! - Names like `E1` are bound by the step that makes the thing. `E?`, `I?`, `H?`
-//!   and `O?` stand for things that never were.
+//! - Names like `E1` are bound by the step that makes the thing. `E?`, `I?`, `H?`,
+//!   `O?` and `K?` stand for things that never were.
 //! - An answer's words and flags (`replayed`: the answer says so; `remembered`:
 //!   it was kept under a key or a reference) have to be those expected, all of
 //!   them; of its `key=value`s only those expected are looked at.
@@ -27,6 +27,7 @@
 
 use crate::Stand;
 use hongbao_engine::EngineError;
+use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{
     Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
 };
@@ -126,6 +127,7 @@ impl<S: Stand> Story<S> {
         story.bind("I?", ItemId::from_bytes(NEVER_WAS));
         story.bind("H?", HoldId::from_bytes(NEVER_WAS));
         story.bind("O?", OrderId::from_bytes(NEVER_WAS));
+        story.bind("K?", ApiKeyId::from_bytes(NEVER_WAS));
         story
     }
 
@@ -347,6 +349,8 @@ impl<S: Stand> Story<S> {
             ("claim_hold", [_, hold, user]) => Command::ClaimHold { hold: self.id(hold)?, user: self.user(user)? },
             ("release_hold", [hold, user]) => Command::ReleaseHold { hold: self.id(hold)?, user: self.user(user)? },
             ("advance", [by]) => Command::AdvanceClock { by_s: self.number(by.strip_suffix('s').unwrap_or(by))? },
+            ("create_api_key", [_]) => Command::CreateApiKey(Box::new(self.new_api_key(step)?)),
+            ("delete_api_key", [key]) => Command::DeleteApiKey { key: self.id(key)? },
             _ => return Ok(None),
         };
         let owner = step.fields.get("owner").copied().unwrap_or("app");
@@ -358,6 +362,7 @@ impl<S: Stand> Story<S> {
                 self.made.entry(view.id).or_insert_with(|| ((**terms).clone(), view.commitment));
             }
             (Ok(Outcome::Item(view)), Command::CreateItem(_)) => self.bind_new(step.words[0], view.id),
+            (Ok(Outcome::ApiKey(key)), _) => self.bind_new(step.words[0], key.id),
             (Ok(Outcome::Held { hold, .. }), _) => self.bind_new(step.words[0], hold),
             (Ok(Outcome::Ordered { order, .. }), _) => self.bind_new(step.words[0], order),
             _ => {}
@@ -388,6 +393,17 @@ impl<S: Stand> Story<S> {
     fn reference(&self, step: &Step<'_>) -> Option<Reference> {
         let owner = step.fields.get("owner").copied().unwrap_or("app").to_owned();
         step.fields.get("reference").map(|text| Reference { owner, text: self.text(text) })
+    }
+
+    fn new_api_key(&self, step: &Step<'_>) -> Result<NewApiKey, Wrong> {
+        let field = |name, default| step.fields.get(name).copied().unwrap_or(default);
+        let roles = field("roles", "caller").split(',').filter(|role| !role.is_empty());
+        Ok(NewApiKey {
+            name: self.text(field("name", "shop")),
+            owner: self.user(field("for", "shop"))?,
+            roles: roles.map(str::parse).collect::<Result<_, _>>().map_err(|error| format!("{error}"))?,
+            digest: [self.number(field("digest", "1"))?; 32],
+        })
     }
 
     fn new_envelope(&self, step: &Step<'_>) -> Result<NewEnvelope, Wrong> {
@@ -527,6 +543,7 @@ impl<S: Stand> Story<S> {
             Outcome::HoldExpired => Told::of(["expired"]),
             Outcome::Released { replayed } => Told::of(["released"]).flag("replayed", *replayed),
             Outcome::CannotPay => Told::of(["cannot_pay"]),
+            Outcome::ApiKey(key) => self.told_api_key(key),
             Outcome::Clock(at) => Told::of(["clock", &self.told_time(*at)]),
             Outcome::Refused(refusal) => match refusal {
                 Refusal::NotFound => Told::of(["refused", "not_found"]),
@@ -538,6 +555,18 @@ impl<S: Stand> Story<S> {
                 Refusal::Invalid { field, .. } => Told::of(["refused", "invalid", field]),
             },
         }
+    }
+
+    fn told_api_key(&self, key: &ApiKey) -> Told {
+        let roles: Vec<_> = key.roles.iter().map(ToString::to_string).collect();
+        Told::of([if key.deleted_at.is_some() { "deleted" } else { "api_key" }])
+            .with("id", self.name_of(key.id))
+            .with("name", &key.name)
+            .with("for", &key.owner)
+            .with("roles", roles.join(","))
+            .with("digest", key.digest[0])
+            .with("created", self.told_time(key.created_at))
+            .with("deleted", key.deleted_at.map_or("none".to_owned(), |at| self.told_time(at)))
     }
 
     fn told_envelope(&self, view: &EnvelopeView) -> Told {
@@ -681,6 +710,9 @@ impl<S: Stand> Story<S> {
                     .with("created", self.told_time(view.created_at)),
                 None => Told::of(["none"]),
             },
+            ("api_keys", []) => {
+                self.told_list(|page| self.drive(backend.api_keys(page)), |key| self.name_of(key.id))?
+            }
             ("audit", []) => {
                 let audit = self.drive(Backend::audit(backend)).map_err(failed)?;
                 Told::of([if audit.balanced() { "balanced" } else { "unbalanced" }])
@@ -711,6 +743,7 @@ impl<S: Stand> Story<S> {
         };
         Ok(EnvelopeFilter {
             owner: step.fields.get("owner").copied().unwrap_or("app").to_owned(),
+            of_owner: step.fields.contains_key("owner") && !step.fields.contains_key("reference"),
             reference: step.fields.get("reference").map(|text| (*text).to_owned()),
             sender: step.fields.get("sender").map(|sender| self.user(sender)).transpose()?,
             state,

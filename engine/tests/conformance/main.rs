@@ -193,7 +193,7 @@ macro_rules! on_every_backend {
     };
 }
 
-on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws);
+on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys);
 
 /// The same for the stands that need a redis-server.
 #[cfg(feature = "redis")]
@@ -248,7 +248,7 @@ mod redis {
         )+};
     }
 
-    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws);
+    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys);
 
     #[test]
     fn in_pools_on_a_cluster() {

@@ -4,7 +4,7 @@
 
 use crate::deployment::{Deployment, is_missing};
 use crate::redis_stand::{RedisServer, ServerOptions};
-use crate::stand::{envelope, fen, item, user};
+use crate::stand::{api_key, envelope, fen, item, user};
 use hongbao_engine::backend::{Backend, Page};
 use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
 use hongbao_engine::redis::FindingKind::{
@@ -26,6 +26,13 @@ const FINDERS: &str = "
     end
     local env, item = key(ARGV[2]), key(ARGV[3])
     local bob, alice = key('wallet:bob'), key('wallet:alice')
+    local api_keys, deleted = key('api_keys'), key('deleted_api_keys')
+    local working
+    for _, id in ipairs(redis.call('HKEYS', api_keys)) do
+      if #id == 16 then
+        working = id
+      end
+    end
     ";
 
 /// What is done with redis-cli, and the types of what is to be found then, among others.
@@ -72,6 +79,17 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
     ("local holds = beside(item, 'holds') redis.call('HSET', holds, field(holds, '.*'), 'x')", &[Unreadable, Item]),
     ("redis.call('DEL', beside(item, 'orders'))", &[Hold]),
     ("redis.call('HINCRBY', key('merchant:rosy'), 'owed', 1)", &[FindingKind::Merchant]),
+    ("redis.call('HSET', api_keys, 'x', 'y')", &[Unreadable]),
+    (
+        "redis.call('HSET', api_keys, string.rep('x', 16), redis.call('HGET', api_keys, working))",
+        &[FindingKind::ApiKey],
+    ),
+    ("redis.call('HSET', deleted, working, redis.call('HGET', api_keys, working))", &[FindingKind::ApiKey]),
+    (
+        "local gone = redis.call('HKEYS', deleted)[1]
+         redis.call('HSET', api_keys, gone, redis.call('HGET', deleted, gone))",
+        &[FindingKind::ApiKey],
+    ),
     ("redis.call('DEL', key('owed:rosy'))", &[FindingKind::Merchant, LostMoney, Sums]),
 ];
 
@@ -101,6 +119,13 @@ impl Scene {
         scene.grab(scene.envelope, "bob");
         scene.grab(scene.envelope, "carol");
         scene.ask(Command::Claim { envelope: scene.envelope, user: user("bob") });
+        for nth in [1, 2] {
+            let made = scene.ask(Command::CreateApiKey(Box::new(api_key("shop", nth))));
+            let Outcome::ApiKey(key) = made else { panic!("{made:?}") };
+            if nth == 2 {
+                scene.ask(Command::DeleteApiKey { key: key.id });
+            }
+        }
         let status = Some(MerchantStatus::Verified);
         scene.ask(Command::PutMerchant(Box::new(NewMerchant { id: user("rosy"), name: "Rosy".to_owned(), status })));
         let Outcome::Item(view) = scene.ask(Command::CreateItem(Box::new(item(9)))) else { panic!("no item") };

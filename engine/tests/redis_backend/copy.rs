@@ -3,7 +3,7 @@
 
 use crate::deployment::{Deployment, is_missing};
 use crate::redis_stand::{RedisServer, ServerOptions};
-use crate::stand::{World, envelope, fen, item, reference, user};
+use crate::stand::{World, api_key, envelope, fen, item, reference, user};
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, Listing, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError};
@@ -46,6 +46,7 @@ pub(crate) struct Story {
     items: Vec<ItemId>,
     holds: Vec<HoldId>,
     orders: Vec<OrderId>,
+    api_keys: Vec<ApiKeyId>,
     answered: Vec<(Command, Option<OnceKey>, Reply)>,
 }
 
@@ -59,7 +60,7 @@ fn draw(random: &mut Random, story: &Story) -> Command {
         let reference = text.map(|text| reference("app", &text));
         Transfer { user: who(random), amount: fen(1 + random.below(200)), reference }
     };
-    match random.below(22) {
+    match random.below(24) {
         0..=4 => Command::Deposit(transfer(random)),
         5 => Command::Withdraw(transfer(random)),
         6..=8 => {
@@ -112,6 +113,10 @@ fn draw(random: &mut Random, story: &Story) -> Command {
             Some(hold) => Command::ClaimHold { hold, user: who(random) },
             None => Command::Deposit(transfer(random)),
         },
+        21..=22 => match random.pick(&story.api_keys) {
+            Some(key) if random.one_in(2) => Command::DeleteApiKey { key },
+            _ => Command::CreateApiKey(Box::new(api_key("shop", random.below(250) as u8))),
+        },
         _ => match random.pick(&story.holds) {
             Some(hold) => Command::ReleaseHold { hold, user: who(random) },
             None => Command::Deposit(transfer(random)),
@@ -130,6 +135,7 @@ impl Story {
                 Outcome::Envelope(view) if !self.envelopes.contains(&view.id) => self.envelopes.push(view.id),
                 Outcome::Item(view) if !self.items.contains(&view.id) => self.items.push(view.id),
                 Outcome::Held { hold, .. } if !self.holds.contains(hold) => self.holds.push(*hold),
+                Outcome::ApiKey(key) if !self.api_keys.contains(&key.id) => self.api_keys.push(key.id),
                 Outcome::Ordered { order, .. } if !self.orders.contains(order) => self.orders.push(*order),
                 _ => {}
             }
@@ -141,6 +147,7 @@ impl Story {
                 | Outcome::Merchant(_)
                 | Outcome::Held { .. }
                 | Outcome::Ordered { .. }
+                | Outcome::ApiKey(_)
                 | Outcome::Released { .. } => once.is_some(),
                 _ => false,
             };
@@ -190,6 +197,7 @@ impl Story {
         for id in &self.orders {
             line("order", &backend.order(*id).await.expect("a read"));
         }
+        line("API keys", &all(async |page| backend.api_keys(&page).await.expect("a list")).await);
         line("audit", &backend.audit().await.expect("a read"));
         told
     }

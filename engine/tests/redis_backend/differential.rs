@@ -6,7 +6,8 @@
 
 use crate::deployment::{Deployment, is_missing};
 use crate::random::Random;
-use crate::stand::{START, World, fen, reference, user};
+use crate::stand::{START, World, api_key, fen, reference, user};
+use hongbao_engine::api_key::ApiKey;
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::Embedded;
@@ -46,6 +47,7 @@ struct Made {
     items: Vec<[ItemId; 2]>,
     holds: Vec<[HoldId; 2]>,
     orders: Vec<[OrderId; 2]>,
+    api_keys: Vec<[ApiKeyId; 2]>,
 }
 
 /// A command whose things are told by their place among those made.
@@ -60,6 +62,7 @@ enum Drawn {
     GrabItem(usize, UserId, u32),
     ClaimHold(usize, UserId),
     ReleaseHold(usize, UserId),
+    DeleteApiKey(usize),
 }
 
 struct Pair {
@@ -141,7 +144,7 @@ impl Pair {
     fn draw(&self, random: &mut Random, users: &[UserId], merchants: &[UserId], nth: usize) -> Drawn {
         let who = random.pick(users);
         let below = |random: &mut Random, count: usize| random.below(count as u64) as usize;
-        let kind = random.below(24);
+        let kind = random.below(27);
         match kind {
             0..=2 => Drawn::Plain(Command::Deposit(transfer(random, &who, nth))),
             3 => Drawn::Plain(Command::Withdraw(transfer(random, &who, nth))),
@@ -192,6 +195,8 @@ impl Pair {
                 )
             }
             20..=21 if !self.made.holds.is_empty() => Drawn::ClaimHold(below(random, self.made.holds.len()), who),
+            24..=25 if random.once_in(2) => Drawn::Plain(Command::CreateApiKey(Box::new(api_key(who.as_str(), 1)))),
+            24..=25 if !self.made.api_keys.is_empty() => Drawn::DeleteApiKey(below(random, self.made.api_keys.len())),
             22 if !self.made.holds.is_empty() => Drawn::ReleaseHold(below(random, self.made.holds.len()), who),
             _ => {
                 let by_s = if random.once_in(20) { 8 * 86_400 } else { 1 + random.below(30) };
@@ -232,6 +237,7 @@ impl Pair {
             Drawn::Restock(at, quantity) => Command::Restock { item: made.items[at][side], quantity },
             Drawn::GrabItem(at, user, quantity) => Command::GrabItem { item: made.items[at][side], user, quantity },
             Drawn::ClaimHold(at, user) => Command::ClaimHold { hold: made.holds[at][side], user },
+            Drawn::DeleteApiKey(at) => Command::DeleteApiKey { key: made.api_keys[at][side] },
             Drawn::ReleaseHold(at, user) => Command::ReleaseHold { hold: made.holds[at][side], user },
         }
     }
@@ -266,6 +272,9 @@ impl Pair {
             {
                 self.made.orders.push([*a, *b]);
             }
+            (Outcome::ApiKey(a), Outcome::ApiKey(b)) if name('K', [a.id.to_string(), b.id.to_string()]) => {
+                self.made.api_keys.push([a.id, b.id]);
+            }
             _ => {}
         }
     }
@@ -275,6 +284,7 @@ impl Pair {
         let told = match &reply.outcome {
             Outcome::Envelope(view) => self.tell_envelope(side, view),
             Outcome::Item(view) => tell_item(names, view),
+            Outcome::ApiKey(key) => tell_api_key(names, key),
             Outcome::Won { amount, status, grabbed_at, claim_by, replayed, .. } if !self.in_order => {
                 format!("won {amount} {status:?} {grabbed_at:?} {claim_by:?} {replayed}")
             }
@@ -356,6 +366,14 @@ impl Pair {
             let b = self.deployment.drive(self.redis.order(*b)).expect("a read").expect("an order");
             both!("order", (a.quantity, a.amount, a.created_at, a.user), (b.quantity, b.amount, b.created_at, b.user));
         }
+        let a = drive(self.embedded.api_keys(&ALL)).expect("a list").rows;
+        let b = self.deployment.drive(self.redis.api_keys(&ALL)).expect("a list").rows;
+        let tell = |side: usize, keys: Vec<ApiKey>| {
+            let mut told: Vec<_> = keys.iter().map(|key| tell_api_key(&names[side], key)).collect();
+            told.sort_unstable();
+            told
+        };
+        both!("API keys", tell(0, a), tell(1, b));
         let a = drive(Backend::audit(&self.embedded)).expect("a read");
         let b = self.deployment.drive(Backend::audit(&self.redis)).expect("a read");
         both!("audit", a, b);
@@ -388,6 +406,11 @@ fn terms(random: &mut Random, who: &UserId, nth: usize) -> NewEnvelope {
 fn tell_item(names: &Names, view: &ItemView) -> String {
     let anonymous = ItemView { id: ItemId::from_bytes([0; 16]), ..view.clone() };
     format!("{} {anonymous:?}", names.of(view.id))
+}
+
+fn tell_api_key(names: &Names, key: &ApiKey) -> String {
+    let anonymous = ApiKey { id: ApiKeyId::from_bytes([0; 16]), ..key.clone() };
+    format!("{} {anonymous:?}", names.of(key.id))
 }
 
 fn tell_hold(names: &Names, view: &HoldView) -> String {

@@ -5,7 +5,8 @@
 //! money in between.
 
 use crate::deployment::{Deployment, is_missing};
-use crate::stand::{fen, reference, user};
+use crate::stand::{api_key, fen, reference, user};
+use hongbao_engine::api_key::NewApiKey;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, OnceKey, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::redis::{Fuse, RedisBackend, RedisBackendOptions};
@@ -108,6 +109,19 @@ fn a_cancellation() {
 #[test]
 fn a_merchant() {
     play(|trial| Command::PutMerchant(Box::new(trial.merchant())));
+}
+
+#[test]
+fn an_api_key() {
+    play(|trial| Command::CreateApiKey(Box::new(trial.api_key())));
+}
+
+#[test]
+fn a_deleted_api_key() {
+    play(|trial| match trial.ask(Command::CreateApiKey(Box::new(trial.api_key()))) {
+        Outcome::ApiKey(key) => Command::DeleteApiKey { key: key.id },
+        other => panic!("{other:?}"),
+    });
 }
 
 #[test]
@@ -425,6 +439,10 @@ impl Trial<'_> {
         NewMerchant { id: self.user("rosy"), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) }
     }
 
+    fn api_key(&self) -> NewApiKey {
+        api_key(self.user("shop").as_str(), 7)
+    }
+
     fn item_terms(&self) -> NewItem {
         let name = "99 roses".to_owned();
         let (merchant, category) = (self.user("rosy"), "flowers".to_owned());
@@ -469,6 +487,7 @@ impl Trial<'_> {
             // Which of a mass envelope's shares it is depends on where its winner's name leads.
             Outcome::Won { amount, status, .. } => format!("won {amount} {status:?}\n"),
             Outcome::Claimed { amount, .. } => format!("claimed {amount}\n"),
+            Outcome::ApiKey(key) => format!("API key {:?} {}\n", key.roles, key.deleted_at.is_some()),
             Outcome::Merchant(_) => "merchant\n".to_owned(),
             Outcome::Item(view) => format!("item {} {:?}\n", view.terms.price, view.stock),
             Outcome::Held { quantity, amount, .. } => format!("held {quantity} {amount}\n"),
@@ -505,6 +524,12 @@ impl Trial<'_> {
         let mine = ItemFilter { merchant, ..ItemFilter::default() };
         for view in deployment.drive(backend.items(&mine, &all)).expect("a read").rows {
             writeln!(told, "item {} {:?}", view.terms.price, view.stock).expect("a string takes it");
+        }
+        let shop = self.user("shop");
+        for key in deployment.drive(backend.api_keys(&all)).expect("a read").rows {
+            if key.owner == shop {
+                writeln!(told, "API key {:?}", key.roles).expect("a string takes it");
+            }
         }
         let sender = Some(self.user("alice"));
         let mine = EnvelopeFilter { sender, ..EnvelopeFilter::default() };

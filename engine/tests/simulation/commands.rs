@@ -2,12 +2,13 @@
 
 use crate::model::Model;
 use crate::random::Random;
+use hongbao_engine::api_key::{NewApiKey, Role};
 use hongbao_engine::backend::OnceKey;
 use hongbao_engine::command::{
     Command, HoldState, ItemChange, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Reference, Transfer, Unclaimed,
 };
 use hongbao_engine::split::SplitRule;
-use hongbao_engine::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
+use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
 
 const USERS: [&str; 7] = ["alice", "bob", "7", "07", "carol:x@y", "18446744073709551616", "u"];
 const MERCHANTS: [&str; 3] = ["rosy", "alice", "9"];
@@ -159,7 +160,19 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
             let (hold, user) = a_hold(model, random);
             Command::ClaimHold { hold, user }
         }
-        95..=98 => {
+        98 => {
+            let known: Vec<ApiKeyId> = model.api_keys.keys().copied().collect();
+            match random.below(5) {
+                0..=1 if !known.is_empty() => Command::DeleteApiKey { key: random.pick(&known) },
+                2 => Command::DeleteApiKey { key: ApiKeyId::from_bytes([0; 16]) },
+                nth => {
+                    let roles = vec![Role::Issuer, Role::Merchant(any_user(random))];
+                    let (name, digest) = (format!("key {nth}"), [nth as u8; 32]);
+                    Command::CreateApiKey(Box::new(NewApiKey { name, owner: any_user(random), roles, digest }))
+                }
+            }
+        }
+        95..=97 => {
             let (hold, user) = a_hold(model, random);
             Command::ReleaseHold { hold, user }
         }

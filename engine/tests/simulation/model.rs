@@ -5,13 +5,14 @@
 //! The model knows every random byte the engine draws, so it says the exact
 //! answer to every command beforehand, down to the amount of each share.
 
+use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
 use hongbao_engine::command::{
     Command, EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus,
     NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, WalletView,
 };
 use hongbao_engine::split::{self, commitment, envelope_seed};
-use hongbao_engine::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::collections::BTreeMap;
 
 const REMEMBER_S: u64 = 8 * 86_400;
@@ -122,6 +123,7 @@ pub(crate) struct Model {
     pub(crate) items: BTreeMap<ItemId, Item>,
     pub(crate) holds: BTreeMap<HoldId, (HoldView, u64)>,
     pub(crate) orders: BTreeMap<OrderId, (OrderView, u64)>,
+    pub(crate) api_keys: BTreeMap<ApiKeyId, (ApiKey, u64)>,
     pub(crate) memos: BTreeMap<OnceKey, Memo>,
     /// The last record.
     pub(crate) lsn: u64,
@@ -170,6 +172,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::Ordered { .. }
             | Outcome::Released { .. }
             | Outcome::Clock(_)
+            | Outcome::ApiKey(_)
     )
 }
 
@@ -359,6 +362,24 @@ impl Model {
                 *changed = lsn;
                 Decided(Outcome::Released { replayed: false }, true, lsn)
             }
+            Command::CreateApiKey(new) => {
+                let id = ApiKeyId::from_bytes(drawn[0].as_slice().try_into().expect("a key's id is drawn"));
+                let NewApiKey { name, owner, roles, digest } = (**new).clone();
+                let key = ApiKey { id, name, owner, roles, digest, created_at: now, deleted_at: None };
+                self.api_keys.insert(id, (key.clone(), lsn));
+                Decided(Outcome::ApiKey(Box::new(key)), true, lsn)
+            }
+            Command::DeleteApiKey { key } => match self.api_keys.get_mut(key) {
+                None => refuse(Refusal::NotFound),
+                Some((key, deleted)) if key.deleted_at.is_some() => {
+                    Decided(Outcome::ApiKey(Box::new(key.clone())), false, *deleted)
+                }
+                Some((key, last)) => {
+                    key.deleted_at = Some(now);
+                    *last = lsn;
+                    Decided(Outcome::ApiKey(Box::new(key.clone())), true, lsn)
+                }
+            },
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
         }
     }

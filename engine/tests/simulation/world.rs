@@ -823,6 +823,16 @@ impl World {
             let asking: Asking = Box::pin(async move { vec![engine.merchant(&id).await.map(Told::Merchant)] });
             self.read("merchant", asking, Expectation::Exactly(Told::Merchant(Some(merchant)), 0));
         }
+        let mut keys = self.list(async |engine, page| engine.api_keys(&page).await);
+        assert!(keys.is_sorted_by_key(|key| std::cmp::Reverse(key.created_at)), "newest first");
+        keys.sort_by_key(|key| key.id);
+        let working = self.model.api_keys.values().map(|(key, _)| key).filter(|key| key.deleted_at.is_none());
+        assert_eq!(keys, working.cloned().collect::<Vec<_>>(), "all API keys that work");
+        for (key, _) in self.model.api_keys.values().cloned().collect::<Vec<_>>() {
+            if key.deleted_at.is_some() {
+                self.ask_again(Command::DeleteApiKey { key: key.id });
+            }
+        }
         self.read_audit();
         let memos: Vec<_> = self.model.memos.iter().map(|(key, memo)| (*key, memo.command.clone())).collect();
         for (key, command) in memos {
@@ -1190,6 +1200,8 @@ fn kind_of(reply: &Reply) -> &'static str {
         Outcome::Released { replayed: false } => "released",
         Outcome::Released { replayed: true } => "released, repeated",
         Outcome::CannotPay => "cannot pay",
+        Outcome::ApiKey(key) if key.deleted_at.is_some() => "API key deleted",
+        Outcome::ApiKey(_) => "API key",
         Outcome::Clock(_) => "clock",
         Outcome::Refused(Refusal::NotFound) => "not found",
         Outcome::Refused(Refusal::InsufficientFunds) => "insufficient funds",
@@ -1230,6 +1242,8 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "released, repeated",
     "cannot pay",
     "clock",
+    "API key",
+    "API key deleted",
     "not found",
     "insufficient funds",
     "wrong state",

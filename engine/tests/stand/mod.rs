@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use hongbao_engine::EngineError;
+use hongbao_engine::api_key::{NewApiKey, Role};
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::clock::{Clock, ManualClock};
 use hongbao_engine::command::*;
@@ -199,6 +200,12 @@ pub(crate) fn envelope(total: u64, shares: u32) -> NewEnvelope {
         metadata: "{}".to_owned(),
         client_seed: None,
     }
+}
+
+/// The `nth` API key of an owner.
+pub(crate) fn api_key(owner: &str, nth: u8) -> NewApiKey {
+    let roles = vec![Role::Caller, Role::Merchant(user("rosy"))];
+    NewApiKey { name: format!("of {owner}"), owner: user(owner), roles, digest: [nth; 32] }
 }
 
 /// An item of rosy's at ten fen, without a limit, held for 900 seconds, changed as needed.

@@ -165,7 +165,28 @@ const PLANTS: &[Plant] = &[
             Some(Planted::Value(postcard::to_allocvec(&order).unwrap()))
         },
     },
-    Plant { says: "does not agree with", table: Table::Holds, change: |_, _| Some(Planted::Deleted) },
+    Plant {
+        says: "does not agree with",
+        table: Table::Holds,
+        // One that is live is missed before: nothing else tells of what it is.
+        change: |_, value| {
+            let hold: hongbao_engine::command::HoldView = postcard::from_bytes(value).ok()?;
+            (hold.state != hongbao_engine::command::HoldState::Held).then_some(Planted::Deleted)
+        },
+    },
+    Plant {
+        says: "it stands under another id",
+        table: Table::ApiKeys,
+        change: |_, _| Some(Planted::Copied(vec![7; 16])),
+    },
+    Plant {
+        says: "it is the same key as",
+        table: Table::ApiKeys,
+        change: |_, value| {
+            let key: hongbao_engine::api_key::ApiKey = postcard::from_bytes(value).ok()?;
+            key.deleted_at.is_none().then(|| Planted::Copied(vec![7; 16]))
+        },
+    },
     Plant {
         says: "money owed to merchant",
         table: Table::Merchants,

@@ -115,6 +115,11 @@ fn loads(store: &Store, script: &Script) -> Vec<String> {
         Ok(())
     };
     store.merchants(merchants).unwrap();
+    let api_keys = |key| {
+        lines.push(format!("{key:?}"));
+        Ok(())
+    };
+    store.api_keys(api_keys).unwrap();
     for id in script.envelope_ids() {
         let row = store.envelope(id).unwrap();
         for who in (0..8).map(user) {

@@ -2,6 +2,7 @@
 //! the real one would, from a seed.
 
 use crate::random::Random;
+use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{EntryKind, OnceKey};
 use hongbao_engine::command::*;
 use hongbao_engine::event::*;
@@ -89,6 +90,7 @@ pub(crate) struct Script {
     wallets: BTreeMap<UserId, Amount>,
     envelopes: Vec<Envelope>,
     items: Vec<Item>,
+    api_keys: Vec<ApiKey>,
     holds: Vec<HoldView>,
     owed: BTreeMap<UserId, Amount>,
     numbers: u64,
@@ -103,6 +105,7 @@ impl Script {
             wallets: BTreeMap::new(),
             envelopes: Vec::new(),
             items: Vec::new(),
+            api_keys: Vec::new(),
             holds: Vec::new(),
             owed: BTreeMap::new(),
             numbers: 0,
@@ -212,7 +215,7 @@ impl Script {
         // Time often stands still, so that lists have ties.
         let pause = [0, 0, 1, 50][self.below(4) as usize];
         self.now = self.now.plus_ms(pause);
-        match self.below(20) {
+        match self.below(21) {
             0..2 => self.deposit(),
             2 => self.withdraw(),
             3..5 => self.create(),
@@ -223,6 +226,7 @@ impl Script {
             15 => self.sell(),
             16..18 => self.hold(),
             18 => self.end_hold(),
+            19 => self.api_key(),
             _ => {
                 let by_ms = self.below(1000);
                 self.record(vec![Event::ClockAdvanced { by_ms }]);
@@ -369,6 +373,28 @@ impl Script {
         };
         self.items.push(Item { put: put.clone(), units: BTreeMap::new() });
         self.record(vec![Event::MerchantPut(Box::new(known)), Event::ItemPut(Box::new(put))]);
+    }
+
+    fn api_key(&mut self) {
+        if self.below(3) == 0
+            && let Some(key) = self.api_keys.iter_mut().find(|key| key.deleted_at.is_none())
+        {
+            key.deleted_at = Some(self.now);
+            let deleted = key.clone();
+            return self.record(vec![Event::ApiKeyPut(Box::new(deleted))]);
+        }
+        let number = self.number();
+        let key = ApiKey {
+            id: ApiKeyId::from_bytes(id(9, number)),
+            name: "shop".to_owned(),
+            owner: user(self.below(5)),
+            roles: vec![Role::Issuer, Role::Merchant(user(20))],
+            digest: [number as u8; 32],
+            created_at: self.now,
+            deleted_at: None,
+        };
+        self.api_keys.push(key.clone());
+        self.record(vec![Event::ApiKeyPut(Box::new(key))]);
     }
 
     fn hold(&mut self) {

@@ -81,6 +81,7 @@ fn posts() -> Vec<Post> {
         post(format!("{item}/grab"), json!({"user": "bob"}), &[("user", User), ("quantity", Integer(COUNT_MAX, May))]),
         post(format!("{hold}/claim"), json!({"user": "bob"}), by_user),
         post(format!("{hold}/release"), json!({"user": "bob"}), by_user),
+        post("/v1/keys".into(), json!({"name": "till", "roles": ["caller"]}), &[("name", Text(200, Must))]),
         post("/v1/test/clock".into(), json!({"advance_s": 60}), &[("advance_s", Integer(YEAR_S, Must))]),
     ]
 }

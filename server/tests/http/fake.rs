@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use hongbao_engine::EngineError;
+use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::*;
 use hongbao_engine::command::*;
 use hongbao_engine::types::*;
@@ -31,12 +32,16 @@ pub struct Inner {
     pub remembered: HashMap<OnceKey, (Command, Outcome)>,
     pub items: HashMap<ItemId, ItemView>,
     pub envelopes: HashMap<EnvelopeId, EnvelopeView>,
+    pub orders: HashMap<OrderId, OrderView>,
+    pub keys: Vec<ApiKey>,
+    pub keys_version: u64,
     pub pages: Vec<Page>,
     pub filters: Vec<EnvelopeFilter>,
     pub not_ready: Option<String>,
 }
 
-/// Answers what is scripted, else deposits and withdraws, else `SoldOut`.
+/// Answers what is scripted, else deposits and withdraws, makes and deletes keys,
+/// else `SoldOut`.
 pub struct Fake {
     pub inner: Mutex<Inner>,
     /// Each command takes one of these for good, so that a test can hold them up.
@@ -58,17 +63,26 @@ impl Fake {
         self.inner.lock().unwrap().commands.clone()
     }
 
+    pub fn keys(&self) -> Vec<ApiKey> {
+        self.inner.lock().unwrap().keys.clone()
+    }
+
     fn decide(&self, command: Command, once: Option<OnceKey>) -> Result<Reply> {
         let mut inner = self.inner.lock().unwrap();
         if let Some((first, outcome)) = once.and_then(|once| inner.remembered.get(&once).cloned()) {
-            let same = first == command;
+            // Of a key, only what is asked counts, and not what was drawn for it.
+            let asked = |command: &Command| format!("{:?}", without_digest(command));
+            let same = asked(&first) == asked(&command);
             let outcome = if same { outcome } else { Outcome::Refused(Refusal::IdempotencyMismatch) };
             return Ok(Reply { outcome, replayed: same });
         }
         inner.commands.push(command.clone());
         let outcome = match inner.scripted.pop_front() {
             Some(answer) => answer?,
-            None => inner.move_money(&command).unwrap_or(Outcome::SoldOut),
+            None => {
+                let moved = inner.move_money(&command);
+                moved.or_else(|| inner.change_keys(&command)).unwrap_or(Outcome::SoldOut)
+            }
         };
         if let (Some(once), false) = (once, matches!(outcome, Outcome::Refused(_))) {
             inner.remembered.insert(once, (command, outcome.clone()));
@@ -77,7 +91,32 @@ impl Fake {
     }
 }
 
+fn without_digest(command: &Command) -> Command {
+    match command {
+        Command::CreateApiKey(new) => Command::CreateApiKey(Box::new(NewApiKey { digest: [0; 32], ..(**new).clone() })),
+        command => command.clone(),
+    }
+}
+
 impl Inner {
+    fn change_keys(&mut self, command: &Command) -> Option<Outcome> {
+        let key = match command {
+            Command::CreateApiKey(new) => {
+                let NewApiKey { name, owner, roles, digest } = (**new).clone();
+                let id = ApiKeyId::from_bytes([self.keys.len() as u8 + 1; 16]);
+                self.keys.push(ApiKey { id, name, owner, roles, digest, created_at: NOW, deleted_at: None });
+                self.keys.last_mut()
+            }
+            Command::DeleteApiKey { key } => self.keys.iter_mut().find(|it| it.id == *key).map(|key| {
+                key.deleted_at = Some(NOW);
+                key
+            }),
+            _ => return None,
+        };
+        self.keys_version += 1;
+        Some(key.map_or(Outcome::Refused(Refusal::NotFound), |key| Outcome::ApiKey(Box::new(key.clone()))))
+    }
+
     fn move_money(&mut self, command: &Command) -> Option<Outcome> {
         let (user, balance) = match command {
             Command::Deposit(transfer) => {
@@ -180,8 +219,19 @@ impl Backend for Fake {
             expires_at: NOW.plus_s(900),
         }))
     }
-    async fn order(&self, _: OrderId) -> Result<Option<OrderView>> {
-        Ok(None)
+    async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
+        Ok(self.inner.lock().unwrap().orders.get(&id).cloned())
+    }
+    async fn api_keys(&self, page: &Page) -> Result<Listing<ApiKey>> {
+        let inner = self.inner.lock().unwrap();
+        let from = page.cursor.as_ref().map_or(0, |cursor| usize::from(cursor[0]));
+        let working: Vec<_> = inner.keys.iter().filter(|key| key.deleted_at.is_none()).cloned().collect();
+        let rows: Vec<_> = working.iter().skip(from).take(page.limit).cloned().collect();
+        let to = from + rows.len();
+        Ok(Listing { rows, next: (to < working.len()).then(|| vec![to as u8]) })
+    }
+    async fn api_keys_version(&self) -> Result<u64> {
+        Ok(self.inner.lock().unwrap().keys_version)
     }
     async fn audit(&self) -> Result<Audit> {
         Ok(Audit { deposited: 10, wallets: 4, escrowed: 6, ..Audit::default() })
@@ -285,7 +335,10 @@ impl Site {
     }
 
     pub fn with(setup: &Setup) -> Site {
-        let fake = Arc::new(Fake::default());
+        Site::before(Arc::new(Fake::default()), setup)
+    }
+
+    pub fn before(fake: Arc<Fake>, setup: &Setup) -> Site {
         let server = Server::new(fake.clone(), setup);
         Site { fake, router: app(server.clone()), server }
     }

@@ -6,5 +6,6 @@
 mod answers;
 mod bad_input;
 mod fake;
+mod keys;
 mod routes;
 mod socket;

@@ -48,7 +48,9 @@ async fn unknown_paths_and_methods_are_problems() {
         ("POST", "/", 405, "method_not_allowed", "GET,HEAD"),
         ("GET", "/v1", 404, "not_found", ""),
         ("POST", "/v1/envelopes/", 404, "not_found", ""),
-        ("GET", "/v1/keys", 404, "not_found", ""),
+        ("GET", "/v1/payouts", 404, "not_found", ""),
+        ("PATCH", "/v1/keys", 405, "method_not_allowed", "POST,GET,HEAD"),
+        ("GET", "/v1/keys/x", 405, "method_not_allowed", "DELETE"),
         ("POST", "/v1/test/clock", 404, "not_found", ""),
         ("POST", "/v1/test/faults", 404, "not_found", ""),
         ("DELETE", "/v1/envelopes", 405, "method_not_allowed", "POST,GET,HEAD"),
@@ -104,7 +106,7 @@ fn the_document_tells_every_code_and_what_any_request_may_get() {
         for (method, operation) in methods.as_object().unwrap() {
             let responses = operation["responses"].as_object().unwrap();
             let everywhere = ["400", "405", "431"].into_iter();
-            let v1 = path.starts_with("/v1").then_some("500");
+            let v1 = ["401", "403", "500"].into_iter().filter(|_| path.starts_with("/v1"));
             let with_body = ["408", "413", "415"].into_iter().filter(|_| operation.get("requestBody").is_some());
             for status in everywhere.chain(v1).chain(with_body) {
                 assert!(responses.contains_key(status), "{method} {path} may be answered {status}");
