@@ -26,7 +26,7 @@ struct House {
 }
 
 impl House {
-    fn open(data: &Path) -> House {
+    async fn open(data: &Path) -> House {
         let options = EmbeddedOptions { test_mode: true, ..EmbeddedOptions::default() };
         let (engine, _) = Embedded::open(data, options).unwrap();
         let engine = Arc::new(engine);
@@ -39,22 +39,29 @@ impl House {
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
         };
-        House { router: app(Server::new(Arc::clone(&engine), &setup)), engine }
+        let server = Server::new(Arc::clone(&engine), &setup);
+        server.keys().refresh(&*engine).await.unwrap();
+        House { router: app(server), engine }
     }
 
     /// Asks, and asserts the status.
     async fn ask(&self, method: &str, path: &str, key: &str, body: Value, status: u16) -> Value {
+        self.ask_with(KEY, method, path, key, body, status).await
+    }
+
+    /// The same with another API key than the admin's.
+    async fn ask_with(&self, bearer: &str, method: &str, path: &str, key: &str, body: Value, status: u16) -> Value {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("authorization", format!("Bearer {KEY}"))
+            .header("authorization", format!("Bearer {bearer}"))
             .header("content-type", "application/json")
             .header("idempotency-key", key);
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
         let given = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        let json: Value = serde_json::from_slice(&body).unwrap();
+        let json: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         assert_eq!(given, status, "{method} {path}: {json}");
         json
     }
@@ -71,7 +78,7 @@ impl House {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envelope_lives_through_a_restart() {
     let data = tempfile::tempdir().unwrap();
-    let house = House::open(data.path());
+    let house = House::open(data.path()).await;
     let deposit = json!({"amount": 100_000, "reference": "alipay:1"});
     let wallet = house.post("/v1/wallets/alice/deposits", "d1", deposit.clone(), 201).await;
     let terms = json!({"sender": "alice", "total": 1000, "shares": 2, "reference": "gala-1", "metadata": {"a": [1.0]}});
@@ -89,7 +96,7 @@ async fn an_envelope_lives_through_a_restart() {
     house.engine.close().unwrap();
     drop(house);
 
-    let house = House::open(data.path());
+    let house = House::open(data.path()).await;
     assert_eq!(house.post("/v1/wallets/alice/deposits", "d1", deposit, 201).await, wallet);
     assert_eq!(house.post("/v1/envelopes", "e1", terms, 201).await["id"], made["id"]);
     let again = house.post(&grab, "-", by("bob"), 200).await;
@@ -110,7 +117,7 @@ async fn an_envelope_lives_through_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_end_after_every_row_was_told_once() {
     let data = tempfile::tempdir().unwrap();
-    let house = House::open(data.path());
+    let house = House::open(data.path()).await;
     house.post("/v1/wallets/alice/deposits", "d", json!({"amount": 1000}), 201).await;
     let mut made = Vec::new();
     for n in 0..7 {
@@ -141,7 +148,7 @@ async fn lists_end_after_every_row_was_told_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demonstration_balances() {
     let data = tempfile::tempdir().unwrap();
-    let house = House::open(data.path());
+    let house = House::open(data.path()).await;
     let campaign = campaign(&*house.engine).await.unwrap();
     let path = format!("/v1/envelopes/{}/grab", campaign.groups[0]);
     assert_eq!(house.post(&path, "-", json!({"user": "bob"}), 200).await["status"], "claimed");
@@ -153,7 +160,7 @@ async fn the_demonstration_balances() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_name_what_would_be_right() {
     let data = tempfile::tempdir().unwrap();
-    let house = House::open(data.path());
+    let house = House::open(data.path()).await;
     let told = async |path: &str, key: &str, body: Value, status: u16, words: &[&str]| {
         let problem = house.post(path, key, body, status).await;
         let detail = problem["detail"].as_str().unwrap();
@@ -190,5 +197,70 @@ async fn refusals_name_what_would_be_right() {
     let held = house.post(&grab, "g", json!({"user": "bob", "quantity": 1}), 200).await;
     let claim = format!("/v1/holds/{}/claim", held["hold"].as_str().unwrap());
     told(&claim, "h", json!({"user": "carol"}), 403, &["another user", "the user it was given to"]).await;
+    house.engine.close().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_live_and_die_through_restarts() {
+    let data = tempfile::tempdir().unwrap();
+    let house = House::open(data.path()).await;
+    let make = async |house: &House, name: &str, roles: Value| {
+        house.post("/v1/keys", name, json!({"name": name, "roles": roles}), 201).await
+    };
+    let text = |made: &Value, field: &str| made[field].as_str().unwrap().to_owned();
+    let shop = make(&house, "shop", json!(["treasurer", "issuer"])).await;
+    let rival = make(&house, "rival", json!(["treasurer", "issuer"])).await;
+    let (shop_key, rival_key) = (text(&shop, "key"), text(&rival, "key"));
+    let terms = json!({"sender": "alice", "total": 10, "shares": 1, "reference": "gala"});
+    let mut made = Vec::new();
+    for key in [&shop_key, &rival_key] {
+        house
+            .ask_with(key, "POST", "/v1/wallets/alice/deposits", "d", json!({"amount": 10, "reference": "r"}), 201)
+            .await;
+        made.push(house.ask_with(key, "POST", "/v1/envelopes", "e", terms.clone(), 201).await);
+    }
+    assert_ne!(made[0]["id"], made[1]["id"], "references and idempotency keys are the owner's");
+    let wallet = house.get("/v1/wallets/alice").await;
+    assert_eq!(wallet["available"], 0, "each has deposited, and each has given: {wallet}");
+    house.engine.close().unwrap();
+    drop(house);
+
+    let house = House::open(data.path()).await;
+    for (key, own, other) in [(&shop_key, &made[0], &made[1]), (&rival_key, &made[1], &made[0])] {
+        for list in ["/v1/envelopes", "/v1/envelopes?sender=alice", "/v1/envelopes?reference=gala"] {
+            let listed = house.ask_with(key, "GET", list, "-", Value::Null, 200).await;
+            let ids: Vec<_> = listed["envelopes"].as_array().unwrap().iter().map(|view| &view["id"]).collect();
+            assert_eq!(ids, [&own["id"]], "{list}");
+        }
+        let path = |made: &Value| format!("/v1/envelopes/{}", made["id"].as_str().unwrap());
+        house.ask_with(key, "GET", &path(own), "-", Value::Null, 200).await;
+        house.ask_with(key, "GET", &path(other), "-", Value::Null, 404).await;
+        house.ask_with(key, "POST", &format!("{}/cancel", path(other)), "c", json!({}), 404).await;
+    }
+    assert_eq!(house.get("/v1/envelopes").await["envelopes"].as_array().unwrap().len(), 2);
+    let cancel = format!("/v1/envelopes/{}/cancel", text(&made[0], "id"));
+    let cancelled = house.ask_with(&shop_key, "POST", &cancel, "c", json!({}), 200).await;
+    assert_eq!(cancelled["ended_as"], "cancelled");
+    let deleted = format!("/v1/keys/{}", text(&shop, "id"));
+    house.ask("DELETE", &deleted, "-", Value::Null, 204).await;
+    house.ask_with(&shop_key, "GET", "/v1/wallets/alice", "-", Value::Null, 401).await;
+    house.engine.close().unwrap();
+    drop(house);
+
+    let house = House::open(data.path()).await;
+    house.ask_with(&shop_key, "GET", "/v1/wallets/alice", "-", Value::Null, 401).await;
+    house.ask_with(&rival_key, "GET", "/v1/wallets/alice", "-", Value::Null, 200).await;
+    house.ask("DELETE", &deleted, "-", Value::Null, 204).await;
+    let listed = house.get("/v1/keys").await;
+    let names: Vec<_> = listed["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["rival"]);
+    let again = make(&house, "shop", json!(["treasurer", "issuer"])).await;
+    assert_eq!((&again["id"], &again["key"]), (&shop["id"], &Value::Null), "the same answer, without the key");
+    // Another key of the same owner goes on where the deleted one was.
+    let body = json!({"name": "shop, second", "owner": "shop", "roles": ["issuer"]});
+    let second = text(&house.post("/v1/keys", "second", body, 201).await, "key");
+    let listed = house.ask_with(&second, "GET", "/v1/envelopes?reference=gala", "-", Value::Null, 200).await;
+    assert_eq!(listed["envelopes"][0]["id"], made[0]["id"]);
+    assert_eq!(house.ask_with(&second, "POST", "/v1/envelopes", "e", terms, 201).await["id"], made[0]["id"]);
     house.engine.close().unwrap();
 }

@@ -48,22 +48,30 @@ impl House {
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
         };
-        House { router: app(Server::new(Arc::clone(&engine), &setup)), engine }
+        let server = Server::new(Arc::clone(&engine), &setup);
+        server.keys().refresh(&*engine).await.expect("it is there");
+        tokio::spawn(Arc::clone(&server).follow_keys());
+        House { router: app(server), engine }
     }
 
     /// Asks, and tells status and body.
     async fn ask(&self, method: &str, path: &str, key: &str, body: Value) -> (u16, Value) {
+        self.ask_with(KEY, method, path, key, body).await
+    }
+
+    /// The same with another API key than the admin's.
+    async fn ask_with(&self, bearer: &str, method: &str, path: &str, key: &str, body: Value) -> (u16, Value) {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("authorization", format!("Bearer {KEY}"))
+            .header("authorization", format!("Bearer {bearer}"))
             .header("content-type", "application/json")
             .header("idempotency-key", key);
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let response = self.router.clone().oneshot(request.body(body).expect("a request")).await.expect("an answer");
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
-        (status, serde_json::from_slice(&body).expect("JSON"))
+        (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") })
     }
 
     async fn post(&self, path: &str, key: &str, body: Value, status: u16) -> Value {
@@ -134,6 +142,46 @@ async fn what_one_server_answered_the_other_knows() {
     assert_eq!(audit["merchants"], 10);
     assert_eq!(audit["wallets"], 100_000 - 10);
     for house in [one, other] {
+        house.engine.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_works_and_stops_working_on_every_server() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let (one, other) = (House::open(&redis).await, House::open(&redis).await);
+    let body = json!({"name": "till", "roles": ["caller", "treasurer"]});
+    let made = one.post("/v1/keys", "k", body.clone(), 201).await;
+    let (key, id) = (made["key"].as_str().expect("a key"), made["id"].as_str().expect("an id"));
+    let told = async |house: &House| house.ask_with(key, "GET", "/v1/wallets/bob", "-", Value::Null).await;
+    assert_eq!(told(&one).await.0, 200, "where it was made it works at once");
+    let until = async |status: u16, what: &str| {
+        let since = Instant::now();
+        while told(&other).await.0 != status {
+            assert!(since.elapsed() < Duration::from_secs(60), "{what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    until(200, "it does not come to work on the other").await;
+    let again = other.post("/v1/keys", "k", body, 201).await;
+    assert_eq!((&again["id"], &again["key"]), (&made["id"], &Value::Null));
+    let deposit = json!({"amount": 5, "reference": "r"});
+    for house in [&one, &other] {
+        let (status, wallet) = house.ask_with(key, "POST", "/v1/wallets/bob/deposits", "d", deposit.clone()).await;
+        assert_eq!((status, &wallet["available"]), (201, &json!(5)));
+    }
+    assert_eq!(other.get("/v1/keys").await["keys"][0]["id"], made["id"]);
+    assert_eq!(one.ask("DELETE", &format!("/v1/keys/{id}"), "-", Value::Null).await.0, 204);
+    assert_eq!(told(&one).await.0, 401, "where it was deleted it stops working at once");
+    until(401, "it does not stop working on the other").await;
+    assert_eq!(other.ask("DELETE", &format!("/v1/keys/{id}"), "-", Value::Null).await.0, 204);
+    let anew = House::open(&redis).await;
+    assert_eq!(told(&anew).await.0, 401);
+    assert_eq!(anew.get("/v1/keys").await["keys"], json!([]));
+    for house in [one, other, anew] {
         house.engine.close();
     }
 }

@@ -158,8 +158,7 @@ impl<S: Stand> Story<S> {
         let since = Instant::now();
         loop {
             self.stand().settle();
-            let told = self.read(step)?;
-            let result = self.compare(told, expected);
+            let result = self.read(step).and_then(|told| self.compare(told, expected));
             if result.is_ok() || !S::EVENTUALLY || since.elapsed() > PATIENCE {
                 return result;
             }
