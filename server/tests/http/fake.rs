@@ -107,10 +107,13 @@ impl Inner {
                 self.keys.push(ApiKey { id, name, owner, roles, digest, created_at: NOW, deleted_at: None });
                 self.keys.last_mut()
             }
-            Command::DeleteApiKey { key } => self.keys.iter_mut().find(|it| it.id == *key).map(|key| {
-                key.deleted_at = Some(NOW);
-                key
-            }),
+            Command::DeleteApiKey { key } => {
+                let mut found = self.keys.iter_mut().find(|it| it.id == *key);
+                if let Some(found) = &mut found {
+                    found.deleted_at = Some(NOW);
+                }
+                found
+            }
             _ => return None,
         };
         self.keys_version += 1;
