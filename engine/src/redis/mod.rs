@@ -6,9 +6,11 @@
 //! - `grabs`: grabs of envelopes, which travel together.
 //! - `memos`: idempotency keys and references.
 //! - `effects`: what crosses from bucket to bucket.
+//! - `opening`: a funded envelope opens.
 //! - `pools`, `pool_reads`: mass envelopes, of which every bucket has a part.
 //! - `sweep`: deadlines, and what ended engines left in the middle.
-//! - `reads`: reads, lists and where all money is.
+//! - `reads`, `lists`: reads, lists and where all money is.
+//! - `archive`: what has left Redis, in files.
 //! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
@@ -20,6 +22,7 @@
 //! - `tls`: certificates for connections that are encrypted.
 //! - `topology`, `settings`: what the servers say of themselves, and what must be so.
 
+mod archive;
 mod attach;
 mod audit;
 mod backend;
@@ -31,10 +34,12 @@ mod error;
 mod grabs;
 mod lane;
 mod layout;
+mod lists;
 mod memos;
 mod names;
 #[allow(dead_code, reason = "lanes of grabs and blocking reads will want it")]
 mod nodes;
+mod opening;
 mod options;
 mod pool_reads;
 mod pools;
@@ -53,6 +58,7 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+pub use archive::RedisArchived;
 pub use audit::{Finding, FindingKind, OnProgress, Progress, RedisAudit};
 #[doc(hidden)]
 pub use backend::Fuse;
