@@ -25,6 +25,9 @@ pub enum EngineError {
     /// Redis, or a script in it, failed.
     #[error("Redis failed: {0}; look at its log, and run `hongbao reconcile` when it is mended")]
     Backend(String),
+    /// Files of the archive in front of Redis cannot be read or written.
+    #[error("the archive failed: {0}; if its disk is sound, restore the directory from a backup")]
+    Archive(String),
     /// The engine does not serve yet, or not now.
     #[error("not ready: {0}")]
     NotReady(String),

@@ -1,11 +1,12 @@
-//! The journal's only door to the disk: a flat directory of named files.
+//! The door to the disk of the journal, and of the archive in front of Redis: a
+//! flat directory of named files.
 //!
 //! [`Directory`] is the real one; [`faulty::FaultyDisk`] is one in memory that
 //! forgets, tears and fails on purpose.
 //!
 //! **Invariant:** bytes are durable only after [`StorageFile::sync_data`]
 //! returned `Ok`, and a created, renamed or removed name only after
-//! [`Storage::sync_directory`] did. The journal relies on nothing else.
+//! [`Storage::sync_directory`] did. Nobody relies on anything else.
 
 pub mod faulty;
 
@@ -37,7 +38,7 @@ pub trait Storage: Send + Sync + 'static {
 }
 
 /// An open file.
-pub trait StorageFile: Send {
+pub trait StorageFile: Send + Sync {
     /// Writes all of `bytes` at `offset`, extending the file if it must.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.

@@ -6,6 +6,7 @@
 -- KEYS[6]  its winners: user -> win (win.lua)
 -- KEYS[7]  its winners in the order of their shares
 -- KEYS[8]  the bucket's deadlines
+-- KEYS[9]  the bucket's settled envelopes by time
 -- ARGV[4]  'claim', 'cancel' or 'due'
 -- ARGV[5]  the envelope's id
 -- ARGV[6]  the user, for a claim
@@ -40,7 +41,7 @@ local function keep(lapsed)
   end
   write_changed(KEYS[4], FIELDS, row, 9, {int(taken), int(taken_amount), int(claimed), int(claimed_amount), int(refunded),
     int(credited), ended, settled and '1' or ''})
-  set_deadline(KEYS[8], id, claim_by, ended ~= row[16], settled)
+  set_deadline(KEYS[8], KEYS[9], id, claim_by, ended ~= row[16], settled, now)
 end
 
 -- Escrow leaves for a wallet in another bucket.

@@ -6,6 +6,7 @@
 -- KEYS[5]  its winners: user -> win (win.lua)
 -- KEYS[6]  its winners in the order of their shares
 -- KEYS[7]  the bucket's deadlines
+-- KEYS[8]  the bucket's settled envelopes by time
 -- then of each call, if one server has all buckets: the envelopes its user
 --          grabbed from, and if a grab claims the user's wallet and the sums of
 --          the wallet's bucket
@@ -25,7 +26,7 @@
 -- is before its first write there: a damaged key of one user fails that user's
 -- grab, and no other.
 
-local SHARED_KEYS, SHARED_ARGS = 7, 4
+local SHARED_KEYS, SHARED_ARGS = 8, 4
 
 local calls, id = tonumber(ARGV[1]), ARGV[4]
 local keys_each, args_each = (#KEYS - SHARED_KEYS) / calls, (#ARGV - SHARED_ARGS) / calls
@@ -73,6 +74,7 @@ if row[1] then
   end
   if taken + calls >= shares then
     redis.call('ZSCORE', KEYS[7], 'e' .. id)
+    redis.call('ZSCORE', KEYS[8], id)
   end
 end
 local form = width == 4 and 'I4' or 'I8'
@@ -203,6 +205,6 @@ if #winners > 0 then
   if crosses then
     redis.call('HSET', KEYS[2], unpack(outbox))
   end
-  set_deadline(KEYS[7], id, claim_by, ended ~= row[12], settled)
+  set_deadline(KEYS[7], KEYS[8], id, claim_by, ended ~= row[12], settled, now)
 end
 return answers

@@ -1,13 +1,22 @@
 -- Grabs that credit nothing yet enter the lists of their users. A row may come
--- twice, and it moves no money, so it may also come late.
+-- twice, and it moves no money.
 --
--- KEYS     of each call: the envelopes its user grabbed from
+-- KEYS     of each call: the envelopes its user grabbed from, the bucket's fences
 -- ARGV[1]  how many calls there are
--- then of each call: when the grab was, and the envelope
+-- then of each call: when the grab was, the envelope, the envelope's bucket and
+--          its generation when the effect was read
+
+local function enter(key, fences, at, envelope, cause, generation)
+  if fenced(fences, cause, generation) then
+    return {'fenced'}
+  end
+  redis.call('ZADD', key, '-' .. at, envelope)
+  return {'done'}
+end
 
 local answers = {}
 for call = 1, tonumber(ARGV[1]) do
-  local row = redis.pcall('ZADD', KEYS[call], '-' .. ARGV[2 * call], ARGV[2 * call + 1])
-  answers[call] = type(row) == 'table' and failure(row) or {'done'}
+  local done, answer = pcall(enter, KEYS[2 * call - 1], KEYS[2 * call], unpack(ARGV, 4 * call - 2, 4 * call + 1))
+  answers[call] = done and answer or failure(answer)
 end
 return answers

@@ -1,7 +1,9 @@
--- Looks at an operation's mark, or ends an operation that was never decided.
+-- Looks at an operation's mark, ends an operation that was never decided, or
+-- decides one that nothing in Redis is needed for.
 --
--- ARGV[4]  'peek' or 'void'
--- ARGV[5]  how long a void operation is remembered in milliseconds; '0' for ever
+-- ARGV[4]  'peek', 'void' or 'keep'
+-- void:    ARGV[5] how long it is remembered in milliseconds; '0' for ever
+-- keep:    ARGV[5..] the words of the answer
 
 if ARGV[4] == 'void' then
   if ARGV[5] == '0' then
@@ -10,5 +12,8 @@ if ARGV[4] == 'void' then
     redis.call('SET', KEYS[2], 'void', 'PX', ARGV[5])
   end
   return {'void'}
+end
+if ARGV[4] == 'keep' then
+  return decided({unpack(ARGV, 5)})
 end
 return {'new', int(now), {'none'}, {}}

@@ -118,6 +118,9 @@ pub struct Way {
     /// the most has at the start
     #[arg(long)]
     pub redis_replicas: Option<u8>,
+    /// Directory that all servers of the deployment share, for envelopes that leave Redis once they are settled
+    #[arg(long)]
+    pub redis_archive: Option<PathBuf>,
     /// Whose certificates are trusted with rediss://, as a file in PEM; without it those whom the system trusts
     #[arg(long)]
     pub redis_ca: Option<PathBuf>,
@@ -140,6 +143,7 @@ impl Way {
             key_prefix: self.redis_prefix.clone(),
             buckets: self.redis_buckets,
             replicas_needed: self.redis_replicas,
+            archive: self.redis_archive.clone(),
             durability: self.redis_durability.into(),
             ..RedisOptions::default()
         }
@@ -281,6 +285,9 @@ pub struct Serve {
     /// How those are reached, and what has to confirm.
     #[command(flatten)]
     pub way: Way,
+    /// Seconds from an envelope's settlement until it leaves Redis for --redis-archive
+    #[arg(long, default_value_t = 3600)]
+    pub redis_archive_after_s: u64,
     /// Directory to keep full journal segments in, instead of recycling them
     #[arg(long)]
     pub archive: Option<PathBuf>,

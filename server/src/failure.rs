@@ -68,8 +68,10 @@ impl From<RedisOpenError> for Failure {
             | RedisOpenError::Rights { .. }
             | RedisOpenError::TooOld { .. }
             | RedisOpenError::Setting { .. }
+            | RedisOpenError::Archive { .. }
             | RedisOpenError::Deployment { .. } => Failure::Usage(why),
             RedisOpenError::Unreachable { .. }
+            | RedisOpenError::ArchiveDamaged(_)
             | RedisOpenError::Cluster { .. }
             | RedisOpenError::Replicas { .. }
             | RedisOpenError::Primary { .. } => Failure::Broken(why),

@@ -6,7 +6,7 @@
 use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
-use hongbao_engine::redis::{RedisBackend, RedisBackendOptions};
+use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
 use hongbao_server::auth::{ADMIN_KEY, given_key, kept_key, new_key};
@@ -115,7 +115,13 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
             return Err(wrong("--redis (or HONGBAO_REDIS) is for --backend redis: give both, or neither"));
         }
         (BackendName::Redis, false) if options.archive.is_some() => {
-            return Err(wrong("--archive keeps an embedded engine's journal; there is none with --backend redis"));
+            let why = "--archive keeps an embedded engine's journal; with --backend redis name --redis-archive";
+            return Err(wrong(why));
+        }
+        (BackendName::Embedded, true) if options.way.redis_archive.is_some() => {
+            return Err(wrong(
+                "--redis-archive is for --backend redis; an embedded engine keeps its segments by --archive",
+            ));
         }
         (BackendName::Redis, false) | (BackendName::Embedded, true) => {}
     }
@@ -277,8 +283,9 @@ fn open(options: &Serve) -> Result<Embedded, Failure> {
 
 async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
     let way = &options.way;
+    let archive_after = Duration::from_secs(options.redis_archive_after_s);
     let engine = RedisBackend::open(RedisBackendOptions {
-        redis: way.options(options.redis.clone()),
+        redis: RedisOptions { archive_after, ..way.options(options.redis.clone()) },
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
         ..RedisBackendOptions::default()
@@ -326,9 +333,20 @@ impl Engine for RedisBackend {
 
     fn watch(server: &Shared<RedisBackend>) {
         let engine = Arc::downgrade(&server.backend);
-        let names = [("hongbao_clock_alarm", "1 while this server's clock stands still until it is started again")];
+        let names = [
+            ("hongbao_clock_alarm", "1 while this server's clock stands still until it is started again"),
+            ("hongbao_archived_envelopes", "Envelopes that this server has archived"),
+            ("hongbao_archive_files", "Files of the archive, when it was last looked at"),
+            ("hongbao_archive_bytes", "Bytes in them"),
+            ("hongbao_archive_failed", "1 while the archive cannot be written: free space or look at its disk"),
+        ];
         server.metrics.gauges(names, move || {
-            [engine.upgrade().map_or(0.0, |engine| f64::from(u8::from(engine.clock_alarm().is_some())))]
+            let Some(engine) = engine.upgrade() else { return [0.0; 5] };
+            let archived = engine.archived();
+            let [envelopes, files, bytes] =
+                [archived.envelopes, archived.files, archived.bytes].map(|count| count as f64);
+            let flag = |set: bool| f64::from(u8::from(set));
+            [flag(engine.clock_alarm().is_some()), envelopes, files, bytes, flag(archived.has_failed)]
         });
     }
 

@@ -197,7 +197,7 @@ pub fn from_engine(error: &EngineError) -> Problem {
             tracing::error!(%error, "not confirmed");
             Problem::new(Code::Unconfirmed, "It may or may not have happened; ask again with the same key to find out.")
         }
-        EngineError::Store(_) | EngineError::Backend(_) => {
+        EngineError::Store(_) | EngineError::Backend(_) | EngineError::Archive(_) => {
             tracing::error!(%error, "the store failed");
             Problem::internal()
         }

@@ -32,6 +32,10 @@ struct House {
 impl House {
     async fn open(redis: &RedisServer) -> House {
         let redis = RedisOptions { urls: vec![redis.url()], buckets: 64, ..RedisOptions::default() };
+        House::with(redis).await
+    }
+
+    async fn with(redis: RedisOptions) -> House {
         let options = RedisBackendOptions {
             redis,
             test_mode: true,
@@ -271,6 +275,69 @@ async fn a_deployment_is_audited_and_reconciled_from_outside() {
     let report: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!(report["findings"][0]["kind"], "wallet", "{told}");
     house.engine.close();
+}
+
+/// What one server archives the other answers, and nobody looks at the deployment
+/// without the archive.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_left_redis_is_answered_by_both_servers() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let (url, place) = (redis.url(), tempfile::tempdir().expect("a directory"));
+    let archive = place.path().join("archive");
+    let options = RedisOptions {
+        urls: vec![url.clone()],
+        buckets: 64,
+        archive: Some(archive.clone()),
+        archive_after: Duration::ZERO,
+        ..RedisOptions::default()
+    };
+    let houses = [House::with(options.clone()).await, House::with(options).await];
+    houses[0].post("/v1/wallets/alice/deposits", "d1", json!({"amount": 1000}), 201).await;
+    let terms = json!({"sender": "alice", "total": 1000, "shares": 1, "reference": "evening"});
+    let made = houses[0].post("/v1/envelopes", "e1", terms, 201).await;
+    let path = format!("/v1/envelopes/{}", made["id"].as_str().expect("an id"));
+    houses[0].post(&format!("{path}/grab"), "-", json!({"user": "bob"}), 200).await;
+    let claimed = houses[0].post(&format!("{path}/claim"), "-", json!({"user": "bob"}), 200).await;
+    let until = Instant::now() + Duration::from_secs(60);
+    while houses.iter().all(|house| house.engine.archived().envelopes == 0) {
+        assert!(Instant::now() < until, "it is not archived");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for house in &houses {
+        let won = house.post(&format!("{path}/grab"), "-", json!({"user": "bob"}), 200).await;
+        assert_eq!(
+            (&won["outcome"], &won["status"], &won["replayed"]),
+            (&json!("won"), &json!("claimed"), &json!(true))
+        );
+        let again = house.post(&format!("{path}/claim"), "-", json!({"user": "bob"}), 200).await;
+        assert_eq!(again["claimed_at"], claimed["claimed_at"]);
+        let late = house.post(&format!("{path}/grab"), "-", json!({"user": "carol"}), 200).await;
+        assert_eq!(late, json!({"outcome": "sold_out"}));
+        house.post(&format!("{path}/cancel"), "c1", json!({}), 409).await;
+        assert_eq!(house.get(&path).await["state"], "settled");
+        assert_eq!(house.get("/v1/envelopes?reference=evening").await["envelopes"][0]["id"], made["id"]);
+        assert_eq!(house.get("/v1/users/bob/received").await["grabs"][0]["amount"], 1000);
+        assert_eq!(house.get("/v1/wallets/bob/entries").await["entries"][0]["amount"], 1000);
+    }
+    houses.iter().for_each(|house| house.engine.close());
+
+    let (status, told) = hongbao(&["audit", "--redis", &url]);
+    assert!(status == Some(2) && told.contains("--redis-archive DIR"), "{told}");
+    let with = ["--redis-archive", archive.to_str().expect("a path")];
+    let (status, told) = hongbao(&[&["audit", "--redis", &url][..], &with].concat());
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("2 wallets, 3 movements, 1 envelopes, 1 shares"), "{told}");
+    let back = place.path().join("back").display().to_string();
+    let (status, told) = hongbao(&[&["copy", "--from", &url, "--to", &back][..], &with].concat());
+    assert_eq!(status, Some(0), "{told}");
+    let (engine, _) = Embedded::open(back.as_ref(), EmbeddedOptions { test_mode: true, ..EmbeddedOptions::default() })
+        .expect("it opens");
+    let bob = UserId::new("bob").expect("a user");
+    assert_eq!(engine.wallet(&bob).await.expect("a read").available.minor(), 1000);
+    engine.close().expect("it closes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

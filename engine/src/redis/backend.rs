@@ -3,9 +3,10 @@
 //! **Invariant:** it keeps nothing of its own that has to outlive it: any number
 //! of engines stand before one deployment, and any of them may end at any time.
 
+use super::archive::{Archived, Archiving, NOTED, archive_of, note_archive};
 use super::bucket::Bucket;
 use super::copy::{MARK, refusal};
-use super::effects::Arrived;
+use super::effects::{Arrived, Generations};
 use super::error::RedisOpenError;
 use super::lane::Words;
 use super::layout::{FORMAT, Key, Layout};
@@ -15,13 +16,14 @@ use super::pools::Turns;
 use super::reply::{Answer, Decided, damaged, is_late};
 use super::script::Script;
 use super::scripts::SETTINGS;
+use super::sweep::blind;
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::types::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -98,6 +100,11 @@ pub(super) struct Core {
     pub(super) arrived: mpsc::UnboundedSender<Arrived>,
     pub(super) mover_patience: Duration,
     pub(super) turns: Turns,
+    pub(super) generations: Generations,
+    pub(super) archive: Archived,
+    pub(super) archiving: Archiving,
+    /// Whether something may have been archived that it cannot read.
+    pub(super) is_blind: AtomicBool,
     fuse: Option<Arc<Fuse>>,
     /// Itself, for what goes on when its caller does not wait any more.
     me: Weak<Core>,
@@ -169,7 +176,10 @@ impl RedisBackend {
         }
         let mut secret = [0; 32];
         options.entropy.fill(&mut secret);
-        let settled = settle_settings(&nodes, &layout, &options, &secret).await?;
+        let mut settled = settle_settings(&nodes, &layout, &options, &secret).await?;
+        if options.redis.archive.is_some() && !settled.contains_key(NOTED) {
+            settled = note_archive(&nodes, &layout, &options, settled).await?;
+        }
         RedisBackend::over(nodes, layout, options, &settled)
     }
 
@@ -185,6 +195,7 @@ impl RedisBackend {
             .get("advanced")
             .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
             .ok_or_else(|| RedisOpenError::Deployment { why: damaged("the deployment").to_string() })?;
+        let (archive, archiving) = archive_of(&options, &layout, settled, &fingerprint_secret)?;
         let clock = options
             .clock
             .unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, Timestamp::default())) as Arc<dyn Clock>);
@@ -193,6 +204,10 @@ impl RedisBackend {
             me: Weak::clone(me),
             mover_patience: options.mover_patience,
             turns: Turns::default(),
+            generations: Generations::of(layout.buckets),
+            archive,
+            archiving,
+            is_blind: AtomicBool::new(false),
             nodes,
             layout,
             clock,
@@ -289,7 +304,7 @@ pub(super) fn named(answer: &Answer) -> Result<Settled> {
     pairs.map(|index| Ok((answer.text(index)?.to_owned(), answer.bytes(index + 1)?.to_vec()))).collect()
 }
 
-fn setting<const N: usize>(settled: &Settled, name: &str) -> std::result::Result<[u8; N], RedisOpenError> {
+pub(super) fn setting<const N: usize>(settled: &Settled, name: &str) -> std::result::Result<[u8; N], RedisOpenError> {
     let value = settled.get(name).and_then(|value| value.as_slice().try_into().ok());
     value.ok_or_else(|| RedisOpenError::Deployment { why: damaged("the deployment").to_string() })
 }
@@ -333,6 +348,9 @@ impl Core {
         decisions: usize,
         confirm: bool,
     ) -> Result<redis::Value> {
+        if self.is_blind.load(Ordering::Relaxed) {
+            return Err(blind());
+        }
         let Some(fuse) = &self.fuse else {
             return self.nodes.call_with(bucket, script, keys, args, decisions, confirm).await;
         };
@@ -426,11 +444,12 @@ impl Core {
         args: impl IntoIterator<Item = Vec<u8>>,
     ) -> Result<Decided> {
         let bucket = operation.bucket;
+        let read_in = self.generations.get(bucket);
         let before = [self.layout.operation(bucket, &operation.id), self.layout.outbox(bucket)];
         let value = self
             .run(bucket, script, before.into_iter().chain(keys), [operation.keep.word()].into_iter().chain(args))
             .await?;
-        Decided::read(value)
+        Decided::read(value, read_in)
     }
 
     /// Moves this engine's clock to where a test deployment's has been moved.

@@ -86,9 +86,19 @@ impl Core {
             }
             Command::Cancel { envelope } if is_mass(*envelope) => self.cancel_mass(*envelope, operation).await?,
             Command::Claim { envelope, user } => {
-                self.envelope_script(b"claim", *envelope, Some(user), operation).await?
+                let decided = self.envelope_script(b"claim", *envelope, Some(user), operation).await?;
+                match is_no(&decided, b"not_found") {
+                    true => self.or_archived(operation, decided, self.archived_claim(*envelope, user)).await?,
+                    false => decided,
+                }
             }
-            Command::Cancel { envelope } => self.envelope_script(b"cancel", *envelope, None, operation).await?,
+            Command::Cancel { envelope } => {
+                let decided = self.envelope_script(b"cancel", *envelope, None, operation).await?;
+                match is_no(&decided, b"not_found") {
+                    true => self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?,
+                    false => decided,
+                }
+            }
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
                 Ok(decided) => decided,
@@ -371,8 +381,7 @@ impl Core {
 
     /// What was fixed when an envelope was made.
     pub(super) async fn created(&self, id: EnvelopeId) -> Result<Option<EnvelopeCreated>> {
-        let args = [b"row".to_vec(), b"created".to_vec()];
-        let row = self.read(self.layout.of_id(id.bytes()), &[self.layout.envelope(id)], &args).await?;
+        let (row, _) = self.envelope_fields(id, ["created"]).await?;
         let Some(bytes) = row.maybe(0) else { return Ok(None) };
         postcard::from_bytes(bytes).map(Some).map_err(|_| damaged("an envelope"))
     }

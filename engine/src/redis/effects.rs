@@ -22,20 +22,16 @@
 
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
-use super::layout::{Key, Layout, is_mass};
+use super::layout::{Key, Layout};
 use super::reply::{Answer, Decided, Effect, Told, damaged};
-use super::rows::{number, packed, plan, pool_fields, reserve_fields, small_fields, width};
-use super::scripts::{CREDIT, HOLD, LISTED, MERCHANT, OPEN, PAY, SETTLED};
-use crate::event::EnvelopeCreated;
+use super::scripts::{CREDIT, HOLD, LISTED, MERCHANT, PAY, READ, SETTLED};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
-
-/// Bytes of an envelope's shares written at a time.
-const FILL_BYTES: usize = 256 << 10;
 
 /// Effects carried at once.
 const CARRIED_AT_ONCE: usize = 64;
@@ -48,8 +44,31 @@ pub(super) struct Arrived {
     field: Vec<u8>,
 }
 
+/// Of each bucket, the last generation that is known to be confirmed. Asked for
+/// before an effect is read, and carried with it: what is learned later says
+/// nothing of the effect.
+pub(super) struct Generations(Vec<AtomicU64>);
+
+impl Generations {
+    pub(super) fn of(buckets: u16) -> Generations {
+        Generations((0..buckets).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(super) fn get(&self, bucket: Bucket) -> u64 {
+        self.0[usize::from(bucket.number())].load(Ordering::Acquire)
+    }
+
+    fn learn(&self, bucket: Bucket, generation: u64) {
+        self.0[usize::from(bucket.number())].fetch_max(generation, Ordering::AcqRel);
+    }
+}
+
 /// Money or a row on its way to a user.
 struct Credit<'a> {
+    cause: Bucket,
+    read_in: u64,
+    /// Under which it waits in the outbox of its cause.
+    field: &'a [u8],
     /// Under which it is entered, once.
     id: Vec<u8>,
     envelope: [u8; 16],
@@ -87,8 +106,8 @@ impl Core {
     /// Carries one effect. Tells its field, unless it has left the outbox already.
     async fn deliver(&self, cause: Bucket, effect: Effect) -> Result<Option<Vec<u8>>> {
         match effect.kind() {
-            b'f' => self.open_envelope(&effect).await?,
-            b'g' | b'c' | b'r' | b'l' => self.credit(&effect).await?,
+            b'f' => self.open_envelope(cause, &effect).await?,
+            b'g' | b'c' | b'r' | b'l' => self.credit(cause, &effect).await?,
             b'e' => self.tell_pools(&effect).await?,
             b't' => {
                 // `reserve note` takes it out: by then another may be open.
@@ -130,65 +149,20 @@ impl Core {
         }
     }
 
-    /// Opens an envelope whose money has been taken.
-    async fn open_envelope(&self, effect: &Effect) -> Result<()> {
-        let created: EnvelopeCreated = postcard::from_bytes(&effect.value).map_err(|_| damaged("an envelope"))?;
-        let id = created.id;
-        let bucket = self.layout.of_id(id.bytes());
-        let split = created.split();
-        let (listed, due) = (self.layout.envelopes_by_time(bucket), self.layout.due(bucket));
-        if !is_mass(id) {
-            let (shares, fields) = (packed(&split), small_fields(&created, width(&split)));
-            let part = Part { bucket, shares, amount: created.terms.total, fields };
-            return self.open(&created, part, [self.layout.envelope(id), self.layout.shares(id), listed, due]).await;
-        }
-        let mut plan = plan(&split, self.layout.buckets).into_iter();
-        let (shares, amount) = plan.next_back().expect("the reserve comes last");
-        let plan: Arc<Vec<_>> = Arc::new(plan.map(|part| parking_lot::Mutex::new(Some(part))).collect());
-        let shared = Arc::new(created);
-        let width = width(&split);
-        let filled = self.in_every_bucket(|core, pool| {
-            let (plan, created) = (Arc::clone(&plan), Arc::clone(&shared));
-            async move {
-                let part = plan[usize::from(pool.number())].lock().take();
-                let (shares, amount) = part.expect("every pool is filled once");
-                let fields = pool_fields(&created, width, shares.len() as u64 / (4 + width), amount);
-                let keys = [core.layout.pool(pool, created.id), core.layout.pool_shares(pool, created.id)];
-                core.open(&created, Part { bucket: pool, shares, amount, fields }, keys).await
-            }
-        });
-        filled.await?;
-        let fields = reserve_fields(&shared, width, self.layout.buckets, shares.len() as u64 / (4 + width), amount);
-        let keys = [self.layout.envelope(id), self.layout.reserve(id), listed, due];
-        self.open(&shared, Part { bucket, shares, amount, fields }, keys).await
+    /// Fenced off: looks again whether an effect waits, and tells the generation in
+    /// which it does. One that does not wait has arrived.
+    pub(super) async fn waits_in(&self, cause: Bucket, field: &[u8]) -> Result<Option<u64>> {
+        let words = |name: &[u8]| [b"row".to_vec(), name.to_vec()];
+        let sums = self.call(cause, &READ, &[self.layout.sums(cause)], &words(b"generation"), true).await?;
+        let sums = Answer::read(sums)?;
+        let generation = if sums.maybe(0).is_some() { sums.number(0)? } else { 0 };
+        self.generations.learn(cause, generation);
+        // Behind it: as long as the effect waits, no generation begins that fences it off.
+        let waits = self.call(cause, &READ, &[self.layout.outbox(cause)], &words(field), true).await?;
+        Ok(Answer::read(waits)?.maybe(0).map(|_| generation))
     }
 
-    /// Brings shares to a bucket, and then the row over them.
-    async fn open<const N: usize>(&self, created: &EnvelopeCreated, part: Part, keys: [Key; N]) -> Result<()> {
-        let Part { bucket, shares, amount, fields } = part;
-        for (nth, chunk) in shares.chunks(FILL_BYTES).enumerate() {
-            let offset = number((nth * FILL_BYTES) as u64);
-            let args = [b"fill".to_vec(), offset, chunk.to_vec()];
-            let answer = Answer::of_script(self.run(bucket, &OPEN, keys.clone(), args).await?)?;
-            if answer.tag() == b"open" {
-                return Ok(());
-            }
-        }
-        let args = [
-            b"open".to_vec(),
-            created.id.bytes().to_vec(),
-            number(shares.len() as u64),
-            number(amount.minor()),
-            number(created.created_at.ms()),
-            number(created.expires_at.ms()),
-        ];
-        match Answer::of_script(self.run(bucket, &OPEN, keys, args.into_iter().chain(fields)).await?)?.tag() {
-            b"open" => Ok(()),
-            _ => Err(damaged("an envelope's shares")),
-        }
-    }
-
-    async fn credit(&self, effect: &Effect) -> Result<()> {
+    async fn credit(&self, cause: Bucket, effect: &Effect) -> Result<()> {
         let (at, words) = effect.words()?;
         let envelope = effect.id()?;
         let user = words.user(3)?;
@@ -201,26 +175,44 @@ impl Core {
             b'r' => (marked(b'r'), "r", None),
             _ => (marked(b'l'), "l", None),
         };
-        self.enter(Credit { id, envelope, at, user: &user, grabbed_at, kind, amount }).await
+        let (field, read_in) = (&effect.field, effect.read_in);
+        self.enter(Credit { cause, read_in, field, id, envelope, at, user: &user, grabbed_at, kind, amount }).await
     }
 
-    async fn enter(&self, credit: Credit<'_>) -> Result<()> {
+    async fn enter(&self, mut credit: Credit<'_>) -> Result<()> {
+        while !self.entered(&credit).await? {
+            match self.waits_in(credit.cause, credit.field).await? {
+                Some(generation) => credit.read_in = generation,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is entered; otherwise rows have left since it was read.
+    async fn entered(&self, credit: &Credit<'_>) -> Result<bool> {
         let ms = |at: Timestamp| at.ms().to_string().into_bytes();
         let bucket = self.layout.of_user(credit.user);
+        let (received, fences) = (self.layout.received(credit.user), self.layout.fences(bucket));
+        let [cause, generation] = as_read((credit.cause, credit.read_in));
         if let (Some(grabbed_at), None) = (credit.grabbed_at, credit.amount) {
-            let (keys, args) = ([self.layout.received(credit.user)], [ms(grabbed_at), credit.envelope.to_vec()]);
-            return Answer::read(self.call(bucket, &LISTED, &keys, &args, true).await?).map(drop);
+            let args = [ms(grabbed_at), credit.envelope.to_vec(), cause, generation];
+            let answer = Answer::read(self.call(bucket, &LISTED, &[received, fences], &args, true).await?)?;
+            return Ok(answer.tag() != b"fenced");
         }
-        let keys = [self.layout.wallet(credit.user), self.layout.received(credit.user)];
+        let keys = [self.layout.wallet(credit.user), received, fences];
         let args = [
-            credit.id,
+            credit.id.clone(),
             credit.envelope.to_vec(),
             ms(credit.at),
             credit.grabbed_at.map(ms).unwrap_or_default(),
             credit.kind.as_bytes().to_vec(),
             credit.amount.map(|amount| amount.to_string().into_bytes()).unwrap_or_default(),
+            cause,
+            generation,
         ];
-        Answer::of_script(self.run(bucket, &CREDIT, keys, args).await?).map(drop)
+        let answer = Answer::of_script(self.run(bucket, &CREDIT, keys, args).await?)?;
+        Ok(answer.tag() != b"fenced")
     }
 
     async fn owe(&self, effect: &Effect) -> Result<()> {
@@ -280,10 +272,13 @@ impl Core {
         user: &UserId,
         at: Timestamp,
         amount: Option<Amount>,
+        read_in: u64,
     ) -> Result<()> {
         let id = [b"c", &envelope.bytes()[..]].concat();
-        let envelope = *envelope.bytes();
-        self.enter(Credit { id, envelope, at, user, grabbed_at: Some(at), kind: "c", amount }).await
+        let field = &[b"g", &envelope.bytes()[..], user.as_str().as_bytes()].concat();
+        let (cause, envelope) = (self.layout.of_id(envelope.bytes()), *envelope.bytes());
+        let grabbed_at = Some(at);
+        self.enter(Credit { cause, read_in, field, id, envelope, at, user, grabbed_at, kind: "c", amount }).await
     }
 
     /// The keys of `hold.lua`.
@@ -302,21 +297,20 @@ impl Core {
     }
 
     /// The keys of `envelope.lua`.
-    pub(super) fn envelope_keys(&self, id: EnvelopeId) -> [Key; 5] {
+    pub(super) fn envelope_keys(&self, id: EnvelopeId) -> [Key; 6] {
+        let bucket = self.layout.of_id(id.bytes());
         [
             self.layout.envelope(id),
             self.layout.shares(id),
             self.layout.winners(id),
             self.layout.winners_in_order(id),
-            self.layout.due(self.layout.of_id(id.bytes())),
+            self.layout.due(bucket),
+            self.layout.settled(bucket),
         ]
     }
 }
 
-/// Shares that come to lie in one bucket, and the row over them.
-struct Part {
-    bucket: Bucket,
-    shares: Vec<u8>,
-    amount: Amount,
-    fields: Vec<Vec<u8>>,
+/// By which words a script knows where and when an effect was read.
+pub(super) fn as_read((cause, generation): (Bucket, u64)) -> [Vec<u8>; 2] {
+    [u64::from(cause.number()), generation].map(|number| number.to_string().into_bytes())
 }

@@ -106,6 +106,20 @@ pub enum RedisOpenError {
         /// Who says what.
         why: String,
     },
+    /// The directory of the archive is not the deployment's.
+    #[error(
+        "the archive in {directory}: {why}; name the directory that all servers of this deployment archive into \
+         (--redis-archive DIR), mount it first if it lies elsewhere, or restore it from a backup"
+    )]
+    Archive {
+        /// The directory.
+        directory: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file of the archive cannot be read.
+    #[error("{0}")]
+    ArchiveDamaged(String),
     /// What lies there was made for something else, or cannot be read.
     #[error("{why}")]
     Deployment {

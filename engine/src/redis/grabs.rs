@@ -80,25 +80,32 @@ impl Core {
     ) -> Result<Verdict> {
         let (mut keys, args) = (self.grab_keys(id, &[user]), self.grab_args_under(id, user, operation));
         self.mark(operation).iter().for_each(|mark| keys.push(&[mark]));
+        let read_in = self.generations.get(operation.bucket);
         let told = self.run_with(operation.bucket, &GRAB, keys, args, 1).await?;
         if operation.keep == Keep::Natural {
-            let (at, outcome) = self.grabbed(id, user, told).await?;
+            let (at, outcome) = self.grabbed(id, user, told, read_in).await?;
             return Ok(Verdict::Answered { outcome, at, kept: false });
         }
-        self.verdict(command, operation, Decided::read(told)?).await
+        let mut decided = Decided::read(told, read_in)?;
+        if is_no(&decided, b"not_found") {
+            decided = self.or_archived(operation, decided, self.archived_grab(id, user)).await?;
+        }
+        self.verdict(command, operation, decided).await
     }
 
     /// Decides grabs of one envelope in one run, in their order: at most 64.
     async fn grab_together(&self, id: EnvelopeId, users: &[&UserId]) -> Vec<Result<Reply>> {
         let (keys, args) = (self.grab_keys(id, users), self.grab_args(id, users));
         let bucket = self.layout.of_id(id.bytes());
+        let read_in = self.generations.get(bucket);
         let told = match self.run_with(bucket, &GRAB, keys, args, users.len()).await {
             Ok(told) if users.len() == 1 => vec![told],
             Ok(Value::Array(told)) if told.len() == users.len() => told,
             Ok(_) => return users.iter().map(|_| Err(damaged("an answer"))).collect(),
             Err(error) => return users.iter().map(|_| Err(error.clone())).collect(),
         };
-        let grabbed: Vec<_> = users.iter().zip(told).map(|(user, told)| self.grabbed_among(id, user, told)).collect();
+        let grabbed = users.iter().zip(told).map(|(user, told)| self.grabbed_among(id, user, told, read_in));
+        let grabbed: Vec<_> = grabbed.collect();
         let mut grabbed = pin!(stream::iter(grabbed).buffered(CALLS_MAX));
         let mut replies = Vec::with_capacity(users.len());
         while let Some(told) = grabbed.next().await {
@@ -109,7 +116,13 @@ impl Core {
 
     /// What it says about one of many. One that failed is asked for alone: whatever
     /// is said then counts.
-    async fn grabbed_among(&self, id: EnvelopeId, user: &UserId, told: Value) -> Result<(Timestamp, Outcome)> {
+    async fn grabbed_among(
+        &self,
+        id: EnvelopeId,
+        user: &UserId,
+        told: Value,
+        read_in: u64,
+    ) -> Result<(Timestamp, Outcome)> {
         let told = match told {
             Value::ServerError(_) => {
                 let (keys, args) = (self.grab_keys(id, &[user]), self.grab_args(id, &[user]));
@@ -117,22 +130,31 @@ impl Core {
             }
             told => told,
         };
-        self.grabbed(id, user, told).await
+        self.grabbed(id, user, told, read_in).await
     }
 
     /// What `grab.lua` says about one grab, once all it causes is where it belongs.
-    async fn grabbed(&self, id: EnvelopeId, user: &UserId, told: Value) -> Result<(Timestamp, Outcome)> {
+    /// `read_in`: of the effect that it may have left, see `Effect`.
+    async fn grabbed(&self, id: EnvelopeId, user: &UserId, told: Value, read_in: u64) -> Result<(Timestamp, Outcome)> {
         let text = match told {
             Value::BulkString(text) => text,
             other => return Answer::of_script(other).and_then(|_| Err(damaged("a grab's answer"))),
         };
         let answer = Answer::split(text, 10);
+        if answer.tag() == b"no"
+            && answer.maybe(1) == Some(b"not_found")
+            && let Some(archived) = self.archived_grab(id, user).await?
+        {
+            let at = self.clock.now();
+            let outcome = if archived.tag() == b"won" { won(at, &archived)? } else { refusal_or_no(&archived)? };
+            return Ok((at, outcome));
+        }
         if answer.tag() != b"won" {
             return Ok((self.clock.now(), refusal_or_no(&answer)?));
         }
         if answer.flag(8) {
             let amount = if id.is_auto_claim() { Some(answer.amount(1)?) } else { None };
-            self.enter_grab(id, user, answer.at(3)?, amount).await.map_err(decided_all_the_same)?;
+            self.enter_grab(id, user, answer.at(3)?, amount, read_in).await.map_err(decided_all_the_same)?;
             let field = [b"g", &id.bytes()[..], user.as_str().as_bytes()].concat();
             self.leave(self.layout.of_id(id.bytes()), field);
         }
@@ -155,7 +177,7 @@ impl Core {
             let keys = self.layout.grab_item(item, self.mark(operation));
             let mut decided = match self.run_with(operation.bucket, &GRAB_ITEM, keys, args, 1).await? {
                 Value::BulkString(text) => decided_alone(text)?,
-                told => Decided::read(told)?,
+                told => Decided::read(told, 0)?,
             };
             if is_no(&decided, b"unresolved") {
                 self.resolve(&mut decided, operation.bucket).await?;

@@ -15,7 +15,7 @@ use crate::types::{EnvelopeId, ItemId, UserId};
 use std::fmt::Write;
 
 /// The form of everything in Redis. A new form has a new number.
-pub(super) const FORMAT: &str = "3";
+pub(super) const FORMAT: &str = "4";
 
 /// A deployment's keys.
 pub(super) struct Layout {
@@ -69,6 +69,16 @@ impl Layout {
 
     pub(super) fn due(&self, bucket: Bucket) -> Key {
         self.key(bucket, "due")
+    }
+
+    /// Its settled envelopes by time, until they are archived.
+    pub(super) fn settled(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "settled")
+    }
+
+    /// By another bucket's number: from which of its generations on effects are taken.
+    pub(super) fn fences(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "fences")
     }
 
     pub(super) fn deployment(&self) -> Key {
@@ -155,6 +165,7 @@ impl Layout {
             keys.push(&[&place, name.as_bytes(), of_envelope.as_bytes()]);
         }
         keys.push(&[&place, b"due"]);
+        keys.push(&[&place, b"settled"]);
         for user in arriving {
             let (place, name) = (self.key(self.of_user(user), ""), user.as_str().as_bytes());
             keys.push(&[&place, b"received:", name]);

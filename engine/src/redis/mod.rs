@@ -7,9 +7,11 @@
 //! - `api_keys`: who may call.
 //! - `memos`: idempotency keys and references.
 //! - `effects`: what crosses from bucket to bucket.
+//! - `opening`: a funded envelope opens.
 //! - `pools`, `pool_reads`: mass envelopes, of which every bucket has a part.
 //! - `sweep`: deadlines, and what ended engines left in the middle.
-//! - `reads`: reads, lists and where all money is.
+//! - `reads`, `lists`: reads, lists and where all money is.
+//! - `archive`: what has left Redis, in files.
 //! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
@@ -22,6 +24,7 @@
 //! - `topology`, `settings`: what the servers say of themselves, and what must be so.
 
 mod api_keys;
+mod archive;
 mod attach;
 mod audit;
 mod backend;
@@ -33,10 +36,12 @@ mod error;
 mod grabs;
 mod lane;
 mod layout;
+mod lists;
 mod memos;
 mod names;
 #[allow(dead_code, reason = "lanes of grabs and blocking reads will want it")]
 mod nodes;
+mod opening;
 mod options;
 mod pool_reads;
 mod pools;
@@ -55,6 +60,7 @@ mod topology;
 #[cfg(test)]
 mod tests;
 
+pub use archive::RedisArchived;
 pub use audit::{Finding, FindingKind, OnProgress, Progress, RedisAudit};
 #[doc(hidden)]
 pub use backend::Fuse;

@@ -27,6 +27,8 @@ pub(super) struct Names {
     pub(super) envelopes: Packed,
     /// Envelopes that have a pool there.
     pub(super) pools: Packed,
+    /// Envelopes that the archive has; one on its way there is among both.
+    pub(super) archived: Packed,
     pub(super) items: Packed,
     /// Idempotency keys and references.
     pub(super) keys: Packed,
@@ -98,6 +100,13 @@ impl Core {
                 }
             })
             .await?;
+        }
+        // After Redis: what left it meanwhile is there by now.
+        for id in self.archived_ids().await? {
+            let at = usize::from(self.layout.of_id(id.bytes()).number());
+            if wanted.get(at).is_some_and(|&wanted| wanted) {
+                names[at].archived.push(id.to_string().as_bytes());
+            }
         }
         Ok(names)
     }

@@ -54,6 +54,11 @@ pub struct RedisOptions {
     /// 64 for each bucket in a Cluster, and none on a single server. Less is for tests.
     #[doc(hidden)]
     pub mass_shares_min: Option<u32>,
+    /// The directory that all engines of the deployment archive into. `None`: nothing
+    /// leaves Redis, and nothing may have left it.
+    pub archive: Option<PathBuf>,
+    /// How long after its settlement an envelope is archived.
+    pub archive_after: Duration,
     /// What an acknowledged answer survives.
     pub durability: Durability,
     /// At least so many replicas have to confirm an answer. `None`: as many as
@@ -80,6 +85,8 @@ impl Default for RedisOptions {
             key_prefix: "hb".to_owned(),
             buckets: 64,
             mass_shares_min: None,
+            archive: None,
+            archive_after: Duration::from_secs(3600),
             durability: Durability::Confirmed,
             replicas_needed: None,
             connections: None,
@@ -99,6 +106,8 @@ impl std::fmt::Debug for RedisOptions {
             .field("key_prefix", &self.key_prefix)
             .field("buckets", &self.buckets)
             .field("mass_shares_min", &self.mass_shares_min)
+            .field("archive", &self.archive)
+            .field("archive_after", &self.archive_after)
             .field("durability", &self.durability)
             .field("replicas_needed", &self.replicas_needed)
             .field("connections", &self.connections)

@@ -81,7 +81,7 @@ impl Core {
             claimed: if settled { created.terms.total - refunded } else { Amount::ZERO },
             refunded,
         };
-        Ok(Some(EnvelopeRow { created, figures, width: row.number(1)? }))
+        Ok(Some(EnvelopeRow { created, figures, width: row.number(1)?, archived: false }))
     }
 
     /// A user's win, and as much of the envelope as says whether it is the best.

@@ -106,7 +106,7 @@ impl Core {
                 (self.layout.pool_grab(id, user, self.mark(operation)), self.grab_args_under(id, user, operation));
             let decided = match self.run_with(operation.bucket, &POOL_GRAB, keys, args, 1).await? {
                 Value::BulkString(text) => grabbed(text)?,
-                told => Decided::read(told)?,
+                told => Decided::read(told, 0)?,
             };
             let Decided::New(Told { answer, .. }) = &decided else { return Ok(decided) };
             let lack = match (answer.tag(), answer.maybe(1)) {

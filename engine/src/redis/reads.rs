@@ -3,10 +3,11 @@
 //! **Invariant:** what is told is confirmed first: every read is a call that
 //! asks for it.
 
+use super::archive::rows::Listed;
 use super::backend::{Core, RedisBackend, Result};
-use super::bucket::Bucket;
 use super::commands::figures;
-use super::layout::{Key, Layout, is_mass};
+use super::layout::Layout;
+use super::lists::{Bounds, Walk};
 use super::pool_reads::amount_of;
 use super::reply::{Answer, damaged, parts};
 use super::scripts::READ;
@@ -19,14 +20,8 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::state::envelope::{Figures, share_status};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Rows a list looks at for one page when few of them are wanted; then the page
-/// ends early and its cursor goes on from there.
-const LOOKED_AT_MAX: usize = 10_000;
-/// Rows taken at a time from each bucket of a list that lies in all of them.
-const TAKEN_EACH: usize = 32;
 /// How often an audit looks again while money moves under its eyes.
 const AUDIT_LOOKS: usize = 20;
 
@@ -137,6 +132,8 @@ pub(super) struct EnvelopeRow {
     pub(super) created: EnvelopeCreated,
     pub(super) figures: Figures,
     pub(super) width: u64,
+    /// Whether it has left Redis.
+    pub(super) archived: bool,
 }
 
 /// A share and whose it is.
@@ -173,33 +170,41 @@ impl Win {
 }
 
 impl Core {
-    async fn envelope_row(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>> {
-        if is_mass(id) {
+    pub(super) async fn envelope_row(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>> {
+        if id.is_mass() {
             return self.mass_row(id).await;
         }
-        let fields =
-            ["row", "created", "width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded"];
-        let args = fields.map(|field| field.as_bytes().to_vec());
-        let row = self.read(self.layout.of_id(id.bytes()), &[self.layout.envelope(id)], &args).await?;
+        let fields = ["created", "width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded"];
+        let (row, archived) = self.envelope_fields(id, fields).await?;
         let Some(created) = row.maybe(0) else { return Ok(None) };
         let created = postcard::from_bytes(created).map_err(|_| damaged("an envelope"))?;
-        Ok(Some(EnvelopeRow { created, figures: figures(&row, 2)?, width: row.number(1)? }))
+        Ok(Some(EnvelopeRow { created, figures: figures(&row, 2)?, width: row.number(1)?, archived }))
     }
 
     async fn grab_with_row(&self, id: EnvelopeId, user: &UserId) -> Result<Option<(EnvelopeRow, Option<GrabRow>)>> {
         let now = self.clock.now();
-        if is_mass(id) {
+        if id.is_mass() {
             let Some((row, win)) = self.mass_win(id, user).await? else { return Ok(None) };
             let grab = win.map(|win| row.grab(win, now));
             return Ok(Some((row, grab)));
         }
         let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
+        let mut win = if row.archived { self.archived_win(id, user).await? } else { self.win(&row, user).await? };
+        if win.is_none() && !row.archived && row.figures.settled {
+            // It may have left Redis in between.
+            win = self.archived_win(id, user).await?;
+        }
+        let grab = win.map(|win| row.grab(win, now));
+        Ok(Some((row, grab)))
+    }
+
+    async fn win(&self, row: &EnvelopeRow, user: &UserId) -> Result<Option<Win>> {
+        let id = row.created.id;
         let keys = [self.layout.winners(id), self.layout.shares(id)];
         let [opened, width] = [row.created.opens_at.ms(), row.width].map(|number| number.to_string().into_bytes());
         let args = [b"win".to_vec(), opened, width, user.as_str().as_bytes().to_vec()];
         let win = self.read(self.layout.of_id(id.bytes()), &keys, &args).await?;
-        let grab = if win.len() == 0 { None } else { Some(row.grab(Win::read(&win)?, now)) };
-        Ok(Some((row, grab)))
+        if win.len() == 0 { Ok(None) } else { Win::read(&win).map(Some) }
     }
 
     /// Up to `most` wins in the order of their shares, from a share on; of an
@@ -221,14 +226,17 @@ impl Core {
         };
         loop {
             let Some(before) = self.envelope_row(id).await? else { return Ok(None) };
-            let wins = match is_mass(id) {
-                true => self.mass_wins(id, first, page.limit + 1).await?,
-                false => self.wins(&before.created, before.width, first, page.limit + 1).await?,
+            let most = page.limit + 1;
+            let wins = match (id.is_mass(), before.archived) {
+                (true, _) => self.mass_wins(id, first, most).await?,
+                (_, true) => self.archived_wins(id, first, most).await?,
+                _ => self.wins(&before.created, before.width, first, most).await?,
             };
             let Some(row) = self.envelope_row(id).await? else { return Ok(None) };
-            // Sold out in between, a list of all rows would not tell the best.
+            // Sold out in between, a list of all rows would not tell the best; archived
+            // in between, its rows were looked for where they are not any more.
             let is_sold_out = |row: &EnvelopeRow| row.figures.taken == row.created.terms.shares;
-            if is_sold_out(&row) != is_sold_out(&before) {
+            if is_sold_out(&row) != is_sold_out(&before) || row.archived != before.archived {
                 continue;
             }
             let mut rows: Vec<GrabRow> = wins.into_iter().map(|win| row.grab(win, now)).collect();
@@ -245,7 +253,7 @@ impl Core {
             Some(last) => u64::from_be_bytes(last).saturating_sub(1),
             None => {
                 let args = ["row", "rows"].map(|word| word.as_bytes().to_vec());
-                let row = self.read(bucket, std::slice::from_ref(&key), &args).await?;
+                let row = self.read(bucket, &[key], &args).await?;
                 if row.maybe(0).is_some() { row.number(0)? } else { 0 }
             }
         };
@@ -253,10 +261,9 @@ impl Core {
         if newest == 0 {
             return Ok(Listing { rows: Vec::new(), next: None });
         }
-        let numbers = (oldest..=newest).rev().map(|number| number.to_string().into_bytes());
-        let args: Vec<Vec<u8>> = [b"row".to_vec()].into_iter().chain(numbers).collect();
-        let found = self.read(bucket, &[key], &args).await?;
-        let rows = (0..found.len()).map(|index| entry(found.bytes(index)?)).collect::<Result<Vec<_>>>()?;
+        let found = self.movements(user, (oldest..=newest).rev()).await?;
+        let read = |row: Option<Vec<u8>>| entry(&row.ok_or_else(|| damaged("a wallet"))?);
+        let rows = found.into_iter().map(read).collect::<Result<Vec<_>>>()?;
         let next = (oldest > 1).then(|| cursor(List::Entries, &oldest.to_be_bytes()));
         Ok(Listing { rows, next })
     }
@@ -274,11 +281,14 @@ impl Core {
         }
         let list = if filter.sender.is_some() { List::Sent } else { List::Envelopes };
         let mut bounds = Bounds::after(position(list, page)?);
-        bounds.from = filter.created_to.map_or("-inf".to_owned(), |to| format!("(-{}", to.ms()));
-        bounds.to = filter.created_from.map_or("+inf".to_owned(), |from| format!("-{}", from.ms()));
+        bounds.before_ms = filter.created_to.map(Timestamp::ms);
+        bounds.from_ms = filter.created_from.map(Timestamp::ms);
         let mut walk = match &filter.sender {
-            Some(sender) => Walk::of_one(self, self.layout.of_user(sender), self.layout.sent(sender), bounds),
-            None => Walk::of_all(self, Layout::envelopes_by_time, bounds).await?,
+            Some(sender) => {
+                let archived = Some(Listed::Sent(sender));
+                Walk::of_one(self, self.layout.of_user(sender), self.layout.sent(sender), bounds, archived)
+            }
+            None => Walk::of_all(self, Layout::envelopes_by_time, bounds, Some(Listed::All)).await?,
         };
         let mut rows = Vec::new();
         while let Some(at) = walk.next().await? {
@@ -295,7 +305,8 @@ impl Core {
 
     async fn received(self: &Arc<Self>, user: &UserId, page: &Page) -> Result<Listing<ReceivedRow>> {
         let bounds = Bounds::after(position(List::Received, page)?);
-        let mut walk = Walk::of_one(self, self.layout.of_user(user), self.layout.received(user), bounds);
+        let archived = Some(Listed::Received(user));
+        let mut walk = Walk::of_one(self, self.layout.of_user(user), self.layout.received(user), bounds, archived);
         let mut rows = Vec::new();
         while let Some(at) = walk.next().await? {
             if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
@@ -313,7 +324,7 @@ impl Core {
 
     async fn items(self: &Arc<Self>, filter: &ItemFilter, page: &Page) -> Result<Listing<ItemView>> {
         let bounds = Bounds::after(position(List::Items, page)?);
-        let mut walk = Walk::of_all(self, Layout::items_by_time, bounds).await?;
+        let mut walk = Walk::of_all(self, Layout::items_by_time, bounds, None).await?;
         let mut rows = Vec::new();
         while let Some(at) = walk.next().await? {
             if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
@@ -423,141 +434,5 @@ fn position<const N: usize>(list: List, page: &Page) -> Result<Option<[u8; N]>> 
             position.try_into().map(Some).map_err(|_| EngineError::Cursor)
         }
         Some(_) => Err(EngineError::Cursor),
-    }
-}
-
-/// A place in a list that is ordered by time, the newest first, and by id.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    ms: u64,
-    id: [u8; 16],
-}
-
-impl Place {
-    fn comes_before(&self, other: &Place) -> bool {
-        (other.ms, self.id) < (self.ms, other.id)
-    }
-
-    fn bytes(&self) -> [u8; 24] {
-        let mut bytes = [0; 24];
-        bytes[..8].copy_from_slice(&self.ms.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.id);
-        bytes
-    }
-}
-
-/// One bucket's part of a list.
-struct Source {
-    bucket: Bucket,
-    key: Key,
-    rows: VecDeque<Place>,
-    more: bool,
-}
-
-/// Where a page begins, and the scores between which it lies.
-#[derive(Clone)]
-struct Bounds {
-    last: Option<Place>,
-    from: String,
-    to: String,
-}
-
-impl Bounds {
-    fn after(cursor: Option<[u8; 24]>) -> Bounds {
-        let last = cursor.map(|bytes| Place {
-            ms: u64::from_be_bytes(*bytes.first_chunk().expect("24 bytes begin with 8")),
-            id: *bytes.last_chunk().expect("24 bytes end with 16"),
-        });
-        Bounds { last, from: "-inf".to_owned(), to: "+inf".to_owned() }
-    }
-}
-
-/// A walk through a list that lies in one or many buckets.
-struct Walk<'a> {
-    core: &'a Core,
-    sources: Vec<Source>,
-    bounds: Bounds,
-    looked_at: usize,
-}
-
-impl<'a> Walk<'a> {
-    /// Through a list that lies in one bucket.
-    fn of_one(core: &'a Core, bucket: Bucket, key: Key, bounds: Bounds) -> Walk<'a> {
-        let source = Source { bucket, key, rows: VecDeque::new(), more: true };
-        Walk { core, sources: vec![source], bounds, looked_at: 0 }
-    }
-
-    /// Through a list of which every bucket has a part, under its `key`.
-    async fn of_all(core: &'a Arc<Core>, key: fn(&Layout, Bucket) -> Key, bounds: Bounds) -> Result<Walk<'a>> {
-        let shared = Arc::new(bounds.clone());
-        let filled = core.in_every_bucket(|core, bucket| {
-            let mut source = Source { bucket, key: key(&core.layout, bucket), rows: VecDeque::new(), more: true };
-            let bounds = Arc::clone(&shared);
-            async move {
-                source.fill(&core, &bounds).await?;
-                Ok(source)
-            }
-        });
-        let mut sources = filled.await?;
-        sources.retain(|source| !source.rows.is_empty());
-        Ok(Walk { core, sources, bounds, looked_at: 0 })
-    }
-
-    /// What stands next, without passing it.
-    async fn next(&mut self) -> Result<Option<Place>> {
-        let mut next: Option<Place> = None;
-        for source in &mut self.sources {
-            if source.rows.is_empty() && source.more {
-                source.fill(self.core, &self.bounds).await?;
-            }
-            if let Some(&place) = source.rows.front()
-                && next.is_none_or(|first| place.comes_before(&first))
-            {
-                next = Some(place);
-            }
-        }
-        Ok(next)
-    }
-
-    fn pass(&mut self, place: Place) {
-        self.looked_at += 1;
-        self.bounds.last = Some(place);
-        for source in &mut self.sources {
-            if source.rows.front() == Some(&place) {
-                source.rows.pop_front();
-            }
-        }
-    }
-
-    /// The cursor of the next page, if this one is full.
-    fn end_of_page(&self, rows: usize, limit: usize) -> Option<[u8; 24]> {
-        let is_full = rows == limit || self.looked_at == LOOKED_AT_MAX;
-        self.bounds.last.filter(|_| is_full).map(|last| last.bytes())
-    }
-}
-
-impl Source {
-    /// Takes the next rows.
-    async fn fill(&mut self, core: &Core, bounds: &Bounds) -> Result<()> {
-        let (score, member) = match &bounds.last {
-            Some(last) => (format!("-{}", last.ms).into_bytes(), last.id.to_vec()),
-            None => (Vec::new(), Vec::new()),
-        };
-        let args = [
-            b"listed".to_vec(),
-            score,
-            member,
-            bounds.from.clone().into_bytes(),
-            bounds.to.clone().into_bytes(),
-            TAKEN_EACH.to_string().into_bytes(),
-        ];
-        let found = core.read(self.bucket, std::slice::from_ref(&self.key), &args).await?;
-        self.more = found.len() >= 2 * TAKEN_EACH;
-        for at in (0..found.len()).step_by(2) {
-            let score = found.text(at + 1)?.strip_prefix('-').and_then(|ms| ms.parse().ok());
-            let ms = score.ok_or_else(|| damaged("a list"))?;
-            self.rows.push_back(Place { ms, id: found.id(at)? });
-        }
-        Ok(())
     }
 }

@@ -34,6 +34,9 @@ pub(super) struct Told {
 pub(super) struct Effect {
     pub(super) field: Vec<u8>,
     pub(super) value: Vec<u8>,
+    /// A generation of its bucket that was confirmed before it was read. Who knows
+    /// none says 0, and may be sent back to look again.
+    pub(super) read_in: u64,
 }
 
 /// The words of an answer, one behind the other.
@@ -49,7 +52,8 @@ pub(super) fn damaged(what: &str) -> EngineError {
 }
 
 impl Decided {
-    pub(super) fn read(value: Value) -> Result<Decided> {
+    /// `read_in`: see [`Effect`].
+    pub(super) fn read(value: Value, read_in: u64) -> Result<Decided> {
         let mut parts = parts(value)?.into_iter();
         let mut next = || parts.next().ok_or_else(|| damaged("a decision"));
         let how = word(next()?)?.unwrap_or_default();
@@ -60,7 +64,7 @@ impl Decided {
         }
         let at = Answer::read(Value::Array(vec![next()?]))?.at(0)?;
         let answer = Answer::read(next()?)?;
-        let effects = effects(next()?)?;
+        let effects = effects(next()?, read_in)?;
         let told = Told { at, answer, effects };
         match &*how {
             b"new" => Ok(Decided::New(told)),
@@ -219,12 +223,14 @@ impl Answer {
 }
 
 /// Fields and values, one after the other.
-pub(super) fn effects(value: Value) -> Result<Vec<Effect>> {
+pub(super) fn effects(value: Value, read_in: u64) -> Result<Vec<Effect>> {
     let mut words = parts(value)?.into_iter();
     let mut effects = Vec::new();
     while let Some(field) = words.next() {
         match (field, words.next()) {
-            (Value::BulkString(field), Some(Value::BulkString(value))) => effects.push(Effect { field, value }),
+            (Value::BulkString(field), Some(Value::BulkString(value))) => {
+                effects.push(Effect { field, value, read_in });
+            }
             _ => return Err(damaged("an effect")),
         }
     }

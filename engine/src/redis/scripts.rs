@@ -27,16 +27,18 @@ const SETTLING: &str = lua!("settling");
 const WIN: &str = lua!("win");
 /// What of a row has changed.
 const CHANGED: &str = lua!("changed");
+/// Whether an effect was read before what it left behind was archived.
+const FENCE: &str = lua!("fence");
 
 pub(super) static MEMO: Script = Script::one("memo", &[PRELUDE, lua!("memo")]);
 pub(super) static OPERATION: Script = Script::one("operation", &[PRELUDE, DECIDE, lua!("operation")]);
 pub(super) static WALLET: Script = Script::one("wallet", &[PRELUDE, DECIDE, lua!("wallet")]);
 pub(super) static FUND: Script = Script::one("fund", &[PRELUDE, DECIDE, lua!("fund")]);
-pub(super) static OPEN: Script = Script::one("open", &[PRELUDE, lua!("open")]);
+pub(super) static OPEN: Script = Script::one("open", &[PRELUDE, FENCE, lua!("open")]);
 pub(super) static ENVELOPE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]);
 pub(super) static GRAB: Script =
-    Script::lane("grab", &[FAILURE, LEDGER, OPERATIONS, SETTLING, WIN, lua!("grab")], 7, 3);
+    Script::lane("grab", &[FAILURE, LEDGER, OPERATIONS, SETTLING, WIN, lua!("grab")], 8, 3);
 /// What is due of one envelope: up to 64 credits.
 pub(super) static ENVELOPE_DUE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]).alone();
@@ -48,8 +50,8 @@ pub(super) static POOL_CLAIM: Script = Script::one("pool claim", &[PRELUDE, DECI
 pub(super) static POOL_WIN: Script = Script::one("pool win", &[lua!("pool_wins")]);
 /// Some hundred winners of a pool.
 pub(super) static POOL_WINS: Script = Script::one("pool wins", &[lua!("pool_wins")]).alone();
-pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, lua!("credit")]);
-pub(super) static LISTED: Script = Script::lane("listed", &[FAILURE, lua!("listed")], 0, 0);
+pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, FENCE, lua!("credit")]);
+pub(super) static LISTED: Script = Script::lane("listed", &[FAILURE, FENCE, lua!("listed")], 0, 0);
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
 pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]);
@@ -63,6 +65,11 @@ pub(super) static API_KEY: Script = Script::one("api key", &[PRELUDE, DECIDE, lu
 pub(super) static SETTINGS: Script = Script::one("settings", &[lua!("settings")]);
 pub(super) static SETTLED: Script = Script::one("settled", &[lua!("settled")]);
 pub(super) static TOUR: Script = Script::one("tour", &[lua!("tour")]);
+pub(super) static TURN: Script = Script::one("turn", &[lua!("turn")]);
+pub(super) static TAKE_SETTLED: Script = Script::one("take settled", &[lua!("take_settled")]);
+pub(super) static MOVED: Script = Script::one("moved", &[lua!("moved")]);
+pub(super) static LEAVE: Script = Script::one("leave", &[FENCE, lua!("leave")]);
+pub(super) static LEAVE_ENVELOPE: Script = Script::one("leave envelope", &[FENCE, lua!("leave_envelope")]);
 pub(super) static READ: Script = Script::one("read", &[WIN, lua!("read")]);
 pub(super) static INSPECT: Script = Script::one("inspect", &[lua!("inspect")]);
 pub(super) static COPY: Script = Script::one("copy", &[lua!("copy")]);

@@ -6,17 +6,37 @@
 //! **Invariant:** a deadline is kept by the same scripts that decide commands,
 //! so Redis's order of scripts decides every race between them.
 
+use super::archive::NOTED;
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::{Layout, is_mass};
 use super::reply::{Answer, Decided, Effect, Told, damaged, effects, parts};
 use super::scripts::{ENVELOPE_DUE, HOLD_DUE, READ, TOUR};
+use crate::error::EngineError;
 use crate::types::{EnvelopeId, ItemId};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Deadlines and effects taken from a bucket at a time.
 const TAKEN_MAX: usize = 64;
+
+/// What a tour found in a bucket.
+struct Swept {
+    bucket: Bucket,
+    any: bool,
+    /// Whether there is something to archive.
+    settled: bool,
+}
+
+/// Why an engine answers nothing that does not know of the archive.
+pub(super) fn blind() -> EngineError {
+    EngineError::OperatorNeeded(
+        "envelopes of this deployment are archived, and this server was started without the archive: start it again \
+         with --redis-archive DIR"
+            .to_owned(),
+    )
+}
 
 impl Core {
     /// The sweeper's life.
@@ -34,26 +54,33 @@ impl Core {
 
     /// One tour of all buckets. Says whether anything was to be done.
     pub(super) async fn sweep(self: &Arc<Self>) -> Result<bool> {
+        self.look_at_deployment().await?;
+        let swept = self.in_every_bucket(|core, bucket| async move { core.sweep_bucket(bucket).await }).await?;
+        let any = swept.iter().any(|swept| swept.any);
+        let settled = swept.into_iter().filter(|swept| swept.settled).map(|swept| swept.bucket).collect();
+        Ok(any | self.archive_settled(settled).await?)
+    }
+
+    /// How far a test deployment's clock has been moved, and whether something
+    /// may have been archived that this engine cannot read.
+    async fn look_at_deployment(&self) -> Result<()> {
+        let args = ["row", "advanced", NOTED].map(|word| word.as_bytes().to_vec());
+        let value = self.nodes.call(Layout::COMMON, &READ, &[self.layout.deployment()], &args, false).await?;
+        let row = Answer::read(value)?;
         if self.test_mode {
-            self.look_at_clock().await?;
+            self.catch_up(row.number(0)?);
         }
-        let any = self.in_every_bucket(|core, bucket| async move { core.sweep_bucket(bucket).await }).await?;
-        Ok(any.into_iter().any(|any| any))
+        let is_blind = self.archive.is_none() && row.maybe(1).is_some();
+        self.is_blind.store(is_blind, Ordering::Relaxed);
+        if is_blind { Err(blind()) } else { Ok(()) }
     }
 
-    async fn look_at_clock(&self) -> Result<()> {
-        let args = [b"row".to_vec(), b"advanced".to_vec()];
-        let value = self.call(Layout::COMMON, &READ, &[self.layout.deployment()], &args, false).await?;
-        self.catch_up(Answer::read(value)?.number(0)?);
-        Ok(())
-    }
-
-    async fn sweep_bucket(&self, bucket: Bucket) -> Result<bool> {
+    async fn sweep_bucket(&self, bucket: Bucket) -> Result<Swept> {
         // Most buckets have nothing, and only what is carried has to be confirmed first.
-        let (mut due, mut waiting) = self.look_around(bucket, false).await?;
+        let (mut due, mut waiting, settled) = self.look_around(bucket, false).await?;
         let mut any = !waiting.is_empty();
         if any {
-            (due, waiting) = self.look_around(bucket, true).await?;
+            (due, waiting, _) = self.look_around(bucket, true).await?;
         }
         self.carry_out(bucket, waiting).await?;
         for index in 0..due.len() {
@@ -66,16 +93,24 @@ impl Core {
                 _ => return Err(damaged("a deadline")),
             };
         }
-        Ok(any)
+        Ok(Swept { bucket, any, settled })
     }
 
-    /// Deadlines that have passed, and effects that wait.
-    async fn look_around(&self, bucket: Bucket, confirm: bool) -> Result<(Answer, Vec<Effect>)> {
-        let keys = [self.layout.due(bucket), self.layout.outbox(bucket)];
-        let args = [self.clock.now().ms().to_string().into_bytes(), TAKEN_MAX.to_string().into_bytes()];
+    /// Deadlines that have passed, effects that wait, and whether there is
+    /// something to archive.
+    async fn look_around(&self, bucket: Bucket, confirm: bool) -> Result<(Answer, Vec<Effect>, bool)> {
+        let keys = [self.layout.due(bucket), self.layout.outbox(bucket), self.layout.settled(bucket)];
+        let until = self.archives_until().map(|until| until.ms().to_string().into_bytes());
+        let args = [
+            self.clock.now().ms().to_string().into_bytes(),
+            TAKEN_MAX.to_string().into_bytes(),
+            until.unwrap_or_default(),
+        ];
+        let read_in = self.generations.get(bucket);
         let mut found = parts(self.call(bucket, &TOUR, &keys, &args, confirm).await?)?.into_iter();
         let (Some(due), Some(waiting)) = (found.next(), found.next()) else { return Err(damaged("a tour")) };
-        Ok((Answer::read(due)?, effects(waiting)?))
+        let settled = Answer::read(redis::Value::Array(found.collect()))?.number(0)?;
+        Ok((Answer::read(due)?, effects(waiting, read_in)?, settled > 0))
     }
 
     /// Expires an envelope, and lapses or credits what was not claimed: whatever is due.

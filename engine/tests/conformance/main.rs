@@ -199,7 +199,9 @@ on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds
 #[cfg(feature = "redis")]
 mod redis {
     use super::deployment::is_missing;
-    use super::on_redis::{Alone, Anew, Clustered, InClusteredPools, InPool, InPools, On};
+    use super::on_redis::{
+        Alone, Anew, Archiving, ArchivingOutOfCluster, Clustered, InClusteredPools, InPool, InPools, On,
+    };
     use super::tell;
 
     macro_rules! stories {
@@ -235,6 +237,20 @@ mod redis {
                 fn in_three_pools() {
                     if !is_missing() {
                         tell::<On<InPools>>(PATH, TEXT);
+                    }
+                }
+
+                #[test]
+                fn on_redis_and_an_archive() {
+                    if !is_missing() {
+                        tell::<On<Archiving>>(PATH, TEXT);
+                    }
+                }
+
+                #[test]
+                fn on_a_cluster_and_an_archive() {
+                    if !is_missing() {
+                        tell::<On<ArchivingOutOfCluster>>(PATH, TEXT);
                     }
                 }
 

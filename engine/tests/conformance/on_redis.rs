@@ -14,6 +14,8 @@ pub(crate) trait Place {
     const BATCHES_IN_ORDER: bool = true;
     /// Whether another engine goes on after every command: none keeps anything.
     const ANEW: bool = false;
+    /// Whether what is due is done after every command.
+    const SETTLES: bool = false;
 
     /// One of its own for each story.
     fn deployment() -> Deployment;
@@ -51,6 +53,9 @@ impl<P: Place> Stand for On<P> {
     }
 
     fn befall(mut self) -> On<P> {
+        if P::SETTLES {
+            self.settle();
+        }
         if P::ANEW {
             self.backend = self.deployment.open();
         }
@@ -75,6 +80,29 @@ impl Place for Anew {
 
     fn deployment() -> Deployment {
         Deployment::new(6)
+    }
+}
+
+/// The same, and whatever is settled leaves Redis at once.
+pub(crate) struct Archiving;
+
+impl Place for Archiving {
+    const ANEW: bool = true;
+    const SETTLES: bool = true;
+
+    fn deployment() -> Deployment {
+        Deployment::new(11).archiving()
+    }
+}
+
+/// The same on a Cluster, where all that users get is carried.
+pub(crate) struct ArchivingOutOfCluster;
+
+impl Place for ArchivingOutOfCluster {
+    const SETTLES: bool = true;
+
+    fn deployment() -> Deployment {
+        Deployment::on_cluster(12).archiving()
     }
 }
 

@@ -92,6 +92,16 @@ fn both_engines_mean_the_same_of_envelopes_in_pools() {
     compare_engines(|seed| Deployment::in_pools(seed, 3), false);
 }
 
+#[test]
+fn both_engines_mean_the_same_of_what_is_archived() {
+    compare_engines(|seed| Deployment::new(seed).archiving(), true);
+}
+
+#[test]
+fn both_engines_mean_the_same_of_what_is_archived_out_of_a_cluster() {
+    compare_engines(|seed| Deployment::on_cluster(seed).archiving(), true);
+}
+
 fn compare_engines(deploy: fn(u64) -> Deployment, in_order: bool) {
     if is_missing() {
         return;

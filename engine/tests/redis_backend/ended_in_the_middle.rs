@@ -15,6 +15,7 @@ use hongbao_engine::types::*;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 /// What is prepared, and the command that is ended in the middle.
 type Scene = fn(&Trial<'_>) -> Command;
@@ -299,6 +300,41 @@ fn an_expiry_and_credits_in_pools() {
     }
 }
 
+#[test]
+fn an_archiving() {
+    if !is_missing() {
+        archive_over(Deployment::new(12).archiving());
+    }
+}
+
+#[test]
+fn an_archiving_out_of_a_cluster() {
+    if !is_missing() {
+        archive_over(Deployment::on_cluster(13).archiving());
+    }
+}
+
+/// Whatever they settle is archived before the same is asked again.
+#[test]
+fn commands_that_settle_and_the_archive() {
+    let scenes: [Scene; 3] = [
+        |trial| {
+            let envelope = trial.give(NewEnvelope { auto_claim: true, ..trial.terms(30, 1) });
+            Command::Grab { envelope, user: trial.user("bob") }
+        },
+        |trial| {
+            let envelope = trial.give(trial.terms(30, 1));
+            trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+            Command::Claim { envelope, user: trial.user("bob") }
+        },
+        |trial| Command::Cancel { envelope: trial.give(trial.terms(30, 3)) },
+    ];
+    for (nth, scene) in scenes.into_iter().enumerate().filter(|_| !is_missing()) {
+        play_over(Deployment::new(14 + nth as u64).archiving(), scene);
+        play_over(Deployment::on_cluster(17 + nth as u64).archiving(), scene);
+    }
+}
+
 fn sweep(unclaimed: Unclaimed) {
     if !is_missing() {
         sweep_over(Deployment::new(8), unclaimed);
@@ -333,6 +369,41 @@ fn sweep_over(deployment: Deployment, unclaimed: Unclaimed) {
         }
     }
     panic!("the sweeper never came to an end");
+}
+
+/// Who archives is ended in the middle: whatever has left Redis and whatever
+/// has not, everybody is told the same, and another ends it.
+fn archive_over(mut deployment: Deployment) {
+    deployment.options.redis.archive_after = Duration::from_secs(5000);
+    let backend = deployment.open();
+    for nth in 0..400 {
+        let trial = Trial { deployment: &deployment, backend: &backend, nth };
+        let envelope = trial.give(NewEnvelope { expires_in_s: 10, claim_within_s: 0, ..trial.terms(40, 4) });
+        for name in ["bob", "carol"] {
+            trial.ask(Command::Grab { envelope, user: trial.user(name) });
+        }
+        trial.ask(Command::Claim { envelope, user: trial.user("bob") });
+        trial.ask(Command::AdvanceClock { by_s: 1000 });
+        deployment.settle(&backend);
+        let expected = trial.tell();
+        trial.ask(Command::AdvanceClock { by_s: 5000 });
+        let left = nth as i64 / 2;
+        let ended = trial.ending(left, nth % 2 == 1);
+        let completed = deployment.drive(ended.sweep()).is_ok();
+        drop(ended);
+        assert_eq!(trial.tell(), expected, "ended after {left} calls");
+        let audit = deployment.drive(backend.audit_rows(&mut |_| ())).expect("it reads");
+        assert_eq!(audit.findings, [], "ended after {left} calls");
+        // Until then nobody takes what somebody has taken.
+        trial.ask(Command::AdvanceClock { by_s: 1000 });
+        deployment.settle(&backend);
+        assert_eq!(trial.tell(), expected, "ended after {left} calls, and archived by another");
+        if completed {
+            assert!(left > 15, "to archive an envelope takes more calls than {left}");
+            return;
+        }
+    }
+    panic!("who archives never came to an end");
 }
 
 fn play(scene: Scene) {

@@ -197,6 +197,7 @@ fn mutants_are_caught() {
         (Mutant::DeleteBeforeEffectConfirmed, S, ONCE),
         (Mutant::RefundWithoutReason, S, ONCE),
         (Mutant::SettlerWithoutFence, S, ONCE),
+        (Mutant::GenerationLearnedLater, S, ONCE),
         (Mutant::ArchiveWithoutNewGeneration, S, ONCE),
         (Mutant::ArchiveBeforeGenerationConfirmed, S, ONCE),
         (Mutant::ClaimAnsweredBeforeCreditConfirmed, S, CLAIMED),

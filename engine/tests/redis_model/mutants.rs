@@ -37,6 +37,7 @@ pub(crate) enum Mutant {
     DeleteBeforeEffectConfirmed,
     RefundWithoutReason,
     SettlerWithoutFence,
+    GenerationLearnedLater,
     ArchiveWithoutNewGeneration,
     ArchiveBeforeGenerationConfirmed,
     FillWithoutFence,

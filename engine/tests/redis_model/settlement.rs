@@ -148,7 +148,9 @@ impl Settlement {
         }
         for what in (0..16).filter(|what| s.carried.credits[entry] >> what & 1 == 1) {
             let (generation, amount) = ((what / AMOUNTS) as u8, (what % AMOUNTS) as u8);
-            let fenced = generation < rows.fence && !self.is(Mutant::SettlerWithoutFence);
+            // What is known when it is carried, not when it was read.
+            let learned = self.is(Mutant::GenerationLearnedLater).then_some(s.home.kept().generation);
+            let fenced = learned.unwrap_or(generation) < rows.fence && !self.is(Mutant::SettlerWithoutFence);
             let marked = rows.received & self.marker(entry) != 0 && !self.is(Mutant::CreditWithoutMarker);
             if !fenced && !marked && rows.balances[wallet] < 9 {
                 let finds = has(home.outbox, entry) && generation == home.generation;

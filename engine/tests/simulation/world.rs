@@ -610,6 +610,7 @@ impl World {
             EngineError::Store(_)
             | EngineError::Unconfirmed(_)
             | EngineError::Backend(_)
+            | EngineError::Archive(_)
             | EngineError::NotReady(_)
             | EngineError::OperatorNeeded(_)
             | EngineError::ShuttingDown

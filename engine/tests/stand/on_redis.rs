@@ -8,9 +8,11 @@ use crate::stand::World;
 use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisOptions};
 use std::any::Any;
 use std::future::Future;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// What the tests of this process share, while any of them runs.
@@ -27,8 +29,9 @@ fn shared<T>(known: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
 pub(crate) struct Deployment {
     pub(crate) options: RedisBackendOptions,
     pub(crate) runtime: Runtime,
+    archive: Option<TempDir>,
     // Ended after all that stands before it.
-    _servers: Arc<dyn Any>,
+    _servers: Arc<dyn Any + Send + Sync>,
 }
 
 impl Deployment {
@@ -49,7 +52,7 @@ impl Deployment {
 
     /// On a server that the test has for itself.
     pub(crate) fn alone_on(seed: u64, server: &Arc<RedisServer>) -> Deployment {
-        let servers: Arc<dyn Any> = Arc::<RedisServer>::clone(server);
+        let servers: Arc<dyn Any + Send + Sync> = Arc::<RedisServer>::clone(server);
         Deployment::over(seed, vec![server.url()], servers)
     }
 
@@ -65,7 +68,21 @@ impl Deployment {
         self
     }
 
-    fn over(seed: u64, urls: Vec<String>, servers: Arc<dyn Any>) -> Deployment {
+    /// What is settled leaves Redis at the next tour.
+    pub(crate) fn archiving(mut self) -> Deployment {
+        let directory = tempfile::tempdir().expect("a directory");
+        self.options.redis.archive = Some(directory.path().to_owned());
+        self.options.redis.archive_after = Duration::ZERO;
+        self.archive = Some(directory);
+        self
+    }
+
+    /// Where it archives.
+    pub(crate) fn archive(&self) -> &Path {
+        self.archive.as_ref().expect("it archives").path()
+    }
+
+    fn over(seed: u64, urls: Vec<String>, servers: Arc<dyn Any + Send + Sync>) -> Deployment {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let world = World::new(seed);
         let redis = RedisOptions {
@@ -87,7 +104,7 @@ impl Deployment {
             ..RedisBackendOptions::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Deployment { options, runtime: runtime.expect("a runtime"), _servers: servers }
+        Deployment { options, runtime: runtime.expect("a runtime"), archive: None, _servers: servers }
     }
 
     /// Another engine in front of it.

@@ -26,7 +26,7 @@ pub struct House {
     pub doors: Arc<Doors>,
     servers: [Option<Running>; SERVERS],
     data: tempfile::TempDir,
-    options: Vec<&'static str>,
+    options: Vec<String>,
 }
 
 impl House {
@@ -35,14 +35,15 @@ impl House {
     }
 
     /// With so many replicas of each primary, and further options of the servers.
-    pub fn open_with(replicas: usize, options: &[&'static str]) -> House {
+    pub fn open_with(replicas: usize, options: &[&str]) -> House {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let cluster = RedisCluster::start(3, replicas);
         let data = tempfile::tempdir().unwrap();
         let urls = cluster.urls();
-        let started = [0, 1].map(|server| start(&data, server, &urls, options));
+        let started = [0, 1].map(|server| start(&data, server, &urls, &options));
         let doors = Arc::new(Doors([Mutex::new(started[0].1), Mutex::new(started[1].1)]));
         let servers = started.map(|(server, _)| Some(server));
-        House { cluster, doors, servers, data, options: options.to_vec() }
+        House { cluster, doors, servers, data, options }
     }
 
     /// A door at which whoever is told to ask again does.
@@ -94,7 +95,8 @@ impl House {
     }
 }
 
-fn start(data: &tempfile::TempDir, server: usize, urls: &[String], options: &[&str]) -> (Running, SocketAddr) {
+fn start(data: &tempfile::TempDir, server: usize, urls: &[String], options: &[String]) -> (Running, SocketAddr) {
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let (data, urls) = (data.path().join(format!("keys-{server}")), urls.join(","));
-    Running::ready(&mut serve(&data, &[&["--backend", "redis", "--redis", &urls], options].concat()))
+    Running::ready(&mut serve(&data, &[&["--backend", "redis", "--redis", &urls][..], &options].concat()))
 }

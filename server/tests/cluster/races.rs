@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A house whose Cluster takes nobody for failed, so that a primary that hangs keeps its place.
-fn patient_house() -> House {
-    let house = House::open();
+fn patient_house(options: &[&str]) -> House {
+    let house = House::open_with(1, options);
     for node in &house.cluster.nodes {
         assert_eq!(node.cli(&["CONFIG", "SET", "cluster-node-timeout", "120000"]), "OK");
     }
@@ -97,7 +97,7 @@ fn race_30_a_result_is_unknown_and_asked_for_again() {
     }
     const SHARES: u64 = 5;
     const USERS: u64 = 8;
-    let house = patient_house();
+    let house = patient_house(&[]);
     let mut client = house.client(0);
     for round in 0..number_of("ROUNDS", 1) {
         let id = give(&mut client, "alice", SHARES, &format!("unknown-{round}"));
@@ -187,11 +187,29 @@ fn race_37_a_credit_waits_until_its_cause_is_safe() {
 /// A server falls asleep with credits in its hands, the other carries them, it wakes and sends them as well: one each.
 #[test]
 fn race_38_a_settler_sleeps_and_wakes() {
+    if !is_missing() {
+        settler_sleeps(patient_house(&[]), |_| ());
+    }
+}
+
+/// The same, and while it sleeps all that its credits left behind leaves Redis.
+#[test]
+fn race_38_a_settler_sleeps_through_the_archiving_and_wakes() {
     if is_missing() {
         return;
     }
+    let archive = tempfile::tempdir().expect("a directory");
+    let path = archive.path().join("archive").display().to_string();
+    settler_sleeps(patient_house(&["--redis-archive", &path, "--redis-archive-after-s", "0"]), |house| {
+        let until = Instant::now() + Duration::from_secs(60);
+        while house.cluster.nodes.iter().any(|node| node.runs() && node.cli(&["KEYS", "*:env_*"]).contains("env_")) {
+            assert!(Instant::now() < until, "the envelope is not archived");
+        }
+    });
+}
+
+fn settler_sleeps(house: House, until_archived: impl Fn(&House)) {
     const USERS: usize = 40;
-    let house = patient_house();
     let (mut client, sleeper) = (house.client(1), 0);
     let id = give(&mut client, "alice", USERS as u64, "slept-over");
     // Credits that go to one primary, from an envelope on another.
@@ -241,6 +259,7 @@ fn race_38_a_settler_sleeps_and_wakes() {
         for user in &users {
             assert_eq!(balance(&mut client, user), 101, "carried by the one who is awake: {user}");
         }
+        until_archived(&house);
         drop(asleep);
         for asked in asked {
             let answer = asked.join().unwrap().expect("the sleeper has woken");
@@ -265,7 +284,7 @@ fn race_39_a_server_dies_between_debit_and_shares() {
         return;
     }
     const SENDERS: usize = 30;
-    let mut house = patient_house();
+    let mut house = patient_house(&[]);
     let mut client = house.client(1);
     let sender = |nth: usize| format!("alice{nth}");
     for nth in 0..SENDERS {

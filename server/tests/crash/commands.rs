@@ -34,6 +34,8 @@ fn wrong_use_ends_with_status_2() {
         "serve --currency yen",
         "serve --backend redis",
         "serve --backend redis --redis redis://127.0.0.1:1 --archive somewhere",
+        "serve --redis-archive somewhere",
+        "serve --backend redis --redis redis://127.0.0.1:1 --redis-archive-after-s -1",
         "split --total 10",
         "split --total 5 --shares 10 --rule lucky",
     ] {

@@ -92,6 +92,7 @@ async fn every_refusal_and_error_is_a_problem() {
         (Err(EngineError::Journal(secret.into())), 503, "unconfirmed", "same_key"),
         (Err(EngineError::Unconfirmed(secret.into())), 503, "unconfirmed", "same_key"),
         (Err(EngineError::Backend(secret.into())), 500, "internal", "same_key"),
+        (Err(EngineError::Archive(secret.into())), 500, "internal", "same_key"),
         (Err(EngineError::Store(secret.into())), 500, "internal", "same_key"),
         (Err(EngineError::NotReady(secret.into())), 503, "not_ready", "after"),
         (Err(EngineError::ShuttingDown), 503, "shutting_down", "after"),

@@ -1,14 +1,16 @@
 //! Envelopes: figures, shares, winners, lists, and the money that left them.
 
-use super::{BYTES, Finding, FindingKind, Look, readable, words};
+use super::{BYTES, Finding, FindingKind, Look, readable};
 use crate::command::{EndedAs, Unclaimed};
 use crate::event::EnvelopeCreated;
+use crate::redis::archive::rows::{Listed, listed};
 use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
 use crate::redis::commands::figures;
 use crate::redis::reads::Win;
 use crate::redis::reply::{Answer, damaged};
 use crate::redis::rows::{packed, width};
+use crate::split::Shares;
 use crate::state::envelope::Figures;
 use crate::types::{Amount, EnvelopeId};
 use std::sync::Arc;
@@ -19,7 +21,7 @@ const LOOKS: usize = 4;
 /// Winners taken at a time.
 const WINNERS: usize = 256;
 /// Splits of more shares are not compared one by one: that would take a second each.
-const COMPARE_SHARES_MAX: u32 = 1_000_000;
+pub(super) const COMPARE_SHARES_MAX: u32 = 1_000_000;
 
 /// An envelope as it stands in one bucket.
 pub(in crate::redis) struct Whole {
@@ -29,6 +31,8 @@ pub(in crate::redis) struct Whole {
     pub(in crate::redis) claimed: u32,
     /// Bytes of a share.
     pub(in crate::redis) width: u64,
+    /// Whether it has left Redis.
+    pub(in crate::redis) archived: bool,
     row: Answer,
 }
 
@@ -38,20 +42,22 @@ impl Core {
     pub(in crate::redis) async fn whole_envelope(&self, id: EnvelopeId) -> Result<Option<Whole>> {
         let fields =
             ["created", "width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded", "claimed"];
-        let fields = words(fields);
-        let row = self.fields(self.layout.of_id(id.bytes()), self.layout.envelope(id), &fields).await?;
+        let (row, archived) = self.envelope_fields(id, fields).await?;
         let Some(created) = row.maybe(0) else { return Ok(None) };
         let created: EnvelopeCreated = postcard::from_bytes(created).map_err(|_| damaged("an envelope"))?;
         if row.maybe(1).is_none() || created.id != id {
             return Err(damaged("an envelope"));
         }
         let (figures, claimed, width) = (figures(&row, 2)?, row.units(8)?, row.number(1)?);
-        Ok(Some(Whole { created, figures, claimed, width, row }))
+        Ok(Some(Whole { created, figures, claimed, width, archived, row }))
     }
 
     /// Winners by share, from `first` on; none is the end.
     pub(in crate::redis) async fn winners(&self, envelope: &Whole, first: u64) -> Result<Vec<Win>> {
-        self.wins(&envelope.created, envelope.width, first, WINNERS).await
+        match envelope.archived {
+            true => self.archived_wins(envelope.created.id, first, WINNERS).await,
+            false => self.wins(&envelope.created, envelope.width, first, WINNERS).await,
+        }
     }
 }
 
@@ -90,13 +96,17 @@ impl Look<'_> {
         let mut split_seen = false;
         for nth in 1.. {
             let Some(envelope) = self.core.whole_envelope(id).await? else { return Err(damaged("its row")) };
+            if envelope.archived {
+                // It left Redis since its name was told.
+                return Ok(());
+            }
             if !split_seen {
                 split_seen = true;
                 self.counts.envelopes += 1;
                 self.split(&envelope).await?;
             }
             let mut found = Vec::new();
-            let taken = self.taken(&envelope, &mut found).await?;
+            let taken = self.taken(&envelope, None, &mut found).await?;
             let again = self.core.whole_envelope(id).await?;
             let still = again.is_some_and(|again| again.row == envelope.row);
             if still || nth == LOOKS {
@@ -144,7 +154,13 @@ impl Look<'_> {
     }
 
     /// I3: one user a share, one share a user; and what came of each.
-    async fn taken(&mut self, envelope: &Whole, found: &mut Vec<Finding>) -> Result<Taken> {
+    /// With a split also whether each has what that has for it.
+    pub(super) async fn taken(
+        &mut self,
+        envelope: &Whole,
+        split: Option<&Shares>,
+        found: &mut Vec<Finding>,
+    ) -> Result<Taken> {
         let id = envelope.created.id;
         let figures = u64::from(envelope.figures.taken);
         let mut taken = Taken::default();
@@ -159,6 +175,10 @@ impl Look<'_> {
                 if u64::from(win.share) != taken.shares {
                     let what =
                         format!("{id}: {} stands for share {} and has share {}", win.user, taken.shares, win.share);
+                    found.push(Finding { kind: FindingKind::Share, what });
+                }
+                if split.is_some_and(|split| win.share < split.len() && split.get(win.share) != win.amount) {
+                    let what = format!("{id}: share {} is not what the split has for it", win.share);
                     found.push(Finding { kind: FindingKind::Share, what });
                 }
                 taken.shares += 1;
@@ -247,9 +267,19 @@ impl Look<'_> {
         if core.scores(self.bucket, core.layout.envelopes_by_time(self.bucket), &member).await?[0] != made {
             self.found(FindingKind::List, format!("{id}: it is missing from the list of all envelopes"));
         }
-        if core.scores(core.layout.of_user(sender), core.layout.sent(sender), &member).await?[0] != made {
+        // Users' rows leave Redis before the envelope's own.
+        let sent = listed(Listed::Sent(sender), created.created_at.ms(), id.bytes());
+        if core.scores(core.layout.of_user(sender), core.layout.sent(sender), &member).await?[0] != made
+            && core.are_archived(vec![sent]).await? != [true]
+        {
             self.found(FindingKind::List, format!("{id}: it is missing from the list of what {sender} sent"));
         }
+        self.moved(created, figures).await
+    }
+
+    /// The money that came from its sender and went back there.
+    pub(super) async fn moved(&mut self, created: &EnvelopeCreated, figures: &Figures) -> Result<()> {
+        let (id, sender, core) = (created.id, &created.terms.sender, Arc::clone(&self.core));
         let terms = &created.terms;
         let unsold = match figures.ended {
             Some(EndedAs::Expired | EndedAs::Cancelled) => {

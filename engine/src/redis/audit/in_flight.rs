@@ -123,7 +123,7 @@ impl Core {
                 if !seen.insert(field.clone()) {
                     continue;
                 }
-                let effect = Effect { field, value };
+                let effect = Effect { field, value, read_in: 0 };
                 waiting.effects += 1;
                 if effect.kind() == b'f' {
                     waiting.opening.extend(effect.id().map(EnvelopeId::from_bytes));

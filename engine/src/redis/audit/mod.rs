@@ -3,6 +3,7 @@
 //!
 //! - `wallets`: balances and the movements that make them
 //! - `envelopes`: figures, shares, winners, lists
+//! - `archived`: envelopes that have left Redis
 //! - `mass`, `places`, `pools`: mass envelopes: what lies where, what has to hold
 //!   between reserve, transfers and pools, and each pool with its winners
 //! - `sales`: items, holds, orders, merchants
@@ -17,6 +18,7 @@
 //! meanwhile: what moves under its eyes is not compared, and told as unsettled.
 
 mod api_keys;
+mod archived;
 mod envelopes;
 mod in_flight;
 mod mass;
@@ -345,7 +347,7 @@ pub(super) fn words<const N: usize>(words: [&str; N]) -> Vec<Vec<u8>> {
 /// What was found out about one thing; that it cannot be read is a finding.
 fn readable(name: &str, looked: Result<Option<Finding>>) -> Result<Option<Finding>> {
     match looked {
-        Err(EngineError::Backend(why)) => {
+        Err(EngineError::Backend(why) | EngineError::Archive(why)) => {
             Ok(Some(Finding { kind: FindingKind::Unreadable, what: format!("{name}: {why}") }))
         }
         looked => looked,
@@ -400,6 +402,8 @@ impl<'a> Look<'a> {
         self.told_of(&format!("envelopes of bucket {number}"), looked)?;
         let looked = self.pools().await;
         self.told_of(&format!("pools of bucket {number}"), looked)?;
+        let looked = self.archived().await;
+        self.told_of(&format!("archived envelopes of bucket {number}"), looked)?;
         let looked = self.sales().await;
         self.told_of(&format!("sales of bucket {number}"), looked)?;
         if self.bucket == Layout::COMMON {
@@ -439,7 +443,7 @@ impl<'a> Look<'a> {
     fn told_of<T>(&mut self, name: &str, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(EngineError::Backend(why)) => {
+            Err(EngineError::Backend(why) | EngineError::Archive(why)) => {
                 self.found(FindingKind::Unreadable, format!("{name}: {why}"));
                 Ok(None)
             }

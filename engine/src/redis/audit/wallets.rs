@@ -5,7 +5,7 @@ use super::{FindingKind, Look, PAGE, words};
 use crate::backend::{Entry, EntryKind};
 use crate::redis::backend::Result;
 use crate::redis::reads::entry;
-use crate::types::{Amount, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, Timestamp, UserId};
 
 impl Look<'_> {
     pub(super) async fn wallets(&mut self) -> Result<()> {
@@ -23,7 +23,7 @@ impl Look<'_> {
 
     async fn wallet(&mut self, user: &UserId) -> Result<()> {
         let key = self.core.layout.wallet(user);
-        let head = self.core.fields(self.bucket, key.clone(), &words(["rows", "available"])).await?;
+        let head = self.core.fields(self.bucket, key, &words(["rows", "available"])).await?;
         if head.maybe(0).is_none() {
             return Ok(());
         }
@@ -33,12 +33,11 @@ impl Look<'_> {
         let mut first = 1;
         while first <= rows {
             let last = rows.min(first + PAGE as u64 - 1);
-            let numbers: Vec<Vec<u8>> = (first..=last).map(|number| number.to_string().into_bytes()).collect();
-            let page = self.core.fields(self.bucket, key.clone(), &numbers).await?;
-            let mut marks = words(["rows"]);
-            let mut marked = vec![0];
+            let page = self.core.movements(user, first..=last).await?;
+            let mut marks = Vec::new();
+            let mut marked = Vec::new();
             for (index, number) in (first..=last).enumerate() {
-                let row = page.maybe(index).and_then(|row| entry(row).ok());
+                let row = page[index].as_ref().and_then(|row| entry(row).ok());
                 let Some(row) = row else {
                     let what =
                         format!("wallet of {user}: its movement {number} of {rows} is missing or cannot be read");
@@ -52,9 +51,9 @@ impl Look<'_> {
                 }
                 balance = self.movement(user, number, &row, balance);
             }
-            let found = self.core.fields(self.bucket, key.clone(), &marks).await?;
-            for (index, &number) in marked.iter().enumerate().skip(1) {
-                if found.maybe(index) != Some(number.to_string().as_bytes()) {
+            let found = self.core.marked(user, &marks).await?;
+            for (found, number) in found.iter().zip(marked) {
+                if found.as_deref() != Some(number.to_string().as_bytes()) {
                     let what = format!("wallet of {user}: nothing keeps its movement {number} from coming again");
                     self.found(FindingKind::Wallet, what);
                 }
@@ -122,17 +121,21 @@ impl crate::redis::backend::Core {
         let keys = [self.layout.wallet(user), self.layout.received(user)];
         let args = [b"arrived".to_vec(), effect.to_vec(), envelope.to_vec()];
         let answer = Answer::read(self.inspect(self.layout.of_user(user), &keys, &args).await?)?;
-        let row = match answer.bytes(0)? {
+        let mut row = match answer.bytes(0)? {
             b"" => None,
             row => Some(entry(row)?),
         };
-        Ok(Arrived {
-            amount: row.as_ref().map(|row| row.amount),
-            at: row.as_ref().map(|row| row.at),
-            grabbed_at_ms: match answer.bytes(1)? {
-                b"" => None,
-                _ => Some(-answer.signed(1)?),
-            },
-        })
+        let mut grabbed_at_ms = match answer.bytes(1)? {
+            b"" => None,
+            _ => Some(-answer.signed(1)?),
+        };
+        if row.is_none() {
+            row = self.archived_movement(user, effect).await?.map(|row| entry(&row)).transpose()?;
+        }
+        if grabbed_at_ms.is_none() {
+            let win = self.archived_win(EnvelopeId::from_bytes(*envelope), user).await?;
+            grabbed_at_ms = win.map(|win| win.grabbed_at.ms() as i64);
+        }
+        Ok(Arrived { amount: row.as_ref().map(|row| row.amount), at: row.as_ref().map(|row| row.at), grabbed_at_ms })
     }
 }

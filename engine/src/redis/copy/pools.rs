@@ -195,12 +195,16 @@ impl Writing {
         let bucket = layout.of_id(id.bytes());
         let (listed, due) = (layout.envelopes_by_time(bucket), layout.due(bucket));
         let (own, sent) = (layout.of_user(sender), layout.sent(sender));
+        let settled = layout.settled(bucket);
         let made = [before(created.created_at), id.bytes().to_vec()];
         self.write(bucket, "ZADD", listed, made.clone()).await?;
         self.write(own, "ZADD", sent, made).await?;
         if row.settled.is_none() {
             let by = if ended.is_empty() { created.expires_at } else { created.claim_by };
             self.write(bucket, "ZADD", due, [number(by.ms()), [b"e", &id.bytes()[..]].concat()]).await?;
+        } else if !id.is_mass() {
+            // From when on it may be archived, at the latest.
+            self.write(bucket, "ZADD", settled, [number(created.claim_by.ms()), id.bytes().to_vec()]).await?;
         }
         Ok(())
     }

@@ -1,0 +1,13 @@
+-- Takes envelopes that were settled long enough ago, to archive them: for a
+-- while nobody else does. Who does it all the same does no harm.
+--
+-- KEYS[1]  the bucket's settled envelopes by time
+-- ARGV[1]  settled until then
+-- ARGV[2]  how many at most
+-- ARGV[3]  as when they count until somebody else takes them
+
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(ids) do
+  redis.call('ZADD', KEYS[1], 'XX', ARGV[3], id)
+end
+return ids
