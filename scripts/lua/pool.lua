@@ -46,7 +46,7 @@ local function leave(kind, count, amount)
 end
 
 local verb = ARGV[3]
-if verb ~= "report" and tonumber(ARGV[4]) >= sequence then
+if verb ~= 'report' and tonumber(ARGV[4]) == sequence + 1 then
   sequence = sequence + 1
   if verb == 'take' then
     redis.call('SETRANGE', KEYS[3], tail * size, ARGV[5])
