@@ -64,7 +64,7 @@ pub struct Setup {
     pub body_timeout: Duration,
 }
 
-impl<B> Server<B> {
+impl<B: Backend> Server<B> {
     /// A server in front of `backend`.
     pub fn new(backend: Arc<B>, setup: &Setup) -> Shared<B> {
         let metrics = Arc::new(Metrics::new());
@@ -73,6 +73,11 @@ impl<B> Server<B> {
         let counted = Arc::downgrade(&house);
         metrics.gauges([("hongbao_http_in_flight", "Requests in flight")], move || {
             [counted.upgrade().map_or(0.0, |house| house.gate.in_flight() as f64)]
+        });
+        let asked = Arc::downgrade(&backend);
+        metrics.gauges([("hongbao_ready", "1 while /readyz says that the server is ready")], move || {
+            let is_ready = asked.upgrade().is_some_and(|backend| backend.ready().is_ok());
+            [f64::from(u8::from(is_ready))]
         });
         let (currency, body_timeout, caps) = (setup.currency, setup.body_timeout, setup.caps);
         let (metrics_apart, apart) = (setup.metrics_apart, Arc::new(Semaphore::new(APART_MAX)));

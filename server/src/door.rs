@@ -166,7 +166,7 @@ impl<F: Future<Output = Response> + Unpin> Future for Passage<F> {
         }
         let mut response = match answer {
             Ok(answer) => ready!(Pin::new(answer).poll(context)),
-            Err(problem) => problem.response(id.as_str()),
+            Err(problem) => post.tell(problem, id),
         };
         post.see_off(&mut response, id);
         post.metrics.answered(response.status(), start.elapsed());
@@ -222,13 +222,18 @@ impl Post {
         self.class != Class::Open && !self.path.starts_with("/v1/test/") && faults.befalls(fault)
     }
 
+    fn tell(&self, problem: &Problem, id: &Id) -> Response {
+        self.house.metrics.count_problem(problem.code());
+        problem.response(id.as_str())
+    }
+
     fn see_off(&self, response: &mut Response, id: &Id) {
         if response.status().as_u16() >= 400 {
             if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-                *response = problem.response(id.as_str());
+                *response = self.tell(&problem, id);
             } else if response.headers().get(CONTENT_TYPE).is_none_or(|it| it != "application/problem+json") {
                 let allow = response.headers_mut().remove("allow");
-                *response = stray(response.status()).response(id.as_str());
+                *response = self.tell(&stray(response.status()), id);
                 if let Some(allow) = allow {
                     response.headers_mut().insert("allow", allow);
                 }

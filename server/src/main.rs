@@ -4,7 +4,7 @@
 //! before.
 
 use hongbao_engine::backend::Backend;
-use hongbao_engine::journal::JournalOptions;
+use hongbao_engine::journal::{JournalOptions, SyncTimes};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::storage::{Directory, Storage};
@@ -14,6 +14,7 @@ use hongbao_server::clock::Alarm;
 use hongbao_server::config::{BackendName, Cli, Clock, ListenAddress, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
+use hongbao_server::metrics::Durations;
 use hongbao_server::serve::{Limits, listen_on_first, serve};
 use hongbao_server::{audit, clock, copy, rebuild, reconcile, split, top};
 use std::env;
@@ -82,7 +83,7 @@ fn run_demo(listen: ListenAddress) -> Result<(), Failure> {
 /// An engine as it is served from here.
 trait Engine: Backend {
     /// Lets its figures be asked for with the metrics.
-    fn watch(server: &Shared<Self>)
+    fn watch(server: &Shared<Self>, data: &Path)
     where
         Self: Sized;
 
@@ -185,7 +186,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         caps: options.caps,
     };
     let server = Server::new(Arc::clone(&engine), &setup);
-    E::watch(&server);
+    E::watch(&server, &options.data);
     let limits = Limits {
         connections_max: options.connections_max as usize,
         head_timeout: Duration::from_secs(options.read_timeout_s),
@@ -305,8 +306,11 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
 impl Engine for Embedded {
     const IS_SHARED: bool = false;
 
-    fn watch(server: &Shared<Embedded>) {
+    fn watch(server: &Shared<Embedded>, data: &Path) {
         watch_embedded(server);
+        let disk = Directory::open(data).expect("the engine has opened it");
+        let names = [("hongbao_data_free_bytes", "Bytes free on the disk of --data")];
+        server.metrics.gauges(names, move || [disk.free_bytes().map_or(f64::NAN, |bytes| bytes as f64)]);
     }
 
     fn tell_alarm(self: Arc<Self>, data: &Path) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -331,7 +335,7 @@ impl Engine for Embedded {
 impl Engine for RedisBackend {
     const IS_SHARED: bool = true;
 
-    fn watch(server: &Shared<RedisBackend>) {
+    fn watch(server: &Shared<RedisBackend>, _data: &Path) {
         let engine = Arc::downgrade(&server.backend);
         let names = [
             ("hongbao_clock_alarm", "1 while this server's clock stands still until it is started again"),
@@ -395,19 +399,33 @@ fn watch_embedded(server: &Shared<Embedded>) {
         ("hongbao_journal_batches", "Batches synced"),
         ("hongbao_journal_backlog_bytes", "Bytes staged and not yet durable"),
         ("hongbao_journal_sync_p99_seconds", "The sync that one in a hundred exceeds"),
+        ("hongbao_journal_unreleased_bytes", "Bytes that the store does not hold for sure yet"),
+        ("hongbao_journal_segments", "Segments in use"),
+        ("hongbao_journal_disk_full", "1 while the disk has no room for what the journal keeps in reserve"),
         ("hongbao_clock_alarm", "1 while deadlines stand still until hongbao clock accept"),
     ];
     server.metrics.gauges(names, move || {
-        let Some(engine) = engine.upgrade() else { return [0.0; 10] };
+        let Some(engine) = engine.upgrade() else { return [0.0; 13] };
         let stats = engine.stats();
         let journal = stats.journal.unwrap_or_default();
         let counts = [stats.envelopes, stats.wallets, stats.holds, stats.lag_records];
         let [envelopes, wallets, holds, lag] = counts.map(|count| count as f64);
-        let written = [journal.records, journal.batches, journal.backlog_bytes];
-        let [records, batches, backlog] = written.map(|count| count as f64);
+        let written = [journal.records, journal.batches, journal.backlog_bytes, journal.unreleased_bytes];
+        let [records, batches, backlog, unreleased] = written.map(|count| count as f64);
+        let (sync_p99_s, segments) = (journal.sync_p99_us as f64 / 1e6, journal.segments as f64);
         let flag = |set: bool| f64::from(u8::from(set));
-        let (failed, alarm) = (flag(stats.projection_failed), flag(engine.clock_alarm().is_some()));
-        [envelopes, wallets, holds, lag, failed, records, batches, backlog, journal.sync_p99_us as f64 / 1e6, alarm]
+        let (failed, full) = (flag(stats.projection_failed), flag(journal.disk_full));
+        let alarm = flag(engine.clock_alarm().is_some());
+        let of_state = [envelopes, wallets, holds, lag, failed];
+        let of_journal = [records, batches, backlog, sync_p99_s, unreleased, segments, full];
+        [&of_state[..], &of_journal, &[alarm]].concat().try_into().expect("as many values as names")
+    });
+    let engine = Arc::downgrade(&server.backend);
+    let ends_s = SyncTimes::ENDS_US.map(|end_us| end_us as f64 / 1e6);
+    let help = "Seconds that the journal's syncs took";
+    server.metrics.histogram("hongbao_journal_sync_seconds", help, ends_s, move || {
+        let syncs = engine.upgrade().and_then(|engine| engine.stats().journal).unwrap_or_default().syncs;
+        Durations { within: syncs.below, count: syncs.count, total_s: syncs.total_us as f64 / 1e6 }
     });
 }
 

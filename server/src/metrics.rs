@@ -7,6 +7,7 @@
 //!
 //! **Invariant:** no label holds anything a caller chose: no user, no id, no path.
 
+use crate::problem::Code;
 use crate::reply::Kind;
 use axum::http::StatusCode;
 use metrics::{Counter, Gauge, Key, Level, Metadata, Recorder};
@@ -14,7 +15,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// Where the buckets of latencies end; one more takes what is slower.
@@ -38,6 +39,8 @@ const METADATA: Metadata<'static> = Metadata::new("hongbao", Level::INFO, None);
 
 /// Sets gauges whenever the metrics are asked for.
 type Asked = Box<dyn Fn() + Send>;
+/// Writes a histogram that is kept elsewhere, whenever the metrics are asked for.
+type Written = Box<dyn Fn(&mut String) -> std::fmt::Result + Send>;
 
 /// All metrics of one server.
 pub struct Metrics {
@@ -46,6 +49,8 @@ pub struct Metrics {
     outcomes: Lanes<{ Kind::ALL.len() }>,
     routes: Mutex<Vec<Arc<RouteMetrics>>>,
     asked: Mutex<Vec<Asked>>,
+    written: Mutex<Vec<Written>>,
+    problems: Lanes<{ Code::ALL.len() }>,
     /// Requests refused because too many were in flight.
     pub shed: Counter,
     /// Connections accepted.
@@ -54,6 +59,17 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
+}
+
+/// Durations as a histogram tells them.
+#[derive(Clone, Copy, Debug)]
+pub struct Durations<const N: usize> {
+    /// How many ended within each of the histogram's ends.
+    pub within: [u64; N],
+    /// How many there were.
+    pub count: u64,
+    /// All of them together, in seconds.
+    pub total_s: f64,
 }
 
 /// What is counted of one route.
@@ -77,10 +93,14 @@ impl Metrics {
             recorder.describe_gauge(name.into(), None, text.into());
             recorder.register_gauge(&Key::from_static_name(name), &METADATA)
         };
+        let since = gauge("hongbao_start_time_seconds", "Unix time since when this process serves");
+        since.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
         Metrics {
             outcomes: Lanes::default(),
             routes: Mutex::default(),
             asked: Mutex::default(),
+            written: Mutex::default(),
+            problems: Lanes::default(),
             shed: counter("hongbao_http_shed_total", "Requests refused because too many were in flight"),
             connections: counter("hongbao_http_connections_total", "Connections accepted"),
             connections_open: gauge("hongbao_http_connections_open", "Connections open"),
@@ -105,6 +125,27 @@ impl Metrics {
     /// Counts an outcome.
     pub fn count(&self, kind: Kind) {
         self.outcomes.add(kind as usize, 1);
+    }
+
+    /// Counts a problem that was told.
+    pub fn count_problem(&self, code: Code) {
+        self.problems.add(code as usize, 1);
+    }
+
+    /// Adds a histogram whose values are asked for whenever the metrics are.
+    /// Its buckets end at `ends_s`, in seconds.
+    pub fn histogram<const N: usize>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        ends_s: [f64; N],
+        values: impl Fn() -> Durations<N> + Send + 'static,
+    ) {
+        let write = move |out: &mut String| {
+            write_head(out, name, "histogram", help)?;
+            write_durations(out, name, "", ends_s, &values())
+        };
+        self.written.lock().expect("no histogram panics").push(Box::new(write));
     }
 
     /// Adds gauges whose values are asked for whenever the metrics are: the
@@ -140,6 +181,14 @@ impl Metrics {
         write_head(out, "hongbao_outcomes_total", "counter", "Outcomes of commands by kind")?;
         for (kind, count) in Kind::ALL.iter().zip(self.outcomes.sums()) {
             writeln!(out, "hongbao_outcomes_total{{outcome=\"{}\"}} {count}", kind.name())?;
+        }
+        let name = "hongbao_problems_total";
+        write_head(out, name, "counter", "Problems told by code, those of single grabs in a batch too")?;
+        for (code, count) in Code::ALL.iter().zip(self.problems.sums()) {
+            writeln!(out, "{name}{{code=\"{}\"}} {count}", code.facts().1)?;
+        }
+        for write in self.written.lock().expect("no histogram panics").iter() {
+            write(out)?;
         }
         let routes = self.routes.lock().expect("a list of routes is not left half changed");
         write_head(out, "hongbao_http_requests_total", "counter", "Answers by route and class of status")?;
@@ -179,16 +228,31 @@ impl RouteMetrics {
     }
 
     fn write_latencies(&self, out: &mut String, name: &str) -> std::fmt::Result {
-        let (labels, mut count) = (self.labels(), 0);
-        let ends = LATENCY_ENDS_NS.iter().map(|&end_ns| seconds(end_ns).to_string());
-        for (end, inside) in ends.chain(["+Inf".to_owned()]).zip(self.by_latency.sums()) {
-            count += inside;
-            writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {count}")?;
-        }
-        let [total_ns] = self.total_ns.sums();
-        writeln!(out, "{name}_sum{{{labels}}} {}", seconds(total_ns))?;
-        writeln!(out, "{name}_count{{{labels}}} {count}")
+        let (inside, [total_ns]) = (self.by_latency.sums(), self.total_ns.sums());
+        let within = std::array::from_fn(|at| inside[..=at].iter().sum());
+        let durations = Durations { within, count: inside.iter().sum(), total_s: seconds(total_ns) };
+        write_durations(out, name, &self.labels(), LATENCY_ENDS_NS.map(seconds), &durations)
     }
+}
+
+fn write_durations<const N: usize>(
+    out: &mut String,
+    name: &str,
+    labels: &str,
+    ends_s: [f64; N],
+    durations: &Durations<N>,
+) -> std::fmt::Result {
+    let (begun, whole) = match labels {
+        "" => (String::new(), String::new()),
+        _ => (format!("{labels},"), format!("{{{labels}}}")),
+    };
+    for (end_s, within) in ends_s.iter().zip(durations.within) {
+        writeln!(out, "{name}_bucket{{{begun}le=\"{end_s}\"}} {within}")?;
+    }
+    let Durations { count, total_s, .. } = durations;
+    writeln!(out, "{name}_bucket{{{begun}le=\"+Inf\"}} {count}")?;
+    writeln!(out, "{name}_sum{whole} {total_s}")?;
+    writeln!(out, "{name}_count{whole} {count}")
 }
 
 fn seconds(ns: u64) -> f64 {
@@ -253,6 +317,31 @@ mod tests {
             (r#"_count{method="GET",route="/x"}"#, "4"),
         ] {
             let line = format!("hongbao_http_request_seconds{line} {value}");
+            assert!(text.lines().any(|it| it == line), "no line {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_histogram_that_is_kept_elsewhere_is_told_without_labels() {
+        let metrics = Metrics::new();
+        let durations = Durations { within: [1, 3], count: 4, total_s: 2.5 };
+        metrics.histogram("syncs_seconds", "Syncs", [0.001, 0.002], move || durations);
+        let told = "# HELP syncs_seconds Syncs\n# TYPE syncs_seconds histogram\nsyncs_seconds_bucket{le=\"0.001\"} 1\n\
+                    syncs_seconds_bucket{le=\"0.002\"} 3\nsyncs_seconds_bucket{le=\"+Inf\"} 4\nsyncs_seconds_sum 2.5\n\
+                    syncs_seconds_count 4\n";
+        let text = metrics.render();
+        assert!(text.contains(told), "{text}");
+    }
+
+    #[test]
+    fn problems_are_counted_under_their_own_code() {
+        let metrics = Metrics::new();
+        for (times, code) in Code::ALL.into_iter().enumerate() {
+            (0..times).for_each(|_| metrics.count_problem(code));
+        }
+        let text = metrics.render();
+        for (times, code) in Code::ALL.into_iter().enumerate() {
+            let line = format!("hongbao_problems_total{{code=\"{}\"}} {times}", code.facts().1);
             assert!(text.lines().any(|it| it == line), "no line {line} in\n{text}");
         }
     }

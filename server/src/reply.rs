@@ -78,6 +78,7 @@ pub fn write_element<B>(out: &mut Vec<u8>, server: &Server<B>, result: Result<Re
             server.metrics.count(kind);
         }
         Err(problem) => {
+            server.metrics.count_problem(problem.code());
             out.truncate(start);
             out.extend_from_slice(b"{\"error\":");
             problem.write_json(out, request_id);

@@ -13,6 +13,7 @@ pub(crate) struct Meter {
     records: AtomicU64,
     bytes: AtomicU64,
     sync_last_us: AtomicU64,
+    sync_total_us: AtomicU64,
     syncs: [AtomicU64; BUCKETS],
 }
 
@@ -23,6 +24,7 @@ impl Default for Meter {
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             sync_last_us: AtomicU64::new(0),
+            sync_total_us: AtomicU64::new(0),
             syncs: [const { AtomicU64::new(0) }; BUCKETS],
         }
     }
@@ -43,6 +45,8 @@ pub struct JournalStats {
     pub sync_p50_us: u64,
     /// The sync that one in a hundred exceeds.
     pub sync_p99_us: u64,
+    /// All syncs.
+    pub syncs: SyncTimes,
     /// Staged and not yet durable.
     pub backlog_bytes: u64,
     /// Staged and not yet released.
@@ -53,6 +57,42 @@ pub struct JournalStats {
     pub segments: usize,
     /// Whether the ballast is in place.
     pub has_ballast: bool,
+    /// Whether the disk has no room for what is missing of spares and ballast:
+    /// commands are refused until it has.
+    pub disk_full: bool,
+}
+
+/// How long syncs took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncTimes {
+    /// How many took less than each of [`SyncTimes::ENDS_US`].
+    pub below: [u64; 16],
+    /// How many there were.
+    pub count: u64,
+    /// All of them together, in microseconds.
+    pub total_us: u64,
+}
+
+impl SyncTimes {
+    /// Where its buckets end, in microseconds: 128 µs to 4.2 s.
+    pub const ENDS_US: [u64; 16] = [
+        1 << 7,
+        1 << 8,
+        1 << 9,
+        1 << 10,
+        1 << 11,
+        1 << 12,
+        1 << 13,
+        1 << 14,
+        1 << 15,
+        1 << 16,
+        1 << 17,
+        1 << 18,
+        1 << 19,
+        1 << 20,
+        1 << 21,
+        1 << 22,
+    ];
 }
 
 impl Meter {
@@ -65,6 +105,7 @@ impl Meter {
     pub(crate) fn synced(&self, took: Duration) {
         let us = took.as_micros() as u64;
         self.sync_last_us.store(us, Ordering::Relaxed);
+        self.sync_total_us.fetch_add(us, Ordering::Relaxed);
         self.syncs[bucket_of(us)].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -76,8 +117,22 @@ impl Meter {
             sync_last_us: self.sync_last_us.load(Ordering::Relaxed),
             sync_p50_us: self.sync_quantile_us(50),
             sync_p99_us: self.sync_quantile_us(99),
+            syncs: self.sync_times(),
             ..JournalStats::default()
         }
+    }
+
+    fn sync_times(&self) -> SyncTimes {
+        let mut times = SyncTimes { total_us: self.sync_total_us.load(Ordering::Relaxed), ..SyncTimes::default() };
+        for (bucket, count) in self.syncs.iter().enumerate() {
+            let count = count.load(Ordering::Relaxed);
+            times.count += count;
+            // Each end is where an octave begins, so no bucket lies on both sides.
+            for (below, end_us) in times.below.iter_mut().zip(SyncTimes::ENDS_US) {
+                *below += if upper_bound_us(bucket) < end_us { count } else { 0 };
+            }
+        }
+        times
     }
 
     fn sync_quantile_us(&self, percent: u64) -> u64 {
@@ -122,6 +177,19 @@ mod tests {
             let bound = upper_bound_us(bucket_of(us));
             assert!(us <= bound && bound <= us + us / 4 + 1, "{us} in a bucket up to {bound}");
         }
+    }
+
+    #[test]
+    fn syncs_are_counted_below_the_ends_that_they_did_not_reach() {
+        let meter = Meter::default();
+        let took_us = [0, 127, 128, 255, 256, 4_194_303, 4_194_304, 600_000_000];
+        took_us.into_iter().for_each(|us| meter.synced(Duration::from_micros(us)));
+        let times = meter.stats().syncs;
+        for (below, end_us) in times.below.into_iter().zip(SyncTimes::ENDS_US) {
+            let expected = took_us.iter().filter(|&&us| us < end_us).count();
+            assert_eq!(below, expected as u64, "below {end_us} µs");
+        }
+        assert_eq!((times.count, times.total_us), (8, took_us.iter().sum()));
     }
 
     #[test]

@@ -55,7 +55,7 @@ mod writer;
 pub use admission::{Class, Refused};
 pub use error::{JournalError, JournalFailed, Recovery, TornTail};
 pub use frame::Records;
-pub use meter::JournalStats;
+pub use meter::{JournalStats, SyncTimes};
 pub use options::{FailureAction, JournalOptions, MAX_RECORD_BYTES, Mutants};
 pub use wake::DurableWait;
 pub use writer::DurableBatch;
@@ -308,7 +308,7 @@ impl Journal {
     /// What was written so far, and how fast.
     pub fn stats(&self) -> JournalStats {
         let mut stats = self.shared.meter.stats();
-        (stats.spares, stats.segments, stats.has_ballast) = self.shared.spares.counts();
+        (stats.spares, stats.segments, stats.has_ballast, stats.disk_full) = self.shared.spares.counts();
         let stage = self.shared.stage.lock();
         stats.backlog_bytes = stage.backlog_bytes();
         stats.unreleased_bytes = stage.unreleased_bytes();

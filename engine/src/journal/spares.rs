@@ -113,9 +113,9 @@ impl Spares {
     }
 
     /// Ready spares, segments kept, whether the ballast is there.
-    pub(crate) fn counts(&self) -> (usize, usize, bool) {
+    pub(crate) fn counts(&self) -> (usize, usize, bool, bool) {
         let pool = self.pool.lock();
-        (pool.spares.len(), pool.retired.len() + 1, pool.has_ballast)
+        (pool.spares.len(), pool.retired.len() + 1, pool.has_ballast, pool.disk_full)
     }
 
     /// Bytes that can be staged into the spares, and whether the disk is full.

@@ -160,6 +160,7 @@ async fn readiness_says_why_not() {
     site.fake.inner.lock().unwrap().not_ready = Some("the clock is behind; run hongbao clock accept".into());
     let problem = site.get("/readyz").await.assert_problem(503, "not_ready", "/readyz");
     assert_eq!(problem["detail"], "the clock is behind; run hongbao clock accept");
+    assert!(site.get("/metrics").await.text().lines().any(|line| line == "hongbao_ready 0"));
     assert_eq!(site.get("/livez").await.status, 200);
 }
 
@@ -170,6 +171,8 @@ async fn metrics_count_routes_and_outcomes_without_ids() {
     site.post(&path, "", r#"{"user":"bob-the-user"}"#).await;
     site.post(&path, "", "{").await;
     site.get("/v1/nowhere-at-all").await;
+    let batch = r#"{"grabs":[{"envelope":"env_nonsense","user":"bob-the-user"}]}"#;
+    assert_eq!(site.post("/v1/grabs", "", batch).await.status, 200);
     site.server.metrics.gauges([("hongbao_test_gauge", "A gauge of the engine")], || [7.0]);
     let text = site.get("/metrics").await.text();
     let route = r#"method="POST",route="/v1/envelopes/{id}/grab""#;
@@ -180,6 +183,11 @@ async fn metrics_count_routes_and_outcomes_without_ids() {
         r#"hongbao_outcomes_total{outcome="sold_out"} 1"#.to_owned(),
         r#"hongbao_outcomes_total{outcome="won"} 0"#.to_owned(),
         format!("hongbao_http_request_seconds_count{{{route}}} 2"),
+        r#"hongbao_problems_total{code="invalid_json"} 1"#.to_owned(),
+        // One of them in a batch, whose answer is 200.
+        r#"hongbao_problems_total{code="not_found"} 2"#.to_owned(),
+        r#"hongbao_problems_total{code="internal"} 0"#.to_owned(),
+        "hongbao_ready 1".to_owned(),
         "hongbao_http_in_flight 1".to_owned(),
         "hongbao_http_shed_total 0".to_owned(),
         "hongbao_test_gauge 7".to_owned(),
