@@ -171,7 +171,7 @@ mod tests {
         let idle = (sample(0.0, 0), Sample { processors: Some((100, 2000)), ..sample(10.0, 0) });
         for (summary, (before, after), what) in [
             (kept_up.clone(), idle, What::Nothing),
-            (Summary { dropped_starts: 1, ..kept_up.clone() }, idle, What::Server),
+            (Summary { dropped_starts: 1, ..kept_up }, idle, What::Server),
             (late.clone(), idle, What::Server),
             (Summary { late_by_generator: 400, ..late.clone() }, idle, What::Generator),
             (Summary { late_by_generator: 50, ..late.clone() }, idle, What::Server),

@@ -95,11 +95,13 @@ impl Proxy {
             again["replayed"] = json!(true);
             return again;
         }
-        if self.lie == Lie::SellsTwice && answer["outcome"] == "sold_out" && told.twice.is_empty() {
-            if let Some(win) = told.last_win.clone() {
-                told.twice.insert(who.to_owned(), win.clone());
-                return win;
-            }
+        if self.lie == Lie::SellsTwice
+            && answer["outcome"] == "sold_out"
+            && told.twice.is_empty()
+            && let Some(win) = told.last_win.clone()
+        {
+            told.twice.insert(who.to_owned(), win.clone());
+            return win;
         }
         if answer["outcome"] != "won" {
             return answer;
