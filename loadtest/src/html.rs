@@ -136,13 +136,17 @@ fn figures(out: &mut String, s: &Summary) {
 }
 
 fn charts(s: &Summary, latency: &Histogram<u64>) -> [Chart; 4] {
+    // After the last request there may be a second in which nothing more came.
+    let is_empty = |second: &&Second| second.offered == 0.0 && second.answers + second.errors == 0;
+    let silent = s.by_second.iter().rev().take_while(is_empty).count();
+    let seconds = &s.by_second[..s.by_second.len() - silent];
     let line = |name: &'static str, value: fn(&Second) -> f64| Line {
         name,
-        points: s.by_second.iter().map(|second| (second.second as f64, value(second))).collect(),
+        points: seconds.iter().map(|second| (second.second as f64, value(second))).collect(),
     };
     // A second without answers has no latency; it is not a fast one.
     let of_answers = |name: &'static str, value: fn(&Second) -> u64| {
-        let answered = s.by_second.iter().filter(|second| second.answers > 0);
+        let answered = seconds.iter().filter(|second| second.answers > 0);
         Line { name, points: answered.map(|second| (second.second as f64, value(second) as f64)).collect() }
     };
     let by_time = |id, title, y_scale, y_text, lines| Chart {

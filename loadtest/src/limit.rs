@@ -101,31 +101,42 @@ pub(crate) fn judge(summary: &Summary, service: &Histogram<u64>, before: Sample,
     if late < LATE_SHARE && s.dropped_starts == 0 {
         return limit(What::Nothing, "it kept up with the rate".to_owned());
     }
-    if noticed_late >= LATE_SHARE || (cpu >= BUSY * threads && late >= LATE_SHARE) {
+    let processors = before.processors.zip(after.processors);
+    let busy = processors.map_or(0.0, |((busy, all), (busy_after, all_after))| {
+        busy_after.saturating_sub(busy) as f64 / all_after.saturating_sub(all).max(1) as f64
+    });
+    let used_up = cpu >= BUSY * threads && late >= LATE_SHARE;
+    if used_up || (noticed_late >= LATE_SHARE && busy < BUSY) {
         let why = format!(
-            "it noticed {:.1}% of the starts too late and used {cpu:.2} cores with {threads:.0} threads: the latencies \
-             are its own; give it more --threads, its own machine, or a part of the load (--part)",
+            "it noticed {:.1}% of the starts too late and used {cpu:.2} cores of {threads:.0}, so the latencies are \
+             partly its own; give it more --threads, a machine of its own, or a part of the load (--part)",
             noticed_late * 100.0
         );
         return limit(What::Generator, why);
     }
+    let processor_bound = || {
+        let why = format!(
+            "they were busy for {:.0}% of the time, {cpu:.2} cores of that with this program, which noticed {:.1}% of \
+             the starts too late: the latencies are partly its own; a generator on another machine measures the \
+             server alone",
+            busy * 100.0,
+            noticed_late * 100.0
+        );
+        limit(What::Processor, why)
+    };
+    if noticed_late >= LATE_SHARE {
+        return processor_bound();
+    }
     if let (Some((batches, _)), Some((batches_after, sync_p99_s))) = (before.syncs, after.syncs) {
-        let busy = (batches_after - batches) * sync_p99_s / s.elapsed_s.max(1e-9);
-        if busy >= BUSY {
+        let syncing = (batches_after - batches) * sync_p99_s / s.elapsed_s.max(1e-9);
+        if syncing >= BUSY {
             let per_second = (batches_after - batches) / s.elapsed_s.max(1e-9);
             let why = format!("{per_second:.0} syncs a second, of which a slow one takes {:.2} ms", sync_p99_s * 1e3);
             return limit(What::Disk, why);
         }
     }
-    if let (Some((busy, all)), Some((busy_after, all_after))) = (before.processors, after.processors) {
-        let share = busy_after.saturating_sub(busy) as f64 / all_after.saturating_sub(all).max(1) as f64;
-        if share >= BUSY {
-            let why = format!(
-                "they were busy for {:.0}% of the time; this program used {cpu:.2} cores of that",
-                share * 100.0
-            );
-            return limit(What::Processor, why);
-        }
+    if busy >= BUSY {
+        return processor_bound();
     }
     // Little's law: how many requests were with the server on average.
     let with_server = s.achieved_per_s * service.mean() / 1e6;
@@ -176,6 +187,8 @@ mod tests {
             (Summary { late_by_generator: 400, ..late.clone() }, idle, What::Generator),
             (Summary { late_by_generator: 50, ..late.clone() }, idle, What::Server),
             (Summary { generator_cpu: 0.95, ..late.clone() }, idle, What::Generator),
+            (Summary { generator_cpu: 0.95, ..late.clone() }, (sample(0.0, 0), sample(10.0, 9000)), What::Generator),
+            (Summary { late_by_generator: 400, ..late.clone() }, (sample(0.0, 0), sample(10.0, 9000)), What::Processor),
             (late.clone(), (sample(0.0, 0), sample(9500.0, 0)), What::Disk),
             (late.clone(), (sample(0.0, 0), sample(10.0, 5000)), What::Processor),
             (Summary { achieved_per_s: 9500.0, ..late.clone() }, idle, What::Connections),

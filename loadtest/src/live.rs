@@ -37,7 +37,8 @@ impl Live {
             self.recent.pop_front();
         }
         self.recent.push_back(second.clone());
-        self.bar.set_position(second.second + 1);
+        // Answers may come after the last second with requests.
+        self.bar.set_position((second.second + 1).min(self.bar.length().unwrap_or(u64::MAX)));
         for (line, text) in self.lines.iter().zip(lines(&self.recent)) {
             line.set_message(text);
         }

@@ -28,6 +28,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
+/// How long before `--start-at` machine and server are looked at.
+const LOOK_BEFORE: Duration = Duration::from_secs(1);
+
 /// A run to be made.
 pub(crate) struct Attempt<'a> {
     pub(crate) options: &'a Options,
@@ -84,6 +87,7 @@ impl Attempt<'_> {
         let local = tokio::task::LocalSet::new();
         let (world, mut money) = local.block_on(&runtime, self.set_up())?;
         let run = self.prepare(world);
+        self.wait_for_start(LOOK_BEFORE);
         let before = local.block_on(&runtime, Sample::take(&self.target));
         let mut load = match self.load(&run) {
             Ok(load) => load,
@@ -216,7 +220,7 @@ impl Attempt<'_> {
             })
             .collect();
         run.barrier.wait();
-        self.wait_for_start();
+        self.wait_for_start(Duration::ZERO);
         let start = Instant::now();
         let started = SystemTime::now();
         run.start.set(start).expect("only set here");
@@ -261,9 +265,9 @@ impl Attempt<'_> {
         Ok(load)
     }
 
-    /// Waits for `--start-at`, or for whoever does not want to wait.
-    fn wait_for_start(&self) {
-        let Some(start_at) = self.options.start_at.map(SystemTime::from) else { return };
+    /// Waits until so long before `--start-at`, or for whoever does not want to wait.
+    fn wait_for_start(&self, before: Duration) {
+        let Some(start_at) = self.options.start_at.map(|at| SystemTime::from(at) - before) else { return };
         while let Ok(left) = start_at.duration_since(SystemTime::now()) {
             if self.interrupt.is_raised() {
                 return;

@@ -8,6 +8,7 @@ mod money;
 mod parts;
 mod program;
 mod proxy;
+mod real;
 
 use fake::Lies;
 use program::{Outcome, outcome, program, run, run_small};

@@ -2,6 +2,7 @@
 
 use crate::fake::{self, Lies};
 use crate::program::{SMALL, run};
+use crate::real::{self, KEY};
 
 fn live() -> Lies {
     Lies { is_live: true, ..Lies::default() }
@@ -77,4 +78,22 @@ fn test_mode_keeps_what_a_run_leaves() {
     assert_eq!(done.code, Some(0), "{}", done.tell());
     assert_eq!((done.number("/money/deposited"), done.number("/money/refunded")), (250_000.0, 0.0));
     assert_eq!(fake.deposited(), 250_000);
+}
+
+#[test]
+fn a_real_server_has_its_money_back() {
+    let real = real::start(&[]);
+    let url = format!("http://{}", real.address);
+    let mixed = ["mixed", "--shares", "300", "--envelopes", "30", "--stock", "3", "--key", KEY];
+    let refused = run(&url, &[&mixed[..], &SMALL].concat());
+    assert_eq!(refused.code, Some(2), "{}", refused.tell());
+    assert!(refused.stderr.contains("--allow-live --budget"), "{}", refused.tell());
+    assert_eq!(real.get("/v1/audit")["deposited"], 0);
+    let done = run(&url, &[&mixed[..], &SMALL, &["--allow-live", "--budget", "10000000"]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.tell());
+    let books = real.get("/v1/audit");
+    assert_eq!(books["balanced"], true, "{books}");
+    assert_eq!(books["deposited"].as_f64(), Some(done.number("/money/deposited")), "{books}");
+    assert_eq!(books["withdrawn"], books["deposited"], "{books}");
+    assert_eq!(done.number("/money/refunded"), done.number("/money/deposited"), "{}", done.tell());
 }

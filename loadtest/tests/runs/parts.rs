@@ -111,7 +111,7 @@ fn a_part_catches_a_lie_and_the_merged_run_tells_it() {
     // A failed audit wins over a missed threshold.
     assert_eq!(done.status.code(), Some(1), "{done:?}");
     let stdout = String::from_utf8(done.stdout).unwrap();
-    assert!(stdout.contains("part 1/2: ") && stdout.contains("an acknowledged win was forgotten"), "{stdout}");
+    assert!(stdout.contains("/2: envelope") && stdout.contains("an acknowledged win was forgotten"), "{stdout}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! **Invariant:** the server itself keeps every promise; each lie is the proxy's.
 
 use crate::program::run;
+use crate::real::{self, KEY};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -11,49 +12,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-
-const KEY: &str = "key-of-the-lying-tests";
-
-/// A server of its own in test mode; ended with its value.
-struct Real {
-    child: Child,
-    address: SocketAddr,
-    _data: TempDir,
-}
-
-impl Drop for Real {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn real() -> Real {
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_hongbao-load")).with_file_name("hongbao");
-    assert!(binary.exists(), "{} is missing: cargo build --workspace --bins", binary.display());
-    let data = TempDir::new().unwrap();
-    let mut serve = Command::new(binary);
-    serve.args(["serve", "--listen", "127.0.0.1:0", "--test", "--data"]).arg(data.path().join("data"));
-    serve.env("HONGBAO_ADMIN_KEY", KEY).env_remove("HONGBAO_LOG").stdin(Stdio::null()).stdout(Stdio::null());
-    let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let mut told = String::new();
-    let address = lines.by_ref().find_map(|line| {
-        told += &format!("{line}\n");
-        if line.contains("serving") { line.split("address=").nth(1)?.split(' ').next()?.parse().ok() } else { None }
-    });
-    let address = address.unwrap_or_else(|| panic!("the server did not say where it listens:\n{told}"));
-    // Whatever else it logs must not fill the pipe.
-    std::thread::spawn(move || lines.for_each(drop));
-    Real { child, address, _data: data }
-}
 
 /// What the proxy does to answers of grabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +140,7 @@ async fn pass(
 
 #[test]
 fn every_lie_about_a_real_server_is_caught() {
-    let real = real();
+    let real = real::start(&["--test"]);
     for (lie, code, words) in [
         (Lie::None, 0, "audit      ok"),
         (Lie::ChangesAmounts, 1, "the win changed when asked again"),
