@@ -6,7 +6,7 @@
 
 use crate::failure::Failure;
 use crate::html;
-use crate::limit::Limit;
+use crate::limit::{Limit, What};
 use crate::report;
 use crate::run::{make_directory, status};
 use crate::summary::{AuditSummary, ErrorSummary, Period, Quantiles, Second, Summary, per_second};
@@ -181,15 +181,19 @@ fn add(all: &mut Summary, part: &Summary) {
         known.during_outage += error.during_outage;
     }
     all.generator_cpu += part.generator_cpu;
+    let of = part.part.as_deref().unwrap_or("1/1");
     // What limited one part limited the run.
-    if all.limit == Limit::default() || (all.limit.what == Default::default() && part.limit.what != all.limit.what) {
+    if all.limit.what == What::Nothing {
         all.limit = part.limit.clone();
+        if part.limit.what != What::Nothing {
+            all.limit.why = format!("part {of}: {}", part.limit.why);
+        }
     }
     if all.chaos.is_none() || part.chaos.as_ref().is_some_and(|chaos| chaos.failure.is_some()) {
         all.chaos.clone_from(&part.chaos);
     }
     add_seconds(&mut all.by_second, &part.by_second);
-    let (audit, of) = (&mut all.audit, part.part.as_deref().unwrap_or("1/1"));
+    let audit = &mut all.audit;
     audit.ok &= part.audit.ok;
     audit.checked += part.audit.checked;
     audit.differences += part.audit.differences;
