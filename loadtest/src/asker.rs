@@ -130,14 +130,22 @@ where
     failed.map_or(Ok(()), Err)
 }
 
+/// What a server said when it was ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) test_mode: bool,
+}
+
 /// Waits until `/readyz` answers 200.
-pub(crate) async fn wait_ready(target: &Arc<Target>, within: Duration) -> Result<(), String> {
+pub(crate) async fn wait_ready(target: &Arc<Target>, within: Duration) -> Result<Ready, String> {
     let until = Instant::now() + within;
     let ready = Request { path: "/readyz", idempotency_key: None, body: None };
     let mut asker = Asker::new(Arc::clone(target), Duration::from_secs(2).min(within));
     loop {
         let why = match asker.once(&ready).await.0 {
-            Ok(200) => return Ok(()),
+            Ok(200) => {
+                return Ok(Ready { test_mode: asker.connection.as_ref().is_some_and(Connection::says_test) });
+            }
             Ok(status) => format!("answered {status}"),
             Err(why) => why,
         };

@@ -5,7 +5,7 @@
 
 use crate::asker::wait_ready;
 use crate::worker::Run;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ pub(crate) struct Chaos {
     pub(crate) log: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ChaosReport {
     pub(crate) command: String,
     pub(crate) at_s: f64,
@@ -62,7 +62,7 @@ pub(crate) fn strike(chaos: &Chaos, run: &Arc<Run>, target: &Arc<crate::client::
         Err(error) => Err(error.to_string()),
     };
     match ready {
-        Ok(()) => {
+        Ok(_) => {
             report.recovered_after_s = Some(began.elapsed().as_secs_f64());
             run.outage.store(false, Ordering::Relaxed);
         }

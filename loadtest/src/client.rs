@@ -119,6 +119,7 @@ pub(crate) struct Connection {
     read: Vec<u8>,
     body: Range<usize>,
     retry_after: Option<Duration>,
+    says_test: bool,
     usable: bool,
 }
 
@@ -131,7 +132,14 @@ impl Connection {
             Err(_) => return Err(CallError::Unconnected(io::ErrorKind::TimedOut.into())),
         };
         stream.set_nodelay(true).map_err(CallError::Unconnected)?;
-        Ok(Self { stream, read: Vec::with_capacity(16 << 10), body: 0..0, retry_after: None, usable: true })
+        Ok(Self {
+            stream,
+            read: Vec::with_capacity(16 << 10),
+            body: 0..0,
+            retry_after: None,
+            says_test: false,
+            usable: true,
+        })
     }
 
     /// Whether the connection can take a request: not failed, not closed by the
@@ -176,6 +184,11 @@ impl Connection {
         self.retry_after
     }
 
+    /// Whether the last answer said that the server is in test mode.
+    pub(crate) fn says_test(&self) -> bool {
+        self.says_test
+    }
+
     async fn exchange_unbounded(&mut self, request: &[u8]) -> io::Result<u16> {
         assert!(self.usable, "a failed connection is not used again");
         self.read.clear();
@@ -191,6 +204,7 @@ impl Connection {
             }
         };
         self.retry_after = head.retry_after;
+        self.says_test = head.says_test;
         match head.framing {
             Framing::Length(length) => {
                 let end = head.length + length;
@@ -262,6 +276,7 @@ struct Head {
     framing: Framing,
     closes: bool,
     retry_after: Option<Duration>,
+    says_test: bool,
 }
 
 fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
@@ -274,6 +289,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     let mut framing = bodiless.then_some(Framing::Length(0));
     let mut closes = response.version == Some(0);
     let mut retry_after = None;
+    let mut says_test = false;
     for header in response.headers.iter() {
         let value = std::str::from_utf8(header.value).unwrap_or("").trim();
         if header.name.eq_ignore_ascii_case("content-length") && !bodiless {
@@ -285,10 +301,12 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
             closes |= value.eq_ignore_ascii_case("close");
         } else if header.name.eq_ignore_ascii_case("retry-after") {
             retry_after = value.parse().ok().map(Duration::from_secs);
+        } else if header.name.eq_ignore_ascii_case("hongbao-test") {
+            says_test = value.eq_ignore_ascii_case("true");
         }
     }
     let framing = framing.ok_or_else(|| bad("an answer without Content-Length"))?;
-    Ok(Some(Head { status, length, framing, closes, retry_after }))
+    Ok(Some(Head { status, length, framing, closes, retry_after, says_test }))
 }
 
 fn length_within_bounds(length: u64) -> io::Result<usize> {

@@ -1,428 +1,468 @@
-//! What is asked: the four scenarios as streams of actions.
+//! What is asked, how often and by whom: the built-in scenarios and those in files.
 //!
-//! **Invariant:** a pair of envelope (or item) and user belongs to one worker,
-//! so that what is known about it lives in one place, without locks. Streams are
-//! a function of the seed and of the answers; they never end: who has had a turn
-//! asks again.
+//! **Invariant:** a built-in scenario is the same type as one read from a file,
+//! and printing it and reading it back changes nothing.
 
-use crate::facts::{Facts, HoldState, Pair};
-use clap::ValueEnum;
-use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
-use std::collections::VecDeque;
+use crate::failure::Failure;
+use crate::options::{Span, duration};
+use crate::schedule::Segment;
+use crate::threshold::Threshold;
+use crate::world::KeyRange;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Scenario {
-    /// One mass envelope, more users than shares
-    Hot,
-    /// Many small envelopes of 2 to 100 shares, each with a few users too many
-    Groups,
-    /// An item of which 100 times as many users as units want one at once
-    Flash,
-    /// All of them together, with claims, repeats and wallet reads
-    Mixed,
+/// `hot`: one mass envelope, more users than shares. `groups`: many small
+/// envelopes of 2 to 100 shares, each with a few users too many. `flash`: an item
+/// of which 100 times as many users as units want one at once. `mixed`: all of
+/// them together, with claims, repeats and wallet reads.
+pub(crate) const BUILT_IN: [&str; 4] = ["hot", "groups", "flash", "mixed"];
+
+/// A small envelope's users are different people: up to 121.
+pub(crate) const USERS_MIN_OF_GROUPS: u32 = 121;
+
+/// A scenario. Everything but `name`, `stages` and `mix` may be left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    #[serde(default = "defaults::seed")]
+    pub(crate) seed: u64,
+    #[serde(default = "defaults::connections")]
+    pub(crate) connections: u16,
+    /// People that grab envelopes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) users: Option<u32>,
+    /// Exponential gaps between requests instead of even ones.
+    #[serde(default)]
+    pub(crate) poisson: bool,
+    #[serde(default)]
+    pub(crate) thresholds: Vec<Threshold>,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) mix: Mix,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mass: Option<Mass>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) groups: Option<Groups>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sale: Option<Sale>,
+}
+
+/// A stretch of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stage {
+    /// Requests due in the moment the stage begins, on top of its rate.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) at_once: u32,
+    /// Requests a second.
+    #[serde(default)]
+    pub(crate) rate: f64,
+    /// The rate at the stage's end, if it changes; evenly in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<f64>,
+    #[serde(default)]
+    pub(crate) duration: Span,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// How often each kind of request is asked, in parts of their sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mix {
+    /// Grabs from the mass envelope.
+    pub(crate) mass: u32,
+    /// Grabs from small envelopes.
+    pub(crate) groups: u32,
+    /// Grabs of units on sale; who gets one pays for it or gives it back by itself.
+    pub(crate) units: u32,
+    /// Claims of shares that were won.
+    pub(crate) claims: u32,
+    /// Grabs by those who have won already.
+    pub(crate) repeats: u32,
+    /// Reads of wallets, and again whatever was asked before.
+    pub(crate) others: u32,
+}
+
+impl Mix {
+    pub(crate) fn parts(self) -> [u32; 6] {
+        [self.mass, self.groups, self.units, self.claims, self.repeats, self.others]
+    }
+
+    pub(crate) fn sum(self) -> u64 {
+        self.parts().iter().map(|part| u64::from(*part)).sum()
+    }
+
+    /// Whether everything is of one kind.
+    pub(crate) fn is_single(self) -> bool {
+        self.parts().iter().filter(|part| **part > 0).count() == 1
+    }
+}
+
+/// The mass envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mass {
+    pub(crate) shares: u32,
+    /// What a share holds on average, in minor units.
+    pub(crate) share_amount: u64,
+    /// Which users grab; by default all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) users: Option<KeyRange>,
+}
+
+impl Default for Mass {
+    fn default() -> Self {
+        Self { shares: 200_000, share_amount: 500, users: None }
+    }
+}
+
+/// Small envelopes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Groups {
+    /// By default as many as the rate can exhaust, up to 50,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) envelopes: Option<u32>,
+    /// Which users grab; by default all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) users: Option<KeyRange>,
+}
+
+/// An item on sale.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sale {
+    pub(crate) stock: u32,
+    /// Who wants one; by default a hundred times the stock. People of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) users: Option<u32>,
+    /// In minor units.
+    pub(crate) price: u64,
+    /// How long a unit is held, in whole seconds.
+    pub(crate) hold_ttl: Span,
+}
+
+impl Default for Sale {
+    fn default() -> Self {
+        Self { stock: 500, users: None, price: 29_900, hold_ttl: Span(Duration::from_secs(900)) }
+    }
+}
+
+impl Sale {
+    pub(crate) fn users(&self) -> u32 {
+        self.users.unwrap_or(self.stock.saturating_mul(100))
+    }
+}
+
+mod defaults {
+    pub(super) fn seed() -> u64 {
+        1
+    }
+
+    pub(super) fn connections() -> u16 {
+        64
+    }
+}
+
+impl Stage {
+    pub(crate) fn steady(rate: f64, duration: Duration) -> Self {
+        Self { rate, duration: Span(duration), ..Self::default() }
+    }
+
+    pub(crate) fn segment(&self) -> Segment {
+        Segment {
+            at_once: f64::from(self.at_once),
+            per_second: self.rate,
+            to_per_second: self.to.unwrap_or(self.rate),
+            length: self.duration.0,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        const RATE_MAX: f64 = 10_000_000.0;
+        for rate in [Some(self.rate), self.to].into_iter().flatten() {
+            if !(0.0..=RATE_MAX).contains(&rate) {
+                return Err(format!("a stage's rate is {rate}; give 0 to {RATE_MAX} requests a second"));
+            }
+        }
+        if self.duration.0.is_zero() && (self.at_once == 0 || self.rate > 0.0 || self.to.is_some()) {
+            return Err("a stage without duration has at_once and no rate; give it duration = \"30s\"".to_owned());
+        }
+        Ok(())
+    }
 }
 
 impl Scenario {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Hot => "hot",
-            Self::Groups => "groups",
-            Self::Flash => "flash",
-            Self::Mixed => "mixed",
-        }
-    }
-
-    pub(crate) fn has_hot(self) -> bool {
-        matches!(self, Self::Hot | Self::Mixed)
-    }
-
-    pub(crate) fn has_groups(self) -> bool {
-        matches!(self, Self::Groups | Self::Mixed)
-    }
-
-    pub(crate) fn has_flash(self) -> bool {
-        matches!(self, Self::Flash | Self::Mixed)
-    }
-}
-
-/// One request of a scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    GrabShare(Pair),
-    ClaimShare(Pair),
-    GrabUnit(Pair),
-    ClaimUnit(Pair),
-    ReleaseUnit(Pair),
-    ReadWallet(u32),
-}
-
-/// An envelope created for the run. Its grabbers are `users` people from
-/// `first_user` on, counted round the population.
-#[derive(Debug)]
-pub(crate) struct Envelope {
-    pub(crate) id: String,
-    pub(crate) sender: u32,
-    pub(crate) total: u64,
-    pub(crate) shares: u32,
-    pub(crate) first_user: u32,
-    pub(crate) users: u32,
-}
-
-/// An item put on sale for the run.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) id: String,
-    pub(crate) stock: u32,
-    pub(crate) price: u64,
-    pub(crate) first_user: u32,
-    pub(crate) users: u32,
-}
-
-/// Everything created for the run. The mass envelope, if any, is the first.
-#[derive(Debug, Default)]
-pub(crate) struct World {
-    /// In every name and key of this run, so that runs never meet.
-    pub(crate) tag: String,
-    pub(crate) population: u32,
-    pub(crate) has_mass: bool,
-    pub(crate) envelopes: Vec<Envelope>,
-    pub(crate) items: Vec<Item>,
-    pub(crate) senders: u32,
-    pub(crate) hold_ttl: Duration,
-}
-
-impl World {
-    pub(crate) fn user(&self, user: u32) -> String {
-        format!("u{}-{user}", self.tag)
-    }
-
-    pub(crate) fn sender(&self, sender: u32) -> String {
-        format!("s{}-{sender}", self.tag)
-    }
-
-    /// The name of an envelope's user, for differences.
-    pub(crate) fn share_name(&self, pair: Pair) -> String {
-        format!("envelope {} user {}", self.envelopes[pair.0 as usize].id, self.user(pair.1))
-    }
-
-    pub(crate) fn unit_name(&self, pair: Pair) -> String {
-        format!("item {} user {}", self.items[pair.0 as usize].id, self.user(pair.1))
-    }
-
-    fn groups(&self) -> std::ops::Range<u32> {
-        u32::from(self.has_mass)..self.envelopes.len() as u32
-    }
-
-    fn group_pair(&self, envelope: u32, turn: u32) -> Pair {
-        let e = &self.envelopes[envelope as usize];
-        (envelope, (e.first_user + turn) % self.population)
-    }
-}
-
-/// Groups chat at the same time, each for a while.
-const GROUPS_AT_ONCE: usize = 64;
-const RECENT_WINS: usize = 4096;
-
-/// The stream of actions of one worker.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    scenario: Scenario,
-    rng: SmallRng,
-    worker: u32,
-    workers: u32,
-    mass_turn: u32,
-    groups_next: u32,
-    groups_open: Vec<(u32, u32)>,
-    unit_turn: u32,
-    later: VecDeque<(Duration, Action)>,
-    unclaimed: VecDeque<Pair>,
-    recent: Vec<Pair>,
-}
-
-impl Plan {
-    pub(crate) fn new(scenario: Scenario, world: &World, seed: u64, worker: u32, workers: u32) -> Self {
-        let mut plan = Self {
-            scenario,
-            rng: SmallRng::seed_from_u64(seed.wrapping_add(u64::from(worker).wrapping_mul(0x9E37_79B9_7F4A_7C15))),
-            worker,
-            workers,
-            mass_turn: 0,
-            groups_next: world.groups().start + worker,
-            groups_open: Vec::with_capacity(GROUPS_AT_ONCE),
-            unit_turn: 0,
-            later: VecDeque::new(),
-            unclaimed: VecDeque::new(),
-            recent: Vec::with_capacity(RECENT_WINS),
+    /// One of [`BUILT_IN`], at its usual size.
+    pub(crate) fn built_in(name: &str) -> Option<Self> {
+        let mix = match name {
+            "hot" => Mix { mass: 100, ..Mix::default() },
+            "groups" => Mix { groups: 100, ..Mix::default() },
+            "flash" => Mix { units: 100, ..Mix::default() },
+            "mixed" => Mix { mass: 35, groups: 25, units: 15, claims: 15, repeats: 5, others: 5 },
+            _ => return None,
         };
-        while plan.groups_open.len() < GROUPS_AT_ONCE && plan.open_group(world) {}
-        plan
-    }
-
-    pub(crate) fn next(&mut self, world: &World, facts: &Facts, now: Duration) -> Action {
-        match self.scenario {
-            Scenario::Hot => self.mass(world).unwrap_or_else(|| self.mass_again(world)),
-            Scenario::Groups => self.group(world).unwrap_or_else(|| self.group_again(world)),
-            Scenario::Flash => self
-                .unit(world, facts)
-                .or_else(|| self.follow_up(facts, now))
-                .unwrap_or_else(|| self.unit_again(world, facts)),
-            Scenario::Mixed => self.mixed(world, facts, now),
-        }
-    }
-
-    fn mixed(&mut self, world: &World, facts: &Facts, now: Duration) -> Action {
-        if let Some(action) = self.follow_up(facts, now) {
-            return action;
-        }
-        let wanted = match self.rng.random_range(0..100) {
-            0..35 => self.mass(world),
-            35..60 => self.group(world),
-            60..75 => self.unit(world, facts),
-            75..90 => self.unclaimed.pop_front().map(Action::ClaimShare),
-            90..95 => self.recent_win().map(Action::GrabShare),
-            _ => None,
+        let mut scenario = Self {
+            name: name.to_owned(),
+            seed: defaults::seed(),
+            connections: defaults::connections(),
+            users: None,
+            poisson: false,
+            thresholds: Vec::new(),
+            stages: Vec::new(),
+            mix,
+            mass: (mix.mass > 0).then(Mass::default),
+            groups: (mix.groups > 0).then(Groups::default),
+            sale: (mix.units > 0).then(Sale::default),
         };
-        wanted.unwrap_or_else(|| match self.rng.random_range(0..4) {
-            0 => self.mass_again(world),
-            1 => self.group_again(world),
-            2 => self.unit_again(world, facts),
-            _ => Action::ReadWallet(self.rng.random_range(0..world.population)),
-        })
+        scenario.stage_as_built_in(20_000.0, Duration::from_secs(30), Duration::from_secs(2));
+        Some(scenario)
     }
 
-    /// A share was won: it may be claimed and asked for again later.
-    pub(crate) fn on_win(&mut self, pair: Pair) {
-        if self.scenario != Scenario::Mixed {
-            return;
-        }
-        self.unclaimed.push_back(pair);
-        if self.recent.len() < RECENT_WINS {
-            self.recent.push(pair);
-        } else {
-            let at = self.rng.random_range(0..RECENT_WINS);
-            self.recent[at] = pair;
-        }
-    }
-
-    /// A unit is held: six in ten pay, a quarter give it back, the rest let go.
-    pub(crate) fn on_hold(&mut self, pair: Pair, now: Duration) {
-        let at = now + Duration::from_millis(self.rng.random_range(50..500));
-        match self.rng.random_range(0..100) {
-            0..60 => self.later.push_back((at, Action::ClaimUnit(pair))),
-            60..85 => self.later.push_back((at, Action::ReleaseUnit(pair))),
-            _ => {}
-        }
-    }
-
-    /// The next user of the mass envelope that has not had a turn.
-    fn mass(&mut self, world: &World) -> Option<Action> {
-        let user = self.worker + self.workers * self.mass_turn;
-        if !world.has_mass || user >= world.envelopes[0].users {
-            return None;
-        }
-        self.mass_turn += 1;
-        Some(Action::GrabShare((0, user)))
-    }
-
-    fn mass_again(&mut self, world: &World) -> Action {
-        let turns = world.envelopes[0].users.saturating_sub(self.worker).div_ceil(self.workers);
-        if turns == 0 {
-            return Action::ReadWallet(0);
-        }
-        let user = self.worker + self.workers * self.rng.random_range(0..turns);
-        Action::GrabShare((0, user))
-    }
-
-    fn open_group(&mut self, world: &World) -> bool {
-        if self.groups_next >= world.groups().end {
-            return false;
-        }
-        self.groups_open.push((self.groups_next, 0));
-        self.groups_next += self.workers;
-        true
-    }
-
-    fn group(&mut self, world: &World) -> Option<Action> {
-        if self.groups_open.is_empty() {
-            return None;
-        }
-        let at = self.rng.random_range(0..self.groups_open.len());
-        let (envelope, turn) = self.groups_open[at];
-        if turn + 1 < world.envelopes[envelope as usize].users {
-            self.groups_open[at].1 += 1;
-        } else {
-            self.groups_open.swap_remove(at);
-            self.open_group(world);
-        }
-        Some(Action::GrabShare(world.group_pair(envelope, turn)))
-    }
-
-    fn group_again(&mut self, world: &World) -> Action {
-        let groups = world.groups();
-        let own = (groups.end - groups.start).saturating_sub(self.worker).div_ceil(self.workers);
-        if own == 0 {
-            return Action::ReadWallet(self.rng.random_range(0..world.population));
-        }
-        let envelope = groups.start + self.worker + self.workers * self.rng.random_range(0..own);
-        let turn = self.rng.random_range(0..world.envelopes[envelope as usize].users);
-        Action::GrabShare(world.group_pair(envelope, turn))
-    }
-
-    fn unit(&mut self, world: &World, facts: &Facts) -> Option<Action> {
-        let item = world.items.first()?;
-        loop {
-            let turn = self.worker + self.workers * self.unit_turn;
-            if turn >= item.users {
-                return None;
+    /// One rate for all of the run; a sale alone begins with a spike in which
+    /// everybody comes.
+    pub(crate) fn stage_as_built_in(&mut self, rate: f64, duration: Duration, spike: Duration) {
+        self.stages = match &self.sale {
+            Some(sale) if self.mix.is_single() => {
+                let spike = spike.min(duration);
+                let everybody = Stage::steady(f64::from(sale.users()) / spike.as_secs_f64(), spike);
+                let rest = (duration > spike).then(|| Stage::steady(rate, duration - spike));
+                std::iter::once(everybody).chain(rest).collect()
             }
-            self.unit_turn += 1;
-            let pair = (0, item.first_user + turn);
-            // Who asks again may have been the first to ask.
-            if !facts.busy.contains(&pair) {
-                return Some(Action::GrabUnit(pair));
+            _ => vec![Stage::steady(rate, duration)],
+        };
+    }
+
+    /// Reads one from a TOML file.
+    ///
+    /// # Errors
+    /// With the file, the line and what is wrong there.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let named = |why: &dyn std::fmt::Display| Failure::Usage(format!("{}: {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let names = BUILT_IN.join(", ");
+            named(&format!("{error}; SCENARIO is {names}, or a file as `hongbao-load scenario hot` prints one"))
+        })?;
+        let mut scenario: Self = toml::from_str(&text).map_err(|error| named(&error))?;
+        scenario.complete();
+        Ok(scenario)
+    }
+
+    /// What is asked for and not described has its usual size.
+    fn complete(&mut self) {
+        if self.mix.mass > 0 {
+            self.mass.get_or_insert_default();
+        }
+        if self.mix.groups > 0 {
+            self.groups.get_or_insert_default();
+        }
+        if self.mix.units > 0 {
+            self.sale.get_or_insert_default();
+        }
+    }
+
+    /// The scenario as a file.
+    pub(crate) fn to_toml(&self) -> Result<String, String> {
+        toml::to_string(self).map_err(|error| error.to_string())
+    }
+
+    /// Whether it can be run.
+    ///
+    /// # Errors
+    /// Which field has to be otherwise.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let within = |what: &str, value: u64, range: std::ops::RangeInclusive<u64>| {
+            if range.contains(&value) {
+                return Ok(());
+            }
+            Err(format!("{what} is {value}; give {} to {}", range.start(), range.end()))
+        };
+        let tag_like = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(tag_like) {
+            return Err("name: 1 to 64 of A-Z a-z 0-9 - _ .".to_owned());
+        }
+        within("connections", self.connections.into(), 1..=10_000)?;
+        if self.stages.is_empty() {
+            return Err("no stages: add [[stages]] with rate and duration".to_owned());
+        }
+        for stage in &self.stages {
+            stage.check()?;
+        }
+        if self.duration().is_zero() || self.duration() > crate::options::DURATION_MAX {
+            return Err("the stages last no time, or more than a day".to_owned());
+        }
+        if self.arrivals() < 1.0 {
+            return Err("the stages offer no request: give a rate".to_owned());
+        }
+        for part in self.mix.parts() {
+            within("a part of mix", part.into(), 0..=1_000_000)?;
+        }
+        let Mix { mass, groups, units, claims, repeats, others } = self.mix;
+        if self.mix.sum() == 0 || self.mix.sum() == u64::from(claims) + u64::from(repeats) + u64::from(others) {
+            return Err("mix: one of mass, groups and units must be more than 0".to_owned());
+        }
+        if claims + repeats > 0 && mass + groups == 0 {
+            return Err("mix: claims and repeats need wins: give mass or groups a part".to_owned());
+        }
+        for (part, section, is_there) in [
+            (mass, "mass", self.mass.is_some()),
+            (groups, "groups", self.groups.is_some()),
+            (units, "sale", self.sale.is_some()),
+        ] {
+            if is_there && part == 0 {
+                return Err(format!("[{section}] is described, but mix never asks for it; give it a part or drop it"));
             }
         }
+        let users = u64::from(self.population());
+        within("users", users, 1..=50_000_000)?;
+        let keys = |what: &str, range: Option<KeyRange>| match range {
+            Some(range) if range.start >= range.end || u64::from(range.end) > users => {
+                Err(format!("{what}.users: [{}, {}] is not a range of {users} users", range.start, range.end))
+            }
+            _ => Ok(()),
+        };
+        if let Some(mass) = &self.mass {
+            within("shares", mass.shares.into(), 1..=10_000_000)?;
+            within("mass.share_amount", mass.share_amount, 1..=1_000_000)?;
+            keys("mass", mass.users)?;
+        }
+        if let Some(groups) = &self.groups {
+            within("envelopes", self.envelopes().into(), 1..=1_000_000)?;
+            keys("groups", groups.users)?;
+            if self.group_users().count() < USERS_MIN_OF_GROUPS {
+                return Err(format!(
+                    "users: small envelopes have up to {USERS_MIN_OF_GROUPS} different people each; give at least as many"
+                ));
+            }
+        }
+        if let Some(sale) = &self.sale {
+            within("stock", sale.stock.into(), 1..=100_000)?;
+            within("sale.users", sale.users().into(), 1..=50_000_000)?;
+            within("sale.price", sale.price, 1..=1_000_000_000)?;
+            if sale.hold_ttl.0.subsec_nanos() != 0 || sale.hold_ttl.0.is_zero() {
+                return Err("hold_ttl: whole seconds".to_owned());
+            }
+        }
+        Ok(())
     }
 
-    fn unit_again(&mut self, world: &World, facts: &Facts) -> Action {
-        let Some(item) = world.items.first() else { return Action::ReadWallet(0) };
-        let turns = item.users.saturating_sub(self.worker).div_ceil(self.workers);
-        let turn = self.worker + self.workers * self.rng.random_range(0..turns.max(1));
-        let pair = (0, item.first_user + turn.min(item.users - 1));
-        if turns == 0 || facts.busy.contains(&pair) {
-            return Action::ReadWallet(pair.1);
-        }
-        Action::GrabUnit(pair)
+    pub(crate) fn segments(&self) -> Vec<Segment> {
+        self.stages.iter().map(Stage::segment).collect()
     }
 
-    fn follow_up(&mut self, facts: &Facts, now: Duration) -> Option<Action> {
-        let &(at, action) = self.later.front()?;
-        if at > now {
-            return None;
-        }
-        self.later.pop_front();
-        let (Action::ClaimUnit(pair) | Action::ReleaseUnit(pair)) = action else { return None };
-        if facts.busy.contains(&pair) {
-            self.later.push_back((now + Duration::from_millis(50), action));
-            return None;
-        }
-        let live = facts.holds.get(&pair).is_some_and(|hold| hold.state == HoldState::Held);
-        live.then_some(action)
+    pub(crate) fn duration(&self) -> Duration {
+        self.stages.iter().map(|stage| stage.duration.0).sum()
     }
 
-    fn recent_win(&mut self) -> Option<Pair> {
-        if self.recent.is_empty() {
-            return None;
-        }
-        Some(self.recent[self.rng.random_range(0..self.recent.len())])
+    /// Requests of the whole run.
+    pub(crate) fn arrivals(&self) -> f64 {
+        self.segments().iter().map(Segment::arrivals).sum()
+    }
+
+    pub(crate) fn population(&self) -> u32 {
+        let wanted = self.mass.map_or(100_000, |mass| mass.shares.saturating_add(mass.shares.div_ceil(2)));
+        let least = if self.mix.groups > 0 { USERS_MIN_OF_GROUPS } else { 1 };
+        self.users.unwrap_or(wanted.max(least))
+    }
+
+    /// Small envelopes: unless given, as many as there will be grabs for.
+    pub(crate) fn envelopes(&self) -> u32 {
+        let part = f64::from(self.mix.groups) / self.mix.sum() as f64;
+        let wanted = self.arrivals() * part / crate::setup::SMALL_ENVELOPE_USERS_MEAN;
+        let given = self.groups.and_then(|groups| groups.envelopes);
+        given.unwrap_or((wanted as u32).clamp(100, 50_000))
+    }
+
+    pub(crate) fn mass_users(&self) -> KeyRange {
+        let all = KeyRange { start: 0, end: self.population() };
+        self.mass.and_then(|mass| mass.users).unwrap_or(all)
+    }
+
+    pub(crate) fn group_users(&self) -> KeyRange {
+        let all = KeyRange { start: 0, end: self.population() };
+        self.groups.and_then(|groups| groups.users).unwrap_or(all)
     }
 }
 
-/// Shares and total of a small envelope, as people send them: mostly to a
-/// handful of friends or a family, with numbers that bring luck.
-pub(crate) fn small_envelope(rng: &mut SmallRng) -> (u32, u64) {
-    const TOTALS: [u64; 14] = [100, 188, 520, 666, 888, 1000, 1314, 1800, 2000, 5000, 6600, 8800, 10_000, 20_000];
-    let shares = match rng.random_range(0..100) {
-        0..8 => 2,
-        8..35 => rng.random_range(3..=5),
-        35..68 => rng.random_range(6..=10),
-        68..86 => rng.random_range(11..=20),
-        86..96 => rng.random_range(21..=50),
-        _ => rng.random_range(51..=100),
-    };
-    (shares, TOTALS[rng.random_range(0..TOTALS.len())])
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "0s" { Ok(Span(Duration::ZERO)) } else { duration(&text).map(Span) }
+    }
 }
 
-/// The mean of [`small_envelope`]'s grabbers, for choosing how many to create.
-pub(crate) const SMALL_ENVELOPE_USERS_MEAN: f64 = 16.0;
-
-/// How many want a share of a small envelope: a few more than there are.
-pub(crate) fn small_envelope_users(rng: &mut SmallRng, shares: u32) -> u32 {
-    shares + 1 + rng.random_range(0..=shares.div_ceil(5))
+impl From<Span> for String {
+    fn from(Span(duration): Span) -> String {
+        let us = duration.as_micros();
+        match (us % 1_000_000, us % 1000) {
+            (0, _) => format!("{}s", us / 1_000_000),
+            (_, 0) => format!("{}ms", us / 1000),
+            _ => format!("{us}us"),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
-    fn envelope(shares: u32, first_user: u32, users: u32) -> Envelope {
-        Envelope { id: String::new(), sender: 0, total: 1000, shares, first_user, users }
-    }
-
-    fn world() -> World {
-        let item = Item { id: String::new(), stock: 3, price: 1, first_user: 500, users: 300 };
-        World {
-            tag: "t".to_owned(),
-            population: 500,
-            has_mass: true,
-            envelopes: vec![envelope(100, 0, 130), envelope(5, 490, 20), envelope(2, 7, 4), envelope(3, 0, 5)],
-            items: vec![item],
-            senders: 1,
-            hold_ttl: Duration::from_secs(900),
+    #[test]
+    fn what_is_printed_is_read_back() {
+        for name in BUILT_IN {
+            let scenario = Scenario::built_in(name).unwrap();
+            let text = scenario.to_toml().unwrap();
+            let read: Scenario = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            assert_eq!(read, scenario, "{text}");
+            assert_eq!(read.check(), Ok(()), "{name}");
         }
     }
 
     #[test]
-    fn everybody_has_a_turn_and_pairs_belong_to_one_worker() {
-        let (world, facts) = (world(), Facts::default());
-        for (scenario, expected) in [(Scenario::Hot, 130), (Scenario::Groups, 29), (Scenario::Flash, 300)] {
-            let mut seen = [HashSet::new(), HashSet::new(), HashSet::new()];
-            for (worker, seen) in seen.iter_mut().enumerate() {
-                let mut plan = Plan::new(scenario, &world, 1, worker as u32, 3);
-                for _ in 0..2000 {
-                    match plan.next(&world, &facts, Duration::ZERO) {
-                        Action::GrabShare(pair) | Action::GrabUnit(pair) => drop(seen.insert(pair)),
-                        _ => {}
-                    }
-                }
-            }
-            let all: HashSet<_> = seen.iter().flatten().collect();
-            assert_eq!(all.len(), expected, "{scenario:?}");
-            assert_eq!(seen.iter().map(HashSet::len).sum::<usize>(), expected, "{scenario:?}: disjoint");
-        }
+    fn a_flash_sale_begins_with_everybody() {
+        let mut flash = Scenario::built_in("flash").unwrap();
+        assert_eq!(flash.stages[0], Stage::steady(25_000.0, Duration::from_secs(2)));
+        assert_eq!((flash.duration(), flash.arrivals()), (Duration::from_secs(30), 610_000.0));
+        flash.stage_as_built_in(100.0, Duration::from_secs(1), Duration::from_secs(2));
+        assert_eq!(flash.arrivals(), 50_000.0, "a spike longer than the run is the run");
     }
 
     #[test]
-    fn more_workers_than_envelopes_still_have_something_to_do() {
-        let (world, facts) = (world(), Facts::default());
-        for scenario in [Scenario::Hot, Scenario::Groups, Scenario::Flash, Scenario::Mixed] {
-            let mut plan = Plan::new(scenario, &world, 1, 9, 10);
-            for _ in 0..1000 {
-                plan.next(&world, &facts, Duration::ZERO);
-            }
-        }
-    }
-
-    #[test]
-    fn a_unit_that_is_being_asked_for_is_left_alone() {
-        let (world, mut facts) = (world(), Facts::default());
-        facts.busy.extend((500..800).step_by(2).map(|user| (0, user)));
-        let mut plan = Plan::new(Scenario::Flash, &world, 1, 0, 1);
-        let mut asked = HashSet::new();
-        for _ in 0..2000 {
-            if let Action::GrabUnit(pair) = plan.next(&world, &facts, Duration::ZERO) {
-                assert!(!facts.busy.contains(&pair), "{pair:?}");
-                asked.insert(pair);
+    fn files() {
+        const STAGE: &str = "[[stages]]\nrate = 100\nduration = \"2s\"\n";
+        let text = |rest: &str, mix: &str| format!("name = \"n\"\n{rest}\n{STAGE}[mix]\n{mix}\n");
+        for (text, words) in [
+            (text("", "mass = 1"), ""),
+            (text("thresholds = ['p99<20ms', 'errors<1%']", "mass = 1"), ""),
+            (text("", "mass = 1\n[mass]\nshares = 10\nusers = [5, 10]"), ""),
+            (text("", "mass = 1\n[mass]\nshares = 10\nusers = [5, 100]"), "not a range of 15 users"),
+            (text("", "units = 1\n[sale]\nstock = 3\nhold_ttl = '500ms'"), "whole seconds"),
+            (text("", "mass = 1\n[sale]\nstock = 3"), "[sale] is described"),
+            (text("", "units = 1\nclaims = 1"), "claims and repeats need wins"),
+            (text("", "others = 1"), "one of mass, groups and units"),
+            (text("users = 100", "groups = 1"), "121 different people"),
+            (text("connections = 0", "mass = 1"), "connections is 0; give 1 to 10000"),
+            (text("conections = 5", "mass = 1"), "unknown field `conections`"),
+            (text("thresholds = ['p98<20ms']", "mass = 1"), "'p98' is not measured"),
+            (text("[[stages]]\nrate = 5", "mass = 1"), "a stage without duration"),
+            (text("[[stages]]\nat_once = 500", "mass = 1"), ""),
+            (text("[[stages]]\nrate = 5\nduration = '9'", "mass = 1"), "the unit is"),
+            (text("[[stages]]\nrate = -1\nduration = '9s'", "mass = 1"), "a stage's rate is -1"),
+            ("name = 'n'\nstages = []\n[mix]\nmass = 1".to_owned(), "no stages"),
+        ] {
+            let read = toml::from_str::<Scenario>(&text).map_err(|error| error.to_string());
+            let checked = read.and_then(|mut scenario| {
+                scenario.complete();
+                scenario.check()
+            });
+            match checked {
+                Ok(()) => assert_eq!(words, "", "{text}"),
+                Err(why) => assert!(!words.is_empty() && why.contains(words), "{why}\n{text}"),
             }
         }
-        assert_eq!(asked.len(), 150);
-    }
-
-    #[test]
-    fn small_envelopes_can_be_split() {
-        let mut rng = SmallRng::seed_from_u64(1);
-        let mut users = 0;
-        for _ in 0..10_000 {
-            let (shares, total) = small_envelope(&mut rng);
-            assert!((2..=100).contains(&shares) && total >= u64::from(shares));
-            let wanted = small_envelope_users(&mut rng, shares);
-            assert!(wanted > shares);
-            users += wanted;
-        }
-        let mean = f64::from(users) / 10_000.0;
-        assert!((mean / SMALL_ENVELOPE_USERS_MEAN - 1.0).abs() < 0.15, "{mean}");
     }
 }

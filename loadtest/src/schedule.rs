@@ -13,11 +13,88 @@ use std::time::Duration;
 /// A start this long after it was due is told as late.
 pub(crate) const LATE_AFTER: Duration = Duration::from_millis(1);
 
-/// A stretch of the run with one rate.
-#[derive(Clone, Copy, Debug)]
+/// A stretch of the run: some arrivals in its first moment, then a rate that
+/// stays or changes evenly.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Segment {
+    pub(crate) at_once: f64,
     pub(crate) per_second: f64,
+    /// The rate at its end.
+    pub(crate) to_per_second: f64,
     pub(crate) length: Duration,
+}
+
+impl Segment {
+    /// How many arrivals it has.
+    pub(crate) fn arrivals(&self) -> f64 {
+        self.arrivals_until(self.length)
+    }
+
+    /// How many there are up to `time` after its start.
+    fn arrivals_until(&self, time: Duration) -> f64 {
+        let (t, slope) = (time.as_secs_f64(), self.slope());
+        self.at_once + (self.per_second + slope * t / 2.0) * t
+    }
+
+    /// The part of it that one of several generators offers.
+    pub(crate) fn scaled(&self, part: f64) -> Self {
+        Self {
+            at_once: self.at_once * part,
+            per_second: self.per_second * part,
+            to_per_second: self.to_per_second * part,
+            length: self.length,
+        }
+    }
+
+    /// By how much the rate changes in a second.
+    fn slope(&self) -> f64 {
+        if self.length.is_zero() {
+            return 0.0;
+        }
+        (self.to_per_second - self.per_second) / self.length.as_secs_f64()
+    }
+
+    /// When the arrival number `place` (not whole with a phase) is due, after the
+    /// segment's start: where as many have arrived.
+    fn due(&self, place: f64) -> Duration {
+        let place = place - self.at_once;
+        if place < 0.0 {
+            return Duration::ZERO;
+        }
+        let slope = self.slope();
+        // Of the two forms of the quadratic's root the one that does not cancel.
+        let root = (self.per_second * self.per_second + 2.0 * slope * place).max(0.0).sqrt();
+        if self.per_second + root == 0.0 {
+            return Duration::ZERO;
+        }
+        Duration::try_from_secs_f64(2.0 * place / (self.per_second + root)).unwrap_or(self.length)
+    }
+}
+
+/// How many arrivals are due in each second of the run.
+pub(crate) fn offered_by_second(segments: &[Segment]) -> Vec<f64> {
+    let length: Duration = segments.iter().map(|segment| segment.length).sum();
+    let until = |time: Duration| {
+        let mut start = Duration::ZERO;
+        let mut sum = 0.0;
+        for segment in segments {
+            let inside = time.saturating_sub(start).min(segment.length);
+            if time > start {
+                sum += segment.arrivals_until(inside);
+            }
+            start += segment.length;
+        }
+        sum
+    };
+    let seconds = length.as_secs_f64().ceil() as u64;
+    let mut before = 0.0;
+    let by_second = (1..=seconds).map(|second| {
+        let now = until(Duration::from_secs(second));
+        let offered = now - before;
+        before = now;
+        offered
+    });
+    by_second.collect()
 }
 
 /// How arrivals are spaced.
@@ -31,11 +108,20 @@ pub(crate) enum Spacing {
 }
 
 /// The intended times of one worker, in nanoseconds since the run's start.
+///
+/// Arrivals are numbered through all segments. Even ones are due where as many
+/// have arrived as their number says; exponential gaps between those places make
+/// a Poisson process of whatever rate.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     segments: VecDeque<Segment>,
-    segment_start_ns: u64,
-    in_segment: u64,
+    segment_start: Duration,
+    /// Arrivals of the segments that are over.
+    before_segment: f64,
+    /// Even arrivals drawn so far.
+    drawn: u64,
+    /// The place of the last arrival with exponential gaps.
+    place: f64,
     phase: f64,
     gaps: Option<SmallRng>,
     next_ns: Option<u64>,
@@ -49,13 +135,15 @@ impl Schedule {
         };
         let mut schedule = Self {
             segments: segments.iter().copied().collect(),
-            segment_start_ns: 0,
-            in_segment: 0,
+            segment_start: Duration::ZERO,
+            before_segment: 0.0,
+            drawn: 0,
+            place: 0.0,
             phase,
             gaps,
             next_ns: None,
         };
-        schedule.draw(0);
+        schedule.draw();
         schedule
     }
 
@@ -71,36 +159,26 @@ impl Schedule {
 
     fn pop(&mut self) -> Option<u64> {
         let due = self.next_ns?;
-        self.draw(due);
+        self.draw();
         Some(due)
     }
 
-    fn draw(&mut self, after_ns: u64) {
-        let mut from_ns = after_ns;
+    fn draw(&mut self) {
+        let place = match &mut self.gaps {
+            // From its number each time, so that rounding does not add up.
+            None => self.drawn as f64 + self.phase,
+            Some(rng) => self.place - (1.0 - rng.random::<f64>()).ln(),
+        };
+        (self.drawn, self.place) = (self.drawn + 1, place);
         while let Some(segment) = self.segments.front() {
-            let end_ns = self.segment_start_ns + segment.length.as_nanos() as u64;
-            if segment.per_second > 0.0 {
-                let at_ns = match &mut self.gaps {
-                    // From the segment's start each time, so that rounding does not add up.
-                    None => {
-                        let place = self.in_segment as f64 + self.phase;
-                        self.segment_start_ns + (place / segment.per_second * 1e9) as u64
-                    }
-                    Some(rng) => {
-                        let gap_s = -(1.0 - rng.random::<f64>()).ln() / segment.per_second;
-                        from_ns + (gap_s * 1e9) as u64
-                    }
-                };
-                if at_ns < end_ns {
-                    self.in_segment += 1;
-                    self.next_ns = Some(at_ns);
-                    return;
-                }
+            let inside = place - self.before_segment;
+            if inside < segment.arrivals() {
+                self.next_ns = Some((self.segment_start + segment.due(inside)).as_nanos() as u64);
+                return;
             }
+            self.segment_start += segment.length;
+            self.before_segment += segment.arrivals();
             self.segments.pop_front();
-            self.segment_start_ns = end_ns;
-            self.in_segment = 0;
-            from_ns = end_ns;
         }
         self.next_ns = None;
     }
@@ -113,6 +191,9 @@ pub(crate) struct Starts {
     pub(crate) started: u64,
     /// Started more than [`LATE_AFTER`] after they were due.
     pub(crate) late: u64,
+    /// Of those: this program itself looked as late as that, so that neither the
+    /// server nor a lack of connections was the reason.
+    pub(crate) noticed_late: u64,
     /// Not started: as many as allowed were waiting or in flight.
     pub(crate) dropped_bound: u64,
     /// Not started: waited for a connection longer than a caller would.
@@ -130,17 +211,24 @@ impl Starts {
         self.offered += other.offered;
         self.started += other.started;
         self.late += other.late;
+        self.noticed_late += other.noticed_late;
         self.dropped_bound += other.dropped_bound;
         self.dropped_waited += other.dropped_waited;
         self.dropped_over += other.dropped_over;
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at_ns: u64,
+    noticed_late: bool,
+}
+
 /// Arrivals that are due and wait for a free connection.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     schedule: Schedule,
-    due: VecDeque<u64>,
+    due: VecDeque<Due>,
     in_flight: usize,
     in_flight_max: usize,
     patience_ns: u64,
@@ -166,7 +254,7 @@ impl Backlog {
             let Some(due) = self.schedule.pop() else { break };
             self.starts.offered += 1;
             if self.due.len() + self.in_flight < self.in_flight_max {
-                self.due.push_back(due);
+                self.due.push_back(Due { at_ns: due, noticed_late: is_late(due, now_ns) });
             } else {
                 self.starts.dropped_bound += 1;
             }
@@ -177,15 +265,16 @@ impl Backlog {
     /// The intended time of the arrival to start now, if one is due.
     pub(crate) fn start(&mut self, now_ns: u64) -> Option<u64> {
         self.admit(now_ns);
-        while let Some(due) = self.due.pop_front() {
+        while let Some(Due { at_ns: due, noticed_late }) = self.due.pop_front() {
             if now_ns - due > self.patience_ns {
                 self.starts.dropped_waited += 1;
                 continue;
             }
             self.starts.started += 1;
             self.in_flight += 1;
-            if now_ns - due > LATE_AFTER.as_nanos() as u64 {
+            if is_late(due, now_ns) {
                 self.starts.late += 1;
+                self.starts.noticed_late += u64::from(noticed_late);
             }
             return Some(due);
         }
@@ -225,14 +314,22 @@ impl Backlog {
     }
 }
 
+fn is_late(due_ns: u64, now_ns: u64) -> bool {
+    now_ns - due_ns > LATE_AFTER.as_nanos() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
 
+    fn steady(per_second: f64, length: Duration) -> Segment {
+        Segment { at_once: 0.0, per_second, to_per_second: per_second, length }
+    }
+
     fn constant(per_second: f64, length: Duration) -> Schedule {
-        Schedule::new(&[Segment { per_second, length }], Spacing::Constant { phase: 0.0 })
+        Schedule::new(&[steady(per_second, length)], Spacing::Constant { phase: 0.0 })
     }
 
     fn all(mut schedule: Schedule) -> Vec<u64> {
@@ -250,7 +347,7 @@ mod tests {
 
     #[test]
     fn poisson_spacing_has_the_rate_and_repeats_with_its_seed() {
-        let segments = [Segment { per_second: 10_000.0, length: Duration::from_secs(10) }];
+        let segments = [steady(10_000.0, Duration::from_secs(10))];
         let times = all(Schedule::new(&segments, Spacing::Poisson { seed: 7 }));
         // The count's standard deviation is 316.
         assert!(times.len().abs_diff(100_000) < 2000, "{}", times.len());
@@ -265,14 +362,43 @@ mod tests {
     #[test]
     fn segments_follow_each_other() {
         let segments = [
-            Segment { per_second: 1000.0, length: Duration::from_secs(1) },
-            Segment { per_second: 0.0, length: Duration::from_secs(1) },
-            Segment { per_second: 10.0, length: Duration::from_secs(1) },
+            steady(1000.0, Duration::from_secs(1)),
+            steady(0.0, Duration::from_secs(1)),
+            steady(10.0, Duration::from_secs(1)),
         ];
         let times = all(Schedule::new(&segments, Spacing::Constant { phase: 0.5 }));
         assert_eq!(times.len(), 1010);
         assert!(times[999] < 1000 * MS);
         assert_eq!(times[1000], 2050 * MS);
+    }
+
+    #[test]
+    fn ramps_and_what_comes_at_once() {
+        let second = Duration::from_secs(1);
+        let segments = [
+            Segment { at_once: 50.0, ..Segment::default() },
+            Segment { at_once: 0.0, per_second: 0.0, to_per_second: 1000.0, length: second },
+            Segment { at_once: 10.0, per_second: 1000.0, to_per_second: 0.0, length: second },
+        ];
+        let times = all(Schedule::new(&segments, Spacing::Constant { phase: 0.5 }));
+        assert_eq!(times.len(), 50 + 500 + 10 + 500);
+        assert!(times.is_sorted());
+        assert_eq!(times[..50], [0; 50]);
+        // Half the way up a quarter has come, half the way down three quarters.
+        let before = |ms: u64| times.iter().filter(|at| **at < ms * MS).count();
+        assert_eq!((before(500), before(1000), before(1500)), (50 + 125, 550, 550 + 10 + 375));
+        assert_eq!(times[550..560], [1000 * MS; 10]);
+        assert_eq!(offered_by_second(&segments), [550.0, 510.0]);
+        let poisson = all(Schedule::new(&segments, Spacing::Poisson { seed: 3 }));
+        // The count's standard deviation is 33.
+        assert!(poisson.len().abs_diff(1060) < 165 && poisson.is_sorted(), "{}", poisson.len());
+    }
+
+    #[test]
+    fn slow_stages_are_not_rounded_up() {
+        // A hundred stages with a third of an arrival each.
+        let segments = [steady(1.0 / 3.0, Duration::from_secs(1)); 99];
+        assert_eq!(all(Schedule::new(&segments, Spacing::Constant { phase: 0.5 })).len(), 33);
     }
 
     #[test]
@@ -320,9 +446,54 @@ mod tests {
         assert_eq!(backlog.start(85 * MS), Some(60 * MS), "late");
         backlog.close(200 * MS);
         let starts = backlog.starts();
-        let expected =
-            Starts { offered: 10, started: 4, late: 2, dropped_bound: 2, dropped_waited: 1, dropped_over: 3 };
+        let expected = Starts {
+            offered: 10,
+            started: 4,
+            late: 2,
+            noticed_late: 2,
+            dropped_bound: 2,
+            dropped_waited: 1,
+            dropped_over: 3,
+        };
         assert_eq!(starts, expected);
         assert_eq!(starts.offered, starts.started + starts.dropped());
+    }
+
+    /// What an open model must show of a server that stands still for a second:
+    /// who is due `u` seconds after its beginning waits `1 - u` seconds.
+    #[test]
+    fn a_stall_of_a_second_is_arithmetic() {
+        const RATE: u64 = 1000;
+        const CONNECTIONS: usize = 16;
+        let stall = 1000 * MS..2000 * MS;
+        let mut backlog =
+            Backlog::new(constant(RATE as f64, Duration::from_secs(3)), usize::MAX, Duration::from_secs(60));
+        let mut latencies = crate::tally::new_histogram();
+        // Each answer takes 100 us, unless the server stands still: then it comes after that.
+        let mut free_at = [0_u64; CONNECTIONS];
+        let mut now = 0;
+        while now < 10_000 * MS && !backlog.is_exhausted() {
+            backlog.admit(now);
+            for at in &mut free_at {
+                if *at <= now
+                    && let Some(due) = backlog.start(now)
+                {
+                    let sent = if stall.contains(&now) { stall.end } else { now };
+                    *at = sent + MS / 10;
+                    latencies.record((*at - due) / 1000).unwrap();
+                    backlog.finish();
+                }
+            }
+            now += MS / 20;
+        }
+        let starts = backlog.starts();
+        assert_eq!((starts.offered, starts.started, starts.noticed_late), (3 * RATE, 3 * RATE, 0));
+        // A tenth of 3000 requests are the 300 due in the stall's first 0.3 s, a hundredth its first 0.03 s.
+        // After it, 16 connections work off 1000 requests in steps of 0.1 ms: 6.3 ms more at most.
+        for (quantile, wait_ms) in [(0.9, 700), (0.99, 970)] {
+            let measured_us = latencies.value_at_quantile(quantile);
+            let expected_us = wait_ms * 1000;
+            assert!((expected_us..expected_us + 11_000).contains(&measured_us), "{quantile}: {measured_us} us");
+        }
     }
 }

@@ -7,9 +7,8 @@
 use crate::asker::{Asker, for_each};
 use crate::client::{Request, Target};
 use crate::failure::Failure;
-use crate::scenario::{
-    Envelope, Item, SMALL_ENVELOPE_USERS_MEAN, Scenario, World, small_envelope, small_envelope_users,
-};
+use crate::scenario::Scenario;
+use crate::world::{Envelope, Item, Share, World};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
@@ -17,143 +16,104 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Money is paid in by a few senders, so that no single wallet is in the way.
 const SENDERS: u32 = 16;
-/// The mass envelope holds five yuan a share on average.
-const MASS_FEN_PER_SHARE: u64 = 500;
-/// A small envelope's users are different people: up to 121.
-pub(crate) const USERS_MIN_OF_GROUPS: u32 = 121;
-const PRICE_FEN: u64 = 29_900;
 
-/// How large the scenario is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Size {
-    pub(crate) scenario: Scenario,
-    pub(crate) seed: u64,
-    /// Requests of the whole run, for choosing what is not given.
-    pub(crate) arrivals: f64,
-    pub(crate) users: Option<u32>,
-    pub(crate) shares: u32,
-    pub(crate) envelopes: Option<u32>,
-    pub(crate) stock: u32,
-    pub(crate) hold_ttl: Duration,
-}
-
-impl Size {
-    /// The users that want a unit: a hundred for each.
-    pub(crate) fn flash_users(&self) -> u32 {
-        self.stock.saturating_mul(100)
-    }
-
-    fn envelopes(&self) -> u32 {
-        let part = if self.scenario == Scenario::Mixed { 0.25 } else { 1.0 };
-        let wanted = self.arrivals * part / SMALL_ENVELOPE_USERS_MEAN;
-        self.envelopes.unwrap_or((wanted as u32).clamp(100, 50_000))
-    }
-
-    fn population(&self) -> u32 {
-        let wanted = if self.scenario.has_hot() { self.shares + self.shares.div_ceil(2) } else { 100_000 };
-        let least = if self.scenario.has_groups() { USERS_MIN_OF_GROUPS } else { 1 };
-        self.users.unwrap_or(wanted).max(least)
-    }
-}
-
-/// What the run will create, before it is created: ids are empty.
-pub(crate) fn plan(size: &Size) -> World {
-    let mut rng = SmallRng::seed_from_u64(size.seed);
-    let population = size.population();
+/// What the run will create, before it is created: ids are empty. The same
+/// scenario and tag always make the same world, so that several generators can
+/// create it together.
+pub(crate) fn plan(scenario: &Scenario, tag: String, part: Share, is_live: bool) -> World {
+    let mut rng = SmallRng::seed_from_u64(scenario.seed);
+    let population = scenario.population();
     let mut envelopes = Vec::new();
-    if size.scenario.has_hot() {
+    if let Some(mass) = &scenario.mass {
+        let users = scenario.mass_users();
         envelopes.push(Envelope {
             id: String::new(),
             sender: 0,
-            total: u64::from(size.shares) * MASS_FEN_PER_SHARE,
-            shares: size.shares,
-            first_user: 0,
-            users: population,
+            total: u64::from(mass.shares) * mass.share_amount,
+            shares: mass.shares,
+            first_user: users.start,
+            users: users.count(),
         });
     }
-    if size.scenario.has_groups() {
-        for _ in 0..size.envelopes() {
+    let group_users = scenario.group_users();
+    if scenario.groups.is_some() {
+        for _ in 0..scenario.envelopes() {
             let (shares, total) = small_envelope(&mut rng);
             envelopes.push(Envelope {
                 id: String::new(),
                 sender: rng.random_range(0..SENDERS),
                 total,
                 shares,
-                first_user: rng.random_range(0..population),
+                first_user: group_users.start + rng.random_range(0..group_users.count()),
                 users: small_envelope_users(&mut rng, shares),
             });
         }
     }
-    let items = if size.scenario.has_flash() {
-        let (stock, users) = (size.stock, size.flash_users());
-        vec![Item { id: String::new(), stock, price: PRICE_FEN, first_user: population, users }]
-    } else {
-        Vec::new()
-    };
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let items = scenario.sale.iter().map(|sale| Item {
+        id: String::new(),
+        stock: sale.stock,
+        price: sale.price,
+        first_user: population,
+        users: sale.users(),
+    });
     World {
-        tag: format!("{:x}", since_epoch.as_millis()),
+        tag,
+        part,
+        is_live,
         population,
-        has_mass: size.scenario.has_hot(),
+        group_users,
+        has_mass: scenario.mass.is_some(),
         envelopes,
-        items,
+        items: items.collect(),
         senders: SENDERS,
-        hold_ttl: size.hold_ttl,
+        hold_ttl: scenario.sale.map_or(Duration::from_secs(900), |sale| sale.hold_ttl.0),
     }
 }
 
-/// Creates all of `world` on the server and fills in the ids.
-pub(crate) async fn create(target: &Arc<Target>, mut world: World) -> Result<World, Failure> {
-    let mut needed = vec![0_u64; world.senders as usize];
-    for envelope in &world.envelopes {
-        needed[envelope.sender as usize] += envelope.total;
-    }
-    let mut deposits: Vec<(String, u64)> = (0..world.senders)
-        .zip(needed)
-        .filter(|(_, amount)| *amount > 0)
-        .map(|(sender, amount)| (world.sender(sender), amount))
-        .collect();
-    for item in &world.items {
-        let users = item.first_user..item.first_user + item.users;
-        deposits.extend(users.map(|user| (world.user(user), item.price)));
-    }
-    for_each(target, PATIENCE, deposits, async |asker: &mut Asker, (user, amount): (String, u64)| {
-        let reference = format!("load-{user}");
+/// Creates all of `world` on the server and fills in the ids, as far as it gets.
+pub(crate) async fn create(target: &Arc<Target>, world: &mut World) -> Result<(), Failure> {
+    let prefix = world.reference_prefix();
+    let deposits = world.deposits();
+    let tagged = prefix.clone();
+    for_each(target, PATIENCE, deposits, async move |asker: &mut Asker, (user, amount): (String, u64)| {
+        let reference = format!("{tagged}deposit-{user}");
         let body = json!({"amount": amount, "reference": reference});
         post(asker, &format!("/v1/wallets/{user}/deposits"), &reference, &body).await
     })
     .await?;
 
-    let tag = world.tag.clone();
-    let bodies: Vec<(usize, serde_json::Value)> =
-        world.envelopes.iter().map(|envelope| envelope_body(&world, envelope)).enumerate().collect();
-    let ids = create_all(target, "/v1/envelopes", &tag, bodies).await?;
-    for (envelope, id) in world.envelopes.iter_mut().zip(ids) {
+    let bodies = world.envelopes.iter().map(|envelope| envelope_body(world, envelope)).enumerate().collect();
+    let ids = Rc::new(RefCell::new(vec![String::new(); world.envelopes.len()]));
+    let created = create_all(target, "/v1/envelopes", &prefix, bodies, &ids).await;
+    for (envelope, id) in world.envelopes.iter_mut().zip(ids.take()) {
         envelope.id = id;
     }
-
-    if !world.items.is_empty() {
-        let merchant = format!("m{tag}");
-        let body = json!({"id": merchant, "name": "Load test", "status": "verified"});
-        post(&mut Asker::new(Arc::clone(target), PATIENCE), "/v1/merchants", &merchant, &body).await?;
-        let ttl_s = world.hold_ttl.as_secs();
-        let items = world.items.iter().map(|item| {
-            json!({
-                "merchant": merchant, "name": "99 roses", "category": "flowers", "price": item.price,
-                "stock": item.stock, "per_user_limit": 1, "hold_ttl_s": ttl_s,
-            })
-        });
-        let ids = create_all(target, "/v1/items", &tag, items.enumerate().collect()).await?;
-        for (item, id) in world.items.iter_mut().zip(ids) {
-            item.id = id;
-        }
+    created?;
+    if world.items.is_empty() {
+        return Ok(());
     }
-    Ok(world)
+    let merchant = world.merchant();
+    let body = json!({"id": merchant, "name": "Load test", "status": "verified"});
+    let mut asker = Asker::new(Arc::clone(target), PATIENCE);
+    post(&mut asker, "/v1/merchants", &format!("{prefix}merchant"), &body).await?;
+    let ttl_s = world.hold_ttl.as_secs();
+    let items = world.items.iter().map(|item| {
+        json!({
+            "merchant": merchant, "name": "99 roses", "category": "flowers", "price": item.price,
+            "stock": item.stock, "per_user_limit": 1, "hold_ttl_s": ttl_s,
+        })
+    });
+    let ids = Rc::new(RefCell::new(vec![String::new(); world.items.len()]));
+    let created = create_all(target, "/v1/items", &prefix, items.enumerate().collect(), &ids).await;
+    for (item, id) in world.items.iter_mut().zip(ids.take()) {
+        item.id = id;
+    }
+    created
 }
 
 fn envelope_body(world: &World, envelope: &Envelope) -> serde_json::Value {
@@ -169,24 +129,23 @@ fn envelope_body(world: &World, envelope: &Envelope) -> serde_json::Value {
 async fn create_all(
     target: &Arc<Target>,
     path: &'static str,
-    tag: &str,
+    prefix: &str,
     bodies: Vec<(usize, serde_json::Value)>,
-) -> Result<Vec<String>, Failure> {
+    ids: &Rc<RefCell<Vec<String>>>,
+) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Created {
         id: String,
     }
-    let ids = Rc::new(RefCell::new(vec![String::new(); bodies.len()]));
-    let (created, tag) = (Rc::clone(&ids), tag.to_owned());
+    let (created, prefix) = (Rc::clone(ids), prefix.to_owned());
     for_each(target, PATIENCE, bodies, async move |asker: &mut Asker, (n, body): (usize, serde_json::Value)| {
-        post(asker, path, &format!("load-{tag}-{n}"), &body).await?;
+        post(asker, path, &format!("{prefix}{n}"), &body).await?;
         let answer: Created = serde_json::from_slice(asker.body())
             .map_err(|error| format!("POST {path}: no id in the answer ({error}): {}", asker.text()))?;
         created.borrow_mut()[n] = answer.id;
         Ok::<_, Failure>(())
     })
-    .await?;
-    Ok(ids.take())
+    .await
 }
 
 async fn post(asker: &mut Asker, path: &str, key: &str, body: &serde_json::Value) -> Result<(), Failure> {
@@ -198,6 +157,54 @@ async fn post(asker: &mut Asker, path: &str, key: &str, body: &serde_json::Value
             "POST {path}: {} (setting up needs a key with the role admin: --key or HONGBAO_KEY)",
             asker.text()
         ))),
+        409 | 422 if asker.text().contains("idempotency_mismatch") || asker.text().contains("reference_conflict") => {
+            let why = "another part of this run asked for something else: start all parts with the same scenario, \
+                       options and --start-at";
+            Err(Failure::Usage(format!("POST {path}: {why}: {}", asker.text())))
+        }
         status => Err(Failure::Broken(format!("POST {path}: expected 201, got {status}: {}", asker.text()))),
+    }
+}
+
+/// Shares and total of a small envelope, as people send them: mostly to a
+/// handful of friends or a family, with numbers that bring luck.
+fn small_envelope(rng: &mut SmallRng) -> (u32, u64) {
+    const TOTALS: [u64; 14] = [100, 188, 520, 666, 888, 1000, 1314, 1800, 2000, 5000, 6600, 8800, 10_000, 20_000];
+    let shares = match rng.random_range(0..100) {
+        0..8 => 2,
+        8..35 => rng.random_range(3..=5),
+        35..68 => rng.random_range(6..=10),
+        68..86 => rng.random_range(11..=20),
+        86..96 => rng.random_range(21..=50),
+        _ => rng.random_range(51..=100),
+    };
+    (shares, TOTALS[rng.random_range(0..TOTALS.len())])
+}
+
+/// The mean of [`small_envelope`]'s grabbers, for choosing how many to create.
+pub(crate) const SMALL_ENVELOPE_USERS_MEAN: f64 = 16.0;
+
+/// How many want a share of a small envelope: a few more than there are.
+fn small_envelope_users(rng: &mut SmallRng, shares: u32) -> u32 {
+    shares + 1 + rng.random_range(0..=shares.div_ceil(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_envelopes_can_be_split() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut users = 0;
+        for _ in 0..10_000 {
+            let (shares, total) = small_envelope(&mut rng);
+            assert!((2..=100).contains(&shares) && total >= u64::from(shares));
+            let wanted = small_envelope_users(&mut rng, shares);
+            assert!(wanted > shares);
+            users += wanted;
+        }
+        let mean = f64::from(users) / 10_000.0;
+        assert!((mean / SMALL_ENVELOPE_USERS_MEAN - 1.0).abs() < 0.15, "{mean}");
     }
 }

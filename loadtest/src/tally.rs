@@ -3,6 +3,7 @@
 //! **Invariant:** everything recorded is in exactly one interval of a second, and
 //! every worker sends every second, so that the sum of intervals is the whole run.
 
+use crate::summary::Period;
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -57,11 +58,14 @@ impl Span {
         self.last = self.last.max(other.last);
     }
 
+    /// When the first and the last came.
+    pub(crate) fn period(&self) -> Option<Period> {
+        self.first.map(|first| Period { from_s: first.as_secs_f64(), to_s: self.last.as_secs_f64() })
+    }
+
     /// The rate while they came: between the first and the last.
     pub(crate) fn per_second(&self) -> f64 {
-        let Some(first) = self.first else { return 0.0 };
-        let seconds = (self.last - first).as_secs_f64();
-        if self.count < 2 || seconds <= 0.0 { self.count as f64 } else { self.count as f64 / seconds }
+        Period::rate(self.period(), self.count)
     }
 }
 

@@ -8,9 +8,11 @@ use crate::client::{CallError, Connection, Request, Target};
 use crate::facts::{Answer, Facts, HoldState, Pair};
 use crate::interrupt::Interrupt;
 use crate::pacer::Pacer;
-use crate::scenario::{Action, Plan, Scenario, World};
+use crate::plan::Plan;
+use crate::scenario::Mix;
 use crate::schedule::{Backlog, Schedule, Segment, Spacing, Starts};
 use crate::tally::{Interval, Tally};
+use crate::world::{Action, World};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::Write;
@@ -33,7 +35,7 @@ const RECONNECT_MAX: Duration = Duration::from_millis(250);
 pub(crate) struct Run {
     pub(crate) target: Arc<Target>,
     pub(crate) world: Arc<World>,
-    pub(crate) scenario: Scenario,
+    pub(crate) mix: Mix,
     pub(crate) seed: u64,
     pub(crate) workers: u32,
     pub(crate) connections: usize,
@@ -93,7 +95,7 @@ async fn work_all(run: &Arc<Run>, worker: u32, pacer: Pacer, intervals: Sender<I
         backlog: RefCell::new(backlog(run, worker)),
         waiting: RefCell::new(Vec::new()),
         over: Cell::new(false),
-        plan: RefCell::new(Plan::new(run.scenario, &run.world, run.seed, worker, run.workers)),
+        plan: RefCell::new(Plan::new(run.mix, &run.world, run.seed, worker, run.workers)),
         facts: RefCell::new(Facts { hold_ttl: run.world.hold_ttl, ..Facts::default() }),
         tally: RefCell::new(Tally::new(Some(intervals))),
     });
@@ -111,12 +113,10 @@ async fn work_all(run: &Arc<Run>, worker: u32, pacer: Pacer, intervals: Sender<I
 }
 
 fn backlog(run: &Run, worker: u32) -> Backlog {
-    let part = 1.0 / f64::from(run.workers);
-    let segments: Vec<Segment> = run
-        .segments
-        .iter()
-        .map(|segment| Segment { per_second: segment.per_second * part, length: segment.length })
-        .collect();
+    // Of all parts' workers together.
+    let (worker, workers) = (run.world.part.worker(worker), run.world.part.workers(run.workers));
+    let part = 1.0 / f64::from(workers);
+    let segments: Vec<Segment> = run.segments.iter().map(|segment| segment.scaled(part)).collect();
     let spacing = if run.poisson {
         Spacing::Poisson { seed: run.seed ^ u64::from(worker).wrapping_mul(0xD6E8_FEB8_6659_FD93) }
     } else {

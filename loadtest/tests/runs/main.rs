@@ -2,99 +2,22 @@
 //! against servers that do not.
 
 mod fake;
+mod files;
+mod lying;
+mod money;
+mod parts;
+mod program;
+mod proxy;
+mod real;
 
 use fake::Lies;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use program::{Outcome, outcome, program, run, run_small};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
-
-const SMALL: [&str; 4] = ["--rate", "2000", "--duration", "1s"];
-
-struct Outcome {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-    summary: Value,
-    out: TempDir,
-}
-
-impl Outcome {
-    fn number(&self, pointer: &str) -> f64 {
-        self.summary.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer}: {}", self.summary))
-    }
-
-    fn tell(&self) -> String {
-        format!("exit {:?}\n{}\n{}", self.code, self.stdout, self.stderr)
-    }
-
-    /// The latencies of the whole run, from the interval log.
-    fn latencies(&self) -> (usize, Histogram<u64>) {
-        let log = std::fs::read(self.out.path().join("latency.hlog")).unwrap();
-        let mut total = Histogram::new(3).unwrap();
-        let mut lines = 0;
-        for entry in IntervalLogIterator::new(&log) {
-            if let LogEntry::Interval(interval) = entry.unwrap() {
-                assert_eq!(interval.duration(), Duration::from_secs(1));
-                let bytes = decode_base64(interval.encoded_histogram());
-                let part: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
-                total.add(part).unwrap();
-                lines += 1;
-            }
-        }
-        (lines, total)
-    }
-}
-
-fn decode_base64(text: &str) -> Vec<u8> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = Vec::new();
-    let (mut bits, mut have) = (0_u32, 0);
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        let value = ALPHABET.iter().position(|known| *known == byte).unwrap();
-        bits = (bits << 6) | value as u32;
-        have += 6;
-        if have >= 8 {
-            have -= 8;
-            out.push((bits >> have) as u8);
-        }
-    }
-    out
-}
-
-fn run(target: &str, arguments: &[&str]) -> Outcome {
-    let out = TempDir::new().unwrap();
-    let output = program(target, arguments, &out).output().unwrap();
-    outcome(output, out)
-}
-
-fn program(target: &str, arguments: &[&str], out: &TempDir) -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_hongbao-load"));
-    program.arg("run").args(arguments).args(["--target", target, "--key", "hb_test", "--connections", "16", "--out"]);
-    program.arg(out.path()).env_remove("HONGBAO_KEY");
-    program
-}
-
-fn outcome(output: Output, out: TempDir) -> Outcome {
-    let summary = std::fs::read(out.path().join("summary.json")).unwrap_or_default();
-    Outcome {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-        summary: serde_json::from_slice(&summary).unwrap_or_default(),
-        out,
-    }
-}
-
-fn run_small(lies: Lies, arguments: &[&str]) -> Outcome {
-    let fake = fake::start(lies);
-    run(&fake.url, &[arguments, &SMALL].concat())
-}
 
 #[test]
 fn an_honest_server_passes_every_scenario() {
@@ -132,59 +55,6 @@ fn the_rate_is_what_was_asked_for() {
     // Of 2000 requests 300 are first ones; winners among the rest win again.
     let again = done.number("/outcomes/grab_won_again");
     assert_eq!(100.0 + again + done.number("/outcomes/grab_sold_out"), 2000.0, "{}", done.tell());
-}
-
-#[test]
-fn lies_are_found_and_told() {
-    let hot = ["hot", "--shares", "500", "--users", "700"];
-    // Nobody asks twice during the run: it is the audit that finds it.
-    let hot_once = ["hot", "--shares", "500", "--users", "5000"];
-    let flash = ["flash", "--stock", "10", "--spike", "500ms"];
-    let mixed = ["mixed", "--shares", "500", "--envelopes", "30", "--stock", "3"];
-    let cases = [
-        (Lies { changes_amount_every: Some(50), ..Lies::default() }, &hot[..], "the win changed when asked again"),
-        (Lies { changes_amount_every: Some(50), ..Lies::default() }, &hot_once, "the win changed when asked again"),
-        (Lies { forgets_win_every: Some(50), ..Lies::default() }, &hot_once, "an acknowledged win was forgotten"),
-        (Lies { forgets_win_every: Some(50), ..Lies::default() }, &hot_once, "nothing in the list of grabs"),
-        (Lies { shares_twice_every: Some(400), ..Lies::default() }, &hot_once, "was sold twice: to u"),
-        (Lies { shares_twice_every: Some(400), ..Lies::default() }, &hot_once, "money does not add up"),
-        (Lies { oversells: true, ..Lies::default() }, &flash, "oversold"),
-        (Lies { changes_orders: true, ..Lies::default() }, &flash, "an acknowledged order was forgotten or changed"),
-        (Lies { unbalanced: true, ..Lies::default() }, &hot_once, "the books are not balanced"),
-        (Lies { keeps_claims: true, ..Lies::default() }, &mixed, "wallet u"),
-    ];
-    // Runs are mostly waiting: a few at once.
-    for some in cases.chunks(4) {
-        std::thread::scope(|scope| {
-            for (lies, arguments, words) in some {
-                scope.spawn(move || {
-                    let done = run_small(lies.clone(), arguments);
-                    assert_eq!(done.code, Some(1), "{lies:?}: {}", done.tell());
-                    assert_eq!(done.summary["audit"]["ok"], false, "{lies:?}: {}", done.tell());
-                    assert!(done.stdout.contains(words), "{lies:?}: no '{words}' in {}", done.tell());
-                });
-            }
-        });
-    }
-}
-
-#[test]
-fn a_stall_shows_in_the_latencies() {
-    const RATE: u64 = 1000;
-    let stall = Duration::from_secs(1);
-    let fake = fake::start(Lies { stalls: Some((1000, stall)), ..Lies::default() });
-    let done = run(&fake.url, &["hot", "--shares", "500", "--rate", "1000", "--duration", "3s"]);
-    assert_eq!(done.code, Some(0), "{}", done.tell());
-    // What was due in the first half of the stall waited for at least its second half:
-    // 500 requests at this rate, though no more than 16 can have been in flight.
-    let (lines, latencies) = done.latencies();
-    assert!(lines >= 3);
-    let waited = latencies.count_between(490_000, u64::MAX);
-    let expected = RATE / 2;
-    assert!(waited >= expected * 9 / 10, "{waited} of {expected} waited: {}", done.tell());
-    assert!(done.number("/latency_us/p99") >= 900_000.0, "{}", done.tell());
-    assert!(done.number("/late_starts") >= expected as f64);
-    assert_eq!(done.number("/offered"), (3 * RATE) as f64);
 }
 
 #[test]

@@ -28,6 +28,12 @@ pub(crate) struct Lies {
     pub(crate) changes_orders: bool,
     /// Every key is a wrong one.
     pub(crate) knows_no_key: bool,
+    /// It is not in test mode: no lie, but its money is real.
+    pub(crate) is_live: bool,
+    /// How long each grab takes. No lie either.
+    pub(crate) takes: Option<Duration>,
+    /// Withdrawals are refused.
+    pub(crate) keeps_money: bool,
     /// `balanced: false`.
     pub(crate) unbalanced: bool,
     /// Claims of shares do not reach the wallet.
@@ -46,8 +52,25 @@ pub(crate) struct Lies {
 
 pub(crate) struct Fake {
     pub(crate) url: String,
+    server: Arc<Server>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Fake {
+    /// Money paid in and not out again.
+    pub(crate) fn deposited(&self) -> u64 {
+        self.server.state.lock().unwrap().deposited
+    }
+
+    /// What the deposits were called.
+    pub(crate) fn references(&self) -> Vec<String> {
+        self.server.state.lock().unwrap().references.iter().cloned().collect()
+    }
+
+    pub(crate) fn envelopes(&self) -> usize {
+        self.server.state.lock().unwrap().envelopes.len()
+    }
 }
 
 impl Drop for Fake {
@@ -63,18 +86,19 @@ pub(crate) fn start(lies: Lies) -> Fake {
     listener.set_nonblocking(true).unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
+    let server = Arc::new(Server { state: Mutex::default(), lies });
+    let served = Arc::clone(&server);
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let server = Arc::new(Server { state: Mutex::default(), lies });
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             tokio::select! {
-                () = accept(&server, listener) => {}
+                () = accept(&served, listener) => {}
                 _ = stopped => {}
             }
         });
     });
-    Fake { url: format!("http://{address}"), stop: Some(stop), thread: Some(thread) }
+    Fake { url: format!("http://{address}"), server, stop: Some(stop), thread: Some(thread) }
 }
 
 async fn accept(server: &Arc<Server>, listener: tokio::net::TcpListener) {
@@ -112,6 +136,13 @@ struct State {
     grabs: u64,
     wins: u64,
     wallets: HashMap<String, u64>,
+    /// Paid in and not out.
+    deposited: u64,
+    references: HashSet<String>,
+    /// Answers by idempotency key.
+    created: HashMap<String, Value>,
+    /// Envelope to its sender.
+    senders: HashMap<String, String>,
     envelopes: HashMap<String, Envelope>,
     items: HashMap<String, Item>,
     /// Hold to its item.
@@ -198,17 +229,22 @@ async fn serve(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
     if let Some(until) = stall {
         tokio::time::sleep_until(until.into()).await;
     }
+    if let Some(time) = server.lies.takes.filter(|_| parts.uri.path().ends_with("/grab")) {
+        tokio::time::sleep(time).await;
+    }
     let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
     let path: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
     let query = parts.uri.query().unwrap_or("");
-    let (status, answer) = server.answer(&path, query, &body)?;
+    let key = parts.headers.get("idempotency-key").map_or("", |key| key.to_str().unwrap());
+    let (status, answer) = server.answer(&path, query, key, &body)?;
     let response = Response::builder().status(status).header("content-type", "application/json");
+    let response = if server.lies.is_live { response } else { response.header("hongbao-test", "true") };
     let response = if status == 503 { response.header("retry-after", "1") } else { response };
     Ok(response.body(Full::from(answer.to_string())).unwrap())
 }
 
 impl Server {
-    fn answer(&self, path: &[&str], query: &str, body: &Value) -> Reply {
+    fn answer(&self, path: &[&str], query: &str, key: &str, body: &Value) -> Reply {
         let mut state = self.state.lock().unwrap();
         let state = &mut *state;
         let user = || body["user"].as_str().unwrap().to_owned();
@@ -219,13 +255,40 @@ impl Server {
                 return Ok((401, json!({"code": "unauthorized", "detail": "no such key"})));
             }
             ["v1", "wallets", user, "deposits"] => {
-                *state.wallets.entry((*user).to_owned()).or_default() += body["amount"].as_u64().unwrap();
+                let reference = body["reference"].as_str().unwrap().to_owned();
+                // The same one again is the same deposit.
+                if state.references.insert(reference) {
+                    let amount = body["amount"].as_u64().unwrap();
+                    *state.wallets.entry((*user).to_owned()).or_default() += amount;
+                    state.deposited += amount;
+                }
+                return Ok((201, json!({})));
+            }
+            ["v1", "wallets", _, "withdrawals"] if self.lies.keeps_money => {
+                return Ok((403, json!({"code": "forbidden", "detail": "the money stays"})));
+            }
+            ["v1", "wallets", user, "withdrawals"] => {
+                let amount = body["amount"].as_u64().unwrap();
+                let wallet = state.wallets.entry((*user).to_owned()).or_default();
+                *wallet = wallet.checked_sub(amount).unwrap();
+                state.deposited -= amount;
                 return Ok((201, json!({})));
             }
             ["v1", "wallets", user] => {
                 json!({"user": user, "available": state.wallets.get(*user).copied().unwrap_or(0), "held": 0})
             }
-            ["v1", "envelopes"] => return Ok((201, create_envelope(state, body))),
+            ["v1", "envelopes"] => return Ok((201, once(state, (path[1], key), |state| create_envelope(state, body)))),
+            ["v1", "envelopes", id, "cancel"] => {
+                let Some(sender) = state.senders.get(*id).cloned() else { return Ok((404, json!({}))) };
+                let envelope = state.envelopes.get_mut(*id).unwrap();
+                if envelope.next_share == envelope.shares {
+                    return Ok((409, json!({"code": "wrong_state", "detail": "sold out"})));
+                }
+                let left: u64 = (envelope.next_share..envelope.shares).map(|share| envelope.amount(share)).sum();
+                envelope.next_share = envelope.shares;
+                *state.wallets.entry(sender).or_default() += left;
+                json!({"id": id})
+            }
             ["v1", "envelopes", id, "grab"] => return self.grab(state, id, &user()),
             ["v1", "grabs"] => {
                 let grabs = body["grabs"].as_array().unwrap().iter();
@@ -248,7 +311,7 @@ impl Server {
                 })
             }
             ["v1", "merchants"] => return Ok((201, json!({}))),
-            ["v1", "items"] => return Ok((201, create_item(state, body))),
+            ["v1", "items"] => return Ok((201, once(state, (path[1], key), |state| create_item(state, body)))),
             ["v1", "items", id, "grab"] => self.hold(state, id, &user()),
             ["v1", "items", id] => {
                 let item = &state.items[*id];
@@ -279,7 +342,7 @@ impl Server {
             state.stall_until = Some(Instant::now() + time);
         }
         if every(self.lies.sheds_every) {
-            return Ok((503, json!({"code": "overloaded", "detail": "too much"})));
+            return Ok((503, json!({"code": "overloaded", "detail": "<b>too much</b>"})));
         }
         let answer = self.decide(state, id, user);
         if every(self.lies.loses_replies_every) { Err(Lost) } else { Ok((200, answer)) }
@@ -368,11 +431,22 @@ impl Server {
     }
 }
 
+/// The same key on the same route gets the same answer.
+fn once(state: &mut State, (route, key): (&str, &str), make: impl FnOnce(&mut State) -> Value) -> Value {
+    if let Some(known) = state.created.get(&format!("{route} {key}")) {
+        return known.clone();
+    }
+    let made = make(state);
+    state.created.insert(format!("{route} {key}"), made.clone());
+    made
+}
+
 fn create_envelope(state: &mut State, body: &Value) -> Value {
     let total = body["total"].as_u64().unwrap();
     let sender = body["sender"].as_str().unwrap();
     *state.wallets.get_mut(sender).unwrap() -= total;
     let id = state.id("env");
+    state.senders.insert(id.clone(), sender.to_owned());
     let envelope = Envelope {
         total,
         shares: body["shares"].as_u64().unwrap() as u32,

@@ -1,0 +1,162 @@
+//! The real server behind a proxy that changes some of what it says.
+//!
+//! **Invariant:** the server itself keeps every promise; each lie is the proxy's.
+
+use crate::program::run;
+use crate::real::{self, KEY};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the proxy does to answers of grabs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    None,
+    /// Every 50th amount is one more.
+    ChangesAmounts,
+    /// Who won the 50th, 100th, ... share has never won when asked again.
+    ForgetsWins,
+    /// Somebody who came too late is told the win of somebody else.
+    SellsTwice,
+}
+
+#[derive(Default)]
+struct Told {
+    wins: u64,
+    winners: HashSet<String>,
+    forgotten: HashSet<String>,
+    /// Who was told another's win, and the answer.
+    twice: HashMap<String, Value>,
+    last_win: Option<Value>,
+}
+
+struct Proxy {
+    lie: Lie,
+    told: Mutex<Told>,
+}
+
+impl Proxy {
+    /// The answer to a grab of `who`, as it is passed on.
+    fn retell(&self, who: &str, mut answer: Value) -> Value {
+        const EVERY: u64 = 50;
+        let mut told = self.told.lock().unwrap();
+        if self.lie == Lie::None {
+            return answer;
+        }
+        if let Some(known) = told.twice.get(who) {
+            let mut again = known.clone();
+            again["replayed"] = json!(true);
+            return again;
+        }
+        if self.lie == Lie::SellsTwice
+            && answer["outcome"] == "sold_out"
+            && told.twice.is_empty()
+            && let Some(win) = told.last_win.clone()
+        {
+            told.twice.insert(who.to_owned(), win.clone());
+            return win;
+        }
+        if answer["outcome"] != "won" {
+            return answer;
+        }
+        if told.forgotten.contains(who) && !told.winners.insert(who.to_owned()) {
+            return json!({"outcome": "sold_out"});
+        }
+        told.winners.insert(who.to_owned());
+        told.wins += 1;
+        let is_chosen = told.wins.is_multiple_of(EVERY);
+        if self.lie == Lie::ForgetsWins && is_chosen && answer["replayed"] == false {
+            told.forgotten.insert(who.to_owned());
+        }
+        if self.lie == Lie::ChangesAmounts && is_chosen {
+            answer["amount"] = json!(answer["amount"].as_u64().unwrap() + 1);
+        }
+        told.last_win = Some(answer.clone());
+        answer
+    }
+}
+
+/// Passes on everything between this program's clients and the server. Ends with the runtime.
+async fn accept(proxy: Arc<Proxy>, listener: TcpListener, server: SocketAddr) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let proxy = Arc::clone(&proxy);
+        tokio::spawn(async move {
+            let upstream = TcpStream::connect(server).await.unwrap();
+            upstream.set_nodelay(true).unwrap();
+            let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(upstream)).await.unwrap();
+            tokio::spawn(connection);
+            let sender = Arc::new(tokio::sync::Mutex::new(sender));
+            let service =
+                hyper::service::service_fn(move |request| pass(Arc::clone(&proxy), Arc::clone(&sender), request));
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn pass(
+    proxy: Arc<Proxy>,
+    sender: Arc<tokio::sync::Mutex<SendRequest<Full<Bytes>>>>,
+    request: Request<Incoming>,
+) -> hyper::Result<Response<Full<Bytes>>> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let path = parts.uri.path().to_owned();
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut sender = sender.lock().await;
+    sender.ready().await?;
+    let (mut head, answer) = sender.send_request(Request::from_parts(parts, Full::from(body))).await?.into_parts();
+    let answer = answer.collect().await?.to_bytes();
+    let name = |envelope: &str, user: &Value| format!("{envelope} {user}");
+    let told = match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "v1", "envelopes", id, "grab"] if head.status == 200 => {
+            let answer = serde_json::from_slice(&answer).unwrap();
+            Some(proxy.retell(&name(id, &asked["user"]), answer))
+        }
+        ["", "v1", "grabs"] if head.status == 200 => {
+            let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+            let results = answer["results"].as_array_mut().unwrap();
+            for (result, grab) in results.iter_mut().zip(asked["grabs"].as_array().unwrap()) {
+                let who = name(grab["envelope"].as_str().unwrap(), &grab["user"]);
+                *result = proxy.retell(&who, result.take());
+            }
+            Some(answer)
+        }
+        _ => None,
+    };
+    let Some(told) = told else { return Ok(Response::from_parts(head, Full::from(answer))) };
+    head.headers.remove("content-length");
+    Ok(Response::from_parts(head, Full::from(told.to_string())))
+}
+
+#[test]
+fn every_lie_about_a_real_server_is_caught() {
+    let real = real::start(&["--test"]);
+    for (lie, code, words) in [
+        (Lie::None, 0, "audit      ok"),
+        (Lie::ChangesAmounts, 1, "the win changed when asked again"),
+        (Lie::ForgetsWins, 1, "an acknowledged win was forgotten"),
+        (Lie::SellsTwice, 1, "was sold twice: to u"),
+    ] {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let proxy = Arc::new(Proxy { lie, told: Mutex::default() });
+        runtime.spawn(accept(proxy, listener, real.address));
+        let hot = ["hot", "--shares", "500", "--users", "1500", "--rate", "1000", "--duration", "1500ms"];
+        let done = run(&url, &[&hot[..], &["--key", KEY]].concat());
+        assert_eq!(done.code, Some(code), "{lie:?}: {}", done.tell());
+        assert_eq!(done.summary["audit"]["ok"], code == 0, "{lie:?}: {}", done.tell());
+        assert!(done.stdout.contains(words), "{lie:?}: no '{words}' in {}", done.tell());
+        assert_eq!(done.summary["money"]["test_mode"], true, "{lie:?}");
+    }
+}
