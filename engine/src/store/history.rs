@@ -154,10 +154,14 @@ impl View {
     /// # Errors
     /// [`EngineError::Cursor`] and [`EngineError::Store`].
     pub fn wins(&self, envelope: EnvelopeId, page: &Page) -> Result<Listing<WinRow>, EngineError> {
-        // Shares are taken in order, so a page holds those that follow its cursor.
+        // Shares are taken in order, so a page holds those that follow its cursor. Out of
+        // pools they were not, and the next may be any number further on.
         let before = page.cursor.as_deref().and_then(keys::tail);
         let first = before.map_or(0, |share| u32::from_be_bytes(share).saturating_add(1));
-        let last = first.saturating_add(page.limit.min(LOOKED_AT_MAX) as u32);
+        let last = match envelope.is_mass() {
+            true => self.envelope(envelope)?.map_or(first, |row| row.created.terms.shares),
+            false => first.saturating_add(page.limit.min(LOOKED_AT_MAX) as u32),
+        };
         let bound = |share| Bound::Included(keys::win(envelope, share));
         let range = KeyRange { from: bound(first), to: bound(last) };
         self.list(List::Wins, envelope.bytes(), range, page, |key, value| {

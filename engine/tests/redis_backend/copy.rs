@@ -115,7 +115,7 @@ fn draw(random: &mut Random, story: &Story) -> Command {
         },
         21..=22 => match random.pick(&story.api_keys) {
             Some(key) if random.one_in(2) => Command::DeleteApiKey { key },
-            _ => Command::CreateApiKey(Box::new(api_key("shop", random.below(250) as u8))),
+            _ => Command::CreateApiKey(Box::new(api_key("shop", story.api_keys.len() as u8))),
         },
         _ => match random.pick(&story.holds) {
             Some(hold) => Command::ReleaseHold { hold, user: who(random) },

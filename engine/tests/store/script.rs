@@ -389,7 +389,7 @@ impl Script {
             name: "shop".to_owned(),
             owner: user(self.below(5)),
             roles: vec![Role::Issuer, Role::Merchant(user(20))],
-            digest: [number as u8; 32],
+            digest: std::array::from_fn(|at| number.to_le_bytes()[at % 8]),
             created_at: self.now,
             deleted_at: None,
         };
