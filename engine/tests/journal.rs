@@ -233,6 +233,7 @@ fn race_32_a_full_disk_refuses_creates_first_then_grabs_and_settles_last() {
     let disk = FaultyDisk::new(7);
     let mut story = Story::of(open(&disk, roomy(), Lsn(0)).expect("there is room").0);
     let mut refused_at = [0; 3];
+    assert!(!story.journal.stats().disk_full);
     disk.set_capacity(Some(disk.used_bytes()));
     let classes = [Class::Create, Class::Grab, Class::Settle];
     while refused_at[2] == 0 {
@@ -252,7 +253,8 @@ fn race_32_a_full_disk_refuses_creates_first_then_grabs_and_settles_last() {
     let [create, grab, settle] = refused_at;
     assert!(create < grab && grab < settle, "{refused_at:?}");
     assert_eq!(story.journal.durable_lsn(), story.journal.staged_lsn(), "what was admitted had its place");
-    assert!(!story.journal.stats().has_ballast);
+    let stats = story.journal.stats();
+    assert!(stats.disk_full && !stats.has_ballast, "{stats:?}");
     // The margin: as many threads as may be between admit and stage.
     story.stage(roomy().threads_max as u64);
     story.pump();
@@ -261,7 +263,8 @@ fn race_32_a_full_disk_refuses_creates_first_then_grabs_and_settles_last() {
     story.release_all();
     story.pump_idle();
     assert!(classes.into_iter().all(|class| story.journal.admit(class).is_ok()), "space was freed");
-    assert!(story.journal.stats().has_ballast, "the ballast is made again");
+    let stats = story.journal.stats();
+    assert!(stats.has_ballast && !stats.disk_full, "the ballast is made again: {stats:?}");
     story.close();
 }
 
