@@ -414,6 +414,8 @@ impl Copying<'_> {
                     HoldState::Claimed(id) => {
                         let order = orders.get(&id).ok_or_else(|| damaged("an order"))?;
                         let owed = core.owed_to(&order.merchant).await?;
+                        // The order, beside its hold.
+                        self.things += 1;
                         self.thing(order.at, Event::HoldEnded(Box::new(ended(Some((order.merchant.clone(), owed))))))?;
                     }
                     HoldState::Released | HoldState::Expired => {
