@@ -123,10 +123,10 @@ impl<S: Send + Sync> FromRequestParts<S> for NoParams {
 
 impl NoParams {
     fn read(uri: &Uri) -> Result<NoParams, Problem> {
-        match uri.query() {
-            None => Ok(NoParams),
-            Some(_) => Params::read(uri)?.only(&[]).map(|()| NoParams),
+        if uri.query().is_some() {
+            Params::read(uri)?.only(&[])?;
         }
+        Ok(NoParams)
     }
 }
 
@@ -461,9 +461,6 @@ fn not_json(error: impl fmt::Display) -> Problem {
     Problem::new(Code::InvalidJson, format!("The body is not JSON: {shown}."))
 }
 
-/// What a parser of JSON cannot even take for a float.
-const FAR_TOO_LARGE: &str = "is far too large for any number here; send an integer within the field's bounds";
-
 /// The body is JSON, so whatever serde says is about what it means.
 fn explain(path: &str, error: &serde_json::Error) -> Problem {
     let text = error.to_string();
@@ -472,7 +469,10 @@ fn explain(path: &str, error: &serde_json::Error) -> Problem {
         .iter()
         .find_map(|prefix| message.strip_prefix(prefix)?.split_once('`'))
         .map(|(name, _)| name);
-    let message = if message == "number out of range" { FAR_TOO_LARGE } else { message };
+    let message = match message {
+        "number out of range" => "is far too large for any number here; send an integer within the field's bounds",
+        message => message,
+    };
     let field = match (path, named) {
         (".", None) => "body".to_owned(),
         (".", Some(name)) => name.to_owned(),

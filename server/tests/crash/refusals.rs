@@ -82,7 +82,7 @@ fn a_start_waits_for_the_port_and_directory_of_one_that_ends() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let held = holder.local_addr().unwrap().to_string();
     let starting = Running::start(hongbao().args(["serve", "--test", "--listen", &held, "--data"]).arg(&data));
-    starting.wait_logged("waiting up to 10 s");
+    starting.wait_logged("waiting up to");
     assert!(!data.exists(), "it has begun without its port");
     drop(holder);
     let address = starting.address();
@@ -90,7 +90,7 @@ fn a_start_waits_for_the_port_and_directory_of_one_that_ends() {
     starting.wait_ready(address);
 
     let mut next = Running::start(&mut serve(&data, &[]));
-    next.wait_logged("waiting up to 10 s");
+    next.wait_logged("waiting up to");
     assert!(next.is_alive());
     let first_log = starting.kill();
     let address = next.address();
@@ -101,7 +101,7 @@ fn a_start_waits_for_the_port_and_directory_of_one_that_ends() {
     // Who does not let go is told of when the time is over.
     let (_server, _) = Running::ready(&mut serve(&data, &[]));
     let patient = ["--start-wait-s", "1"];
-    refused(&mut serve(&data, &patient), USAGE, &["waiting up to 1 s", "stop that one first"]);
+    refused(&mut serve(&data, &patient), USAGE, &["in use by another process", "stop that one first"]);
 }
 
 #[test]
