@@ -447,6 +447,12 @@ impl Refusal {
         Refusal::WrongState(why.to_owned())
     }
 
+    /// The refusal of more units than a user may have, or of none.
+    pub(crate) fn over_limit(limit: u32) -> Refusal {
+        let bounds = if limit == 1 { "must be 1".to_owned() } else { format!("must be 1 to {limit}") };
+        Refusal::invalid("quantity", format!("{bounds} (the item's limit for one user)"))
+    }
+
     /// The refusal of units whose price together is no amount.
     pub(crate) fn price_too_high() -> Refusal {
         Refusal::invalid("quantity", "times the price is above 9007199254740991; take fewer units at once")

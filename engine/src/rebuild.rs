@@ -69,15 +69,13 @@ pub fn rebuild(
     for (storage, place) in [(open(archive)?, archive), (journal, directory)] {
         let from = store.applied_lsn();
         records += bring_up(&store, &path, &storage, progress).map_err(|error| match error {
-            // Nothing could be read: the first segment begins later than it should.
-            OpenError::Journal(JournalError::Corrupt { offset: 32, what, .. }) if store.applied_lsn() == from => {
-                OpenError::Rebuild(format!(
-                    "{} does not go on from record {}: {what}. The archive must have been kept from the first start \
-                     on; without it, restore the whole data directory from a backup",
-                    place.display(),
-                    from.0
-                ))
-            }
+            OpenError::Journal(JournalError::BeginsLater { file, first, .. }) => OpenError::Rebuild(format!(
+                "{} does not go on from record {}: {file} begins with record {}. The archive must have been kept from the \
+                 first start on; without it, restore the whole data directory from a backup",
+                place.display(),
+                from.0,
+                first.0
+            )),
             error => error,
         })?;
     }

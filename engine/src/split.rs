@@ -62,7 +62,10 @@ pub enum SplitError {
     #[error("the smallest share is at least 1")]
     MinShareZero,
     /// Not enough money for the minimum in every share.
-    #[error("{shares} shares of at least {min_share} need more than {total}: raise the total or have fewer shares")]
+    #[error(
+        "{shares} shares of at least {min_share} need more than {total}: raise the total{}",
+        if *min_share > ONE { ", lower the smallest share or have fewer shares" } else { " or have fewer shares" }
+    )]
     TotalTooSmall {
         /// The total.
         total: Amount,
@@ -135,7 +138,11 @@ impl SplitError {
         match self {
             SplitError::Shares { .. } => "shares",
             SplitError::MinShareZero => "min_share",
-            SplitError::TotalTooSmall { .. } | SplitError::TotalIndivisible { .. } => "total",
+            SplitError::TotalTooSmall { total, .. } if total.is_zero() => "total",
+            // Whatever is divided, the least in a share is one.
+            SplitError::TotalTooSmall { min_share, .. } if *min_share > ONE => "min_share",
+            SplitError::TotalTooSmall { .. } => "shares",
+            SplitError::TotalIndivisible { .. } => "total",
             SplitError::MaxShareBelowMin { .. } | SplitError::MaxShareTooSmall { .. } => "max_share",
             SplitError::Amounts { .. }
             | SplitError::AmountZero { .. }

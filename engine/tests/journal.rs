@@ -385,7 +385,10 @@ fn a_store_that_is_ahead_of_the_journal_is_refused() {
     let mut story = Story::start(&disk);
     story.stage(3);
     story.close();
-    assert!(matches!(open(&disk, options(), Lsn(4)), Err(JournalError::Behind { after: Lsn(4), last: Lsn(3) })));
+    let refused = open(&disk, options(), Lsn(4)).err().expect("the store knows more");
+    let JournalError::Behind { ref file, offset, after: Lsn(4), last: Lsn(3) } = refused else { panic!("{refused}") };
+    assert!(file.contains("segment-") && offset > 4096, "{refused}");
+    assert!(refused.to_string().contains(&format!("{file} ends at offset {offset}")), "{refused}");
 }
 
 #[test]

@@ -187,15 +187,26 @@ fn a_damaged_store_is_made_anew_and_answers_as_before() {
                 let error = audit(&place.data(), None, &mut |_| ()).unwrap_err().to_string();
                 assert!(error.contains("it is not there") && error.contains("hongbao rebuild"), "{error}");
                 assert!(!store.exists(), "an audit makes no store");
-                // A start does, and refuses when it sees that records are missing.
-                let mut options = place.world.options();
-                options.entropy = Arc::new(SeededEntropy::new(999));
-                assert!(Embedded::open(&place.data(), options).is_err());
+                // Nor does a start that finds records missing; it says how the store is made anew.
+                for archived in [false, true] {
+                    let mut options: EmbeddedOptions = place.world.options();
+                    options.entropy = Arc::new(SeededEntropy::new(999));
+                    options.journal.archive =
+                        archived.then(|| Arc::new(Directory::open(place.archive()).unwrap()) as _);
+                    let error = Embedded::open(&place.data(), options).err().expect("records are missing").to_string();
+                    let archive = if archived { place.archive().display().to_string() } else { "DIR".to_owned() };
+                    let remedy = format!("`hongbao rebuild --data {} --archive {archive}`", place.data().display());
+                    for says in ["is lost, or older than the journal", "record 1 is the next", &remedy] {
+                        assert!(error.contains(says), "{error:?} does not say {says:?}");
+                    }
+                    assert!(!error.contains("corrupt") && !store.exists(), "{error}");
+                }
             }
             false => damage(&store),
         }
         let rebuilt = place.rebuild().unwrap();
-        assert!(rebuilt.old_store.is_some_and(|old| old.join("keyspaces").is_dir()), "the old one is kept");
+        assert_eq!(rebuilt.old_store.is_some(), !lost);
+        assert!(rebuilt.old_store.is_none_or(|old| old.join("keyspaces").is_dir()), "the old one is kept");
         assert!(rebuilt.records > 30 && rebuilt.records == rebuilt.last_lsn.0, "{}", rebuilt.records);
         let engine = place.open(true);
         assert_eq!(told(&engine), last);
@@ -212,7 +223,12 @@ fn an_archive_that_began_later_is_refused_and_nothing_is_touched() {
     let place = Place::new(72);
     let (_, last) = three_lives(&place, 2);
     let error = place.rebuild().unwrap_err().to_string();
-    for says in ["does not go on from record 0", "from the first start on", &*place.archive().to_string_lossy()] {
+    for says in [
+        "does not go on from record 0",
+        "begins with record",
+        "from the first start on",
+        &*place.archive().to_string_lossy(),
+    ] {
         assert!(error.contains(says), "{error:?} does not say {says:?}");
     }
     let engine = place.open(true);

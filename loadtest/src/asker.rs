@@ -5,6 +5,7 @@
 //! so that asking again is safe; nothing is asked for longer than its patience.
 
 use crate::client::{Connection, Request, Target};
+use crate::tally::Problem;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,17 +58,23 @@ impl Asker {
         self.connection.as_ref().map_or(&[], Connection::body)
     }
 
-    /// The body of the last answer, for telling.
+    /// The last answer, for telling: a problem's words, or else its body.
     pub(crate) fn text(&self) -> String {
         let body = self.body();
+        if let Ok(Problem { title, detail, .. }) = serde_json::from_slice(body)
+            && !detail.is_empty()
+        {
+            return format!("{title}: {detail}");
+        }
         String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned()
     }
 
     fn says_again(&self, status: u16) -> bool {
         match status {
             429 | 503 => true,
-            409 => serde_json::from_slice::<crate::tally::Problem<'_>>(self.body())
-                .is_ok_and(|problem| problem.code == "in_progress"),
+            409 => {
+                serde_json::from_slice::<Problem<'_>>(self.body()).is_ok_and(|problem| problem.code == "in_progress")
+            }
             _ => false,
         }
     }

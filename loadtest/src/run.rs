@@ -30,6 +30,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long before `--start-at` machine and server are looked at.
 const LOOK_BEFORE: Duration = Duration::from_secs(1);
+/// How long a server is waited for that has had its time to recover.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// A run to be made.
 pub(crate) struct Attempt<'a> {
@@ -100,9 +102,11 @@ impl Attempt<'_> {
         let unknown = unknown(&load.facts);
         let audit_started = Instant::now();
         let facts = std::mem::take(&mut load.facts);
+        let has_waited = load.chaos.as_ref().is_some_and(|chaos| chaos.recovered_after_s.is_none());
+        let patience = if has_waited { LAST_LOOK.min(options.recovery_timeout) } else { options.recovery_timeout };
         let verdict = local.block_on(&runtime, async {
             // An audit of a server that is down can only say so.
-            asker::wait_ready(&self.target, options.recovery_timeout).await?;
+            asker::wait_ready(&self.target, patience).await?;
             Ok::<_, String>(audit::audit(Arc::clone(&self.target), Arc::clone(&run.world), facts, load.start).await)
         });
         let mut verdict = verdict.unwrap_or_else(|why| {

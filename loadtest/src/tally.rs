@@ -204,6 +204,8 @@ fn count_outcome(outcomes: &mut Vec<(&'static str, String, u64)>, action: &'stat
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Problem<'a> {
     #[serde(borrow, default)]
+    pub(crate) title: Cow<'a, str>,
+    #[serde(borrow, default)]
     pub(crate) code: Cow<'a, str>,
     #[serde(borrow, default)]
     pub(crate) detail: Cow<'a, str>,

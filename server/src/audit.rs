@@ -18,7 +18,7 @@ const PRINTED_MAX: u64 = 20;
 /// # Errors
 /// Why the directory cannot be audited at all.
 pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Failure> {
-    check_data_directory(data, &["journal", "store"])?;
+    check_data_directory("--data", data, &["journal", "store"])?;
     if let Some(archive) = archive.filter(|path| !path.is_dir()) {
         let why = "is not a directory; name the one that the server was given with --archive";
         return Err(Failure::Usage(format!("{} {why}", archive.display())));

@@ -28,7 +28,7 @@ pub const TELL_EVERY: Duration = Duration::from_millis(500);
 /// # Errors
 /// Why nobody would hear it, or why nobody did.
 pub fn accept(data: &Path) -> Result<String, Failure> {
-    check_data_directory(data, &["journal", "store"])?;
+    check_data_directory("--data", data, &["journal", "store"])?;
     let shown = data.display();
     let why = fs::read_to_string(data.join(ALARM_FILE)).ok();
     let file = data.join(ACCEPT_FILE);
@@ -40,9 +40,14 @@ pub fn accept(data: &Path) -> Result<String, Failure> {
         return Err(Failure::Usage(format!("{shown}: {unheard}; {remedy}")));
     }
     Ok(match why {
-        Some(why) => format!("accepted, deadlines go on; they stood still because {why}"),
+        Some(why) => format!("accepted, deadlines go on; they stood still because {}", without_remedy(&why)),
         None => format!("nothing to accept: the clock of the server on {shown} is in order"),
     })
+}
+
+/// What an alarm says before it comes to what could be done, which has been done now.
+fn without_remedy(why: &str) -> &str {
+    why.split([':', ';']).next().unwrap_or(why)
 }
 
 /// Whether somebody takes `file` away in time; if not, it is gone all the same.

@@ -315,6 +315,9 @@ pub struct Serve {
     /// Seconds that requests in flight get to finish when the server is told to stop
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub drain_s: u64,
+    /// Seconds that a start waits for a port or directory that another process has not let go of yet
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub start_wait_s: u64,
 }
 
 impl Serve {

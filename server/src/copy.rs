@@ -23,7 +23,7 @@ pub fn run(options: &Copy) -> Result<bool, Failure> {
         }
     };
     if into_redis {
-        check_data_directory(directory, &["journal", "store"])?;
+        check_data_directory("--from", directory, &["journal", "store"])?;
     }
     let redis = options.way.options(urls.split(',').map(str::to_owned).collect());
     let copying = CopyOptions {

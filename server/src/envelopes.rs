@@ -8,7 +8,7 @@ use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::{Class, Visit};
 use crate::extract::{Content, Json, NoParams, Object, Once, One, Params, Two, from_json, read_time};
-use crate::fields::{JsonObject, Money, Seconds, SecondsOrNone, Shares, Text, Time, Visible};
+use crate::fields::{JsonObject, Money, Seconds, SecondsOrNone, Shares, Text, Time, Visible, word};
 use crate::problem::{Code, FieldError, Problem};
 use crate::reply::{from_engine, json, json_bytes, list, reply, write_element};
 use crate::views::{AuditJson, EnvelopeJson, GrabJson, ReceivedJson};
@@ -52,13 +52,13 @@ enum SplitName {
     Specified,
 }
 
-/// Where a claim's money goes.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Payout {
-    #[default]
-    Wallet,
-    External,
+/// Where a claim's money goes: into the winner's wallet, by now.
+fn into_wallet<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    match &*String::deserialize(deserializer)? {
+        "wallet" => Ok(()),
+        "external" => Err(D::Error::custom("external is not offered yet; use wallet")),
+        _ => Err(D::Error::custom("must be wallet")),
+    }
 }
 
 /// The terms of an envelope, as they are sent.
@@ -68,7 +68,7 @@ struct Create {
     sender: UserId,
     total: Money,
     shares: Shares,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     split: SplitName,
     #[serde(default)]
     min_share: Option<Money>,
@@ -86,7 +86,7 @@ struct Create {
     claim_within_s: SecondsOrNone,
     #[serde(default)]
     auto_claim: bool,
-    #[serde(default = "to_sender")]
+    #[serde(default = "to_sender", deserialize_with = "word")]
     unclaimed: Unclaimed,
     #[serde(default)]
     reference: Option<Visible>,
@@ -96,8 +96,8 @@ struct Create {
     client_seed: Option<Text<0, 128>>,
     #[serde(default)]
     funding: Option<IgnoredAny>,
-    #[serde(default)]
-    payout: Payout,
+    #[serde(default, rename = "payout", deserialize_with = "into_wallet")]
+    _payout: (),
 }
 
 fn no_message() -> Text<0, 200> {
@@ -134,7 +134,6 @@ impl Content for Create {
         refuse(!by_amounts && self.amounts.is_some(), "amounts", "is only for the split specified; leave it out");
         refuse(by_amounts && self.amounts.is_none(), "amounts", "is needed with the split specified");
         refuse(self.funding.is_some(), "funding", "is not offered yet; deposit into the sender's wallet first");
-        refuse(self.payout == Payout::External, "payout", "external is not offered yet; use wallet");
         if !errors.is_empty() {
             return Err(Problem::fields(errors));
         }

@@ -13,7 +13,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
 use hongbao_engine::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use http_body_util::BodyExt;
@@ -104,27 +104,29 @@ impl<T: Segment, U: Segment, S: Send + Sync> FromRequestParts<S> for Two<T, U> {
 /// The query's pairs.
 pub struct Params(Vec<(String, String)>);
 
-/// The query of a read that takes no parameters.
+/// The query of a request that takes no parameters.
 pub struct NoParams;
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
-        for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name).ok_or_else(|| Problem::field("query", NOT_DECODED))?;
-            let value = decode(value).ok_or_else(|| parameter(&name, NOT_DECODED))?;
-            pairs.push((name, value));
-        }
-        Ok(Params(pairs))
+        Params::read(&parts.uri)
     }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for NoParams {
     type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        Params::from_request_parts(parts, state).await?.only(&[]).map(|()| NoParams)
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        NoParams::read(&parts.uri)
+    }
+}
+
+impl NoParams {
+    fn read(uri: &Uri) -> Result<NoParams, Problem> {
+        if uri.query().is_some() {
+            Params::read(uri)?.only(&[])?;
+        }
+        Ok(NoParams)
     }
 }
 
@@ -152,6 +154,17 @@ fn decode(text: &str) -> Option<String> {
 }
 
 impl Params {
+    fn read(uri: &Uri) -> Result<Params, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name).ok_or_else(|| Problem::field("query", NOT_DECODED))?;
+            let value = decode(value).ok_or_else(|| parameter(&name, NOT_DECODED))?;
+            pairs.push((name, value));
+        }
+        Ok(Params(pairs))
+    }
+
     /// Whether each parameter is one of `names`, is there once and has a value.
     fn only(&self, names: &[&str]) -> Result<(), Problem> {
         for (i, (name, value)) in self.0.iter().enumerate() {
@@ -320,15 +333,20 @@ pub trait Content: DeserializeOwned {
     }
 }
 
-/// A body of JSON, read and checked.
+/// A body of JSON, read and checked. A request that has one takes no parameters.
 pub struct Json<T>(pub T);
 
 impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
     type Rejection = Problem;
     async fn from_request(request: Request, server: &Shared<B>) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
+        NoParams::read(&parts.uri)?;
         parts.headers.get_all(CONTENT_ENCODING).iter().try_for_each(check_content_encoding)?;
-        let content_type = parts.headers.get(CONTENT_TYPE);
+        let mut content_types = parts.headers.get_all(CONTENT_TYPE).iter();
+        let content_type = content_types.next();
+        if content_types.next().is_some() {
+            return Err(Problem::new(Code::UnsupportedMediaType, "Send one Content-Type: application/json."));
+        }
         content_type.map_or(Ok(()), check_content_type)?;
         let bytes = read_body(body, server.body_timeout).await?;
         if content_type.is_none() && !bytes.is_empty() {
@@ -451,6 +469,10 @@ fn explain(path: &str, error: &serde_json::Error) -> Problem {
         .iter()
         .find_map(|prefix| message.strip_prefix(prefix)?.split_once('`'))
         .map(|(name, _)| name);
+    let message = match message {
+        "number out of range" => "is far too large for any number here; send an integer within the field's bounds",
+        message => message,
+    };
     let field = match (path, named) {
         (".", None) => "body".to_owned(),
         (".", Some(name)) => name.to_owned(),

@@ -47,6 +47,7 @@ impl From<OpenError> for Failure {
             OpenError::Journal(_)
             | OpenError::Store(_)
             | OpenError::StoreIn { .. }
+            | OpenError::StoreBehind { .. }
             | OpenError::Unwritten { .. }
             | OpenError::Sweep(_) => Failure::Broken(why),
         }
@@ -91,12 +92,12 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Makes sure that `data` is a directory some engine has made, with all of
-/// `parts` in it, so that nothing is made in one that is not.
+/// Makes sure that `data`, which was given with `option`, is a directory some
+/// engine has made, with all of `parts` in it, so that nothing is made in one that is not.
 ///
 /// # Errors
 /// [`Failure::Usage`] names the directory.
-pub fn check_data_directory(data: &Path, parts: &[&str]) -> Result<(), Failure> {
+pub fn check_data_directory(option: &str, data: &Path, parts: &[&str]) -> Result<(), Failure> {
     let why = if !data.exists() {
         "does not exist".to_owned()
     } else if !parts.iter().all(|part| data.join(part).is_dir()) {
@@ -104,5 +105,5 @@ pub fn check_data_directory(data: &Path, parts: &[&str]) -> Result<(), Failure> 
     } else {
         return Ok(());
     };
-    Err(Failure::Usage(format!("{} {why}; name the server's with --data", data.display())))
+    Err(Failure::Usage(format!("{} {why}; name the server's with {option}", data.display())))
 }

@@ -7,7 +7,7 @@
 use crate::app::{Shared, Table};
 use crate::door::Class;
 use crate::extract::{Content, Json};
-use crate::fields::Int;
+use crate::fields::{Int, word};
 use crate::problem::Problem;
 use crate::reply::json;
 use axum::extract::State;
@@ -83,6 +83,7 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Plant {
+    #[serde(deserialize_with = "word")]
     fault: Fault,
     /// So many of the next requests; none takes back what was told.
     count: Int<0, COUNT_MAX>,

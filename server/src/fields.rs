@@ -7,9 +7,11 @@
 use crate::extract::read_time;
 use hongbao_engine::split::SHARES_MAX;
 use hongbao_engine::types::{Amount, Timestamp};
+use serde::de::value::{self, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// An integer of `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +77,16 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Int<MIN, MAX> {
                 }
                 Err(E::invalid_value(Unexpected::Unsigned(value), &self))
             }
-            /// Also an integer beyond 64 bits, which a parser of JSON takes for a float.
-            fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-                Err(E::custom(format_args!("must be an integer from {MIN} to {MAX}, without fraction or exponent")))
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+                Err(E::invalid_value(Unexpected::Signed(value), &self))
+            }
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+                let bounds = format_args!("must be an integer from {MIN} to {MAX}");
+                // A parser of JSON takes an integer beyond 64 bits for a float.
+                if value.abs() >= u64::MAX as f64 {
+                    return Err(E::custom(bounds));
+                }
+                Err(E::custom(format_args!("{bounds}, without fraction or exponent")))
             }
         }
         deserializer.deserialize_u64(InBounds)
@@ -85,7 +94,7 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Int<MIN, MAX> {
 }
 
 /// A text of `MIN` to `MAX` characters without control characters other than
-/// line breaks.
+/// line breaks; one that must have some has a visible one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text<const MIN: usize, const MAX: usize>(pub String);
 
@@ -97,6 +106,9 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX
         }
         if text.chars().any(|char| char.is_control() && char != '\n') {
             return Err(D::Error::custom("may not contain control characters"));
+        }
+        if MIN > 0 && !text.chars().any(is_visible) {
+            return Err(D::Error::custom("must hold a visible character"));
         }
         Ok(Text(text))
     }
@@ -207,6 +219,34 @@ fn levels(json: &str) -> usize {
         }
     }
     deepest
+}
+
+/// Reads an enum's word, and tells which there are also to those who send no string.
+///
+/// # Errors
+/// Those of the enum.
+pub fn word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct InWords<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for InWords<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let none = T::deserialize(StrDeserializer::<value::Error>::new("")).err();
+            let told = none.map(|error| error.to_string()).unwrap_or_default();
+            f.write_str(told.split_once("expected ").map_or("a word", |(_, words)| words))
+        }
+        fn visit_str<E: Error>(self, word: &str) -> Result<T, E> {
+            T::deserialize(StrDeserializer::new(word))
+        }
+    }
+    deserializer.deserialize_str(InWords(PhantomData))
+}
+
+/// As [`word`], of a field that may be missing but not null.
+///
+/// # Errors
+/// Those of the enum.
+pub fn some_word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    word(deserializer).map(Some)
 }
 
 /// Reads a field that, if it is there at all, may be null: to be told apart

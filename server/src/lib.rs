@@ -11,7 +11,7 @@
 //! - [`access`]: which roles let whom do what
 //! - [`wallets`], [`envelopes`], [`sales`], [`keys`], [`service`]: one file a resource
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
-//! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping
+//! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping; [`handover`]: starting while another ends
 //! - [`auth`], [`config`], [`metrics`]
 //! - [`demo`], [`audit`], [`rebuild`], [`reconcile`], [`copy`], [`split`], [`clock`]: the other tasks of the command line;
 //!   [`failure`]: how any of them ends when it fails
@@ -32,6 +32,7 @@ pub mod failure;
 pub mod faults;
 pub mod fields;
 mod file;
+pub mod handover;
 pub mod keys;
 pub mod metrics;
 pub mod problem;

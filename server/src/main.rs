@@ -5,7 +5,7 @@
 
 use hongbao_engine::backend::Backend;
 use hongbao_engine::journal::{JournalOptions, SyncTimes};
-use hongbao_engine::memory::{Embedded, EmbeddedOptions, StartReport};
+use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError, StartReport};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::storage::{Directory, Storage};
 use hongbao_server::app::{Server, Setup, Shared, admin_app, app};
@@ -14,8 +14,9 @@ use hongbao_server::clock::Alarm;
 use hongbao_server::config::{BackendName, Cli, Clock, ListenAddress, Serve, Task};
 use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
+use hongbao_server::handover::Handover;
 use hongbao_server::metrics::Durations;
-use hongbao_server::serve::{Limits, listen_on_first, serve};
+use hongbao_server::serve::{Limits, Refused, listen_on_first, serve};
 use hongbao_server::{audit, clock, copy, rebuild, reconcile, split, top};
 use std::env;
 use std::fmt::Display;
@@ -93,8 +94,8 @@ trait Engine: Backend {
     /// Tells why deadlines stand still, if they do, and keeps on telling.
     fn tell_alarm(self: Arc<Self>, data: &Path) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// Ends it. Everything that was answered stays.
-    fn end(&self) -> Result<(), Failure>;
+    /// Ends it, and says where everything is that was answered.
+    fn end(&self) -> Result<&'static str, Failure>;
 }
 
 /// What is the same for every engine, found to be right before anything is written.
@@ -126,8 +127,9 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         }
         (BackendName::Redis, false) | (BackendName::Embedded, true) => {}
     }
-    let listeners = open_port("--listen", &options.listen)?;
-    let open_admin_port = |address| open_port("--admin-listen", address);
+    let mut handover = Handover::within(Duration::from_secs(options.start_wait_s));
+    let listeners = open_port("--listen", &options.listen, &mut handover)?;
+    let open_admin_port = |address| open_port("--admin-listen", address, &mut handover);
     let admin_listeners = options.admin_listen.as_ref().map(open_admin_port).transpose()?;
     let key = given.map_or_else(|| kept_key(&options.data), |key| Ok(Some(key))).map_err(wrong)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -135,7 +137,7 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
     let made = Made::before([Some(&*options.data), options.archive.as_deref()]);
     match options.backend {
         BackendName::Embedded => {
-            let engine = open(options).inspect_err(|_| made.unmake())?;
+            let engine = open(options, &mut handover).inspect_err(|_| made.unmake())?;
             run_engine(Arc::new(engine), options, prepared, is_demo)
         }
         BackendName::Redis => {
@@ -223,7 +225,9 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         tokio::try_join!(admin, public).map(drop)
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
-    engine.end()?;
+    let kept = engine.end()?;
+    let kept = if is_demo { "nothing of the demonstration is kept" } else { kept };
+    tracing::info!("stopped; {kept}");
     served
 }
 
@@ -231,16 +235,16 @@ fn wrong(why: impl Display) -> Failure {
     Failure::Usage(why.to_string())
 }
 
-fn open_port(option: &str, address: &ListenAddress) -> Result<Vec<TcpListener>, Failure> {
+fn open_port(option: &str, address: &ListenAddress, handover: &mut Handover) -> Result<Vec<TcpListener>, Failure> {
     let unknown = |error| {
         let remedy = format!("name one of this machine's addresses: {option} 127.0.0.1:8080");
         wrong(format!("{address}: the name is not known here: {error}; {remedy}"))
     };
     let found = address.resolve().map_err(unknown)?;
-    listen_on_first(&found).map_err(|refused| {
-        let why: Vec<_> = refused.iter().map(|(tried, error)| format!("{tried}: {error}")).collect();
-        let remedy = format!("choose another address or port: {option} 127.0.0.1:8081");
-        wrong(format!("cannot listen on {}; {remedy}", why.join(", nor on ")))
+    handover.take(|| listen_on_first(&found), Refused::is_held).map_err(|refused| {
+        let other = format!("choose another address or port: {option} 127.0.0.1:8081");
+        let remedy = if refused.is_held() { format!("end the program that has it, or {other}") } else { other };
+        wrong(format!("{refused}; {remedy}"))
     })
 }
 
@@ -249,7 +253,7 @@ fn open_archive(path: &Path) -> Result<Arc<dyn Storage>, Failure> {
     Ok(Arc::new(directory.map_err(|error| wrong(format!("{}: {error}", path.display())))?))
 }
 
-fn open(options: &Serve) -> Result<Embedded, Failure> {
+fn open(options: &Serve, handover: &mut Handover) -> Result<Embedded, Failure> {
     let archive = options.archive.as_deref().map(open_archive).transpose()?;
     make_directory(&options.data)?;
     let engine = EmbeddedOptions {
@@ -259,7 +263,8 @@ fn open(options: &Serve) -> Result<Embedded, Failure> {
         journal: JournalOptions { archive, ..JournalOptions::default() },
         ..EmbeddedOptions::default()
     };
-    let (engine, report) = Embedded::open(&options.data, engine)?;
+    let is_held = |error: &OpenError| matches!(error, OpenError::Locked(_));
+    let (engine, report) = handover.take(|| Embedded::open(&options.data, engine.clone()), is_held)?;
     // What was torn has been told.
     let StartReport { journal, live_envelopes, swept } = report;
     let last_end = match (journal.segments, journal.clean_shutdown) {
@@ -293,7 +298,7 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
     });
     let engine = engine.await?;
     tracing::info!(
-        servers = options.redis.len(),
+        urls = options.redis.len(),
         prefix = way.redis_prefix,
         durability = %way.redis_durability,
         mode = if options.test { "test" } else { "live" },
@@ -325,10 +330,9 @@ impl Engine for Embedded {
         })
     }
 
-    fn end(&self) -> Result<(), Failure> {
+    fn end(&self) -> Result<&'static str, Failure> {
         self.close()?;
-        tracing::info!("stopped; everything is on disk");
-        Ok(())
+        Ok("everything is on disk")
     }
 }
 
@@ -359,10 +363,14 @@ impl Engine for RedisBackend {
         Box::pin(std::future::ready(()))
     }
 
-    fn end(&self) -> Result<(), Failure> {
+    fn end(&self) -> Result<&'static str, Failure> {
+        let is_there = self.ready().is_ok();
         self.close();
-        tracing::info!("stopped; everything is in Redis");
-        Ok(())
+        Ok(if is_there {
+            "everything is in Redis"
+        } else {
+            "Redis is away: what was answered is there when it is back"
+        })
     }
 }
 

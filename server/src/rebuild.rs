@@ -15,7 +15,7 @@ const TELL: Duration = Duration::from_secs(1);
 /// # Errors
 /// Why the store cannot be made anew; the old one is where it was.
 pub fn run(data: &Path, archive: &Path) -> Result<bool, Failure> {
-    check_data_directory(data, &["journal"])?;
+    check_data_directory("--data", data, &["journal"])?;
     let began = Instant::now();
     let mut told = began;
     let end = if std::io::stderr().is_terminal() { '\r' } else { '\n' };

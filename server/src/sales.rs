@@ -8,7 +8,7 @@ use crate::auth::Caller;
 use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
-use crate::fields::{Count, Money, Seconds, Text, Time, Url, some};
+use crate::fields::{Count, Money, Seconds, Text, Time, Url, some, some_word};
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{HoldJson, ItemJson, OrderJson};
@@ -42,7 +42,7 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
 struct PutMerchant {
     id: UserId,
     name: Text<1, 200>,
-    #[serde(default, deserialize_with = "some")]
+    #[serde(default, deserialize_with = "some_word")]
     status: Option<MerchantStatus>,
 }
 

@@ -29,6 +29,7 @@ use hyper_util::rt::TokioIo;
 use metrics::Gauge;
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
@@ -105,11 +106,29 @@ pub fn listen(address: SocketAddr) -> io::Result<Vec<StdListener>> {
     std::iter::once(Ok(first)).chain((1..cores).map(sister)).collect()
 }
 
+/// Why none of some addresses lets itself be listened on, each with its reason.
+#[derive(Debug)]
+pub struct Refused(Vec<(SocketAddr, io::Error)>);
+
+impl Refused {
+    /// Whether one of them would be free if another process let go of it.
+    pub fn is_held(&self) -> bool {
+        self.0.iter().any(|(_, error)| error.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why: Vec<_> = self.0.iter().map(|(tried, error)| format!("{tried}: {error}")).collect();
+        write!(f, "cannot listen on {}", why.join(", nor on "))
+    }
+}
+
 /// Listens on the first of `addresses` that lets itself be listened on.
 ///
 /// # Errors
 /// Those of all addresses.
-pub fn listen_on_first(addresses: &[SocketAddr]) -> Result<Vec<StdListener>, Vec<(SocketAddr, io::Error)>> {
+pub fn listen_on_first(addresses: &[SocketAddr]) -> Result<Vec<StdListener>, Refused> {
     let mut refused = Vec::new();
     for &address in addresses {
         match listen(address) {
@@ -117,7 +136,7 @@ pub fn listen_on_first(addresses: &[SocketAddr]) -> Result<Vec<StdListener>, Vec
             Err(error) => refused.push((address, error)),
         }
     }
-    Err(refused)
+    Err(Refused(refused))
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {

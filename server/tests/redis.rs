@@ -31,6 +31,10 @@ struct House {
 
 impl House {
     async fn open(redis: &RedisServer) -> House {
+        House::sweeping(redis, Duration::from_millis(20)).await
+    }
+
+    async fn sweeping(redis: &RedisServer, sweep_every: Duration) -> House {
         let redis = RedisOptions { urls: vec![redis.url()], buckets: 64, ..RedisOptions::default() };
         House::with(redis).await
     }
@@ -39,7 +43,7 @@ impl House {
         let options = RedisBackendOptions {
             redis,
             test_mode: true,
-            sweep_every: Some(Duration::from_millis(20)),
+            sweep_every: Some(sweep_every),
             ..RedisBackendOptions::default()
         };
         let engine = Arc::new(RedisBackend::open(options).await.expect("it opens"));
@@ -219,6 +223,33 @@ async fn redis_goes_away_and_comes_back() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(house.get("/v1/audit").await["wallets"], 110);
+    house.engine.close();
+}
+
+/// The sweeper's next tour is an hour away: it is the calls that find out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_finds_redis_away_makes_the_server_unready() {
+    if is_missing() {
+        return;
+    }
+    let mut redis = RedisServer::start(ServerOptions::default());
+    let house = House::sweeping(&redis, Duration::from_secs(3600)).await;
+    let path = "/v1/wallets/alice/deposits";
+    let since = Instant::now();
+    house.post(path, "d1", json!({ "amount": 100 }), 201).await;
+    redis.kill9();
+    let (status, problem) = house.ask("POST", path, "d2", json!({ "amount": 10 })).await;
+    assert_eq!(status, 503, "{problem}");
+    let (status, problem) = house.ask("GET", "/readyz", "-", Value::Null).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("not_ready")), "{problem}");
+    let detail = problem["detail"].as_str().expect("a text");
+    assert!(detail.starts_with("Redis at 127.0.0.1:") && detail.contains("look at Redis"), "{detail}");
+    assert!(!detail.contains("same key"), "nobody asked anything of /readyz: {detail}");
+    redis.restart();
+    while house.ask("POST", path, "d2", json!({ "amount": 10 })).await.0 != 201 {
+        assert!(since.elapsed() < Duration::from_secs(60), "it does not come back");
+    }
+    assert_eq!(house.get("/readyz").await["status"], "ready", "as soon as one call was answered");
     house.engine.close();
 }
 

@@ -53,13 +53,32 @@ pub enum JournalError {
         /// The version of this build.
         supported: u32,
     },
+    /// Records that the store needs are not in the journal any more.
+    #[error(
+        "{file} begins with LSN {}, but LSN {} is the next that the store needs: the store is lost, or older than this \
+         journal. Make it anew with `hongbao rebuild` from an archive that was kept from the first start on, or restore \
+         store and journal from one backup",
+        first.0, needed.0
+    )]
+    BeginsLater {
+        /// The first segment.
+        file: String,
+        /// Its first LSN.
+        first: Lsn,
+        /// What follows the last LSN that the store has applied.
+        needed: Lsn,
+    },
     /// The store knows more than the journal.
     #[error(
-        "the store has applied LSN {}, but the journal ends at LSN {}: they are not of one deployment, or segments are \
-         missing; restore both from one backup",
-        after.0, last.0
+        "{file} ends at offset {offset} with LSN {}, but the store has applied LSN {}: they are not of one deployment, or \
+         segments are missing; restore both from one backup",
+        last.0, after.0
     )]
     Behind {
+        /// The last segment; the journal's directory if there is none.
+        file: String,
+        /// Where its last valid frame ends.
+        offset: u64,
         /// What the store has applied.
         after: Lsn,
         /// The last LSN of the journal.

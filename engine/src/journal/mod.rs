@@ -154,6 +154,15 @@ impl Journal {
         Ok(Recovery::of(&reader::read(storage, after, false, replay)?))
     }
 
+    /// Whether a store that has applied `after` finds what it needs next in the
+    /// journal, by the header of its first segment alone.
+    ///
+    /// # Errors
+    /// [`JournalError::BeginsLater`] if not; [`JournalError`] if the header cannot be read.
+    pub(crate) fn check_first(storage: &dyn Storage, after: Lsn) -> Result<(), JournalError> {
+        reader::check_first(storage, after)
+    }
+
     /// Appends one record, which `encode` pushes to the buffer, and returns its
     /// LSN. Cannot fail: [`Journal::admit`] is asked before. Called under a
     /// shard's lock, so that journal order is shard order; `encode` runs under

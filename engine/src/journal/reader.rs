@@ -82,9 +82,33 @@ pub(crate) fn read(
     }
     journal.look_at_spares(storage)?;
     if after.0 > journal.last_lsn {
-        return Err(JournalError::Behind { after, last: Lsn(journal.last_lsn) });
+        let (name, offset) = journal.segments.last().map_or(("", 0), |last| (&*last.name, last.end));
+        let file = storage.path_of(name);
+        return Err(JournalError::Behind { file, offset, after, last: Lsn(journal.last_lsn) });
     }
     Ok(journal)
+}
+
+/// Makes sure that the first segment holds the record that follows `after`, or
+/// begins with it, and reads no more than that segment's header.
+pub(crate) fn check_first(storage: &dyn Storage, after: Lsn) -> Result<(), JournalError> {
+    let mut files = storage.list().map_err(JournalError::io("list", storage, ""))?;
+    files.retain(|file| matches!(name_of(file), Named::Segment(_)));
+    // Their numbers are written with as many digits.
+    let Some(first) = files.iter().min() else { return Ok(()) };
+    let file = storage.open(first).map_err(JournalError::io("open", storage, first))?;
+    let mut block = vec![0; BLOCK_BYTES];
+    file.read_at(&mut block, 0).map_err(JournalError::io("read", storage, first))?;
+    let header = Header::decode(&block).map_err(|why| unreadable(storage, first, why))?;
+    check_begins(storage, first, &header, after)
+}
+
+fn check_begins(storage: &dyn Storage, file: &str, header: &Header, after: Lsn) -> Result<(), JournalError> {
+    let (first, needed) = (Lsn(header.first_lsn), Lsn(after.0 + 1));
+    if first <= needed {
+        return Ok(());
+    }
+    Err(JournalError::BeginsLater { file: storage.path_of(file), first, needed })
 }
 
 fn read_marker(storage: &dyn Storage) -> Result<Marker, JournalError> {
@@ -155,10 +179,7 @@ impl JournalRead {
     ) -> Result<(), JournalError> {
         match self.segments.last() {
             None => {
-                if header.first_lsn > after.0 + 1 {
-                    let what = format!("it starts at LSN {}, but {} is the next needed", header.first_lsn, after.0 + 1);
-                    return Err(corrupt(storage, file, 32, what));
-                }
+                check_begins(storage, file, header, after)?;
                 self.last_lsn = header.first_lsn - 1;
                 self.chain = header.chain;
             }

@@ -102,8 +102,24 @@ pub enum OpenError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store is lost, or older than the journal.
+    #[error(
+        "the store in {} is lost, or older than the journal: record {} is the next it needs, and the journal begins with \
+         record {}. {}",
+        directory.join("store").display(), needed.0, first.0, anew(directory, archive.as_deref())
+    )]
+    StoreBehind {
+        /// Where store and journal are.
+        directory: PathBuf,
+        /// The first record of the journal.
+        first: Lsn,
+        /// What follows the last record that the store has.
+        needed: Lsn,
+        /// Where full segments are kept, if it was said.
+        archive: Option<String>,
+    },
     /// The store in a directory cannot be read.
-    #[error("the store in {directory}: {source}")]
+    #[error("{}", unreadable(directory, source))]
     StoreIn {
         /// Where it is.
         directory: PathBuf,
@@ -146,6 +162,33 @@ pub enum OpenError {
     Sweep(EngineError),
 }
 
+/// How the store of a data directory is made anew.
+fn anew(directory: &Path, archive: Option<&str>) -> String {
+    let directory = directory.display();
+    match archive {
+        Some(archive) => format!(
+            "Make it anew with `hongbao rebuild --data {directory} --archive {archive}`, if that archive was kept from \
+             the first start on; if not, restore the whole data directory from a backup"
+        ),
+        None => format!(
+            "If an archive was kept from the first start on, make it anew with `hongbao rebuild --data {directory} \
+             --archive DIR`; if not, restore the whole data directory from a backup"
+        ),
+    }
+}
+
+/// What is wrong with the store in `directory`, in one sentence, and its remedy.
+fn unreadable(directory: &Path, source: &StoreError) -> String {
+    let why = match source {
+        StoreError::Broken(why) => why.clone(),
+        StoreError::Damaged { table, key } => format!("a row of its table `{table}` cannot be read (key {key})"),
+        StoreError::Record { lsn, why } => format!("it does not take record {lsn} of the journal: {why}"),
+        other => return format!("the store in {}: {other}", directory.display()),
+    };
+    let remedy = anew(directory.parent().unwrap_or(directory), None);
+    format!("the store in {} is damaged: {why}. If its disk is sound: {remedy}", directory.display())
+}
+
 /// What happened at the start.
 #[derive(Debug)]
 pub struct StartReport {
@@ -169,14 +212,28 @@ impl Embedded {
         }
         let path = directory.join("journal");
         let storage = Directory::open(&path).map_err(|source| OpenError::Directory { path, source })?;
-        let rows = FjallRows::open(&directory.join("store"), options.store)?;
+        let behind = {
+            let archive = options.journal.archive.as_ref().map(|archive| archive.path_of(""));
+            let archive = archive.map(|path| path.trim_end_matches('/').to_owned());
+            move |first, needed| OpenError::StoreBehind { directory: directory.to_owned(), first, needed, archive }
+        };
+        let path = directory.join("store");
+        if !path.exists() {
+            // A new one that does not get what it needs would be taken for the old one.
+            match Journal::check_first(&storage, Lsn(0)) {
+                Err(JournalError::BeginsLater { first, needed, .. }) => return Err(behind(first, needed)),
+                checked => checked?,
+            }
+        }
+        let rows = FjallRows::open(&path, options.store)?;
         // Said while nobody served, it was not about the clock of this start.
         if std::fs::remove_file(directory.join(ACCEPT_FILE)).is_ok() {
             tracing::warn!("an operator's word about the clock was from before this start; it does not count");
         }
         Embedded::start(Arc::new(storage), Arc::new(rows), options, Some((directory, lock))).map_err(
             |error| match error {
-                OpenError::Store(source) => OpenError::StoreIn { directory: directory.join("store"), source },
+                OpenError::Store(source) => OpenError::StoreIn { directory: path, source },
+                OpenError::Journal(JournalError::BeginsLater { first, needed, .. }) => behind(first, needed),
                 error => error,
             },
         )

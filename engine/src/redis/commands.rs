@@ -484,10 +484,7 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
         b"units" => {
             refused(Refusal::invalid("quantity", "must be at least 1, and the stock at most 4294967295 in all"))
         }
-        b"quantity" => {
-            let limit = answer.units(2)?;
-            refused(Refusal::invalid("quantity", format!("must be 1 to {limit} (the item's limit for one user)")))
-        }
+        b"quantity" => refused(Refusal::over_limit(answer.units(2)?)),
         b"price" => refused(Refusal::price_too_high()),
         b"sold_out" => Outcome::SoldOut,
         b"expired" => Outcome::Expired,

@@ -19,10 +19,12 @@
 //! - `bucket`: which of the fixed buckets a thing lies in, and so which slot.
 //! - `script`: a Lua script, known to servers by its hash.
 //! - `nodes`: where slots are, and calls that are followed, retried and confirmed.
+//! - `absence`: whether calls find Redis away.
 //! - `lane`: calls that wait for the same connection travel together.
 //! - `tls`: certificates for connections that are encrypted.
 //! - `topology`, `settings`: what the servers say of themselves, and what must be so.
 
+mod absence;
 mod api_keys;
 mod archive;
 mod attach;

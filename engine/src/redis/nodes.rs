@@ -11,6 +11,7 @@
 //! **Invariant:** `NotReady` and `Overloaded` are told only of calls that were
 //! not carried out.
 
+use super::absence::Absence;
 use super::bucket::{Bucket, SLOTS};
 use super::error::RedisOpenError;
 use super::lane::{self, Answered, Call, Request, Road, Words};
@@ -54,6 +55,7 @@ pub(super) struct Fleet {
     /// By bucket: who serves it.
     homes: RwLock<Vec<Option<Arc<Node>>>>,
     survey: Notify,
+    absence: Absence,
 }
 
 /// One server.
@@ -92,6 +94,7 @@ impl Nodes {
             nodes: Mutex::default(),
             homes: RwLock::new(vec![None; usize::from(options.buckets)]),
             survey: Notify::new(),
+            absence: Absence::default(),
             options: options.clone(),
         };
         settings::examine(&mut fleet).await?;
@@ -140,6 +143,11 @@ impl Nodes {
     /// Whether one server has all buckets, so that a script may touch several.
     pub(super) fn buckets_mix(&self) -> bool {
         !self.fleet.clustered
+    }
+
+    /// Whether calls find Redis away.
+    pub(super) fn absence(&self) -> &Absence {
+        &self.fleet.absence
     }
 
     /// How many buckets keys are spread over.
@@ -234,7 +242,13 @@ impl Attempts<'_> {
             let answered = node.ask(&self.request, &way, self.deadline).await;
             way = Way::default();
             match answered {
-                Some(Answered::Value(value)) => return Ok(value),
+                Some(Answered::Value(value)) => {
+                    // Of a Cluster's servers others may still be away.
+                    if !self.fleet.clustered {
+                        self.fleet.absence.answered();
+                    }
+                    return Ok(value);
+                }
                 Some(Answered::Unconfirmed(why)) => return Err(EngineError::Unconfirmed(node.says(&why))),
                 Some(Answered::Broken(why)) => return Err(self.failed(&why)),
                 Some(Answered::Refused(error)) => match remedy(&error, &node.address) {
@@ -257,7 +271,9 @@ impl Attempts<'_> {
                     self.fleet.survey.notify_one();
                     let since = *node.unreachable_since.lock();
                     if since.is_some_and(|since| since.elapsed() > PATIENCE) {
-                        return Err(self.ended(node.says(&why)));
+                        let why = node.says(&why);
+                        self.fleet.absence.note(&why);
+                        return Err(self.ended(why));
                     }
                     self.pause(&node.says(&why)).await?;
                 }
@@ -281,6 +297,7 @@ impl Attempts<'_> {
         let pause = pause.mul_f64(0.5 + rand::random::<f64>());
         if Instant::now() + pause >= self.deadline {
             sleep_until(self.deadline).await;
+            self.fleet.absence.note(why);
             return Err(self.ended(why.to_owned()));
         }
         sleep(pause).await;

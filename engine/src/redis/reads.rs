@@ -11,6 +11,7 @@ use super::lists::{Bounds, Walk};
 use super::pool_reads::amount_of;
 use super::reply::{Answer, damaged, parts};
 use super::scripts::READ;
+use super::sweep;
 use crate::api_key::ApiKey;
 use crate::backend::{
     Audit, Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
@@ -122,7 +123,8 @@ impl Backend for RedisBackend {
     }
 
     fn ready(&self) -> std::result::Result<(), String> {
-        let unready = self.core.unready.lock().clone();
+        let found_away = self.core.nodes.absence().why().map(|why| sweep::waits_for_redis(&why));
+        let unready = found_away.or_else(|| self.core.unready.lock().clone());
         unready.or_else(|| self.core.clock.alarm()).map_or(Ok(()), Err)
     }
 }

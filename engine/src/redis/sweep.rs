@@ -16,7 +16,7 @@ use crate::error::EngineError;
 use crate::types::{EnvelopeId, ItemId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Deadlines and effects taken from a bucket at a time.
 const TAKEN_MAX: usize = 64;
@@ -38,12 +38,24 @@ pub(super) fn blind() -> EngineError {
     )
 }
 
+/// Why an engine does not serve, for the one who runs it.
+pub(super) fn waits_for_redis(why: &str) -> String {
+    format!("{why}; look at Redis and the way there, it goes on by itself once it answers")
+}
+
 impl Core {
     /// The sweeper's life.
     pub(super) async fn keep_sweeping(self: Arc<Self>, every: Duration) {
         loop {
             self.clock.check();
-            let why = self.sweep().await.err().map(|error| error.to_string());
+            let began = Instant::now();
+            let why = self.sweep().await.err().map(|error| match error {
+                EngineError::NotReady(why) | EngineError::Unconfirmed(why) => waits_for_redis(&why),
+                error => error.to_string(),
+            });
+            if why.is_none() {
+                self.nodes.absence().all_answered(began);
+            }
             if let Some(why) = &why {
                 tracing::warn!(why, "what is due has to wait");
             }

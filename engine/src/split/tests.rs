@@ -145,9 +145,9 @@ fn what_cannot_be_divided_is_refused() {
     check(&equal, u64::from(over), over, "shares", SplitError::Shares { shares: over });
     check(&lucky_rule(0, None), 10, 1, "min_share", SplitError::MinShareZero);
     check(&uniform_rule(0), 10, 1, "min_share", SplitError::MinShareZero);
-    check(&lucky, 9, 10, "total", small(9, 10, 1));
-    check(&uniform_rule(2), 19, 10, "total", small(19, 10, 2));
-    check(&uniform_rule(TOTAL_MAX), TOTAL_MAX, 2, "total", small(TOTAL_MAX, 2, TOTAL_MAX));
+    check(&lucky, 9, 10, "shares", small(9, 10, 1));
+    check(&uniform_rule(2), 19, 10, "min_share", small(19, 10, 2));
+    check(&uniform_rule(TOTAL_MAX), TOTAL_MAX, 2, "min_share", small(TOTAL_MAX, 2, TOTAL_MAX));
     check(&equal, 0, 10, "total", small(0, 10, 1));
     let (min_share, max_share, total) = (fen(10), fen(9), fen(20));
     check(&lucky_rule(10, Some(9)), 20, 2, "max_share", SplitError::MaxShareBelowMin { min_share, max_share });

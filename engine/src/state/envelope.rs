@@ -21,7 +21,7 @@ const YEAR_S: u64 = 31_536_000;
 const MESSAGE_CHARS_MAX: usize = 200;
 /// A record holds the metadata up to three times, beside ten thousand amounts.
 const METADATA_BYTES_MAX: usize = 8192;
-const CLIENT_SEED_BYTES_MAX: usize = 256;
+const CLIENT_SEED_CHARS_MAX: usize = 128;
 
 /// An envelope that is not settled, or was not long ago. What a grab reads and
 /// writes stands first, in three cache lines that follow each other.
@@ -435,8 +435,8 @@ pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
     if terms.metadata.len() > METADATA_BYTES_MAX {
         return Err(Refusal::invalid("metadata", "must be at most 8192 bytes long"));
     }
-    if terms.client_seed.as_ref().is_some_and(|seed| seed.len() > CLIENT_SEED_BYTES_MAX) {
-        return Err(Refusal::invalid("client_seed", "must be at most 256 bytes long"));
+    if terms.client_seed.as_ref().is_some_and(|seed| seed.chars().count() > CLIENT_SEED_CHARS_MAX) {
+        return Err(Refusal::invalid("client_seed", "must be at most 128 characters long"));
     }
     if !(1..=YEAR_S).contains(&terms.expires_in_s) {
         return Err(Refusal::invalid("expires_in_s", "must be 1 to 31536000"));

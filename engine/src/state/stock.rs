@@ -311,8 +311,7 @@ impl Item {
         let terms = &self.put.terms;
         let limit = terms.per_user_limit.unwrap_or(u32::MAX);
         if quantity == 0 || quantity > limit {
-            let message = format!("must be 1 to {limit} (the item's limit for one user)");
-            return answer(Outcome::Refused(Refusal::invalid("quantity", message)));
+            return answer(Outcome::Refused(Refusal::over_limit(limit)));
         }
         let Some(amount) = terms.price.checked_mul(quantity.into()) else {
             return answer(Outcome::Refused(Refusal::price_too_high()));

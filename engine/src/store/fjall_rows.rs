@@ -430,7 +430,7 @@ fn told(error: &fjall::Error) -> String {
         (None, fjall::Error::JournalRecovery(_)) => format!("the database's own journal is damaged ({error:?})"),
         (None, fjall::Error::Poisoned) => "a write failed before this one".to_owned(),
         (None, fjall::Error::Locked) => "another process has it open".to_owned(),
-        (None, error) => format!("the database is damaged ({error:?})"),
+        (None, error) => format!("its database says {error:?}"),
     }
 }
 

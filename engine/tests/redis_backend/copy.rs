@@ -352,7 +352,7 @@ fn a_directory_is_copied_into_redis_and_back() {
             assert!(matches!(stopped, Err(CopyError::Stopped)), "{stopped:?}");
             assert!(stage.refused().contains("a copy out of the deployment"), "{}", stage.refused());
         }
-        assert!(stage.to_directory(&back, None).expect("it is copied") > 150);
+        assert_eq!(stage.to_directory(&back, None).expect("it is copied"), things, "as many there and back");
         let again = stage.to_directory(&back, None);
         assert!(matches!(again, Err(CopyError::Occupied(_))), "{again:?}");
         let copied = open(&back, &stage.embedded);
@@ -499,4 +499,29 @@ fn a_copy_that_was_given_up_does_not_go_on() {
     assert!(matches!(changed, Err(CopyError::Occupied(_))), "{changed:?}");
     // The copy that was refused has left no mark of its own.
     stage.deployment.drive(stage.deployment.open().execute(merchant("iris"), None)).expect("it is answered");
+}
+
+#[test]
+fn a_copy_that_is_refused_leaves_no_directory() {
+    if is_missing() {
+        return;
+    }
+    let server = Arc::new(RedisServer::start(ServerOptions::without_aof()));
+    let mut stage = Stage::new(24);
+    stage.deployment = Deployment::alone_on(24, &server);
+    let redis = stage.deployment.open();
+    let deposit = Command::Deposit(Transfer { user: user("u1"), amount: fen(5), reference: None });
+    stage.deployment.drive(redis.execute(deposit, None)).expect("it is answered");
+    let sums = server.cli(&["--scan", "--pattern", "*:sums"]);
+    let sums = sums.lines().next().expect("money came in");
+    server.cli(&["HINCRBY", sums, "transit", "1"]);
+    let back = stage.path("back");
+    let refused = stage.to_directory(&back, None);
+    assert!(matches!(&refused, Err(CopyError::Form(why)) if why.contains("on its way")), "{refused:?}");
+    assert!(!back.exists(), "what was made for nothing is gone");
+    std::fs::create_dir(&back).expect("it can be made");
+    stage.to_directory(&back, None).expect_err("the money is still on its way");
+    assert!(back.exists(), "what somebody else made stays");
+    server.cli(&["HINCRBY", sums, "transit", "-1"]);
+    stage.to_directory(&back, None).expect("it is copied");
 }

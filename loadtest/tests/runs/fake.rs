@@ -252,7 +252,7 @@ impl Server {
         let answer = match path {
             ["readyz"] => json!({"ready": true}),
             _ if self.lies.knows_no_key => {
-                return Ok((401, json!({"code": "unauthorized", "detail": "no such key"})));
+                return Ok((401, json!({"title": "Not authorized", "code": "unauthorized", "detail": "no such key"})));
             }
             ["v1", "wallets", user, "deposits"] => {
                 let reference = body["reference"].as_str().unwrap().to_owned();

@@ -95,6 +95,21 @@ fn chaos_is_survived_counted_apart_and_audited() {
 }
 
 #[test]
+fn a_server_that_does_not_recover_is_waited_for_once() {
+    let flag = TempDir::new().unwrap();
+    let file = flag.path().join("down");
+    let fake = fake::start(Lies { outage: Some((file.clone(), Duration::from_secs(600))), ..Lies::default() });
+    let command = format!(": > '{}'", file.display());
+    let chaos = ["hot", "--rate", "200", "--duration", "1s", "--chaos-at", "200ms", "--recovery-timeout", "4s"];
+    let done = run(&fake.url, &[&chaos[..], &["--chaos-command", &command]].concat());
+    assert_eq!(done.code, Some(1), "{}", done.tell());
+    let told = done.summary["audit"]["first_differences"][0].as_str().unwrap();
+    assert!(told.contains("the audit could not be made") && told.contains("for 2 s"), "{told}");
+    let failure = done.summary["chaos"]["failure"].as_str().unwrap();
+    assert!(failure.contains("did not recover"), "{failure}");
+}
+
+#[test]
 fn a_failing_chaos_command_is_reported() {
     let done =
         run_small(Lies::default(), &["hot", "--shares", "100", "--chaos-at", "100ms", "--chaos-command", "exit 3"]);
@@ -184,6 +199,7 @@ fn a_key_that_is_not_the_servers_is_wrong_usage() {
     let done = run_small(Lies { knows_no_key: true, ..Lies::default() }, &["hot", "--shares", "100"]);
     assert_eq!(done.code, Some(2), "{}", done.tell());
     assert!(done.stderr.contains("--key or HONGBAO_KEY"), "{}", done.tell());
+    assert!(done.stderr.contains(": Not authorized: no such key (") && !done.stderr.contains('{'), "{}", done.tell());
     assert_eq!(done.summary, Value::Null, "{}", done.tell());
 }
 

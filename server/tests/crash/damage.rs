@@ -220,6 +220,8 @@ fn a_directory_that_is_none_is_wrong_usage() {
             let name = data.display().to_string();
             refused(hongbao().args(task).arg("--data").arg(data), USAGE, &[&name, why, "--data"]);
         }
+        let copy = ["copy", "--to", "redis://127.0.0.1:1", "--from"];
+        refused(hongbao().args(copy).arg(data), USAGE, &[why, "name the server's with --from"]);
     }
     assert!(!missing.exists());
     assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1, "nothing was made");

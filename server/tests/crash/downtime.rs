@@ -82,6 +82,7 @@ fn race_20_a_long_downtime_waits_for_the_operator() {
     let output = run(hongbao().args(["clock", "accept", "--data"]).arg(&data));
     assert!(output.status.success() && told(&output).contains("accepted"), "{}", told(&output));
     assert!(told(&output).contains("deadlines have passed since"), "it is told what was accepted: {}", told(&output));
+    assert!(!told(&output).contains("hongbao clock accept"), "and not to do it once more: {}", told(&output));
     server.wait_ready(address);
     is_swept(address, &id, grabbed);
     assert!(!data.join("clock.accept").exists(), "the word counts once");

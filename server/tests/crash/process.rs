@@ -127,7 +127,8 @@ impl Running {
         (running, address)
     }
 
-    fn address(&self) -> SocketAddr {
+    /// Where it listens, once it does.
+    pub fn address(&self) -> SocketAddr {
         let address = self.log.wait(address_in);
         address.unwrap_or_else(|| panic!("it ended before it served:\n{}", self.log()))
     }
@@ -151,6 +152,12 @@ impl Running {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.log.text.lock().unwrap().0.clone()
+    }
+
+    /// Waits until its log says `words`.
+    pub fn wait_logged(&self, words: &str) {
+        let said = self.log.wait(|log| log.contains(words).then_some(()));
+        assert!(said.is_some(), "it ended before it said {words:?}:\n{}", self.log());
     }
 
     /// What it has printed once `found` sees what it looks for.

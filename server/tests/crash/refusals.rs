@@ -4,6 +4,7 @@ use crate::client::{Ask, Client};
 use crate::process::{KEY, Running, audit, hongbao, run, serve, told};
 use serde_json::json;
 use std::ffi::OsStr;
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,6 +15,9 @@ const ADMIN_KEY: &str = "HONGBAO_ADMIN_KEY";
 /// What has to be called otherwise, and what is broken.
 pub const USAGE: i32 = 2;
 pub const BROKEN: i32 = 1;
+
+/// Nothing that another process has is waited for.
+const AT_ONCE: &[&str] = &["--start-wait-s", "0"];
 
 /// Ends with `status` and says all of `words`.
 pub fn refused(command: &mut Command, status: i32, words: &[&str]) {
@@ -37,7 +41,7 @@ fn a_second_process_is_refused() {
     let data = directory.path().join("data");
     let (server, address) = Running::ready(&mut serve(&data, &[]));
     let name = data.display().to_string();
-    refused(&mut serve(&data, &[]), USAGE, &[&name, "in use by another process", "stop that one first"]);
+    refused(&mut serve(&data, AT_ONCE), USAGE, &[&name, "in use by another process", "stop that one first"]);
     refused(hongbao().arg("audit").arg("--data").arg(&data), USAGE, &[&name, "in use by another process"]);
     server.wait_ready(address);
     server.kill();
@@ -60,12 +64,44 @@ fn a_port_in_use_is_refused() {
         ("192.0.2.1:0".to_owned(), Some(free), "192.0.2.1:0".to_owned()),
     ] {
         let mut second = hongbao();
-        second.args(["serve", "--listen", &listen, "--data"]).arg(&data);
+        second.args(["serve", "--listen", &listen, "--data"]).arg(&data).args(AT_ONCE);
         second.args(admin_listen.iter().flat_map(|address| ["--admin-listen", address]));
         let option = if admin_listen.as_ref() == Some(&named) { "--admin-listen" } else { "--listen" };
         refused(&mut second, USAGE, &["cannot listen on", &named, "another address", &format!(": {option} 127")]);
+        let is_held = named == taken.to_string();
+        assert_eq!(told(&run(&mut second)).contains("end the program that has it"), is_held, "{named}");
         assert!(!data.exists(), "nothing was made, as --listen {listen} --admin-listen {admin_listen:?} is wrong");
     }
+}
+
+/// What is started anew the moment it was killed meets what the kernel has not taken back.
+#[test]
+fn a_start_waits_for_the_port_and_directory_of_one_that_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = holder.local_addr().unwrap().to_string();
+    let starting = Running::start(hongbao().args(["serve", "--test", "--listen", &held, "--data"]).arg(&data));
+    starting.wait_logged("waiting up to");
+    assert!(!data.exists(), "it has begun without its port");
+    drop(holder);
+    let address = starting.address();
+    assert_eq!(address.to_string(), held);
+    starting.wait_ready(address);
+
+    let mut next = Running::start(&mut serve(&data, &[]));
+    next.wait_logged("waiting up to");
+    assert!(next.is_alive());
+    let first_log = starting.kill();
+    let address = next.address();
+    next.wait_ready(address);
+    for log in [first_log, next.stop().1] {
+        assert_eq!(log.matches("waiting up to").count(), 1, "it says so once:\n{log}");
+    }
+    // Who does not let go is told of when the time is over.
+    let (_server, _) = Running::ready(&mut serve(&data, &[]));
+    let patient = ["--start-wait-s", "1"];
+    refused(&mut serve(&data, &patient), USAGE, &["in use by another process", "stop that one first"]);
 }
 
 #[test]
@@ -123,7 +159,7 @@ fn a_start_that_is_refused_leaves_nothing() {
     refused(&mut with_archive, USAGE, &["admin.key", "16 to 256"]);
     std::fs::write(data.join("admin.key"), KEY).unwrap();
     let (server, _) = Running::ready(&mut serve(&data, &[]));
-    refused(&mut with_archive, USAGE, &["in use by another process"]);
+    refused(with_archive.args(AT_ONCE), USAGE, &["in use by another process"]);
     assert!(!archive.exists(), "made for nothing");
     assert!(server.stop().0.success());
     assert_eq!(std::fs::read_to_string(data.join("admin.key")).unwrap(), KEY);

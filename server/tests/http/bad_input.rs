@@ -208,6 +208,10 @@ async fn bodies_of_a_wrong_kind_or_size() {
             assert!(problem["detail"].as_str().unwrap().contains("Content-Encoding"), "{what}: {problem}");
         }
     }
+    let twice = ask(Method::POST, "/v1/wallets/a/deposits").header("idempotency-key", "k");
+    let twice = twice.header("content-type", "application/json").header("content-type", "application/json");
+    let answer = site.send(twice.body(r#"{"amount":1}"#.into()).unwrap()).await;
+    answer.assert_problem(415, "unsupported_media_type", "two content types");
     assert_eq!(site.fake.commands(), []);
     let request = ask(Method::POST, "/v1/wallets/a/deposits")
         .header("idempotency-key", "k")
@@ -305,10 +309,11 @@ async fn envelopes_that_cannot_be() {
         (r#""split":"specified","amounts":[50,50],"shares":3"#, "amounts"),
         (r#""split":"specified","amounts":[50,-50],"shares":2"#, "amounts[1]"),
         (r#""amounts":[100]"#, "amounts"),
-        (r#""min_share":11"#, "total"),
+        (r#""min_share":11"#, "min_share"),
         (r#""min_share":5,"max_share":4"#, "max_share"),
         (r#""max_share":9"#, "max_share"),
-        (r#""shares":101"#, "total"),
+        (r#""shares":101"#, "shares"),
+        (r#""split":"equal","shares":101"#, "shares"),
         (r#""shares":10000001"#, "shares"),
         (r#""opens_at":"tomorrow""#, "opens_at"),
         (r#""opens_at":1770000000"#, "opens_at"),
@@ -354,6 +359,67 @@ async fn numbers_are_refused_with_their_own_bounds() {
         let problem = site.post("/v1/envelopes", "k", body).await.assert_problem(422, "invalid_field", body);
         assert!(problem["detail"].as_str().unwrap().ends_with(bounds), "{body}: {problem}");
     }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_the_words_of_the_api() {
+    let site = site();
+    let split = "expected one of `lucky`, `uniform`, `equal`, `specified`";
+    for (more, says) in [
+        (r#""split":null"#, split),
+        (r#""split":1"#, split),
+        (r#""split":["lucky"]"#, split),
+        (r#""split":"fair""#, split),
+        (r#""unclaimed":null"#, "expected `return` or `credit`"),
+        (r#""payout":null"#, "string"),
+        (r#""payout":"bank""#, "payout: must be wallet"),
+        (r#""payout":"external""#, "not offered yet"),
+        (r#""max_share":18446744073709551616"#, "max_share: must be an integer from 1 to 9007199254740991"),
+        (r#""max_share":-1"#, "an integer from 1 to 9007199254740991"),
+        (r#""max_share":1.5"#, "without fraction or exponent"),
+        (r#""max_share":1e3"#, "without fraction or exponent"),
+        (r#""max_share":1e999"#, "max_share: is far too large"),
+        (&format!(r#""max_share":{}"#, "9".repeat(400)), "max_share: is far too large"),
+        (r#""min_share":11"#, "lower the smallest share"),
+    ] {
+        let body = format!(r#"{{"sender":"alice","total":100,"shares":10,{more}}}"#);
+        let problem = site.post("/v1/envelopes", "k", body).await.assert_problem(422, "invalid_field", more);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(says), "{more:.80} says {detail:?}");
+        assert!(!detail.contains("expected value"), "{more:.80} says {detail:?}");
+        assert!(!detail.ends_with("740991, without fraction or exponent") || !more.contains("1844"), "{detail:?}");
+    }
+    // As many bytes as its characters take.
+    let seed = "🧧".repeat(128);
+    let body = json!({"sender": "alice", "total": 100, "shares": 10, "client_seed": seed});
+    site.post("/v1/envelopes", "k", body.to_string()).await;
+    assert!(format!("{:?}", site.fake.commands()).contains(&seed));
+}
+
+#[tokio::test]
+async fn names_that_nobody_sees() {
+    let site = site();
+    for name in [" ", "  ", r"\n", r"\u3000", r"\u200b"] {
+        let body = format!(r#"{{"id":"rosy","name":"{name}"}}"#);
+        check(&site, "/v1/merchants", body, 422, "invalid_field", "name", name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_takes_no_query() {
+    let site = site();
+    for post in posts() {
+        let good = post.good.to_string();
+        for (query, field) in [("colour=red", "colour"), ("limit=1", "limit"), ("%ff=1", "query"), ("x", "x")] {
+            let path = format!("{}?{query}", post.path);
+            check(&site, &path, good.clone(), 422, "invalid_field", field, "a query").await;
+        }
+    }
+    let path = format!("/v1/items/{}?x=1", item_id(1));
+    let request = ask(Method::PATCH, &path).header("content-type", "application/json");
+    site.send(request.body("{}".into()).unwrap()).await.assert_problem(422, "invalid_field", &path);
+    assert_eq!(site.fake.commands(), []);
+    assert_eq!(site.post("/v1/wallets/alice/deposits?", "k", r#"{"amount":5}"#).await.status, 201);
 }
 
 #[tokio::test]

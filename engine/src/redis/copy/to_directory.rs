@@ -55,6 +55,7 @@ pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress:
         let why = "this deployment is itself what an interrupted copy has left; finish that one first";
         return Err(CopyError::Occupied(why.to_owned()));
     }
+    let was_there = directory.exists();
     let guard = lock(directory)?;
     let path = directory.join("store.copied");
     take_back(directory, &path)?;
@@ -73,6 +74,11 @@ pub async fn copy_to_directory(options: CopyOptions, directory: &Path, progress:
         core.change_deployment("HDEL", &[MARK]).await?;
         fs::remove_dir_all(&path).map_err(failed(&path))?;
         unmark(directory)?;
+        if !was_there {
+            let locked = directory.join("lock");
+            fs::remove_file(&locked).map_err(failed(&locked))?;
+            fs::remove_dir(directory).map_err(failed(directory))?;
+        }
     }
     drop(guard);
     let (things, position) = copied?;
@@ -104,9 +110,14 @@ async fn take_along(
         |name: &str| settled.get(name).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
     let settings = Settings::of_copy(&text("currency"), &text("mode"), &core.fingerprint_secret);
     let source = source_of(&core.fingerprint_secret, mark, &before);
-    let done = match store.get_setting(COPY_OF)? {
-        None => 0,
-        Some(of) if of == source => store.get_setting(COPIED)?.and_then(|done| done.parse().ok()).unwrap_or(0),
+    let (done, things) = match store.get_setting(COPY_OF)? {
+        None => (0, 0),
+        Some(of) if of == source => {
+            let copied = store.get_setting(COPIED)?.unwrap_or_default();
+            let numbers =
+                copied.split_once(' ').and_then(|(done, things)| Some((done.parse().ok()?, things.parse().ok()?)));
+            numbers.unwrap_or((0, 0))
+        }
         Some(_) => return Err(occupied(path)),
     };
     store.put_setting(COPY_OF, &source)?;
@@ -115,14 +126,14 @@ async fn take_along(
     let names = core.names(&vec![true; before.len()]).await?;
     let mut told = Progress { done: 0, all: core.layout.buckets.into() };
     let mut copying =
-        Copying { core, store: &store, copied: Copied::new(), things: 0, rows: 0, rows_max: options.rows_max };
+        Copying { core, store: &store, copied: Copied::new(), things, rows: 0, rows_max: options.rows_max };
     for (bucket, names) in core.layout.all().zip(&names) {
-        if u64::from(bucket.number()) >= done {
+        if bucket.number() >= done {
             let things = copying.things;
             copying.bucket(bucket, names).await?;
             if copying.things > things {
                 copying.commit()?;
-                store.put_setting(COPIED, &(bucket.number() + 1).to_string())?;
+                store.put_setting(COPIED, &format!("{} {}", bucket.number() + 1, copying.things))?;
             }
         }
         told.done += 1;
@@ -363,6 +374,7 @@ impl Copying<'_> {
             for (name, packed) in page {
                 let (held, sold, _) = units_of(&packed)?;
                 let user = Answer::split(name, 1).user(0)?;
+                self.things += 1;
                 all.insert((id, user), Units { held, sold });
             }
         }
@@ -402,6 +414,8 @@ impl Copying<'_> {
                     HoldState::Claimed(id) => {
                         let order = orders.get(&id).ok_or_else(|| damaged("an order"))?;
                         let owed = core.owed_to(&order.merchant).await?;
+                        // The order, beside its hold.
+                        self.things += 1;
                         self.thing(order.at, Event::HoldEnded(Box::new(ended(Some((order.merchant.clone(), owed))))))?;
                     }
                     HoldState::Released | HoldState::Expired => {
