@@ -24,6 +24,13 @@ use tower::ServiceExt;
 
 const KEY: &str = "hb_test_0123456789";
 
+/// How often the sweeper goes round, where a test waits for what it does.
+const OFTEN: Duration = Duration::from_millis(20);
+
+fn options(redis: &RedisServer) -> RedisOptions {
+    RedisOptions { urls: vec![redis.url()], buckets: 64, ..RedisOptions::default() }
+}
+
 struct House {
     engine: Arc<RedisBackend>,
     router: Router,
@@ -31,15 +38,10 @@ struct House {
 
 impl House {
     async fn open(redis: &RedisServer) -> House {
-        House::sweeping(redis, Duration::from_millis(20)).await
+        House::with(options(redis), OFTEN).await
     }
 
-    async fn sweeping(redis: &RedisServer, sweep_every: Duration) -> House {
-        let redis = RedisOptions { urls: vec![redis.url()], buckets: 64, ..RedisOptions::default() };
-        House::with(redis).await
-    }
-
-    async fn with(redis: RedisOptions) -> House {
+    async fn with(redis: RedisOptions, sweep_every: Duration) -> House {
         let options = RedisBackendOptions {
             redis,
             test_mode: true,
@@ -233,7 +235,7 @@ async fn a_call_that_finds_redis_away_makes_the_server_unready() {
         return;
     }
     let mut redis = RedisServer::start(ServerOptions::default());
-    let house = House::sweeping(&redis, Duration::from_secs(3600)).await;
+    let house = House::with(options(&redis), Duration::from_secs(3600)).await;
     let path = "/v1/wallets/alice/deposits";
     let since = Instant::now();
     house.post(path, "d1", json!({ "amount": 100 }), 201).await;
@@ -325,7 +327,7 @@ async fn what_has_left_redis_is_answered_by_both_servers() {
         archive_after: Duration::ZERO,
         ..RedisOptions::default()
     };
-    let houses = [House::with(options.clone()).await, House::with(options).await];
+    let houses = [House::with(options.clone(), OFTEN).await, House::with(options, OFTEN).await];
     houses[0].post("/v1/wallets/alice/deposits", "d1", json!({"amount": 1000}), 201).await;
     let terms = json!({"sender": "alice", "total": 1000, "shares": 1, "reference": "evening"});
     let made = houses[0].post("/v1/envelopes", "e1", terms, 201).await;
