@@ -171,10 +171,10 @@ async fn refusals_name_what_would_be_right() {
     house.post("/v1/wallets/alice/deposits", "d", json!({"amount": 1000}), 201).await;
     let other_path = ["another request", "another path or body", "use a new one"];
     told("/v1/wallets/bob/deposits", "d", json!({"amount": 1000}), 422, &other_path).await;
-    let digits = ["amount: ", "from 1 to 9007199254740991", "without fraction or exponent"];
-    for amount in [1e26, 1.5] {
-        told("/v1/wallets/alice/deposits", "e", json!({"amount": amount}), 422, &digits).await;
-    }
+    let bounds = ["amount: ", "from 1 to 9007199254740991"];
+    let digits = [bounds[0], bounds[1], "without fraction or exponent"];
+    told("/v1/wallets/alice/deposits", "e", json!({"amount": 1e26}), 422, &bounds).await;
+    told("/v1/wallets/alice/deposits", "e", json!({"amount": 1.5}), 422, &digits).await;
     let past = json!({"sender": "alice", "total": 10, "shares": 1, "opens_at": "2020-01-01T00:00:00Z"});
     told("/v1/envelopes", "e", past, 422, &["opens_at: ", "not be in the past", "null opens"]).await;
 

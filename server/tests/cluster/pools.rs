@@ -30,6 +30,8 @@ const BATCH: usize = 10;
 /// Shares that lie in the pools of those who grab, at first: all but those of the reserve.
 const IN_FEW_POOLS: usize = 60 * PRIMARIES * POOLS_A_PRIMARY;
 const AMOUNT: u64 = 100;
+/// How many cancel it at once.
+const CANCELS: usize = 8;
 /// A primary that hangs for less is not taken for failed.
 const UNNOTICED: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -315,19 +317,26 @@ fn cancel(house: &mut House, hunt: &Hunt, sold: u64) {
     let (slot, home) = (slot_of(house, hangs), hunt.home(house));
     let cancelled = std::thread::scope(|scope| {
         house.cluster.nodes[hangs].pause();
-        let mut client = house.client(1);
-        let ask = Ask::post(format!("{path}/cancel"), &json!({})).with_key("cancel");
-        let cancelled = scope.spawn(move || client.json(&ask));
+        // The rows of some of these keys lie where it hangs; one of them elsewhere is enough.
+        let cancels: Vec<_> = (0..CANCELS)
+            .map(|nth| {
+                let mut client = house.client(nth % SERVERS);
+                let ask = Ask::post(format!("{path}/cancel"), &json!({})).with_key(format!("cancel{nth}"));
+                scope.spawn(move || client.json(&ask))
+            })
+            .collect();
         let until = Instant::now() + PATIENCE;
         while hunt.open(house, home, "c").is_empty() {
             assert!(Instant::now() < until, "nobody closes a pool");
         }
         house.cluster.nodes[hangs].kill9();
         come_back(house, slot, hangs);
-        cancelled.join().unwrap()
+        cancels.into_iter().map(|cancelled| cancelled.join().unwrap()).collect::<Vec<_>>()
     });
     let unsold = AMOUNT * (shares() - sold);
-    assert_eq!((&cancelled["ended_as"], &cancelled["refunded_amount"]), (&json!("cancelled"), &json!(unsold)));
+    for cancelled in cancelled {
+        assert_eq!((&cancelled["ended_as"], &cancelled["refunded_amount"]), (&json!("cancelled"), &json!(unsold)));
+    }
     let wallet = house.client(0).json(&Ask::get("/v1/wallets/alice"));
     assert_eq!(wallet["available"], unsold, "what is unsold goes back once: {wallet}");
 }
