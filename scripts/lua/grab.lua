@@ -32,15 +32,11 @@ local calls, id = tonumber(ARGV[1]), ARGV[4]
 local keys_each, args_each = (#KEYS - SHARED_KEYS) / calls, (#ARGV - SHARED_ARGS) / calls
 local is_marked = args_each == 2
 local crosses = keys_each == (is_marked and 1 or 0)
-local answers = {}
 
 local run = {}
 local now, apart = bucket_time(run, KEYS[1], tonumber(ARGV[2]), ARGV[3])
 if not now then
-  for call = 1, calls do
-    answers[call] = {'clock', apart}
-  end
-  return answers
+  return clock_is_off(calls, apart)
 end
 local now_text = int(now)
 local newest_first = '-' .. now_text
@@ -176,10 +172,7 @@ local function grab_once(call, user)
   if told then
     return {told[1], told[2], told[3], told[3] and waiting(user)}
   end
-  local answer = {}
-  for word in string.gmatch(grab(call, user) .. ' ', '(.-) ') do
-    answer[#answer + 1] = word
-  end
+  local answer = words_of(grab(call, user))
   if answer[1] == 'no' then
     return {'new', now_text, answer, {}}
   end
@@ -187,11 +180,7 @@ local function grab_once(call, user)
   return {'new', now_text, answer, waiting(user)}
 end
 
-local decide = is_marked and grab_once or grab
-for call = 1, calls do
-  local done, answer = pcall(decide, call, users[call])
-  answers[call] = done and answer or failure(answer)
-end
+local answers = answer_each(calls, is_marked and grab_once or grab, users)
 
 if #winners > 0 then
   local settled = ended ~= '' and claimed == taken

@@ -22,14 +22,10 @@ local END_WITH_GRAB = 64
 local calls, item = tonumber(ARGV[1]), ARGV[4]
 local args_each = (#ARGV - SHARED_ARGS) / calls
 local is_marked = args_each == 4
-local answers = {}
 
 local now, apart = bucket_time({}, KEYS[1], tonumber(ARGV[2]), ARGV[3])
 if not now then
-  for call = 1, calls do
-    answers[call] = {'clock', apart}
-  end
-  return answers
+  return clock_is_off(calls, apart)
 end
 local now_text = int(now)
 
@@ -221,10 +217,7 @@ local function grab_once(call)
   return {'new', now_text, answer, {}}
 end
 
-for call = 1, calls do
-  local done, answer = pcall(grab_once, call)
-  answers[call] = done and answer or failure(answer)
-end
+local answers = answer_each(calls, grab_once)
 
 if #rows > 0 then
   local fields = {}

@@ -14,9 +14,6 @@ local function enter(key, fences, at, envelope, cause, generation)
   return {'done'}
 end
 
-local answers = {}
-for call = 1, tonumber(ARGV[1]) do
-  local done, answer = pcall(enter, KEYS[2 * call - 1], KEYS[2 * call], unpack(ARGV, 4 * call - 2, 4 * call + 1))
-  answers[call] = done and answer or failure(answer)
-end
-return answers
+return answer_each(tonumber(ARGV[1]), function(call)
+  return enter(KEYS[2 * call - 1], KEYS[2 * call], unpack(ARGV, 4 * call - 2, 4 * call + 1))
+end)

@@ -24,15 +24,11 @@ local SHARED_KEYS, SHARED_ARGS = 4, 4
 local calls, id = tonumber(ARGV[1]), ARGV[4]
 local keys_each, args_each = (#KEYS - SHARED_KEYS) / calls, (#ARGV - SHARED_ARGS) / calls
 local is_marked = args_each == 2
-local answers = {}
 
 local run = {}
 local now, apart = bucket_time(run, KEYS[1], tonumber(ARGV[2]), ARGV[3])
 if not now then
-  for call = 1, calls do
-    answers[call] = {'clock', apart}
-  end
-  return answers
+  return clock_is_off(calls, apart)
 end
 local now_text = int(now)
 
@@ -133,21 +129,14 @@ local function grab_once(call, user)
   if before then
     return before
   end
-  local answer = {}
-  for word in string.gmatch(grab(call, user) .. ' ', '(.-) ') do
-    answer[#answer + 1] = word
-  end
+  local answer = words_of(grab(call, user))
   if answer[1] ~= 'no' then
     remember(mark, keep_ms, now_text, answer, {})
   end
   return {'new', now_text, answer, {}}
 end
 
-local decide = is_marked and grab_once or grab
-for call = 1, calls do
-  local done, answer = pcall(decide, call, users[call])
-  answers[call] = done and answer or failure(answer)
-end
+local answers = answer_each(calls, is_marked and grab_once or grab, users)
 
 if winners > 0 then
   redis.call('HSET', KEYS[4], unpack(wins))

@@ -11,6 +11,8 @@ macro_rules! lua {
 /// What scripts for many calls have of their own, and those for one around them:
 /// what a call answers that failed, time and sums, what operations were answered.
 const FAILURE: &str = lua!("failure");
+/// What those for many calls do alike.
+const LANE: &str = lua!("lane");
 const LEDGER: &str = lua!("ledger");
 const OPERATIONS: &str = lua!("operations");
 /// The time of a call.
@@ -38,25 +40,25 @@ pub(super) static OPEN: Script = Script::one("open", &[PRELUDE, FENCE, lua!("ope
 pub(super) static ENVELOPE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]);
 pub(super) static GRAB: Script =
-    Script::lane("grab", &[FAILURE, LEDGER, OPERATIONS, SETTLING, WIN, lua!("grab")], 8, 3);
+    Script::lane("grab", &[FAILURE, LANE, LEDGER, OPERATIONS, SETTLING, WIN, lua!("grab")], 8, 3);
 /// What is due of one envelope: up to 64 credits.
 pub(super) static ENVELOPE_DUE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]).alone();
 pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, CHANGED, lua!("reserve")]);
 pub(super) static POOL: Script = Script::one("pool", &[PRELUDE, lua!("pool")]);
 pub(super) static POOL_GRAB: Script =
-    Script::lane("pool grab", &[FAILURE, LEDGER, OPERATIONS, WIN, lua!("pool_grab")], 4, 3);
+    Script::lane("pool grab", &[FAILURE, LANE, LEDGER, OPERATIONS, WIN, lua!("pool_grab")], 4, 3);
 pub(super) static POOL_CLAIM: Script = Script::one("pool claim", &[PRELUDE, DECIDE, WIN, lua!("pool_claim")]);
 pub(super) static POOL_WIN: Script = Script::one("pool win", &[lua!("pool_wins")]);
 /// Some hundred winners of a pool.
 pub(super) static POOL_WINS: Script = Script::one("pool wins", &[lua!("pool_wins")]).alone();
 pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, FENCE, lua!("credit")]);
-pub(super) static LISTED: Script = Script::lane("listed", &[FAILURE, FENCE, lua!("listed")], 0, 0);
+pub(super) static LISTED: Script = Script::lane("listed", &[FAILURE, LANE, FENCE, lua!("listed")], 0, 0);
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
 pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]);
 pub(super) static GRAB_ITEM: Script =
-    Script::lane("grab_item", &[FAILURE, LEDGER, OPERATIONS, GRAB_ITEM_KEYS, HOLDS, lua!("grab_item")], 8, 3);
+    Script::lane("grab_item", &[FAILURE, LANE, LEDGER, OPERATIONS, GRAB_ITEM_KEYS, HOLDS, lua!("grab_item")], 8, 3);
 /// What is due of one item: up to 512 ended holds.
 pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]).alone();
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);

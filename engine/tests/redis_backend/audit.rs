@@ -2,8 +2,9 @@
 //! type, what nobody carried is carried, and a sound deployment has no finding
 //! while engines decide in it.
 
-use crate::deployment::{Deployment, is_missing};
-use crate::redis_stand::{RedisServer, ServerOptions};
+use crate::deployment::Deployment;
+use crate::redis_stand::RedisServer;
+use crate::scene::{Acts, server, sound_while_engines_decide};
 use crate::stand::{api_key, envelope, fen, item, user};
 use hongbao_engine::backend::{Backend, Page};
 use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
@@ -12,8 +13,9 @@ use hongbao_engine::redis::FindingKind::{
 };
 use hongbao_engine::redis::{Fuse, Reconciled, RedisAudit, RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::types::*;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 /// What finds the keys of a scene. Its prefix, open envelope and item are given.
 const FINDERS: &str = "
@@ -95,10 +97,17 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
 
 /// A deployment in which everything has happened, and what is open in it.
 struct Scene {
-    deployment: Deployment,
-    backend: RedisBackend,
+    acts: Acts,
     envelope: EnvelopeId,
     item: ItemId,
+}
+
+impl Deref for Scene {
+    type Target = Acts;
+
+    fn deref(&self) -> &Acts {
+        &self.acts
+    }
 }
 
 impl Scene {
@@ -106,7 +115,7 @@ impl Scene {
         let deployment = Deployment::alone_on(seed, server);
         let backend = deployment.open();
         let ids = (EnvelopeId::from_bytes([0; 16]), ItemId::from_bytes([0; 16]));
-        let mut scene = Scene { deployment, backend, envelope: ids.0, item: ids.1 };
+        let mut scene = Scene { acts: Acts { deployment, backend }, envelope: ids.0, item: ids.1 };
         scene.deposit("alice", 1000);
         scene.deposit("bob", 100);
         let short = scene.give(NewEnvelope { expires_in_s: 10, ..envelope(60, 2) });
@@ -136,26 +145,6 @@ impl Scene {
         scene
     }
 
-    fn ask(&self, command: Command) -> Outcome {
-        self.deployment.drive(self.backend.execute(command, None)).expect("it is answered").outcome
-    }
-
-    fn deposit(&self, name: &str, minor: u64) {
-        self.ask(Command::Deposit(Transfer { user: user(name), amount: fen(minor), reference: None }));
-    }
-
-    fn give(&self, terms: NewEnvelope) -> EnvelopeId {
-        match self.ask(Command::CreateEnvelope(Box::new(terms))) {
-            Outcome::Envelope(view) => view.id,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn grab(&self, envelope: EnvelopeId, name: &str) {
-        let outcome = self.ask(Command::Grab { envelope, user: user(name) });
-        assert!(matches!(outcome, Outcome::Won { .. }), "{outcome:?}");
-    }
-
     fn hold(&self, name: &str) -> HoldId {
         match self.ask(Command::GrabItem { item: self.item, user: user(name), quantity: 2 }) {
             Outcome::Held { hold, .. } => hold,
@@ -164,10 +153,7 @@ impl Scene {
     }
 
     fn damage(&self, server: &RedisServer, lua: &str) {
-        let prefix = &self.deployment.options.redis.key_prefix;
-        let (envelope, item) = (self.envelope.to_string(), self.item.to_string());
-        let script = format!("{FINDERS}\n{lua}\nreturn 'done'");
-        assert_eq!(server.cli(&["EVAL", &script, "0", prefix, &envelope, &item]), "done", "{lua}");
+        self.acts.damage(server, FINDERS, lua, [self.envelope.to_string(), self.item.to_string()]);
     }
 
     fn audit(&self) -> RedisAudit {
@@ -194,10 +180,6 @@ impl Scene {
         let options = RedisBackendOptions { fuse: Some(Arc::clone(&fuse)), ..self.deployment.options.clone() };
         self.deployment.drive(RedisBackend::open(options)).expect("it opens")
     }
-}
-
-fn server() -> Option<Arc<RedisServer>> {
-    (!is_missing()).then(|| Arc::new(RedisServer::start(ServerOptions::without_aof())))
 }
 
 #[test]
@@ -301,38 +283,8 @@ fn what_cannot_be_carried_is_told_and_left() {
 fn a_sound_deployment_has_no_finding_while_engines_decide() {
     let Some(server) = server() else { return };
     let mut deployment = Deployment::alone_on(4, &server);
-    // Time goes by itself here: buckets that nobody writes to come to rest.
-    deployment.options.clock = None;
-    deployment.options.test_mode = false;
-    let stop = Arc::new(AtomicBool::new(false));
-    let decided = Arc::new(AtomicI64::new(0));
-    let mut askers = Vec::new();
-    for asker in 0..4u64 {
-        let backend = deployment.open();
-        let (stop, decided) = (Arc::clone(&stop), Arc::clone(&decided));
-        askers.push(deployment.runtime.spawn(async move {
-            for nth in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                evening(&backend, asker, nth).await;
-                decided.fetch_add(1, Ordering::Relaxed);
-            }
-        }));
-    }
-    let attached = deployment.drive(RedisBackend::attach(deployment.options.clone())).expect("it is there");
-    let mut nth = 0;
-    while nth < 3 || decided.load(Ordering::Relaxed) < 20 {
-        nth += 1;
-        let report = deployment.drive(attached.reconcile(nth % 2 == 0, &mut |_| ())).expect("it can be read");
-        assert_eq!(report.findings().collect::<Vec<_>>(), Vec::<&hongbao_engine::redis::Finding>::new());
-    }
-    stop.store(true, Ordering::Relaxed);
-    deployment.drive(async {
-        for asker in askers {
-            asker.await.expect("no panic");
-        }
-    });
+    let attached =
+        sound_while_engines_decide(&mut deployment, |backend, asker, nth| Box::pin(evening(backend, asker, nth)));
     let last = deployment.drive(attached.audit_rows(&mut |_| ())).expect("it can be read");
     assert_eq!((last.findings.as_slice(), last.unsettled, last.settled), (&[][..], 0, true));
     assert!(last.looked_at.wins > 20 && last.looked_at.orders > 20, "{last:?}");

@@ -3,7 +3,8 @@
 //! nothing is, also while engines decide.
 
 use crate::deployment::{Deployment, is_missing};
-use crate::redis_stand::{RedisServer, ServerOptions};
+use crate::redis_stand::RedisServer;
+use crate::scene::{Acts, server, sound_while_engines_decide};
 use crate::stand::{envelope, fen, user};
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::{Command, EnvelopeState, NewEnvelope, Outcome, Transfer, Unclaimed};
@@ -13,8 +14,9 @@ use hongbao_engine::redis::FindingKind::{
 use hongbao_engine::redis::{Finding, Fuse, RedisAudit, RedisBackend, RedisBackendOptions};
 use hongbao_engine::types::*;
 use sha2::{Digest, Sha256};
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 
 /// What finds the keys of a scene: of its open envelope the row and the pool in which
 /// bob has a share, and of the one that has ended.
@@ -122,10 +124,17 @@ const POOLS: u16 = 3;
 
 /// A deployment with an open mass envelope, one that was cancelled and one that is settled.
 struct Scene {
-    deployment: Deployment,
-    backend: RedisBackend,
+    acts: Acts,
     open: EnvelopeId,
     ended: EnvelopeId,
+}
+
+impl Deref for Scene {
+    type Target = Acts;
+
+    fn deref(&self) -> &Acts {
+        &self.acts
+    }
 }
 
 impl Scene {
@@ -136,7 +145,7 @@ impl Scene {
         let options = RedisBackendOptions { fuse, ..deployment.options.clone() };
         let backend = deployment.drive(RedisBackend::open(options)).expect("it opens");
         let none = EnvelopeId::from_bytes([0; 16]);
-        let mut scene = Scene { deployment, backend, open: none, ended: none };
+        let mut scene = Scene { acts: Acts { deployment, backend }, open: none, ended: none };
         scene.deposit("alice", 5000);
         scene.deposit("bob", 100);
         let lapsed = scene.give(NewEnvelope { expires_in_s: 5, claim_within_s: 5, ..envelope(600, 60) });
@@ -163,31 +172,8 @@ impl Scene {
         scene
     }
 
-    fn ask(&self, command: Command) -> Outcome {
-        self.deployment.drive(self.backend.execute(command, None)).expect("it is answered").outcome
-    }
-
-    fn deposit(&self, name: &str, minor: u64) {
-        self.ask(Command::Deposit(Transfer { user: user(name), amount: fen(minor), reference: None }));
-    }
-
-    fn give(&self, terms: NewEnvelope) -> EnvelopeId {
-        match self.ask(Command::CreateEnvelope(Box::new(terms))) {
-            Outcome::Envelope(view) => view.id,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn grab(&self, envelope: EnvelopeId, name: &str) {
-        let outcome = self.ask(Command::Grab { envelope, user: user(name) });
-        assert!(matches!(outcome, Outcome::Won { .. }), "{outcome:?}");
-    }
-
     fn damage(&self, server: &RedisServer, lua: &str) {
-        let prefix = &self.deployment.options.redis.key_prefix;
-        let script = format!("{FINDERS}\n{lua}\nreturn 'done'");
-        let (open, ended) = (self.open.to_string(), self.ended.to_string());
-        assert_eq!(server.cli(&["EVAL", &script, "0", prefix, &open, &ended]), "done", "{lua}");
+        self.acts.damage(server, FINDERS, lua, [self.open.to_string(), self.ended.to_string()]);
     }
 
     fn audit(&self) -> RedisAudit {
@@ -231,10 +217,6 @@ fn audit(deployment: &Deployment) -> RedisAudit {
 
 fn kinds(findings: &[Finding]) -> Vec<FindingKind> {
     findings.iter().map(|finding| finding.kind).collect()
-}
-
-fn server() -> Option<Arc<RedisServer>> {
-    (!is_missing()).then(|| Arc::new(RedisServer::start(ServerOptions::without_aof())))
 }
 
 #[test]
@@ -368,38 +350,7 @@ fn a_transfer_that_nobody_finishes_is_late_and_is_carried() {
 fn a_sound_deployment_with_pools_has_no_finding_while_engines_decide() {
     let Some(server) = server() else { return };
     let mut deployment = Deployment::alone_on(103, &server).with_pools(8);
-    // Time goes by itself here: buckets that nobody writes to come to rest.
-    deployment.options.clock = None;
-    deployment.options.test_mode = false;
-    let stop = Arc::new(AtomicBool::new(false));
-    let decided = Arc::new(AtomicI64::new(0));
-    let mut askers = Vec::new();
-    for asker in 0..4u64 {
-        let backend = deployment.open();
-        let (stop, decided) = (Arc::clone(&stop), Arc::clone(&decided));
-        askers.push(deployment.runtime.spawn(async move {
-            for nth in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                evening(&backend, asker, nth).await;
-                decided.fetch_add(1, Ordering::Relaxed);
-            }
-        }));
-    }
-    let attached = deployment.drive(RedisBackend::attach(deployment.options.clone())).expect("it is there");
-    let mut nth = 0;
-    while nth < 3 || decided.load(Ordering::Relaxed) < 20 {
-        nth += 1;
-        let report = deployment.drive(attached.reconcile(nth % 2 == 0, &mut |_| ())).expect("it can be read");
-        assert_eq!(report.findings().collect::<Vec<_>>(), Vec::<&Finding>::new());
-    }
-    stop.store(true, Ordering::Relaxed);
-    deployment.drive(async {
-        for asker in askers {
-            asker.await.expect("no panic");
-        }
-    });
+    sound_while_engines_decide(&mut deployment, |backend, asker, nth| Box::pin(evening(backend, asker, nth)));
     let sweeper = deployment.open();
     deployment.settle(&sweeper);
     let last = audit(&deployment);

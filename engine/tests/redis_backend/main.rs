@@ -16,5 +16,6 @@ mod races;
 mod random;
 #[path = "../redis_stand/mod.rs"]
 mod redis_stand;
+mod scene;
 #[path = "../stand/mod.rs"]
 mod stand;
