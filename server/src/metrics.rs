@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// The classes of status that answers are counted by.
+pub(crate) const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// Where the buckets of latencies end; one more takes what is slower.
 const LATENCY_ENDS_NS: [u64; 14] = [
     50_000,

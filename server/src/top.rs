@@ -5,6 +5,7 @@
 
 use crate::config::Top;
 use crate::failure::Failure;
+use crate::metrics::CLASSES;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Read, Write};
@@ -203,8 +204,6 @@ impl Figures {
         _ = writeln!(text, "{}", figures.join(" "));
     }
 }
-
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 fn rounded(value: f64) -> String {
     format!("{value:.0}")
