@@ -14,6 +14,7 @@
 //! - `facts` what was acknowledged, `audit` and `audit_units` hold it against the server
 //! - `chaos` breaks the server, `interrupt` ends the load early, `failure` why there is nothing to tell
 //! - `run` one run with all of that; `find` many of them; `merge` and `compare` their files
+//! - `peers` other systems beside Hongbao, each started here
 //! - `summary`, `threshold`, `limit` what was measured and what it means; `report`, `html` and `chart` show it
 
 mod asker;
@@ -34,6 +35,7 @@ mod merge;
 mod money;
 mod options;
 mod pacer;
+mod peers;
 mod plan;
 mod report;
 mod run;
@@ -88,6 +90,14 @@ enum Command {
         /// Another one
         b: PathBuf,
     },
+    /// Start what else one would pick beside Hongbao, one after the other, and print one table
+    Peers(Box<peers::Options>),
+    /// Answer a constant, for `peers`
+    #[command(hide = true)]
+    Constant {
+        #[arg(long)]
+        port: u16,
+    },
 }
 
 fn main() -> ExitCode {
@@ -97,6 +107,8 @@ fn main() -> ExitCode {
         Command::Scenario { name } => print_scenario(&name),
         Command::Merge(options) => merge::merge(&options),
         Command::Compare { a, b } => compare::compare(&a, &b),
+        Command::Peers(options) => peers::peers(&options),
+        Command::Constant { port } => peers::serve_constant(port),
     };
     done.map_or_else(|failure| failed(&failure), ExitCode::from)
 }

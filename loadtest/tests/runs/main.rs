@@ -6,6 +6,7 @@ mod files;
 mod lying;
 mod money;
 mod parts;
+mod peers;
 mod program;
 mod proxy;
 mod real;
