@@ -5,14 +5,13 @@
 //! `cargo bench -p hongbao-benches --bench durable`, with `GRABS` a round,
 //! `ROUNDS`, and `SUSTAINED_S` seconds of each sustained round.
 
+use hongbao_benches::burst::{BATCHES, Burst, envelopes};
 use hongbao_benches::{
-    Goal, Pair, Unit, catch_up, create_many, decimal_users, directory, durable, each, figure, fund, grab_of, heading,
-    is_new, median, sell, sender, setting, settle, terms,
+    Goal, Pair, Unit, catch_up, decimal_users, directory, durable, each, figure, heading, is_new, median, setting,
 };
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::Command;
-use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_engine::types::{EnvelopeId, ItemId, UserId};
+use hongbao_engine::types::UserId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -20,8 +19,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 const CALLERS: usize = 10_000;
-const BATCH: usize = 256;
-const BATCH_CALLERS: usize = 64;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,105 +27,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// What is grabbed, by whose number.
-#[derive(Clone)]
-enum Goods {
-    Envelopes(Arc<Vec<EnvelopeId>>),
-    Item(ItemId),
-}
-
-impl Goods {
-    fn command(&self, number: usize, user: &UserId) -> Command {
-        match self {
-            Goods::Envelopes(ids) => grab_of(ids, number, user),
-            Goods::Item(item) => Command::GrabItem { item: *item, user: user.clone(), quantity: 1 },
-        }
-    }
-}
-
-/// Every user grabs once, `at_once` in one call; `callers` callers take the
-/// next when the answer to their last is there. `yields` stands for the wait
-/// where there is none.
-#[derive(Clone, Copy)]
-struct Burst {
-    callers: usize,
-    at_once: usize,
-    yields: bool,
-}
-
-impl Burst {
-    fn run(self, runtime: &Runtime, engine: &Arc<Embedded>, goods: &Goods, users: &Arc<Vec<UserId>>) -> Duration {
-        runtime.block_on(async {
-            let next = Arc::new(AtomicUsize::new(0));
-            let start = Instant::now();
-            let callers: Vec<_> = (0..self.callers)
-                .map(|_| {
-                    let (engine, goods, users) = (Arc::clone(engine), goods.clone(), Arc::clone(users));
-                    let next = Arc::clone(&next);
-                    tokio::spawn(async move { self.caller(&engine, &goods, &users, &next).await })
-                })
-                .collect();
-            let mut won = 0;
-            for caller in callers {
-                won += caller.await.expect("a caller does not panic");
-            }
-            let elapsed = start.elapsed();
-            assert_eq!(won, users.len(), "every user of the bench wins once");
-            elapsed
-        })
-    }
-
-    async fn caller(self, engine: &Embedded, goods: &Goods, users: &[UserId], next: &AtomicUsize) -> usize {
-        let mut won = 0;
-        loop {
-            let number = next.fetch_add(self.at_once, Ordering::Relaxed);
-            if number >= users.len() {
-                return won;
-            }
-            if self.at_once == 1 {
-                let reply = engine.execute(goods.command(number, &users[number]), None).await.expect("it is decided");
-                won += usize::from(is_new(&reply.outcome));
-            } else {
-                let numbers = number..users.len().min(number + self.at_once);
-                let commands = numbers.map(|number| goods.command(number, &users[number])).collect();
-                let replies = engine.execute_all(commands).await;
-                won += replies.iter().filter(|reply| reply.as_ref().is_ok_and(|reply| is_new(&reply.outcome))).count();
-            }
-            if self.yields {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-}
-
 const SINGLE: Burst = Burst { callers: CALLERS, at_once: 1, yields: false };
-
-async fn envelopes(engine: &Embedded, shares: usize, count: usize) -> Arc<Vec<EnvelopeId>> {
-    let sender = sender();
-    fund(engine, &sender).await;
-    Arc::new(create_many(engine, &terms(&sender, shares as u32), count).await)
-}
-
-/// One burst on a fresh engine, in nanoseconds a grab.
-fn round(runtime: &Runtime, users: &Arc<Vec<UserId>>, burst: Burst, is_item: bool) -> f64 {
-    let directory = directory();
-    let engine = Arc::new(if burst.yields {
-        Embedded::volatile(&EmbeddedOptions::default())
-    } else {
-        durable(directory.path())
-    });
-    let goods = runtime.block_on(async {
-        if is_item {
-            Goods::Item(sell(&*engine, users.len() as u32).await)
-        } else {
-            Goods::Envelopes(envelopes(&engine, users.len(), 1).await)
-        }
-    });
-    settle();
-    let elapsed = burst.run(runtime, &engine, &goods, users);
-    engine.close().expect("the engine closes");
-    each(elapsed, users.len())
-}
 
 /// What a sustained round showed.
 struct Sustained {
@@ -220,22 +119,21 @@ fn main() {
     let count: usize = setting("GRABS", 1_000_000);
     let rounds = setting("ROUNDS", 5);
     let users = Arc::new(decimal_users(count as u64));
-    let single = || round(&runtime, &users, SINGLE, false);
+    let single = || SINGLE.round(&runtime, &users, false);
     let volatile = Burst { yields: true, ..SINGLE };
-    Pair::measure(rounds, single, || round(&runtime, &users, volatile, false)).row(
+    Pair::measure(rounds, single, || volatile.round(&runtime, &users, false)).row(
         "durable grab, 10,000 callers, burst",
         "the same without durability, a yield for the wait",
         Unit::Time,
         Goal::Rate { at_least: 0.5, aim: 0.8 },
     );
-    Pair::measure(rounds, || round(&runtime, &users, SINGLE, true), single).row(
+    Pair::measure(rounds, || SINGLE.round(&runtime, &users, true), single).row(
         "durable item grab, 10,000 callers, burst",
         "durable grab",
         Unit::Time,
         Goal::Rate { at_least: 0.8, aim: 1.0 },
     );
-    let batches = Burst { callers: BATCH_CALLERS, at_once: BATCH, yields: false };
-    Pair::measure(rounds, || round(&runtime, &users, batches, false), single).row(
+    Pair::measure(rounds, || BATCHES.round(&runtime, &users, false), single).row(
         "durable grab, 64 callers with batches of 256, burst",
         "durable grab, 10,000 callers, burst",
         Unit::Time,

@@ -7,6 +7,7 @@
 //! **Invariant:** what one turn leaves behind is done before the next begins
 //! ([`settle`]): nobody pays for another's work.
 
+pub mod burst;
 pub mod http;
 
 use hongbao_engine::backend::Backend;
