@@ -8,13 +8,13 @@ use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, Listing, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_engine::redis::{CopyOptions, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory};
+use hongbao_engine::redis::{CopyOptions, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory};
 use hongbao_engine::types::*;
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 const USERS: usize = 12;
@@ -164,6 +164,11 @@ impl Alone {
         self.two.deployment.settle(self.engine());
     }
 
+    /// The key of a wallet, where there is one bucket.
+    fn wallet(&self, name: &str) -> String {
+        format!("{}:{{b0}}:wallet:{name}", self.two.deployment.options.redis.key_prefix)
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.two.deployment.archive()).expect("a directory");
         let files = files.map(|file| file.expect("a file").path());
@@ -200,6 +205,66 @@ fn what_is_settled_leaves_redis_and_is_told_as_before() {
         assert_same(&before, &told(&two.deployment, &two.deployment.open(), &made), "another server");
         assert_eq!(assert_sound(&two.deployment, alone.engine()), made.len() as u64);
     }
+}
+
+/// More winners than one file has.
+const CROWD: usize = 9_000;
+
+/// A pool that leaves in parts, and whoever archives it is ended in the middle of each.
+#[test]
+fn a_pool_leaves_in_parts() {
+    let Some(alone) = alone_in_pools(12, 1) else { return };
+    let Alone { two, server } = &alone;
+    let deployment = &two.deployment;
+    let id = two.give(NewEnvelope { auto_claim: true, ..envelope(10 * CROWD as u64, CROWD as u32) });
+    let grabs: Vec<Command> = (0..CROWD).map(|n| Command::Grab { envelope: id, user: nth_user(n) }).collect();
+    for some in grabs.chunks(1000) {
+        let answers = deployment.drive(alone.engine().execute_all(some.to_vec()));
+        assert!(
+            answers.iter().all(|answer| matches!(answer, Ok(reply) if matches!(reply.outcome, Outcome::Won { .. })))
+        );
+    }
+    alone.advance(WEEK_S);
+    let told = |backend: &RedisBackend| {
+        let mut told = Vec::new();
+        let mut page = Page { limit: 3000, cursor: None };
+        loop {
+            let listing = deployment.drive(backend.grabs(id, &page)).expect("a read").expect("it is there");
+            told.extend(listing.rows.iter().map(|row| format!("{row:?}")));
+            let Some(next) = listing.next else { break };
+            page.cursor = Some(next);
+        }
+        assert_eq!(told.len(), CROWD);
+        for n in (0..CROWD).step_by(500) {
+            let all = Page { limit: 10, cursor: None };
+            told.push(format!("{:?}", deployment.drive(backend.grab_of(id, &nth_user(n))).expect("a read")));
+            told.push(format!("{:?}", deployment.drive(backend.entries(&nth_user(n), &all)).expect("a read")));
+            told.push(format!("{:?}", deployment.drive(backend.received(&nth_user(n), &all)).expect("a read")));
+        }
+        told
+    };
+    let before = told(alone.engine());
+    two.ask(Command::AdvanceClock { by_s: AFTER_S });
+    let movements = || server.cli(&["EVAL", "return redis.call('HLEN', KEYS[1])", "1", &alone.wallet("u8999")]);
+    assert_eq!(movements(), "4");
+    // Two calls a winner, and others.
+    for calls in [9_000, 14_000, 17_000] {
+        let ended = deployment.drive(RedisBackend::open(RedisBackendOptions {
+            fuse: Some(Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer: false })),
+            ..deployment.options.clone()
+        }));
+        let ended = ended.expect("it opens");
+        deployment.drive(ended.sweep()).expect_err("it is ended");
+        assert_same(&before, &told(&two.engines[1]), &format!("ended after {calls} calls"));
+        two.ask(Command::AdvanceClock { by_s: 1000 });
+    }
+    assert!(keys(server).iter().any(|key| key.ends_with(":pool")), "the pool answers for all until all have left");
+    deployment.settle(alone.engine());
+    assert!(!keys(server).iter().any(|key| key.contains("env_")));
+    assert_eq!(movements(), "2");
+    assert!(alone.files().len() > 2, "{:?}", alone.files());
+    assert_same(&before, &told(alone.engine()), "archived");
+    assert_sound(deployment, alone.engine());
 }
 
 #[test]

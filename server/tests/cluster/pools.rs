@@ -2,7 +2,8 @@
 //! reserve and pools: what was won stays won, and no share is won twice.
 //!
 //! Everybody who grabs is a user of a few pools. These are empty soon, so first
-//! the reserve grants to them, and then other pools have to give some back.
+//! the reserve grants to them, and then other pools have to give some back. At last
+//! all of it is archived, and told as before.
 
 use crate::client::{Ask, Client};
 use crate::game::give;
@@ -347,7 +348,9 @@ fn race_29_primaries_fail_over_in_the_middle_of_transfers() {
     if is_missing() {
         return;
     }
-    let mut house = House::open();
+    let directory = tempfile::tempdir().expect("a directory");
+    let archive = directory.path().join("archive").display().to_string();
+    let mut house = House::open_with(1, &["--redis-archive", &archive, "--redis-archive-after-s", "0"]);
     let id = give(&mut house.client(0), "alice", shares(), "mass");
     let key = key_of_envelope(&id);
     let hunt = Hunt {
@@ -394,11 +397,41 @@ fn race_29_primaries_fail_over_in_the_middle_of_transfers() {
         assert!(Instant::now() < until, "nobody settles it");
         std::thread::sleep(Duration::from_millis(50));
     }
+    archived(&mut house, &hunt);
     let audit = house.wait_settled(1);
     let lapsed = AMOUNT * (shares() - claimed as u64);
     assert_eq!((&audit["escrowed"], &audit["wallets"]), (&json!(0), &json!(AMOUNT * shares())), "{audit}");
     assert_eq!(client.json(&Ask::get("/v1/wallets/alice"))["available"], lapsed);
-    let found = run(hongbao().args(["audit", "--redis", &house.cluster.urls().join(",")]));
+    let urls = house.cluster.urls().join(",");
+    let found = run(hongbao().args(["audit", "--redis", &urls, "--redis-archive", &archive]));
     assert!(found.status.success() && told(&found).contains("clean"), "{}", told(&found));
     house.close();
+}
+
+/// It leaves Redis, and a primary of its pools dies meanwhile.
+fn archived(house: &mut House, hunt: &Hunt) {
+    let left = |house: &House, what: &str| -> usize {
+        let pattern = format!("*:{}{what}", hunt.id);
+        let nodes = primaries(house).into_iter().map(|primary| &house.cluster.nodes[primary]);
+        nodes.map(|node| node.cli(&["KEYS", &pattern]).lines().filter(|key| !key.is_empty()).count()).sum()
+    };
+    let until = Instant::now() + PATIENCE;
+    while left(house, ":pool") as u64 == buckets() {
+        assert!(Instant::now() < until, "no pool leaves");
+    }
+    let (dies, home) = (hunt.another_primary(house), hunt.home(house));
+    let slot = slot_of(house, dies);
+    house.cluster.nodes[dies].kill9();
+    let pools = house.cluster.nodes[home].cli(&["KEYS", &format!("*:{}:pool", hunt.id)]);
+    eprintln!("{} pools of the envelope's primary are left", pools.lines().count());
+    come_back(house, slot, dies);
+    hunt.ask_again(house);
+    let until = Instant::now() + PATIENCE;
+    while left(house, "*") > 0 {
+        assert!(Instant::now() < until, "not all of it leaves");
+        // Whoever was interrupted has taken it for a while.
+        house.client(0).json(&Ask::post("/v1/test/clock", &json!({ "advance_s": 1000 })));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    hunt.ask_again(house);
 }
