@@ -8,7 +8,9 @@ use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, Listing, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_engine::redis::{CopyOptions, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory};
+use hongbao_engine::redis::{
+    CopyOptions, Finding, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory,
+};
 use hongbao_engine::types::*;
 use std::fmt::Debug;
 use std::fs;
@@ -164,6 +166,20 @@ impl Alone {
         self.two.deployment.settle(self.engine());
     }
 
+    /// A tour of an engine that ends after so many calls.
+    fn end_after(&self, calls: i64) {
+        let deployment = &self.two.deployment;
+        let fuse = Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer: false });
+        let options = RedisBackendOptions { fuse: Some(Arc::clone(&fuse)), ..deployment.options.clone() };
+        let ended = deployment.drive(RedisBackend::open(options)).expect("it opens");
+        fuse.calls_left.store(calls, Ordering::Relaxed);
+        deployment.drive(ended.sweep()).expect_err("it is ended");
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        self.two.deployment.drive(self.engine().audit_rows(&mut |_| ())).expect("it reads").findings
+    }
+
     /// The key of a wallet, where there is one bucket.
     fn wallet(&self, name: &str) -> String {
         format!("{}:{{b0}}:wallet:{name}", self.two.deployment.options.redis.key_prefix)
@@ -248,13 +264,8 @@ fn a_pool_leaves_in_parts() {
     let movements = || server.cli(&["EVAL", "return redis.call('HLEN', KEYS[1])", "1", &alone.wallet("u8999")]);
     assert_eq!(movements(), "4");
     // Two calls a winner, and others.
-    for calls in [9_000, 14_000, 17_000] {
-        let ended = deployment.drive(RedisBackend::open(RedisBackendOptions {
-            fuse: Some(Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer: false })),
-            ..deployment.options.clone()
-        }));
-        let ended = ended.expect("it opens");
-        deployment.drive(ended.sweep()).expect_err("it is ended");
+    for calls in [9_000, 17_000] {
+        alone.end_after(calls);
         assert_same(&before, &told(&two.engines[1]), &format!("ended after {calls} calls"));
         two.ask(Command::AdvanceClock { by_s: 1000 });
     }
@@ -265,6 +276,62 @@ fn a_pool_leaves_in_parts() {
     assert!(alone.files().len() > 2, "{:?}", alone.files());
     assert_same(&before, &told(alone.engine()), "archived");
     assert_sound(deployment, alone.engine());
+}
+
+/// A mass envelope that may leave now.
+fn settled_in_pools(seed: u64) -> Option<Alone> {
+    let alone = alone_in_pools(seed, 3)?;
+    let two = &alone.two;
+    let id = two.give(NewEnvelope { unclaimed: Unclaimed::Credit, ..envelope(300, 30) });
+    for n in 0..12 {
+        two.ask(Command::Grab { envelope: id, user: nth_user(n) });
+    }
+    alone.advance(WEEK_S);
+    two.ask(Command::AdvanceClock { by_s: AFTER_S });
+    Some(alone)
+}
+
+/// Whichever file of an archived mass envelope is missing, the audit tells.
+#[test]
+fn a_file_that_is_missing_is_found() {
+    let Some(alone) = settled_in_pools(13) else { return };
+    alone.two.deployment.settle(alone.engine());
+    let files = alone.files();
+    assert_eq!(files.len(), 4, "the envelope's, and one of each pool");
+    for file in files {
+        let away = file.with_extension("away");
+        fs::rename(&file, &away).expect("it is moved");
+        let found = alone.findings();
+        assert_ne!(found, [], "without {}", file.display());
+        fs::rename(&away, &file).expect("it is back");
+    }
+    assert_sound(&alone.two.deployment, alone.engine());
+}
+
+/// The same while it leaves: of a pool that has left Redis nothing is left out.
+#[test]
+fn files_that_are_missing_while_it_leaves_are_found() {
+    let Some(alone) = settled_in_pools(14) else { return };
+    let Alone { two, server } = &alone;
+    let pools = || keys(server).iter().filter(|key| key.ends_with(":pool")).count();
+    for calls in (5..).step_by(5) {
+        alone.end_after(calls);
+        if pools() < 3 {
+            break;
+        }
+        two.ask(Command::AdvanceClock { by_s: 1000 });
+    }
+    assert!(pools() > 0, "not all have left");
+    assert_eq!(alone.findings(), []);
+    let files = alone.files();
+    for file in &files {
+        fs::rename(file, file.with_extension("away")).expect("it is moved");
+    }
+    assert_ne!(alone.findings(), []);
+    for file in &files {
+        fs::rename(file.with_extension("away"), file).expect("it is back");
+    }
+    assert_sound(&two.deployment, alone.engine());
 }
 
 #[test]
