@@ -1,6 +1,6 @@
 //! Grabs in front of Redis against `redis-benchmark` and a bare script, items
-//! against envelopes, HTTP against the embedded engine, memory a winner, and
-//! Redis's own processor time with three primaries against one.
+//! against envelopes, HTTP against the embedded engine, memory a winner, what is left
+//! of an archived one, and Redis's own processor time with three primaries against one.
 //!
 //! `cargo bench -p hongbao-benches --bench redis`, with `ROUNDS`, `REDIS_GRABS`
 //! a turn, and `SLICE_MS`, `CONNECTIONS`, `GENERATORS` of HTTP.
@@ -19,7 +19,7 @@ use hongbao_benches::{
     Goal, Pair, Unit, catch_up, create, create_with, decimal_users, directory, durable, each, figure, fund, heading,
     sell, sender, setting, settle, terms,
 };
-use hongbao_engine::backend::Backend;
+use hongbao_engine::backend::{Backend, Page};
 use hongbao_engine::command::{Command, EnvelopeState, NewEnvelope, Outcome};
 use hongbao_engine::error::EngineError;
 use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, RedisOptions};
@@ -118,13 +118,14 @@ impl Stand {
     }
 
     fn open(&self, servers: &[RedisServer], keeping: Keeping) -> Arc<RedisBackend> {
-        let durability = if keeping == Keeping::Memory { Durability::Relaxed } else { Durability::Confirmed };
-        let urls = servers.iter().map(RedisServer::url).collect();
-        let options = RedisBackendOptions {
-            redis: RedisOptions { urls, durability, ..RedisOptions::default() },
-            ..RedisBackendOptions::default()
-        };
+        let redis = self.options(servers, keeping);
+        let options = RedisBackendOptions { redis, ..RedisBackendOptions::default() };
         Arc::new(self.runtime.block_on(RedisBackend::open(options)).expect("the servers are as they should be"))
+    }
+
+    fn options(&self, servers: &[RedisServer], keeping: Keeping) -> RedisOptions {
+        let durability = if keeping == Keeping::Memory { Durability::Relaxed } else { Durability::Confirmed };
+        RedisOptions { urls: servers.iter().map(RedisServer::url).collect(), durability, ..RedisOptions::default() }
     }
 
     fn envelope(&self, engine: &RedisBackend, shares: usize) -> Goods {
@@ -283,6 +284,67 @@ impl Stand {
         figure("redis: the same with wallet, histories and all else", &all, "report", None, 1);
     }
 
+    /// What a mass envelope leaves in Redis when it has been archived, how fast it
+    /// leaves, and a page of its grabs by share, here and there.
+    fn archiving(&self) {
+        let options = ServerOptions { under: Some(self.directory.path().to_owned()), ..ServerOptions::without_aof() };
+        let servers = RedisCluster::start_with(1, 0, options).nodes;
+        let archive = Some(self.directory.path().join("archive"));
+        let redis = RedisOptions { archive, archive_after: Duration::ZERO, ..self.options(&servers, Keeping::Memory) };
+        // It is swept by hand.
+        let options = RedisBackendOptions { redis, sweep_every: None, ..RedisBackendOptions::default() };
+        let engine = self.runtime.block_on(RedisBackend::open(options)).expect("the servers are as they should be");
+        let engine = Arc::new(engine);
+        let before = used_memory(&servers[0]);
+        let id = self.runtime.block_on(async {
+            fund(&*engine, &sender()).await;
+            let terms = terms(&sender(), self.users.len() as u32);
+            create_with(&*engine, NewEnvelope { auto_claim: true, ..terms }).await
+        });
+        self.grab_all(&engine, Goods::Envelope(id), CALLERS);
+        // Somebody has to find out that it is sold out.
+        let late = Command::Grab { envelope: id, user: sender() };
+        let told = self.runtime.block_on(engine.execute(late, None)).expect("it is answered");
+        assert_eq!(told.outcome, Outcome::SoldOut);
+        let full = used_memory(&servers[0]) - before;
+        let page = || {
+            let pages = [1_u32, 2, 3, 4, 5].map(|nth| {
+                let share = self.users.len() as u32 / 6 * nth;
+                // As the page before it tells where the next one begins.
+                let cursor = Some([&[5], &share.to_be_bytes()[..]].concat());
+                let started = Instant::now();
+                let read = self.runtime.block_on(engine.grabs(id, &Page { limit: 100, cursor }));
+                let elapsed = started.elapsed();
+                let rows = read.expect("it is read").expect("it is there").rows;
+                assert_eq!((rows.len(), rows[0].share), (100, share + 1), "a page is whole");
+                elapsed.as_nanos() as f64
+            });
+            pages.to_vec()
+        };
+        let live = page();
+        let started = Instant::now();
+        while self.runtime.block_on(engine.sweep()).expect("it sweeps") {}
+        let (elapsed, archived) = (started.elapsed(), engine.archived());
+        assert_eq!(archived.envelopes, 1, "it is archived");
+        assert_eq!(memory_of(&servers[0], &format!("*{id}*")), 0.0, "nothing of it is left");
+        let left = used_memory(&servers[0]) - before;
+        let winners = self.users.len() as f64;
+        let pair = Pair { ours: vec![left / winners], baseline: vec![full / winners] };
+        let what =
+            format!("redis: memory a winner after archiving, {winners} winners of one mass envelope in 64 pools");
+        pair.row(&what, "before", Unit::Bytes, Goal::ReportTimes);
+        let rate = format!("{:.1} k/s", winners / elapsed.as_secs_f64() / 1e3);
+        figure("redis: winners archived a second, by one engine, all else quiet", &rate, "report", None, 1);
+        let disk = format!("{:.0} bytes in {} files", archived.bytes as f64 / winners, archived.files);
+        figure("redis: on the disk a winner that was archived", &disk, "report", None, 1);
+        Pair { ours: page(), baseline: live }.row(
+            "redis: a page of 100 of its grabs by share, archived",
+            "not archived: all winners are read",
+            Unit::Time,
+            Goal::ReportTimes,
+        );
+    }
+
     fn wait_settled(&self, engine: &RedisBackend, id: EnvelopeId) {
         let since = Instant::now();
         loop {
@@ -382,5 +444,6 @@ fn main() {
     stand.item_against_envelope();
     stand.http();
     stand.memory();
+    stand.archiving();
     stand.three_primaries_against_one();
 }

@@ -7,10 +7,13 @@
 -- win:     ARGV[2] the user
 -- wins:    ARGV[2] the cursor, ARGV[3] about how many
 --
--- The answer is the cursor, the time that theirs are counted from, then user, row
--- and share of each.
+-- The answer is the cursor, the time that theirs are counted from, or '' if the
+-- pool is not there, then user, row and share of each.
 
 local pool = redis.call('HMGET', KEYS[3], 'base', 'width')
+if not pool[1] then
+  return {'0', ''}
+end
 local size = pool[2] == '4' and 8 or 12
 local page = {'0', {}}
 if ARGV[1] == 'wins' then
@@ -21,7 +24,7 @@ else
     page[2] = {ARGV[2], packed}
   end
 end
-local found = {page[1], pool[1] or '0'}
+local found = {page[1], pool[1]}
 for i = 1, #page[2], 2 do
   local at = struct.unpack('<I4', page[2][i + 1]) * size
   found[#found + 1] = page[2][i]

@@ -7,6 +7,7 @@
 --          number at which it last was empty, closed or lapsed; 'shares' and
 --          the pool -> those of an open grant
 -- KEYS[7]  the bucket's deadlines
+-- KEYS[8]  its settled envelopes by time
 -- ARGV[4]  'grant', 'recall', 'close', 'lapse', 'peek', 'note', 'cancel',
 --          'cancelled', 'due', 'resolve', 'settle' or 'credited'
 -- ARGV[5]  the envelope's id
@@ -88,11 +89,7 @@ end
 -- What the end causes: the pools are told.
 local function finish(how, effects)
   ended, settled = how, auto_claim
-  if settled then
-    redis.call('ZREM', KEYS[7], 'e' .. id)
-  else
-    redis.call('ZADD', KEYS[7], int(claim_by), 'e' .. id)
-  end
+  set_deadline(KEYS[7], KEYS[8], id, claim_by, true, settled, now)
   effects[#effects + 1] = 'e' .. id
   effects[#effects + 1] = int(now) .. ' e ' .. how
   return effects
@@ -257,7 +254,7 @@ if verb == 'settle' or verb == 'credited' then
   settled = true
   local effects = verb == 'settle' and pay_back('l') or {}
   keep()
-  redis.call('ZREM', KEYS[7], 'e' .. id)
+  set_deadline(KEYS[7], KEYS[8], id, claim_by, false, settled, now)
   return decided({'done'}, effects)
 end
 

@@ -78,26 +78,21 @@ impl Core {
                 Err(refusal) => return Ok(self.refuse(refusal)),
             },
             Command::Grab { envelope, user } if is_mass(*envelope) => {
-                self.grab_from_pool(*envelope, user, operation).await?
+                let decided = self.grab_from_pool(*envelope, user, operation).await?;
+                self.or_archived(operation, decided, self.archived_grab(*envelope, user)).await?
             }
             Command::Grab { envelope, user } => return self.grab(command, *envelope, user, operation).await,
-            Command::Claim { envelope, user } if is_mass(*envelope) => {
-                self.claim_from_pool(*envelope, user, operation).await?
+            Command::Claim { envelope, user } => {
+                let decided = match is_mass(*envelope) {
+                    true => self.claim_from_pool(*envelope, user, operation).await?,
+                    false => self.envelope_script(b"claim", *envelope, Some(user), operation).await?,
+                };
+                self.or_archived(operation, decided, self.archived_claim(*envelope, user)).await?
             }
             Command::Cancel { envelope } if is_mass(*envelope) => self.cancel_mass(*envelope, operation).await?,
-            Command::Claim { envelope, user } => {
-                let decided = self.envelope_script(b"claim", *envelope, Some(user), operation).await?;
-                match is_no(&decided, b"not_found") {
-                    true => self.or_archived(operation, decided, self.archived_claim(*envelope, user)).await?,
-                    false => decided,
-                }
-            }
             Command::Cancel { envelope } => {
                 let decided = self.envelope_script(b"cancel", *envelope, None, operation).await?;
-                match is_no(&decided, b"not_found") {
-                    true => self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?,
-                    false => decided,
-                }
+                self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?
             }
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {

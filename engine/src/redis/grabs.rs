@@ -86,10 +86,8 @@ impl Core {
             let (at, outcome) = self.grabbed(id, user, told, read_in).await?;
             return Ok(Verdict::Answered { outcome, at, kept: false });
         }
-        let mut decided = Decided::read(told, read_in)?;
-        if is_no(&decided, b"not_found") {
-            decided = self.or_archived(operation, decided, self.archived_grab(id, user)).await?;
-        }
+        let decided = Decided::read(told, read_in)?;
+        let decided = self.or_archived(operation, decided, self.archived_grab(id, user)).await?;
         self.verdict(command, operation, decided).await
     }
 

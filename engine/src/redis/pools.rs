@@ -272,6 +272,7 @@ impl Core {
                     Some(_) | None => {}
                 }
                 let report = core.pool_script(id, pool, b"report", Vec::new()).await?;
+                let Some(report) = report else { return Ok((pool, 0)) };
                 if report.number(5)? == 0 {
                     core.note(id, pool, &report).await?;
                 }
@@ -315,8 +316,10 @@ impl Core {
             _ => return Err(damaged("a transfer")),
         };
         let args = vec![transfer.sequence.clone(), what.clone()];
-        let report = self.pool_script(id, pool, verb, args).await?;
-        self.note(id, pool, &report).await
+        match self.pool_script(id, pool, verb, args).await? {
+            Some(report) => self.note(id, pool, &report).await,
+            None => Ok(()),
+        }
     }
 
     /// `reserve note`; if that says that all is sold out, the pools are told.
@@ -349,13 +352,21 @@ impl Core {
         self.pool_script(id, pool, b"end", vec![how]).await.map(drop)
     }
 
-    async fn pool_script(&self, id: EnvelopeId, pool: Bucket, verb: &[u8], args: Vec<Vec<u8>>) -> Result<Answer> {
+    /// `None` if the pool has left Redis: whoever still carries something to it is late.
+    async fn pool_script(
+        &self,
+        id: EnvelopeId,
+        pool: Bucket,
+        verb: &[u8],
+        args: Vec<Vec<u8>>,
+    ) -> Result<Option<Answer>> {
         let keys = [self.layout.pool(pool, id), self.layout.pool_shares(pool, id)];
         let mut args = args;
         args.insert(0, verb.to_vec());
         let answer = Answer::of_script(self.run(pool, &POOL, keys, args).await?)?;
         match answer.tag() {
-            b"report" | b"done" => Ok(answer),
+            b"report" | b"done" => Ok(Some(answer)),
+            b"absent" if self.may_have_left(id).await? => Ok(None),
             _ => Err(damaged("a pool")),
         }
     }
@@ -380,6 +391,7 @@ impl Core {
             self.layout.reserve(id),
             self.layout.transfers(id),
             self.layout.due(self.layout.of_id(id.bytes())),
+            self.layout.settled(self.layout.of_id(id.bytes())),
         ];
         let args = [verb.to_vec(), id.bytes().to_vec()].into_iter().chain(args);
         self.ask(&RESERVE, operation, keys, args).await
@@ -391,7 +403,7 @@ impl Core {
         match &decided {
             Decided::New(Told { answer, .. }) if answer.tag() == b"closing" => self.end_mass(id).await.map(drop)?,
             Decided::New(Told { answer, .. }) if answer.tag() == b"ended" => {}
-            _ => return Ok(decided),
+            _ => return self.or_archived(operation, decided, self.archived_cancel(id)).await,
         }
         let figures = self.mass_figures(id).await?;
         let number = |number: u64| number.to_string().into_bytes();
@@ -401,7 +413,8 @@ impl Core {
             number(figures.taken_amount.minor()),
             number(figures.claimed.minor()),
         ];
-        self.ask_reserve(id, b"cancelled", args, operation).await
+        let decided = self.ask_reserve(id, b"cancelled", args, operation).await?;
+        self.or_archived(operation, decided, self.archived_cancel(id)).await
     }
 
     /// Does all that is due for a mass envelope: its end, its lapse or the
@@ -449,14 +462,14 @@ impl Core {
             let natural = Operation { id: [0; 16], keep: Keep::Natural, bucket: pool };
             let mut cursor = b"0".to_vec();
             loop {
-                let (next, wins) = core.scan_winners(id, pool, cursor).await?;
-                for win in wins.into_iter().filter(|win| win.claimed_at.is_none()) {
+                let found = core.scan_winners(id, pool, cursor).await?;
+                for win in found.wins.iter().filter(|win| win.claimed_at.is_none()) {
                     core.claim_from_pool(id, &win.user, &natural).await?;
                 }
-                if next == b"0" {
+                if found.is_last() {
                     return Ok(());
                 }
-                cursor = next;
+                cursor = found.next;
             }
         });
         credited.await.map(drop)

@@ -230,8 +230,8 @@ impl Core {
             let Some(before) = self.envelope_row(id).await? else { return Ok(None) };
             let most = page.limit + 1;
             let wins = match (id.is_mass(), before.archived) {
-                (true, _) => self.mass_wins(id, first, most).await?,
                 (_, true) => self.archived_wins(id, first, most).await?,
+                (true, _) => self.mass_wins(id, first, most).await?,
                 _ => self.wins(&before.created, before.width, first, most).await?,
             };
             let Some(row) = self.envelope_row(id).await? else { return Ok(None) };

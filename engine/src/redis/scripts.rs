@@ -44,7 +44,7 @@ pub(super) static GRAB: Script =
 /// What is due of one envelope: up to 64 credits.
 pub(super) static ENVELOPE_DUE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]).alone();
-pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, CHANGED, lua!("reserve")]);
+pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, CHANGED, SETTLING, lua!("reserve")]);
 pub(super) static POOL: Script = Script::one("pool", &[PRELUDE, lua!("pool")]);
 pub(super) static POOL_GRAB: Script =
     Script::lane("pool grab", &[FAILURE, LANE, LEDGER, OPERATIONS, WIN, lua!("pool_grab")], 4, 3);
@@ -71,6 +71,7 @@ pub(super) static TURN: Script = Script::one("turn", &[lua!("turn")]);
 pub(super) static TAKE_SETTLED: Script = Script::one("take settled", &[lua!("take_settled")]);
 pub(super) static MOVED: Script = Script::one("moved", &[lua!("moved")]);
 pub(super) static LEAVE: Script = Script::one("leave", &[FENCE, lua!("leave")]);
+pub(super) static LEAVE_POOL: Script = Script::one("leave pool", &[FENCE, lua!("leave_pool")]);
 pub(super) static LEAVE_ENVELOPE: Script = Script::one("leave envelope", &[FENCE, lua!("leave_envelope")]);
 pub(super) static READ: Script = Script::one("read", &[WIN, lua!("read")]);
 pub(super) static INSPECT: Script = Script::one("inspect", &[lua!("inspect")]);

@@ -17,6 +17,7 @@ use crate::types::{EnvelopeId, ItemId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 /// Deadlines and effects taken from a bucket at a time.
 const TAKEN_MAX: usize = 64;
@@ -46,11 +47,14 @@ pub(super) fn waits_for_redis(why: &str) -> String {
 impl Core {
     /// The sweeper's life.
     pub(super) async fn keep_sweeping(self: Arc<Self>, every: Duration) {
+        // Archiving may take minutes, and deadlines do not wait for it. It ends with the sweeper.
+        let mut archiving = JoinSet::new();
         loop {
             self.clock.check();
             let began = Instant::now();
-            let why = self.sweep().await.err().map(|error| match error {
-                EngineError::NotReady(why) | EngineError::Unconfirmed(why) => waits_for_redis(&why),
+            let swept = self.sweep_buckets().await;
+            let why = swept.as_ref().err().map(|error| match error {
+                EngineError::NotReady(why) | EngineError::Unconfirmed(why) => waits_for_redis(why),
                 error => error.to_string(),
             });
             if why.is_none() {
@@ -60,17 +64,34 @@ impl Core {
                 tracing::warn!(why, "what is due has to wait");
             }
             *self.unready.lock() = why;
+            while archiving.try_join_next().is_some() {}
+            if let Ok((_, settled)) = swept
+                && archiving.is_empty()
+                && !settled.is_empty()
+            {
+                let core = Arc::clone(&self);
+                archiving.spawn(async move {
+                    if let Err(error) = core.archive_settled(settled).await {
+                        tracing::warn!(%error, "what is settled stays in Redis for now");
+                    }
+                });
+            }
             tokio::time::sleep(every).await;
         }
     }
 
-    /// One tour of all buckets. Says whether anything was to be done.
+    /// One tour of all buckets, archiving among it. Says whether anything was to be done.
     pub(super) async fn sweep(self: &Arc<Self>) -> Result<bool> {
+        let (any, settled) = self.sweep_buckets().await?;
+        Ok(any | self.archive_settled(settled).await?)
+    }
+
+    /// The same but archiving. Tells the buckets that have something to archive.
+    async fn sweep_buckets(self: &Arc<Self>) -> Result<(bool, Vec<Bucket>)> {
         self.look_at_deployment().await?;
         let swept = self.in_every_bucket(|core, bucket| async move { core.sweep_bucket(bucket).await }).await?;
         let any = swept.iter().any(|swept| swept.any);
-        let settled = swept.into_iter().filter(|swept| swept.settled).map(|swept| swept.bucket).collect();
-        Ok(any | self.archive_settled(settled).await?)
+        Ok((any, swept.into_iter().filter(|swept| swept.settled).map(|swept| swept.bucket).collect()))
     }
 
     /// How far a test deployment's clock has been moved, and whether something

@@ -8,13 +8,15 @@ use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, Listing, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_engine::redis::{CopyOptions, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory};
+use hongbao_engine::redis::{
+    CopyOptions, Finding, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory,
+};
 use hongbao_engine::types::*;
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 const USERS: usize = 12;
@@ -131,11 +133,25 @@ struct Alone {
 
 /// Two engines on a server of their own.
 fn alone(seed: u64) -> Option<Alone> {
+    alone_with(seed, |deployment| deployment)
+}
+
+/// The same with all envelopes in so many pools.
+fn alone_in_pools(seed: u64, pools: u16) -> Option<Alone> {
+    alone_with(seed, |deployment| deployment.with_pools(pools))
+}
+
+/// Where envelopes lie whole, and where they lie in pools.
+fn both(seed: u64) -> impl Iterator<Item = Alone> {
+    [alone(seed), alone_in_pools(seed, 3)].into_iter().flatten()
+}
+
+fn alone_with(seed: u64, with: impl FnOnce(Deployment) -> Deployment) -> Option<Alone> {
     if is_missing() {
         return None;
     }
     let server = Arc::new(RedisServer::start(ServerOptions::without_aof()));
-    let mut deployment = Deployment::alone_on(seed, &server).archiving();
+    let mut deployment = with(Deployment::alone_on(seed, &server).archiving());
     deployment.options.redis.archive_after = Duration::from_secs(AFTER_S);
     Some(Alone { two: Two::over(deployment), server })
 }
@@ -150,6 +166,25 @@ impl Alone {
         self.two.deployment.settle(self.engine());
     }
 
+    /// A tour of an engine that ends after so many calls.
+    fn end_after(&self, calls: i64) {
+        let deployment = &self.two.deployment;
+        let fuse = Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer: false });
+        let options = RedisBackendOptions { fuse: Some(Arc::clone(&fuse)), ..deployment.options.clone() };
+        let ended = deployment.drive(RedisBackend::open(options)).expect("it opens");
+        fuse.calls_left.store(calls, Ordering::Relaxed);
+        deployment.drive(ended.sweep()).expect_err("it is ended");
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        self.two.deployment.drive(self.engine().audit_rows(&mut |_| ())).expect("it reads").findings
+    }
+
+    /// The key of a wallet, where there is one bucket.
+    fn wallet(&self, name: &str) -> String {
+        format!("{}:{{b0}}:wallet:{name}", self.two.deployment.options.redis.key_prefix)
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.two.deployment.archive()).expect("a directory");
         let files = files.map(|file| file.expect("a file").path());
@@ -159,124 +194,239 @@ impl Alone {
 
 #[test]
 fn what_is_settled_leaves_redis_and_is_told_as_before() {
-    let Some(alone) = alone(1) else { return };
-    let Alone { two, server } = &alone;
-    let made = evening(two);
-    alone.advance(WEEK_S);
-    let envelopes = |keys: &[String]| keys.iter().filter(|key| key.contains("env_")).count();
-    assert!(envelopes(&keys(server)) >= made.len(), "nothing leaves before its time");
-    let before = told(&two.deployment, alone.engine(), &made);
-    assert_eq!(assert_sound(&two.deployment, alone.engine()), made.len() as u64);
-    assert!(alone.files().is_empty());
+    for alone in both(1) {
+        let Alone { two, server } = &alone;
+        let made = evening(two);
+        alone.advance(WEEK_S);
+        let envelopes = |keys: &[String]| keys.iter().filter(|key| key.contains("env_")).count();
+        assert!(envelopes(&keys(server)) >= made.len(), "nothing leaves before its time");
+        let before = told(&two.deployment, alone.engine(), &made);
+        assert_eq!(assert_sound(&two.deployment, alone.engine()), made.len() as u64);
+        assert!(alone.files().is_empty());
 
-    alone.advance(AFTER_S);
-    let left = keys(server);
-    assert_eq!(envelopes(&left), 0, "{left:?}");
-    for kind in [":received:", ":sent:", ":settled", ":envelopes", ":outbox"] {
-        assert!(!left.iter().any(|key| key.contains(kind)), "{kind}: {left:?}");
+        alone.advance(AFTER_S);
+        let left = keys(server);
+        assert_eq!(envelopes(&left), 0, "{left:?}");
+        for kind in [":received:", ":sent:", ":settled", ":envelopes", ":outbox"] {
+            assert!(!left.iter().any(|key| key.contains(kind)), "{kind}: {left:?}");
+        }
+        for wallet in left.iter().filter(|key| key.contains(":wallet:")) {
+            assert_eq!(server.cli(&["HLEN", wallet]), "2", "a wallet keeps its balance and how many movements it had");
+        }
+        assert!(!alone.files().is_empty());
+        assert_eq!(alone.engine().archived().envelopes, made.len() as u64);
+        for engine in &two.engines {
+            assert_same(&before, &told(&two.deployment, &**engine, &made), "archived");
+        }
+        assert_same(&before, &told(&two.deployment, &two.deployment.open(), &made), "another server");
+        assert_eq!(assert_sound(&two.deployment, alone.engine()), made.len() as u64);
     }
-    for wallet in left.iter().filter(|key| key.contains(":wallet:")) {
-        assert_eq!(server.cli(&["HLEN", wallet]), "2", "a wallet keeps its balance and how many movements it had");
+}
+
+/// More winners than one file has.
+const CROWD: usize = 9_000;
+
+/// A pool that leaves in parts, and whoever archives it is ended in the middle of each.
+#[test]
+fn a_pool_leaves_in_parts() {
+    let Some(alone) = alone_in_pools(12, 1) else { return };
+    let Alone { two, server } = &alone;
+    let deployment = &two.deployment;
+    let id = two.give(NewEnvelope { auto_claim: true, ..envelope(10 * CROWD as u64, CROWD as u32) });
+    let grabs: Vec<Command> = (0..CROWD).map(|n| Command::Grab { envelope: id, user: nth_user(n) }).collect();
+    for some in grabs.chunks(1000) {
+        let answers = deployment.drive(alone.engine().execute_all(some.to_vec()));
+        assert!(
+            answers.iter().all(|answer| matches!(answer, Ok(reply) if matches!(reply.outcome, Outcome::Won { .. })))
+        );
     }
-    assert!(!alone.files().is_empty());
-    assert_eq!(alone.engine().archived().envelopes, made.len() as u64);
-    for engine in &two.engines {
-        assert_same(&before, &told(&two.deployment, &**engine, &made), "archived");
+    alone.advance(WEEK_S);
+    let told = |backend: &RedisBackend| {
+        let mut told = Vec::new();
+        let mut page = Page { limit: 3000, cursor: None };
+        loop {
+            let listing = deployment.drive(backend.grabs(id, &page)).expect("a read").expect("it is there");
+            told.extend(listing.rows.iter().map(|row| format!("{row:?}")));
+            let Some(next) = listing.next else { break };
+            page.cursor = Some(next);
+        }
+        assert_eq!(told.len(), CROWD);
+        for n in (0..CROWD).step_by(500) {
+            let all = Page { limit: 10, cursor: None };
+            told.push(format!("{:?}", deployment.drive(backend.grab_of(id, &nth_user(n))).expect("a read")));
+            told.push(format!("{:?}", deployment.drive(backend.entries(&nth_user(n), &all)).expect("a read")));
+            told.push(format!("{:?}", deployment.drive(backend.received(&nth_user(n), &all)).expect("a read")));
+        }
+        told
+    };
+    let before = told(alone.engine());
+    two.ask(Command::AdvanceClock { by_s: AFTER_S });
+    let movements = || server.cli(&["EVAL", "return redis.call('HLEN', KEYS[1])", "1", &alone.wallet("u8999")]);
+    assert_eq!(movements(), "4");
+    // Two calls a winner, and others.
+    for calls in [9_000, 17_000] {
+        alone.end_after(calls);
+        assert_same(&before, &told(&two.engines[1]), &format!("ended after {calls} calls"));
+        two.ask(Command::AdvanceClock { by_s: 1000 });
     }
-    assert_same(&before, &told(&two.deployment, &two.deployment.open(), &made), "another server");
-    assert_eq!(assert_sound(&two.deployment, alone.engine()), made.len() as u64);
+    assert!(keys(server).iter().any(|key| key.ends_with(":pool")), "the pool answers for all until all have left");
+    deployment.settle(alone.engine());
+    assert!(!keys(server).iter().any(|key| key.contains("env_")));
+    assert_eq!(movements(), "2");
+    assert!(alone.files().len() > 2, "{:?}", alone.files());
+    assert_same(&before, &told(alone.engine()), "archived");
+    assert_sound(deployment, alone.engine());
+}
+
+/// A mass envelope that may leave now.
+fn settled_in_pools(seed: u64) -> Option<Alone> {
+    let alone = alone_in_pools(seed, 3)?;
+    let two = &alone.two;
+    let id = two.give(NewEnvelope { unclaimed: Unclaimed::Credit, ..envelope(300, 30) });
+    for n in 0..12 {
+        two.ask(Command::Grab { envelope: id, user: nth_user(n) });
+    }
+    alone.advance(WEEK_S);
+    two.ask(Command::AdvanceClock { by_s: AFTER_S });
+    Some(alone)
+}
+
+/// Whichever file of an archived mass envelope is missing, the audit tells.
+#[test]
+fn a_file_that_is_missing_is_found() {
+    let Some(alone) = settled_in_pools(13) else { return };
+    alone.two.deployment.settle(alone.engine());
+    let files = alone.files();
+    assert_eq!(files.len(), 4, "the envelope's, and one of each pool");
+    for file in files {
+        let away = file.with_extension("away");
+        fs::rename(&file, &away).expect("it is moved");
+        let found = alone.findings();
+        assert_ne!(found, [], "without {}", file.display());
+        fs::rename(&away, &file).expect("it is back");
+    }
+    assert_sound(&alone.two.deployment, alone.engine());
+}
+
+/// The same while it leaves: of a pool that has left Redis nothing is left out.
+#[test]
+fn files_that_are_missing_while_it_leaves_are_found() {
+    let Some(alone) = settled_in_pools(14) else { return };
+    let Alone { two, server } = &alone;
+    let pools = || keys(server).iter().filter(|key| key.ends_with(":pool")).count();
+    for calls in (5..).step_by(5) {
+        alone.end_after(calls);
+        if pools() < 3 {
+            break;
+        }
+        two.ask(Command::AdvanceClock { by_s: 1000 });
+    }
+    assert!(pools() > 0, "not all have left");
+    assert_eq!(alone.findings(), []);
+    let files = alone.files();
+    for file in &files {
+        fs::rename(file, file.with_extension("away")).expect("it is moved");
+    }
+    assert_ne!(alone.findings(), []);
+    for file in &files {
+        fs::rename(file.with_extension("away"), file).expect("it is back");
+    }
+    assert_sound(&two.deployment, alone.engine());
 }
 
 #[test]
 fn memory_in_redis_follows_what_is_live() {
-    let Some(alone) = alone(2) else { return };
-    let dataset = || {
-        let info = alone.server.cli(&["INFO", "memory"]);
-        let line = info.lines().find_map(|line| line.trim().strip_prefix("used_memory_dataset:"));
-        line.and_then(|bytes| bytes.parse::<i64>().ok()).expect("a number")
-    };
-    let round = || {
-        for _ in 0..4 {
-            evening(&alone.two);
+    for alone in both(2) {
+        let dataset = || {
+            let info = alone.server.cli(&["INFO", "memory"]);
+            let line = info.lines().find_map(|line| line.trim().strip_prefix("used_memory_dataset:"));
+            line.and_then(|bytes| bytes.parse::<i64>().ok()).expect("a number")
+        };
+        let round = || {
+            for _ in 0..4 {
+                evening(&alone.two);
+            }
+            alone.advance(WEEK_S);
+            let full = dataset();
+            alone.advance(AFTER_S);
+            // Marks of operations, which are kept for a time of Redis's own.
+            let marks = keys(&alone.server).into_iter().filter(|key| key.contains(":operation:"));
+            marks.for_each(|mark| drop(alone.server.cli(&["DEL", &mark])));
+            (full, dataset(), keys(&alone.server))
+        };
+        let (_, first, keys) = round();
+        for _ in 0..3 {
+            let (full, after, again) = round();
+            assert_eq!(again, keys);
+            assert!(full - first > 40_000, "72 envelopes take memory: {full} after {first}");
+            assert!(after - first < (full - first) / 10, "{after} bytes after {first}, with {full} in between");
         }
-        alone.advance(WEEK_S);
-        let full = dataset();
-        alone.advance(AFTER_S);
-        // Marks of operations, which are kept for a time of Redis's own.
-        let marks = keys(&alone.server).into_iter().filter(|key| key.contains(":operation:"));
-        marks.for_each(|mark| drop(alone.server.cli(&["DEL", &mark])));
-        (full, dataset(), keys(&alone.server))
-    };
-    let (_, first, keys) = round();
-    for _ in 0..3 {
-        let (full, after, again) = round();
-        assert_eq!(again, keys);
-        assert!(full - first > 40_000, "72 envelopes take memory: {full} after {first}");
-        assert!(after - first < (full - first) / 10, "{after} bytes after {first}, with {full} in between");
     }
 }
 
 /// Whoever reads is told the same at any moment.
 #[test]
 fn race_40_everything_is_read_while_it_leaves() {
-    let Some(alone) = alone(3) else { return };
-    let two = &alone.two;
-    let made = evening(two);
-    alone.advance(WEEK_S);
-    let before = told(&two.deployment, alone.engine(), &made);
-    two.ask(Command::AdvanceClock { by_s: AFTER_S });
-    let (is_over, leaving) = (AtomicBool::new(false), two.deployment.open());
-    std::thread::scope(|scope| {
-        let reading = scope.spawn(|| {
-            let mut reads = 0;
-            while !is_over.load(Ordering::Relaxed) || reads == 0 {
-                assert_same(&before, &told(&two.deployment, &*two.engines[1], &made), "while it leaves");
-                reads += 1;
-            }
+    for alone in both(3) {
+        let two = &alone.two;
+        let made = evening(two);
+        alone.advance(WEEK_S);
+        let before = told(&two.deployment, alone.engine(), &made);
+        two.ask(Command::AdvanceClock { by_s: AFTER_S });
+        let (is_over, leaving) = (AtomicBool::new(false), two.deployment.open());
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let mut reads = 0;
+                while !is_over.load(Ordering::Relaxed) || reads == 0 {
+                    assert_same(&before, &told(&two.deployment, &*two.engines[1], &made), "while it leaves");
+                    reads += 1;
+                }
+            });
+            // One bucket's after the other, and each envelope alone, so that it takes a while.
+            while two.deployment.drive(leaving.sweep()).expect("it sweeps") {}
+            is_over.store(true, Ordering::Relaxed);
+            reading.join().expect("it was told the same");
         });
-        // One bucket's after the other, and each envelope alone, so that it takes a while.
-        while two.deployment.drive(leaving.sweep()).expect("it sweeps") {}
-        is_over.store(true, Ordering::Relaxed);
-        reading.join().expect("it was told the same");
-    });
-    assert_same(&before, &told(&two.deployment, &*two.engines[1], &made), "archived");
+        assert_same(&before, &told(&two.deployment, &*two.engines[1], &made), "archived");
+    }
 }
 
 /// Both take the same again and again.
 #[test]
 fn two_archive_the_same_at_once() {
-    let Some(alone) = alone(4) else { return };
-    let Alone { two, server } = &alone;
-    let made = evening(two);
-    alone.advance(WEEK_S);
-    let before = told(&two.deployment, alone.engine(), &made);
-    two.ask(Command::AdvanceClock { by_s: AFTER_S });
-    let settled: Vec<String> = keys(server).into_iter().filter(|key| key.ends_with(":settled")).collect();
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let taking = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                for key in &settled {
-                    for id in server.cli(&["--no-raw", "ZRANGE", key, "0", "-1"]).lines() {
-                        // Told as `1) "\x01..."`; Lua takes the same escapes.
-                        let Some((_, quoted)) = id.split_once(") ") else { continue };
-                        let script = format!("return redis.call('ZADD', KEYS[1], 'XX', 0, {})", for_lua(quoted));
-                        server.cli(&["EVAL", &script, "1", key]);
+    for alone in both(4) {
+        let Alone { two, server } = &alone;
+        let made = evening(two);
+        alone.advance(WEEK_S);
+        let before = told(&two.deployment, alone.engine(), &made);
+        two.ask(Command::AdvanceClock { by_s: AFTER_S });
+        let settled: Vec<String> = keys(server).into_iter().filter(|key| key.ends_with(":settled")).collect();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let taking = scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    for key in &settled {
+                        for id in server.cli(&["--no-raw", "ZRANGE", key, "0", "-1"]).lines() {
+                            // Told as `1) "\x01..."`; Lua takes the same escapes.
+                            let Some((_, quoted)) = id.split_once(") ") else { continue };
+                            let script = format!("return redis.call('ZADD', KEYS[1], 'XX', 0, {})", for_lua(quoted));
+                            server.cli(&["EVAL", &script, "1", key]);
+                        }
                     }
                 }
-            }
+            });
+            let archiving: Vec<_> = two
+                .engines
+                .iter()
+                .map(|engine| scope.spawn(|| while two.deployment.drive(engine.sweep()).expect("it sweeps") {}))
+                .collect();
+            archiving.into_iter().for_each(|thread| thread.join().expect("it archives"));
+            is_over.store(true, Ordering::Relaxed);
+            taking.join().expect("it takes");
         });
-        let archiving: Vec<_> = two
-            .engines
-            .iter()
-            .map(|engine| scope.spawn(|| while two.deployment.drive(engine.sweep()).expect("it sweeps") {}))
-            .collect();
-        archiving.into_iter().for_each(|thread| thread.join().expect("it archives"));
-        is_over.store(true, Ordering::Relaxed);
-        taking.join().expect("it takes");
-    });
-    assert_same(&before, &told(&two.deployment, alone.engine(), &made), "archived twice");
-    assert_eq!(assert_sound(&two.deployment, alone.engine()), made.len() as u64);
+        assert_same(&before, &told(&two.deployment, alone.engine(), &made), "archived twice");
+        assert_eq!(assert_sound(&two.deployment, alone.engine()), made.len() as u64);
+    }
 }
 
 /// Lua of Redis knows decimal escapes only.
@@ -343,28 +493,32 @@ fn a_damaged_file_is_refused_with_its_place() {
 /// All stays in Redis, and what is there is answered; lists are not, as there may be more.
 #[test]
 fn an_archive_that_is_away_keeps_nothing_back() {
-    let Some(alone) = alone(10) else { return };
-    let Alone { two, server } = &alone;
-    let made = evening(two);
-    alone.advance(WEEK_S);
-    let before = told(&two.deployment, alone.engine(), &made);
-    let (here, away) = (two.deployment.archive(), two.deployment.archive().with_extension("away"));
-    fs::rename(here, &away).expect("it is moved");
-    alone.advance(AFTER_S);
-    assert!(alone.engine().archived().has_failed);
-    let read = two.deployment.drive(alone.engine().envelope(made[0])).expect("it is in Redis");
-    assert_eq!(read.map(|view| view.state), Some(EnvelopeState::Settled));
-    assert!(matches!(two.ask(Command::Grab { envelope: made[0], user: user("u0") }), Outcome::Won { .. }));
-    let list = two.deployment.drive(alone.engine().entries(&user("alice"), &Page { limit: 100, cursor: None }));
-    assert!(!list.expect("all of it is in Redis").rows.is_empty());
-    let list = two.deployment.drive(alone.engine().sent(&user("alice"), &Page { limit: 100, cursor: None }));
-    assert!(matches!(list, Err(EngineError::Archive(_))), "{list:?}");
-    fs::rename(&away, here).expect("it is back");
-    // Until then what was taken is left to whoever took it.
-    alone.advance(1000);
-    assert_eq!((alone.engine().archived().has_failed, alone.engine().archived().envelopes), (false, made.len() as u64));
-    assert!(!keys(server).iter().any(|key| key.contains("env_")));
-    assert_same(&before, &told(&two.deployment, alone.engine(), &made), "archived");
+    for alone in both(10) {
+        let Alone { two, server } = &alone;
+        let made = evening(two);
+        alone.advance(WEEK_S);
+        let before = told(&two.deployment, alone.engine(), &made);
+        let (here, away) = (two.deployment.archive(), two.deployment.archive().with_extension("away"));
+        fs::rename(here, &away).expect("it is moved");
+        alone.advance(AFTER_S);
+        assert!(alone.engine().archived().has_failed);
+        let read = two.deployment.drive(alone.engine().envelope(made[0])).expect("it is in Redis");
+        assert_eq!(read.map(|view| view.state), Some(EnvelopeState::Settled));
+        assert!(matches!(two.ask(Command::Grab { envelope: made[0], user: user("u0") }), Outcome::Won { .. }));
+        let list = two.deployment.drive(alone.engine().entries(&user("alice"), &Page { limit: 100, cursor: None }));
+        assert!(!list.expect("all of it is in Redis").rows.is_empty());
+        let list = two.deployment.drive(alone.engine().sent(&user("alice"), &Page { limit: 100, cursor: None }));
+        assert!(matches!(list, Err(EngineError::Archive(_))), "{list:?}");
+        fs::rename(&away, here).expect("it is back");
+        // Until then what was taken is left to whoever took it.
+        alone.advance(1000);
+        assert_eq!(
+            (alone.engine().archived().has_failed, alone.engine().archived().envelopes),
+            (false, made.len() as u64)
+        );
+        assert!(!keys(server).iter().any(|key| key.contains("env_")));
+        assert_same(&before, &told(&two.deployment, alone.engine(), &made), "archived");
+    }
 }
 
 #[test]
@@ -438,29 +592,31 @@ fn a_server_without_the_archive_stops_answering() {
 
 #[test]
 fn what_is_archived_is_copied_out_of_redis() {
-    let Some(alone) = alone(9) else { return };
-    let two = &alone.two;
-    let made = evening(two);
-    alone.advance(WEEK_S);
-    alone.advance(AFTER_S);
-    // Some of it lives.
-    let live = two.give(envelope(100, 3));
-    let grab = Command::Grab { envelope: live, user: user("u1") };
-    two.ask(grab.clone());
-    let again = two.ask(grab.clone());
-    let before = told(&two.deployment, alone.engine(), &made);
-    let directory = tempfile::tempdir().expect("a directory");
-    let copying = CopyOptions { backend: two.deployment.options.clone(), ..CopyOptions::default() };
-    let copied = two.deployment.drive(copy_to_directory(copying, directory.path(), &mut |_| ())).expect("it copies");
-    assert_eq!(copied.differences, Vec::<String>::new());
-    let options = EmbeddedOptions {
-        test_mode: true,
-        clock: two.deployment.options.clock.clone(),
-        downtime_s_max: u64::MAX,
-        ..EmbeddedOptions::default()
-    };
-    let (embedded, _) = Embedded::open(directory.path(), options).expect("it opens");
-    assert_same(&before, &told(&two.deployment, &embedded, &made), "in a directory");
-    assert_eq!(embedded.ask(grab), again);
-    embedded.assert_balanced();
+    for alone in both(9) {
+        let two = &alone.two;
+        let made = evening(two);
+        alone.advance(WEEK_S);
+        alone.advance(AFTER_S);
+        // Some of it lives.
+        let live = two.give(envelope(100, 3));
+        let grab = Command::Grab { envelope: live, user: user("u1") };
+        two.ask(grab.clone());
+        let again = two.ask(grab.clone());
+        let before = told(&two.deployment, alone.engine(), &made);
+        let directory = tempfile::tempdir().expect("a directory");
+        let copying = CopyOptions { backend: two.deployment.options.clone(), ..CopyOptions::default() };
+        let copied =
+            two.deployment.drive(copy_to_directory(copying, directory.path(), &mut |_| ())).expect("it copies");
+        assert_eq!(copied.differences, Vec::<String>::new());
+        let options = EmbeddedOptions {
+            test_mode: true,
+            clock: two.deployment.options.clock.clone(),
+            downtime_s_max: u64::MAX,
+            ..EmbeddedOptions::default()
+        };
+        let (embedded, _) = Embedded::open(directory.path(), options).expect("it opens");
+        assert_same(&before, &told(&two.deployment, &embedded, &made), "in a directory");
+        assert_eq!(embedded.ask(grab), again);
+        embedded.assert_balanced();
+    }
 }

@@ -314,6 +314,20 @@ fn an_archiving_out_of_a_cluster() {
     }
 }
 
+#[test]
+fn an_archiving_of_pools() {
+    if !is_missing() {
+        archive_over(Deployment::in_pools(20, 3).archiving());
+    }
+}
+
+#[test]
+fn an_archiving_of_pools_out_of_a_cluster() {
+    if !is_missing() {
+        archive_over(Deployment::on_cluster(21).with_pools(3).archiving());
+    }
+}
+
 /// Whatever they settle is archived before the same is asked again.
 #[test]
 fn commands_that_settle_and_the_archive() {
@@ -332,6 +346,7 @@ fn commands_that_settle_and_the_archive() {
     for (nth, scene) in scenes.into_iter().enumerate().filter(|_| !is_missing()) {
         play_over(Deployment::new(14 + nth as u64).archiving(), scene);
         play_over(Deployment::on_cluster(17 + nth as u64).archiving(), scene);
+        play_over(Deployment::on_cluster(22 + nth as u64).with_pools(2).archiving(), scene);
     }
 }
 

@@ -6,6 +6,7 @@
 //! times, or never. So the model has no actors that live or die: it has any
 //! number of them, each of which may die after any step.
 
+mod archiving;
 mod ending;
 mod funding;
 mod pools;
@@ -46,7 +47,7 @@ pub(crate) struct Size {
     /// Whether winners claim, and what they do not claim lapses; otherwise a
     /// grab is a claim.
     pub(crate) claims: bool,
-    /// Whether pools leave Redis at last.
+    /// Whether all of it leaves Redis at last.
     pub(crate) archives: bool,
 }
 
@@ -79,6 +80,10 @@ struct Sender {
     refunded: Set,
     /// Of the outbox.
     generation: u8,
+    /// Whether what it has of the envelope has left Redis, marks of refunds among it.
+    left: bool,
+    /// The lowest generation of the envelope's bucket that may still credit.
+    fence: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -114,6 +119,12 @@ struct Home {
     refunds: [Set; REASONS],
     /// The refunds that are still in the outbox.
     outbox: Set,
+    /// Of the outbox.
+    generation: u8,
+    /// Whether its rows have left Redis: the bucket knows nothing of it.
+    left: bool,
+    /// The lowest generation of the sender's bucket that may still fill.
+    fence: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -166,6 +177,8 @@ struct Pool {
     claimed: Set,
     /// Whether what is not claimed has lapsed.
     lapsed: bool,
+    /// Users whose own rows, in lists and wallets, have left Redis.
+    left: Set,
     /// The lowest generation of the sender's bucket that may still fill.
     fence: u8,
 }
@@ -192,6 +205,14 @@ struct Carried {
     funded: [Set; GENERATIONS],
     /// The sender's bucket began a generation when the funding had left its outbox.
     turned: bool,
+    /// The envelope's bucket began one when the refunds had left its outbox.
+    home_turned: bool,
+    /// What is in files: the envelope's row; by pool, users with what they have.
+    filed_envelope: bool,
+    filed: [Set; POOLS],
+    /// Pools that have left Redis.
+    pools_left: Set,
+    sender_left: bool,
     /// Pools, and the reserve after them.
     filled: Set,
     opened: bool,
@@ -204,8 +225,8 @@ struct Carried {
     empty: [Set; POOLS],
     ended: bool,
     sold_out: bool,
-    /// By reason: sets of sets of shares.
-    refunds: [u16; REASONS],
+    /// By generation and reason: sets of sets of shares.
+    refunds: [[u16; REASONS]; GENERATIONS],
     refunded: Set,
 }
 
@@ -218,6 +239,8 @@ struct Told {
     ended: bool,
     created: bool,
     refused: Set,
+    /// Whether anybody was told otherwise than it is, because rows had left Redis.
+    otherwise: bool,
     /// How many operations were numbered: no number is used again.
     operations: u8,
 }
@@ -241,6 +264,11 @@ impl Pool {
 }
 
 impl Home {
+    /// Whether nothing of the envelope can change any more.
+    fn is_settled(&self, claims: bool) -> bool {
+        self.state >= State::Ended && (!claims || self.lapse == Lapse::After)
+    }
+
     /// What is in the reserve leaves for the sender.
     fn pay_back(&mut self, reason: usize) {
         self.refunds[reason] = self.shares;
@@ -341,6 +369,7 @@ pub(crate) const WON: &str = "who was told of a win has it";
 pub(crate) const CLAIMED: &str = "who was told that it is credited has it";
 pub(crate) const SOLD_OUT: &str = "sold out is said only when every share has a winner";
 pub(crate) const ENDED: &str = "what has ended stays ended";
+pub(crate) const ALIKE: &str = "all is told alike, in Redis and out of it";
 pub(crate) const CREATED: &str = "an envelope that was answered is there, whole and open";
 pub(crate) const BALANCE: &str = "the sender has what was deposited, less what was paid, plus what came back once";
 pub(crate) const REFUND_LOST: &str = "a refund leaves the outbox only once it is credited";
@@ -366,6 +395,7 @@ impl Model for Envelope {
             winners: [NOBODY; USERS_MAX],
             claimed: 0,
             lapsed: false,
+            left: 0,
             fence: 0,
         };
         World {
@@ -376,6 +406,8 @@ impl Model for Envelope {
                 funding,
                 refunded: 0,
                 generation: 0,
+                left: false,
+                fence: 0,
             }),
             home: Bucket::new(Home {
                 state,
@@ -387,6 +419,9 @@ impl Model for Envelope {
                 lapsed: 0,
                 refunds: [0; REASONS],
                 outbox: 0,
+                generation: 0,
+                left: false,
+                fence: 0,
             }),
             pools: [Bucket::new(pool(0)), Bucket::new(pool(1))],
             carried: Carried::default(),
@@ -397,6 +432,7 @@ impl Model for Envelope {
                 ended: false,
                 created: false,
                 refused: 0,
+                otherwise: false,
                 operations: 0,
             },
         }
@@ -415,12 +451,16 @@ impl Model for Envelope {
         }
         if self.size.archives {
             self.archive(s, steps);
+            self.ask_the_archive(s, steps);
         }
         Self::machines(s, steps);
     }
 
     fn broken(&self, s: &World) -> Option<&'static str> {
         let (sender, home, told) = (s.sender.now, s.home.now, s.told);
+        if told.otherwise {
+            return Some(ALIKE);
+        }
         let total = self.size.total();
         let paid = sender.funding.iter().filter(|funding| funding.is_paid()).count();
         if paid > 1 {
@@ -479,7 +519,12 @@ impl Model for Envelope {
     /// What carries an old sequence number is refused by the guards of
     /// `pool take` and `reserve note` for ever: what is kept is never taken back.
     fn forget(&self) -> fn(&mut World) {
-        let guards = [Mutant::GrantWithoutSequence, Mutant::NoteWithoutSequence, Mutant::SoldOutByAnOldReport];
+        let guards = [
+            Mutant::GrantWithoutSequence,
+            Mutant::NoteWithoutSequence,
+            Mutant::SoldOutByAnOldReport,
+            Mutant::TakeMakesAPool,
+        ];
         if self.mutant.is_some_and(|mutant| guards.contains(&mutant)) {
             return |_| {};
         }
@@ -517,6 +562,8 @@ impl Model for Envelope {
         let funded = !s.sender.now.funding.contains(&Funding::Debited) && home.state >= State::Open;
         let lapsed = home.lapse == Lapse::After || !self.size.claims;
         let home_ended = home.state >= State::Ended && home.outbox == 0 && lapsed;
-        funded && (pools_ended && home_ended || !self.size.ends)
+        let all_left = home.left && s.pools.iter().all(|pool| pool.now.state == PoolState::Archived);
+        let left = all_left || !self.size.archives;
+        funded && (pools_ended && home_ended && left || !self.size.ends)
     }
 }

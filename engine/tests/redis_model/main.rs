@@ -4,7 +4,7 @@
 //!
 //! - `search.rs`: the search, and what "a sweeper alone reaches the end" means
 //! - `bucket.rs`: a bucket's confirmed and unconfirmed writes
-//! - `envelope.rs`, `envelope/`: funding, pools, grants and recalls, the end, the refund
+//! - `envelope.rs`, `envelope/`: funding, pools, grants and recalls, the end, the refund, archiving
 //! - `settlement.rs`: credits across slots, archiving
 //! - `payment.rs`: paying for a hold
 //! - `limits.rs`: limits per user over several buckets
@@ -54,6 +54,10 @@ const FUNDED: Size = Size { homes: &[], transfers: 0, creators: 3, ends: false, 
 const WHOLE: Size = Size { transfers: 0, creators: 2, ..OPEN };
 /// From the key into the archive.
 const ARCHIVED: Size = Size { creators: 1, archives: true, ..ENDING };
+/// From the end into the archive, with two refunds and a winner who may claim.
+const ARCHIVED_AT_LAST: Size = Size { archives: true, ..LAPSING };
+/// The same after a grant that somebody still carries.
+const ARCHIVED_AFTER_A_GRANT: Size = Size { transfers: 1, pools: [0, 0], archives: true, ..ENDING };
 
 /// No search is let grow beyond this unasked: a debug build does some 200,000 steps a second.
 const STATES_MAX: usize = 3_000_000;
@@ -116,6 +120,16 @@ fn archived() {
 }
 
 #[test]
+fn archived_at_last() {
+    check_envelope("lapsing to archive", ARCHIVED_AT_LAST);
+}
+
+#[test]
+fn archived_after_a_grant() {
+    check_envelope("grant to archive", ARCHIVED_AFTER_A_GRANT);
+}
+
+#[test]
 fn crossing_slots() {
     check("crossing slots", &Settlement { shares: 3, generations: 1, mutant: None });
 }
@@ -157,8 +171,8 @@ enum Where {
 fn mutants_are_caught() {
     use Where::{In, Limits as L, Payment as P, Settlement as S};
     use envelope::{
-        BALANCE, CREATED, ENDED, NOT_LOST, NOT_TWICE, NOTHING_FROM_NOTHING, ONE_KEY, ONE_SHARE, REFUND_LOST, REFUSED,
-        SOLD_OUT, WON,
+        ALIKE, BALANCE, CREATED, ENDED, NOT_LOST, NOT_TWICE, NOTHING_FROM_NOTHING, ONE_KEY, ONE_SHARE, REFUND_LOST,
+        REFUSED, SOLD_OUT, WON,
     };
     use settlement::{CLAIMED, NO_CAUSE, ONCE};
     #[rustfmt::skip]
@@ -203,6 +217,17 @@ fn mutants_are_caught() {
         (Mutant::ClaimAnsweredBeforeCreditConfirmed, S, CLAIMED),
         (Mutant::FillWithoutFence, In(ARCHIVED), NOT_TWICE),
         (Mutant::TurnWhileCauseWaits, In(ARCHIVED), NOT_TWICE),
+        (Mutant::RefundWithoutFence, In(ARCHIVED), BALANCE),
+        (Mutant::TurnWhileRefundWaits, In(ARCHIVED), BALANCE),
+        (Mutant::PoolLeavesUnsettled, In(ARCHIVED_AT_LAST), ALIKE),
+        (Mutant::PoolLeavesBeforeItsFile, In(ARCHIVED), ALIKE),
+        (Mutant::PoolLeavesBeforeTheEnvelopesFile, In(ARCHIVED), ALIKE),
+        (Mutant::UserLeavesBeforeTheFile, In(ARCHIVED), ALIKE),
+        (Mutant::WinnersLeaveBeforeTheirPool, In(ARCHIVED), ALIKE),
+        (Mutant::EnvelopeLeavesBeforeItsPools, In(ARCHIVED), STUCK),
+        (Mutant::EnvelopeLeavesBeforePoolsConfirmed, In(ARCHIVED), STUCK),
+        (Mutant::EnvelopeLeavesBeforeItsFile, In(ARCHIVED), ALIKE),
+        (Mutant::TakeMakesAPool, In(ARCHIVED_AFTER_A_GRANT), NOT_TWICE),
         (Mutant::PayBeforeConfirmed, P, payment::PAID),
         (Mutant::LapseWhilePaying, P, payment::PAID),
         (Mutant::UnpaidWithoutMark, P, payment::PAID),

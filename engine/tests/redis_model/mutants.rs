@@ -42,6 +42,18 @@ pub(crate) enum Mutant {
     ArchiveBeforeGenerationConfirmed,
     FillWithoutFence,
     TurnWhileCauseWaits,
+    RefundWithoutFence,
+    TurnWhileRefundWaits,
+    // Mass envelopes out of Redis.
+    PoolLeavesUnsettled,
+    PoolLeavesBeforeItsFile,
+    PoolLeavesBeforeTheEnvelopesFile,
+    UserLeavesBeforeTheFile,
+    WinnersLeaveBeforeTheirPool,
+    EnvelopeLeavesBeforeItsPools,
+    EnvelopeLeavesBeforePoolsConfirmed,
+    EnvelopeLeavesBeforeItsFile,
+    TakeMakesAPool,
     ClaimAnsweredBeforeCreditConfirmed,
     // Holds.
     PayBeforeConfirmed,

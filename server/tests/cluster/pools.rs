@@ -2,7 +2,8 @@
 //! reserve and pools: what was won stays won, and no share is won twice.
 //!
 //! Everybody who grabs is a user of a few pools. These are empty soon, so first
-//! the reserve grants to them, and then other pools have to give some back.
+//! the reserve grants to them, and then other pools have to give some back. At last
+//! all of it is archived, and told as before.
 
 use crate::client::{Ask, Client};
 use crate::game::give;
@@ -30,6 +31,8 @@ const BATCH: usize = 10;
 /// Shares that lie in the pools of those who grab, at first: all but those of the reserve.
 const IN_FEW_POOLS: usize = 60 * PRIMARIES * POOLS_A_PRIMARY;
 const AMOUNT: u64 = 100;
+/// Seconds from its settlement until it leaves Redis.
+const ARCHIVED_AFTER_S: u64 = 5000;
 /// How many cancel it at once.
 const CANCELS: usize = 8;
 /// A primary that hangs for less is not taken for failed.
@@ -347,7 +350,10 @@ fn race_29_primaries_fail_over_in_the_middle_of_transfers() {
     if is_missing() {
         return;
     }
-    let mut house = House::open();
+    let directory = tempfile::tempdir().expect("a directory");
+    let archive = directory.path().join("archive").display().to_string();
+    let mut house =
+        House::open_with(1, &["--redis-archive", &archive, "--redis-archive-after-s", &ARCHIVED_AFTER_S.to_string()]);
     let id = give(&mut house.client(0), "alice", shares(), "mass");
     let key = key_of_envelope(&id);
     let hunt = Hunt {
@@ -394,11 +400,48 @@ fn race_29_primaries_fail_over_in_the_middle_of_transfers() {
         assert!(Instant::now() < until, "nobody settles it");
         std::thread::sleep(Duration::from_millis(50));
     }
+    archived(&mut house, &hunt);
     let audit = house.wait_settled(1);
     let lapsed = AMOUNT * (shares() - claimed as u64);
     assert_eq!((&audit["escrowed"], &audit["wallets"]), (&json!(0), &json!(AMOUNT * shares())), "{audit}");
     assert_eq!(client.json(&Ask::get("/v1/wallets/alice"))["available"], lapsed);
-    let found = run(hongbao().args(["audit", "--redis", &house.cluster.urls().join(",")]));
+    let urls = house.cluster.urls().join(",");
+    let found = run(hongbao().args(["audit", "--redis", &urls, "--redis-archive", &archive]));
     assert!(found.status.success() && told(&found).contains("clean"), "{}", told(&found));
     house.close();
+}
+
+/// It leaves Redis, and a primary of its pools dies when the first of them has left.
+fn archived(house: &mut House, hunt: &Hunt) {
+    let first = format!("hb:{{b0}}:{}:pool", hunt.id);
+    let common = primary_of_key(house, &first);
+    let home = hunt.home(house);
+    let others = primaries(house).into_iter().find(|&primary| primary != home && primary != common);
+    let dies = others.expect("there are three");
+    let slot = slot_of(house, dies);
+    let exists = format!("EVAL \"return tostring(redis.call('EXISTS', KEYS[1]))\" 1 {first}\r\n");
+    let mut watch = Watch::of(house.cluster.nodes[common].port(), exists);
+    assert_eq!(watch.number(), 1);
+    house.client(0).json(&Ask::post("/v1/test/clock", &json!({ "advance_s": ARCHIVED_AFTER_S })));
+    let until = Instant::now() + PATIENCE;
+    while watch.number() > 0 {
+        assert!(Instant::now() < until, "no pool leaves");
+    }
+    house.cluster.nodes[dies].kill9();
+    let left = |house: &House, what: &str| -> usize {
+        let pattern = format!("*:{}{what}", hunt.id);
+        let nodes = primaries(house).into_iter().map(|primary| &house.cluster.nodes[primary]);
+        nodes.map(|node| node.cli(&["KEYS", &pattern]).lines().filter(|key| !key.is_empty()).count()).sum()
+    };
+    come_back(house, slot, dies);
+    eprintln!("{} pools are left", left(house, ":pool"));
+    hunt.ask_again(house);
+    let until = Instant::now() + PATIENCE;
+    while left(house, "*") > 0 {
+        assert!(Instant::now() < until, "not all of it leaves");
+        // Whoever was interrupted has taken it for ten minutes.
+        house.client(0).json(&Ask::post("/v1/test/clock", &json!({ "advance_s": 1000 })));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    hunt.ask_again(house);
 }

@@ -9,7 +9,7 @@
 //!
 //! **Invariant:** what leaves is what a file has, row by row.
 
-use super::reads::{WINNERS_A_ROW, created};
+use super::reads::{WINNERS_A_ROW, created, winners_a_row};
 use super::rows::{self, Fields, Listed};
 use super::{Archive, Extent};
 use crate::error::EngineError;
@@ -31,13 +31,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const TAKEN_EACH: usize = 64;
 const TAKEN_MAX: usize = 1024;
 /// Winners in one file, if not those of a single envelope make it more.
-const WINNERS_A_FILE: usize = 8192;
+pub(super) const WINNERS_A_FILE: usize = 8192;
 /// Winners read at a time: rows of the archive are whole.
 const WINNERS_READ: usize = 4 * WINNERS_A_ROW;
 /// Effects looked for at a time.
 const EFFECTS_ASKED: usize = 512;
 /// Calls at once.
-const AT_ONCE: usize = 128;
+pub(super) const AT_ONCE: usize = 128;
 /// For so long nobody else takes an envelope that somebody has taken.
 const TAKEN_FOR_MS: u64 = 600_000;
 /// Servers that were started without an archive find out within a tour that
@@ -52,7 +52,7 @@ pub(in crate::redis) struct Archiving {
     /// Since when servers can know that there is an archive.
     noted_at: Timestamp,
     /// Envelopes that this engine has archived.
-    envelopes: AtomicU64,
+    pub(super) envelopes: AtomicU64,
     /// Whether the last tour could not.
     has_failed: AtomicBool,
     /// What there was when somebody last looked.
@@ -91,11 +91,11 @@ impl RedisBackend {
 }
 
 /// A part of an envelope, as much as goes into one file.
-struct Part {
-    created: Arc<EnvelopeCreated>,
-    winners: Vec<Win>,
+pub(super) struct Part {
+    pub(super) created: Arc<EnvelopeCreated>,
+    pub(super) winners: Vec<Win>,
     /// The envelope's own row, with its last part.
-    row: Option<Fields>,
+    pub(super) row: Option<Fields>,
 }
 
 /// What goes into one file.
@@ -106,17 +106,26 @@ struct Batch {
 }
 
 /// A user who has something of an envelope: its winner, or its sender.
-struct Owner<'a> {
+pub(super) struct Owner<'a> {
     part: &'a Part,
     user: &'a UserId,
     is_sender: bool,
 }
 
 /// A movement of a wallet: its mark, its number, its row.
-type Moved = (Vec<u8>, Vec<u8>, Vec<u8>);
+pub(super) type Moved = (Vec<u8>, Vec<u8>, Vec<u8>);
+
+/// Movements of a user that a file has.
+pub(super) struct Filed<'a> {
+    owner: Owner<'a>,
+    moved: Vec<Moved>,
+}
+
+/// By bucket, its new generation.
+pub(super) type Generations = HashMap<Bucket, u64>;
 
 impl Part {
-    fn id(&self) -> EnvelopeId {
+    pub(super) fn id(&self) -> EnvelopeId {
         self.created.id
     }
 
@@ -174,21 +183,33 @@ impl Core {
         for bucket in buckets {
             for id in self.take_settled(bucket, until).await? {
                 taken += 1;
-                let gathered = self.gather(&archive, bucket, id, &mut batch).await;
-                skip_damaged(id, gathered)?;
+                let left = if id.is_mass() {
+                    // That takes a while.
+                    self.archive_batch(&archive, std::mem::take(&mut batch)).await?;
+                    self.archive_mass(&archive, bucket, id).await
+                } else {
+                    self.gather(&archive, bucket, id, &mut batch).await
+                };
+                skip_damaged(id, left)?;
             }
             if taken >= TAKEN_MAX {
                 break;
             }
         }
         self.archive_batch(&archive, batch).await?;
-        let nonce = self.random();
+        self.merge(&archive).await?;
+        Ok(taken > 0)
+    }
+
+    /// Merges files, if there are many.
+    pub(super) async fn merge(&self, archive: &Arc<Archive>) -> Result<()> {
+        let (archive, nonce) = (Arc::clone(archive), self.random());
         let merged = tokio::task::spawn_blocking(move || {
             archive.merge(nonce)?;
             archive.files().map(|files| files.extent())
         });
         *self.archiving.extent.lock() = merged.await.map_err(|_| EngineError::ShuttingDown)??;
-        Ok(taken > 0)
+        Ok(())
     }
 
     /// Adds an envelope to a batch; whenever that is full, archives it.
@@ -227,6 +248,14 @@ impl Core {
         Ok(())
     }
 
+    /// Keeps others from taking an envelope that is not done yet.
+    pub(super) async fn take_again(&self, bucket: Bucket, id: EnvelopeId) -> Result<()> {
+        let Some(until) = self.archives_until() else { return Ok(()) };
+        let later = (until.ms() + TAKEN_FOR_MS).to_string().into_bytes();
+        let args = [Vec::new(), Vec::new(), later, id.bytes().to_vec()];
+        self.call(bucket, &TAKE_SETTLED, &[self.layout.settled(bucket)], &args, false).await.map(drop)
+    }
+
     async fn take_settled(&self, bucket: Bucket, until: Timestamp) -> Result<Vec<EnvelopeId>> {
         let later = until.ms() + TAKEN_FOR_MS;
         let args = [until.ms(), TAKEN_EACH as u64, later].map(|number| number.to_string().into_bytes());
@@ -235,10 +264,11 @@ impl Core {
         (0..ids.len()).map(|index| ids.id(index).map(EnvelopeId::from_bytes)).collect()
     }
 
-    async fn settled_row(&self, bucket: Bucket, id: EnvelopeId) -> Result<Option<Fields>> {
+    /// An envelope's row, if it is settled.
+    pub(super) async fn settled_row(&self, bucket: Bucket, id: EnvelopeId) -> Result<Option<Fields>> {
         let row = self.call(bucket, &READ, &[self.layout.envelope(id)], &[b"row".to_vec()], true).await?;
         let row: Fields = named(&Answer::read(row)?)?.into_iter().collect();
-        Ok((!id.is_mass() && row.get("settled").is_some_and(|settled| settled == b"1")).then_some(row))
+        Ok(row.get("settled").is_some_and(|settled| settled == b"1").then_some(row))
     }
 
     async fn archive_parts(&self, archive: &Arc<Archive>, parts: &[Part]) -> Result<()> {
@@ -248,23 +278,32 @@ impl Core {
             return Ok(());
         }
         let generations = self.turn_all(&batch).await?;
-        let owners: Vec<Owner<'_>> = batch.iter().copied().flat_map(Part::owners).collect();
-        let asked: Vec<_> = owners.iter().map(|owner| self.moved(owner)).collect();
-        let moved: Vec<Vec<Moved>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
-
-        let rows = rows_of(&batch, &owners, &moved)?;
-        let (to, nonce) = (Arc::clone(archive), self.random());
-        let added = tokio::task::spawn_blocking(move || to.add(nonce, &rows)).await;
-        added.map_err(|_| EngineError::ShuttingDown)??;
-
-        let leaving = owners.iter().zip(&moved).map(|(owner, moved)| self.leave_user(owner, moved, &generations));
-        let leaving: Vec<_> = leaving.collect();
-        stream::iter(leaving).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        let filed = self.file(archive, &batch).await?;
+        self.leave_users(&filed, &generations).await?;
         let whole: Vec<&Part> = batch.iter().copied().filter(|part| part.row.is_some()).collect();
         let leaving: Vec<_> = whole.iter().map(|part| self.leave_envelope(part, &generations)).collect();
         stream::iter(leaving).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         self.archiving.envelopes.fetch_add(whole.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Writes parts of envelopes into a file, with what their users have of them.
+    /// Tells what is theirs, and may leave now.
+    pub(super) async fn file<'a>(&self, archive: &Arc<Archive>, parts: &[&'a Part]) -> Result<Vec<Filed<'a>>> {
+        let owners: Vec<Owner<'_>> = parts.iter().copied().flat_map(Part::owners).collect();
+        let asked: Vec<_> = owners.into_iter().map(|owner| self.moved(owner)).collect();
+        let filed: Vec<Filed<'a>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        let rows = rows_of(parts, &filed)?;
+        let (to, nonce) = (Arc::clone(archive), self.random());
+        let added = tokio::task::spawn_blocking(move || to.add(nonce, &rows)).await;
+        added.map_err(|_| EngineError::ShuttingDown)??;
+        Ok(filed)
+    }
+
+    /// What users have of envelopes leaves Redis.
+    pub(super) async fn leave_users(&self, filed: &[Filed<'_>], generations: &Generations) -> Result<()> {
+        let leaving: Vec<_> = filed.iter().map(|filed| self.leave_user(filed, generations)).collect();
+        stream::iter(leaving).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// Envelopes that have caused something that does not arrive.
@@ -283,6 +322,11 @@ impl Core {
                 caused.entry(sender).or_default().push(effect(b"f", b""));
             }
         }
+        self.waiting_in(caused).await
+    }
+
+    /// Envelopes of which effects under these fields wait and cannot be carried.
+    pub(super) async fn waiting_in(&self, caused: HashMap<Bucket, Vec<Vec<u8>>>) -> Result<HashSet<[u8; 16]>> {
         let mut waits: HashSet<[u8; 16]> = HashSet::new();
         for (bucket, fields) in caused {
             for fields in fields.chunks(EFFECTS_ASKED) {
@@ -313,11 +357,15 @@ impl Core {
     }
 
     /// New generations of all buckets in which something was caused.
-    async fn turn_all(&self, batch: &[&Part]) -> Result<HashMap<Bucket, u64>> {
+    async fn turn_all(&self, batch: &[&Part]) -> Result<Generations> {
         let homes = batch.iter().map(|part| self.layout.of_id(part.id().bytes()));
         let senders = batch.iter().filter(|part| part.row.is_some());
         let senders = senders.map(|part| self.layout.of_user(&part.created.terms.sender));
-        let buckets: HashSet<Bucket> = homes.chain(senders).collect();
+        self.turn_in(homes.chain(senders).collect()).await
+    }
+
+    /// New generations of these buckets.
+    pub(super) async fn turn_in(&self, buckets: HashSet<Bucket>) -> Result<Generations> {
         let turned = buckets.into_iter().map(|bucket| async move {
             let value = self.call(bucket, &TURN, &self.turn_keys(bucket), &[], true).await?;
             Ok((bucket, Answer::read(value)?.number(0)?))
@@ -326,16 +374,17 @@ impl Core {
         stream::iter(turned).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    async fn moved(&self, owner: &Owner<'_>) -> Result<Vec<Moved>> {
+    async fn moved<'a>(&self, owner: Owner<'a>) -> Result<Filed<'a>> {
         let (bucket, keys) = (self.layout.of_user(owner.user), [self.layout.wallet(owner.user)]);
         let found = Answer::read(self.call(bucket, &MOVED, &keys, &owner.marks(), true).await?)?;
         let moved = (0..found.len()).step_by(3);
-        moved
+        let moved = moved
             .map(|at| Ok((found.bytes(at)?.to_vec(), found.bytes(at + 1)?.to_vec(), found.bytes(at + 2)?.to_vec())))
-            .collect()
+            .collect::<Result<_>>()?;
+        Ok(Filed { owner, moved })
     }
 
-    async fn leave_user(&self, owner: &Owner<'_>, moved: &[Moved], generations: &HashMap<Bucket, u64>) -> Result<()> {
+    async fn leave_user(&self, Filed { owner, moved }: &Filed<'_>, generations: &Generations) -> Result<()> {
         let (bucket, layout, user) = (self.layout.of_user(owner.user), &self.layout, owner.user);
         let list = if owner.is_sender { layout.sent(user) } else { layout.received(user) };
         let keys = [layout.sums(bucket), layout.fences(bucket), layout.wallet(user), list];
@@ -348,37 +397,39 @@ impl Core {
         self.call(bucket, &LEAVE, &keys, &args, true).await.map(drop)
     }
 
-    async fn leave_envelope(&self, part: &Part, generations: &HashMap<Bucket, u64>) -> Result<()> {
+    pub(super) async fn leave_envelope(&self, part: &Part, generations: &Generations) -> Result<()> {
         let (id, layout) = (part.id(), &self.layout);
         let bucket = layout.of_id(id.bytes());
-        let keys = [
+        let of_it = match id.is_mass() {
+            true => vec![layout.reserve(id), layout.transfers(id)],
+            false => vec![layout.shares(id), layout.winners(id), layout.winners_in_order(id)],
+        };
+        let mut keys = vec![
             layout.sums(bucket),
             layout.fences(bucket),
             layout.settled(bucket),
             layout.envelopes_by_time(bucket),
             layout.envelope(id),
-            layout.shares(id),
-            layout.winners(id),
-            layout.winners_in_order(id),
         ];
+        keys.extend(of_it);
         let mut args = self.fence_of(layout.of_user(&part.created.terms.sender), generations)?;
         args.push(id.bytes().to_vec());
         let left = Answer::read(self.call(bucket, &LEAVE_ENVELOPE, &keys, &args, true).await?)?;
         if left.tag() == b"left" { Ok(()) } else { Err(damaged("a settled envelope")) }
     }
 
-    fn fence_of(&self, cause: Bucket, generations: &HashMap<Bucket, u64>) -> Result<Vec<Vec<u8>>> {
+    pub(super) fn fence_of(&self, cause: Bucket, generations: &Generations) -> Result<Vec<Vec<u8>>> {
         let generation = generations.get(&cause).ok_or_else(|| damaged("a generation"))?;
         Ok([u64::from(cause.number()), *generation].map(|number| number.to_string().into_bytes()).to_vec())
     }
 }
 
 /// All rows of a batch, as the archive has them.
-fn rows_of(batch: &[&Part], owners: &[Owner<'_>], moved: &[Vec<Moved>]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+fn rows_of(batch: &[&Part], filed: &[Filed<'_>]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut all = BTreeMap::new();
     for part in batch {
         let id = part.id();
-        for page in part.winners.chunks(WINNERS_A_ROW) {
+        for page in part.winners.chunks(winners_a_row(id)) {
             all.insert(rows::winners_from(id, page[0].share), rows::packed_wins(page));
         }
         for win in &part.winners {
@@ -392,7 +443,7 @@ fn rows_of(batch: &[&Part], owners: &[Owner<'_>], moved: &[Vec<Moved>]) -> Resul
             all.insert(rows::listed(Listed::Sent(sender), at_ms, id.bytes()), Vec::new());
         }
     }
-    for (owner, moved) in owners.iter().zip(moved) {
+    for Filed { owner, moved } in filed {
         for (mark, number, row) in moved {
             let text = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
             let number: u64 = text.ok_or_else(|| damaged("a wallet"))?;
@@ -416,7 +467,7 @@ fn skip_damaged(id: EnvelopeId, archived: Result<()>) -> Result<()> {
     }
 }
 
-fn field(row: &Fields, name: &str) -> Result<u64> {
+pub(super) fn field(row: &Fields, name: &str) -> Result<u64> {
     let text = row.get(name).and_then(|value| std::str::from_utf8(value).ok());
     text.and_then(|text| text.parse().ok()).ok_or_else(|| damaged("an envelope"))
 }

@@ -4,7 +4,7 @@
 //! - `file`: one file, its index and its checksums
 //! - `rows`: which rows there are, and under which keys
 //! - `open`: which directory it is
-//! - `leave`: what leaves Redis, and in which order
+//! - `leave`, `leave_pools`: what leaves Redis, and in which order
 //! - `reads`: what is told of what has left
 //!
 //! Whoever archives adds a file; files of about the same size are merged into
@@ -19,6 +19,7 @@
 
 mod file;
 mod leave;
+mod leave_pools;
 mod open;
 mod reads;
 pub(super) mod rows;
@@ -41,7 +42,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(super) use leave::Archiving;
 pub use leave::RedisArchived;
 pub(super) use open::{archive_of, note_archive};
-pub(super) use reads::Archived;
+pub(super) use reads::{Archived, archived_envelope};
 
 type Result<T> = std::result::Result<T, EngineError>;
 

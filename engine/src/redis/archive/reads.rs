@@ -7,6 +7,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::redis::audit::words;
 use crate::redis::backend::{Core, Operation, Result};
+use crate::redis::commands::{figures, is_no};
 use crate::redis::reads::{EnvelopeRow, Win};
 use crate::redis::reply::{Answer, Decided, Told, damaged};
 use crate::redis::scripts::OPERATION;
@@ -16,6 +17,12 @@ use std::sync::Arc;
 
 /// Winners in one row of the archive.
 pub(super) const WINNERS_A_ROW: usize = 64;
+
+/// The same by envelope. Winners of a mass envelope come pool by pool, each
+/// pool's in no order: one in a row, so that they stand in the order of shares.
+pub(super) fn winners_a_row(id: EnvelopeId) -> usize {
+    if id.is_mass() { 1 } else { WINNERS_A_ROW }
+}
 
 /// Whoever looks into the archive, if there is one.
 pub(in crate::redis) type Archived = Option<Arc<Archive>>;
@@ -46,22 +53,16 @@ impl Core {
     ) -> Result<(Answer, bool)> {
         let bucket = self.layout.of_id(id.bytes());
         let row = self.fields(bucket, self.layout.envelope(id), &words(names)).await?;
-        if row.maybe(0).is_some() || id.is_mass() || self.archive.is_none() {
+        if row.maybe(0).is_some() || self.archive.is_none() {
             return Ok((row, false));
         }
         match self.archived_row(id).await? {
-            Some(mut row) => {
-                let mut answer = Answer::default();
-                for name in names {
-                    answer.push(&row.remove(name).ok_or_else(|| damaged("an archived envelope"))?);
-                }
-                Ok((answer, true))
-            }
+            Some(row) => Ok((named(&row, names)?, true)),
             None => Ok((self.fields(bucket, self.layout.envelope(id), &words(names)).await?, false)),
         }
     }
 
-    async fn archived_row(&self, id: EnvelopeId) -> Result<Option<Fields>> {
+    pub(in crate::redis) async fn archived_row(&self, id: EnvelopeId) -> Result<Option<Fields>> {
         let found = self.look(move |files| files.get(&rows::envelope(id))).await?.flatten();
         found.map(|value| rows::fields(&value)).transpose()
     }
@@ -77,8 +78,9 @@ impl Core {
     /// from a share on.
     pub(in crate::redis) async fn archived_wins(&self, id: EnvelopeId, from: u64, most: usize) -> Result<Vec<Win>> {
         let Ok(from) = u32::try_from(from) else { return Ok(Vec::new()) };
-        let row = from - from % WINNERS_A_ROW as u32;
-        let many = most.div_ceil(WINNERS_A_ROW) + 1;
+        let a_row = winners_a_row(id);
+        let row = from - from % a_row as u32;
+        let many = most.div_ceil(a_row) + 1;
         let found = self.look(move |files| files.of(&rows::winners(id), &rows::winners_from(id, row), many)).await?;
         let mut wins = Vec::new();
         for (_, value) in found.unwrap_or_default() {
@@ -225,22 +227,28 @@ impl Core {
         Ok(Some(answer))
     }
 
-    /// An envelope that is archived.
+    /// An envelope that is archived; or of which a pool is, when that is not there any more.
     async fn archived(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>> {
-        if id.is_mass() || self.archive.is_none() {
+        if self.archive.is_none() {
             return Ok(None);
+        }
+        if id.is_mass() {
+            return self.archived_row(id).await?.map(|row| archived_envelope(&row)).transpose();
         }
         let row = self.envelope_row(id).await?;
         Ok(row.filter(|row| row.archived))
     }
 
-    /// A decision of Redis that there is no such envelope, or what the archive says.
+    /// A decision of Redis; if that is that there is no such envelope, what the archive says.
     pub(in crate::redis) async fn or_archived(
         &self,
         operation: &Operation,
         decided: Decided,
         archived: impl Future<Output = Result<Option<Answer>>>,
     ) -> Result<Decided> {
+        if !is_no(&decided, b"not_found") {
+            return Ok(decided);
+        }
         match archived.await? {
             Some(answer) => self.archived_decision(operation, answer).await,
             None => Ok(decided),
@@ -275,6 +283,23 @@ fn said(words: &[&str]) -> Answer {
     let mut answer = Answer::default();
     words.iter().for_each(|word| answer.push(word.as_bytes()));
     answer
+}
+
+/// Fields of a row in this order.
+fn named<const N: usize>(row: &Fields, names: [&str; N]) -> Result<Answer> {
+    let mut answer = Answer::default();
+    for name in names {
+        answer.push(row.get(name).ok_or_else(|| damaged("an archived envelope"))?);
+    }
+    Ok(answer)
+}
+
+/// An archived envelope, by its row.
+pub(in crate::redis) fn archived_envelope(row: &Fields) -> Result<EnvelopeRow> {
+    let names = ["width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded"];
+    let answer = named(row, names)?;
+    let (width, figures) = (answer.number(0)?, figures(&answer, 1)?);
+    Ok(EnvelopeRow { created: created(row)?, figures, width, archived: true })
 }
 
 /// What was fixed when an envelope was made, of its row.

@@ -177,13 +177,14 @@ mod late {
         UserId::new(name).expect("a user")
     }
 
-    async fn open(server: &RedisServer, archive: &Path) -> RedisBackend {
+    async fn open(server: &RedisServer, archive: &Path, mass_shares_min: u32) -> RedisBackend {
         let redis = RedisOptions {
             urls: vec![server.url()],
             buckets: 5,
             durability: Durability::Relaxed,
             archive: Some(archive.to_owned()),
             archive_after: Duration::ZERO,
+            mass_shares_min: Some(mass_shares_min),
             ..RedisOptions::default()
         };
         let options =
@@ -209,14 +210,23 @@ mod late {
     }
 
     /// All that the envelope causes, as somebody may have read it in its time: it
-    /// opens, bob's grab with and without money, carol's claim, what goes back.
+    /// opens, bob's grab with and without money, carol's claim, what goes back; of a
+    /// mass envelope also a transfer with a pool, and what pools are told of the end.
     async fn effects_of(core: &Core, id: EnvelopeId, at: u64) -> Vec<(bool, Effect)> {
         let (row, _) = core.envelope_fields(id, ["created"]).await.expect("a read");
         let effect = |kind: u8, name: &str, amount: &str, whose: &str| {
             let field = [&[kind], &id.bytes()[..], name.as_bytes()].concat();
             Effect { field, value: format!("{at} {} {amount} {whose}", kind as char).into_bytes(), read_in: 0 }
         };
-        vec![
+        let mut of_pools = Vec::new();
+        if id.is_mass() {
+            of_pools.push((false, effect(b'e', "", "", "")));
+            let field = [b"t", &id.bytes()[..], &1u16.to_le_bytes()].concat();
+            of_pools.push((false, Effect { field, value: format!("{at} t 1").into_bytes(), read_in: 0 }));
+            // How it ended.
+            of_pools[0].1.value = format!("{at} e e").into_bytes();
+        }
+        let mut all = vec![
             (
                 true,
                 Effect {
@@ -230,11 +240,23 @@ mod late {
             (false, effect(b'c', "carol", "20", "carol")),
             (false, effect(b'r', "", "20", "alice")),
             (false, effect(b'l', "", "20", "alice")),
-        ]
+        ];
+        all.extend(of_pools);
+        all
     }
 
     #[tokio::test]
     async fn race_38_whoever_wakes_after_the_archiving_credits_nothing() {
+        late(u32::MAX).await;
+    }
+
+    #[tokio::test]
+    async fn race_38_whoever_wakes_after_the_archiving_of_pools_moves_nothing() {
+        late(1).await;
+    }
+
+    async fn late(mass_shares_min: u32) {
+        let open = async |server: &RedisServer, archive: &Path| open(server, archive, mass_shares_min).await;
         let server = RedisServer::start(ServerOptions::without_aof());
         let directory = tempfile::tempdir().expect("a directory");
         let archive = directory.path().join("archive");

@@ -21,7 +21,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    async fn archived_envelope(&mut self, id: EnvelopeId) -> Result<()> {
+    pub(super) async fn archived_envelope(&mut self, id: EnvelopeId) -> Result<()> {
         // One that has not left Redis yet was looked at there.
         let Some(envelope) = self.core.whole_envelope(id).await?.filter(|whole| whole.archived) else { return Ok(()) };
         self.counts.envelopes += 1;

@@ -14,15 +14,18 @@ use crate::event::EnvelopeCreated;
 use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
 use crate::redis::names::Names;
+use crate::redis::reads::Win;
 use crate::redis::reply::{Answer, damaged};
 use crate::redis::rows::{TransferRow, terms_of, width};
 use crate::state::envelope::Figures;
-use crate::types::{Amount, EnvelopeId};
+use crate::types::{Amount, EnvelopeId, UserId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Looks at an envelope between whose pools shares move.
 const LOOKS: usize = 3;
+/// Winners taken from the archive at a time.
+const WINNERS: usize = 256;
 
 /// What a look at a mass envelope came to.
 #[derive(Default)]
@@ -193,7 +196,12 @@ impl Look<'_> {
 
     /// All of a mass envelope. Says whether nothing moved between its places meanwhile.
     async fn mass(&mut self, id: EnvelopeId) -> Result<bool> {
-        let state = self.core.mass_state(id).await?.ok_or_else(|| damaged("its row"))?;
+        let Some(state) = self.core.mass_state(id).await? else {
+            // It has left Redis since its name was told.
+            let archived = self.core.archived_row(id).await?;
+            archived.ok_or_else(|| damaged("its row"))?;
+            return self.archived_envelope(id).await.map(|()| true);
+        };
         let created = state.created(id)?;
         let for_split = created.clone();
         // Of ten million shares that takes a second.
@@ -261,6 +269,7 @@ impl Look<'_> {
             taken.claimed += row.claimed;
             taken.claimed_amount += row.claimed_amount;
         }
+        self.left(&places, facts, &mut taken).await?;
         self.counts.wins += taken.shares;
         let home = self.core.layout.envelope(id);
         let other = self.core.other_terms(self.bucket, home, terms_of(created, facts.width)).await?;
@@ -303,13 +312,52 @@ impl Look<'_> {
     }
 }
 
+impl Look<'_> {
+    /// Winners of pools that have left Redis, before their envelope has.
+    async fn left(&mut self, places: &Places, facts: &Facts, taken: &mut Taken) -> Result<()> {
+        let id = facts.created.id;
+        let left: Vec<Bucket> =
+            places.pools.iter().filter(|looked| looked.has_left).map(|looked| looked.pool).collect();
+        let mut first = 0;
+        while !left.is_empty() {
+            let wins = self.core.archived_wins(id, first, WINNERS).await?;
+            let Some(last) = wins.last() else { break };
+            first = u64::from(last.share) + 1;
+            let mut by_pool: HashMap<Bucket, HashMap<UserId, Win>> = HashMap::new();
+            for win in wins {
+                let pool = self.core.layout.of_user(&win.user);
+                if !left.contains(&pool) {
+                    continue;
+                }
+                if win.share >= facts.split.len() || facts.split.get(win.share) != win.amount {
+                    let what = format!("{id}: share {} in the archive is not what the split has for it", win.share);
+                    self.found(FindingKind::Share, what);
+                }
+                taken.shares += 1;
+                taken.amount = taken.amount.saturating_add(win.amount.minor());
+                if win.claimed_at.is_some() {
+                    taken.claimed += 1;
+                    taken.claimed_amount = taken.claimed_amount.saturating_add(win.amount.minor());
+                }
+                by_pool.entry(pool).or_default().insert(win.user.clone(), win);
+            }
+            let mut found = Vec::new();
+            for (pool, winners) in by_pool {
+                self.core.what_came_of_all(pool, id, winners, &mut found).await?;
+            }
+            found.into_iter().for_each(|finding| self.found(finding.kind, finding.what));
+        }
+        Ok(())
+    }
+}
+
 /// A pool that cannot be read is a finding and not the end of the look.
 fn unreadable_too(id: EnvelopeId, pool: Bucket, looked: Result<PoolLooked>) -> Result<PoolLooked> {
     match looked {
         Err(EngineError::Backend(why)) => {
             let what = format!("{id}, its pool in bucket {}: {why}", pool.number());
             let findings = vec![Finding { kind: FindingKind::Unreadable, what }];
-            Ok(PoolLooked { pool, row: None, shares: Vec::new(), still: true, findings })
+            Ok(PoolLooked::without_row(pool, findings))
         }
         looked => looked,
     }

@@ -118,6 +118,15 @@ pub(super) struct PoolLooked {
     /// Whether no transfer came or went meanwhile.
     pub(super) still: bool,
     pub(super) findings: Vec<Finding>,
+    /// Whether it has left Redis.
+    pub(super) has_left: bool,
+}
+
+impl PoolLooked {
+    /// One of which nothing is there.
+    pub(super) fn without_row(pool: Bucket, findings: Vec<Finding>) -> PoolLooked {
+        PoolLooked { pool, row: None, shares: Vec::new(), still: true, findings, has_left: false }
+    }
 }
 
 impl Core {
@@ -134,9 +143,12 @@ impl Core {
         let id = facts.created.id;
         for nth in 1.. {
             let Some(before) = self.pool_row(pool, id).await? else {
+                if self.may_have_left(id).await? && self.archived_row(id).await?.is_some() {
+                    return Ok(PoolLooked { has_left: true, ..PoolLooked::without_row(pool, Vec::new()) });
+                }
                 let what = format!("{id}: its pool in bucket {} is missing", pool.number());
                 let findings = vec![Finding { kind: FindingKind::Envelope, what }];
-                return Ok(PoolLooked { pool, row: None, shares: Vec::new(), still: true, findings });
+                return Ok(PoolLooked::without_row(pool, findings));
             };
             let size = 4 + before.width;
             let end = (before.tail + before.recalled()) * size;
@@ -158,6 +170,7 @@ impl Core {
                     shares: numbers.unwrap_or_default(),
                     still,
                     findings,
+                    has_left: false,
                 });
             }
         }
@@ -168,12 +181,13 @@ impl Core {
     async fn winners_of_pool(&self, id: EnvelopeId, pool: Bucket) -> Result<HashMap<UserId, Win>> {
         let (mut winners, mut cursor) = (HashMap::new(), b"0".to_vec());
         loop {
-            let (next, wins) = self.scan_winners(id, pool, cursor).await?;
-            winners.extend(wins.into_iter().map(|win| (win.user.clone(), win)));
-            if next == b"0" {
+            let found = self.scan_winners(id, pool, cursor).await?;
+            let is_last = found.is_last();
+            winners.extend(found.wins.into_iter().map(|win| (win.user.clone(), win)));
+            if is_last {
                 return Ok(winners);
             }
-            cursor = next;
+            cursor = found.next;
         }
     }
 
@@ -192,7 +206,7 @@ impl Core {
         Ok(other.map(|nth| String::from_utf8_lossy(&names[nth]).into_owned()).collect())
     }
 
-    async fn what_came_of_all(
+    pub(super) async fn what_came_of_all(
         self: &Arc<Self>,
         pool: Bucket,
         id: EnvelopeId,

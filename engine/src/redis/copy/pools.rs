@@ -12,16 +12,22 @@ use super::to_redis::{FILL_BYTES, Writing, before, number, text};
 use super::{CopyError, Result};
 use crate::command::EndedAs;
 use crate::event::Event;
+use crate::redis::backend::Core;
 use crate::redis::bucket::Bucket;
 use crate::redis::layout::Layout;
+use crate::redis::reads::{EnvelopeRow as MassRow, Win};
 use crate::redis::reply::damaged;
 use crate::redis::rows::{base_of, packed_win, pool_fields, reserve_fields, width};
 use crate::split::Shares;
 use crate::store::{EnvelopeRow, WinRow};
 use crate::types::{Amount, EnvelopeId, Timestamp};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Pools whose winners are read at once.
 const POOLS_AT_ONCE: usize = 64;
+/// Winners taken from the archive at a time.
+const ARCHIVED_PAGE: usize = 4096;
 /// A transfer that was noted last and was none: of a pool that is closed, and of one that has lapsed too.
 const CLOSED: &str = "0 - 0 -1 c";
 const LAPSED: &str = "0 - 0 -1 l";
@@ -34,20 +40,40 @@ impl Copying<'_> {
         let mut latest = created.created_at;
         self.thing(created.created_at, Event::EnvelopeCreated(Box::new(created)))?;
         let pools: Vec<Bucket> = self.core.layout.all().collect();
+        let mut left = HashSet::new();
         for some in pools.chunks(POOLS_AT_ONCE) {
             let mut wins = Vec::new();
-            let read = |core: std::sync::Arc<crate::redis::backend::Core>, pool| async move {
-                core.pool_winners(id, pool).await
-            };
-            self.core.in_buckets(some.iter().copied(), read, |of_pool| wins.extend(of_pool)).await?;
-            for mut win in wins {
-                // By a server whose clock was late: nobody grabs before there is anything to grab.
-                win.grabbed_at = win.grabbed_at.max(row.created.created_at);
-                win.claimed_at = win.claimed_at.map(|at| at.max(win.grabbed_at));
-                latest = latest.max(self.win(id, win)?);
-            }
+            let read = |core: Arc<Core>, pool| async move { Ok((pool, core.pool_winners(id, pool).await?)) };
+            self.core
+                .in_buckets(some.iter().copied(), read, |(pool, of_pool)| match of_pool {
+                    Some(of_pool) => wins.extend(of_pool),
+                    None => _ = left.insert(pool),
+                })
+                .await?;
+            latest = latest.max(self.wins(&row, wins)?);
+        }
+        let mut first = 0;
+        while !left.is_empty() {
+            let wins = self.core.archived_wins(id, first, ARCHIVED_PAGE).await?;
+            let Some(last) = wins.last() else { break };
+            first = u64::from(last.share) + 1;
+            // Of a pool that is on its way both have winners.
+            let wins = wins.into_iter().filter(|win| left.contains(&self.core.layout.of_user(&win.user))).collect();
+            latest = latest.max(self.wins(&row, wins)?);
         }
         self.end(&row.created, &row.figures, latest).await
+    }
+
+    /// Winners of a mass envelope, and when the last of them changed.
+    fn wins(&mut self, row: &MassRow, wins: Vec<Win>) -> Result<Timestamp> {
+        let mut latest = row.created.created_at;
+        for mut win in wins {
+            // By a server whose clock was late: nobody grabs before there is anything to grab.
+            win.grabbed_at = win.grabbed_at.max(row.created.created_at);
+            win.claimed_at = win.claimed_at.map(|at| at.max(win.grabbed_at));
+            latest = latest.max(self.win(row.created.id, win)?);
+        }
+        Ok(latest)
     }
 }
 
@@ -202,7 +228,7 @@ impl Writing {
         if row.settled.is_none() {
             let by = if ended.is_empty() { created.expires_at } else { created.claim_by };
             self.write(bucket, "ZADD", due, [number(by.ms()), [b"e", &id.bytes()[..]].concat()]).await?;
-        } else if !id.is_mass() {
+        } else {
             // From when on it may be archived, at the latest.
             self.write(bucket, "ZADD", settled, [number(created.claim_by.ms()), id.bytes().to_vec()]).await?;
         }

@@ -9,6 +9,7 @@ use crate::redis::tests::redis_stand::{RedisServer, ServerOptions};
 use crate::redis::{Durability, RedisBackend, RedisBackendOptions, RedisOptions};
 use crate::split::SplitRule;
 use crate::types::{Amount, EnvelopeId, UserId};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const POOLS: u16 = 3;
@@ -32,12 +33,19 @@ struct Places {
 
 impl Stage {
     async fn set() -> Stage {
+        Stage::archiving(None).await
+    }
+
+    /// What is settled leaves for this directory.
+    async fn archiving(archive: Option<PathBuf>) -> Stage {
         let server = RedisServer::start(ServerOptions::without_aof());
         let redis = RedisOptions {
             urls: vec![server.url()],
             buckets: POOLS,
             mass_shares_min: Some(1),
             durability: Durability::Relaxed,
+            archive,
+            archive_after: Duration::ZERO,
             ..RedisOptions::default()
         };
         let options = RedisBackendOptions {
@@ -78,7 +86,7 @@ impl Stage {
     async fn arrive(&self, pool: Bucket, verb: &[u8], transfer: &Transfer) -> Answer {
         let what = if verb == b"take" { &transfer.shares } else { &transfer.count };
         let args = vec![transfer.sequence.clone(), what.clone()];
-        self.core().pool_script(self.id, pool, verb, args).await.expect("it is answered")
+        self.core().pool_script(self.id, pool, verb, args).await.expect("it is answered").expect("it is there")
     }
 
     async fn note(&self, pool: Bucket, report: &Answer) {
@@ -101,6 +109,7 @@ impl Stage {
         let mut pools = Vec::new();
         for pool in core.layout.all() {
             let report = core.pool_script(self.id, pool, b"report", Vec::new()).await.expect("it is answered");
+            let report = report.expect("it is there");
             pools.push(report.number(5).expect("a number"));
         }
         let args = ["row", "head", "tail", "kept"].map(|word| word.as_bytes().to_vec());
@@ -190,7 +199,8 @@ async fn sold_out_is_not_told_by_a_report_from_before_a_grant() {
         let left = stage.places().await.pools[usize::from(pool.number())];
         let recall = stage.open(pool, b"recall", left).await;
         stage.core().carry_transfer(stage.id, pool, &recall).await.expect("it is answered");
-        old.push(stage.core().pool_script(stage.id, pool, b"report", Vec::new()).await.expect("it is answered"));
+        let report = stage.core().pool_script(stage.id, pool, b"report", Vec::new()).await.expect("it is answered");
+        old.push(report.expect("it is there"));
     }
     // All are empty and known to be; the last shares leave the reserve for the first.
     while stage.places().await.reserve > 0 {
@@ -276,6 +286,52 @@ async fn an_end_waits_for_every_pool() {
     core.end_mass(stage.id).await.expect("it is settled");
     let audit = stage.audit().await;
     assert_eq!((audit.escrowed, audit.wallets, audit.in_flight), (0, SHARE * u64::from(SHARES), 0));
+}
+
+/// The envelope has been archived since shares were moved: nobody makes a pool of what is carried.
+#[tokio::test]
+async fn a_mover_that_is_late_finds_no_pool_and_makes_none() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let stage = Stage::archiving(Some(directory.path().join("archive"))).await;
+    let (core, pool) = (stage.core(), Bucket::new(1));
+    let grant = stage.open(pool, b"grant", 1).await;
+    let taken = stage.arrive(pool, b"take", &grant).await;
+    stage.note(pool, &taken).await;
+    let recall = stage.open(pool, b"recall", 2).await;
+    let given = stage.arrive(pool, b"give", &recall).await;
+    stage.note(pool, &given).await;
+    let name = stage.users_of(pool).next().expect("there are many");
+    let won = stage.grab(&name).await;
+    stage.backend.execute(Command::AdvanceClock { by_s: 5 * 86_400 }, None).await.expect("it is answered");
+    while stage.backend.sweep().await.expect("it sweeps") {}
+    let keys = || {
+        let mut keys: Vec<String> = stage.server.cli(&["KEYS", "*"]).lines().map(str::to_owned).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let (left, audit) = (keys(), stage.audit().await);
+    assert!(!left.iter().any(|key| key.contains("env_")), "{left:?}");
+
+    for transfer in [&grant, &recall] {
+        core.carry_transfer(stage.id, pool, transfer).await.expect("there is nothing to carry to");
+    }
+    for report in [&taken, &given] {
+        stage.note(pool, report).await;
+    }
+    core.finish_transfer(stage.id, pool).await.expect("none is open");
+    core.tell_pool(stage.id, pool, b"e".to_vec()).await.expect("there is nothing to tell");
+    core.move_shares(stage.id, pool).await.expect("there is nothing to move");
+    core.transfer_all(stage.id, b"close").await.expect("there is nothing to close");
+    core.credit_winners(stage.id).await.expect("there is nobody to credit");
+    assert!(!core.end_mass(stage.id).await.expect("there is nothing to end").any);
+    assert_eq!((keys(), stage.audit().await), (left, audit));
+    let (Outcome::Won { amount, share, .. }, Outcome::Won { amount: before, share: share_before, .. }) =
+        (stage.grab(&name).await, won)
+    else {
+        panic!("{name} has a share")
+    };
+    assert_eq!((amount, share), (before, share_before));
+    assert_eq!(stage.grab("somebody").await, Outcome::Expired);
 }
 
 /// A key of another kind, as only damage makes it: the call fails, and nothing of it is done.

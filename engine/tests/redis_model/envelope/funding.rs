@@ -41,7 +41,7 @@ impl Envelope {
                 });
             }
         }
-        if home.state >= State::Filled {
+        if home.state >= State::Filled && !home.left {
             steps.add(By::Reading, "read fill", POOLS, |s| {
                 s.home.confirm();
                 add(&mut s.carried.filled, POOLS);
@@ -51,7 +51,7 @@ impl Envelope {
             let by = By::Carrying.sweeper_if(finds_funding);
             steps.add(by, "open open", 0, |s| s.home.now.state = State::Open);
         }
-        if home.state >= State::Open {
+        if home.state >= State::Open && !home.left {
             steps.add(By::Reading, "read open", 0, |s| {
                 if !self.is(Mutant::ForgetFundingBeforeOpenConfirmed) {
                     s.home.confirm();
@@ -120,9 +120,12 @@ impl Envelope {
 
     fn fill(&self, s: &World, id: usize, generation: usize, steps: &mut Steps<World>) {
         let by = By::Carrying.sweeper_if(s.sender.now.funding[id] == Funding::Debited);
-        if s.home.now.state == State::Absent {
+        let home = s.home.now;
+        let fenced = generation < usize::from(home.fence) && !self.is(Mutant::FillWithoutFence);
+        if home.state == State::Absent || home.left && !fenced {
             steps.add(by, "open fill", id, |s| {
                 s.home.now.state = State::Filled;
+                s.home.now.left = false;
                 s.home.now.shares = self.size.reserve;
             });
         }

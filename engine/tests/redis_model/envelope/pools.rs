@@ -28,17 +28,18 @@ impl Envelope {
                         }
                     });
                 }
-                let late = rows.lapsed && !self.is(Mutant::ClaimAfterLapse);
+                let is_here = rows.state != PoolState::Archived;
+                let late = rows.lapsed && !self.is(Mutant::ClaimAfterLapse) || !is_here;
                 if won != NOBODY && !has(rows.claimed, user) && !late {
                     steps.add(By::Others, "pool claim", user, |s| add(&mut s.pools[pool].now.claimed, user));
                 }
-                if has(rows.claimed, user) && self.size.claims {
+                if has(rows.claimed, user) && self.size.claims && is_here {
                     steps.add(By::Others, "answer claimed", user, |s| {
                         s.pools[pool].confirm();
                         add(&mut s.told.claimed, user);
                     });
                 }
-                if won != NOBODY {
+                if won != NOBODY && is_here {
                     steps.add(By::Others, "answer won", user, |s| {
                         if !self.is(Mutant::AnswerBeforeConfirmed) {
                             s.pools[pool].confirm();
@@ -165,7 +166,7 @@ impl Envelope {
                 self.notes(s, pool, sequence, steps);
             }
         }
-        let ended = matches!(s.home.now.state, State::Ended | State::SoldOut);
+        let ended = matches!(s.home.now.state, State::Ended | State::SoldOut) && !s.home.now.left;
         if ended {
             steps.add(By::Reading, "read end", 0, |s| {
                 if !self.is(Mutant::EndBeforeConfirmed) {
@@ -199,6 +200,13 @@ impl Envelope {
         let next = usize::from(rows.sequence) + 1;
         let open = s.home.now.transfers[pool];
         let finds = |kind, at, shares| open == Transfer { kind, sequence: at as u8, shares };
+        if rows.state == PoolState::Archived && self.is(Mutant::TakeMakesAPool) {
+            for shares in (1..SEQUENCES)
+                .flat_map(|at| self.sets().filter(move |&shares| s.carried.grants[pool][at] >> shares & 1 == 1))
+            {
+                steps.add(By::Others, "pool take", pool, |s| s.pools[pool].now.shares |= shares);
+            }
+        }
         for at in 1..SEQUENCES {
             let in_turn = at == next;
             if in_turn || self.is(Mutant::GrantWithoutSequence) && at < next {
