@@ -184,6 +184,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         test: options.test,
         metrics_apart: options.admin_listen.is_some(),
         in_flight_max: options.in_flight_max as usize,
+        event_readers_max: options.event_readers_max as usize,
         body_timeout: Duration::from_secs(options.read_timeout_s),
         caps: options.caps,
     };
@@ -197,7 +198,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         ..Limits::default()
     };
     let served = runtime.block_on(async {
-        let stop = CancellationToken::new();
+        let stop = server.stop.clone();
         tokio::spawn(stop_on_signal(stop.clone())?);
         tokio::spawn(Arc::clone(&engine).tell_alarm(&options.data));
         server.keys().refresh(&*engine).await?;
@@ -260,7 +261,12 @@ fn open(options: &Serve, handover: &mut Handover) -> Result<Embedded, Failure> {
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
         downtime_s_max: options.max_downtime_s,
-        journal: JournalOptions { archive, ..JournalOptions::default() },
+        events_kept_s: options.events_kept_s,
+        journal: JournalOptions {
+            archive,
+            kept_bytes_max: if options.events_kept_s == 0 { 0 } else { options.events_kept_bytes },
+            ..JournalOptions::default()
+        },
         ..EmbeddedOptions::default()
     };
     let is_held = |error: &OpenError| matches!(error, OpenError::Locked(_));
