@@ -75,7 +75,7 @@ impl Core {
         let gone = || EngineError::CursorGone { oldest: Position::before(journal.oldest_lsn()).seal(&self.seal) };
         let from = match &query.after {
             After::Oldest => Position::before(journal.oldest_lsn()),
-            After::Now => Position::before(durable.next()),
+            After::Now => Position { checksum: checksum_of(journal, durable), ..Position::before(durable.next()) },
             After::Cursor(cursor) => Position::open(&self.seal, cursor).ok_or(EngineError::Cursor)?,
         };
         if from.lsn > durable.0 {
@@ -150,6 +150,16 @@ impl Core {
             journal.forget_below(second);
         }
     }
+}
+
+/// Of a record's bytes; 0 if it cannot be read.
+fn checksum_of(journal: &Journal, lsn: Lsn) -> u32 {
+    let mut checksum = 0;
+    let read = journal.read(lsn, 1, &mut |_, bytes| {
+        checksum = crc32c::crc32c(bytes);
+        ControlFlow::Break(())
+    });
+    if read.is_ok() { checksum } else { 0 }
 }
 
 fn facts_of(created: &EnvelopeCreated) -> EnvelopeFacts {
