@@ -415,11 +415,12 @@ fn watch_embedded(server: &Shared<Embedded>) {
         ("hongbao_journal_sync_p99_seconds", "The sync that one in a hundred exceeds"),
         ("hongbao_journal_unreleased_bytes", "Bytes that the store does not hold for sure yet"),
         ("hongbao_journal_segments", "Segments in use"),
+        ("hongbao_journal_kept_bytes", "Bytes of segments that are kept for events only"),
         ("hongbao_journal_disk_full", "1 while the disk has no room for what the journal keeps in reserve"),
         ("hongbao_clock_alarm", "1 while deadlines stand still until hongbao clock accept"),
     ];
     server.metrics.gauges(names, move || {
-        let Some(engine) = engine.upgrade() else { return [0.0; 13] };
+        let Some(engine) = engine.upgrade() else { return [0.0; 14] };
         let stats = engine.stats();
         let journal = stats.journal.unwrap_or_default();
         let counts = [stats.envelopes, stats.wallets, stats.holds, stats.lag_records];
@@ -431,7 +432,7 @@ fn watch_embedded(server: &Shared<Embedded>) {
         let (failed, full) = (flag(stats.projection_failed), flag(journal.disk_full));
         let alarm = flag(engine.clock_alarm().is_some());
         let of_state = [envelopes, wallets, holds, lag, failed];
-        let of_journal = [records, batches, backlog, sync_p99_s, unreleased, segments, full];
+        let of_journal = [records, batches, backlog, sync_p99_s, unreleased, segments, journal.kept_bytes as f64, full];
         [&of_state[..], &of_journal, &[alarm]].concat().try_into().expect("as many values as names")
     });
     let engine = Arc::downgrade(&server.backend);
