@@ -57,6 +57,7 @@ fn event(criterion: &mut Criterion) {
         share: 417,
         amount: Amount::new(417).expect("it fits"),
         user: UserId::new("1000123456").expect("a number is a user"),
+        is_last: false,
     });
     let events = [grabbed];
     let mut bytes = Vec::new();

@@ -272,6 +272,7 @@ pub fn setup() -> Setup {
         test: false,
         metrics_apart: false,
         in_flight_max: IN_FLIGHT_MAX,
+        event_readers_max: 1,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
     }

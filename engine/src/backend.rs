@@ -9,6 +9,7 @@ use crate::command::{
     Command, EnvelopeState, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, ShareStatus, WalletView,
 };
 use crate::error::EngineError;
+use crate::feed::{EventPage, EventQuery};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 use std::future::Future;
@@ -276,6 +277,15 @@ pub trait Backend: Send + Sync + 'static {
     /// A number that is another one after an API key was made or deleted, by
     /// whichever engine. A list asked for afterwards holds what it stands for.
     fn api_keys_version(&self) -> impl Future<Output = Result<u64>> + Send;
+    /// What has happened, from a position on; only what is durable, and all of it.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] for a cursor that is not of this feed,
+    /// [`EngineError::CursorGone`] if what follows it is not kept any more.
+    fn events(&self, query: &EventQuery) -> impl Future<Output = Result<EventPage>> + Send;
+    /// Waits until more may have happened than stood behind `mark` (0 at first), and
+    /// gives the mark of what has by then. To be waited for by one at a time.
+    fn more_events(&self, mark: u64) -> impl Future<Output = Result<u64>> + Send;
     /// Where all money is, at one moment.
     fn audit(&self) -> impl Future<Output = Result<Audit>> + Send;
     /// The engine's time, by which deadlines are kept.

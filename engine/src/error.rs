@@ -41,4 +41,10 @@ pub enum EngineError {
     /// A list's cursor is not one this engine gave.
     #[error("this cursor was not given by this list; start again without one")]
     Cursor,
+    /// What follows a cursor of the feed is not kept any more.
+    #[error("what follows this cursor is not kept any more; go on from the oldest that is kept")]
+    CursorGone {
+        /// The cursor from which the oldest that is kept is told.
+        oldest: Vec<u8>,
+    },
 }

@@ -130,6 +130,8 @@ pub struct Grabbed {
     pub amount: Amount,
     /// Who took it.
     pub user: UserId,
+    /// Whether none is left. Records of earlier versions do not say it.
+    pub is_last: bool,
 }
 
 /// A share went to its winner.
@@ -301,6 +303,8 @@ const CLOCK_ADVANCED: u8 = 13;
 /// A claim's credit, the one wallet movement that comes by the million.
 const CLAIM_CREDITED: u8 = 14;
 const API_KEY_PUT: u8 = 15;
+/// [`GRABBED`], and no share is left.
+const LAST_GRABBED: u8 = 32;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -321,13 +325,22 @@ pub(crate) fn encode_grab(at: Timestamp, grabbed: &Grabbed, bytes: &mut Vec<u8>)
 #[inline]
 fn encode_grabbed(e: &Grabbed, bytes: &mut Vec<u8>) {
     let mut fixed = [0u8; 30];
-    fixed[0] = GRABBED;
+    fixed[0] = if e.is_last { LAST_GRABBED } else { GRABBED };
     fixed[1..17].copy_from_slice(e.envelope.bytes());
     fixed[17..21].copy_from_slice(&e.share.to_le_bytes());
     fixed[21..29].copy_from_slice(&e.amount.minor().to_le_bytes());
     fixed[29] = e.user.as_str().len() as u8;
     bytes.extend_from_slice(&fixed);
     bytes.extend_from_slice(e.user.as_str().as_bytes());
+}
+
+/// Whether a record is a grab alone, and not of the last share.
+#[inline]
+pub(crate) fn is_lone_grab(record: &[u8]) -> bool {
+    const AT: usize = 8;
+    const USER_BYTES: usize = AT + 29;
+    record.get(AT) == Some(&GRABBED)
+        && record.get(USER_BYTES).is_some_and(|&bytes| record.len() == USER_BYTES + 1 + usize::from(bytes))
 }
 
 /// The record of one hold alone: it comes by the million in a flash sale.
@@ -523,11 +536,12 @@ impl<'a> Reader<'a> {
     fn event(&mut self) -> Result<Event, UnknownForm> {
         let [tag] = self.take()?;
         Ok(match tag {
-            GRABBED => Event::Grabbed(Grabbed {
+            GRABBED | LAST_GRABBED => Event::Grabbed(Grabbed {
                 envelope: EnvelopeId::from_bytes(self.take()?),
                 share: self.u32()?,
                 amount: self.amount()?,
                 user: self.user()?,
+                is_last: tag == LAST_GRABBED,
             }),
             CLAIMED => Event::Claimed(Claimed {
                 envelope: EnvelopeId::from_bytes(self.take()?),

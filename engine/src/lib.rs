@@ -48,6 +48,7 @@
 //! - [`event`]: what was decided, and its form in the journal.
 //! - [`journal`]: one append-only log for all shards; one sync for all that arrived during the last.
 //! - [`store`]: a projection of the durable journal: history, what has ended, what is live at the start.
+//! - [`feed`]: what has happened, for those who follow it.
 //! - [`storage`]: the journal's door to the disk, and a disk that fails on purpose.
 //! - [`audit`], [`rebuild`]: a directory that is not in use, checked, or its store made anew.
 //! - [`split`]: how a total is divided, as pure and frozen functions of a seed.
@@ -77,6 +78,7 @@ pub mod entropy;
 pub mod error;
 pub mod event;
 pub mod fairness;
+pub mod feed;
 pub mod journal;
 pub mod memory;
 #[doc(hidden)]

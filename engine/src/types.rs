@@ -324,6 +324,11 @@ id!(
 );
 
 id!(
+    /// Something that happened, as the feed tells it.
+    EventId,
+    "evt_"
+);
+id!(
     /// An API key.
     ApiKeyId,
     "key_"

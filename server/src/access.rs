@@ -39,7 +39,7 @@ const OF_ANY_OWNER: Roles = ADMIN.or(CALLER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 32] = [
+pub const OPERATIONS: [(&str, &str, Roles); 33] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -67,6 +67,7 @@ pub const OPERATIONS: [(&str, &str, Roles); 32] = [
     ("POST", "/v1/holds/{id}/claim", CALLER),
     ("POST", "/v1/holds/{id}/release", CALLER),
     ("GET", "/v1/orders/{id}", USERS_READ.or(MERCHANT)),
+    ("GET", "/v1/events", ISSUER.or(VIEWER)),
     ("POST", "/v1/keys", ADMIN),
     ("GET", "/v1/keys", ADMIN),
     ("DELETE", "/v1/keys/{id}", ADMIN),

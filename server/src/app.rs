@@ -6,10 +6,11 @@
 use crate::caps::Caps;
 use crate::config::Currency;
 use crate::door::{Class, Door, House};
+use crate::events::Pulse;
 use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
-use crate::{auth::Keys, envelopes, keys, sales, service, wallets};
+use crate::{auth::Keys, envelopes, events, keys, sales, service, wallets};
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, delete, get, patch, post};
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 /// What handlers work on.
 pub struct Server<B> {
@@ -33,6 +35,12 @@ pub struct Server<B> {
     pub body_timeout: Duration,
     /// What no envelope may exceed.
     pub caps: Caps,
+    /// Cancelled when the server is told to stop.
+    pub stop: CancellationToken,
+    /// Places of those who follow the events.
+    pub readers: Arc<Semaphore>,
+    /// What wakes them.
+    pub pulse: Pulse,
     metrics_apart: bool,
     house: Arc<House>,
     /// Turns of commands that take long to decide.
@@ -60,6 +68,8 @@ pub struct Setup {
     pub metrics_apart: bool,
     /// How many requests may be in flight before some are shed.
     pub in_flight_max: usize,
+    /// How many may follow the events at once.
+    pub event_readers_max: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
 }
@@ -81,7 +91,25 @@ impl<B: Backend> Server<B> {
         });
         let (currency, body_timeout, caps) = (setup.currency, setup.body_timeout, setup.caps);
         let (metrics_apart, apart) = (setup.metrics_apart, Arc::new(Semaphore::new(APART_MAX)));
-        Arc::new(Server { backend, currency, metrics, body_timeout, caps, metrics_apart, house, apart })
+        let (stop, pulse) = (CancellationToken::new(), Pulse::default());
+        let readers = Arc::new(Semaphore::new(setup.event_readers_max));
+        let (places, places_max) = (Arc::downgrade(&readers), setup.event_readers_max);
+        metrics.gauges([("hongbao_event_readers", "Requests that wait for events, and streams of them")], move || {
+            [places.upgrade().map_or(0.0, |places| (places_max - places.available_permits()) as f64)]
+        });
+        Arc::new(Server {
+            backend,
+            currency,
+            metrics,
+            body_timeout,
+            caps,
+            stop,
+            readers,
+            pulse,
+            metrics_apart,
+            house,
+            apart,
+        })
     }
 }
 
@@ -151,6 +179,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = wallets::routes(table);
     let table = envelopes::routes(table);
     let table = sales::routes(table);
+    let table = events::routes(table);
     let table = keys::routes(table);
     let table = service::health_routes(table);
     let table = service::documentation_routes(table);

@@ -291,6 +291,15 @@ pub struct Serve {
     /// Directory to keep full journal segments in, instead of recycling them
     #[arg(long)]
     pub archive: Option<PathBuf>,
+    /// Seconds that events can be read again; 0 keeps none beyond what the journal needs for itself
+    #[arg(long, default_value_t = 3 * 86_400, value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+    pub events_kept_s: u64,
+    /// Bytes of disk at most that they may take; they give way when the disk is full
+    #[arg(long, default_value_t = 1 << 30)]
+    pub events_kept_bytes: u64,
+    /// Most requests that wait for events, and streams of them, at once
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub event_readers_max: u32,
     /// Seconds without a record after which deadlines that have passed wait for an operator
     #[arg(long, default_value_t = 3 * 86_400)]
     pub max_downtime_s: u64,

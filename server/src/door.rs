@@ -40,6 +40,9 @@ pub enum Class {
     Settling,
     /// Everything else; shed first.
     Ordinary,
+    /// Waits for what happens: has bounded places of its own, and none among the
+    /// requests in flight.
+    Waiting,
 }
 
 /// Counts requests in flight and says when there are too many.
@@ -62,7 +65,7 @@ impl Gate {
 
     fn is_open_to(&self, class: Class, in_flight: usize) -> bool {
         match class {
-            Class::Open => true,
+            Class::Open | Class::Waiting => true,
             Class::Settling => in_flight < self.settling_max,
             Class::Ordinary => in_flight < self.ordinary_max,
         }
@@ -106,7 +109,7 @@ impl Door {
         let metrics = house.metrics.route(method, path);
         let allowed = match class {
             Class::Open => Roles::NONE,
-            Class::Settling | Class::Ordinary => access::allowed(method, path),
+            Class::Settling | Class::Ordinary | Class::Waiting => access::allowed(method, path),
         };
         Door(Arc::new(Post { house: house.clone(), class, allowed, path, metrics }))
     }
@@ -184,14 +187,16 @@ struct Inside(Arc<Post>);
 impl Inside {
     /// Counts one more, and says how many there were before.
     fn step_in(post: Arc<Post>) -> (Inside, usize) {
-        let before = post.house.gate.in_flight.fetch_add(1, Ordering::Relaxed);
+        let counts = usize::from(post.class != Class::Waiting);
+        let before = post.house.gate.in_flight.fetch_add(counts, Ordering::Relaxed);
         (Inside(post), before)
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.0.house.gate.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let counts = usize::from(self.0.class != Class::Waiting);
+        self.0.house.gate.in_flight.fetch_sub(counts, Ordering::Relaxed);
     }
 }
 
@@ -206,7 +211,7 @@ impl Post {
         }
         match self.class {
             Class::Open => Ok(None),
-            Class::Settling | Class::Ordinary => {
+            Class::Settling | Class::Ordinary | Class::Waiting => {
                 let caller = self.house.keys.caller(headers)?;
                 match caller.roles().any_of(self.allowed) {
                     true => Ok(Some(caller)),
@@ -372,6 +377,7 @@ mod tests {
             (Class::Settling, 4, true),
             (Class::Settling, 5, false),
             (Class::Open, 1_000_000, true),
+            (Class::Waiting, 1_000_000, true),
         ] {
             assert_eq!(gate.is_open_to(class, in_flight), open, "{class:?} with {in_flight} in flight");
         }

@@ -32,7 +32,8 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 const LIMIT_MAX: usize = 1000;
-const LIMIT_DEFAULT: usize = 100;
+/// How much of a list is told unless it is said.
+pub const LIMIT_DEFAULT: usize = 100;
 const CURSOR_BYTES_MAX: usize = 512;
 /// The most characters of a field's name that are told: a caller may have made it up.
 const FIELD_CHARS_MAX: usize = 200;
@@ -166,7 +167,10 @@ impl Params {
     }
 
     /// Whether each parameter is one of `names`, is there once and has a value.
-    fn only(&self, names: &[&str]) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    /// 422 naming one that is not so.
+    pub fn only(&self, names: &[&str]) -> Result<(), Problem> {
         for (i, (name, value)) in self.0.iter().enumerate() {
             let named = |message: &str| Err(parameter(name, message));
             if !names.contains(&name.as_str()) {
@@ -203,16 +207,24 @@ impl Params {
         self.get(name).map(read).transpose().map_err(|error| Problem::field(name, error.to_string()))
     }
 
+    /// How much of a list is wanted, if it is said.
+    ///
+    /// # Errors
+    /// 422 naming it.
+    pub fn limit(&self) -> Result<Option<usize>, Problem> {
+        self.parse("limit", |text| match text.parse() {
+            Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+            _ => Err(format!("must be an integer from 1 to {LIMIT_MAX}")),
+        })
+    }
+
     /// `limit` and `cursor` of a list that can be filtered by `filters`.
     ///
     /// # Errors
     /// 422 naming either, or a parameter that the list does not take.
     pub fn page(&self, filters: &[&str]) -> Result<Page, Problem> {
         self.only(&[filters, &["limit", "cursor"]].concat())?;
-        let limit = self.parse("limit", |text| match text.parse() {
-            Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
-            _ => Err(format!("must be an integer from 1 to {LIMIT_MAX}")),
-        })?;
+        let limit = self.limit()?;
         let cursor =
             self.parse("cursor", |text| read_hex(text).ok_or("must be the next_cursor of this list's last page"))?;
         Ok(Page { limit: limit.unwrap_or(LIMIT_DEFAULT), cursor })

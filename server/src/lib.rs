@@ -2,6 +2,7 @@
 //!
 //! A request is followed with a finger: [`serve`] takes the connection, [`door`]
 //! checks the key and counts, a handler in [`wallets`], [`envelopes`], [`sales`],
+//! [`events`],
 //! [`keys`] or [`service`] extracts, builds the command, executes it and replies.
 //!
 //! # Layout
@@ -9,7 +10,7 @@
 //! - [`door`]: what every request passes: shedding, keys, request ids, counting
 //! - [`extract`], [`fields`]: from bytes to checked values
 //! - [`access`]: which roles let whom do what
-//! - [`wallets`], [`envelopes`], [`sales`], [`keys`], [`service`]: one file a resource
+//! - [`wallets`], [`envelopes`], [`sales`], [`events`], [`keys`], [`service`]: one file a resource
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping; [`handover`]: starting while another ends
 //! - [`auth`], [`config`], [`metrics`]
@@ -27,6 +28,7 @@ pub mod copy;
 pub mod demo;
 pub mod door;
 pub mod envelopes;
+pub mod events;
 pub mod extract;
 pub mod failure;
 pub mod faults;

@@ -184,6 +184,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         test: options.test,
         metrics_apart: options.admin_listen.is_some(),
         in_flight_max: options.in_flight_max as usize,
+        event_readers_max: options.event_readers_max as usize,
         body_timeout: Duration::from_secs(options.read_timeout_s),
         caps: options.caps,
     };
@@ -197,7 +198,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         ..Limits::default()
     };
     let served = runtime.block_on(async {
-        let stop = CancellationToken::new();
+        let stop = server.stop.clone();
         tokio::spawn(stop_on_signal(stop.clone())?);
         tokio::spawn(Arc::clone(&engine).tell_alarm(&options.data));
         server.keys().refresh(&*engine).await?;
@@ -260,7 +261,12 @@ fn open(options: &Serve, handover: &mut Handover) -> Result<Embedded, Failure> {
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
         downtime_s_max: options.max_downtime_s,
-        journal: JournalOptions { archive, ..JournalOptions::default() },
+        events_kept_s: options.events_kept_s,
+        journal: JournalOptions {
+            archive,
+            kept_bytes_max: if options.events_kept_s == 0 { 0 } else { options.events_kept_bytes },
+            ..JournalOptions::default()
+        },
         ..EmbeddedOptions::default()
     };
     let is_held = |error: &OpenError| matches!(error, OpenError::Locked(_));
@@ -409,11 +415,12 @@ fn watch_embedded(server: &Shared<Embedded>) {
         ("hongbao_journal_sync_p99_seconds", "The sync that one in a hundred exceeds"),
         ("hongbao_journal_unreleased_bytes", "Bytes that the store does not hold for sure yet"),
         ("hongbao_journal_segments", "Segments in use"),
+        ("hongbao_journal_kept_bytes", "Bytes of segments that are kept for events only"),
         ("hongbao_journal_disk_full", "1 while the disk has no room for what the journal keeps in reserve"),
         ("hongbao_clock_alarm", "1 while deadlines stand still until hongbao clock accept"),
     ];
     server.metrics.gauges(names, move || {
-        let Some(engine) = engine.upgrade() else { return [0.0; 13] };
+        let Some(engine) = engine.upgrade() else { return [0.0; 14] };
         let stats = engine.stats();
         let journal = stats.journal.unwrap_or_default();
         let counts = [stats.envelopes, stats.wallets, stats.holds, stats.lag_records];
@@ -425,7 +432,7 @@ fn watch_embedded(server: &Shared<Embedded>) {
         let (failed, full) = (flag(stats.projection_failed), flag(journal.disk_full));
         let alarm = flag(engine.clock_alarm().is_some());
         let of_state = [envelopes, wallets, holds, lag, failed];
-        let of_journal = [records, batches, backlog, sync_p99_s, unreleased, segments, full];
+        let of_journal = [records, batches, backlog, sync_p99_s, unreleased, segments, journal.kept_bytes as f64, full];
         [&of_state[..], &of_journal, &[alarm]].concat().try_into().expect("as many values as names")
     });
     let engine = Arc::downgrade(&server.backend);

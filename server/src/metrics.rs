@@ -60,6 +60,8 @@ pub struct Metrics {
     pub connections_open: Gauge,
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
+    /// Events told by the feed.
+    pub events_told: Counter,
 }
 
 /// Durations as a histogram tells them.
@@ -106,6 +108,7 @@ impl Metrics {
             connections: counter("hongbao_http_connections_total", "Connections accepted"),
             connections_open: gauge("hongbao_http_connections_open", "Connections open"),
             accept_errors: counter("hongbao_http_accept_errors_total", "Connections that could not be accepted"),
+            events_told: counter("hongbao_events_told_total", "Events told by the feed"),
             handle: recorder.handle(),
             recorder,
         }

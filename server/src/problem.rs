@@ -36,6 +36,8 @@ pub enum Code {
     ReferenceConflict,
     /// It has ended otherwise.
     WrongState,
+    /// What follows the cursor is not kept any more.
+    CursorGone,
     /// The body is over 1 MiB.
     PayloadTooLarge,
     /// The body is not said to be JSON in UTF-8, or said to be compressed.
@@ -76,7 +78,7 @@ pub enum Retry {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 23] = [
         Code::MalformedRequest,
         Code::InvalidJson,
         Code::IdempotencyKeyRequired,
@@ -88,6 +90,7 @@ impl Code {
         Code::InsufficientFunds,
         Code::ReferenceConflict,
         Code::WrongState,
+        Code::CursorGone,
         Code::PayloadTooLarge,
         Code::UnsupportedMediaType,
         Code::InvalidField,
@@ -120,6 +123,7 @@ impl Code {
             Code::InsufficientFunds => (StatusCode::CONFLICT, "insufficient_funds", "Insufficient funds", SameKey),
             Code::ReferenceConflict => (StatusCode::CONFLICT, "reference_conflict", "Reference already used", Never),
             Code::WrongState => (StatusCode::CONFLICT, "wrong_state", "Not possible any more", Never),
+            Code::CursorGone => (StatusCode::GONE, "cursor_gone", "Not kept any more", Never),
             Code::PayloadTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Request body too large", Never)
             }
@@ -171,6 +175,7 @@ pub struct Problem {
     code: Code,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
+    oldest_cursor: Option<String>,
 }
 
 /// The most characters of a message: it may quote what the caller sent.
@@ -179,7 +184,7 @@ const MESSAGE_CHARS_MAX: usize = 300;
 impl Problem {
     /// A problem of this code; `detail` names the remedy.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { code, detail: detail.into(), errors: Vec::new() }
+        Problem { code, detail: detail.into(), errors: Vec::new(), oldest_cursor: None }
     }
 
     /// 404 for whatever is not there.
@@ -195,6 +200,13 @@ impl Problem {
     /// 500 for whatever failed here.
     pub fn internal() -> Problem {
         Problem::new(Code::Internal, "Something failed here; ask again with the same key, or tell the operator.")
+    }
+
+    /// 410 for a cursor of the feed that is too old; says from where to go on.
+    pub fn cursor_gone(oldest_cursor: String) -> Problem {
+        let detail = "Events behind this cursor are not kept any more. Bring what you know of them up to date by other \
+                      reads, and go on with after=oldest_cursor.";
+        Problem { oldest_cursor: Some(oldest_cursor), ..Problem::new(Code::CursorGone, detail) }
     }
 
     /// 422 for one field.
@@ -214,7 +226,7 @@ impl Problem {
             Some(first) => first.message.clone(),
             None => "A field cannot be so.".to_owned(),
         };
-        Problem { code: Code::InvalidField, detail: detail.into(), errors }
+        Problem { errors, ..Problem::new(Code::InvalidField, detail) }
     }
 
     /// This problem as that of a part of the body: its fields are named from there.
@@ -247,6 +259,8 @@ impl Problem {
             retry: Retry,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             errors: &'a [FieldError],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            oldest_cursor: Option<&'a str>,
         }
         let (status, code, title, retry) = self.code.facts();
         let wire = Wire {
@@ -258,6 +272,7 @@ impl Problem {
             request_id,
             retry,
             errors: &self.errors,
+            oldest_cursor: self.oldest_cursor.as_deref(),
         };
         serde_json::to_writer(out, &wire).expect("a problem is plain strings and numbers");
     }

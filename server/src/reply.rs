@@ -214,6 +214,7 @@ pub fn from_engine(error: &EngineError) -> Problem {
         EngineError::ShuttingDown => {
             Problem::new(Code::ShuttingDown, "The server is going away; ask again in a moment.")
         }
+        EngineError::CursorGone { oldest } => Problem::cursor_gone(crate::extract::hex(oldest)),
         EngineError::Cursor => Problem::field("cursor", "was not given by this list; start again without one"),
     }
 }

@@ -36,6 +36,7 @@ impl House {
             test: true,
             metrics_apart: false,
             in_flight_max: 100,
+            event_readers_max: 10,
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
         };

@@ -55,6 +55,10 @@ pub struct JournalStats {
     pub spares: usize,
     /// Segments in use.
     pub segments: usize,
+    /// Segments kept only to be read.
+    pub kept_segments: usize,
+    /// Bytes of their files.
+    pub kept_bytes: u64,
     /// Whether the ballast is in place.
     pub has_ballast: bool,
     /// Whether the disk has no room for what is missing of spares and ballast:

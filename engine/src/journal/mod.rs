@@ -32,6 +32,7 @@
 //! - `writer.rs`: swap, write, sync, publish, wake
 //! - `wake.rs`: waiting without losing a wake-up
 //! - `spares.rs`: spare segments, ballast, recycling, archive
+//! - `history.rs`: reading what is durable while the journal goes on
 //! - `options.rs`, `error.rs`, `meter.rs`: what is set, what goes wrong, what is measured
 //!
 //! # Invariants
@@ -44,6 +45,7 @@
 mod admission;
 mod error;
 mod frame;
+mod history;
 mod meter;
 mod options;
 mod reader;
@@ -55,6 +57,7 @@ mod writer;
 pub use admission::{Class, Refused};
 pub use error::{JournalError, JournalFailed, Recovery, TornTail};
 pub use frame::Records;
+pub use history::ReadError;
 pub use meter::{JournalStats, SyncTimes};
 pub use options::{FailureAction, JournalOptions, MAX_RECORD_BYTES, Mutants};
 pub use wake::DurableWait;
@@ -64,6 +67,7 @@ use crate::storage::Storage;
 use crate::types::Lsn;
 use admission::{Gate, Stage};
 use crossbeam::utils::CachePadded;
+use history::History;
 use parking_lot::{Condvar, Mutex};
 use reader::JournalRead;
 use segment::{Header, MARKER, segment_name};
@@ -100,6 +104,7 @@ pub(crate) struct Shared {
     stage: CachePadded<Mutex<Stage>>,
     work: Condvar,
     spares: Spares,
+    history: History,
     /// The last LSN and the bytes ever staged up to it, for every durable batch not yet released.
     unreleased: Mutex<VecDeque<(u64, u64)>>,
     meter: meter::Meter,
@@ -130,7 +135,11 @@ impl Journal {
         if let Some(torn) = &recovery.torn_tail {
             tracing::warn!(file = torn.file, offset = torn.offset, "cut a torn batch; nothing of it was acknowledged");
         }
-        let shared = Arc::new(Shared::new(storage, options, after, &read));
+        let (history, left) = History::of(&*storage, &read);
+        for name in &left {
+            storage.remove(name).map_err(JournalError::io("remove", &*storage, name))?;
+        }
+        let shared = Arc::new(Shared::new(storage, options, after, &read, history));
         let active = open_segment(&shared, &read)?;
         writer::reserve_marker(&*shared.storage);
         shared.running.store(true, Ordering::Release);
@@ -318,6 +327,7 @@ impl Journal {
     pub fn stats(&self) -> JournalStats {
         let mut stats = self.shared.meter.stats();
         (stats.spares, stats.segments, stats.has_ballast, stats.disk_full) = self.shared.spares.counts();
+        (stats.kept_segments, stats.kept_bytes) = self.shared.history.counts();
         let stage = self.shared.stage.lock();
         stats.backlog_bytes = stage.backlog_bytes();
         stats.unreleased_bytes = stage.unreleased_bytes();
@@ -357,7 +367,13 @@ impl Drop for Journal {
 }
 
 impl Shared {
-    fn new(storage: Arc<dyn Storage>, options: JournalOptions, after: Lsn, read: &JournalRead) -> Shared {
+    fn new(
+        storage: Arc<dyn Storage>,
+        options: JournalOptions,
+        after: Lsn,
+        read: &JournalRead,
+        history: History,
+    ) -> Shared {
         let mut bytes = 0;
         let unreleased = read.frames.iter().map(|&(last_lsn, frame_bytes)| {
             bytes += frame_bytes;
@@ -372,6 +388,7 @@ impl Shared {
             stage: CachePadded::new(Mutex::new(Stage::new(options.bounds(), read.last_lsn + 1, bytes))),
             work: Condvar::new(),
             spares,
+            history,
             unreleased: Mutex::new(unreleased),
             meter: meter::Meter::default(),
             running: AtomicBool::new(false),

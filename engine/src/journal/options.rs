@@ -60,6 +60,9 @@ pub struct JournalOptions {
     pub threaded: bool,
     /// Where released segments are copied before they are recycled.
     pub archive: Option<Arc<dyn Storage>>,
+    /// How many bytes of released segments are kept to be read by
+    /// [`Journal::read`](super::Journal::read) before they are recycled; they give way when the disk is full.
+    pub kept_bytes_max: u64,
     /// What a failed write or sync does.
     pub on_failure: FailureAction,
     #[doc(hidden)]
@@ -78,6 +81,7 @@ impl Default for JournalOptions {
             threads_max: 64,
             threaded: true,
             archive: None,
+            kept_bytes_max: 0,
             on_failure: FailureAction::ExitProcess,
             mutants: Mutants::default(),
         }

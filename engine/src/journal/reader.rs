@@ -38,6 +38,8 @@ pub(crate) struct SegmentRead {
 #[derive(Debug, Default)]
 pub(crate) struct JournalRead {
     pub(crate) segments: Vec<SegmentRead>,
+    /// Segments that are kept to be read, by their sequence.
+    pub(crate) kept: BTreeMap<u64, String>,
     pub(crate) spares: BTreeMap<u64, u64>,
     pub(crate) unfinished: Vec<String>,
     pub(crate) has_ballast: bool,
@@ -64,6 +66,7 @@ pub(crate) fn read(
     for file in storage.list().map_err(JournalError::io("list", storage, ""))? {
         match name_of(&file) {
             Named::Segment(sequence) => drop(sequences.insert(sequence, file)),
+            Named::Kept(sequence) => drop(journal.kept.insert(sequence, file)),
             Named::Spare(serial) => drop(journal.spares.insert(serial, 0)),
             Named::Marker => has_marker = true,
             Named::Ballast => journal.has_ballast = true,

@@ -18,6 +18,8 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 pub(crate) const MARKER: &str = "clean-shutdown";
 /// Bytes kept only to be given back when the disk is full.
 pub(crate) const BALLAST: &str = "ballast";
+/// What a segment is called once nothing in it is needed any more but to be read.
+const KEPT: &str = "kept-";
 /// Files being made; removed at the next start.
 pub(crate) const UNFINISHED: &str = ".tmp";
 
@@ -30,6 +32,7 @@ pub(crate) const MARKER_BYTES: usize = 56;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
     Segment(u64),
+    Kept(u64),
     Spare(u64),
     Marker,
     Ballast,
@@ -39,6 +42,10 @@ pub(crate) enum Named {
 
 pub(crate) fn segment_name(sequence: u64) -> String {
     format!("segment-{sequence:016}")
+}
+
+pub(crate) fn kept_name(sequence: u64) -> String {
+    format!("{KEPT}{sequence:016}")
 }
 
 pub(crate) fn spare_name(serial: u64) -> String {
@@ -59,6 +66,8 @@ pub(crate) fn name_of(file: &str) -> Named {
         Named::Ballast
     } else if let Some(sequence) = number("segment-") {
         Named::Segment(sequence)
+    } else if let Some(sequence) = number(KEPT) {
+        Named::Kept(sequence)
     } else if let Some(serial) = number("spare-") {
         Named::Spare(serial)
     } else {
@@ -202,6 +211,7 @@ mod tests {
     fn names_tell_what_a_file_is() {
         let rows = [
             (segment_name(12), Named::Segment(12)),
+            (kept_name(11), Named::Kept(11)),
             (spare_name(4), Named::Spare(4)),
             (format!("{}{UNFINISHED}", spare_name(4)), Named::Unfinished),
             (MARKER.to_owned(), Named::Marker),

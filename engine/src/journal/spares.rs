@@ -1,9 +1,11 @@
 //! Segments before and after their life: spares, the ballast, recycling and the
-//! archive. Done by the preparer, on its own thread or inside `pump`.
+//! archive, and those kept to be read. Done by the preparer, on its own thread or inside `pump`.
 //!
 //! **Invariant:** a segment is recycled only when everything in it is released,
 //! oldest first, the directory synced after each, so that the segments left never
 //! have a gap.
+//! **Invariant:** what is only kept to be read is given up before anything is
+//! refused for want of disk.
 //! **Invariant:** a spare is filled and synced before it bears a spare's name.
 
 use super::frame::BLOCK_BYTES;
@@ -37,6 +39,8 @@ struct Pool {
     spares: VecDeque<String>,
     retired: VecDeque<Retired>,
     released_lsn: u64,
+    /// Nothing below has to be kept to be read.
+    forgotten_lsn: u64,
     next_serial: u64,
     has_ballast: bool,
     disk_full: bool,
@@ -102,6 +106,16 @@ impl Spares {
         }
     }
 
+    /// Nothing below `lsn` has to be kept to be read.
+    pub(crate) fn forget_below(&self, lsn: u64) {
+        let mut pool = self.pool.lock();
+        if lsn > pool.forgotten_lsn {
+            pool.forgotten_lsn = lsn;
+            pool.has_chores = true;
+            self.chores.notify_one();
+        }
+    }
+
     pub(crate) fn stop(&self) {
         self.pool.lock().stopping = true;
         self.chores.notify_all();
@@ -149,24 +163,26 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Recycles what is released, then writes the spares that are missing, then the
+/// Keeps or recycles what is released, then writes the spares that are missing, then the
 /// ballast. Never called by two threads at once.
 pub(crate) fn prepare(shared: &Shared) {
     shared.spares.pool.lock().has_chores = false;
+    forget(shared);
     while let Some(oldest) = shared.spares.next_released() {
-        if let Err(error) = recycle(shared, &oldest) {
+        if let Err(error) = release(shared, &oldest) {
             let file = shared.storage.path_of(&oldest.name);
             tracing::warn!(file, %error, "a released segment could not be recycled or archived; trying again later");
             break;
         }
     }
+    forget(shared);
     let mut full = false;
     while !full && shared.spares.is_short(shared.options.spare_segments) {
         full = match make_spare(shared) {
             Ok(()) => false,
             Err(error) => {
                 tracing::warn!(%error, "no spare segment could be written: free disk space");
-                !drop_ballast(shared)
+                !give_up_kept(shared) && !drop_ballast(shared)
             }
         };
     }
@@ -205,25 +221,65 @@ impl Spares {
     }
 }
 
-fn recycle(shared: &Shared, retired: &Retired) -> io::Result<()> {
+/// Archives a released segment, and keeps it to be read or recycles it.
+fn release(shared: &Shared, retired: &Retired) -> io::Result<()> {
     if let Some(archive) = &shared.options.archive {
         store_in_archive(&*shared.storage, &**archive, retired)?;
     }
-    let wanted = shared.spares.is_short(shared.options.spare_segments);
-    let spare = if wanted && retired.file_bytes == shared.options.segment_bytes {
-        let spare = shared.spares.next_spare();
-        shared.storage.rename(&retired.name, &spare)?;
-        Some(spare)
-    } else {
-        shared.storage.remove(&retired.name)?;
-        None
-    };
+    if shared.options.kept_bytes_max == 0 {
+        return recycle(shared, &retired.name, retired.file_bytes);
+    }
+    let mut kept_bytes = retired.file_bytes;
+    // What a start left behind is mostly empty, and would take the place of what can be read.
+    if retired.end < retired.file_bytes / 2 {
+        shared.storage.open(&retired.name)?.set_len(retired.end)?;
+        kept_bytes = retired.end;
+    }
+    shared.history.keep(&*shared.storage, retired, kept_bytes)?;
     // From here on the name is gone, so the segment must not be tried again.
     shared.spares.pool.lock().retired.pop_front();
+    shared.sync_directory()
+}
+
+/// Makes a spare of the oldest segment, or removes it.
+fn recycle(shared: &Shared, name: &str, bytes: u64) -> io::Result<()> {
+    let wanted = shared.spares.is_short(shared.options.spare_segments);
+    let spare = (wanted && bytes == shared.options.segment_bytes).then(|| shared.spares.next_spare());
+    shared.history.drop_oldest(name, || match &spare {
+        Some(spare) => shared.storage.rename(name, spare),
+        None => shared.storage.remove(name),
+    })?;
+    // From here on the name is gone, so the segment must not be tried again.
+    shared.spares.pool.lock().retired.pop_front_if(|retired| retired.name == name);
     shared.sync_directory()?;
     shared.spares.pool.lock().spares.extend(spare);
     shared.look_at_room();
     Ok(())
+}
+
+/// Recycles what need not be kept any more.
+fn forget(shared: &Shared) {
+    let forgotten_lsn = shared.spares.pool.lock().forgotten_lsn;
+    while let Some((name, bytes)) = shared.history.oldest_beyond(shared.options.kept_bytes_max, forgotten_lsn) {
+        if !give_up(shared, &name, bytes) {
+            break;
+        }
+    }
+}
+
+/// Gives the oldest kept segment back to the disk, or makes a spare of it; says whether there was any.
+fn give_up_kept(shared: &Shared) -> bool {
+    shared.history.oldest_kept().is_some_and(|(name, bytes)| give_up(shared, &name, bytes))
+}
+
+fn give_up(shared: &Shared, name: &str, bytes: u64) -> bool {
+    match recycle(shared, name, bytes) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(file = shared.storage.path_of(name), %error, "a kept segment could not be recycled");
+            false
+        }
+    }
 }
 
 /// Copies the valid part: what lies behind it are bytes of earlier lives.
@@ -323,6 +379,7 @@ pub(crate) fn take_or_make(shared: &Shared) -> io::Result<String> {
             return Ok(spare);
         }
         if let Err(error) = make_spare(shared)
+            && !give_up_kept(shared)
             && !drop_ballast(shared)
         {
             return Err(error);

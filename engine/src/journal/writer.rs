@@ -352,5 +352,6 @@ pub(super) fn activate(shared: &Shared, spare: &str, header: Header) -> Result<A
     file.sync_data().map_err(|error| ("sync the header of", error))?;
     shared.storage.rename(spare, &segment_name(header.sequence)).map_err(|error| ("rename", error))?;
     shared.storage.sync_directory().map_err(|error| ("sync the directory of", error))?;
+    shared.history.begin(&header);
     Ok(Active { file, header, end: BLOCK_BYTES as u64 })
 }

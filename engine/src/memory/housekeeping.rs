@@ -14,7 +14,7 @@ use crate::journal::Class;
 use crate::mutants::{Mutant, is_planted};
 use crate::state::Chore;
 use crate::state::decide::{CREDIT_RECORD_MAX, envelope_due, item_due};
-use crate::types::{EnvelopeId, ItemId, Lsn};
+use crate::types::{EnvelopeId, ItemId, Lsn, Timestamp};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) accept_file: Option<PathBuf>,
     pub(super) evict_next: AtomicUsize,
     pub(super) released: AtomicU64,
+    /// The first record behind the oldest part of the journal that is kept for events, and its time.
+    pub(super) second_kept: Mutex<Option<(Lsn, Timestamp)>>,
     /// When it was last told that a deadline has to wait.
     pub(super) told_waiting: Mutex<Option<Instant>>,
     /// Whether something due was left for another turn.
@@ -66,6 +68,7 @@ impl Core {
             if checked.elapsed() >= CHECK {
                 checked = Instant::now();
                 self.check();
+                self.forget_events();
                 forgetting = true;
             }
             if forgetting {

@@ -16,6 +16,7 @@
 //! is durable. A "no" tells of nothing and does not wait.
 
 mod cold;
+mod feed;
 mod housekeeping;
 mod reads;
 mod recovery;
@@ -31,6 +32,7 @@ use crate::command::{Command, Outcome, Refusal};
 use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::event::{self, Event, Events};
+use crate::feed::cursor::Seal;
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Decision, Drawn, Keys};
@@ -61,6 +63,10 @@ pub(crate) struct Core {
     log: Log,
     durable: Option<Durable>,
     fingerprint_secret: [u8; 32],
+    /// Of the feed's cursors.
+    seal: Seal,
+    /// How long events are kept, seconds.
+    events_kept_s: u64,
     test_mode: bool,
     serving: AtomicU8,
     /// Why it does not serve, and what its operator has to do, if it is not ready.

@@ -12,6 +12,7 @@ use crate::backend::{
 use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, WalletView};
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
+use crate::feed::{EventPage, EventQuery};
 use crate::state::Router;
 use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, Wallet};
@@ -232,6 +233,14 @@ impl Backend for Embedded {
 
     async fn api_keys_version(&self) -> Result<u64> {
         Ok(self.core.shards[Router::API_KEYS].lock().api_keys_lsn.0)
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<EventPage> {
+        self.core.events(query)
+    }
+
+    async fn more_events(&self, mark: u64) -> Result<u64> {
+        self.core.more_events(mark).await
     }
 
     async fn audit(&self) -> Result<Audit> {

@@ -13,6 +13,7 @@ use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::event::{Event, Record};
+use crate::feed::cursor::Seal;
 use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::envelope::Envelope;
@@ -55,6 +56,9 @@ pub struct EmbeddedOptions {
     pub clock: Option<Arc<dyn Clock>>,
     /// Where ids and secrets come from.
     pub entropy: Arc<dyn Entropy>,
+    /// How long events can be read again, seconds, if so much of the journal is kept
+    /// (`journal.kept_bytes_max`).
+    pub events_kept_s: u64,
     /// Whether deadlines are kept by a thread; without one
     /// [`Embedded::tick`] does it.
     pub threaded: bool,
@@ -72,6 +76,7 @@ impl Default for EmbeddedOptions {
             downtime_s_max: 3 * 86_400,
             clock: None,
             entropy: Arc::new(SystemEntropy),
+            events_kept_s: 3 * 86_400,
             threaded: true,
         }
     }
@@ -263,6 +268,8 @@ impl Embedded {
             log: Log::Off(AtomicU64::new(0)),
             durable: None,
             fingerprint_secret: [0; 32],
+            seal: Seal::new(&[0; 32]),
+            events_kept_s: options.events_kept_s,
             test_mode: options.test_mode,
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
@@ -346,6 +353,8 @@ impl Embedded {
             log: Log::Journal(journal),
             durable: Some(Durable { store, projector, persisted, _lock: lock }),
             fingerprint_secret: settings.secret(),
+            seal: Seal::new(&settings.secret()),
+            events_kept_s: options.events_kept_s,
             test_mode: options.test_mode,
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),

@@ -340,7 +340,7 @@ impl Core {
             b"created" => {
                 let id = EnvelopeId::from_bytes(answer.id(1)?);
                 let created = self.created(id).await?.ok_or_else(|| damaged("an envelope"))?;
-                Outcome::Envelope(Box::new(FRESH.view(&created, answer.at(2)?)))
+                Outcome::Envelope(Box::new(Figures::FRESH.view(&created, answer.at(2)?)))
             }
             b"envelope" => {
                 let Command::Cancel { envelope } = command else { return Err(damaged("an answer")) };
@@ -493,16 +493,6 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
         _ => return Err(damaged("an answer")),
     })
 }
-
-/// The figures of an envelope nobody has grabbed from.
-const FRESH: Figures = Figures {
-    ended: None,
-    settled: false,
-    taken: 0,
-    taken_amount: Amount::ZERO,
-    claimed: Amount::ZERO,
-    refunded: Amount::ZERO,
-};
 
 /// The figures of an envelope, which stand in a row from `first` on.
 pub(super) fn figures(row: &Answer, first: usize) -> Result<Figures> {

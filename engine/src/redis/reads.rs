@@ -19,6 +19,7 @@ use crate::backend::{
 use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, WalletView};
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
+use crate::feed::{EventPage, EventQuery};
 use crate::state::envelope::{Figures, share_status};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::sync::Arc;
@@ -112,6 +113,14 @@ impl Backend for RedisBackend {
 
     async fn api_keys_version(&self) -> Result<u64> {
         self.core.api_keys_version().await
+    }
+
+    async fn events(&self, _: &EventQuery) -> Result<EventPage> {
+        Err(EngineError::NotReady("there is no feed of events in front of Redis yet".to_owned()))
+    }
+
+    async fn more_events(&self, _: u64) -> Result<u64> {
+        Err(EngineError::NotReady("there is no feed of events in front of Redis yet".to_owned()))
     }
 
     async fn audit(&self) -> Result<Audit> {

@@ -155,7 +155,8 @@ impl Envelope {
             return Answer(Outcome::Expired, false);
         }
         let share = self.winners.next();
-        Take(Grabbed { envelope: self.id(), share, amount: self.split.get(share), user: user.clone() })
+        let (amount, is_last) = (self.split.get(share), self.winners.len() + 1 == self.split.len());
+        Take(Grabbed { envelope: self.id(), share, amount, user: user.clone(), is_last })
     }
 
     /// The answer to the winner of a share.
@@ -279,7 +280,9 @@ impl Envelope {
         self.winners.push(name, at);
         // Only a share in between that nobody had is one of those.
         self.credited = self.credited.min(event.share);
-        self.took(event.amount)
+        let sold_out = self.took(event.amount);
+        assert!(sold_out || !event.is_last, "the last share is the last (I3)");
+        sold_out
     }
 
     /// Says whether that was the last share.
@@ -386,6 +389,16 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Those of an envelope nobody has grabbed from.
+    pub(crate) const FRESH: Figures = Figures {
+        ended: None,
+        settled: false,
+        taken: 0,
+        taken_amount: Amount::ZERO,
+        claimed: Amount::ZERO,
+        refunded: Amount::ZERO,
+    };
+
     pub(crate) fn view(&self, created: &EnvelopeCreated, now: Timestamp) -> EnvelopeView {
         let terms = &created.terms;
         let state = match (self.settled, self.ended) {

@@ -142,6 +142,8 @@ impl World {
             ballast_bytes: random.below(2) * 80_000,
             buffer_bytes_max: random.pick(&[12_000, 64 << 20]),
             lag_bytes_max: random.pick(&[60_000, 1 << 30]),
+            // By the seed and not by its random numbers, which tell what else happens.
+            kept_bytes_max: (seed % 3) * 2 * (64 << 10),
             record_bytes_max: 2_500,
             threads_max: 0,
             threaded: false,
@@ -614,7 +616,8 @@ impl World {
             | EngineError::NotReady(_)
             | EngineError::OperatorNeeded(_)
             | EngineError::ShuttingDown
-            | EngineError::Cursor => false,
+            | EngineError::Cursor
+            | EngineError::CursorGone { .. } => false,
         };
         assert!(excused, "a failure without a fault: {error}");
         self.meet(match error {

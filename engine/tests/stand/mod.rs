@@ -53,6 +53,7 @@ impl World {
                 spare_segments: 1,
                 ballast_bytes: 0,
                 threads_max: 12,
+                kept_bytes_max: 16 << 20,
                 on_failure: FailureAction::Poison,
                 ..JournalOptions::default()
             },

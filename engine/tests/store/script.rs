@@ -134,7 +134,8 @@ impl Script {
         let mut unclaimed = Vec::new();
         for share in 0..shares {
             let who = UserId::new(&format!("crowd{share}")).unwrap();
-            let grabbed = Event::Grabbed(Grabbed { envelope, share, amount: amount(1), user: who.clone() });
+            let grabbed =
+                Event::Grabbed(Grabbed { envelope, share, amount: amount(1), user: who.clone(), is_last: false });
             let claimed = Claimed { envelope, share, amount: amount(1), user: who.clone(), grabbed_at: self.now };
             if self.below(4) == 0 {
                 let moved = self.moved(&who, EntryKind::Claim(envelope), amount(1));
@@ -296,7 +297,8 @@ impl Script {
             envelope.ended = Some(EndedAs::SoldOut);
         }
         let sum = envelope.share_amount(share);
-        let mut events = vec![Event::Grabbed(Grabbed { envelope: id, share, amount: sum, user: who.clone() })];
+        let mut events =
+            vec![Event::Grabbed(Grabbed { envelope: id, share, amount: sum, user: who.clone(), is_last: false })];
         if auto_claim {
             let claimed = Claimed { envelope: id, share, amount: sum, user: who.clone(), grabbed_at: self.now };
             events.push(Event::Claimed(claimed));

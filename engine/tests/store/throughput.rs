@@ -28,7 +28,7 @@ fn batch(number: u64, claims: bool) -> DurableBatch {
         let (envelope, share) = (EnvelopeId::from_bytes(id), (record / 5000) as u32);
         let amount = Amount::new(1 + mixed % 1000).unwrap();
         let at = Timestamp::from_ms(1_770_000_000_000 + record / 100);
-        let mut events = vec![Event::Grabbed(Grabbed { envelope, share, amount, user: user.clone() })];
+        let mut events = vec![Event::Grabbed(Grabbed { envelope, share, amount, user: user.clone(), is_last: false })];
         if claims {
             events.push(Event::Claimed(Claimed { envelope, share, amount, user: user.clone(), grabbed_at: at }));
             let kind = EntryKind::Claim(envelope);

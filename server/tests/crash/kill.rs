@@ -68,7 +68,7 @@ fn kill_9_under_load_twenty_cycles() {
     assert!(output.status.success(), "{}", told(&output));
 }
 
-fn open_table(address: SocketAddr, book: &mut Book) -> Table {
+pub fn open_table(address: SocketAddr, book: &mut Book) -> Table {
     let mut client = Client::new(address);
     let mut table = Table::default();
     for ask in opening() {
@@ -84,7 +84,7 @@ fn open_table(address: SocketAddr, book: &mut Book) -> Table {
 }
 
 /// Lets all players play until the server goes down.
-fn play(
+pub fn play(
     mut server: Running,
     address: SocketAddr,
     table: &Mutex<Table>,

@@ -6,6 +6,7 @@
 //! - `process.rs`, `client.rs`: a running binary, and one connection to it
 //! - `load.rs`, `book.rs`, `inquiry.rs`, `kill.rs`: everything at once, killed at any moment,
 //!   and every answer asked again
+//! - `feed.rs`: whoever follows the events, over every crash
 //! - `refusals.rs`, `damage.rs`, `downtime.rs`, `commands.rs`: one story a test
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
@@ -15,6 +16,7 @@ mod client;
 mod commands;
 mod damage;
 mod downtime;
+mod feed;
 mod inquiry;
 mod kill;
 mod load;

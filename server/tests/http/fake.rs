@@ -8,6 +8,7 @@ use hongbao_engine::EngineError;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::*;
 use hongbao_engine::command::*;
+use hongbao_engine::feed::*;
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
@@ -37,6 +38,8 @@ pub struct Inner {
     pub keys_version: u64,
     pub pages: Vec<Page>,
     pub filters: Vec<EnvelopeFilter>,
+    pub events: Vec<FeedEvent>,
+    pub asked_events: Vec<EventQuery>,
     pub not_ready: Option<String>,
 }
 
@@ -236,6 +239,18 @@ impl Backend for Fake {
     async fn api_keys_version(&self) -> Result<u64> {
         Ok(self.inner.lock().unwrap().keys_version)
     }
+    async fn events(&self, query: &EventQuery) -> Result<EventPage> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.asked_events.push(query.clone());
+        match &query.after {
+            After::Cursor(cursor) if cursor == b"bad" => Err(EngineError::Cursor),
+            After::Cursor(cursor) if cursor == b"old" => Err(EngineError::CursorGone { oldest: vec![1, 2] }),
+            _ => Ok(EventPage { events: std::mem::take(&mut inner.events), next: vec![7, 8], is_end: true }),
+        }
+    }
+    async fn more_events(&self, _: u64) -> Result<u64> {
+        std::future::pending().await
+    }
     async fn audit(&self) -> Result<Audit> {
         Ok(Audit { deposited: 10, wallets: 4, escrowed: 6, ..Audit::default() })
     }
@@ -327,6 +342,7 @@ pub fn setup() -> Setup {
         test: false,
         metrics_apart: false,
         in_flight_max: 4,
+        event_readers_max: 2,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
     }

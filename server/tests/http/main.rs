@@ -5,6 +5,7 @@
 
 mod answers;
 mod bad_input;
+mod events;
 mod fake;
 mod keys;
 mod routes;

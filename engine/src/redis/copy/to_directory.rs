@@ -324,7 +324,7 @@ impl Copying<'_> {
     /// One who has a share, and when that was last changed.
     pub(super) fn win(&mut self, envelope: EnvelopeId, win: Win) -> Result<Timestamp> {
         let Win { user, share, amount, grabbed_at, claimed_at } = win;
-        let grabbed = Grabbed { envelope, share, amount, user: user.clone() };
+        let grabbed = Grabbed { envelope, share, amount, user: user.clone(), is_last: false };
         self.thing(grabbed_at, Event::Grabbed(grabbed))?;
         if let Some(at) = claimed_at {
             self.copied.event(at, Event::Claimed(Claimed { envelope, share, amount, user, grabbed_at }));

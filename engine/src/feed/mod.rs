@@ -1,0 +1,353 @@
+//! What has happened, as a feed tells it: events with their types, and the
+//! positions from which to go on.
+//!
+//! An event of the feed is made of what was decided and is durable. Which form
+//! it is kept in is the engine's: the embedded one reads its journal.
+//!
+//! **Invariant:** whoever goes on from the cursor of each page is told every
+//! event that is kept, once, those of one envelope, wallet, item or hold in the
+//! order in which they happened; or is told that some are gone.
+
+pub(crate) mod cursor;
+pub(crate) mod record;
+
+use crate::command::{EnvelopeView, HoldView, OrderView};
+use crate::event::ItemPut;
+use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! event_types {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What an event tells of.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum EventType { $($(#[$doc])* $variant,)* }
+
+        impl EventType {
+            /// Every type.
+            pub const ALL: &'static [EventType] = &[$(EventType::$variant),*];
+
+            /// Its name in the API.
+            pub const fn name(self) -> &'static str {
+                match self { $(EventType::$variant => $name),* }
+            }
+        }
+    };
+}
+event_types! {
+    /// An envelope was funded and split.
+    EnvelopeCreated = "envelope.created",
+    /// Its last share was grabbed.
+    EnvelopeSoldOut = "envelope.sold_out",
+    /// Its time was over, and what was unsold went back.
+    EnvelopeExpired = "envelope.expired",
+    /// Its sender ended it, and what was unsold went back.
+    EnvelopeCancelled = "envelope.cancelled",
+    /// No share is unclaimed any more; nothing about it will change.
+    EnvelopeSettled = "envelope.settled",
+    /// A share was taken.
+    ShareGrabbed = "share.grabbed",
+    /// A share went to its winner.
+    ShareClaimed = "share.claimed",
+    /// All shares that were not claimed in time went back, as one event.
+    ShareLapsed = "share.lapsed",
+    /// Money came in from outside.
+    WalletDeposited = "wallet.deposited",
+    /// Money went out.
+    WalletWithdrawn = "wallet.withdrawn",
+    /// An item was put on sale, changed or restocked.
+    ItemPut = "item.put",
+    /// Units were set aside for a user.
+    HoldHeld = "hold.held",
+    /// A hold was paid.
+    HoldClaimed = "hold.claimed",
+    /// Its user gave it back.
+    HoldReleased = "hold.released",
+    /// Its time was over.
+    HoldExpired = "hold.expired",
+    /// An order was made of a hold.
+    OrderCreated = "order.created",
+}
+
+/// Some of the types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTypes(u32);
+
+impl EventTypes {
+    /// None of them.
+    pub const NONE: EventTypes = EventTypes(0);
+    /// All of them.
+    pub const ALL: EventTypes = EventTypes((1 << EventType::ALL.len()) - 1);
+    /// What is told to those who ask for no types: all but those that come by the million.
+    pub const USUAL: EventTypes = EventTypes(
+        EventTypes::ALL.0 & !EventTypes::of(EventType::ShareGrabbed).0 & !EventTypes::of(EventType::HoldHeld).0,
+    );
+
+    /// One of them.
+    pub const fn of(of: EventType) -> EventTypes {
+        EventTypes(1 << of as u32)
+    }
+
+    /// Whether it is among them.
+    pub const fn has(self, of: EventType) -> bool {
+        self.0 & EventTypes::of(of).0 != 0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub const fn or(self, others: EventTypes) -> EventTypes {
+        EventTypes(self.0 | others.0)
+    }
+
+    /// Whether any is among `others`.
+    pub const fn any_of(self, others: EventTypes) -> bool {
+        self.0 & others.0 != 0
+    }
+}
+
+/// A name that no type has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownType(String);
+
+impl fmt::Display for UnknownType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = EventType::ALL.iter().map(|known| known.name()).collect();
+        let shown: String = self.0.chars().take(40).collect();
+        write!(f, "{shown} is no type of event; there are {}", names.join(", "))
+    }
+}
+
+impl FromStr for EventTypes {
+    type Err = UnknownType;
+
+    /// Names with commas between; `envelope.*` stands for all that begin so.
+    fn from_str(text: &str) -> Result<EventTypes, UnknownType> {
+        let mut types = EventTypes::NONE;
+        for word in text.split(',') {
+            let group = word.strip_suffix('*').filter(|group| group.ends_with('.'));
+            let fits = |known: &&EventType| match group {
+                Some(group) => known.name().starts_with(group),
+                None => known.name() == word,
+            };
+            let found =
+                EventType::ALL.iter().filter(fits).fold(EventTypes::NONE, |all, one| all.or(EventTypes::of(*one)));
+            if found == EventTypes::NONE {
+                return Err(UnknownType(word.to_owned()));
+            }
+            types = types.or(found);
+        }
+        Ok(types)
+    }
+}
+
+/// From where on events are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// From the oldest that is kept.
+    Oldest,
+    /// From those that happen from now on.
+    Now,
+    /// From behind what a page or event before it told, by its cursor.
+    Cursor(Vec<u8>),
+}
+
+/// Which events are wanted.
+#[derive(Clone, Debug)]
+pub struct EventQuery {
+    /// From where on.
+    pub after: After,
+    /// Of which types.
+    pub types: EventTypes,
+    /// Only of this owner's envelopes; `None` is everybody's, and everything else.
+    pub owner: Option<String>,
+    /// At most so many, at least 1.
+    pub limit: usize,
+}
+
+/// A part of the feed.
+#[derive(Clone, Debug)]
+pub struct EventPage {
+    /// What happened, in order.
+    pub events: Vec<FeedEvent>,
+    /// Where to go on.
+    pub next: Vec<u8>,
+    /// Whether this was all there was when it was asked for.
+    pub is_end: bool,
+}
+
+/// Something that happened, and is durable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeedEvent {
+    /// The same whenever it is told.
+    pub id: EventId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: Happened,
+    /// Where to go on behind it.
+    pub cursor: Vec<u8>,
+}
+
+/// What of an envelope never changes and is told with what happens to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvelopeFacts {
+    /// Its id.
+    pub id: EnvelopeId,
+    /// The owner of the key that made it.
+    pub owner: String,
+    /// Whose money it is.
+    pub sender: UserId,
+    /// The caller's own number.
+    pub reference: Option<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happened {
+    /// An envelope was made, as it was then.
+    Created(Box<EnvelopeView>),
+    /// Its last share was taken.
+    SoldOut(EnvelopeFacts),
+    /// It expired.
+    Expired {
+        /// Which.
+        envelope: EnvelopeFacts,
+        /// What went back.
+        refunded: Amount,
+    },
+    /// It was cancelled.
+    Cancelled {
+        /// Which.
+        envelope: EnvelopeFacts,
+        /// What went back.
+        refunded: Amount,
+    },
+    /// It has settled.
+    Settled {
+        /// Which.
+        envelope: EnvelopeFacts,
+        /// How it had ended.
+        ended_as: crate::command::EndedAs,
+        /// Money that winners have.
+        claimed: Amount,
+        /// Money that went back.
+        refunded: Amount,
+    },
+    /// A share was taken.
+    Grabbed(Share),
+    /// A share went to its winner.
+    Claimed(Share),
+    /// What was not claimed in time went back.
+    Lapsed {
+        /// Of which envelope.
+        envelope: EnvelopeFacts,
+        /// The money of all such shares.
+        amount: Amount,
+    },
+    /// Money came in.
+    Deposited(Moved),
+    /// Money went out.
+    Withdrawn(Moved),
+    /// An item as it is from then on.
+    Item(Box<ItemPut>),
+    /// A hold as it is from then on.
+    Hold(Box<HoldView>),
+    /// An order was made.
+    Order(Box<OrderView>),
+}
+
+/// A share that somebody has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Of which envelope.
+    pub envelope: EnvelopeFacts,
+    /// Its position in the split.
+    pub share: u32,
+    /// Its money.
+    pub amount: Amount,
+    /// Whose.
+    pub user: UserId,
+    /// When it was grabbed.
+    pub grabbed_at: Timestamp,
+}
+
+/// Money that came from outside or went there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Whose.
+    pub user: UserId,
+    /// How much.
+    pub amount: Amount,
+    /// What could be spent afterwards.
+    pub available: Amount,
+    /// The caller's own number.
+    pub reference: Option<String>,
+}
+
+impl Happened {
+    /// Its type.
+    pub fn event_type(&self) -> EventType {
+        use crate::command::HoldState;
+        match self {
+            Happened::Created(_) => EventType::EnvelopeCreated,
+            Happened::SoldOut(_) => EventType::EnvelopeSoldOut,
+            Happened::Expired { .. } => EventType::EnvelopeExpired,
+            Happened::Cancelled { .. } => EventType::EnvelopeCancelled,
+            Happened::Settled { .. } => EventType::EnvelopeSettled,
+            Happened::Grabbed(_) => EventType::ShareGrabbed,
+            Happened::Claimed(_) => EventType::ShareClaimed,
+            Happened::Lapsed { .. } => EventType::ShareLapsed,
+            Happened::Deposited(_) => EventType::WalletDeposited,
+            Happened::Withdrawn(_) => EventType::WalletWithdrawn,
+            Happened::Item(_) => EventType::ItemPut,
+            Happened::Hold(hold) => match hold.state {
+                HoldState::Held => EventType::HoldHeld,
+                HoldState::Claimed(_) => EventType::HoldClaimed,
+                HoldState::Released => EventType::HoldReleased,
+                HoldState::Expired => EventType::HoldExpired,
+            },
+            Happened::Order(_) => EventType::OrderCreated,
+        }
+    }
+
+    /// Whose envelope it is about, if it is about one.
+    pub fn owner(&self) -> Option<&str> {
+        match self {
+            Happened::Created(view) => Some(&view.owner),
+            Happened::SoldOut(envelope)
+            | Happened::Expired { envelope, .. }
+            | Happened::Cancelled { envelope, .. }
+            | Happened::Settled { envelope, .. }
+            | Happened::Grabbed(Share { envelope, .. })
+            | Happened::Claimed(Share { envelope, .. })
+            | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),
+            Happened::Deposited(_)
+            | Happened::Withdrawn(_)
+            | Happened::Item(_)
+            | Happened::Hold(_)
+            | Happened::Order(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_named_one_by_one_or_by_group() {
+        let of = |types: &str| types.parse::<EventTypes>();
+        for known in EventType::ALL {
+            assert_eq!(of(known.name()), Ok(EventTypes::of(*known)));
+        }
+        let shares = EventTypes::of(EventType::ShareGrabbed)
+            .or(EventTypes::of(EventType::ShareClaimed))
+            .or(EventTypes::of(EventType::ShareLapsed));
+        assert_eq!(of("share.*"), Ok(shares));
+        assert_eq!(of("share.*,order.created"), Ok(shares.or(EventTypes::of(EventType::OrderCreated))));
+        for wrong in ["", "share", "share.", "*", ".*", "share.lost", "share.*,", "Share.claimed", "nothing.*"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+        assert!(!EventTypes::USUAL.has(EventType::ShareGrabbed) && EventTypes::USUAL.has(EventType::ShareClaimed));
+    }
+}

@@ -1,0 +1,107 @@
+//! From a record of the journal to the events of the feed.
+
+use super::{EnvelopeFacts, EventType, EventTypes, Happened, Moved, Share};
+use crate::backend::EntryKind;
+use crate::command::EndedAs;
+use crate::event::{self, Event, WalletMoved};
+use crate::state::envelope::Figures;
+use crate::types::{EnvelopeId, Timestamp};
+
+/// An event of a record tells of at most so many things.
+const THINGS_MAX: u32 = 2;
+
+/// Whether a record tells of nothing that is wanted, by its first bytes alone:
+/// a grab, unless it took the last share.
+pub(crate) fn is_passed_over(record: &[u8], types: EventTypes) -> bool {
+    !types.has(EventType::ShareGrabbed) && event::is_lone_grab(record)
+}
+
+/// What one event of a record tells, of these types, each with its number in
+/// the record. `facts` are looked up only for what is wanted.
+pub(crate) fn told<E>(
+    number: u32,
+    event: &Event,
+    at: Timestamp,
+    types: EventTypes,
+    mut facts: impl FnMut(EnvelopeId) -> Result<EnvelopeFacts, E>,
+    mut tell: impl FnMut(u32, Happened),
+) -> Result<(), E> {
+    let first = number * THINGS_MAX;
+    let has = |of| types.has(of);
+    match event {
+        Event::WalletMoved(WalletMoved { user, kind, amount, available_after }) => {
+            let moved = |reference: &Option<String>| Moved {
+                user: user.clone(),
+                amount: *amount,
+                available: *available_after,
+                reference: reference.clone(),
+            };
+            match kind {
+                EntryKind::Deposit(reference) if has(EventType::WalletDeposited) => {
+                    tell(first, Happened::Deposited(moved(reference)));
+                }
+                EntryKind::Withdrawal(reference) if has(EventType::WalletWithdrawn) => {
+                    tell(first, Happened::Withdrawn(moved(reference)));
+                }
+                _ => {}
+            }
+        }
+        Event::EnvelopeCreated(created) if has(EventType::EnvelopeCreated) => {
+            tell(first, Happened::Created(Box::new(Figures::FRESH.view(created, at))));
+        }
+        Event::Grabbed(grabbed) => {
+            if has(EventType::ShareGrabbed) {
+                let envelope = facts(grabbed.envelope)?;
+                let (share, amount, user) = (grabbed.share, grabbed.amount, grabbed.user.clone());
+                tell(first, Happened::Grabbed(Share { envelope, share, amount, user, grabbed_at: at }));
+            }
+            if grabbed.is_last && has(EventType::EnvelopeSoldOut) {
+                tell(first + 1, Happened::SoldOut(facts(grabbed.envelope)?));
+            }
+        }
+        Event::Claimed(claimed) if has(EventType::ShareClaimed) => {
+            let envelope = facts(claimed.envelope)?;
+            let (share, amount, user) = (claimed.share, claimed.amount, claimed.user.clone());
+            tell(first, Happened::Claimed(Share { envelope, share, amount, user, grabbed_at: claimed.grabbed_at }));
+        }
+        Event::EnvelopeEnded(ended) => match ended.how {
+            EndedAs::Expired if has(EventType::EnvelopeExpired) => {
+                tell(first, Happened::Expired { envelope: facts(ended.envelope)?, refunded: ended.refund });
+            }
+            EndedAs::Cancelled if has(EventType::EnvelopeCancelled) => {
+                tell(first, Happened::Cancelled { envelope: facts(ended.envelope)?, refunded: ended.refund });
+            }
+            _ => {}
+        },
+        Event::EnvelopeLapsed { envelope, amount } if has(EventType::ShareLapsed) => {
+            tell(first, Happened::Lapsed { envelope: facts(*envelope)?, amount: *amount });
+        }
+        Event::EnvelopeSettled(settled) if has(EventType::EnvelopeSettled) => {
+            let envelope = facts(settled.envelope)?;
+            let (ended_as, claimed, refunded) = (settled.how, settled.claimed, settled.refunded);
+            tell(first, Happened::Settled { envelope, ended_as, claimed, refunded });
+        }
+        Event::ItemPut(item) if has(EventType::ItemPut) => tell(first, Happened::Item(item.clone())),
+        Event::Held(held) if has(EventType::HoldHeld) => tell(first, Happened::Hold(Box::new(held.view(at)))),
+        Event::HoldEnded(ended) => {
+            let hold = Happened::Hold(Box::new(ended.hold.clone()));
+            if has(hold.event_type()) {
+                tell(first, hold);
+            }
+            if let Some(order) = ended.order(at).filter(|_| has(EventType::OrderCreated)) {
+                tell(first + 1, Happened::Order(Box::new(order)));
+            }
+        }
+        Event::EnvelopeCreated(_)
+        | Event::Claimed(_)
+        | Event::EnvelopeLapsed { .. }
+        | Event::EnvelopeSettled(_)
+        | Event::ItemPut(_)
+        | Event::Held(_)
+        | Event::MerchantPut(_)
+        | Event::Remembered(_)
+        | Event::ClockAdvanced { .. }
+        | Event::ApiKeyPut(_) => {}
+    }
+    Ok(())
+}

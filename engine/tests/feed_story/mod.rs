@@ -1,0 +1,205 @@
+//! A story and the feed of it, for any engine: whatever lists tell, the feed
+//! has told, once and in order.
+
+#![allow(dead_code)]
+
+use crate::stand::*;
+use hongbao_engine::backend::{Backend, Page};
+use hongbao_engine::command::*;
+use hongbao_engine::feed::*;
+use hongbao_engine::types::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) fn query(after: After, types: EventTypes, limit: usize) -> EventQuery {
+    EventQuery { after, types, owner: None, limit }
+}
+
+/// Everything behind a position, in pages of `limit`, and where that ended.
+pub(crate) fn follow<B: Backend>(
+    engine: &B,
+    after: After,
+    types: EventTypes,
+    owner: Option<&str>,
+    limit: usize,
+) -> (Vec<FeedEvent>, Vec<u8>) {
+    let mut events = Vec::new();
+    let mut query = EventQuery { after, types, owner: owner.map(str::to_owned), limit };
+    loop {
+        let page = wait(engine.events(&query)).expect("the feed is read");
+        assert!(page.events.len() <= limit, "a page is no longer than it may be");
+        events.extend(page.events);
+        if page.is_end {
+            return (events, page.next);
+        }
+        query.after = After::Cursor(page.next);
+    }
+}
+
+pub(crate) fn all<B: Backend>(engine: &B) -> Vec<FeedEvent> {
+    follow(engine, After::Oldest, EventTypes::ALL, None, 1000).0
+}
+
+/// What was made in the story.
+pub(crate) struct Made {
+    pub(crate) envelopes: Vec<EnvelopeId>,
+    pub(crate) users: Vec<UserId>,
+    pub(crate) item: ItemId,
+}
+
+/// Envelopes that sell out, are cancelled and are left to end; holds that are
+/// paid, given back and left to end; money in and out.
+pub(crate) fn play<B: Backend>(engine: &B) -> Made {
+    let (alice, bob, carol, dave) = (user("alice"), user("bob"), user("carol"), user("dave"));
+    let of_shop = |terms: NewEnvelope| NewEnvelope { owner: "shop".to_owned(), ..terms };
+    let referred = NewEnvelope { reference: Some(reference("shop", "gala-1")), ..of_shop(envelope(100, 2)) };
+    let sold_out = engine.give(referred);
+    let cancelled = engine.give(of_shop(envelope(90, 4)));
+    let left = engine.give(envelope(80, 4));
+    let credited = engine.give(NewEnvelope { unclaimed: Unclaimed::Credit, ..envelope(70, 2) });
+    let at_once = engine.give(NewEnvelope { auto_claim: true, ..envelope(60, 2) });
+    for id in [sold_out, cancelled, left, credited, at_once] {
+        for user in [&bob, &carol] {
+            assert!(matches!(engine.grab(id, user), Outcome::Won { .. }));
+        }
+        // Asked again nothing happens.
+        assert!(matches!(engine.grab(id, &bob), Outcome::Won { replayed: true, .. }));
+        engine.grab(id, &dave);
+    }
+    for user in [&bob, &carol] {
+        assert!(matches!(engine.claim(sold_out, user), Outcome::Claimed { .. }));
+    }
+    assert!(matches!(engine.claim(left, &bob), Outcome::Claimed { .. }));
+    engine.cancel(cancelled);
+    let item = engine.sell(item(10));
+    engine.ask(Command::Restock { item, quantity: 5 });
+    engine.deposit(&dave, 500);
+    let held = |quantity| match engine.grab_item(item, &dave, quantity) {
+        Outcome::Held { hold, .. } => hold,
+        other => panic!("a hold was expected, not {other:?}"),
+    };
+    let (paid, released, _left) = (held(1), held(2), held(3));
+    engine.claim_hold(paid, &dave);
+    engine.release_hold(released, &dave);
+    let out = Transfer { user: dave.clone(), amount: fen(7), reference: Some(reference("shop", "out-1")) };
+    engine.ask(Command::Withdraw(out));
+    Made { envelopes: vec![sold_out, cancelled, left, credited, at_once], users: vec![alice, bob, carol, dave], item }
+}
+
+/// What an event is about, and whose order it keeps.
+fn thing(event: &FeedEvent) -> String {
+    match &event.what {
+        Happened::Created(view) => view.id.to_string(),
+        Happened::SoldOut(envelope)
+        | Happened::Expired { envelope, .. }
+        | Happened::Cancelled { envelope, .. }
+        | Happened::Settled { envelope, .. }
+        | Happened::Lapsed { envelope, .. } => envelope.id.to_string(),
+        Happened::Grabbed(share) | Happened::Claimed(share) => share.envelope.id.to_string(),
+        Happened::Deposited(moved) | Happened::Withdrawn(moved) => moved.user.to_string(),
+        Happened::Item(put) => put.id.to_string(),
+        Happened::Hold(hold) => hold.id.to_string(),
+        Happened::Order(order) => order.id.to_string(),
+    }
+}
+
+/// By what it is about: the names of what happened, in order.
+pub(crate) fn by_thing(events: &[FeedEvent]) -> BTreeMap<String, Vec<&'static str>> {
+    let mut things: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for event in events {
+        things.entry(thing(event)).or_default().push(event.what.event_type().name());
+    }
+    things
+}
+
+/// Whether lists and feed tell the same of what was made.
+pub(crate) fn assert_agrees<B: Backend>(engine: &B, made: &Made, events: &[FeedEvent]) {
+    let ids: BTreeSet<_> = events.iter().map(|event| event.id.to_string()).collect();
+    assert_eq!(ids.len(), events.len(), "no event is told twice");
+    let things = by_thing(events);
+    for id in &made.envelopes {
+        let view = engine.seen(*id);
+        let told = &things[&id.to_string()];
+        let count = |name: &str| told.iter().filter(|it| **it == name).count();
+        let at = |name: &str| told.iter().position(|it| *it == name);
+        assert_eq!((told[0], count("envelope.created")), ("envelope.created", 1), "{told:?}");
+        let ends = [
+            ("envelope.sold_out", EndedAs::SoldOut),
+            ("envelope.expired", EndedAs::Expired),
+            ("envelope.cancelled", EndedAs::Cancelled),
+        ];
+        for (name, how) in ends {
+            assert_eq!(count(name), usize::from(view.ended_as == Some(how)), "{id} {name}: {told:?}");
+        }
+        let is_settled = view.state == EnvelopeState::Settled;
+        assert_eq!(count("envelope.settled"), usize::from(is_settled), "{id}: {told:?}");
+        assert!(!is_settled || told.last() == Some(&"envelope.settled"), "{id}: {told:?}");
+        let grabs = engine.all_grabs(*id);
+        assert_eq!(count("share.grabbed"), grabs.len(), "{id}: {told:?}");
+        let claimed: BTreeMap<_, _> = events
+            .iter()
+            .filter_map(|event| match &event.what {
+                Happened::Claimed(share) if share.envelope.id == *id => Some((share.user.clone(), (share, event.at))),
+                _ => None,
+            })
+            .collect();
+        for grab in &grabs {
+            let told = claimed.get(&grab.user).map(|(share, at)| (share.share, share.amount, share.grabbed_at, *at));
+            let listed = grab.claimed_at.map(|at| (grab.share, grab.amount, grab.grabbed_at, at));
+            assert_eq!(told, listed, "{id}: {}", grab.user);
+        }
+        assert_eq!(claimed.len(), grabs.iter().filter(|grab| grab.claimed_at.is_some()).count());
+        assert!(at("share.claimed").is_none_or(|claimed| claimed > at("share.grabbed").unwrap()));
+    }
+    for user in &made.users {
+        let entries = wait(engine.entries(user, &Page { limit: 1000, cursor: None })).unwrap().rows;
+        let moved: Vec<_> = entries
+            .iter()
+            .rev()
+            .filter_map(|entry| match &entry.kind {
+                hongbao_engine::backend::EntryKind::Deposit(reference) => {
+                    Some((entry.at, true, entry.amount, reference))
+                }
+                hongbao_engine::backend::EntryKind::Withdrawal(reference) => {
+                    Some((entry.at, false, entry.amount, reference))
+                }
+                _ => None,
+            })
+            .collect();
+        let told: Vec<_> = events
+            .iter()
+            .filter_map(|event| match &event.what {
+                Happened::Deposited(moved) if moved.user == *user => {
+                    Some((event.at, true, moved.amount, &moved.reference))
+                }
+                Happened::Withdrawn(moved) if moved.user == *user => {
+                    Some((event.at, false, moved.amount, &moved.reference))
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, moved, "{user}");
+    }
+    let stock = engine.stock(made.item);
+    let mut units = (0, 0);
+    for event in events {
+        match &event.what {
+            Happened::Hold(hold) if hold.item == made.item => match hold.state {
+                HoldState::Held => units.0 += hold.quantity,
+                HoldState::Claimed(_) => (units.0, units.1) = (units.0 - hold.quantity, units.1 + hold.quantity),
+                HoldState::Released | HoldState::Expired => units.0 -= hold.quantity,
+            },
+            _ => {}
+        }
+    }
+    assert_eq!(units, (stock.held, stock.sold));
+    let orders = events.iter().filter(|event| matches!(event.what, Happened::Order(_))).count();
+    assert_eq!(orders, events.iter().filter(|event| event.what.event_type() == EventType::HoldClaimed).count());
+    let put: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.what {
+            Happened::Item(put) => Some(put.stock_total),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(put, [10, 15]);
+}
