@@ -10,7 +10,8 @@ use crate::command::{
 };
 use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::payout::{PayoutFilter, PayoutView};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 use std::future::Future;
 
@@ -272,6 +273,11 @@ pub trait Backend: Send + Sync + 'static {
     fn hold(&self, id: HoldId) -> impl Future<Output = Result<Option<HoldView>>> + Send;
     /// One order.
     fn order(&self, id: OrderId) -> impl Future<Output = Result<Option<OrderView>>> + Send;
+    /// One payout.
+    fn payout(&self, id: PayoutId) -> impl Future<Output = Result<Option<PayoutView>>> + Send;
+    /// Payouts, the oldest first. A page may be short, even empty, and still have a
+    /// next one. While states change none is told twice on the way from page to page.
+    fn payouts(&self, filter: &PayoutFilter, page: &Page) -> impl Future<Output = Result<Listing<PayoutView>>> + Send;
     /// API keys that were not deleted, the newest first.
     fn api_keys(&self, page: &Page) -> impl Future<Output = Result<Listing<ApiKey>>> + Send;
     /// A number that is another one after an API key was made or deleted, by

@@ -5,6 +5,7 @@
 //! a value. Failures of operation are [`EngineError`](crate::EngineError).
 
 use crate::api_key::{ApiKey, NewApiKey};
+use crate::payout::{Outside, PayoutAnswer, PayoutResult};
 use crate::split::{Seed, SplitRule};
 use crate::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
@@ -93,13 +94,23 @@ pub enum Command {
         /// The key.
         key: ApiKeyId,
     },
+    /// Tells what came of payouts, 1 to 1000, each for itself and in order.
+    /// Answers [`Outcome::Payouts`].
+    PayoutResults(Vec<PayoutResult>),
 }
 
 impl Command {
     /// A keyed hash of what is asked, so that keys and references can tell
     /// whether they are used for the same again.
     pub(crate) fn fingerprint(&self, secret: &[u8; 32]) -> [u8; 16] {
-        let bytes = postcard::to_extend(self, Vec::new()).expect("every command has a postcard form");
+        const FORM: &str = "every command has a postcard form";
+        let mut bytes = postcard::to_extend(self, Vec::new()).expect(FORM);
+        // Of an envelope within wallets it is what it was before there were others.
+        if let Command::CreateEnvelope(terms) = self
+            && terms.outside.is_any()
+        {
+            bytes = postcard::to_extend(&terms.outside, bytes).expect(FORM);
+        }
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
         mac.update(&bytes);
         let mut fingerprint = [0; 16];
@@ -169,6 +180,10 @@ pub struct NewEnvelope {
     pub metadata: String,
     /// The creator's share in the draw's seed.
     pub client_seed: Option<String>,
+    /// Where its money comes from and goes to, if not from and into wallets. It is
+    /// kept beside the other terms: see [`EnvelopeOutside`](crate::event::EnvelopeOutside).
+    #[serde(skip)]
+    pub outside: Outside,
 }
 
 impl NewEnvelope {
@@ -190,6 +205,7 @@ impl NewEnvelope {
             reference: None,
             metadata: "{}".to_owned(),
             client_seed: None,
+            outside: Outside::default(),
         }
     }
 }
@@ -392,14 +408,17 @@ pub enum Outcome {
     Clock(Timestamp),
     /// The command makes no sense as it stands; nothing changed.
     Refused(Refusal),
-    /// The API key as it is now. Last, as answers are kept by their variant's number.
+    /// The API key as it is now.
     ApiKey(Box<ApiKey>),
+    /// What each result of payouts came to, in their order. Last, as answers are
+    /// kept by their variant's number.
+    Payouts(Vec<PayoutAnswer>),
 }
 
 /// Why a command was refused. None of these is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such envelope, item, hold, order, merchant, user or key here.
+    /// There is no such envelope, item, hold, order, merchant, user, payout or key here.
     #[error("not found")]
     NotFound,
     /// The wallet does not hold enough.
@@ -445,6 +464,17 @@ impl Refusal {
         let why = "the envelope has sold out or expired, so there is nothing left to cancel; \
                    what nobody took goes back to its sender by itself";
         Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of money from outside by which all that ever came in would no longer be an amount.
+    pub(crate) fn deposits_exceeded(field: &str) -> Refusal {
+        Refusal::invalid(field, "all deposits together would exceed 9007199254740991")
+    }
+
+    /// The refusal of results of payouts that are too long to be kept together.
+    pub(crate) fn too_much_text() -> Refusal {
+        let why = "carry too much text to be kept at once; send fewer in a call, or shorter references and reasons";
+        Refusal::invalid("results", why)
     }
 
     /// The refusal of more units than a user may have, or of none.

@@ -15,8 +15,9 @@
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
+use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::split::{self, Shares};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -63,6 +64,12 @@ pub enum Event {
     },
     /// An API key as it is from now on.
     ApiKeyPut(Box<ApiKey>),
+    /// The envelope created in the same record has to do with the outside.
+    EnvelopeOutside(Box<EnvelopeOutside>),
+    /// Money that left an envelope is to be paid outside.
+    PayoutMade(PayoutMade),
+    /// Something came of a payout.
+    PayoutChanged(Box<PayoutChanged>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -107,6 +114,74 @@ pub struct EnvelopeCreated {
     pub secret: [u8; 32],
     /// The luckiest share; of equal ones the lowest.
     pub best_share: u32,
+    /// From what the ids of its payouts are made, if it makes any; see [`EnvelopeOutside`].
+    #[serde(skip)]
+    pub payout_secret: [u8; 32],
+}
+
+/// Where an envelope's money comes from and goes to, if not from and into wallets:
+/// an event of its own, so that the form of [`EnvelopeCreated`] stays as it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvelopeOutside {
+    /// The envelope, which the event before has created.
+    pub envelope: EnvelopeId,
+    /// The terms.
+    pub outside: Outside,
+    /// What came from outside into it: its total, or nothing.
+    pub deposited: Amount,
+    /// From what the ids of its payouts are made.
+    pub payout_secret: [u8; 32],
+}
+
+impl EnvelopeOutside {
+    /// That of an envelope, if it has to do with the outside.
+    pub(crate) fn of(created: &EnvelopeCreated) -> Option<EnvelopeOutside> {
+        let EnvelopeCreated { id, terms, payout_secret, .. } = created;
+        let deposited = if terms.outside.funding.is_some() { terms.total } else { Amount::ZERO };
+        terms.outside.is_any().then(|| EnvelopeOutside {
+            envelope: *id,
+            outside: terms.outside.clone(),
+            deposited,
+            payout_secret: *payout_secret,
+        })
+    }
+
+    /// Puts it where it belongs.
+    pub(crate) fn put(self, created: &mut EnvelopeCreated) {
+        created.terms.outside = self.outside;
+        created.payout_secret = self.payout_secret;
+    }
+}
+
+/// Money that left an envelope is to be paid outside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PayoutMade {
+    /// The new payout.
+    pub payout: PayoutId,
+    /// What it is for.
+    pub kind: PayoutKind,
+    /// Out of this envelope.
+    pub envelope: EnvelopeId,
+    /// How much.
+    pub amount: Amount,
+    /// Who gets it.
+    pub user: UserId,
+}
+
+impl PayoutMade {
+    /// The payout as it is from `at`, the record's time, on.
+    pub(crate) fn payout(&self, at: Timestamp) -> Payout {
+        Payout::made(self.payout, self.kind, self.envelope, self.user.clone(), self.amount, at)
+    }
+}
+
+/// Something came of a payout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PayoutChanged {
+    /// As what it stood before.
+    pub was: PayoutState,
+    /// The payout afterwards.
+    pub payout: Payout,
 }
 
 impl EnvelopeCreated {
@@ -305,6 +380,9 @@ const CLAIM_CREDITED: u8 = 14;
 const API_KEY_PUT: u8 = 15;
 /// [`GRABBED`], and no share is left.
 const LAST_GRABBED: u8 = 32;
+const ENVELOPE_OUTSIDE: u8 = 16;
+const PAYOUT_MADE: u8 = 17;
+const PAYOUT_CHANGED: u8 = 18;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -414,6 +492,9 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         }
         Event::ClockAdvanced { by_ms } => put_cold(CLOCK_ADVANCED, by_ms, bytes),
         Event::ApiKeyPut(e) => put_cold(API_KEY_PUT, e, bytes),
+        Event::EnvelopeOutside(e) => put_cold(ENVELOPE_OUTSIDE, e, bytes),
+        Event::PayoutMade(e) => put_cold(PAYOUT_MADE, e, bytes),
+        Event::PayoutChanged(e) => put_cold(PAYOUT_CHANGED, e, bytes),
     }
 }
 
@@ -445,7 +526,7 @@ impl Record {
     }
 
     /// Whether debits equal credits: what leaves wallets, envelopes and the
-    /// outside is what enters wallets, envelopes, merchants and the outside.
+    /// outside is what enters wallets, envelopes, payouts, merchants and the outside.
     pub fn balances(&self) -> bool {
         let signed = |amount: Amount| amount.minor() as i128;
         let mut sum = 0i128;
@@ -468,7 +549,11 @@ impl Record {
                         sum += signed(e.hold.amount);
                     }
                 }
-                Event::Grabbed(_)
+                Event::EnvelopeOutside(e) => sum -= signed(e.deposited),
+                Event::PayoutMade(e) => sum += signed(e.amount),
+                // What is paid leaves one account of payouts for the other.
+                Event::PayoutChanged(_)
+                | Event::Grabbed(_)
                 | Event::EnvelopeSettled(_)
                 | Event::MerchantPut(_)
                 | Event::ItemPut(_)
@@ -590,6 +675,9 @@ impl<'a> Reader<'a> {
             }
             CLOCK_ADVANCED => Event::ClockAdvanced { by_ms: self.cold()? },
             API_KEY_PUT => Event::ApiKeyPut(self.cold()?),
+            ENVELOPE_OUTSIDE => Event::EnvelopeOutside(self.cold()?),
+            PAYOUT_MADE => Event::PayoutMade(self.cold()?),
+            PAYOUT_CHANGED => Event::PayoutChanged(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

@@ -42,6 +42,7 @@
 //! - [`command`]: what can be asked ([`Command`](command::Command)) and answered ([`Outcome`](command::Outcome)).
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
+//! - [`payout`]: money that goes to people outside.
 //! - [`memory`]: the embedded engine: lock, decide, stage, apply, unlock, wait; then
 //!   housekeeping, eviction, reads and recovery.
 //! - `state`: decisions and how events change what is live. Pure: no clock, no I/O, no randomness.
@@ -66,7 +67,7 @@
 //! 2. Of an envelope: total = claimed + grabbed and not claimed + unsold + refunded.
 //! 3. Of an envelope: at most one share a user, one user a share, and its amount is the split's.
 //! 4. Of an item: stock = free + held + sold, none below zero.
-//! 5. Every hold and envelope ends in exactly one way.
+//! 5. Every hold, payout and envelope ends in exactly one way; a payout is made once and paid once.
 //! 6. Every positive answer given survives a restart and is repeated identically.
 
 pub mod api_key;
@@ -83,6 +84,7 @@ pub mod journal;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutants;
+pub mod payout;
 pub mod rebuild;
 #[cfg(feature = "redis")]
 pub mod redis;

@@ -36,11 +36,17 @@ pub enum Mutant {
     ReleaseUnpersisted,
     /// What a killed process left unpersisted is taken for persisted.
     TrustUnpersistedRows,
+    /// A claim makes two payouts.
+    PayOutTwice,
+    /// What goes back to whoever funded from outside goes to the sender's wallet as well.
+    RefundWalletToo,
+    /// What is paid is counted twice.
+    CountPaidTwice,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 15] = [
+    pub const ALL: [Mutant; 18] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -56,6 +62,9 @@ impl Mutant {
         Mutant::CreditInOwnRecord,
         Mutant::ReleaseUnpersisted,
         Mutant::TrustUnpersistedRows,
+        Mutant::PayOutTwice,
+        Mutant::RefundWalletToo,
+        Mutant::CountPaidTwice,
     ];
 }
 

@@ -328,6 +328,10 @@ id!(
     EventId,
     "evt_"
 );
+id!(    /// Money to be paid to somebody outside.
+    PayoutId,
+    "pay_"
+);
 id!(
     /// An API key.
     ApiKeyId,

@@ -35,11 +35,13 @@ const NAMES: [&str; 6] = ["admin", "issuer", "caller", "treasurer", "merchant:<i
 const USERS_READ: Roles = CALLER.or(VIEWER);
 /// A key with one of these sees what belongs to any owner.
 const OF_ANY_OWNER: Roles = ADMIN.or(CALLER).or(VIEWER);
+/// A key with one of these sees the payouts of any owner's envelopes.
+const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 /// A key with one of these sees what is any merchant's.
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 33] = [
+pub const OPERATIONS: [(&str, &str, Roles); 36] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -56,6 +58,9 @@ pub const OPERATIONS: [(&str, &str, Roles); 33] = [
     ("GET", "/v1/users/{user}/sent", USERS_READ),
     ("GET", "/v1/users/{user}/received", USERS_READ),
     ("GET", "/v1/audit", TREASURER.or(VIEWER)),
+    ("GET", "/v1/payouts", TREASURER.or(ISSUER).or(VIEWER)),
+    ("GET", "/v1/payouts/{id}", TREASURER.or(ISSUER).or(VIEWER)),
+    ("POST", "/v1/payouts/results", TREASURER),
     ("POST", "/v1/merchants", ADMIN),
     ("POST", "/v1/items", ISSUER),
     ("GET", "/v1/items", USERS_READ.or(ISSUER).or(MERCHANT)),
@@ -137,6 +142,11 @@ impl Caller {
     /// Whether it sees what belongs to `owner`.
     pub fn sees_owner(&self, owner: &str) -> bool {
         self.sees_all_owners() || self.owner() == owner
+    }
+
+    /// Whether it sees the payouts of any owner's envelopes, and not only of its own's.
+    pub fn sees_all_payouts(&self) -> bool {
+        self.roles().any_of(PAYOUTS_OF_ANY_OWNER)
     }
 
     /// Whether it sees what is any merchant's.

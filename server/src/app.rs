@@ -10,7 +10,7 @@ use crate::events::Pulse;
 use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
-use crate::{auth::Keys, envelopes, events, keys, sales, service, wallets};
+use crate::{auth::Keys, envelopes, events, keys, payouts, sales, service, wallets};
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, delete, get, patch, post};
@@ -178,6 +178,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = Table::new(server);
     let table = wallets::routes(table);
     let table = envelopes::routes(table);
+    let table = payouts::routes(table);
     let table = sales::routes(table);
     let table = events::routes(table);
     let table = keys::routes(table);

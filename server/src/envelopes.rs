@@ -18,9 +18,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use hongbao_engine::backend::{Backend, EnvelopeFilter};
 use hongbao_engine::command::{Command, EnvelopeState, NewEnvelope, Unclaimed};
+use hongbao_engine::payout::{Outside, PayoutTo};
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{EnvelopeId, UserId};
-use serde::de::{Error as _, IgnoredAny};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -52,13 +53,11 @@ enum SplitName {
     Specified,
 }
 
-/// Where a claim's money goes: into the winner's wallet, by now.
-fn into_wallet<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    match &*String::deserialize(deserializer)? {
-        "wallet" => Ok(()),
-        "external" => Err(D::Error::custom("external is not offered yet; use wallet")),
-        _ => Err(D::Error::custom("must be wallet")),
-    }
+/// Under which reference the money came from outside.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Funding {
+    reference: Visible,
 }
 
 /// The terms of an envelope, as they are sent.
@@ -95,9 +94,9 @@ struct Create {
     #[serde(default)]
     client_seed: Option<Text<0, 128>>,
     #[serde(default)]
-    funding: Option<IgnoredAny>,
-    #[serde(default, rename = "payout", deserialize_with = "into_wallet")]
-    _payout: (),
+    funding: Option<Object<Funding>>,
+    #[serde(default, deserialize_with = "word")]
+    payout: PayoutTo,
 }
 
 fn no_message() -> Text<0, 200> {
@@ -133,7 +132,6 @@ impl Content for Create {
         refuse(!has_least && least_is_said, "min_share", "is only for the splits lucky and uniform; leave it out");
         refuse(!by_amounts && self.amounts.is_some(), "amounts", "is only for the split specified; leave it out");
         refuse(by_amounts && self.amounts.is_none(), "amounts", "is needed with the split specified");
-        refuse(self.funding.is_some(), "funding", "is not offered yet; deposit into the sender's wallet first");
         if !errors.is_empty() {
             return Err(Problem::fields(errors));
         }
@@ -171,6 +169,7 @@ impl Create {
             reference: self.reference.map(|text| caller.reference(text)),
             metadata: self.metadata.0,
             client_seed: self.client_seed.map(|text| text.0),
+            outside: Outside { funding: self.funding.map(|Object(funding)| funding.reference.0), payout: self.payout },
         }))
     }
 }

@@ -37,6 +37,7 @@ mod file;
 pub mod handover;
 pub mod keys;
 pub mod metrics;
+pub mod payouts;
 pub mod problem;
 mod progress;
 pub mod rebuild;

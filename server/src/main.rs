@@ -407,6 +407,9 @@ fn watch_embedded(server: &Shared<Embedded>) {
         ("hongbao_engine_envelopes", "Envelopes in memory"),
         ("hongbao_engine_wallets", "Wallets in memory"),
         ("hongbao_engine_holds", "Holds in memory"),
+        ("hongbao_payouts_due", "Payouts to be paid"),
+        ("hongbao_payouts_sent", "Payouts handed to whoever pays, of which no end was told"),
+        ("hongbao_payouts_failed", "Payouts that could not be paid and were not made due again"),
         ("hongbao_engine_lag_records", "Durable records not yet in the store"),
         ("hongbao_engine_projection_failed", "1 while the store takes no writes: free space or look at its disk"),
         ("hongbao_journal_records", "Records written"),
@@ -420,7 +423,7 @@ fn watch_embedded(server: &Shared<Embedded>) {
         ("hongbao_clock_alarm", "1 while deadlines stand still until hongbao clock accept"),
     ];
     server.metrics.gauges(names, move || {
-        let Some(engine) = engine.upgrade() else { return [0.0; 14] };
+        let Some(engine) = engine.upgrade() else { return [0.0; 17] };
         let stats = engine.stats();
         let journal = stats.journal.unwrap_or_default();
         let counts = [stats.envelopes, stats.wallets, stats.holds, stats.lag_records];
@@ -431,8 +434,9 @@ fn watch_embedded(server: &Shared<Embedded>) {
         let flag = |set: bool| f64::from(u8::from(set));
         let (failed, full) = (flag(stats.projection_failed), flag(journal.disk_full));
         let alarm = flag(engine.clock_alarm().is_some());
-        let of_state = [envelopes, wallets, holds, lag, failed];
         let of_journal = [records, batches, backlog, sync_p99_s, unreleased, segments, journal.kept_bytes as f64, full];
+        let [due, sent, _, given_up] = stats.payouts.map(|count| count as f64);
+        let of_state = [envelopes, wallets, holds, due, sent, given_up, lag, failed];
         [&of_state[..], &of_journal, &[alarm]].concat().try_into().expect("as many values as names")
     });
     let engine = Arc::downgrade(&server.backend);

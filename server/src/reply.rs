@@ -41,7 +41,7 @@ kinds! {
     Cancelled = "cancelled", NotOpen = "not_open", Claimed = "claimed", NotWon = "not_won", Lapsed = "lapsed",
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
-    CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key",
+    CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts",
 }
 
 /// Answers with what the engine replied; a thing that was made has status `made`.
@@ -156,6 +156,7 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
             write_object(out, &ApiKeyJson::new(&key, None));
             Told::Written(Kind::ApiKey)
         }
+        Outcome::Payouts(_) => unreachable!("results of payouts are told with their ids, in payouts.rs"),
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),
     })
 }

@@ -11,7 +11,8 @@ use hongbao_engine::command::{
     EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, OrderView, ShareStatus, Stock,
     WalletView,
 };
-use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutView};
+use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt::Display;
@@ -221,6 +222,46 @@ impl<'a> ReceivedJson<'a> {
             status: row.grab.status,
             grabbed_at: At(row.grab.grabbed_at),
             claimed_at: row.grab.claimed_at.map(At),
+        }
+    }
+}
+
+/// A payout.
+#[derive(Serialize)]
+pub struct PayoutJson<'a> {
+    id: Shown<PayoutId>,
+    kind: PayoutKind,
+    user: &'a UserId,
+    amount: Amount,
+    currency: Currency,
+    envelope: Shown<EnvelopeId>,
+    funding_reference: Option<&'a str>,
+    state: PayoutState,
+    attempts: u32,
+    reference: Option<&'a str>,
+    reason: Option<&'a str>,
+    created_at: At,
+    changed_at: At,
+}
+
+impl<'a> PayoutJson<'a> {
+    /// `view`, shown.
+    pub fn new(view: &'a PayoutView, currency: Currency) -> Self {
+        let payout = &view.payout;
+        PayoutJson {
+            id: Shown(payout.id),
+            kind: payout.kind,
+            user: &payout.user,
+            amount: payout.amount,
+            currency,
+            envelope: Shown(payout.envelope),
+            funding_reference: view.funding_reference.as_deref(),
+            state: payout.state,
+            attempts: payout.attempts,
+            reference: payout.reference.as_deref(),
+            reason: payout.reason.as_deref(),
+            created_at: At(payout.created_at),
+            changed_at: At(payout.changed_at),
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::ledger::Wallet;
-use crate::state::{Memo, Shards};
+use crate::state::{KnownPayout, Memo, Shards};
 use crate::store::{EnvelopeRow, StoreError};
-use crate::types::{HoldId, Lsn, Timestamp, UserId};
+use crate::types::{HoldId, Lsn, PayoutId, Timestamp, UserId};
 use std::sync::atomic::Ordering;
 
 /// How long a wallet or an answer stays in memory after its last use.
@@ -37,6 +37,9 @@ impl Core {
         for key in &footprint.memos {
             self.warm_memo(durable, *key)?;
         }
+        for id in &footprint.payouts {
+            self.warm_payout(durable, *id)?;
+        }
         Ok(())
     }
 
@@ -46,6 +49,7 @@ impl Core {
         self.durable.is_none()
             || footprint.wallets.iter().all(|user| locked.shard(self.router.user(user)).wallets.contains_key(user))
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
+                && footprint.payouts.iter().all(|id| locked.shard(self.router.payout(*id)).payouts.contains_key(id))
     }
 
     pub(super) fn warm_wallet(&self, durable: &Durable, user: &UserId) -> Result<(), EngineError> {
@@ -89,6 +93,27 @@ impl Core {
             if shard.evictions == evictions {
                 let memo = Memo { kept, last_lsn: Lsn(0), touched_at: self.clock.now() };
                 shard.memos.entry(key).or_insert(memo);
+                return Ok(());
+            }
+        }
+    }
+
+    fn warm_payout(&self, durable: &Durable, id: PayoutId) -> Result<(), EngineError> {
+        let shard = &self.shards[self.router.payout(id)];
+        loop {
+            let evictions = {
+                let mut shard = shard.lock();
+                if let Some(known) = shard.payouts.get_mut(&id) {
+                    known.touched_at = self.clock.now();
+                    return Ok(());
+                }
+                shard.evictions
+            };
+            let payout = durable.store.payout(id).map_err(store_failed)?.map(Box::new);
+            let mut shard = shard.lock();
+            if shard.evictions == evictions {
+                let known = KnownPayout { payout, last_lsn: Lsn(0), touched_at: self.clock.now() };
+                shard.payouts.entry(id).or_insert(known);
                 return Ok(());
             }
         }
@@ -156,7 +181,8 @@ impl Core {
             | Command::GrabItem { .. }
             | Command::AdvanceClock { .. }
             | Command::CreateApiKey(_)
-            | Command::DeleteApiKey { .. } => return not_found(),
+            | Command::DeleteApiKey { .. }
+            | Command::PayoutResults(_) => return not_found(),
         })
     }
 
@@ -183,6 +209,7 @@ impl Core {
         });
         shard.holds.forget_ended(persisted);
         shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
+        shard.payouts.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         if shard.entities() != before {
             shard.evictions += 1;
             shard.drop_stale_timers();

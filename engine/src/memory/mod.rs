@@ -35,13 +35,14 @@ use crate::event::{self, Event, Events};
 use crate::feed::cursor::Seal;
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
+use crate::payout::{self, PayoutCounts};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
 use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
-use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -117,6 +118,8 @@ pub struct EngineStats {
     pub wallets: u64,
     /// Holds in memory.
     pub holds: u64,
+    /// How many payouts stand in each state, by its number.
+    pub payouts: PayoutCounts,
 }
 
 /// The shards that a command needs, locked.
@@ -150,6 +153,7 @@ struct Footprint {
     shards: SmallVec<[usize; 4]>,
     wallets: SmallVec<[UserId; 1]>,
     memos: SmallVec<[OnceKey; 2]>,
+    payouts: Vec<PayoutId>,
 }
 
 /// A decision that has been carried out in memory.
@@ -263,9 +267,9 @@ impl Core {
         if let Err(refusal) = decide::check(command) {
             return Ok(no(Outcome::Refused(refusal)));
         }
-        let reference = decide::reference_key(command);
-        let mut keys = Keys { once, reference, fingerprint: [0; 16] };
-        if once.is_some() || reference.is_some() {
+        let references = decide::reference_keys(command);
+        let mut keys = Keys { once, references, fingerprint: [0; 16] };
+        if keys.each().next().is_some() {
             keys.fingerprint = command.fingerprint(&self.fingerprint_secret);
         }
         let mut drawn = drawn.unwrap_or_else(|| self.draw(command, now));
@@ -409,7 +413,11 @@ impl Core {
                 // where a copy may take this one.
                 id[2] = id[2] & !3 | u8::from(terms.auto_claim);
                 let id = EnvelopeId::from_bytes(id);
-                Drawn::Envelope(Box::new(Envelope::prepare((**terms).clone(), id, self.random(), now)))
+                let mut envelope = Envelope::prepare((**terms).clone(), id, self.random(), now);
+                if terms.outside.is_any() {
+                    envelope.created.payout_secret = payout::secret_of(&self.fingerprint_secret, id);
+                }
+                Drawn::Envelope(Box::new(envelope))
             }
             Command::CreateItem(_) => Drawn::Item(ItemId::from_bytes(self.random())),
             Command::CreateApiKey(_) => Drawn::ApiKey(ApiKeyId::from_bytes(self.random())),
@@ -425,7 +433,8 @@ impl Core {
             | Command::Restock { .. }
             | Command::ReleaseHold { .. }
             | Command::AdvanceClock { .. }
-            | Command::DeleteApiKey { .. } => Drawn::Nothing,
+            | Command::DeleteApiKey { .. }
+            | Command::PayoutResults(_) => Drawn::Nothing,
         }
     }
 
@@ -483,7 +492,10 @@ impl Core {
             }
             (Command::CreateEnvelope(terms), Drawn::Envelope(envelope)) => {
                 footprint.shards.push(router.envelope(envelope.id()));
-                footprint.wallet(router, &terms.sender);
+                match terms.outside.funding {
+                    Some(_) => footprint.shards.push(Router::EXTERNAL),
+                    None => footprint.wallet(router, &terms.sender),
+                }
             }
             (Command::PutMerchant(merchant), _) => footprint.shards.push(router.user(&merchant.id)),
             (Command::CreateItem(terms), Drawn::Item(id)) => {
@@ -513,6 +525,10 @@ impl Core {
                 footprint.shards.push(Router::EXTERNAL);
             }
             (Command::CreateApiKey(_) | Command::DeleteApiKey { .. }, _) => footprint.shards.push(Router::API_KEYS),
+            (Command::PayoutResults(results), _) => {
+                footprint.payouts.extend(results.iter().map(|result| result.payout));
+                footprint.shards.extend(footprint.payouts.iter().map(|id| router.payout(*id)));
+            }
             (Command::CreateEnvelope(_) | Command::CreateItem(_), _) => {
                 unreachable!("a command that makes something comes with an id for it")
             }
@@ -571,7 +587,8 @@ fn class_of(command: &Command) -> Class {
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
         | Command::AdvanceClock { .. }
-        | Command::DeleteApiKey { .. } => Class::Settle,
+        | Command::DeleteApiKey { .. }
+        | Command::PayoutResults(_) => Class::Settle,
     }
 }
 

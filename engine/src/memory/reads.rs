@@ -13,12 +13,14 @@ use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderV
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
+use crate::payout::{Payout, PayoutFilter, PayoutView};
 use crate::state::Router;
 use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
-use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use std::collections::HashMap;
 
 impl Backend for Embedded {
     async fn execute(&self, command: Command, once: Option<OnceKey>) -> Result<Reply> {
@@ -221,6 +223,42 @@ impl Backend for Embedded {
         }
     }
 
+    async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
+        let core = &self.core;
+        let found = {
+            let shard = core.shards[core.router.payout(id)].lock();
+            shard.payouts.get(&id).and_then(|known| Some((known.payout.as_deref()?.clone(), shard.last_lsn)))
+        };
+        let payout = match (found, &core.durable) {
+            (Some((payout, lsn)), _) => {
+                core.wait(Some(lsn)).await?;
+                payout
+            }
+            (None, Some(durable)) => match durable.store.payout(id).map_err(store_failed)? {
+                Some(payout) => payout,
+                None => return Ok(None),
+            },
+            (None, None) => return Ok(None),
+        };
+        let origin = core.origin(payout.envelope)?;
+        Ok(Some(origin.view(payout)))
+    }
+
+    async fn payouts(&self, filter: &PayoutFilter, page: &Page) -> Result<Listing<PayoutView>> {
+        let core = &self.core;
+        let view = core.view()?;
+        // Payouts of one envelope stand beside each other.
+        let mut origins: HashMap<EnvelopeId, Origin> = HashMap::new();
+        view.payouts(filter, page, |payout| {
+            let origin = match origins.get(&payout.envelope) {
+                Some(origin) => origin,
+                None => origins.entry(payout.envelope).or_insert(core.origin(payout.envelope)?),
+            };
+            let is_wanted = filter.owner.as_ref().is_none_or(|owner| *owner == origin.owner);
+            Ok(is_wanted.then(|| origin.view(payout)))
+        })
+    }
+
     async fn api_keys(&self, page: &Page) -> Result<Listing<ApiKey>> {
         let core = &self.core;
         let (listing, lsn) = {
@@ -304,7 +342,36 @@ impl Facts {
     }
 }
 
+/// What a payout's envelope tells of it.
+struct Origin {
+    owner: String,
+    funding: Option<String>,
+}
+
+impl Origin {
+    fn of(created: &EnvelopeCreated) -> Origin {
+        Origin { owner: created.terms.owner.clone(), funding: created.terms.outside.funding.clone() }
+    }
+
+    fn view(&self, payout: Payout) -> PayoutView {
+        PayoutView { payout, owner: self.owner.clone(), funding_reference: self.funding.clone() }
+    }
+}
+
 impl Core {
+    /// Of an envelope that has payouts, and so is durable.
+    fn origin(&self, id: EnvelopeId) -> Result<Origin> {
+        if let Some(envelope) = self.shards[self.router.envelope(id)].lock().envelopes.get(&id) {
+            return Ok(Origin::of(&envelope.created));
+        }
+        let row = match &self.durable {
+            Some(durable) => durable.store.envelope(id).map_err(store_failed)?,
+            None => None,
+        };
+        row.map(|row| Origin::of(&row.created))
+            .ok_or_else(|| EngineError::Store(format!("{id} has a payout and no terms; run `hongbao audit`")))
+    }
+
     /// Everything durable now, for lists.
     fn view(&self) -> Result<View> {
         match &self.durable {

@@ -432,6 +432,9 @@ impl Embedded {
             stats.envelopes += shard.envelopes.len() as u64;
             stats.wallets += shard.wallets.len() as u64;
             stats.holds += shard.holds.len() as u64;
+            for (count, part) in stats.payouts.iter_mut().zip(shard.payout_counts) {
+                *count = count.wrapping_add(part);
+            }
         }
         stats
     }
@@ -615,7 +618,8 @@ impl Loading {
     /// Loads everything live from the store.
     fn load(&mut self) -> Result<usize, StoreError> {
         let Loading { shards, router, store, .. } = self;
-        shards[Router::EXTERNAL].get_mut().sums = store.totals();
+        let external = shards[Router::EXTERNAL].get_mut();
+        (external.sums, external.payout_counts) = (store.totals(), store.position().payouts);
         let mut count = 0;
         store.live_envelopes(|row, winners| {
             count += 1;

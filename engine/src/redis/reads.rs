@@ -20,8 +20,9 @@ use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderV
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
+use crate::payout::{PayoutFilter, PayoutView};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use std::sync::Arc;
 
 /// How often an audit looks again while money moves under its eyes.
@@ -105,6 +106,14 @@ impl Backend for RedisBackend {
 
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         self.core.order(id).await
+    }
+
+    async fn payout(&self, _: PayoutId) -> Result<Option<PayoutView>> {
+        Ok(None)
+    }
+
+    async fn payouts(&self, _: &PayoutFilter, _: &Page) -> Result<Listing<PayoutView>> {
+        Ok(Listing { rows: Vec::new(), next: None })
     }
 
     async fn api_keys(&self, page: &Page) -> Result<Listing<ApiKey>> {

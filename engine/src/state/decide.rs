@@ -11,19 +11,25 @@ use super::winners::Name;
 use super::{Router, Shards, is_positive, stock};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
-use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, Outcome, Reference, Refusal, Transfer};
-use crate::event::{Claimed, EnvelopeEnded, Event, Events, ItemPut, Remembered, WalletMoved};
+use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, Outcome, Refusal, Transfer};
+use crate::event::{
+    self, Claimed, EnvelopeEnded, EnvelopeOutside, Event, Events, ItemPut, PayoutChanged, Remembered, WalletMoved,
+};
+use crate::journal::MAX_RECORD_BYTES;
 use crate::mutants::{Mutant, is_planted};
-use crate::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, REFERENCE_CHARS_MAX, RESULTS_MAX};
+use crate::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use smallvec::smallvec;
+use std::collections::HashMap;
 
 /// How long an answer is kept under an idempotency key.
 const REMEMBER_S: u64 = 8 * 86_400;
-const REFERENCE_CHARS_MAX: usize = 128;
 /// How far a test's clock is moved at a time: times stay far from their bounds.
 const ADVANCE_S_MAX: u64 = 31_536_000;
 /// Shares credited in one record: each may need a shard of its own.
 pub(crate) const CREDIT_RECORD_MAX: usize = 64;
+/// What results of payouts may take in a record; the rest is for what is remembered of them.
+const RESULTS_BYTES_MAX: usize = MAX_RECORD_BYTES - 4 * RESULTS_MAX - 1024;
 
 /// What was decided: nothing yet has changed.
 pub(crate) struct Decision {
@@ -70,8 +76,8 @@ impl Decision {
         if let Some(key) = keys.once {
             remember(key, Some(now.plus_s(REMEMBER_S)));
         }
-        if let Some(key) = keys.reference.filter(|_| !self.replayed) {
-            remember(key, None);
+        if !self.replayed {
+            keys.references.into_iter().flatten().for_each(|key| remember(key, None));
         }
     }
 }
@@ -104,18 +110,21 @@ impl Drawn {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Keys {
     pub(crate) once: Option<OnceKey>,
-    pub(crate) reference: Option<OnceKey>,
+    pub(crate) references: References,
     pub(crate) fingerprint: [u8; 16],
 }
 
 impl Keys {
     pub(crate) fn each(&self) -> impl Iterator<Item = OnceKey> {
-        self.once.into_iter().chain(self.reference)
+        self.once.into_iter().chain(self.references.into_iter().flatten())
     }
 }
 
+/// The keys of a command's references: of what it makes, and of the money it takes in.
+pub(crate) type References = [Option<OnceKey>; 2];
+
 /// A command's reference, if it has one, with the kind of thing it numbers.
-fn reference_and_kind(command: &Command) -> Option<(&'static str, &Reference)> {
+fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::command::Reference)> {
     let (kind, reference) = match command {
         Command::Deposit(transfer) => ("deposit", &transfer.reference),
         Command::Withdraw(transfer) => ("withdrawal", &transfer.reference),
@@ -132,14 +141,29 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &Reference)> {
         | Command::ReleaseHold { .. }
         | Command::AdvanceClock { .. }
         | Command::CreateApiKey(_)
-        | Command::DeleteApiKey { .. } => return None,
+        | Command::DeleteApiKey { .. }
+        | Command::PayoutResults(_) => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
 
-/// The key of a command's reference, if it has one.
-pub(crate) fn reference_key(command: &Command) -> Option<OnceKey> {
-    reference_and_kind(command).map(|(kind, reference)| OnceKey::reference(&reference.owner, kind, &reference.text))
+/// The keys of a command's references.
+pub(crate) fn reference_keys(command: &Command) -> References {
+    let own = reference_and_kind(command)
+        .map(|(kind, reference)| OnceKey::reference(&reference.owner, kind, &reference.text));
+    let funding = match command {
+        Command::CreateEnvelope(terms) => terms.outside.funding.as_ref(),
+        _ => None,
+    };
+    [own, funding.zip(owner_of(command)).map(|(text, owner)| OnceKey::reference(owner, "funding", text))]
+}
+
+/// The owner of what a command creates, if that has one.
+fn owner_of(command: &Command) -> Option<&str> {
+    match command {
+        Command::CreateEnvelope(terms) => Some(&terms.owner),
+        _ => None,
+    }
 }
 
 /// Decides a command: first whether it was answered before, then itself.
@@ -154,7 +178,8 @@ pub(crate) fn decide(
     if let Some(answered) = answered(shards, router, now, keys) {
         return answered;
     }
-    let kept = keys.reference.and_then(|key| shards.shard(router.memo(key)).remembered(key, now));
+    let mut references = keys.references.into_iter().flatten();
+    let kept = references.find_map(|key| shards.shard(router.memo(key)).remembered(key, now));
     let mut decision = match kept {
         Some(kept) if kept.fingerprint != keys.fingerprint => return Decision::refuse(Refusal::ReferenceConflict),
         Some(kept) => Decision { replayed: true, ..Decision::known(kept.answer.clone()) },
@@ -255,6 +280,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             Some(key) if key.deleted_at.is_some() => Decision::known(Outcome::ApiKey(Box::new(key.clone()))),
             Some(key) => put_api_key(key.deleted(now)),
         },
+        (Command::PayoutResults(results), _) => payout_results(shards, router, now, results),
         (
             Command::CreateEnvelope(_)
             | Command::CreateItem(_)
@@ -288,12 +314,19 @@ fn credited(shards: &impl Shards, router: Router, user: &UserId, kind: EntryKind
     moved(shards, router, user, kind, amount).expect("deposits never exceed 2^53-1 in all")
 }
 
+/// Whether money may come in: all deposits together stay an amount.
+fn check_deposit(shards: &impl Shards, amount: Amount, field: &str) -> Result<(), Refusal> {
+    let deposited = shards.shard(Router::EXTERNAL).sums.deposited;
+    match Amount::new(deposited).and_then(|deposited| deposited.checked_add(amount)) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::deposits_exceeded(field)),
+    }
+}
+
 fn deposit(shards: &impl Shards, router: Router, transfer: &Transfer) -> Decision {
     let Transfer { user, amount, reference } = transfer;
-    let deposited = shards.shard(Router::EXTERNAL).sums.deposited;
-    if Amount::new(deposited).and_then(|deposited| deposited.checked_add(*amount)).is_none() {
-        let message = "all deposits together would exceed 9007199254740991";
-        return Decision::refuse(Refusal::invalid("amount", message));
+    if let Err(refusal) = check_deposit(shards, *amount, "amount") {
+        return Decision::refuse(refusal);
     }
     let kind = EntryKind::Deposit(reference.as_ref().map(|r| r.text.clone()));
     let moved = credited(shards, router, user, kind, *amount);
@@ -324,10 +357,19 @@ fn create_envelope(shards: &impl Shards, router: Router, now: Timestamp, envelop
         return Decision::refuse(refusal);
     }
     let (sender, total) = (&created.terms.sender, created.terms.total);
-    let Some(moved) = moved(shards, router, sender, EntryKind::EnvelopeCreated(created.id), total) else {
-        return Decision::refuse(Refusal::InsufficientFunds);
-    };
-    let events = smallvec![Event::WalletMoved(moved), Event::EnvelopeCreated(created.clone())];
+    let mut events = Events::new();
+    if envelope.is_funded() {
+        if let Err(refusal) = check_deposit(shards, total, "total") {
+            return Decision::refuse(refusal);
+        }
+    } else {
+        let Some(moved) = moved(shards, router, sender, EntryKind::EnvelopeCreated(created.id), total) else {
+            return Decision::refuse(Refusal::InsufficientFunds);
+        };
+        events.push(Event::WalletMoved(moved));
+    }
+    events.push(Event::EnvelopeCreated(created.clone()));
+    events.extend(EnvelopeOutside::of(created).map(Box::new).map(Event::EnvelopeOutside));
     Decision::new(events, Outcome::Envelope(Box::new(envelope.view(now))))
 }
 
@@ -346,7 +388,7 @@ fn grab(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId, us
     if envelope.auto_claim {
         status = crate::command::ShareStatus::Claimed;
         let claimed = Claimed { envelope: id, share, amount, user: user.clone(), grabbed_at: now };
-        push_claim(shards, router, &mut events, claimed);
+        push_claim(shards, router, &mut events, envelope, claimed);
         let settled = envelope.settled_after(None, &[amount], &[amount], Amount::ZERO, false);
         events.extend(settled.map(Event::EnvelopeSettled));
     }
@@ -354,11 +396,46 @@ fn grab(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId, us
     Decision::new(events, Outcome::Won { amount, share, status, grabbed_at: now, claim_by, replayed: false })
 }
 
-/// A share's credit and its claim, in one record.
-fn push_claim(shards: &impl Shards, router: Router, events: &mut Events, claimed: Claimed) {
-    let credit = credited(shards, router, &claimed.user, EntryKind::Claim(claimed.envelope), claimed.amount);
+/// A share's claim and its credit or payout, in one record.
+fn push_claim(shards: &impl Shards, router: Router, events: &mut Events, envelope: &Envelope, claimed: Claimed) {
+    let gone = match envelope.pays_outside {
+        true => Event::PayoutMade(envelope.win_payout(&claimed)),
+        false => {
+            let kind = EntryKind::Claim(claimed.envelope);
+            Event::WalletMoved(credited(shards, router, &claimed.user, kind, claimed.amount))
+        }
+    };
     events.push(Event::Claimed(claimed));
-    events.push(Event::WalletMoved(credit));
+    if is_planted(Mutant::PayOutTwice)
+        && let Event::PayoutMade(made) = &gone
+    {
+        let mut again = made.clone();
+        let mut id = *again.payout.bytes();
+        id[15] ^= 1;
+        again.payout = PayoutId::from_bytes(id);
+        events.push(Event::PayoutMade(again));
+    }
+    events.push(gone);
+}
+
+/// What goes back to the sender: into the wallet, or outside to whoever funded it.
+/// `movement` says of which end, as a payout's id is made of it.
+fn push_refund(
+    shards: &impl Shards,
+    router: Router,
+    events: &mut Events,
+    envelope: &Envelope,
+    (movement, kind): (u8, EntryKind),
+    amount: Amount,
+) {
+    let is_funded = envelope.is_funded();
+    if is_funded {
+        events.push(Event::PayoutMade(envelope.refund_payout(movement, amount)));
+    }
+    if !is_funded || is_planted(Mutant::RefundWalletToo) {
+        let sender = &envelope.created.terms.sender;
+        events.push(Event::WalletMoved(credited(shards, router, sender, kind, amount)));
+    }
 }
 
 fn claim(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId, user: &UserId) -> Decision {
@@ -371,7 +448,7 @@ fn claim(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId, u
     };
     let amount = claimed.amount;
     let mut events = Events::new();
-    push_claim(shards, router, &mut events, claimed);
+    push_claim(shards, router, &mut events, envelope, claimed);
     let settled = envelope.settled_after(None, &[], &[amount], Amount::ZERO, false);
     events.extend(settled.map(Event::EnvelopeSettled));
     Decision::new(events, Outcome::Claimed { amount, claimed_at: now, replayed: false })
@@ -401,12 +478,12 @@ fn cancel(shards: &impl Shards, router: Router, now: Timestamp, id: EnvelopeId) 
 /// The refund of what is unsold, the end, and the settlement if nobody is owed anything.
 fn end_envelope(shards: &impl Shards, router: Router, envelope: &Envelope, ended: EnvelopeEnded) -> Events {
     let (how, refund) = (ended.how, ended.refund);
-    let sender = &envelope.created.terms.sender;
-    let credit = credited(shards, router, sender, EntryKind::Refund(ended.envelope), refund);
-    let mut events: Events = smallvec![Event::WalletMoved(credit), Event::EnvelopeEnded(ended)];
-    if is_planted(Mutant::ForgetRefund) {
-        events.remove(0);
+    let mut events = Events::new();
+    if !is_planted(Mutant::ForgetRefund) {
+        let why = (payout::REFUND, EntryKind::Refund(ended.envelope));
+        push_refund(shards, router, &mut events, envelope, why, refund);
     }
+    events.push(Event::EnvelopeEnded(ended));
     let settled = envelope.settled_after(Some(how), &[], &[], refund, false);
     events.extend(settled.map(Event::EnvelopeSettled));
     events
@@ -429,14 +506,11 @@ pub(crate) fn envelope_due(
         None => Events::new(),
         Some(Due::Expire(ended)) => end_envelope(shards, router, envelope, ended),
         Some(Due::Lapse(amount)) => {
-            let sender = &envelope.created.terms.sender;
-            let credit = credited(shards, router, sender, EntryKind::Lapse(id), amount);
+            let mut events = Events::new();
+            push_refund(shards, router, &mut events, envelope, (payout::LAPSE, EntryKind::Lapse(id)), amount);
             let settled = envelope.settled_after(None, &[], &[], amount, true).expect("a lapse settles");
-            smallvec![
-                Event::WalletMoved(credit),
-                Event::EnvelopeLapsed { envelope: id, amount },
-                Event::EnvelopeSettled(settled),
-            ]
+            events.extend([Event::EnvelopeLapsed { envelope: id, amount }, Event::EnvelopeSettled(settled)]);
+            events
         }
         Some(Due::Credit) => {
             let mut events = Events::new();
@@ -449,7 +523,7 @@ pub(crate) fn envelope_due(
                 let amount = envelope.split.get(share);
                 let grabbed_at = envelope.winners.get(share).grabbed_at;
                 let claimed = Claimed { envelope: id, share, amount, user, grabbed_at };
-                push_claim(shards, router, &mut events, claimed);
+                push_claim(shards, router, &mut events, envelope, claimed);
                 amounts.push(amount);
             }
             let settled = envelope.settled_after(None, &[], &amounts, Amount::ZERO, false);
@@ -457,6 +531,38 @@ pub(crate) fn envelope_due(
             events
         }
     }
+}
+
+/// What is told of payouts, each result for itself, in order, and all in one record.
+fn payout_results(shards: &impl Shards, router: Router, now: Timestamp, results: &[PayoutResult]) -> Decision {
+    let mut events = Events::new();
+    let mut answers = Vec::with_capacity(results.len());
+    // Those that a result before has changed.
+    let mut changed: HashMap<PayoutId, Payout> = HashMap::new();
+    for result in results {
+        let id = result.payout;
+        let known = || shards.shard(router.payout(id)).payouts.get(&id)?.payout.as_deref();
+        answers.push(match changed.get(&id).or_else(known) {
+            None => PayoutAnswer::NotFound,
+            Some(payout) => match payout.told(result, now) {
+                Err(answer) => answer,
+                Ok(None) => PayoutAnswer::Stands(payout.state),
+                Ok(Some(after)) => {
+                    let was = payout.state;
+                    events.push(Event::PayoutChanged(Box::new(PayoutChanged { was, payout: after.clone() })));
+                    let answer = PayoutAnswer::Stands(after.state);
+                    changed.insert(id, after);
+                    answer
+                }
+            },
+        });
+    }
+    let mut bytes = Vec::new();
+    event::encode(now, &events, &mut bytes);
+    if bytes.len() > RESULTS_BYTES_MAX {
+        return Decision::refuse(Refusal::too_much_text());
+    }
+    Decision::new(events, Outcome::Payouts(answers))
 }
 
 /// Ends holds of an item that are due now; no events if none is.
@@ -576,6 +682,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         return Err(Refusal::invalid("reference", "must be 1 to 128 characters long"));
     }
     match command {
+        Command::PayoutResults(results) => check_results(results),
         Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
             Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
         }
@@ -602,4 +709,21 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::AdvanceClock { .. }
         | Command::DeleteApiKey { .. } => Ok(()),
     }
+}
+
+fn check_results(results: &[PayoutResult]) -> Result<(), Refusal> {
+    if results.len() > RESULTS_MAX {
+        return Err(Refusal::invalid("results", "must hold 1 to 1000 results"));
+    }
+    for (i, result) in results.iter().enumerate() {
+        for (text, field, most) in
+            [(&result.reference, "reference", REFERENCE_CHARS_MAX), (&result.reason, "reason", REASON_CHARS_MAX)]
+        {
+            if text.as_ref().is_some_and(|text| !(1..=most).contains(&text.chars().count())) {
+                let message = format!("must be 1 to {most} characters long");
+                return Err(Refusal::invalid(&format!("results[{i}].{field}"), message));
+            }
+        }
+    }
+    Ok(())
 }

@@ -12,8 +12,9 @@
 
 use super::winners::{Name, Winner, Winners};
 use crate::command::{EndedAs, EnvelopeState, EnvelopeView, NewEnvelope, Outcome, Refusal, ShareStatus, Unclaimed};
-use crate::event::{Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, Grabbed};
+use crate::event::{Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, Grabbed, PayoutMade};
 use crate::mutants::{Mutant, is_planted};
+use crate::payout::{self, PayoutKind, PayoutTo};
 use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId};
 
@@ -40,6 +41,8 @@ pub(crate) struct Envelope {
     pub(crate) ended: Option<EndedAs>,
     pub(crate) unclaimed: Unclaimed,
     pub(crate) auto_claim: bool,
+    /// Whether claims become payouts.
+    pub(crate) pays_outside: bool,
     pub(crate) settled: bool,
     claimed_count: u32,
     claimed_amount: Amount,
@@ -85,8 +88,17 @@ impl Envelope {
         let opens_at = terms.opens_at.unwrap_or(now);
         let expires_at = opens_at.plus_s(terms.expires_in_s);
         let claim_by = expires_at.plus_s(terms.claim_within_s);
-        let mut created =
-            EnvelopeCreated { id, terms, created_at: now, opens_at, expires_at, claim_by, secret, best_share: 0 };
+        let mut created = EnvelopeCreated {
+            id,
+            terms,
+            created_at: now,
+            opens_at,
+            expires_at,
+            claim_by,
+            secret,
+            best_share: 0,
+            payout_secret: [0; 32],
+        };
         let split = created.split();
         created.best_share = split.best();
         Envelope::with_split(Box::new(created), split)
@@ -102,6 +114,7 @@ impl Envelope {
             expires_at: created.expires_at,
             claim_by: created.claim_by,
             auto_claim: terms.auto_claim,
+            pays_outside: terms.outside.payout == PayoutTo::External,
             unclaimed: terms.unclaimed,
             ended: None,
             settled: false,
@@ -190,6 +203,28 @@ impl Envelope {
             return Err(Outcome::Lapsed);
         }
         Ok(Claimed { envelope: self.id(), share, amount, user: user.clone(), grabbed_at: winner.grabbed_at })
+    }
+
+    /// The payout of a share that is claimed.
+    pub(crate) fn win_payout(&self, claimed: &Claimed) -> PayoutMade {
+        self.payout(PayoutKind::Win, payout::CLAIM, &claimed.user, claimed.amount)
+    }
+
+    /// The payout of what goes back to the sender: `movement` says at which end.
+    pub(crate) fn refund_payout(&self, movement: u8, amount: Amount) -> PayoutMade {
+        self.payout(PayoutKind::Refund, movement, &self.created.terms.sender, amount)
+    }
+
+    /// It lies in the envelope's own shard, so nothing more has to be locked.
+    fn payout(&self, kind: PayoutKind, movement: u8, user: &UserId, amount: Amount) -> PayoutMade {
+        let [first, second, ..] = *self.id.bytes();
+        let payout = payout::id_of(&self.created.payout_secret, [first, second], movement, user);
+        PayoutMade { payout, kind, envelope: self.id, amount, user: user.clone() }
+    }
+
+    /// Whether what goes back goes outside.
+    pub(crate) fn is_funded(&self) -> bool {
+        self.created.terms.outside.funding.is_some()
     }
 
     /// Decides a cancellation: the event, or the answer without one.
@@ -305,6 +340,11 @@ impl Envelope {
             let next = self.winners.unclaimed_from(share).next();
             self.credited = next.unwrap_or_else(|| self.winners.end());
         }
+    }
+
+    pub(crate) fn apply_outside(&mut self, event: EnvelopeOutside) {
+        event.put(&mut self.created);
+        self.pays_outside = self.created.terms.outside.payout == PayoutTo::External;
     }
 
     pub(crate) fn apply_ended(&mut self, event: &EnvelopeEnded) {
@@ -447,6 +487,11 @@ pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
     }
     if terms.metadata.len() > METADATA_BYTES_MAX {
         return Err(Refusal::invalid("metadata", "must be at most 8192 bytes long"));
+    }
+    if let Some(funding) = &terms.outside.funding
+        && !(1..=payout::REFERENCE_CHARS_MAX).contains(&funding.chars().count())
+    {
+        return Err(Refusal::invalid("funding.reference", "must be 1 to 128 characters long"));
     }
     if terms.client_seed.as_ref().is_some_and(|seed| seed.chars().count() > CLIENT_SEED_CHARS_MAX) {
         return Err(Refusal::invalid("client_seed", "must be at most 128 characters long"));

@@ -24,7 +24,9 @@ use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::{HoldView, OrderView, Outcome};
 use crate::event::{Event, Held, Remembered};
-use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use crate::mutants::{Mutant, is_planted};
+use crate::payout::{Payout, PayoutCounts, PayoutState};
+use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use envelope::Envelope;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
@@ -63,6 +65,13 @@ pub(crate) struct Memo {
     pub(crate) touched_at: Timestamp,
 }
 
+/// A payout, or the knowledge that there is none under its id.
+pub(crate) struct KnownPayout {
+    pub(crate) payout: Option<Box<Payout>>,
+    pub(crate) last_lsn: Lsn,
+    pub(crate) touched_at: Timestamp,
+}
+
 /// What has to be looked at when a deadline comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Chore {
@@ -88,6 +97,10 @@ pub(crate) struct Shard {
     /// Orders that the store may not have yet, with their record.
     pub(crate) orders: HashMap<OrderId, (OrderView, Lsn), IdHash>,
     pub(crate) memos: HashMap<OnceKey, Memo, IdHash>,
+    /// Payouts that the store may not have yet, and those that were asked for.
+    pub(crate) payouts: HashMap<PayoutId, KnownPayout, IdHash>,
+    /// This shard's part in how many payouts stand in each state; like the sums.
+    pub(crate) payout_counts: PayoutCounts,
     pub(crate) timers: Timers,
     /// This shard's part in the sums; see [`ledger::credit`].
     pub(crate) sums: Audit,
@@ -148,6 +161,10 @@ impl Router {
         self.of_prefix(id.bytes())
     }
 
+    pub(crate) fn payout(self, id: PayoutId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
     pub(crate) fn memo(self, key: OnceKey) -> usize {
         self.of_prefix(key.bytes())
     }
@@ -179,6 +196,14 @@ impl Router {
             Event::Remembered(e) => touch(self.memo(e.key)),
             Event::ClockAdvanced { .. } => {}
             Event::ApiKeyPut(_) => touch(Self::API_KEYS),
+            Event::EnvelopeOutside(e) => {
+                touch(self.envelope(e.envelope));
+                if !e.deposited.is_zero() {
+                    touch(Self::EXTERNAL);
+                }
+            }
+            Event::PayoutMade(e) => touch(self.payout(e.payout)),
+            Event::PayoutChanged(e) => touch(self.payout(e.payout.id)),
         }
     }
 }
@@ -308,6 +333,43 @@ pub(crate) fn apply(
                 shard.api_keys_lsn = lsn;
                 shard.api_keys.insert(key.id, *key);
             }
+            Event::EnvelopeOutside(event) => {
+                if !event.deposited.is_zero() {
+                    credit(&mut shards.shard_mut(Router::EXTERNAL).sums.deposited, event.deposited);
+                }
+                let shard = shards.shard_mut(router.envelope(event.envelope));
+                shard.envelope_mut(event.envelope, lsn).apply_outside(*event);
+            }
+            Event::PayoutMade(event) => {
+                let shard = shards.shard_mut(router.payout(event.payout));
+                credit(&mut shard.sums.payable, event.amount);
+                shard.count_payout(PayoutState::Due, 1);
+                // Nobody asks for it soon: it leaves as soon as the store has it.
+                let touched_at = Timestamp::default();
+                let made = KnownPayout { payout: Some(Box::new(event.payout(at))), last_lsn: lsn, touched_at };
+                let before = shard.payouts.insert(event.payout, made);
+                assert!(before.is_none_or(|known| known.payout.is_none()), "a payout is made once (I5)");
+            }
+            Event::PayoutChanged(event) => {
+                let shard = shards.shard_mut(router.payout(event.payout.id));
+                let id = event.payout.id;
+                if event.payout.state == PayoutState::Paid {
+                    let amount = event.payout.amount;
+                    debit(&mut shard.sums.payable, amount);
+                    credit(&mut shard.sums.paid_out, amount);
+                    if is_planted(Mutant::CountPaidTwice) {
+                        credit(&mut shard.sums.paid_out, amount);
+                    }
+                }
+                shard.count_payout(event.was, -1);
+                shard.count_payout(event.payout.state, 1);
+                let changed = KnownPayout { payout: Some(Box::new(event.payout)), last_lsn: lsn, touched_at: at };
+                let before = shard.payouts.insert(id, changed).and_then(|known| known.payout);
+                assert!(
+                    before.is_none_or(|before| before.state == event.was),
+                    "a payout goes on from where it stood (I5)"
+                );
+            }
         }
     }
 }
@@ -323,7 +385,17 @@ impl Shard {
 
     /// How much there is in it that may be evicted.
     pub(crate) fn entities(&self) -> usize {
-        self.wallets.len() + self.memos.len() + self.envelopes.len() + self.holds.len() + self.orders.len()
+        self.wallets.len()
+            + self.memos.len()
+            + self.envelopes.len()
+            + self.holds.len()
+            + self.orders.len()
+            + self.payouts.len()
+    }
+
+    fn count_payout(&mut self, state: PayoutState, by: i64) {
+        let count = &mut self.payout_counts[state as usize];
+        *count = count.wrapping_add_signed(by);
     }
 
     /// A hold that is in memory.
@@ -409,7 +481,8 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Ordered { .. }
         | Outcome::Released { .. }
         | Outcome::Clock(_)
-        | Outcome::ApiKey(_) => true,
+        | Outcome::ApiKey(_)
+        | Outcome::Payouts(_) => true,
         Outcome::SoldOut
         | Outcome::Expired
         | Outcome::Cancelled

@@ -7,6 +7,7 @@
 //! **Invariant:** a store whose rows are those of a right journal has no
 //! finding; each finding is told in plain words with the ids concerned.
 
+use super::audit_payouts::fingerprint;
 use super::keys::{self, KeyRange, Table};
 use super::reads::{self, win_row};
 use super::values::{self, EnvelopeRow, WinRow};
@@ -37,6 +38,8 @@ pub struct Audited {
     pub holds: u64,
     /// Orders.
     pub orders: u64,
+    /// Payouts.
+    pub payouts: u64,
     /// Findings.
     pub findings: u64,
 }
@@ -53,10 +56,12 @@ impl Store {
     pub fn audit(&self, split_of: SplitOf<'_>, finding: &mut dyn FnMut(String)) -> Result<Audited, StoreError> {
         let snapshot = self.snapshot();
         let position = position_of(&*snapshot)?;
-        let mut audit = Auditor { snapshot: &*snapshot, position, split_of, finding, audited: Audited::default() };
+        let audited = Audited::default();
+        let mut audit = Auditor { snapshot: &*snapshot, position, split_of, finding, audited, funded: 0, entered: 0 };
         audit.money();
         audit.wallets()?;
         audit.envelopes()?;
+        audit.payouts()?;
         audit.sales()?;
         audit.api_keys()?;
         // A damaged block is found only by reading it.
@@ -73,13 +78,19 @@ pub(super) struct Auditor<'a> {
     split_of: SplitOf<'a>,
     finding: &'a mut dyn FnMut(String),
     pub(super) audited: Audited,
+    /// Money from outside that went into envelopes at once.
+    funded: u64,
+    /// Money from outside that went into wallets.
+    entered: u64,
 }
 
 /// What has become of an envelope's money, from its winners' rows.
 #[derive(Default)]
-struct Taken {
+pub(super) struct Taken {
     shares: u32,
-    claimed: u64,
+    pub(super) claimed: u64,
+    /// Who claimed what: see `audit_payouts::fingerprint`.
+    pub(super) claimants: u64,
     unclaimed: u64,
 }
 
@@ -118,8 +129,15 @@ impl Auditor<'_> {
         let totals = self.position.totals;
         if !totals.balanced() {
             self.found(format!(
-                "the totals do not balance: {} was deposited; {} was withdrawn, {} is in wallets, {} in envelopes, {} with merchants",
-                totals.deposited, totals.withdrawn, totals.wallets, totals.escrowed, totals.merchants
+                "the totals do not balance: {} was deposited; {} was withdrawn, {} paid out, {} is in wallets, {} in \
+                 envelopes, {} in payouts not paid, {} with merchants",
+                totals.deposited,
+                totals.withdrawn,
+                totals.paid_out,
+                totals.wallets,
+                totals.escrowed,
+                totals.payable,
+                totals.merchants
             ));
         }
     }
@@ -169,7 +187,7 @@ impl Auditor<'_> {
         }
         let totals = self.position.totals;
         self.expect("money in wallets", totals.wallets, in_wallets);
-        self.expect("money deposited", totals.deposited, deposited);
+        self.entered = deposited;
         self.expect("money withdrawn", totals.withdrawn, withdrawn);
         Ok(())
     }
@@ -207,11 +225,16 @@ impl Auditor<'_> {
             self.audited.envelopes += 1;
             let taken = self.winners(&envelope.created)?;
             escrowed += self.escrow(&envelope, &taken);
+            if envelope.created.terms.outside.funding.is_some() {
+                self.funded += envelope.created.terms.total.minor();
+            }
+            self.payouts_of(&envelope, &taken)?;
             live += u64::from(envelope.settled.is_none());
             self.listed(&envelope)?;
         }
         let totals = self.position.totals;
         self.expect("money in envelopes", totals.escrowed, escrowed);
+        self.expect("money deposited", totals.deposited, self.entered + self.funded);
         let live_rows = self.count(Table::LiveEnvelopes)?;
         self.expect("envelopes listed as not settled", live_rows, live);
         for (table, told) in [(Table::Sent, "sent envelopes"), (Table::EnvelopesByTime, "envelopes by time")] {
@@ -248,6 +271,9 @@ impl Auditor<'_> {
             {
                 let planned = amount.map_or("no such share".to_owned(), |amount| format!("{amount} for it"));
                 self.found(format!("{id}: share {} was {}, the split has {planned}", win.share, win.amount));
+            }
+            if win.claimed_at.is_some() {
+                taken.claimants = taken.claimants.wrapping_add(fingerprint(&win.user, win.amount));
             }
             let sum = if win.claimed_at.is_some() { &mut taken.claimed } else { &mut taken.unclaimed };
             *sum += win.amount.minor();

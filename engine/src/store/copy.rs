@@ -154,7 +154,7 @@ impl Store {
     /// first record.
     pub(crate) fn stand_at(&self, position: Position) -> Result<(), StoreError> {
         let mut own = self.position.lock();
-        self.rows.commit(vec![(Table::Meta, Bytes::from(POSITION_KEY), Some(values::put_cold(&position)))])?;
+        self.rows.commit(vec![(Table::Meta, Bytes::from(POSITION_KEY), Some(position.put()))])?;
         *own = position;
         self.rows.persist()
     }

@@ -361,7 +361,9 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::MemoExpiries
         | Table::ItemsByTime
         | Table::LiveEnvelopes
-        | Table::LiveHolds => FilterPolicy::disabled(),
+        | Table::LiveHolds
+        | Table::PayoutsByState
+        | Table::PayoutsOfEnvelope => FilterPolicy::disabled(),
         Table::Meta
         | Table::Envelopes
         | Table::EnvelopeEnds
@@ -374,7 +376,8 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Holds
         | Table::Orders
         | Table::Parts
-        | Table::ApiKeys => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+        | Table::ApiKeys
+        | Table::Payouts => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

@@ -20,7 +20,8 @@ use super::{DurableBatch, RowRead, Snapshot, Store, StoreError, damaged, index, 
 use crate::EngineError;
 use crate::backend::{Entry, Listing, Page};
 use crate::command::{HoldView, OrderView};
-use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, UserId};
+use crate::payout::{Payout, PayoutFilter, PayoutState};
+use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, UserId};
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::iter::Peekable;
@@ -29,6 +30,9 @@ use std::ops::Bound;
 /// Rows a list looks at for one page when few of them are wanted; then the page
 /// ends early and its cursor goes on from there.
 const LOOKED_AT_MAX: usize = 10_000;
+
+/// Payouts looked up at a time.
+const PLACES_MAX: usize = 1000;
 
 /// Everything durable at one moment.
 pub struct View {
@@ -47,6 +51,10 @@ enum List {
     Received = 4,
     Wins = 5,
     Items = 6,
+    /// Of an envelope.
+    PayoutsOfEnvelope = 7,
+    /// In a state, or in any.
+    Payouts = 8,
 }
 
 impl List {
@@ -58,6 +66,8 @@ impl List {
             List::Received => Table::Received,
             List::Wins => Table::Wins,
             List::Items => Table::ItemsByTime,
+            List::PayoutsOfEnvelope => Table::PayoutsOfEnvelope,
+            List::Payouts => Table::PayoutsByState,
         }
     }
 
@@ -65,7 +75,9 @@ impl List {
     const fn position_bytes(self) -> usize {
         match self {
             List::Entries => 8 + 4,
-            List::Envelopes | List::Sent | List::Received | List::Items => 8 + 16,
+            List::Envelopes | List::Sent | List::Received | List::Items | List::PayoutsOfEnvelope | List::Payouts => {
+                8 + 16
+            }
             List::Wins => 4,
         }
     }
@@ -183,6 +195,79 @@ impl View {
             let id = keys::tail(key).ok_or_else(|| damaged(Table::ItemsByTime, key))?;
             keep(ItemId::from_bytes(id))
         })
+    }
+
+    /// Payouts, the oldest first: what `keep` makes of those that the filter wants.
+    /// The page may be short, even empty, and still have a next one. Each payout
+    /// stands at its own place, whatever its state, so none is told twice.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`], [`EngineError::Store`], and what `keep` returns.
+    pub fn payouts<T>(
+        &self,
+        filter: &PayoutFilter,
+        page: &Page,
+        mut keep: impl FnMut(Payout) -> Result<Option<T>, EngineError>,
+    ) -> Result<Listing<T>, EngineError> {
+        let made = MadeBetween { from: filter.created_from, to: filter.created_to };
+        let (list, prefixes): (List, Vec<Bytes>) = match (filter.envelope, filter.state) {
+            (Some(envelope), _) => (List::PayoutsOfEnvelope, vec![keys::id(envelope.bytes())]),
+            (None, Some(state)) => (List::Payouts, vec![Bytes::from([state as u8])]),
+            (None, None) => (List::Payouts, PayoutState::ALL.map(|state| Bytes::from([state as u8])).into()),
+        };
+        let mut cursor = page.cursor.clone();
+        let mut rows = Vec::new();
+        let mut looked_at = 0;
+        loop {
+            let places = self.places(list, &prefixes, made, cursor.as_deref())?;
+            let is_last = places.len() < PLACES_MAX;
+            let wanted = places.iter().map(|place| keys::tail::<16>(place).map(Bytes::from)).collect::<Option<_>>();
+            let found = self.get_all(Table::Payouts, wanted.ok_or_else(|| damaged(list.table(), &[]))?)?;
+            for (place, (key, value)) in places.iter().zip(found) {
+                if rows.len() == page.limit || looked_at == LOOKED_AT_MAX {
+                    return Ok(Listing { rows, next: cursor });
+                }
+                looked_at += 1;
+                cursor = Some([&[list as u8], &**place].concat());
+                let payout: Payout = cold(Table::Payouts, &key, value)?.ok_or_else(|| damaged(Table::Payouts, &key))?;
+                if filter.matches(&payout) {
+                    rows.extend(keep(payout)?);
+                }
+            }
+            if is_last {
+                return Ok(Listing { rows, next: None });
+            }
+        }
+    }
+
+    /// Where the next payouts stand, time and id of each, in order.
+    fn places(
+        &self,
+        list: List,
+        prefixes: &[Bytes],
+        made: MadeBetween,
+        cursor: Option<&[u8]>,
+    ) -> Result<Vec<Bytes>, EngineError> {
+        let page = Page { limit: PLACES_MAX, cursor: cursor.map(<[u8]>::to_vec) };
+        let mut places = Vec::new();
+        for prefix in prefixes {
+            let range = KeyRange::made_oldest_first(prefix, made);
+            let listing =
+                self.list(list, prefix, range, &page, |key, _| Ok(Some(Bytes::from(&key[prefix.len()..]))))?;
+            places.extend(listing.rows);
+        }
+        places.sort_unstable();
+        places.truncate(PLACES_MAX);
+        Ok(places)
+    }
+
+    /// One payout.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn payout(&self, id: PayoutId) -> Result<Option<Payout>, StoreError> {
+        let key = keys::id(id.bytes());
+        cold(Table::Payouts, &key, self.get(Table::Payouts, key.clone())?)
     }
 
     /// A user's wallet; `None` if no money ever moved on it.

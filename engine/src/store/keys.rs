@@ -7,7 +7,8 @@
 //! followed by a zero byte, which no user's text contains, or ends the key.
 
 use crate::backend::OnceKey;
-use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, Timestamp, UserId};
+use crate::payout::PayoutState;
+use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use arrayvec::ArrayVec;
 use std::ops::Bound;
 
@@ -80,6 +81,12 @@ tables! {
     Parts = "parts",
     /// API key -> `ApiKey`, deleted ones too. Behind the others, as parts are kept by a table's number.
     ApiKeys = "api_keys",
+    /// Payout -> `Payout`.
+    Payouts = "payouts",
+    /// State, oldest first, payout.
+    PayoutsByState = "payouts_by_state",
+    /// Envelope, oldest first, payout.
+    PayoutsOfEnvelope = "payouts_of_envelope",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -89,6 +96,8 @@ pub(crate) enum EndPart {
     Ended = 0,
     Lapsed = 1,
     Settled = 2,
+    /// No end, but what was fixed besides its terms: `EnvelopeOutside`.
+    Outside = 3,
 }
 
 /// Under which part of a [`Merchants`](Table::Merchants) key what stands.
@@ -173,6 +182,15 @@ pub(crate) fn order(order: OrderId) -> Bytes {
     id(order.bytes())
 }
 
+/// What is listed by the state of payouts; also how a page of it continues.
+pub(crate) fn payout_in_state(state: PayoutState, at: Timestamp, payout: PayoutId) -> Bytes {
+    join(&[&[state as u8], &at.ms().to_be_bytes(), payout.bytes()])
+}
+
+pub(crate) fn payout_of_envelope(envelope: EnvelopeId, at: Timestamp, payout: PayoutId) -> Bytes {
+    join(&[envelope.bytes(), &at.ms().to_be_bytes(), payout.bytes()])
+}
+
 /// The part of a key by which a row is found while it is not projected: whose it
 /// is, or of which id; nothing in lists by time. An envelope may have millions of
 /// shares, so the stem of a share has three bytes of its number too: 256 shares
@@ -180,6 +198,7 @@ pub(crate) fn order(order: OrderId) -> Bytes {
 pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
     match table {
         Table::Meta | Table::EnvelopesByTime | Table::MemoExpiries | Table::ItemsByTime => &[],
+        Table::PayoutsByState => &key[..1],
         Table::Wallets | Table::Parts => key,
         Table::Received | Table::Sent | Table::Entries | Table::Merchants => {
             key.split_inclusive(|&b| b == 0).next().unwrap_or_default()
@@ -194,7 +213,9 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::Holds
         | Table::LiveHolds
         | Table::Orders
-        | Table::ApiKeys => &key[..16],
+        | Table::ApiKeys
+        | Table::Payouts
+        | Table::PayoutsOfEnvelope => &key[..16],
     }
 }
 
@@ -242,6 +263,20 @@ impl KeyRange {
         }
         if let Some(inverted) = made.from.and_then(|from| (!from.ms()).checked_add(1)) {
             range.to = Bound::Excluded(join(&[prefix, &inverted.to_be_bytes()]));
+        }
+        range
+    }
+
+    /// The keys after `prefix` whose time, the oldest first, is from `made.from` on
+    /// and before `made.to`.
+    pub(crate) fn made_oldest_first(prefix: &[u8], made: MadeBetween) -> KeyRange {
+        let mut range = KeyRange::prefix(prefix);
+        let at = |at: Timestamp| join(&[prefix, &at.ms().to_be_bytes()]);
+        if let Some(from) = made.from {
+            range.from = Bound::Included(at(from));
+        }
+        if let Some(to) = made.to {
+            range.to = Bound::Excluded(at(to));
         }
         range
     }

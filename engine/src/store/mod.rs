@@ -12,7 +12,7 @@
 //! - `projector.rs`: the thread that writes what has become durable
 //! - `reads.rs`: what the engine loads, by key or at its start
 //! - `history.rs`: lists that hold everything durable, written yet or not
-//! - `audit.rs`, `audit_sales.rs`: every invariant, checked from the rows
+//! - `audit.rs`, `audit_payouts.rs`, `audit_sales.rs`: every invariant, checked from the rows
 //! - `copy.rs`: everything, out of a store and into one (with the feature `redis`)
 //!
 //! **Invariant:** the rows are exactly those of the records up to
@@ -24,6 +24,7 @@
 //! write, one at a time.
 
 mod audit;
+mod audit_payouts;
 mod audit_sales;
 mod batch;
 #[cfg(feature = "redis")]
@@ -138,10 +139,7 @@ impl Store {
                 rows.persist()?;
             }
         }
-        let position: Position = match snapshot.get(Table::Meta, POSITION_KEY)? {
-            Some(position) => values::cold(&position).ok_or_else(|| damaged(Table::Meta, POSITION_KEY))?,
-            None => Position::default(),
-        };
+        let position = position_of(&*snapshot)?;
         drop(snapshot);
         Ok(Store { rows, position: Mutex::new(position), applied: AtomicU64::new(position.applied.0) })
     }
@@ -197,7 +195,7 @@ impl Store {
             return Ok(step);
         }
         let mut changes = changes.coalesced();
-        changes.push((Table::Meta, Bytes::from(POSITION_KEY), Some(values::put_cold(&after))));
+        changes.push((Table::Meta, Bytes::from(POSITION_KEY), Some(after.put())));
         step.rows = changes.len();
         self.rows.commit(parts::in_parts(changes))?;
         *position = after;
@@ -312,7 +310,7 @@ impl Store {
 /// The position a snapshot was taken at.
 fn position_of(snapshot: &dyn Snapshot) -> Result<Position, StoreError> {
     match snapshot.get(Table::Meta, POSITION_KEY)? {
-        Some(position) => values::cold(&position).ok_or_else(|| damaged(Table::Meta, POSITION_KEY)),
+        Some(position) => Position::read(&position).ok_or_else(|| damaged(Table::Meta, POSITION_KEY)),
         None => Ok(Position::default()),
     }
 }

@@ -11,6 +11,7 @@ use super::values::{self, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::Outcome;
 use crate::event::{Event, Record, Remembered, WalletMoved};
+use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::types::{Amount, Lsn, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +27,30 @@ pub struct Position {
     pub advanced_ms: u64,
     /// Where all money is.
     pub totals: Audit,
+    /// How many payouts stand in each state.
+    #[serde(skip)]
+    pub payouts: PayoutCounts,
 }
 
 impl Position {
+    /// Its bytes. Where there never was a payout they are what they were before
+    /// there could be any.
+    pub(crate) fn put(&self) -> Bytes {
+        if self.payouts == PayoutCounts::default() {
+            values::put_cold(self)
+        } else {
+            values::put_cold(&(self, self.payouts))
+        }
+    }
+
+    /// What [`Position::put`] wrote.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Position> {
+        values::cold(bytes).or_else(|| {
+            let (position, payouts) = values::cold::<(Position, PayoutCounts)>(bytes)?;
+            Some(Position { payouts, ..position })
+        })
+    }
+
     /// Moves past `record`, which must be the next one.
     ///
     /// # Errors
@@ -48,8 +70,11 @@ impl Position {
         }
         // The order of a record's events does not matter: only at its end must
         // every place hold what was taken from it.
-        let Audit { deposited, withdrawn, wallets, escrowed, merchants, .. } = self.totals;
-        if [deposited, withdrawn, wallets, escrowed, merchants].iter().any(|&place| place > i64::MAX as u64) {
+        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, .. } = self.totals;
+        if [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants]
+            .iter()
+            .any(|&place| place > i64::MAX as u64)
+        {
             return Err("it takes money from a place that does not hold it");
         }
         Ok(())
@@ -84,6 +109,20 @@ impl Position {
                 if ended.merchant.is_some() {
                     into(&mut totals.merchants, ended.hold.amount);
                 }
+            }
+            Event::EnvelopeOutside(outside) => into(&mut totals.deposited, outside.deposited),
+            Event::PayoutMade(made) => {
+                into(&mut totals.payable, made.amount);
+                self.payouts[PayoutState::Due as usize] += 1;
+            }
+            Event::PayoutChanged(changed) => {
+                if changed.payout.state == PayoutState::Paid {
+                    out_of(&mut totals.payable, changed.payout.amount);
+                    into(&mut totals.paid_out, changed.payout.amount);
+                }
+                let [was, now] = [changed.was, changed.payout.state].map(|state| state as usize);
+                self.payouts[was] = self.payouts[was].wrapping_sub(1);
+                self.payouts[now] = self.payouts[now].wrapping_add(1);
             }
             Event::ClockAdvanced { by_ms } => self.advanced_ms = self.advanced_ms.saturating_add(*by_ms),
             Event::Grabbed(_)
@@ -185,6 +224,22 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
         }
         Event::ClockAdvanced { .. } => {}
         Event::ApiKeyPut(key) => put!(ApiKeys, keys::id(key.id.bytes()), Some(values::put_cold(key))),
+        Event::EnvelopeOutside(outside) => {
+            put!(EnvelopeEnds, keys::envelope_end(outside.envelope, EndPart::Outside), Some(values::put_cold(outside)));
+        }
+        Event::PayoutMade(made) => {
+            let Payout { id, envelope, state, .. } = made.payout(at);
+            put!(Payouts, keys::id(id.bytes()), Some(values::put_cold(&made.payout(at))));
+            put!(PayoutsByState, keys::payout_in_state(state, at, id), nothing());
+            put!(PayoutsOfEnvelope, keys::payout_of_envelope(envelope, at, id), nothing());
+        }
+        Event::PayoutChanged(changed) => {
+            let payout = &changed.payout;
+            let place = |state| keys::payout_in_state(state, payout.created_at, payout.id);
+            put!(Payouts, keys::id(payout.id.bytes()), Some(values::put_cold(payout)));
+            put!(PayoutsByState, place(changed.was), None);
+            put!(PayoutsByState, place(payout.state), nothing());
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use super::{Bytes, Snapshot, Store, StoreError, damaged, projection};
 use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
 use crate::command::{HoldView, Merchant, OrderView};
-use crate::event::{EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, ItemPut, Remembered, Units};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::event::{EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, ItemPut, Remembered, Units};
+use crate::payout::Payout;
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
 use std::ops::Bound;
 
@@ -54,6 +55,14 @@ impl Store {
     /// [`StoreError`] if it cannot be read.
     pub fn hold(&self, id: HoldId) -> Result<Option<HoldView>, StoreError> {
         cold(Table::Holds, id.bytes(), self.snapshot().get(Table::Holds, id.bytes())?)
+    }
+
+    /// One payout.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn payout(&self, id: PayoutId) -> Result<Option<Payout>, StoreError> {
+        cold(Table::Payouts, id.bytes(), self.snapshot().get(Table::Payouts, id.bytes())?)
     }
 
     /// One order.
@@ -248,6 +257,7 @@ pub(super) fn envelope_row(
     const ENDED: u8 = EndPart::Ended as u8;
     const LAPSED: u8 = EndPart::Lapsed as u8;
     const SETTLED: u8 = EndPart::Settled as u8;
+    const OUTSIDE: u8 = EndPart::Outside as u8;
     let mut row = EnvelopeRow { created, ended: None, lapsed: None, settled: None };
     for end in ends {
         let (key, value) = end?;
@@ -255,6 +265,7 @@ pub(super) fn envelope_row(
             Some(&ENDED) => values::cold::<(Timestamp, EnvelopeEnded)>(&value).map(|end| row.ended = Some(end)),
             Some(&LAPSED) => values::cold::<(Timestamp, Amount)>(&value).map(|end| row.lapsed = Some(end)),
             Some(&SETTLED) => values::cold::<(Timestamp, EnvelopeSettled)>(&value).map(|end| row.settled = Some(end)),
+            Some(&OUTSIDE) => values::cold::<EnvelopeOutside>(&value).map(|outside| outside.put(&mut row.created)),
             _ => None,
         };
         known.ok_or_else(|| damaged(Table::EnvelopeEnds, &key))?;

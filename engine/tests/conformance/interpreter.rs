@@ -19,6 +19,8 @@
 //!   them; of its `key=value`s only those expected are looked at.
 //! - Words are compared part by part between colons. `_` is anything, `$a` is
 //!   bound where it is first met; `1000-$a-$b` is computed.
+//! - A payout is `E1/bob`, the first one out of that envelope to that user, or `E1/bob/2`;
+//!   `P?` never was. A result is `E1/bob:sent`, with a reference and a reason behind it.
 //! - Times are seconds since the start of the story: `t100`; when they are
 //!   given, `+10s` and `-10s` are seconds from now.
 //! - `x*201` is x, 201 times over.
@@ -32,6 +34,7 @@ use hongbao_engine::backend::{
     Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
 };
 use hongbao_engine::command::*;
+use hongbao_engine::payout::*;
 use hongbao_engine::split::{SplitRule, commitment, envelope_seed, split};
 use hongbao_engine::types::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -350,6 +353,9 @@ impl<S: Stand> Story<S> {
             ("advance", [by]) => Command::AdvanceClock { by_s: self.number(by.strip_suffix('s').unwrap_or(by))? },
             ("create_api_key", [_]) => Command::CreateApiKey(Box::new(self.new_api_key(step)?)),
             ("delete_api_key", [key]) => Command::DeleteApiKey { key: self.id(key)? },
+            ("results", results) => {
+                Command::PayoutResults(results.iter().map(|result| self.result(result)).collect::<Result<_, _>>()?)
+            }
             _ => return Ok(None),
         };
         let owner = step.fields.get("owner").copied().unwrap_or("app");
@@ -446,7 +452,37 @@ impl<S: Stand> Story<S> {
             reference: self.reference(step),
             metadata: self.text(field("metadata", "{}")),
             client_seed: step.fields.get("seed").map(|seed| self.text(seed)),
+            outside: Outside {
+                funding: step.fields.get("funding").map(|text| self.text(text)),
+                payout: match field("payout", "wallet") {
+                    "wallet" => PayoutTo::Wallet,
+                    "external" => PayoutTo::External,
+                    other => return Err(format!("{other} is nowhere to pay to")),
+                },
+            },
         })
+    }
+
+    fn result(&self, text: &str) -> Result<PayoutResult, Wrong> {
+        let mut parts = text.split(':');
+        let payout = self.payout_id(parts.next().unwrap_or_default())?;
+        let state = state_of(parts.next().unwrap_or_default())?;
+        let mut told = || parts.next().filter(|text| *text != "none").map(|text| self.text(text));
+        Ok(PayoutResult { payout, state, reference: told(), reason: told() })
+    }
+
+    fn payout_id(&self, text: &str) -> Result<PayoutId, Wrong> {
+        if text == "P?" {
+            return Ok(PayoutId::from_bytes(NEVER_WAS));
+        }
+        let mut parts = text.split('/');
+        let envelope = Some(self.id(parts.next().unwrap_or_default())?);
+        let user = Some(self.user(parts.next().unwrap_or_default())?);
+        let nth: usize = parts.next().map_or(Ok(1), |nth| self.number(nth))?;
+        let filter = PayoutFilter { envelope, user, ..PayoutFilter::default() };
+        let found = self.drive(self.stand().backend().payouts(&filter, &Page { limit: 1000, cursor: None }));
+        let found = found.map_err(failed)?.rows.into_iter().nth(nth - 1);
+        found.map(|view| view.payout.id).ok_or_else(|| format!("there is no payout {text}"))
     }
 
     /// `none` is null.
@@ -543,6 +579,17 @@ impl<S: Stand> Story<S> {
             Outcome::Released { replayed } => Told::of(["released"]).flag("replayed", *replayed),
             Outcome::CannotPay => Told::of(["cannot_pay"]),
             Outcome::ApiKey(key) => self.told_api_key(key),
+            Outcome::Payouts(answers) => Told {
+                words: answers
+                    .iter()
+                    .map(|answer| match answer {
+                        PayoutAnswer::Stands(state) => state.name().to_owned(),
+                        PayoutAnswer::NotFound => "not_found".to_owned(),
+                        PayoutAnswer::WrongState(state) => format!("wrong_state:{}", state.name()),
+                    })
+                    .collect(),
+                ..Told::default()
+            },
             Outcome::Clock(at) => Told::of(["clock", &self.told_time(*at)]),
             Outcome::Refused(refusal) => match refusal {
                 Refusal::NotFound => Told::of(["refused", "not_found"]),
@@ -709,6 +756,18 @@ impl<S: Stand> Story<S> {
                     .with("created", self.told_time(view.created_at)),
                 None => Told::of(["none"]),
             },
+            ("payout", [payout]) => match self.drive(backend.payout(self.payout_id(payout)?)).map_err(failed)? {
+                Some(view) => self.told_payout(&view),
+                None => Told::of(["none"]),
+            },
+            ("payouts", []) => {
+                let filter = self.payout_filter(step)?;
+                let row = |view: PayoutView| {
+                    let Payout { user, amount, state, envelope, .. } = view.payout;
+                    format!("{}:{user}:{amount}:{}", self.name_of(envelope), state.name())
+                };
+                self.told_list(|page| self.drive(backend.payouts(&filter, page)), row)?
+            }
             ("api_keys", []) => {
                 self.told_list(|page| self.drive(backend.api_keys(page)), |key| self.name_of(key.id))?
             }
@@ -717,6 +776,8 @@ impl<S: Stand> Story<S> {
                 Told::of([if audit.balanced() { "balanced" } else { "unbalanced" }])
                     .with("deposited", audit.deposited)
                     .with("withdrawn", audit.withdrawn)
+                    .with("paid_out", audit.paid_out)
+                    .with("payable", audit.payable)
                     .with("wallets", audit.wallets)
                     .with("escrowed", audit.escrowed)
                     .with("merchants", audit.merchants)
@@ -749,6 +810,41 @@ impl<S: Stand> Story<S> {
             created_from: step.fields.get("from").map(|at| self.time(at)).transpose()?,
             created_to: step.fields.get("to").map(|at| self.time(at)).transpose()?,
         })
+    }
+
+    fn payout_filter(&self, step: &Step<'_>) -> Result<PayoutFilter, Wrong> {
+        let field = |name| step.fields.get(name).copied();
+        Ok(PayoutFilter {
+            owner: field("owner").map(str::to_owned),
+            state: field("state").map(state_of).transpose()?,
+            kind: match field("kind") {
+                None => None,
+                Some("win") => Some(PayoutKind::Win),
+                Some("refund") => Some(PayoutKind::Refund),
+                Some(other) => return Err(format!("{other} is no kind of payout")),
+            },
+            user: field("user").map(|user| self.user(user)).transpose()?,
+            envelope: field("envelope").map(|name| self.id(name)).transpose()?,
+            created_from: field("from").map(|at| self.time(at)).transpose()?,
+            created_to: field("to").map(|at| self.time(at)).transpose()?,
+        })
+    }
+
+    fn told_payout(&self, view: &PayoutView) -> Told {
+        let payout = &view.payout;
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        Told::of([payout.state.name()])
+            .with("kind", if payout.kind == PayoutKind::Win { "win" } else { "refund" })
+            .with("user", &payout.user)
+            .with("amount", payout.amount)
+            .with("envelope", self.name_of(payout.envelope))
+            .with("attempts", payout.attempts)
+            .with("reference", or_none(&payout.reference))
+            .with("reason", or_none(&payout.reason))
+            .with("created", self.told_time(payout.created_at))
+            .with("changed", self.told_time(payout.changed_at))
+            .with("owner", &view.owner)
+            .with("funding", or_none(&view.funding_reference))
     }
 
     /// Reads a list in pages of several sizes, which have to tell the same.
@@ -888,6 +984,13 @@ impl Display for Told {
 
 fn failed(error: EngineError) -> Wrong {
     format!("error: {error}")
+}
+
+fn state_of(text: &str) -> Result<PayoutState, Wrong> {
+    PayoutState::ALL
+        .into_iter()
+        .find(|state| state.name() == text)
+        .ok_or_else(|| format!("{text} is no payout's state"))
 }
 
 fn told_wallet(view: &WalletView) -> Told {

@@ -193,7 +193,7 @@ macro_rules! on_every_backend {
     };
 }
 
-on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys);
+on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts);
 
 /// The same for the stands that need a redis-server.
 #[cfg(feature = "redis")]

@@ -11,6 +11,7 @@ use hongbao_engine::command::*;
 use hongbao_engine::entropy::SeededEntropy;
 use hongbao_engine::journal::{FailureAction, JournalOptions};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::payout::Outside;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::store::{FjallOptions, ProjectorOptions};
 use hongbao_engine::types::*;
@@ -200,6 +201,7 @@ pub(crate) fn envelope(total: u64, shares: u32) -> NewEnvelope {
         reference: None,
         metadata: "{}".to_owned(),
         client_seed: None,
+        outside: Outside::default(),
     }
 }
 

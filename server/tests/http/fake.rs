@@ -9,6 +9,7 @@ use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::*;
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
+use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
@@ -34,6 +35,8 @@ pub struct Inner {
     pub items: HashMap<ItemId, ItemView>,
     pub envelopes: HashMap<EnvelopeId, EnvelopeView>,
     pub orders: HashMap<OrderId, OrderView>,
+    pub payouts: HashMap<PayoutId, PayoutView>,
+    pub payout_filters: Vec<PayoutFilter>,
     pub keys: Vec<ApiKey>,
     pub keys_version: u64,
     pub pages: Vec<Page>,
@@ -227,6 +230,15 @@ impl Backend for Fake {
     }
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         Ok(self.inner.lock().unwrap().orders.get(&id).cloned())
+    }
+    async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
+        Ok(self.inner.lock().unwrap().payouts.get(&id).cloned())
+    }
+    async fn payouts(&self, filter: &PayoutFilter, page: &Page) -> Result<Listing<PayoutView>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        inner.payout_filters.push(filter.clone());
+        Ok(Listing { rows: inner.payouts.values().cloned().collect(), next: None })
     }
     async fn api_keys(&self, page: &Page) -> Result<Listing<ApiKey>> {
         let inner = self.inner.lock().unwrap();
