@@ -118,6 +118,8 @@ pub struct EngineStats {
     pub wallets: u64,
     /// Holds in memory.
     pub holds: u64,
+    /// Payouts in memory.
+    pub payouts_in_memory: u64,
     /// How many payouts stand in each state, by its number.
     pub payouts: PayoutCounts,
 }

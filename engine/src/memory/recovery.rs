@@ -432,6 +432,7 @@ impl Embedded {
             stats.envelopes += shard.envelopes.len() as u64;
             stats.wallets += shard.wallets.len() as u64;
             stats.holds += shard.holds.len() as u64;
+            stats.payouts_in_memory += shard.payouts.len() as u64;
             for (count, part) in stats.payouts.iter_mut().zip(shard.payout_counts) {
                 *count = count.wrapping_add(part);
             }

@@ -7,8 +7,9 @@ use hongbao_engine::backend::OnceKey;
 use hongbao_engine::command::{
     Command, HoldState, ItemChange, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Reference, Transfer, Unclaimed,
 };
+use hongbao_engine::payout::{Outside, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::split::SplitRule;
-use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
+use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, PayoutId, Timestamp, UserId};
 
 const USERS: [&str; 7] = ["alice", "bob", "7", "07", "carol:x@y", "18446744073709551616", "u"];
 const MERCHANTS: [&str; 3] = ["rosy", "alice", "9"];
@@ -94,6 +95,27 @@ pub(crate) fn grab(model: &Model, random: &mut Random) -> Command {
     Command::Grab { envelope: an_envelope(model, random), user: any_user(random) }
 }
 
+/// What came of some payouts, mostly of those that are not paid yet.
+fn results(model: &Model, random: &mut Random) -> Command {
+    use PayoutState::{Due, Failed, Paid, Sent};
+    let known: Vec<PayoutId> = model.payouts.iter().filter_map(|owed| owed.id).collect();
+    let unpaid = model.payouts.iter().filter(|owed| owed.state != Paid);
+    let unpaid: Vec<PayoutId> = unpaid.filter_map(|owed| owed.id).collect();
+    let text = |random: &mut Random| random.maybe(3, |random| format!("t{}", random.below(2)));
+    let count = random.between(1, 4);
+    let results = (0..count).map(|_| PayoutResult {
+        payout: match () {
+            () if known.is_empty() || random.once_in(20) => PayoutId::from_bytes([random.below(4) as u8; 16]),
+            () if unpaid.is_empty() || random.once_in(4) => random.pick(&known),
+            () => random.pick(&unpaid),
+        },
+        state: random.pick(&[Due, Sent, Sent, Paid, Failed]),
+        reference: text(random),
+        reason: text(random),
+    });
+    Command::PayoutResults(results.collect())
+}
+
 /// What a run is mostly about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Theme {
@@ -116,6 +138,7 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
         Theme::Sales => random.between(66, 99),
     };
     match choice {
+        0..=65 if !model.payouts.is_empty() && random.once_in(8) => results(model, random),
         0..=8 => {
             if random.once_in(80) {
                 let amount = Amount::MAX.minor() / random.between(1, 3);
@@ -258,6 +281,10 @@ fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelo
         reference: reference(random),
         metadata: "{}".to_owned(),
         client_seed: random.maybe(3, |_| "mine".to_owned()),
+        outside: Outside {
+            funding: random.maybe(4, |random| format!("f{}", random.below(24))),
+            payout: if random.once_in(3) { PayoutTo::External } else { PayoutTo::Wallet },
+        },
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! - `world.rs`: the machine, its disk, clock and clients, and every comparison
 //! - `model.rs`: what the engine should answer, as naively as it can be said
+//! - `payouts.rs`: the same, for payouts
 //! - `commands.rs`: what clients ask for
 //! - `trial.rs`: a seed from start to end
 //! - `mutants.rs`: bugs planted on purpose, each of which has to be found:
@@ -15,6 +16,7 @@ mod commands;
 mod model;
 #[cfg(feature = "mutants")]
 mod mutants;
+mod payouts;
 mod races;
 #[path = "../random/mod.rs"]
 mod random;

@@ -5,6 +5,7 @@
 //! The model knows every random byte the engine draws, so it says the exact
 //! answer to every command beforehand, down to the amount of each share.
 
+use crate::payouts::Owed;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
 use hongbao_engine::command::{
@@ -42,6 +43,20 @@ impl When {
 pub(crate) struct Records {
     pub(crate) first: u64,
     pub(crate) last: u64,
+}
+
+/// When money moved, in which records, and in which group: see [`Movement`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) when: When,
+    pub(crate) records: Records,
+    pub(crate) group: u64,
+}
+
+impl Moment {
+    fn now(now: Timestamp, lsn: u64) -> Moment {
+        Moment { when: When::at(now), records: Records { first: lsn, last: lsn }, group: 0 }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -124,6 +139,7 @@ pub(crate) struct Model {
     pub(crate) holds: BTreeMap<HoldId, (HoldView, u64)>,
     pub(crate) orders: BTreeMap<OrderId, (OrderView, u64)>,
     pub(crate) api_keys: BTreeMap<ApiKeyId, (ApiKey, u64)>,
+    pub(crate) payouts: Vec<Owed>,
     pub(crate) memos: BTreeMap<OnceKey, Memo>,
     /// The last record.
     pub(crate) lsn: u64,
@@ -173,17 +189,23 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::Released { .. }
             | Outcome::Clock(_)
             | Outcome::ApiKey(_)
+            | Outcome::Payouts(_)
     )
 }
 
-fn reference_of(command: &Command) -> Option<OnceKey> {
+fn references_of(command: &Command) -> Vec<OnceKey> {
     let key = |kind, r: &Option<Reference>| r.as_ref().map(|r| OnceKey::reference(&r.owner, kind, &r.text));
-    match command {
-        Command::Deposit(transfer) => key("deposit", &transfer.reference),
-        Command::Withdraw(transfer) => key("withdrawal", &transfer.reference),
-        Command::CreateEnvelope(terms) => key("envelope", &terms.reference),
-        _ => None,
-    }
+    let (own, funding) = match command {
+        Command::Deposit(transfer) => (key("deposit", &transfer.reference), None),
+        Command::Withdraw(transfer) => (key("withdrawal", &transfer.reference), None),
+        Command::CreateEnvelope(terms) => {
+            let funding = terms.outside.funding.as_ref();
+            let funding = funding.map(|text| OnceKey::reference(&terms.owner, "funding", text));
+            (key("envelope", &terms.reference), funding)
+        }
+        _ => (None, None),
+    };
+    own.into_iter().chain(funding).collect()
 }
 
 /// What is wrong with a command whatever the state: the field at fault.
@@ -233,9 +255,9 @@ impl Model {
             }
             return told(kept.answer.clone(), true, kept.lsn);
         }
-        let reference = reference_of(command);
+        let references = references_of(command);
         let lsn = self.lsn + 1;
-        let (decided, replayed) = match reference.and_then(|key| self.remembered(key, now)) {
+        let (decided, replayed) = match references.iter().find_map(|key| self.remembered(*key, now)) {
             Some(kept) if kept.command != *command => {
                 return told(Outcome::Refused(Refusal::ReferenceConflict), false, 0);
             }
@@ -244,9 +266,9 @@ impl Model {
         };
         let Decided(outcome, mut changes, needs) = decided;
         if is_positive(&outcome) {
-            let reference = reference.filter(|_| !replayed);
+            let references = references.into_iter().filter(|_| !replayed);
             let once = once.map(|key| (key, Some(now.plus_s(REMEMBER_S))));
-            for (key, expires_at) in once.into_iter().chain(reference.map(|key| (key, None))) {
+            for (key, expires_at) in once.into_iter().chain(references.map(|key| (key, None))) {
                 changes = true;
                 let memo = Memo { command: command.clone(), answer: outcome.clone(), expires_at, lsn };
                 self.memos.insert(key, memo);
@@ -270,7 +292,7 @@ impl Model {
                     return refuse(Refusal::invalid("amount", ""));
                 }
                 let kind = EntryKind::Deposit(transfer.reference.as_ref().map(|r| r.text.clone()));
-                self.move_money(&transfer.user, kind, transfer.amount.minor(), now, lsn);
+                self.move_money(&transfer.user, kind, transfer.amount.minor(), Moment::now(now, lsn));
                 Decided(Outcome::Wallet(self.wallet(&transfer.user)), true, lsn)
             }
             Command::Withdraw(transfer) => {
@@ -278,7 +300,7 @@ impl Model {
                     return refuse(Refusal::InsufficientFunds);
                 }
                 let kind = EntryKind::Withdrawal(transfer.reference.as_ref().map(|r| r.text.clone()));
-                self.move_money(&transfer.user, kind, transfer.amount.minor(), now, lsn);
+                self.move_money(&transfer.user, kind, transfer.amount.minor(), Moment::now(now, lsn));
                 Decided(Outcome::Wallet(self.wallet(&transfer.user)), true, lsn)
             }
             Command::CreateEnvelope(terms) => self.create_envelope(now, terms, drawn, lsn),
@@ -380,13 +402,17 @@ impl Model {
                     Decided(Outcome::ApiKey(Box::new(key.clone())), true, lsn)
                 }
             },
+            Command::PayoutResults(results) => {
+                let (answers, changes, needs) = self.tell_results(results, now, lsn);
+                Decided(Outcome::Payouts(answers), changes, needs)
+            }
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
         }
     }
 
-    fn move_money(&mut self, user: &UserId, kind: EntryKind, amount: u64, now: Timestamp, lsn: u64) {
-        let records = Records { first: lsn, last: lsn };
-        let movement = Movement { when: When::at(now), kind, amount, records, group: 0 };
+    pub(crate) fn move_money(&mut self, user: &UserId, kind: EntryKind, amount: u64, moment: Moment) {
+        let Moment { when, records, group } = moment;
+        let movement = Movement { when, kind, amount, records, group };
         self.wallets.entry(user.clone()).or_default().movements.push(movement);
     }
 
@@ -394,7 +420,11 @@ impl Model {
         if terms.opens_at.is_some_and(|opens_at| opens_at < now || opens_at > now.plus_s(YEAR_S)) {
             return refuse(Refusal::invalid("opens_at", ""));
         }
-        if self.balance(&terms.sender) < terms.total.minor() {
+        let is_funded = terms.outside.funding.is_some();
+        if is_funded && self.audit().deposited + terms.total.minor() > Amount::MAX.minor() {
+            return refuse(Refusal::invalid("total", ""));
+        }
+        if !is_funded && self.balance(&terms.sender) < terms.total.minor() {
             return refuse(Refusal::InsufficientFunds);
         }
         let mut id: [u8; 16] = drawn[0].as_slice().try_into().expect("an envelope's id is drawn");
@@ -423,7 +453,9 @@ impl Model {
         };
         let answer = Outcome::Envelope(Box::new(envelope.view(now)));
         self.envelopes.insert(id, envelope);
-        self.move_money(&terms.sender, EntryKind::EnvelopeCreated(id), terms.total.minor(), now, lsn);
+        if !is_funded {
+            self.move_money(&terms.sender, EntryKind::EnvelopeCreated(id), terms.total.minor(), Moment::now(now, lsn));
+        }
         Decided(answer, true, lsn)
     }
 
@@ -455,7 +487,7 @@ impl Model {
         let answer = envelope.won(now, share, false);
         if envelope.terms.auto_claim {
             let amount = envelope.amounts[share];
-            self.move_money(user, EntryKind::Claim(id), amount, now, lsn);
+            self.pay(id, user, EntryKind::Claim(id), amount, Moment::now(now, lsn));
         }
         Decided(answer, true, lsn)
     }
@@ -474,7 +506,7 @@ impl Model {
         envelope.wins[share].claimed = Some((When::at(now), lsn));
         envelope.lsn = lsn;
         envelope.settle_if_done();
-        self.move_money(user, EntryKind::Claim(id), minor, now, lsn);
+        self.pay(id, user, EntryKind::Claim(id), minor, Moment::now(now, lsn));
         Decided(Outcome::Claimed { amount: amount(minor), claimed_at: now, replayed: false }, true, lsn)
     }
 
@@ -485,7 +517,7 @@ impl Model {
             None if now < envelope.expires_at => {
                 let (sender, unsold) = envelope.end(EndedAs::Cancelled, lsn);
                 let answer = Outcome::Envelope(Box::new(envelope.view(now)));
-                self.move_money(&sender, EntryKind::Refund(id), unsold, now, lsn);
+                self.pay(id, &sender, EntryKind::Refund(id), unsold, Moment::now(now, lsn));
                 Decided(answer, true, lsn)
             }
             _ => refuse(Refusal::WrongState(String::new())),
@@ -592,7 +624,7 @@ impl Model {
             created_at: now,
         };
         self.orders.insert(order, (view, lsn));
-        self.move_money(user, EntryKind::Order(order), price, now, lsn);
+        self.move_money(user, EntryKind::Order(order), price, Moment::now(now, lsn));
         Decided(Outcome::Ordered { order, replayed: false }, true, lsn)
     }
 
@@ -612,11 +644,11 @@ impl Model {
     /// Does everything that is due. Says whether anything was.
     pub(crate) fn tick(&mut self, now: Timestamp, when: When, records: Records, group: u64) -> bool {
         let mut any = self.end_due_holds(now, None, records.first);
-        let mut moved: Vec<(UserId, EntryKind, u64)> = Vec::new();
+        let mut moved: Vec<(EnvelopeId, UserId, EntryKind, u64)> = Vec::new();
         for envelope in self.envelopes.values_mut().filter(|envelope| !envelope.settled) {
             if envelope.ended.is_none() && now >= envelope.expires_at {
                 let (sender, unsold) = envelope.end(EndedAs::Expired, records.first);
-                moved.push((sender, EntryKind::Refund(envelope.id), unsold));
+                moved.push((envelope.id, sender, EntryKind::Refund(envelope.id), unsold));
                 any = true;
             }
             if envelope.settled || envelope.ended.is_none() || now < envelope.claim_by {
@@ -631,19 +663,18 @@ impl Model {
                 Unclaimed::Return => {
                     let lapsed: u64 = unclaimed.map(|(_, minor)| minor).sum();
                     envelope.refunded += lapsed;
-                    moved.push((envelope.terms.sender.clone(), EntryKind::Lapse(envelope.id), lapsed));
+                    moved.push((envelope.id, envelope.terms.sender.clone(), EntryKind::Lapse(envelope.id), lapsed));
                 }
                 Unclaimed::Credit => {
                     for (win, minor) in unclaimed {
                         win.claimed = Some((when, records.first));
-                        moved.push((win.user.clone(), EntryKind::Claim(envelope.id), minor));
+                        moved.push((envelope.id, win.user.clone(), EntryKind::Claim(envelope.id), minor));
                     }
                 }
             }
         }
-        for (user, kind, amount) in moved {
-            let movement = Movement { when, kind, amount, records, group };
-            self.wallets.entry(user).or_default().movements.push(movement);
+        for (envelope, user, kind, amount) in moved {
+            self.pay(envelope, &user, kind, amount, Moment { when, records, group });
         }
         any
     }
@@ -662,6 +693,7 @@ impl Model {
                 when.to = to;
             }
         }
+        self.widen_payouts(to);
     }
 
     pub(crate) fn balance(&self, user: &UserId) -> u64 {
@@ -701,6 +733,9 @@ impl Model {
             }
             audit.wallets += wallet.balance();
         }
+        let funded = self.envelopes.values().filter(|envelope| envelope.terms.outside.funding.is_some());
+        audit.deposited += funded.map(|envelope| envelope.terms.total.minor()).sum::<u64>();
+        (audit.payable, audit.paid_out) = self.payable_and_paid();
         audit.escrowed = self.envelopes.values().map(Envelope::escrow).sum();
         audit.merchants = self.merchants.values().map(|(_, owed)| *owed).sum();
         audit
@@ -811,7 +846,7 @@ impl Envelope {
         self.amounts[..self.wins.len()].iter().sum()
     }
 
-    fn claimed(&self) -> u64 {
+    pub(crate) fn claimed(&self) -> u64 {
         let wins = self.wins.iter().zip(&self.amounts);
         wins.filter(|(win, _)| win.claimed.is_some()).map(|(_, minor)| minor).sum()
     }

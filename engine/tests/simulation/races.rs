@@ -175,6 +175,7 @@ fn terms(shares: u32) -> NewEnvelope {
         reference: None,
         metadata: "{}".to_owned(),
         client_seed: None,
+        outside: hongbao_engine::payout::Outside::default(),
     }
 }
 

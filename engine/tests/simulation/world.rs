@@ -18,6 +18,7 @@ use hongbao_engine::entropy::{Entropy, SeededEntropy};
 use hongbao_engine::error::EngineError;
 use hongbao_engine::journal::{FailureAction, JournalError, JournalOptions};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError, StartReport};
+use hongbao_engine::payout::PayoutView;
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::store::{MemoryRows, Projector, ProjectorOptions, StepLimits};
 use hongbao_engine::types::{EnvelopeId, HoldId, ItemId, Timestamp, UserId};
@@ -53,6 +54,7 @@ enum Told {
     Hold(Option<HoldView>),
     Order(Option<OrderView>),
     Merchant(Option<Merchant>),
+    Payout(Option<Box<PayoutView>>),
     Audit(hongbao_engine::backend::Audit),
 }
 
@@ -390,6 +392,7 @@ impl World {
         let envelopes: Vec<EnvelopeId> = self.model.envelopes.keys().copied().collect();
         let envelope = if envelopes.is_empty() { None } else { Some(self.random.pick(&envelopes)) };
         match (self.random.below(8), envelope) {
+            (6, _) if self.random.once_in(2) => self.read_payout(),
             (0, _) => self.read_wallet(&user),
             (1, _) => self.read_entries(&user),
             (2 | 3, Some(envelope)) => self.read_envelope(envelope),
@@ -502,6 +505,16 @@ impl World {
         let asking: Asking = Box::pin(async move { vec![engine.hold(id).await.map(Told::Hold)] });
         let (hold, needs) = self.model.holds[&id].clone();
         self.read("hold", asking, Expectation::Exactly(Told::Hold(Some(hold)), needs));
+    }
+
+    fn read_payout(&mut self) {
+        let known: Vec<_> = self.model.payouts.iter().filter(|owed| owed.id.is_some()).collect();
+        let Some(owed) = known.get(self.random.below(1 + known.len() as u64) as usize) else { return };
+        let (view, needs) = (self.model.payout(owed), owed.lsn);
+        let (engine, id) = (Arc::clone(self.engine()), view.payout.id);
+        let asking: Asking =
+            Box::pin(async move { vec![engine.payout(id).await.map(|view| Told::Payout(view.map(Box::new)))] });
+        self.read("payout", asking, Expectation::Exactly(Told::Payout(Some(Box::new(view))), needs));
     }
 
     fn read_audit(&mut self) {
@@ -837,6 +850,14 @@ impl World {
                 self.ask_again(Command::DeleteApiKey { key: key.id });
             }
         }
+        let payouts = self.list(async |engine, page| engine.payouts(&Default::default(), &page).await);
+        assert!(payouts.is_sorted_by_key(|view| (view.payout.created_at, view.payout.id)), "the oldest first");
+        if let Err(wrong) = self.model.learn_payouts(&payouts) {
+            panic!("payouts: {wrong}");
+        }
+        for view in &payouts {
+            self.met.entry(view.payout.state.name()).and_modify(|met| *met += 1).or_insert(1);
+        }
         self.read_audit();
         let memos: Vec<_> = self.model.memos.iter().map(|(key, memo)| (*key, memo.command.clone())).collect();
         for (key, command) in memos {
@@ -917,6 +938,7 @@ impl World {
         assert_eq!(envelope.amounts.iter().sum::<u64>(), envelope.terms.total.minor(), "shares make the total");
         let users: std::collections::BTreeSet<&UserId> = envelope.wins.iter().map(|win| &win.user).collect();
         assert_eq!(users.len(), envelope.wins.len(), "at most one share a user (I3)");
+        self.model.check_payouts_of(id);
         if envelope.settled {
             assert_eq!(envelope.escrow(), 0, "nothing is left in a settled envelope (I2)");
         }
@@ -1206,6 +1228,7 @@ fn kind_of(reply: &Reply) -> &'static str {
         Outcome::CannotPay => "cannot pay",
         Outcome::ApiKey(key) if key.deleted_at.is_some() => "API key deleted",
         Outcome::ApiKey(_) => "API key",
+        Outcome::Payouts(_) => "results of payouts",
         Outcome::Clock(_) => "clock",
         Outcome::Refused(Refusal::NotFound) => "not found",
         Outcome::Refused(Refusal::InsufficientFunds) => "insufficient funds",
@@ -1248,6 +1271,11 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "clock",
     "API key",
     "API key deleted",
+    "results of payouts",
+    "due",
+    "sent",
+    "paid",
+    "failed",
     "not found",
     "insufficient funds",
     "wrong state",

@@ -2,6 +2,7 @@
 
 use super::script::{self, Script};
 use super::{in_memory, projected};
+use hongbao_engine::payout::{Payout, PayoutState};
 use hongbao_engine::store::*;
 use hongbao_engine::types::*;
 
@@ -27,8 +28,11 @@ fn an_audit_of_what_was_projected_finds_nothing() {
     let mut looked_at = 0;
     let store = projected(&mut Script::of(0, 400));
     let audited = store.audit(&|_| None, &mut |_| looked_at += 1).unwrap();
-    let Audited { wallets, entries, envelopes, wins, items, holds, orders, findings: _ } = audited;
-    assert!([wallets, entries, envelopes, wins, items, holds, orders].iter().all(|&seen| seen > 0), "{audited:?}");
+    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, findings: _ } = audited;
+    assert!(
+        [wallets, entries, envelopes, wins, items, holds, orders, payouts].iter().all(|&seen| seen > 0),
+        "{audited:?}"
+    );
 }
 
 /// A change to one row, and what an audit is to say to it.
@@ -43,6 +47,14 @@ enum Planted {
     Deleted,
     Value(Vec<u8>),
     Copied(Vec<u8>),
+}
+
+/// A payout changed, if that makes it another.
+fn changed(value: &[u8], change: impl FnOnce(&mut Payout)) -> Option<Planted> {
+    let before: Payout = postcard::from_bytes(value).ok()?;
+    let mut payout = before.clone();
+    change(&mut payout);
+    (payout != before).then(|| Planted::Value(postcard::to_allocvec(&payout).unwrap()))
 }
 
 const PLANTS: &[Plant] = &[
@@ -186,6 +198,67 @@ const PLANTS: &[Plant] = &[
             let key: hongbao_engine::api_key::ApiKey = postcard::from_bytes(value).ok()?;
             key.deleted_at.is_none().then(|| Planted::Copied(vec![7; 16]))
         },
+    },
+    Plant {
+        says: "money in payouts to its winners",
+        table: Table::PayoutsOfEnvelope,
+        change: |_, _| Some(Planted::Deleted),
+    },
+    Plant {
+        says: "money in payouts to its sender",
+        table: Table::PayoutsOfEnvelope,
+        change: |_, _| Some(Planted::Deleted),
+    },
+    Plant { says: "in its list and not on record", table: Table::Payouts, change: |_, _| Some(Planted::Deleted) },
+    Plant {
+        says: "missing from the list `payouts_by_state`",
+        table: Table::PayoutsByState,
+        change: |_, _| Some(Planted::Deleted),
+    },
+    Plant {
+        says: "rows in the lists of payouts by state",
+        table: Table::PayoutsByState,
+        change: |key, _| Some(Planted::Copied([&[key[0] ^ 1], &key[1..]].concat())),
+    },
+    Plant {
+        says: "money in payouts not paid",
+        table: Table::Payouts,
+        change: |_, value| changed(value, |payout| payout.amount += script::amount(1)),
+    },
+    Plant {
+        says: "do not go to those who claimed",
+        table: Table::Payouts,
+        change: |_, value| changed(value, |payout| payout.user = script::user(30)),
+    },
+    Plant {
+        says: "not to its sender",
+        table: Table::Payouts,
+        change: |_, value| changed(value, |payout| payout.user = script::user(30)),
+    },
+    Plant {
+        says: "money paid out",
+        table: Table::Payouts,
+        change: |_, value| changed(value, |payout| payout.state = PayoutState::Paid),
+    },
+    Plant {
+        says: "payouts that are due",
+        table: Table::Payouts,
+        change: |_, value| changed(value, |payout| payout.state = PayoutState::Due),
+    },
+    Plant {
+        says: "and out of",
+        table: Table::Payouts,
+        change: |_, value| changed(value, |payout| payout.envelope = EnvelopeId::from_bytes([9; 16])),
+    },
+    Plant {
+        says: "money in payouts to its winners",
+        table: Table::EnvelopeEnds,
+        change: |key, _| (key[16] == 3).then_some(Planted::Deleted),
+    },
+    Plant {
+        says: "money deposited",
+        table: Table::EnvelopeEnds,
+        change: |key, _| (key[16] == 3).then_some(Planted::Deleted),
     },
     Plant {
         says: "money owed to merchant",

@@ -13,6 +13,7 @@ mod throughput;
 
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Listing, Page};
+use hongbao_engine::payout::{Payout, PayoutFilter, PayoutState};
 use hongbao_engine::store::*;
 use hongbao_engine::types::*;
 use proptest::prelude::*;
@@ -90,6 +91,30 @@ fn answers(view: &View, script: &Script, limit: usize) -> Vec<String> {
     for id in script.order_ids() {
         say(&mut lines, &format!("order {id}"), view.order(id).unwrap());
     }
+    let mut filters = vec![PayoutFilter::default()];
+    filters.extend(PayoutState::ALL.map(|state| PayoutFilter { state: Some(state), ..PayoutFilter::default() }));
+    filters.push(PayoutFilter { created_from: late.from, ..PayoutFilter::default() });
+    filters.push(PayoutFilter { created_to: early.to, user: Some(user(1)), ..PayoutFilter::default() });
+    filters.extend(
+        script.envelope_ids().into_iter().map(|id| PayoutFilter { envelope: Some(id), ..PayoutFilter::default() }),
+    );
+    for filter in filters {
+        let found = all(limit, |page| view.payouts(&filter, page, |payout| Ok(Some(payout))));
+        let expected = script.payouts.iter().filter(|payout| {
+            filter.state.is_none_or(|state| state == payout.state)
+                && filter.user.as_ref().is_none_or(|user| *user == payout.user)
+                && filter.envelope.is_none_or(|envelope| envelope == payout.envelope)
+                && filter.created_from.is_none_or(|from| payout.created_at >= from)
+                && filter.created_to.is_none_or(|to| payout.created_at < to)
+        });
+        let mut expected: Vec<Payout> = expected.cloned().collect();
+        expected.sort_by_key(|payout| (payout.created_at, payout.id));
+        assert_eq!(found, expected, "{filter:?}");
+        say(&mut lines, &format!("payouts {filter:?}"), found);
+    }
+    for payout in &script.payouts {
+        assert_eq!(view.payout(payout.id).unwrap().as_ref(), Some(payout));
+    }
     lines
 }
 
@@ -131,6 +156,9 @@ fn loads(store: &Store, script: &Script) -> Vec<String> {
     }
     for id in script.order_ids() {
         lines.push(format!("{:?}", store.order(id).unwrap()));
+    }
+    for payout in &script.payouts {
+        lines.push(format!("{:?}", store.payout(payout.id).unwrap()));
     }
     lines
 }

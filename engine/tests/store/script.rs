@@ -6,6 +6,7 @@ use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{EntryKind, OnceKey};
 use hongbao_engine::command::*;
 use hongbao_engine::event::*;
+use hongbao_engine::payout::*;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::store::DurableBatch;
 use hongbao_engine::types::*;
@@ -46,6 +47,7 @@ pub(crate) fn made(id: EnvelopeId, sender: UserId, total: Amount, shares: u32, n
             // Some values are longer than a page, some are much longer.
             metadata: "{}".repeat([1, 1, 1, 2_500, 1, 9_000, 1, 1][usize::from(id.bytes()[0] % 8)]),
             client_seed: None,
+            outside: Outside::default(),
         },
         created_at: now,
         opens_at: now,
@@ -53,6 +55,7 @@ pub(crate) fn made(id: EnvelopeId, sender: UserId, total: Amount, shares: u32, n
         claim_by: now.plus_s(7200),
         secret: [7; 32],
         best_share: 0,
+        payout_secret: [0; 32],
     }
 }
 
@@ -93,6 +96,7 @@ pub(crate) struct Script {
     api_keys: Vec<ApiKey>,
     holds: Vec<HoldView>,
     owed: BTreeMap<UserId, Amount>,
+    pub(crate) payouts: Vec<Payout>,
     numbers: u64,
     pub(crate) records: Vec<Vec<u8>>,
 }
@@ -108,6 +112,7 @@ impl Script {
             api_keys: Vec::new(),
             holds: Vec::new(),
             owed: BTreeMap::new(),
+            payouts: Vec::new(),
             numbers: 0,
             records: Vec::new(),
         }
@@ -212,11 +217,59 @@ impl Script {
         Event::WalletMoved(moved)
     }
 
+    /// Money out of an envelope: into a wallet, or outside if its terms say so.
+    fn gone(&mut self, of: &EnvelopeCreated, user: &UserId, kind: EntryKind, sum: Amount) -> Event {
+        let outside = &of.terms.outside;
+        let (payout_kind, is_outside) = match kind {
+            EntryKind::Claim(_) => (PayoutKind::Win, outside.payout == PayoutTo::External),
+            _ => (PayoutKind::Refund, outside.funding.is_some()),
+        };
+        if !is_outside {
+            return self.moved(user, kind, sum);
+        }
+        let payout = PayoutId::from_bytes(id(8, self.number()));
+        let made = PayoutMade { payout, kind: payout_kind, envelope: of.id, amount: sum, user: user.clone() };
+        self.payouts.push(Payout {
+            id: payout,
+            kind: payout_kind,
+            user: user.clone(),
+            amount: sum,
+            envelope: of.id,
+            state: PayoutState::Due,
+            attempts: 0,
+            reference: None,
+            reason: None,
+            created_at: self.now,
+            changed_at: self.now,
+        });
+        Event::PayoutMade(made)
+    }
+
+    fn tell_result(&mut self) {
+        if self.payouts.is_empty() {
+            return;
+        }
+        let at = self.below(self.payouts.len() as u64) as usize;
+        let number = self.number();
+        let payout = &mut self.payouts[at];
+        let was = payout.state;
+        let leads_to = PayoutState::ALL.into_iter().filter(|next| was.leads_to(*next)).collect::<Vec<_>>();
+        if leads_to.is_empty() {
+            return;
+        }
+        payout.state = leads_to[number as usize % leads_to.len()];
+        payout.attempts += u32::from(was == PayoutState::Due);
+        payout.reference = number.is_multiple_of(2).then(|| format!("bank-{number}"));
+        payout.changed_at = self.now;
+        let payout = payout.clone();
+        self.record(vec![Event::PayoutChanged(Box::new(PayoutChanged { was, payout }))]);
+    }
+
     fn act(&mut self) {
         // Time often stands still, so that lists have ties.
         let pause = [0, 0, 1, 50][self.below(4) as usize];
         self.now = self.now.plus_ms(pause);
-        match self.below(21) {
+        match self.below(23) {
             0..2 => self.deposit(),
             2 => self.withdraw(),
             3..5 => self.create(),
@@ -228,6 +281,7 @@ impl Script {
             16..18 => self.hold(),
             18 => self.end_hold(),
             19 => self.api_key(),
+            20..22 => self.tell_result(),
             _ => {
                 let by_ms = self.below(1000);
                 self.record(vec![Event::ClockAdvanced { by_ms }]);
@@ -262,14 +316,21 @@ impl Script {
         let (sender, shares) = (user(self.below(5)), 1 + self.below(5) as u32);
         let each = 1 + self.below(50);
         let total = amount(each * u64::from(shares));
-        if self.wallets.get(&sender).is_none_or(|&balance| balance < total) {
+        let funding = (self.below(4) == 0).then(|| format!("order-{}", self.numbers));
+        let payout = if self.below(3) == 0 { PayoutTo::External } else { PayoutTo::Wallet };
+        if funding.is_none() && self.wallets.get(&sender).is_none_or(|&balance| balance < total) {
             return;
         }
         let envelope = EnvelopeId::from_bytes(id(1, self.number()));
-        let moved = self.moved(&sender, EntryKind::EnvelopeCreated(envelope), total);
+        let mut events = Vec::new();
+        if funding.is_none() {
+            events.push(self.moved(&sender, EntryKind::EnvelopeCreated(envelope), total));
+        }
         let auto_claim = self.below(3) == 0;
         let mut created = made(envelope, sender, total, shares, self.now);
         created.terms.auto_claim = auto_claim;
+        created.terms.outside = Outside { funding, payout };
+        created.payout_secret = [envelope.bytes()[0]; 32];
         self.envelopes.push(Envelope {
             created: created.clone(),
             taken: Vec::new(),
@@ -277,7 +338,15 @@ impl Script {
             settled: false,
             refunded: Amount::ZERO,
         });
-        self.record(vec![moved, Event::EnvelopeCreated(Box::new(created))]);
+        let outside = created.terms.outside.clone();
+        let deposited = if outside.funding.is_some() { total } else { Amount::ZERO };
+        let payout_secret = created.payout_secret;
+        events.push(Event::EnvelopeCreated(Box::new(created)));
+        if outside != Outside::default() {
+            let outside = EnvelopeOutside { envelope, outside, deposited, payout_secret };
+            events.push(Event::EnvelopeOutside(Box::new(outside)));
+        }
+        self.record(events);
     }
 
     fn any_envelope(&mut self, fits: impl Fn(&Envelope) -> bool) -> Option<usize> {
@@ -296,13 +365,13 @@ impl Script {
         if envelope.taken.len() as u32 == envelope.created.terms.shares {
             envelope.ended = Some(EndedAs::SoldOut);
         }
-        let sum = envelope.share_amount(share);
+        let (sum, of) = (envelope.share_amount(share), envelope.created.clone());
         let mut events =
             vec![Event::Grabbed(Grabbed { envelope: id, share, amount: sum, user: who.clone(), is_last: false })];
         if auto_claim {
             let claimed = Claimed { envelope: id, share, amount: sum, user: who.clone(), grabbed_at: self.now };
             events.push(Event::Claimed(claimed));
-            events.push(self.moved(&who, EntryKind::Claim(id), sum));
+            events.push(self.gone(&of, &who, EntryKind::Claim(id), sum));
         }
         self.record(events);
     }
@@ -315,8 +384,9 @@ impl Script {
         let (who, grabbed_at, _) = envelope.taken[share].clone();
         let (id, sum) = (envelope.created.id, envelope.share_amount(share as u32));
         let claimed = Claimed { envelope: id, share: share as u32, amount: sum, user: who.clone(), grabbed_at };
-        let moved = self.moved(&who, EntryKind::Claim(id), sum);
-        self.record(vec![Event::Claimed(claimed), moved]);
+        let of = envelope.created.clone();
+        let gone = self.gone(&of, &who, EntryKind::Claim(id), sum);
+        self.record(vec![Event::Claimed(claimed), gone]);
     }
 
     fn end(&mut self) {
@@ -326,8 +396,9 @@ impl Script {
         envelope.ended = Some(how);
         let (id, refund, sender) = (envelope.created.id, envelope.unsold(), envelope.created.terms.sender.clone());
         envelope.refunded = refund;
-        let moved = self.moved(&sender, EntryKind::Refund(id), refund);
-        self.record(vec![Event::EnvelopeEnded(EnvelopeEnded { envelope: id, how, refund }), moved]);
+        let of = envelope.created.clone();
+        let gone = self.gone(&of, &sender, EntryKind::Refund(id), refund);
+        self.record(vec![Event::EnvelopeEnded(EnvelopeEnded { envelope: id, how, refund }), gone]);
     }
 
     fn lapse_or_settle(&mut self) {
@@ -337,7 +408,8 @@ impl Script {
         let (id, lapsed, sender) = (envelope.created.id, envelope.open_amount(), envelope.created.terms.sender.clone());
         if !lapsed.is_zero() {
             events.push(Event::EnvelopeLapsed { envelope: id, amount: lapsed });
-            events.push(self.moved(&sender, EntryKind::Lapse(id), lapsed));
+            let of = envelope.created.clone();
+            events.push(self.gone(&of, &sender, EntryKind::Lapse(id), lapsed));
         }
         let envelope = &mut self.envelopes[i];
         envelope.refunded += lapsed;

@@ -349,6 +349,7 @@ async fn keys_are_required_where_nothing_else_names_the_request() {
         (format!("{}/grab", item(3)), BY_BOB, true),
         (format!("{hold}/claim"), BY_BOB, false),
         (format!("{hold}/release"), BY_BOB, false),
+        ("/v1/payouts/results".to_owned(), r#"{"results":[{"id":"pay_x","state":"due"}]}"#, true),
     ] {
         let before = site.fake.commands().len();
         let answer = site.post(&path, "", body).await;

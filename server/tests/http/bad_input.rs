@@ -1,7 +1,7 @@
 //! Bad input: every POST against everything that can be wrong with a body. Each
 //! row says status, code and field, and none may reach the backend.
 
-use crate::fake::{Site, ask, envelope_id, item_id, item_view};
+use crate::fake::{Site, ask, envelope_id, item_id, item_view, payout_id};
 use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -82,6 +82,11 @@ fn posts() -> Vec<Post> {
         post(format!("{hold}/claim"), json!({"user": "bob"}), by_user),
         post(format!("{hold}/release"), json!({"user": "bob"}), by_user),
         post("/v1/keys".into(), json!({"name": "till", "roles": ["caller"]}), &[("name", Text(200, Must))]),
+        post(
+            "/v1/payouts/results".into(),
+            json!({"results": [{"id": payout_id(1).to_string(), "state": "paid", "reference": "bank-1"}]}),
+            &[],
+        ),
         post("/v1/test/clock".into(), json!({"advance_s": 60}), &[("advance_s", Integer(YEAR_S, Must))]),
     ]
 }
@@ -331,8 +336,14 @@ async fn envelopes_that_cannot_be() {
         (r#""metadata":null"#, "metadata"),
         (&format!(r#""metadata":{deep}"#), "metadata"),
         (&format!(r#""metadata":{large}"#), "metadata"),
-        (r#""funding":{"reference":"x"}"#, "funding"),
-        (r#""payout":"external""#, "payout"),
+        (r#""funding":{}"#, "funding.reference"),
+        (r#""funding":{"reference":null}"#, "funding.reference"),
+        (r#""funding":{"reference":""}"#, "funding.reference"),
+        (r#""funding":{"reference":"a b"}"#, "funding.reference"),
+        (r#""funding":{"reference":"x","amount":5}"#, "funding.amount"),
+        (r#""funding":"x""#, "funding"),
+        (r#""funding":["x"]"#, "funding"),
+        (r#""payout":null"#, "payout"),
         (r#""payout":"moon""#, "payout"),
     ] {
         let pairs = [(r#""total""#, "100"), (r#""shares""#, "10"), (r#""sender""#, r#""alice""#)];
@@ -371,9 +382,8 @@ async fn what_is_wrong_is_said_in_the_words_of_the_api() {
         (r#""split":["lucky"]"#, split),
         (r#""split":"fair""#, split),
         (r#""unclaimed":null"#, "expected `return` or `credit`"),
-        (r#""payout":null"#, "string"),
-        (r#""payout":"bank""#, "payout: must be wallet"),
-        (r#""payout":"external""#, "not offered yet"),
+        (r#""payout":null"#, "expected `wallet` or `external`"),
+        (r#""payout":"bank""#, "expected `wallet` or `external`"),
         (r#""max_share":18446744073709551616"#, "max_share: must be an integer from 1 to 9007199254740991"),
         (r#""max_share":-1"#, "an integer from 1 to 9007199254740991"),
         (r#""max_share":1.5"#, "without fraction or exponent"),

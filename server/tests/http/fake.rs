@@ -87,7 +87,8 @@ impl Fake {
             Some(answer) => answer?,
             None => {
                 let moved = inner.move_money(&command);
-                moved.or_else(|| inner.change_keys(&command)).unwrap_or(Outcome::SoldOut)
+                let done = moved.or_else(|| inner.change_keys(&command)).or_else(|| inner.tell_results(&command));
+                done.unwrap_or(Outcome::SoldOut)
             }
         };
         if let (Some(once), false) = (once, matches!(outcome, Outcome::Refused(_))) {
@@ -124,6 +125,16 @@ impl Inner {
         };
         self.keys_version += 1;
         Some(key.map_or(Outcome::Refused(Refusal::NotFound), |key| Outcome::ApiKey(Box::new(key.clone()))))
+    }
+
+    fn tell_results(&mut self, command: &Command) -> Option<Outcome> {
+        let Command::PayoutResults(results) = command else { return None };
+        let answers = results.iter().map(|result| match self.payouts.get(&result.payout) {
+            None => PayoutAnswer::NotFound,
+            Some(view) if view.payout.state == PayoutState::Paid => PayoutAnswer::WrongState(PayoutState::Paid),
+            Some(_) => PayoutAnswer::Stands(result.state),
+        });
+        Some(Outcome::Payouts(answers.collect()))
     }
 
     fn move_money(&mut self, command: &Command) -> Option<Outcome> {
@@ -318,6 +329,27 @@ pub fn envelope_view(n: u8) -> EnvelopeView {
         reference: None,
         metadata: r#"{"n": 123456789012345678901234567890}"#.into(),
     }
+}
+
+pub fn payout_id(n: u8) -> PayoutId {
+    PayoutId::from_bytes([n; 16])
+}
+
+pub fn payout_view(n: u8, owner: &str, state: PayoutState) -> PayoutView {
+    let payout = Payout {
+        id: payout_id(n),
+        kind: PayoutKind::Win,
+        user: UserId::new("bob").unwrap(),
+        amount: Amount::new(417).unwrap(),
+        envelope: envelope_id(1),
+        state,
+        attempts: 1,
+        reference: Some("bank-1".into()),
+        reason: None,
+        created_at: NOW,
+        changed_at: NOW.plus_s(1),
+    };
+    PayoutView { payout, owner: owner.to_owned(), funding_reference: Some("order-7".into()) }
 }
 
 pub fn item_view(n: u8, per_user_limit: Option<u32>) -> ItemView {

@@ -36,7 +36,7 @@ fn user(name: &str) -> UserId {
 
 impl Site {
     /// Makes a key, and gives it with its id.
-    async fn key(&self, owner: &str, roles: &[&str]) -> (String, String) {
+    pub async fn key(&self, owner: &str, roles: &[&str]) -> (String, String) {
         let body = json!({"name": "a key", "owner": owner, "roles": roles}).to_string();
         let answer = self.post("/v1/keys", &format!("{owner}:{}", roles.join("+")), body).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
@@ -45,7 +45,7 @@ impl Site {
         (text("key"), text("id"))
     }
 
-    async fn ask_with(&self, key: &str, method: &str, path: &str, body: Value) -> Answer {
+    pub async fn ask_with(&self, key: &str, method: &str, path: &str, body: Value) -> Answer {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -58,7 +58,7 @@ impl Site {
         self.send(request.unwrap()).await
     }
 
-    async fn get_with(&self, key: &str, path: &str) -> Answer {
+    pub async fn get_with(&self, key: &str, path: &str) -> Answer {
         self.ask_with(key, "GET", path, Value::Null).await
     }
 

@@ -8,5 +8,6 @@ mod bad_input;
 mod events;
 mod fake;
 mod keys;
+mod payouts;
 mod routes;
 mod socket;
