@@ -328,7 +328,8 @@ id!(
     EventId,
     "evt_"
 );
-id!(    /// Money to be paid to somebody outside.
+id!(
+    /// Money to be paid to somebody outside.
     PayoutId,
     "pay_"
 );

@@ -101,7 +101,10 @@ pub(crate) fn told<E>(
         | Event::MerchantPut(_)
         | Event::Remembered(_)
         | Event::ClockAdvanced { .. }
-        | Event::ApiKeyPut(_) => {}
+        | Event::ApiKeyPut(_)
+        | Event::EnvelopeOutside(_)
+        | Event::PayoutMade(_)
+        | Event::PayoutChanged(_) => {}
     }
     Ok(())
 }
