@@ -184,6 +184,33 @@ pub struct PayoutChanged {
     pub payout: Payout,
 }
 
+#[cfg(feature = "redis")]
+impl EnvelopeCreated {
+    /// All of it in one piece, with what it has to do with the outside behind the
+    /// rest, if it has.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        const FORM: &str = "every envelope has a postcard form";
+        let bytes = postcard::to_extend(self, Vec::new()).expect(FORM);
+        match EnvelopeOutside::of(self) {
+            Some(outside) => postcard::to_extend(&outside, bytes).expect(FORM),
+            None => bytes,
+        }
+    }
+
+    /// What [`EnvelopeCreated::to_bytes`] wrote.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<EnvelopeCreated> {
+        let (mut created, rest) = postcard::take_from_bytes::<EnvelopeCreated>(bytes).ok()?;
+        if !rest.is_empty() {
+            let (outside, rest) = postcard::take_from_bytes::<EnvelopeOutside>(rest).ok()?;
+            if outside.envelope != created.id || !rest.is_empty() {
+                return None;
+            }
+            outside.put(&mut created);
+        }
+        Some(created)
+    }
+}
+
 impl EnvelopeCreated {
     /// The amounts of its shares. Takes up to a second for ten million.
     pub fn split(&self) -> Shares {

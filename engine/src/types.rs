@@ -350,6 +350,16 @@ impl EnvelopeId {
     /// The bit of the third byte that says that the envelope was made in pools.
     pub(crate) const MASS: u8 = 2;
 
+    /// The bit of the third byte that every envelope has that pays outside. Some that
+    /// do not have it too: those made before there was anything to be paid outside.
+    pub(crate) const OUTSIDE: u8 = 4;
+
+    /// Whether claims of it may become payouts; its terms say whether they do.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn may_pay_outside(&self) -> bool {
+        self.0[2] & EnvelopeId::OUTSIDE != 0
+    }
+
     /// Whether it was made in pools, in Redis, where its shares are not grabbed in
     /// their order. The embedded engine makes none such; it has what was copied.
     pub(crate) const fn is_mass(&self) -> bool {

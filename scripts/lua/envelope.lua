@@ -17,16 +17,18 @@ local CREDIT_MAX = 64
 local id, user = ARGV[5], ARGV[6]
 local FIELDS = {'taken', 'taken_amount', 'claimed', 'claimed_amount', 'refunded', 'credited', 'ended', 'settled'}
 local row = redis.call('HMGET', KEYS[4], 'opens', 'expires', 'claim_by', 'shares', 'width', 'total', 'auto_claim',
-  'unclaimed', 'sender', unpack(FIELDS))
+  'unclaimed', 'sender', 'payout', 'funded', unpack(FIELDS))
 if not row[1] then
   return no('not_found')
 end
 local opens, expires, claim_by = tonumber(row[1]), tonumber(row[2]), tonumber(row[3])
 local shares, width, total = tonumber(row[4]), tonumber(row[5]), tonumber(row[6])
 local auto_claim, unclaimed, sender = row[7] == '1', row[8], row[9]
-local taken, taken_amount = tonumber(row[10]), tonumber(row[11])
-local claimed, claimed_amount, refunded = tonumber(row[12]), tonumber(row[13]), tonumber(row[14])
-local credited, ended, settled = tonumber(row[15]), row[16], row[17] == '1'
+-- What is said behind money that goes outside: to winners, and back to the sender.
+local to_winner, to_sender = row[10] == '1' and ' x' or '', row[11] == '1' and ' x' or ''
+local taken, taken_amount = tonumber(row[12]), tonumber(row[13])
+local claimed, claimed_amount, refunded = tonumber(row[14]), tonumber(row[15]), tonumber(row[16])
+local credited, ended, settled = tonumber(row[17]), row[18], row[19] == '1'
 
 local function amount_of(share)
   local bytes = redis.call('GETRANGE', KEYS[5], share * width, share * width + width - 1)
@@ -39,12 +41,12 @@ local function keep(lapsed)
   if ended ~= '' and (lapsed or claimed == taken) then
     settled = true
   end
-  write_changed(KEYS[4], FIELDS, row, 9, {int(taken), int(taken_amount), int(claimed), int(claimed_amount), int(refunded),
+  write_changed(KEYS[4], FIELDS, row, 11, {int(taken), int(taken_amount), int(claimed), int(claimed_amount), int(refunded),
     int(credited), ended, settled and '1' or ''})
-  set_deadline(KEYS[8], KEYS[9], id, claim_by, ended ~= row[16], settled, now)
+  set_deadline(KEYS[8], KEYS[9], id, claim_by, ended ~= row[18], settled, now)
 end
 
--- Escrow leaves for a wallet in another bucket.
+-- Escrow leaves for a wallet in another bucket, or for a payout there.
 local function leave(amount)
   move('escrowed', -amount)
   move('transit', amount)
@@ -55,7 +57,7 @@ local function finish(how)
   local refund = total - taken_amount
   ended, refunded = how, refunded + refund
   leave(refund)
-  return {'r' .. id, int(now) .. ' r ' .. int(refund) .. ' ' .. sender}
+  return {'r' .. id, int(now) .. ' r ' .. int(refund) .. ' ' .. sender .. to_sender}
 end
 
 local function figures()
@@ -84,7 +86,7 @@ if ARGV[4] == 'claim' then
   leave(amount)
   keep(false)
   return decided({'claimed', int(amount), int(now), ''},
-    {'c' .. id .. user, int(now) .. ' c ' .. int(amount) .. ' ' .. user})
+    {'c' .. id .. user, int(now) .. ' c ' .. int(amount) .. ' ' .. user .. to_winner})
 end
 
 if ARGV[4] == 'cancel' then
@@ -120,7 +122,7 @@ if unclaimed == 'return' then
   refunded = refunded + lapse
   leave(lapse)
   keep(true)
-  return decided({'done'}, {'l' .. id, int(now) .. ' l ' .. int(lapse) .. ' ' .. sender})
+  return decided({'done'}, {'l' .. id, int(now) .. ' l ' .. int(lapse) .. ' ' .. sender .. to_sender})
 end
 local effects = {}
 local users = redis.call('LRANGE', KEYS[7], credited, credited + CREDIT_MAX - 1)
@@ -132,7 +134,7 @@ for _, winner in ipairs(users) do
     claimed, claimed_amount = claimed + 1, claimed_amount + amount
     leave(amount)
     effects[#effects + 1] = 'c' .. id .. winner
-    effects[#effects + 1] = int(now) .. ' c ' .. int(amount) .. ' ' .. winner
+    effects[#effects + 1] = int(now) .. ' c ' .. int(amount) .. ' ' .. winner .. to_winner
   end
 end
 credited = credited + #users

@@ -1,5 +1,5 @@
--- Takes an envelope's total from its sender's wallet. The envelope itself opens
--- in its own bucket; until it does, all that makes it waits in the outbox.
+-- Takes an envelope's total from its sender's wallet, or in from outside. The envelope
+-- itself opens in its own bucket; until it does, all that makes it waits in the outbox.
 --
 -- KEYS[4]  the sender's wallet
 -- KEYS[5]  the envelopes the sender sent
@@ -7,14 +7,24 @@
 -- ARGV[5]  its total
 -- ARGV[6]  when it was made
 -- ARGV[7]  all that was fixed when it was made
+-- KEYS[6]  envelope -> total of those that were funded from outside
+-- ARGV[8]  '1' if it comes from outside; ARGV[9] what this bucket may take in, in all
 
 local wallet, total = KEYS[4], tonumber(ARGV[5])
-local balance = available(wallet)
-if total > balance then
-  return no('insufficient_funds')
+if ARGV[8] == '1' then
+  local deposited = take_in(total, tonumber(ARGV[9]))
+  if deposited then
+    return no('quota', int(deposited))
+  end
+  redis.call('HSET', KEYS[6], ARGV[4], int(total))
+else
+  local balance = available(wallet)
+  if total > balance then
+    return no('insufficient_funds')
+  end
+  enter(wallet, 'f' .. ARGV[4], now, 'f', total, balance - total, ARGV[4])
+  move('wallets', -total)
 end
-enter(wallet, 'f' .. ARGV[4], now, 'f', total, balance - total, ARGV[4])
-move('wallets', -total)
 move('transit', total)
 redis.call('ZADD', KEYS[5], '-' .. ARGV[6], ARGV[4])
 return decided({'created', ARGV[4], ARGV[6]}, {'f' .. ARGV[4], ARGV[7]})

@@ -42,12 +42,15 @@ local now_text = int(now)
 local newest_first = '-' .. now_text
 
 local row = redis.call('HMGET', KEYS[3], 'opens', 'expires', 'claim_by', 'shares', 'width', 'auto_claim', 'unclaimed',
-  'taken', 'taken_amount', 'claimed', 'claimed_amount', 'ended')
+  'taken', 'taken_amount', 'claimed', 'claimed_amount', 'ended', 'payout')
 local opens, expires, claim_by = tonumber(row[1]), tonumber(row[2]), tonumber(row[3])
 local shares, width = tonumber(row[4]), tonumber(row[5])
 local auto_claim, unclaimed = row[6] == '1', row[7]
 local taken, taken_amount = tonumber(row[8]), tonumber(row[9])
 local claimed, claimed_amount, ended = tonumber(row[10]), tonumber(row[11]), row[12]
+-- A grab that claims and pays outside goes by the outbox, everywhere.
+local pays_outside = auto_claim and row[13] == '1'
+assert(crosses or not pays_outside, 'a payout has no place in this run')
 
 local users = {}
 for call = 1, calls do
@@ -78,18 +81,19 @@ local amount_of = {struct.unpack('<' .. string.rep(form, width and #amounts / wi
 
 -- The words of a win: amount, share, when grabbed, when claimed, until when to
 -- claim, what becomes of it otherwise, whether it was won before, whether its
--- effect waits in the outbox, and the time now.
+-- effect waits in the outbox ('x': one that pays outside), and the time now.
 local terms = ' ' .. tostring(row[3]) .. ' ' .. tostring(unclaimed) .. ' '
 local function won(amount, share, grabbed_at, claimed_at, replayed, waits)
   return 'won ' .. amount .. ' ' .. share .. ' ' .. grabbed_at .. ' ' .. claimed_at .. terms .. replayed .. ' ' .. waits ..
     ' ' .. now_text
 end
 
+local waits_as = pays_outside and 'x' or '1'
 local function again(packed, user)
   local share, grabbed_at, claimed_at = read_win(packed, opens)
   local at = share * width
   local bytes = redis.call('GETRANGE', KEYS[4], at, at + width - 1)
-  local waits = (outgoing[user] or redis.call('HEXISTS', KEYS[2], 'g' .. id .. user) == 1) and '1' or ''
+  local waits = (outgoing[user] or redis.call('HEXISTS', KEYS[2], 'g' .. id .. user) == 1) and waits_as or ''
   return won(int((struct.unpack('<' .. form, bytes))), int(share), int(grabbed_at), claimed_at and int(claimed_at) or '', '1',
     waits)
 end
@@ -151,11 +155,11 @@ local function grab(call, user)
   wins[#wins + 1] = user
   wins[#wins + 1] = packed
   if crosses then
-    outgoing[user] = now_text .. ' g ' .. money .. ' ' .. user
+    outgoing[user] = now_text .. ' g ' .. money .. ' ' .. user .. (pays_outside and ' x' or '')
     outbox[#outbox + 1] = 'g' .. id .. user
     outbox[#outbox + 1] = outgoing[user]
   end
-  return won(amount_text, int(share), now_text, claimed_at, '', crosses and '1' or '')
+  return won(amount_text, int(share), now_text, claimed_at, '', crosses and waits_as or '')
 end
 
 -- The effect of a user's grab that waits in the outbox, as decide.lua tells it.

@@ -4,10 +4,13 @@
 -- KEYS[5]  its shares, number and amount each, in the order in which they came
 -- KEYS[6]  its winners: user -> win (win.lua), by its place among the shares
 -- KEYS[7]  the user's wallet
+-- KEYS[8]  the payout of the claim, KEYS[9] all payouts, KEYS[10] those that are due
 -- ARGV[4]  the envelope's id
 -- ARGV[5]  the user
+-- ARGV[6]  the payout's id
 
-local row = redis.call('HMGET', KEYS[4], 'claim_by', 'width', 'unclaimed', 'base', 'claimed', 'claimed_amount', 'lapsed')
+local row = redis.call('HMGET', KEYS[4], 'claim_by', 'width', 'unclaimed', 'base', 'claimed', 'claimed_amount', 'lapsed',
+  'payout')
 if not row[1] then
   return no('not_found')
 end
@@ -27,11 +30,16 @@ if row[7] == '1' or row[3] == 'return' and now >= tonumber(row[1]) then
   return no('lapsed')
 end
 -- First what has not been read yet: if that is damaged, nothing was done.
-local balance = available(KEYS[7]) + amount
+local pays_outside = row[8] == '1'
+local balance = pays_outside and 0 or available(KEYS[7]) + amount
 redis.call('HSET', KEYS[6], user, packed_win(place, base, grabbed_at, math.max(now, base)))
 redis.call('HSET', KEYS[4], 'claimed', int(tonumber(row[5]) + 1), 'claimed_amount', int(tonumber(row[6]) + amount))
--- Escrow becomes the user's own.
-enter(KEYS[7], 'c' .. id, now, 'c', amount, balance, id)
+-- Escrow becomes the user's own, or is owed outside.
+if pays_outside then
+  make_payout({KEYS[8], KEYS[9], KEYS[10]}, ARGV[6], now, 'win', amount, user, id)
+else
+  enter(KEYS[7], 'c' .. id, now, 'c', amount, balance, id)
+end
 move('escrowed', -amount)
-move('wallets', amount)
+move(pays_outside and 'payable' or 'wallets', amount)
 return decided({'claimed', int(amount), int(now), ''})

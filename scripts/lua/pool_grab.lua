@@ -6,13 +6,15 @@
 -- KEYS[3]  its shares, number and amount each, in the order in which they came:
 --          those before 'head' are won, those from 'tail' on are gone
 -- KEYS[4]  its winners: user -> win (win.lua), by its place among the shares
--- then of each call: the envelopes its user grabbed from, if a grab claims the
---          user's wallet, and if it has one the mark of its operation
+-- then of each call: the envelopes its user grabbed from; if a grab claims the
+--          user's wallet, and if it may pay outside its payout, all payouts and
+--          those that are due; and if it has one the mark of its operation
 -- ARGV[1]  how many calls there are
 -- ARGV[2]  the newest caller's time
 -- ARGV[3]  'live' or 'test'
 -- ARGV[4]  the envelope's id
--- then of each call: its user, and if it has a mark how long that is kept
+-- then of each call: its user; if a grab claims and may pay outside its payout's id;
+--          and if it has a mark how long that is kept
 --
 -- Answers are words with spaces between them, or under a mark what decide.lua
 -- says. A run reads and writes once for all its calls what it can. It has looked
@@ -23,7 +25,10 @@ local SHARED_KEYS, SHARED_ARGS = 4, 4
 
 local calls, id = tonumber(ARGV[1]), ARGV[4]
 local keys_each, args_each = (#KEYS - SHARED_KEYS) / calls, (#ARGV - SHARED_ARGS) / calls
-local is_marked = args_each == 2
+-- The id's third byte says what may be: see `EnvelopeId`.
+local flags = string.byte(id, 3)
+local may_pay_outside = flags % 2 == 1 and math.floor(flags / 4) % 2 == 1
+local is_marked = args_each == (may_pay_outside and 3 or 2)
 
 local run = {}
 local now, apart = bucket_time(run, KEYS[1], tonumber(ARGV[2]), ARGV[3])
@@ -33,7 +38,7 @@ end
 local now_text = int(now)
 
 local row = redis.call('HMGET', KEYS[2], 'opens', 'expires', 'width', 'auto_claim', 'base', 'head', 'tail',
-  'taken_amount', 'filled', 'told', 'closed', 'claim_by', 'unclaimed')
+  'taken_amount', 'filled', 'told', 'closed', 'claim_by', 'unclaimed', 'payout')
 local opens, expires, base = tonumber(row[1]), tonumber(row[2]), tonumber(row[5])
 local size, form = 8, '<I4I4'
 if row[3] == '8' then
@@ -42,6 +47,7 @@ end
 local auto_claim, first, tail = row[4] == '1', tonumber(row[6]), tonumber(row[7])
 local filled, told, is_closed = tonumber(row[9]), row[10], row[11] == '1'
 local head, taken_amount = first, tonumber(row[8])
+local pays_outside = row[14] == '1'
 
 local users, winners, wins, written = {}, 0, {}, {}
 for call = 1, calls do
@@ -106,7 +112,12 @@ local function grab(call, user)
   local list, wallet = KEYS[key], KEYS[key + 1]
   if auto_claim then
     redis.call('ZSCORE', list, id)
-    enter(wallet, 'c' .. id, now, 'c', amount, available(wallet) + amount, id)
+    if pays_outside then
+      make_payout({unpack(KEYS, key + 2, key + 4)}, ARGV[SHARED_ARGS + (call - 1) * args_each + 2], now, 'win', amount, user,
+        id)
+    else
+      enter(wallet, 'c' .. id, now, 'c', amount, available(wallet) + amount, id)
+    end
   end
   redis.call('ZADD', list, '-' .. now_text, id)
   local grabbed_at = math.max(now, base)
@@ -145,7 +156,7 @@ if winners > 0 then
       'claimed_amount', int(taken_amount))
     local credited = taken_amount - tonumber(row[8])
     move('escrowed', -credited)
-    move('wallets', credited)
+    move(pays_outside and 'payable' or 'wallets', credited)
   else
     redis.call('HSET', KEYS[2], 'head', int(head), 'taken_amount', int(taken_amount))
   end

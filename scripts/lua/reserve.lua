@@ -25,20 +25,22 @@ local verb, id, pool = ARGV[4], ARGV[5], ARGV[6]
 local FIELDS = {'ended', 'closing', 'lapsing', 'settled', 'refunded', 'head', 'tail', 'kept', 'unsold', 'open', 'empty',
   'closed', 'lapsed'}
 local row = redis.call('HMGET', KEYS[4], 'expires', 'claim_by', 'pools', 'width', 'auto_claim', 'unclaimed', 'sender',
-  unpack(FIELDS))
+  'funded', unpack(FIELDS))
 if not row[1] then
   return no('not_found')
 end
 local expires, claim_by, pools = tonumber(row[1]), tonumber(row[2]), tonumber(row[3])
 local size, auto_claim, unclaimed, sender = row[4] == '4' and 8 or 12, row[5] == '1', row[6], row[7]
-local ended, closing, lapsing, settled = row[8], row[9], row[10] == '1', row[11] == '1'
-local refunded, head, tail, kept, unsold = tonumber(row[12]), tonumber(row[13]), tonumber(row[14]), tonumber(row[15]),
-  tonumber(row[16])
-local open, empty, closed, lapsed = tonumber(row[17]), tonumber(row[18]), tonumber(row[19]), tonumber(row[20])
+-- What is said behind money that goes back outside.
+local to_sender = row[8] == '1' and ' x' or ''
+local ended, closing, lapsing, settled = row[9], row[10], row[11] == '1', row[12] == '1'
+local refunded, head, tail, kept, unsold = tonumber(row[13]), tonumber(row[14]), tonumber(row[15]), tonumber(row[16]),
+  tonumber(row[17])
+local open, empty, closed, lapsed = tonumber(row[18]), tonumber(row[19]), tonumber(row[20]), tonumber(row[21])
 
 -- Writes what has changed.
 local function keep()
-  write_changed(KEYS[4], FIELDS, row, 7, {ended, closing, lapsing and '1' or '', settled and '1' or '', int(refunded),
+  write_changed(KEYS[4], FIELDS, row, 8, {ended, closing, lapsing and '1' or '', settled and '1' or '', int(refunded),
     int(head), int(tail), int(kept), int(unsold), int(open), int(empty), int(closed), int(lapsed)})
 end
 
@@ -104,7 +106,7 @@ local function pay_back(kind)
   refunded, kept, head, tail, unsold = refunded + refund, 0, 0, 0, 0
   move('escrowed', -refund)
   move('transit', refund)
-  return {kind .. id, int(now) .. ' ' .. kind .. ' ' .. int(refund) .. ' ' .. sender}
+  return {kind .. id, int(now) .. ' ' .. kind .. ' ' .. int(refund) .. ' ' .. sender .. to_sender}
 end
 
 if verb == 'grant' or verb == 'recall' then

@@ -11,15 +11,11 @@ local balance = available(wallet)
 local user = string.match(wallet, '}:wallet:(.*)$')
 
 if ARGV[4] == 'deposit' then
-  local sums = redis.call('HMGET', KEYS[1], 'deposited', 'quota')
-  local deposited = tonumber(sums[1] or '0')
-  local quota = math.max(tonumber(sums[2] or '0'), tonumber(ARGV[7]))
-  if amount > quota - deposited then
+  local deposited = take_in(amount, tonumber(ARGV[7]))
+  if deposited then
     return no('quota', int(deposited))
   end
-  redis.call('HSET', KEYS[1], 'quota', int(quota))
   enter(wallet, '', now, 'd', amount, balance + amount, ARGV[6])
-  move('deposited', amount)
   move('wallets', amount)
   return decided({'wallet', int(balance + amount), user})
 end

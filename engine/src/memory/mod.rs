@@ -411,9 +411,10 @@ impl Core {
         match command {
             Command::CreateEnvelope(terms) => {
                 let mut id = self.random::<16>();
-                // See `EnvelopeId::is_auto_claim`. The bit beside it is that of mass envelopes in Redis,
-                // where a copy may take this one.
-                id[2] = id[2] & !3 | u8::from(terms.auto_claim);
+                // See `EnvelopeId::is_auto_claim`. The bits beside it are for Redis, where a copy may
+                // take this one: that of mass envelopes, and that of those that pay outside.
+                let flags = EnvelopeId::MASS | EnvelopeId::OUTSIDE | 1;
+                id[2] = id[2] & !flags | u8::from(terms.auto_claim) | terms.outside.payout.flag();
                 let id = EnvelopeId::from_bytes(id);
                 let mut envelope = Envelope::prepare((**terms).clone(), id, self.random(), now);
                 if terms.outside.is_any() {

@@ -17,7 +17,7 @@ use crate::command::{
 };
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
-use crate::payout::PayoutAnswer;
+use crate::payout::{PayoutAnswer, secret_of};
 use crate::state::envelope::{Figures, check_opening, share_status};
 use crate::state::{decide, stock};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
@@ -36,19 +36,9 @@ impl Core {
         if matches!(command, Command::AdvanceClock { .. }) && !self.test_mode {
             return Err(EngineError::NotReady("the clock can be moved only in test mode".to_owned()));
         }
-        if let Command::CreateEnvelope(terms) = command
-            && terms.outside.is_any()
-        {
-            let why = "of an envelope in front of Redis goes through wallets; leave out funding and payout";
-            return Ok(Reply { outcome: Outcome::Refused(Refusal::invalid("payout", why)), replayed: false });
-        }
-        if let Command::PayoutResults(results) = command {
-            let outcome = Outcome::Payouts(results.iter().map(|_| PayoutAnswer::NotFound).collect());
-            return Ok(Reply { outcome, replayed: false });
-        }
-        let [reference, _] = decide::reference_keys(command);
-        if once.is_some() || reference.is_some() {
-            return self.run_keyed(command, once, reference).await;
+        let references = decide::reference_keys(command);
+        if once.into_iter().chain(references.into_iter().flatten()).next().is_some() {
+            return self.run_keyed(command, once, references).await;
         }
         let operation = self.draw(command, keep_of(command));
         match self.decide(command, &operation).await? {
@@ -57,7 +47,8 @@ impl Core {
         }
     }
 
-    /// In which bucket a command is decided. An item is made where the operation's id leads.
+    /// In which bucket a command is decided. An item is made where the operation's id
+    /// leads, and results of many payouts are answered there.
     pub(super) fn home(&self, command: &Command, id: &[u8; 16]) -> Bucket {
         let layout = &self.layout;
         match command {
@@ -70,15 +61,12 @@ impl Core {
                 layout.of_id(envelope.bytes())
             }
             Command::PutMerchant(merchant) => layout.of_user(&merchant.id),
-            Command::CreateItem(_) => layout.of_id(id),
+            Command::CreateItem(_) | Command::PayoutResults(_) => layout.of_id(id),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
             Command::ClaimHold { hold, .. } | Command::ReleaseHold { hold, .. } => layout.of_id(hold.bytes()),
-            Command::AdvanceClock { .. }
-            | Command::CreateApiKey(_)
-            | Command::DeleteApiKey { .. }
-            | Command::PayoutResults(_) => Layout::COMMON,
+            Command::AdvanceClock { .. } | Command::CreateApiKey(_) | Command::DeleteApiKey { .. } => Layout::COMMON,
         }
     }
 
@@ -148,7 +136,7 @@ impl Core {
             }
             Command::CreateApiKey(new) => self.create_api_key(new, operation).await?,
             Command::DeleteApiKey { key } => self.delete_api_key(*key, operation).await?,
-            Command::PayoutResults(_) => return Ok(self.refuse(Refusal::NotFound)),
+            Command::PayoutResults(results) => self.tell_results(results, operation).await?,
         };
         self.verdict(command, operation, decided).await
     }
@@ -180,22 +168,27 @@ impl Core {
         let mut quota = 0;
         loop {
             let decided = self.wallet_script(b"deposit", transfer, quota, operation).await?;
-            let Decided::New(Told { answer, .. }) = &decided else { return Ok(decided) };
-            if answer.tag() != b"no" || answer.maybe(1) != Some(b"quota") {
-                return Ok(decided);
+            match self.more_quota(&decided, transfer.amount, operation.bucket).await? {
+                Some(more) => quota = more,
+                None => return Ok(decided),
             }
-            // All deposits together are bounded: each bucket has a part of what may come in.
-            let needed = answer.number(2)? + transfer.amount.minor();
-            if needed > Amount::MAX.minor() {
-                return Ok(decided);
-            }
-            let wanted = (needed + QUOTA_STEP).min(Amount::MAX.minor());
-            let granted = self.grant(operation.bucket, needed, wanted).await?;
-            if granted < needed {
-                return Ok(decided);
-            }
-            quota = granted;
         }
+    }
+
+    /// All deposits together are bounded: each bucket has a part of what may come in.
+    /// How much it is if it was not enough for this amount, and there is more.
+    async fn more_quota(&self, decided: &Decided, amount: Amount, bucket: Bucket) -> Result<Option<u64>> {
+        let Decided::New(Told { answer, .. }) = decided else { return Ok(None) };
+        if answer.tag() != b"no" || answer.maybe(1) != Some(b"quota") {
+            return Ok(None);
+        }
+        let needed = answer.number(2)? + amount.minor();
+        if needed > Amount::MAX.minor() {
+            return Ok(None);
+        }
+        let wanted = (needed + QUOTA_STEP).min(Amount::MAX.minor());
+        let granted = self.grant(bucket, needed, wanted).await?;
+        Ok((granted >= needed).then_some(granted))
     }
 
     async fn grant(&self, bucket: Bucket, needed: u64, wanted: u64) -> Result<u64> {
@@ -228,7 +221,8 @@ impl Core {
             return Ok(Err(refusal));
         }
         let mut id = self.random::<16>();
-        flag(&mut id, terms.auto_claim, terms.shares >= self.layout.mass_shares_min);
+        let is_mass = terms.shares >= self.layout.mass_shares_min;
+        flag(&mut id, terms.auto_claim, is_mass, terms.outside.payout);
         let opens_at = terms.opens_at.unwrap_or(now);
         let expires_at = opens_at.plus_s(terms.expires_in_s);
         let mut created = EnvelopeCreated {
@@ -240,13 +234,23 @@ impl Core {
             claim_by: expires_at.plus_s(terms.claim_within_s),
             secret: self.random(),
             best_share: 0,
-            payout_secret: [0; 32],
+            payout_secret: secret_of(&self.fingerprint_secret, EnvelopeId::from_bytes(id)),
         };
         created.best_share = created.split().best();
-        let bytes = postcard::to_extend(&created, Vec::new()).expect("every envelope has a postcard form");
-        let keys = [self.layout.wallet(&terms.sender), self.layout.sent(&terms.sender)];
+        let bytes = created.to_bytes();
+        let layout = &self.layout;
+        let keys = [layout.wallet(&terms.sender), layout.sent(&terms.sender), layout.funded(operation.bucket)];
         let args = [id.to_vec(), terms.total.to_string().into_bytes(), now.ms().to_string().into_bytes(), bytes];
-        self.ask(&FUND, operation, keys, args).await.map(Ok)
+        let from: &[u8] = if terms.outside.funding.is_some() { b"1" } else { b"" };
+        let mut quota = 0u64;
+        loop {
+            let args = args.iter().cloned().chain([from.to_vec(), quota.to_string().into_bytes()]);
+            let decided = self.ask(&FUND, operation, keys.iter().cloned(), args).await?;
+            match self.more_quota(&decided, terms.total, operation.bucket).await? {
+                Some(more) => quota = more,
+                None => return Ok(Ok(decided)),
+            }
+        }
     }
 
     async fn envelope_script(
@@ -345,6 +349,9 @@ impl Core {
     /// What an answer means.
     pub(super) async fn outcome(&self, command: &Command, at: Timestamp, answer: &Answer) -> Result<Outcome> {
         Ok(match answer.tag() {
+            b"no" if answer.maybe(1) == Some(b"quota") && matches!(command, Command::CreateEnvelope(_)) => {
+                Outcome::Refused(Refusal::deposits_exceeded("total"))
+            }
             b"no" => refusal_or_no(answer)?,
             b"wallet" => {
                 let (Command::Deposit(transfer) | Command::Withdraw(transfer)) = command else {
@@ -398,7 +405,7 @@ impl Core {
     pub(super) async fn created(&self, id: EnvelopeId) -> Result<Option<EnvelopeCreated>> {
         let (row, _) = self.envelope_fields(id, ["created"]).await?;
         let Some(bytes) = row.maybe(0) else { return Ok(None) };
-        postcard::from_bytes(bytes).map(Some).map_err(|_| damaged("an envelope"))
+        EnvelopeCreated::of_bytes(bytes).map(Some).ok_or_else(|| damaged("an envelope"))
     }
 
     async fn item_with_version(&self, id: ItemId) -> Result<Option<(Vec<u8>, ItemView)>> {
@@ -450,8 +457,7 @@ fn keep_of(command: &Command) -> Keep {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::DeleteApiKey { .. }
-        | Command::PayoutResults(_) => Keep::Natural,
+        | Command::DeleteApiKey { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
         | Command::CreateEnvelope(_)
@@ -459,7 +465,8 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ChangeItem { .. }
         | Command::Restock { .. }
         | Command::AdvanceClock { .. }
-        | Command::CreateApiKey(_) => Keep::Repeats,
+        | Command::CreateApiKey(_)
+        | Command::PayoutResults(_) => Keep::Repeats,
     }
 }
 
@@ -495,7 +502,7 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
         b"not_found" => refused(Refusal::NotFound),
         b"forbidden" => refused(Refusal::Forbidden),
         b"insufficient_funds" => refused(Refusal::InsufficientFunds),
-        b"quota" => refused(Refusal::invalid("amount", "all deposits together would exceed 9007199254740991")),
+        b"quota" => refused(Refusal::deposits_exceeded("amount")),
         b"ended_otherwise" => refused(Refusal::too_late_to_cancel()),
         b"units" => {
             refused(Refusal::invalid("quantity", "must be at least 1, and the stock at most 4294967295 in all"))

@@ -13,6 +13,7 @@
 //! | `e` envelope | the pools of a mass envelope are told how it has ended |
 //! | `t` envelope, pool | a transfer is open with a pool of a mass envelope |
 //! | `r` envelope, `l` envelope | what was unsold, what lapsed, goes back to the sender |
+//! | the same four, `x` behind what they say | a payout of it is made instead of a credit |
 //! | `p` order | a hold is being paid: debit, then end the hold either way |
 //! | `m` order | a merchant is owed |
 //!
@@ -23,8 +24,10 @@
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::{Key, Layout};
+use super::payouts::kind_name;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
-use super::scripts::{CREDIT, HOLD, LISTED, MERCHANT, PAY, READ, SETTLED};
+use super::scripts::{CREDIT, HOLD, LISTED, MERCHANT, PAY, PAY_OUT, READ, SETTLED};
+use crate::payout::{CLAIM, PayoutKind};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::HashMap;
@@ -77,6 +80,8 @@ struct Credit<'a> {
     grabbed_at: Option<Timestamp>,
     kind: &'static str,
     amount: Option<Amount>,
+    /// Whether it becomes a payout.
+    is_outside: bool,
 }
 
 impl Core {
@@ -175,8 +180,9 @@ impl Core {
             b'r' => (marked(b'r'), "r", None),
             _ => (marked(b'l'), "l", None),
         };
-        let (field, read_in) = (&effect.field, effect.read_in);
-        self.enter(Credit { cause, read_in, field, id, envelope, at, user: &user, grabbed_at, kind, amount }).await
+        let (field, read_in, is_outside) = (&effect.field, effect.read_in, is_outside(&words));
+        let user = &user;
+        self.enter(Credit { cause, read_in, field, id, envelope, at, user, grabbed_at, kind, amount, is_outside }).await
     }
 
     async fn enter(&self, mut credit: Credit<'_>) -> Result<()> {
@@ -200,6 +206,9 @@ impl Core {
             let answer = Answer::read(self.call(bucket, &LISTED, &[received, fences], &args, true).await?)?;
             return Ok(answer.tag() != b"fenced");
         }
+        if credit.is_outside {
+            return self.paid_out(credit, received, fences).await;
+        }
         let keys = [self.layout.wallet(credit.user), received, fences];
         let args = [
             credit.id.clone(),
@@ -212,6 +221,29 @@ impl Core {
             generation,
         ];
         let answer = Answer::of_script(self.run(bucket, &CREDIT, keys, args).await?)?;
+        Ok(answer.tag() != b"fenced")
+    }
+
+    /// The same of money that goes outside: a payout in the user's bucket.
+    async fn paid_out(&self, credit: &Credit<'_>, received: Key, fences: Key) -> Result<bool> {
+        let ms = |at: Timestamp| at.ms().to_string().into_bytes();
+        let [cause, generation] = as_read((credit.cause, credit.read_in));
+        let movement = credit.kind.as_bytes()[0];
+        let kind = if movement == CLAIM { PayoutKind::Win } else { PayoutKind::Refund };
+        let id = self.payout_id(EnvelopeId::from_bytes(credit.envelope), movement, credit.user);
+        let keys = self.payout_keys(id).into_iter().chain([received, fences]);
+        let args = [
+            id.bytes().to_vec(),
+            credit.envelope.to_vec(),
+            ms(credit.at),
+            credit.grabbed_at.map(ms).unwrap_or_default(),
+            kind_name(kind).as_bytes().to_vec(),
+            credit.amount.map(|amount| amount.to_string().into_bytes()).ok_or_else(|| damaged("a payout"))?,
+            credit.user.as_str().as_bytes().to_vec(),
+            cause,
+            generation,
+        ];
+        let answer = Answer::of_script(self.run(self.layout.of_user(credit.user), &PAY_OUT, keys, args).await?)?;
         Ok(answer.tag() != b"fenced")
     }
 
@@ -272,13 +304,14 @@ impl Core {
         user: &UserId,
         at: Timestamp,
         amount: Option<Amount>,
+        is_outside: bool,
         read_in: u64,
     ) -> Result<()> {
         let id = [b"c", &envelope.bytes()[..]].concat();
         let field = &[b"g", &envelope.bytes()[..], user.as_str().as_bytes()].concat();
         let (cause, envelope) = (self.layout.of_id(envelope.bytes()), *envelope.bytes());
-        let grabbed_at = Some(at);
-        self.enter(Credit { cause, read_in, field, id, envelope, at, user, grabbed_at, kind: "c", amount }).await
+        let (grabbed_at, kind) = (Some(at), "c");
+        self.enter(Credit { cause, read_in, field, id, envelope, at, user, grabbed_at, kind, amount, is_outside }).await
     }
 
     /// The keys of `hold.lua`.
@@ -308,6 +341,11 @@ impl Core {
             self.layout.settled(bucket),
         ]
     }
+}
+
+/// Whether money on its way to a user goes outside, by the words of its effect.
+pub(super) fn is_outside(words: &Answer) -> bool {
+    words.maybe(4) == Some(b"x")
 }
 
 /// By which words a script knows where and when an effect was read.

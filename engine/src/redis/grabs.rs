@@ -150,9 +150,11 @@ impl Core {
         if answer.tag() != b"won" {
             return Ok((self.clock.now(), refusal_or_no(&answer)?));
         }
-        if answer.flag(8) {
+        if let Some(waits @ (b"1" | b"x")) = answer.maybe(8) {
             let amount = if id.is_auto_claim() { Some(answer.amount(1)?) } else { None };
-            self.enter_grab(id, user, answer.at(3)?, amount, read_in).await.map_err(decided_all_the_same)?;
+            self.enter_grab(id, user, answer.at(3)?, amount, waits == b"x", read_in)
+                .await
+                .map_err(decided_all_the_same)?;
             let field = [b"g", &id.bytes()[..], user.as_str().as_bytes()].concat();
             self.leave(self.layout.of_id(id.bytes()), field);
         }
@@ -187,10 +189,12 @@ impl Core {
     }
 
     fn grab_keys(&self, id: EnvelopeId, users: &[&UserId]) -> Words {
-        self.layout.grabs(id, if self.nodes.buckets_mix() { users } else { &[] })
+        // What a claim makes outside goes by the outbox.
+        let may_make_payouts = id.is_auto_claim() && id.may_pay_outside();
+        self.layout.grabs(id, if self.nodes.buckets_mix() && !may_make_payouts { users } else { &[] })
     }
 
-    fn grab_args(&self, id: EnvelopeId, users: &[&UserId]) -> Words {
+    pub(super) fn grab_args(&self, id: EnvelopeId, users: &[&UserId]) -> Words {
         let [now, mode] = self.preamble();
         let mut args = Words::with_capacity(64 + 32 * users.len());
         args.push(&[&now]);
@@ -200,8 +204,8 @@ impl Core {
         args
     }
 
-    /// The arguments of one grab, of an envelope or from its pool, under an operation.
-    pub(super) fn grab_args_under(&self, id: EnvelopeId, user: &UserId, operation: &Operation) -> Words {
+    /// The arguments of one grab under an operation.
+    fn grab_args_under(&self, id: EnvelopeId, user: &UserId, operation: &Operation) -> Words {
         let mut args = self.grab_args(id, &[user]);
         if operation.keep != Keep::Natural {
             args.push(&[&operation.keep.word()]);

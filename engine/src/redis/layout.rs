@@ -11,11 +11,12 @@
 use super::bucket::Bucket;
 use super::lane::Words;
 use crate::backend::OnceKey;
-use crate::types::{EnvelopeId, ItemId, UserId};
+use crate::payout::{PayoutState, PayoutTo};
+use crate::types::{EnvelopeId, ItemId, PayoutId, UserId};
 use std::fmt::Write;
 
 /// The form of everything in Redis. A new form has a new number.
-pub(super) const FORMAT: &str = "4";
+pub(super) const FORMAT: &str = "5";
 
 /// A deployment's keys.
 pub(super) struct Layout {
@@ -32,8 +33,10 @@ pub(super) fn is_mass(id: EnvelopeId) -> bool {
 
 /// The third byte of a new envelope's id says how a grab is carried out, as in
 /// the embedded engine, so that nothing has to be looked up to know.
-pub(super) fn flag(id: &mut [u8; 16], auto_claim: bool, is_mass: bool) {
-    id[2] = id[2] & !(1 | EnvelopeId::MASS) | u8::from(auto_claim) | if is_mass { EnvelopeId::MASS } else { 0 };
+pub(super) fn flag(id: &mut [u8; 16], auto_claim: bool, is_mass: bool, payout: PayoutTo) {
+    let mass = if is_mass { EnvelopeId::MASS } else { 0 };
+    let flags = 1 | EnvelopeId::MASS | EnvelopeId::OUTSIDE;
+    id[2] = id[2] & !flags | u8::from(auto_claim) | mass | payout.flag();
 }
 
 pub(super) type Key = Vec<u8>;
@@ -132,6 +135,25 @@ impl Layout {
         self.key(self.of_user(user), &format!("unpaid:{}", hex(order)))
     }
 
+    pub(super) fn payout(&self, id: PayoutId) -> Key {
+        self.key(self.of_id(id.bytes()), &id.to_string())
+    }
+
+    /// All of a bucket's payouts by time.
+    pub(super) fn payouts(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "payouts")
+    }
+
+    /// Those in a state; there is no list of those that are paid.
+    pub(super) fn payouts_in(&self, bucket: Bucket, state: PayoutState) -> Key {
+        self.key(bucket, &format!("payouts:{}", state.name()))
+    }
+
+    /// Envelope -> total of what senders of this bucket had funded from outside.
+    pub(super) fn funded(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "funded")
+    }
+
     pub(super) fn envelopes_by_time(&self, bucket: Bucket) -> Key {
         self.key(bucket, "envelopes")
     }
@@ -214,8 +236,14 @@ impl Layout {
         self.key(pool, &format!("{id}:winners"))
     }
 
-    /// The keys of `pool_grab.lua`.
-    pub(super) fn pool_grab(&self, id: EnvelopeId, user: &UserId, mark: Option<Key>) -> Words {
+    /// The keys of `pool_grab.lua`; those of a payout if a grab may make one.
+    pub(super) fn pool_grab(
+        &self,
+        id: EnvelopeId,
+        user: &UserId,
+        payout: Option<[Key; 3]>,
+        mark: Option<Key>,
+    ) -> Words {
         let mut keys = Words::with_capacity(400);
         let (place, name, user) = (self.key(self.of_user(user), ""), id.to_string(), user.as_str().as_bytes());
         keys.push(&[&place, b"sums"]);
@@ -226,6 +254,7 @@ impl Layout {
         if id.is_auto_claim() {
             keys.push(&[&place, b"wallet:", user]);
         }
+        payout.iter().flatten().for_each(|key| keys.push(&[key]));
         mark.iter().for_each(|mark| keys.push(&[mark]));
         keys
     }

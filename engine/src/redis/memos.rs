@@ -18,6 +18,7 @@ use super::reply::{Answer, Decided, Told, damaged};
 use super::scripts::{MEMO, OPERATION};
 use crate::backend::{OnceKey, Reply};
 use crate::command::{Command, Outcome, Refusal};
+use crate::state::decide::References;
 use crate::state::is_positive;
 use crate::types::{EnvelopeId, Timestamp};
 
@@ -51,18 +52,26 @@ enum Stands {
     Other(Operation, Option<Timestamp>),
 }
 
+/// What stands under a command's references.
+enum Begun {
+    Operation(Operation),
+    /// Another command that was answered.
+    Conflict,
+}
+
 impl Core {
-    /// Decides a command under its keys.
+    /// Decides a command under its keys. Of its references the operation counts that
+    /// stands under its own.
     pub(super) async fn run_keyed(
         &self,
         command: &Command,
         once: Option<OnceKey>,
-        reference: Option<OnceKey>,
+        [own, funding]: References,
     ) -> Result<Reply> {
         let fingerprint = command.fingerprint(&self.fingerprint_secret);
-        let keep = if reference.is_some() { Keep::Ever } else { Keep::Once };
         let once = once.map(|key| Memo { key, for_ever: false });
-        let reference = reference.map(|key| Memo { key, for_ever: true });
+        let references: Vec<Memo> = funding.into_iter().chain(own).map(|key| Memo { key, for_ever: true }).collect();
+        let keep = if references.is_empty() { Keep::Once } else { Keep::Ever };
         loop {
             let drawn = self.draw(command, keep);
             let mut operation = drawn;
@@ -85,20 +94,11 @@ impl Core {
                 }
             }
             let under_once = operation;
-            if let Some(memo) = reference {
-                match self.begin(memo, &fingerprint, &operation).await? {
-                    Stands::Mine => {}
-                    Stands::Same(begun, _) => operation = begun,
-                    Stands::Other(begun, _) => {
-                        if self.is_answered(&begun, |_| Timestamp::from_ms(u64::MAX)).await? {
-                            return Ok(refused(Refusal::ReferenceConflict));
-                        }
-                        if !self.replace(memo, &fingerprint, &begun, &operation, None).await? {
-                            continue;
-                        }
-                    }
-                }
-            }
+            let Some(begun) = self.begin_references(&references, &fingerprint, operation).await? else { continue };
+            operation = match begun {
+                Begun::Operation(begun) => begun,
+                Begun::Conflict => return Ok(refused(Refusal::ReferenceConflict)),
+            };
             // What was answered before is answered again, whatever would be refused by now.
             let verdict = match operation.id == drawn.id {
                 true => self.decide(command, &operation).await?,
@@ -109,7 +109,7 @@ impl Core {
             };
             match verdict {
                 Verdict::Void => {
-                    for memo in once.into_iter().chain(reference) {
+                    for &memo in once.iter().chain(&references) {
                         self.replace(memo, &fingerprint, &operation, &self.draw(command, keep), None).await?;
                     }
                 }
@@ -117,7 +117,7 @@ impl Core {
                     let until = counts_until.unwrap_or(at.plus_s(REMEMBER_S));
                     let is_over = kept && self.clock.now() >= until;
                     if let Some(memo) = once
-                        && reference.is_none()
+                        && references.is_empty()
                         && is_over
                     {
                         let anew = self.draw(command, keep);
@@ -136,6 +136,31 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// The operation that stands under a command's references. `None` if somebody
+    /// else has changed what does, and it has to be looked at again.
+    async fn begin_references(
+        &self,
+        references: &[Memo],
+        fingerprint: &[u8; 16],
+        mut operation: Operation,
+    ) -> Result<Option<Begun>> {
+        for &memo in references {
+            match self.begin(memo, fingerprint, &operation).await? {
+                Stands::Mine => {}
+                Stands::Same(begun, _) => operation = begun,
+                Stands::Other(begun, _) => {
+                    if self.is_answered(&begun, |_| Timestamp::from_ms(u64::MAX)).await? {
+                        return Ok(Some(Begun::Conflict));
+                    }
+                    if !self.replace(memo, fingerprint, &begun, &operation, None).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(Some(Begun::Operation(operation)))
     }
 
     /// An operation that nobody has begun.

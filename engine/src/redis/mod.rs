@@ -9,6 +9,7 @@
 //! - `effects`: what crosses from bucket to bucket.
 //! - `opening`: a funded envelope opens.
 //! - `pools`, `pool_reads`: mass envelopes, of which every bucket has a part.
+//! - `payouts`: what is to be paid outside, and what came of it.
 //! - `sweep`: deadlines, and what ended engines left in the middle.
 //! - `reads`, `lists`: reads, lists and where all money is.
 //! - `archive`: what has left Redis, in files.
@@ -45,6 +46,7 @@ mod names;
 mod nodes;
 mod opening;
 mod options;
+mod payouts;
 mod pool_reads;
 mod pools;
 mod reads;

@@ -30,6 +30,7 @@ pub(super) struct Names {
     /// Envelopes that the archive has; one on its way there is among both.
     pub(super) archived: Packed,
     pub(super) items: Packed,
+    pub(super) payouts: Packed,
     /// Idempotency keys and references.
     pub(super) keys: Packed,
 }
@@ -68,6 +69,7 @@ impl Names {
             (b"key", Some(key)) => self.keys.push(key),
             (envelope, None) if envelope.starts_with(b"env_") => self.envelopes.push(envelope),
             (envelope, Some(b"pool")) if envelope.starts_with(b"env_") => self.pools.push(envelope),
+            (payout, None) if payout.starts_with(b"pay_") => self.payouts.push(payout),
             (item, None) if item.starts_with(b"item_") => self.items.push(item),
             _ => {}
         }
@@ -170,6 +172,9 @@ mod tests {
             "item_2:units",
             "key:00",
             "outbox",
+            "pay_3",
+            "payouts",
+            "payouts:due",
         ] {
             names.take(key.as_bytes());
         }
@@ -179,6 +184,7 @@ mod tests {
         assert_eq!(names.pools.sorted(), ["env_2"]);
         assert_eq!(names.items.sorted(), ["item_2"]);
         assert_eq!(names.keys.sorted(), ["00"]);
+        assert_eq!(names.payouts.sorted(), ["pay_3"]);
         assert_eq!(as_pattern("a*[b"), "a\\*\\[b");
     }
 }

@@ -21,7 +21,7 @@ const FILL_BYTES: usize = 256 << 10;
 impl Core {
     /// Opens an envelope whose money has been taken.
     pub(super) async fn open_envelope(&self, cause: Bucket, effect: &Effect) -> Result<()> {
-        let created: EnvelopeCreated = postcard::from_bytes(&effect.value).map_err(|_| damaged("an envelope"))?;
+        let created = EnvelopeCreated::of_bytes(&effect.value).ok_or_else(|| damaged("an envelope"))?;
         let id = created.id;
         let bucket = self.layout.of_id(id.bytes());
         let split = created.split();

@@ -119,7 +119,7 @@ impl Core {
     async fn mass_head(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>> {
         let (row, archived) = self.envelope_fields(id, ["created", "width", "ended", "settled", "refunded"]).await?;
         let Some(created) = row.maybe(0) else { return Ok(None) };
-        let created: EnvelopeCreated = postcard::from_bytes(created).map_err(|_| damaged("an envelope"))?;
+        let created = EnvelopeCreated::of_bytes(created).ok_or_else(|| damaged("an envelope"))?;
         let (ended, settled, refunded) = (row.ended(2)?, row.flag(3), row.amount(4)?);
         let is_sold_out = ended == Some(EndedAs::SoldOut);
         let figures = Figures {

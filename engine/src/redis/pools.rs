@@ -102,8 +102,14 @@ impl Core {
                 // What was moved here others have taken.
                 tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             }
-            let (keys, args) =
-                (self.layout.pool_grab(id, user, self.mark(operation)), self.grab_args_under(id, user, operation));
+            let payout = (id.is_auto_claim() && id.may_pay_outside()).then(|| self.claim_id(id, user));
+            let keys =
+                self.layout.pool_grab(id, user, payout.map(|payout| self.payout_keys(payout)), self.mark(operation));
+            let mut args = self.grab_args(id, &[user]);
+            payout.iter().for_each(|payout| args.push(&[payout.bytes()]));
+            if operation.keep != Keep::Natural {
+                args.push(&[&operation.keep.word()]);
+            }
             let decided = match self.run_with(operation.bucket, &POOL_GRAB, keys, args, 1).await? {
                 Value::BulkString(text) => grabbed(text)?,
                 told => Decided::read(told, 0)?,
@@ -138,7 +144,15 @@ impl Core {
         let (layout, pool) = (&self.layout, operation.bucket);
         let keys =
             [layout.pool(pool, id), layout.pool_shares(pool, id), layout.pool_winners(pool, id), layout.wallet(user)];
-        self.ask(&POOL_CLAIM, operation, keys, [id.bytes().to_vec(), user.as_str().as_bytes().to_vec()]).await
+        let payout = self.claim_id(id, user);
+        let keys = keys.into_iter().chain(self.payout_keys(payout));
+        self.ask(
+            &POOL_CLAIM,
+            operation,
+            keys,
+            [id.bytes().to_vec(), user.as_str().as_bytes().to_vec(), payout.bytes().to_vec()],
+        )
+        .await
     }
 
     /// Has shares moved, or the end told, unless somebody of this engine does

@@ -31,13 +31,14 @@ const AUDIT_LOOKS: usize = 20;
 /// Which list a cursor belongs to; its first byte.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum List {
+pub(super) enum List {
     Entries = 1,
     Envelopes = 2,
     Sent = 3,
     Received = 4,
     Wins = 5,
     Items = 6,
+    Payouts = 7,
 }
 
 impl Backend for RedisBackend {
@@ -108,12 +109,12 @@ impl Backend for RedisBackend {
         self.core.order(id).await
     }
 
-    async fn payout(&self, _: PayoutId) -> Result<Option<PayoutView>> {
-        Ok(None)
+    async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
+        self.core.payout(id).await
     }
 
-    async fn payouts(&self, _: &PayoutFilter, _: &Page) -> Result<Listing<PayoutView>> {
-        Ok(Listing { rows: Vec::new(), next: None })
+    async fn payouts(&self, filter: &PayoutFilter, page: &Page) -> Result<Listing<PayoutView>> {
+        self.core.payouts(filter, page).await
     }
 
     async fn api_keys(&self, page: &Page) -> Result<Listing<ApiKey>> {
@@ -197,7 +198,7 @@ impl Core {
         let fields = ["created", "width", "ended", "settled", "taken", "taken_amount", "claimed_amount", "refunded"];
         let (row, archived) = self.envelope_fields(id, fields).await?;
         let Some(created) = row.maybe(0) else { return Ok(None) };
-        let created = postcard::from_bytes(created).map_err(|_| damaged("an envelope"))?;
+        let created = EnvelopeCreated::of_bytes(created).ok_or_else(|| damaged("an envelope"))?;
         Ok(Some(EnvelopeRow { created, figures: figures(&row, 2)?, width: row.number(1)?, archived }))
     }
 
@@ -385,10 +386,20 @@ impl Core {
         let mut before = Vec::new();
         for _ in 0..AUDIT_LOOKS {
             let rows = self.in_every_bucket(|core, bucket| async move {
-                let fields = ["row", "deposited", "withdrawn", "wallets", "escrowed", "merchants", "transit"];
+                let fields = [
+                    "row",
+                    "deposited",
+                    "withdrawn",
+                    "paid_out",
+                    "wallets",
+                    "escrowed",
+                    "payable",
+                    "merchants",
+                    "transit",
+                ];
                 let args = fields.map(|field| field.as_bytes().to_vec());
                 let row = core.read(bucket, &[core.layout.sums(bucket)], &args).await?;
-                let mut sums = [0i64; 6];
+                let mut sums = [0i64; 8];
                 for (index, sum) in sums.iter_mut().enumerate() {
                     *sum = if row.maybe(index).is_some() { row.signed(index)? } else { 0 };
                 }
@@ -396,7 +407,7 @@ impl Core {
             });
             let mut rows = rows.await?;
             rows.sort_unstable();
-            let mut sums = [0i64; 6];
+            let mut sums = [0i64; 8];
             for (_, row) in &rows {
                 for (sum, part) in sums.iter_mut().zip(row) {
                     *sum = sum.checked_add(*part).ok_or_else(|| damaged("a sum"))?;
@@ -405,11 +416,18 @@ impl Core {
             let [.., in_flight] = sums;
             if in_flight >= 0 || before == rows {
                 let place = |sum: i64| u64::try_from(sum).map_err(|_| damaged("a sum"));
-                let [deposited, withdrawn, wallets, escrowed, merchants, _] = sums.map(place);
-                let (deposited, withdrawn, wallets) = (deposited?, withdrawn?, wallets?);
-                let (escrowed, merchants) = (escrowed?, merchants?);
-                let none = Audit::default();
-                return Ok(Audit { deposited, withdrawn, wallets, escrowed, merchants, in_flight, ..none });
+                let [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, _] = sums.map(place);
+                return Ok(Audit {
+                    deposited: deposited?,
+                    withdrawn: withdrawn?,
+                    paid_out: paid_out?,
+                    wallets: wallets?,
+                    escrowed: escrowed?,
+                    payable: payable?,
+                    merchants: merchants?,
+                    platform: 0,
+                    in_flight,
+                });
             }
             before = rows;
         }
@@ -442,12 +460,12 @@ pub(super) fn entry(row: &[u8]) -> Result<Entry> {
     })
 }
 
-fn cursor(list: List, position: &[u8]) -> Vec<u8> {
+pub(super) fn cursor(list: List, position: &[u8]) -> Vec<u8> {
     [&[list as u8], position].concat()
 }
 
 /// Where a page starts: after this, in this list.
-fn position<const N: usize>(list: List, page: &Page) -> Result<Option<[u8; N]>> {
+pub(super) fn position<const N: usize>(list: List, page: &Page) -> Result<Option<[u8; N]>> {
     match page.cursor.as_deref().map(<[u8]>::split_first) {
         None => Ok(None),
         Some(Some((&tag, position))) if tag == list as u8 => {

@@ -7,6 +7,7 @@ use super::backend::{HOUR_MS, Result};
 use super::reply::{Answer, damaged};
 use crate::command::Unclaimed;
 use crate::event::EnvelopeCreated;
+use crate::payout::PayoutTo;
 use crate::split::Shares;
 use crate::types::{Amount, Timestamp};
 
@@ -108,8 +109,9 @@ pub(super) fn terms_of(created: &EnvelopeCreated, width: u64) -> Vec<Vec<u8>> {
     fields.extend(fixed("total", number(terms.total.minor())));
     fields.extend(fixed("sender", terms.sender.as_str().as_bytes().to_vec()));
     fields.extend(fixed("width", number(width)));
-    let bytes = postcard::to_extend(created, Vec::new()).expect("every envelope has a postcard form");
-    fields.extend(fixed("created", bytes));
+    let funded: &[u8] = if terms.outside.funding.is_some() { b"1" } else { b"" };
+    fields.extend(fixed("funded", funded.to_vec()));
+    fields.extend(fixed("created", created.to_bytes()));
     fields
 }
 
@@ -132,13 +134,15 @@ fn common_terms_of(created: &EnvelopeCreated) -> Vec<Vec<u8>> {
         Unclaimed::Return => "return",
         Unclaimed::Credit => "credit",
     };
-    let auto_claim = if created.terms.auto_claim { b"1".to_vec() } else { Vec::new() };
+    let flag = |is_set: bool| if is_set { b"1".to_vec() } else { Vec::new() };
+    let auto_claim = flag(created.terms.auto_claim);
     let fields = [
         fixed("opens", number(created.opens_at.ms())),
         fixed("expires", number(created.expires_at.ms())),
         fixed("claim_by", number(created.claim_by.ms())),
         fixed("auto_claim", auto_claim),
         fixed("unclaimed", unclaimed.as_bytes().to_vec()),
+        fixed("payout", flag(created.terms.outside.payout == PayoutTo::External)),
     ];
     fields.into_iter().flatten().collect()
 }

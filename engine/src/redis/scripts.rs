@@ -29,13 +29,17 @@ const SETTLING: &str = lua!("settling");
 const WIN: &str = lua!("win");
 /// What of a row has changed.
 const CHANGED: &str = lua!("changed");
+/// What a bucket may take in from outside.
+const QUOTA: &str = lua!("quota");
+/// Payouts and the lists in which they stand.
+const PAYOUT: &str = lua!("payout");
 /// Whether an effect was read before what it left behind was archived.
 const FENCE: &str = lua!("fence");
 
 pub(super) static MEMO: Script = Script::one("memo", &[PRELUDE, lua!("memo")]);
 pub(super) static OPERATION: Script = Script::one("operation", &[PRELUDE, DECIDE, lua!("operation")]);
-pub(super) static WALLET: Script = Script::one("wallet", &[PRELUDE, DECIDE, lua!("wallet")]);
-pub(super) static FUND: Script = Script::one("fund", &[PRELUDE, DECIDE, lua!("fund")]);
+pub(super) static WALLET: Script = Script::one("wallet", &[PRELUDE, DECIDE, QUOTA, lua!("wallet")]);
+pub(super) static FUND: Script = Script::one("fund", &[PRELUDE, DECIDE, QUOTA, lua!("fund")]);
 pub(super) static OPEN: Script = Script::one("open", &[PRELUDE, FENCE, lua!("open")]);
 pub(super) static ENVELOPE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]);
@@ -47,12 +51,15 @@ pub(super) static ENVELOPE_DUE: Script =
 pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, CHANGED, SETTLING, lua!("reserve")]);
 pub(super) static POOL: Script = Script::one("pool", &[PRELUDE, lua!("pool")]);
 pub(super) static POOL_GRAB: Script =
-    Script::lane("pool grab", &[FAILURE, LANE, LEDGER, OPERATIONS, WIN, lua!("pool_grab")], 4, 3);
-pub(super) static POOL_CLAIM: Script = Script::one("pool claim", &[PRELUDE, DECIDE, WIN, lua!("pool_claim")]);
+    Script::lane("pool grab", &[FAILURE, LANE, LEDGER, OPERATIONS, WIN, PAYOUT, lua!("pool_grab")], 4, 3);
+pub(super) static POOL_CLAIM: Script = Script::one("pool claim", &[PRELUDE, DECIDE, WIN, PAYOUT, lua!("pool_claim")]);
 pub(super) static POOL_WIN: Script = Script::one("pool win", &[lua!("pool_wins")]);
 /// Some hundred winners of a pool.
 pub(super) static POOL_WINS: Script = Script::one("pool wins", &[lua!("pool_wins")]).alone();
 pub(super) static CREDIT: Script = Script::one("credit", &[PRELUDE, FENCE, lua!("credit")]);
+pub(super) static PAY_OUT: Script = Script::one("pay out", &[PRELUDE, FENCE, PAYOUT, lua!("pay_out")]);
+/// Of as many payouts as a call tells of.
+pub(super) static RESULTS: Script = Script::one("results", &[PRELUDE, DECIDE, PAYOUT, lua!("results")]).alone();
 pub(super) static LISTED: Script = Script::lane("listed", &[FAILURE, LANE, FENCE, lua!("listed")], 0, 0);
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);

@@ -264,7 +264,7 @@ mod redis {
         )+};
     }
 
-    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys);
+    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts);
 
     #[test]
     fn in_pools_on_a_cluster() {

@@ -12,6 +12,7 @@ use hongbao_engine::command::{
     Command, EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus,
     NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, WalletView,
 };
+use hongbao_engine::payout::PayoutTo;
 use hongbao_engine::split::{self, commitment, envelope_seed};
 use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::collections::BTreeMap;
@@ -428,7 +429,8 @@ impl Model {
             return refuse(Refusal::InsufficientFunds);
         }
         let mut id: [u8; 16] = drawn[0].as_slice().try_into().expect("an envelope's id is drawn");
-        id[2] = id[2] & !3 | u8::from(terms.auto_claim);
+        let pays_outside = terms.outside.payout == PayoutTo::External;
+        id[2] = id[2] & !7 | u8::from(terms.auto_claim) | if pays_outside { 4 } else { 0 };
         let id = EnvelopeId::from_bytes(id);
         let secret = drawn[1].as_slice().try_into().expect("an envelope's secret is drawn");
         let client_seed = terms.client_seed.as_deref().unwrap_or("");

@@ -305,5 +305,5 @@ pub(in crate::redis) fn archived_envelope(row: &Fields) -> Result<EnvelopeRow> {
 /// What was fixed when an envelope was made, of its row.
 pub(super) fn created(fields: &Fields) -> Result<EnvelopeCreated> {
     let bytes = fields.get("created").ok_or_else(|| damaged("an envelope"))?;
-    postcard::from_bytes(bytes).map_err(|_| damaged("an envelope"))
+    EnvelopeCreated::of_bytes(bytes).ok_or_else(|| damaged("an envelope"))
 }

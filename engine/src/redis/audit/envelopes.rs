@@ -46,7 +46,7 @@ impl Core {
         // A mass envelope is whole only once all of it has left Redis.
         let is_whole = archived || !id.is_mass();
         let Some(created) = row.maybe(0).filter(|_| is_whole) else { return Ok(None) };
-        let created: EnvelopeCreated = postcard::from_bytes(created).map_err(|_| damaged("an envelope"))?;
+        let created = EnvelopeCreated::of_bytes(created).ok_or_else(|| damaged("an envelope"))?;
         if row.maybe(1).is_none() || created.id != id {
             return Err(damaged("an envelope"));
         }

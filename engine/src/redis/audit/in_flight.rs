@@ -151,7 +151,7 @@ impl Core {
     async fn money_of(&self, effect: &Effect) -> Result<(Timestamp, u64)> {
         let id = effect.id()?;
         if effect.kind() == b'f' {
-            let created: EnvelopeCreated = postcard::from_bytes(&effect.value).map_err(|_| damaged("an envelope"))?;
+            let created = EnvelopeCreated::of_bytes(&effect.value).ok_or_else(|| damaged("an envelope"))?;
             let row = self.fields(self.layout.of_id(&id), self.layout.envelope(created.id), &words(["total"])).await?;
             let money = match row.maybe(0) {
                 Some(_) => 0,

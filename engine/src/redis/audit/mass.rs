@@ -108,7 +108,7 @@ impl State {
     ];
 
     fn created(&self, id: EnvelopeId) -> Result<EnvelopeCreated> {
-        let created: EnvelopeCreated = postcard::from_bytes(self.row.bytes(0)?).map_err(|_| damaged("an envelope"))?;
+        let created = EnvelopeCreated::of_bytes(self.row.bytes(0)?).ok_or_else(|| damaged("an envelope"))?;
         if created.id == id { Ok(created) } else { Err(damaged("an envelope")) }
     }
 
