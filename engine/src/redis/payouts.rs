@@ -113,9 +113,14 @@ impl Core {
         id_of(&secret_of(&self.fingerprint_secret, envelope), movement, user, |_| [first, second])
     }
 
+    /// Under which a payout may be.
+    pub(super) fn payout_ids(&self, envelope: EnvelopeId, movement: u8, user: &UserId) -> [PayoutId; 2] {
+        [Core::payout_id, Core::payout_id_of_copy].map(|id| id(self, envelope, movement, user))
+    }
+
     /// The payout of a share that was claimed, or of what went back, if it was made.
     pub(super) async fn payout_of(&self, envelope: EnvelopeId, movement: u8, user: &UserId) -> Result<Option<Payout>> {
-        for id in [Core::payout_id, Core::payout_id_of_copy].map(|id| id(self, envelope, movement, user)) {
+        for id in self.payout_ids(envelope, movement, user) {
             if let Some(found) = self.payout_row(id).await? {
                 return Ok(Some(found));
             }

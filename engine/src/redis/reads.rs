@@ -202,7 +202,11 @@ impl Core {
         Ok(Some(EnvelopeRow { created, figures: figures(&row, 2)?, width: row.number(1)?, archived }))
     }
 
-    async fn grab_with_row(&self, id: EnvelopeId, user: &UserId) -> Result<Option<(EnvelopeRow, Option<GrabRow>)>> {
+    pub(super) async fn grab_with_row(
+        &self,
+        id: EnvelopeId,
+        user: &UserId,
+    ) -> Result<Option<(EnvelopeRow, Option<GrabRow>)>> {
         let now = self.clock.now();
         if id.is_mass() {
             let Some((row, win)) = self.mass_win(id, user).await? else { return Ok(None) };

@@ -12,6 +12,7 @@ use crate::api_key::ApiKey;
 use crate::backend::Entry;
 use crate::command::{HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, Event, ItemPut, Record, Remembered, Units};
+use crate::payout::Payout;
 use crate::types::{Amount, HoldId, ItemId, Lsn, Timestamp, UserId};
 
 /// Something that a store holds, in the order in which all of it is told.
@@ -34,6 +35,8 @@ pub(crate) enum Thing {
     Hold(Box<HoldView>),
     /// A paid order.
     Order(Box<OrderView>),
+    /// A payout, whatever came of it.
+    Payout(Box<Payout>),
     /// An answer kept under a key or reference.
     Memo(Box<Remembered>),
     /// An API key, deleted or not.
@@ -94,6 +97,10 @@ impl Store {
             for win in reads::winners(snapshot, id) {
                 tell!(Thing::Win(win?));
             }
+        }
+        for row in snapshot.scan(Table::Payouts, &KeyRange::all()) {
+            let (key, value) = row?;
+            tell!(Thing::Payout(Box::new(values::cold(&value).ok_or_else(|| damaged(Table::Payouts, &key))?)));
         }
         for row in snapshot.scan(Table::Merchants, &KeyRange::all()) {
             let (key, value) = row?;

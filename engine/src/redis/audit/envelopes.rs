@@ -3,6 +3,7 @@
 use super::{BYTES, Finding, FindingKind, Look, readable};
 use crate::command::{EndedAs, Unclaimed};
 use crate::event::EnvelopeCreated;
+use crate::payout::PayoutTo;
 use crate::redis::archive::rows::{Listed, listed};
 use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
@@ -194,7 +195,8 @@ impl Look<'_> {
                     taken.claimed_amount += win.amount.minor();
                 }
                 let (core, bucket, name) = (Arc::clone(&self.core), self.bucket, format!("{id}, {}", win.user));
-                looked.spawn(async move { readable(&name, what_came_of(core, bucket, id, win).await) });
+                let is_outside = envelope.created.terms.outside.payout == PayoutTo::External;
+                looked.spawn(async move { readable(&name, what_came_of(core, bucket, id, win, is_outside).await) });
             }
             while let Some(came) = looked.join_next().await {
                 found.extend(came.expect("a look does not panic")?);
@@ -287,6 +289,7 @@ impl Look<'_> {
     pub(super) async fn moved(&mut self, created: &EnvelopeCreated, figures: &Figures) -> Result<()> {
         let (id, sender, core) = (created.id, &created.terms.sender, Arc::clone(&self.core));
         let terms = &created.terms;
+        let is_funded = terms.outside.funding.is_some();
         let unsold = match figures.ended {
             Some(EndedAs::Expired | EndedAs::Cancelled) => {
                 terms.total.minor().saturating_sub(figures.taken_amount.minor())
@@ -301,7 +304,10 @@ impl Look<'_> {
         for (kind, amount, how) in moved.into_iter().filter(|(_, amount, _)| *amount > 0) {
             let effect = [&kind[..], id.bytes()].concat();
             for nth in 0..2 {
-                let arrived = core.arrived(sender, &effect, id.bytes()).await?.amount;
+                let arrived = match kind {
+                    b"f" if is_funded => core.funded_with(core.layout.of_user(sender), id).await?,
+                    _ => core.arrived(sender, &effect, id.bytes(), is_funded).await?.amount,
+                };
                 if arrived.is_some_and(|arrived| arrived.minor() == amount) {
                     break;
                 }
@@ -312,7 +318,8 @@ impl Look<'_> {
                 }
                 if nth == 1 {
                     let there = arrived.map_or(0, Amount::minor);
-                    let what = format!("{id}: {amount} {how}, and in the wallet of {sender} stand {there}");
+                    let place = place_of(is_funded);
+                    let what = format!("{id}: {amount} {how}, and in the {place} of {sender} stand {there}");
                     self.found(FindingKind::LostMoney, what);
                 }
             }
@@ -321,15 +328,26 @@ impl Look<'_> {
     }
 }
 
+/// Where a user's money is, for people.
+pub(super) fn place_of(is_outside: bool) -> &'static str {
+    if is_outside { "payout" } else { "wallet" }
+}
+
 /// Whether a winner's own list has the share and, if it was claimed, the wallet
 /// its money; or they are on their way.
-async fn what_came_of(core: Arc<Core>, cause: Bucket, id: EnvelopeId, win: Win) -> Result<Option<Finding>> {
+async fn what_came_of(
+    core: Arc<Core>,
+    cause: Bucket,
+    id: EnvelopeId,
+    win: Win,
+    is_outside: bool,
+) -> Result<Option<Finding>> {
     let effect = [b"c", &id.bytes()[..]].concat();
     let user = win.user.as_str().as_bytes();
     let on_their_way = [b"g", b"c"].map(|kind| [&kind[..], id.bytes(), user].concat());
     let mut finding = None;
     for _ in 0..2 {
-        let arrived = core.arrived(&win.user, &effect, id.bytes()).await?;
+        let arrived = core.arrived(&win.user, &effect, id.bytes(), is_outside).await?;
         let is_listed = arrived.grabbed_at_ms == Some(win.grabbed_at.ms() as i64);
         let is_paid = arrived.amount == win.claimed_at.map(|_| win.amount);
         if is_listed && is_paid {
@@ -344,7 +362,8 @@ async fn what_came_of(core: Arc<Core>, cause: Bucket, id: EnvelopeId, win: Win) 
         finding = Some(if is_listed {
             let (owed, there) =
                 (win.claimed_at.map_or(0, |_| win.amount.minor()), arrived.amount.map_or(0, Amount::minor));
-            let what = format!("{id}: {} claimed {owed}, and in the wallet stand {there}", win.user);
+            let place = place_of(is_outside);
+            let what = format!("{id}: {} claimed {owed}, and in the {place} stand {there}", win.user);
             Finding { kind: FindingKind::LostMoney, what }
         } else {
             let what = format!("{id}: share {} is missing from the list of what {} received", win.share, win.user);

@@ -6,6 +6,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
+use crate::redis::effects::is_outside;
 use crate::redis::reply::{Effect, damaged};
 use crate::redis::rows::{TransferRow, shares_in};
 use crate::types::{Amount, EnvelopeId, OrderId, Timestamp};
@@ -66,11 +67,13 @@ fn told(sums: &[Sums], waiting: Vec<Waiting>, settled: bool) -> Result<InFlight>
         totals: Audit {
             deposited: place("deposited")?,
             withdrawn: place("withdrawn")?,
+            paid_out: place("paid_out")?,
             wallets: place("wallets")?,
             escrowed: place("escrowed")?,
+            payable: place("payable")?,
             merchants: place("merchants")?,
+            platform: 0,
             in_flight,
-            ..Audit::default()
         },
         waiting: 0,
         findings: Vec::new(),
@@ -170,10 +173,14 @@ impl Core {
             b"" => 0,
             _ => words.amount(2)?.minor(),
         };
+        let is_outside = is_outside(&words);
         let entered = |kind: &[u8]| {
             let mark = [kind, &id].concat();
             let user = &user;
-            async move { Ok::<_, EngineError>(self.arrived(user, &mark, &id).await?.amount.map_or(0, Amount::minor)) }
+            async move {
+                let arrived = self.arrived(user, &mark, &id, is_outside).await?;
+                Ok::<_, EngineError>(arrived.amount.map_or(0, Amount::minor))
+            }
         };
         let there = match effect.kind() {
             b'g' | b'c' => entered(b"c").await?,

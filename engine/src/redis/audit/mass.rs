@@ -343,7 +343,7 @@ impl Look<'_> {
             }
             let mut found = Vec::new();
             for (pool, winners) in by_pool {
-                self.core.what_came_of_all(pool, id, winners, &mut found).await?;
+                self.core.what_came_of_all(pool, facts, winners, &mut found).await?;
             }
             found.into_iter().for_each(|finding| self.found(finding.kind, finding.what));
         }

@@ -6,6 +6,7 @@
 //! - `archived`: envelopes that have left Redis
 //! - `mass`, `places`, `pools`: mass envelopes: what lies where, what has to hold
 //!   between reserve, transfers and pools, and each pool with its winners
+//! - `payouts`: what is to be paid outside
 //! - `sales`: items, holds, orders, merchants
 //! - `in_flight`: money between buckets, and what waits in outboxes
 //!
@@ -22,6 +23,7 @@ mod archived;
 mod envelopes;
 mod in_flight;
 mod mass;
+mod payouts;
 mod places;
 mod pools;
 mod sales;
@@ -72,6 +74,8 @@ pub enum FindingKind {
     Hold,
     /// What a merchant is owed is not what was sold.
     Merchant,
+    /// A payout is not of what left its envelope (I5).
+    Payout,
     /// An API key works and is deleted, or stands under another's id.
     ApiKey,
 }
@@ -242,6 +246,7 @@ fn add(all: &mut Audited, some: &Audited) {
     all.items += some.items;
     all.holds += some.holds;
     all.orders += some.orders;
+    all.payouts += some.payouts;
 }
 
 /// A bucket's sums, its clock among them.
@@ -370,8 +375,10 @@ struct Looked {
 pub(super) struct Money {
     pub(super) deposited: u64,
     pub(super) withdrawn: u64,
+    pub(super) paid_out: u64,
     pub(super) wallets: u64,
     pub(super) escrowed: u64,
+    pub(super) payable: u64,
     pub(super) merchants: u64,
 }
 
@@ -404,6 +411,8 @@ impl<'a> Look<'a> {
         self.told_of(&format!("pools of bucket {number}"), looked)?;
         let looked = self.archived().await;
         self.told_of(&format!("archived envelopes of bucket {number}"), looked)?;
+        let looked = self.payouts().await;
+        self.told_of(&format!("payouts of bucket {number}"), looked)?;
         let looked = self.sales().await;
         self.told_of(&format!("sales of bucket {number}"), looked)?;
         if self.bucket == Layout::COMMON {
@@ -454,7 +463,7 @@ impl<'a> Look<'a> {
     /// I1 for the bucket: in itself at any time, and with its rows.
     fn sums(&mut self, sums: &Sums) -> Result<()> {
         let number = self.bucket.number();
-        let places = ["withdrawn", "wallets", "escrowed", "merchants", "transit"];
+        let places = ["withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "transit"];
         let mut left = i128::from(sum(sums, "deposited")?);
         for place in places {
             left -= i128::from(sum(sums, place)?);
@@ -465,8 +474,10 @@ impl<'a> Look<'a> {
         let rows = [
             ("deposited", self.money.deposited),
             ("withdrawn", self.money.withdrawn),
+            ("paid_out", self.money.paid_out),
             ("wallets", self.money.wallets),
             ("escrowed", self.money.escrowed),
+            ("payable", self.money.payable),
             ("merchants", self.money.merchants),
         ];
         for (name, rows) in rows {

@@ -2,8 +2,10 @@
 //! All of it lies in one bucket, so a winner's list and wallet are compared with
 //! the winner's row and no outbox is asked.
 
+use super::envelopes::place_of;
 use super::{Finding, FindingKind, words};
 use crate::event::EnvelopeCreated;
+use crate::payout::PayoutTo;
 use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
 use crate::redis::reads::Win;
@@ -163,7 +165,7 @@ impl Core {
                 look.winners(&winners, numbers.as_deref());
                 look.terms(self.pool_terms(pool, &facts).await?);
                 let mut findings = look.findings;
-                self.what_came_of_all(pool, id, winners, &mut findings).await?;
+                self.what_came_of_all(pool, &facts, winners, &mut findings).await?;
                 return Ok(PoolLooked {
                     pool,
                     row: Some(before),
@@ -209,10 +211,12 @@ impl Core {
     pub(super) async fn what_came_of_all(
         self: &Arc<Self>,
         pool: Bucket,
-        id: EnvelopeId,
+        facts: &Facts,
         winners: HashMap<UserId, Win>,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
+        let id = facts.created.id;
+        let is_outside = facts.created.terms.outside.payout == PayoutTo::External;
         let mut looked = JoinSet::new();
         for win in winners.into_values() {
             if looked.len() == WINNERS
@@ -227,7 +231,7 @@ impl Core {
             }
             looked.spawn(async move {
                 let name = format!("{id}, {}", win.user);
-                super::readable(&name, core.what_came_of_win(id, win).await)
+                super::readable(&name, core.what_came_of_win(id, win, is_outside).await)
             });
         }
         while let Some(came) = looked.join_next().await {
@@ -237,10 +241,10 @@ impl Core {
     }
 
     /// Whether a winner's own list has the share and, if it was claimed, the wallet its money.
-    async fn what_came_of_win(&self, id: EnvelopeId, mut win: Win) -> Result<Option<Finding>> {
+    async fn what_came_of_win(&self, id: EnvelopeId, mut win: Win, is_outside: bool) -> Result<Option<Finding>> {
         let effect = [b"c", &id.bytes()[..]].concat();
         for nth in 0.. {
-            let arrived = self.arrived(&win.user, &effect, id.bytes()).await?;
+            let arrived = self.arrived(&win.user, &effect, id.bytes(), is_outside).await?;
             let is_listed = arrived.grabbed_at_ms == Some(win.grabbed_at.ms() as i64);
             let owed = win.claimed_at.map(|_| win.amount);
             if is_listed && arrived.amount == owed {
@@ -256,7 +260,8 @@ impl Core {
             let there = arrived.amount.map_or(0, |amount| amount.minor());
             let owed = owed.map_or(0, |amount| amount.minor());
             return Ok(Some(if is_listed {
-                let what = format!("{id}: {} claimed {owed}, and in the wallet stand {there}", win.user);
+                let place = place_of(is_outside);
+                let what = format!("{id}: {} claimed {owed}, and in the {place} stand {there}", win.user);
                 Finding { kind: FindingKind::LostMoney, what }
             } else {
                 let what = format!("{id}: share {} is missing from the list of what {} received", win.share, win.user);

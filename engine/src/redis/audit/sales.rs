@@ -291,7 +291,7 @@ impl Look<'_> {
 /// Whether an order was paid, and its merchant is owed for it or will be.
 async fn what_came_of(core: Arc<Core>, cause: Bucket, order: OrderRow, hold: HoldView) -> Result<Option<Finding>> {
     let id = order.id;
-    let paid = core.arrived(&hold.user, &[b"o", &id.bytes()[..]].concat(), &[0; 16]).await?.amount;
+    let paid = core.arrived(&hold.user, &[b"o", &id.bytes()[..]].concat(), &[0; 16], false).await?.amount;
     if paid != Some(hold.amount) {
         let there = paid.map_or(0, Amount::minor);
         let what = format!("{id}: {} was paid for it, and in the wallet of {} stand {there}", hold.amount, hold.user);

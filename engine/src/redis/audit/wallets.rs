@@ -116,7 +116,14 @@ pub(in crate::redis) struct Arrived {
 }
 
 impl crate::redis::backend::Core {
-    pub(in crate::redis) async fn arrived(&self, user: &UserId, effect: &[u8], envelope: &[u8; 16]) -> Result<Arrived> {
+    /// `is_outside`: it became a payout, which says the same.
+    pub(in crate::redis) async fn arrived(
+        &self,
+        user: &UserId,
+        effect: &[u8],
+        envelope: &[u8; 16],
+        is_outside: bool,
+    ) -> Result<Arrived> {
         use crate::redis::reply::Answer;
         let keys = [self.layout.wallet(user), self.layout.received(user)];
         let args = [b"arrived".to_vec(), effect.to_vec(), envelope.to_vec()];
@@ -129,6 +136,15 @@ impl crate::redis::backend::Core {
             b"" => None,
             _ => Some(-answer.signed(1)?),
         };
+        if is_outside {
+            let id = EnvelopeId::from_bytes(*envelope);
+            let payout = self.payout_of(id, effect.first().copied().unwrap_or_default(), user).await?;
+            let (amount, at) = payout.map(|payout| (payout.amount, payout.created_at)).unzip();
+            if grabbed_at_ms.is_none() {
+                grabbed_at_ms = self.archived_win(id, user).await?.map(|win| win.grabbed_at.ms() as i64);
+            }
+            return Ok(Arrived { amount, at, grabbed_at_ms });
+        }
         if row.is_none() {
             row = self.archived_movement(user, effect).await?.map(|row| entry(&row)).transpose()?;
         }

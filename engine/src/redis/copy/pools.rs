@@ -11,7 +11,6 @@ use super::to_directory::Copying;
 use super::to_redis::{FILL_BYTES, Writing, before, number, text};
 use super::{CopyError, Result};
 use crate::command::EndedAs;
-use crate::event::Event;
 use crate::redis::backend::Core;
 use crate::redis::bucket::Bucket;
 use crate::redis::layout::Layout;
@@ -38,7 +37,7 @@ impl Copying<'_> {
         let row = self.core.mass_row_whole(id).await?.ok_or_else(|| damaged("an envelope"))?;
         let created = row.created.clone();
         let mut latest = created.created_at;
-        self.thing(created.created_at, Event::EnvelopeCreated(Box::new(created)))?;
+        self.created(created)?;
         let pools: Vec<Bucket> = self.core.layout.all().collect();
         let mut left = HashSet::new();
         for some in pools.chunks(POOLS_AT_ONCE) {

@@ -12,10 +12,11 @@ use crate::audit::audit;
 use crate::backend::{Audit, OnceKey};
 use crate::command::{EndedAs, HoldState};
 use crate::event::{
-    Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, Event, Grabbed, Held, HoldEnded, ItemPut, Remembered,
-    Units,
+    Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, Event, Grabbed, Held, HoldEnded,
+    ItemPut, PayoutChanged, PayoutMade, Remembered, Units,
 };
 use crate::memory::{Settings, lock};
+use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redis::attach::found;
 use crate::redis::audit::{HoldRow, OnProgress, OrderRow, Pages, Progress, Sums, sum, units_of, words};
 use crate::redis::backend::{Core, RedisBackend};
@@ -27,7 +28,7 @@ use crate::redis::reply::{Answer, damaged, parts};
 use crate::state::envelope::Figures;
 use crate::store::copy::Copied;
 use crate::store::{FjallOptions, Position, Store};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -140,7 +141,15 @@ async fn take_along(
         progress(told);
     }
     let things = copying.things;
-    let (position, after) = (position_of(&before, &text("advanced"))?, core.sums_of_all().await?);
+    let mut payouts = PayoutCounts::default();
+    core.in_buckets(
+        core.layout.all(),
+        |core, bucket| async move { core.count_payouts(bucket).await },
+        |of_it: PayoutCounts| payouts.iter_mut().zip(of_it).for_each(|(all, of_it)| *all += of_it),
+    )
+    .await?;
+    let position = Position { payouts, ..position_of(&before, &text("advanced"))? };
+    let after = core.sums_of_all().await?;
     let latest = after.iter().map(|sums| sum(sums, "clock")).collect::<std::result::Result<Vec<_>, _>>()?;
     let at = latest.into_iter().max().unwrap_or(0);
     let position = Position { at: Timestamp::from_ms(at.try_into().unwrap_or(0)), ..position };
@@ -184,8 +193,10 @@ fn position_of(sums: &[Sums], advanced: &str) -> Result<Position> {
         totals: Audit {
             deposited: all("deposited")?,
             withdrawn: all("withdrawn")?,
+            paid_out: all("paid_out")?,
             wallets: all("wallets")?,
             escrowed: all("escrowed")?,
+            payable: all("payable")?,
             merchants: all("merchants")?,
             ..Audit::default()
         },
@@ -233,6 +244,9 @@ impl Copying<'_> {
         let envelopes: BTreeSet<&str> = names.envelopes.sorted().into_iter().chain(names.archived.sorted()).collect();
         for name in envelopes {
             self.envelope(name.parse().map_err(|_| damaged("an envelope"))?).await?;
+        }
+        for name in names.payouts.sorted() {
+            self.payout(name.parse().map_err(|_| damaged("a payout"))?).await?;
         }
         for name in names.merchants.sorted() {
             let id = UserId::new(name).map_err(|_| damaged("a merchant"))?;
@@ -306,7 +320,7 @@ impl Copying<'_> {
         let whole = self.core.whole_envelope(id).await?.ok_or_else(|| damaged("an envelope"))?;
         let created = whole.created.clone();
         let mut latest = created.created_at;
-        self.thing(created.created_at, Event::EnvelopeCreated(Box::new(created)))?;
+        self.created(created)?;
         let mut shares = 0;
         loop {
             let page = self.core.winners(&whole, shares).await?;
@@ -319,6 +333,24 @@ impl Copying<'_> {
             }
         }
         self.end(&whole.created, &whole.figures, latest).await
+    }
+
+    /// An envelope as it was made.
+    pub(super) fn created(&mut self, created: EnvelopeCreated) -> Result<()> {
+        let (at, outside) = (created.created_at, EnvelopeOutside::of(&created));
+        if let Some(outside) = outside {
+            self.copied.event(at, Event::EnvelopeOutside(Box::new(outside)));
+        }
+        self.thing(at, Event::EnvelopeCreated(Box::new(created)))
+    }
+
+    async fn payout(&mut self, id: PayoutId) -> Result<()> {
+        let payout = self.core.payout_row(id).await?.ok_or_else(|| damaged("a payout"))?;
+        let Payout { kind, envelope, amount, created_at, .. } = payout;
+        let made = PayoutMade { payout: id, kind, envelope, amount, user: payout.user.clone() };
+        self.copied.event(created_at, Event::PayoutMade(made));
+        let was = PayoutState::Due;
+        self.thing(payout.changed_at, Event::PayoutChanged(Box::new(PayoutChanged { was, payout })))
     }
 
     /// One who has a share, and when that was last changed.
@@ -340,19 +372,20 @@ impl Copying<'_> {
         mut latest: Timestamp,
     ) -> Result<()> {
         let (id, sender) = (created.id, &created.terms.sender);
+        let is_funded = created.terms.outside.funding.is_some();
         let unsold = match figures.ended {
             Some(EndedAs::Expired | EndedAs::Cancelled) => created.terms.total - figures.taken_amount,
             None | Some(EndedAs::SoldOut) => Amount::ZERO,
         };
         if let Some(how @ (EndedAs::Expired | EndedAs::Cancelled)) = figures.ended {
-            let back = self.core.arrived(sender, &[b"r", &id.bytes()[..]].concat(), id.bytes()).await?;
+            let back = self.core.arrived(sender, &[b"r", &id.bytes()[..]].concat(), id.bytes(), is_funded).await?;
             let at = back.at.ok_or_else(|| CopyError::Form(format!("{id}: what was unsold did not go back")))?;
             latest = latest.max(at);
             self.copied.event(at, Event::EnvelopeEnded(EnvelopeEnded { envelope: id, how, refund: unsold }));
         }
         let lapsed = figures.refunded - unsold;
         if !lapsed.is_zero() {
-            let back = self.core.arrived(sender, &[b"l", &id.bytes()[..]].concat(), id.bytes()).await?;
+            let back = self.core.arrived(sender, &[b"l", &id.bytes()[..]].concat(), id.bytes(), is_funded).await?;
             let at = back.at.ok_or_else(|| CopyError::Form(format!("{id}: what was unclaimed did not go back")))?;
             latest = latest.max(at);
             self.copied.event(at, Event::EnvelopeLapsed { envelope: id, amount: lapsed });

@@ -9,7 +9,9 @@ use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, Result};
 use crate::audit::{bring_up, open};
 use crate::backend::{Audit, Entry, EntryKind};
 use crate::command::HoldState;
+use crate::event::EnvelopeCreated;
 use crate::memory::{OpenError, Settings, lock};
+use crate::payout::{Payout, PayoutState};
 use crate::redis::api_keys::api_key_row;
 use crate::redis::attach::found;
 use crate::redis::audit::{Money, OnProgress, Progress, mark_of};
@@ -19,6 +21,7 @@ use crate::redis::commands::item_fields;
 use crate::redis::error::RedisOpenError;
 use crate::redis::layout::{FORMAT, Key, Layout};
 use crate::redis::nodes::Nodes;
+use crate::redis::payouts;
 use crate::redis::reply::Answer;
 use crate::redis::rows::{packed, packed_win, small_fields, width};
 use crate::redis::scripts::{COPY, SETTINGS};
@@ -257,6 +260,7 @@ impl Writing {
                 let bucket = self.core.layout.of_user(&order.merchant);
                 self.write(bucket, "HSET", owed, [id, number(order.amount.minor())]).await?;
             }
+            Thing::Payout(payout) => self.payout(&payout).await?,
             Thing::Memo(memo) => self.memo(&memo).await?,
             Thing::ApiKey(key) => {
                 let layout = &self.core.layout;
@@ -268,6 +272,36 @@ impl Writing {
         if self.thing.is_multiple_of(self.marked_every) && self.thing > self.done {
             self.send_all().await?;
             self.core.change_deployment("HSET", &[COPIED, &self.thing.to_string()]).await?;
+        }
+        Ok(())
+    }
+
+    async fn payout(&mut self, payout: &Payout) -> Result<()> {
+        let (id, state) = (payout.id, payout.state);
+        let bucket = self.core.layout.of_id(id.bytes());
+        let money = self.money(bucket);
+        let sum = if state == PayoutState::Paid { &mut money.paid_out } else { &mut money.payable };
+        *sum += payout.amount.minor();
+        let fields = payouts::FIELDS.into_iter().zip(payouts::payout_row(payout));
+        let fields: Vec<Vec<u8>> = fields.flat_map(|(name, value)| [text(name), value]).collect();
+        self.write(bucket, "HSET", self.core.layout.payout(id), fields).await?;
+        let place = [payouts::score(payout.created_at).to_string().into_bytes(), id.bytes().to_vec()];
+        self.write(bucket, "ZADD", self.core.layout.payouts(bucket), place.clone()).await?;
+        if state != PayoutState::Paid {
+            self.write(bucket, "ZADD", self.core.layout.payouts_in(bucket, state), place).await?;
+        }
+        Ok(())
+    }
+
+    /// What an envelope was funded with from outside stands with its sender.
+    async fn funded(&mut self, created: &EnvelopeCreated) -> Result<()> {
+        let terms = &created.terms;
+        if terms.outside.funding.is_some() {
+            let bucket = self.core.layout.of_user(&terms.sender);
+            let total = terms.total.minor();
+            self.money(bucket).deposited += total;
+            let fields = [created.id.bytes().to_vec(), number(total)];
+            self.write(bucket, "HSET", self.core.layout.funded(bucket), fields).await?;
         }
         Ok(())
     }
@@ -305,6 +339,7 @@ impl Writing {
         let Some(left) = left else {
             return Err(CopyError::Form(format!("{id}: more left it than was put in; run `hongbao audit`")));
         };
+        self.funded(&row.created).await?;
         let layout = &self.core.layout;
         let bucket = layout.of_id(id.bytes());
         if id.is_mass() {
@@ -451,11 +486,13 @@ impl Writing {
         self.end_of_winners().await?;
         let mut all = 0;
         for bucket in self.core.layout.all() {
-            let Money { deposited, withdrawn, wallets, escrowed, merchants } = *self.money(bucket);
-            let places = [deposited, withdrawn, wallets, escrowed, merchants].map(|place| place as i64);
+            let Money { deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants } = *self.money(bucket);
+            let places = [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants];
+            let places = places.map(|place| place as i64);
             let transit = places[0] - places[1..].iter().sum::<i64>();
             let signed = |number: i64| number.to_string().into_bytes();
-            let names = ["deposited", "withdrawn", "wallets", "escrowed", "merchants", "transit"];
+            let names =
+                ["deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "transit"];
             let mut fields = vec![text("clock"), number(self.position.at.ms()), text("quota"), number(deposited)];
             for (name, sum) in names.into_iter().zip(places.into_iter().chain([transit])) {
                 fields.extend([text(name), signed(sum)]);
