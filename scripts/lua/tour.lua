@@ -1,9 +1,11 @@
 -- What waits in a bucket: deadlines that have passed, effects not known to have
--- arrived, settled envelopes that may be archived.
+-- arrived, settled envelopes that may be archived; and how many payouts have no
+-- end.
 --
 -- KEYS[1]  the bucket's deadlines
 -- KEYS[2]  its outbox
 -- KEYS[3]  its settled envelopes by time
+-- KEYS[4]  its payouts that are due; KEYS[5] those sent; KEYS[6] those failed
 -- ARGV[1]  the time
 -- ARGV[2]  most of each
 -- ARGV[3]  archive what was settled until then, or ''
@@ -14,4 +16,5 @@ if redis.call('EXISTS', KEYS[2]) == 1 then
   effects = page[2]
 end
 local settled = ARGV[3] ~= '' and redis.call('ZCOUNT', KEYS[3], '-inf', ARGV[3]) or 0
-return {redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2]), effects, settled}
+return {redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2]), effects, settled,
+  redis.call('ZCARD', KEYS[4]), redis.call('ZCARD', KEYS[5]), redis.call('ZCARD', KEYS[6])}

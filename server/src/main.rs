@@ -347,7 +347,11 @@ impl Engine for RedisBackend {
 
     fn watch(server: &Shared<RedisBackend>, _data: &Path) {
         let engine = Arc::downgrade(&server.backend);
+        let [payouts_due, payouts_sent, payouts_failed] = PAYOUT_GAUGES;
         let names = [
+            payouts_due,
+            payouts_sent,
+            payouts_failed,
             ("hongbao_clock_alarm", "1 while this server's clock stands still until it is started again"),
             ("hongbao_archived_envelopes", "Envelopes that this server has archived"),
             ("hongbao_archive_files", "Files of the archive, when it was last looked at"),
@@ -355,12 +359,14 @@ impl Engine for RedisBackend {
             ("hongbao_archive_failed", "1 while the archive cannot be written: free space or look at its disk"),
         ];
         server.metrics.gauges(names, move || {
-            let Some(engine) = engine.upgrade() else { return [0.0; 5] };
+            let Some(engine) = engine.upgrade() else { return [0.0; 8] };
             let archived = engine.archived();
             let [envelopes, files, bytes] =
                 [archived.envelopes, archived.files, archived.bytes].map(|count| count as f64);
             let flag = |set: bool| f64::from(u8::from(set));
-            [flag(engine.clock_alarm().is_some()), envelopes, files, bytes, flag(archived.has_failed)]
+            let [due, sent, failed] = engine.payouts_counted().map(|count| count as f64);
+            let alarm = flag(engine.clock_alarm().is_some());
+            [due, sent, failed, alarm, envelopes, files, bytes, flag(archived.has_failed)]
         });
     }
 
@@ -400,16 +406,24 @@ fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output
     })
 }
 
+/// Payouts that somebody has to see to.
+const PAYOUT_GAUGES: [(&str, &str); 3] = [
+    ("hongbao_payouts_due", "Payouts to be paid"),
+    ("hongbao_payouts_sent", "Payouts handed to whoever pays, of which no end was told"),
+    ("hongbao_payouts_failed", "Payouts that could not be paid and were not made due again"),
+];
+
 /// Lets the engine's figures be asked for with the metrics.
 fn watch_embedded(server: &Shared<Embedded>) {
     let engine = Arc::downgrade(&server.backend);
+    let [payouts_due, payouts_sent, payouts_failed] = PAYOUT_GAUGES;
     let names = [
         ("hongbao_engine_envelopes", "Envelopes in memory"),
         ("hongbao_engine_wallets", "Wallets in memory"),
         ("hongbao_engine_holds", "Holds in memory"),
-        ("hongbao_payouts_due", "Payouts to be paid"),
-        ("hongbao_payouts_sent", "Payouts handed to whoever pays, of which no end was told"),
-        ("hongbao_payouts_failed", "Payouts that could not be paid and were not made due again"),
+        payouts_due,
+        payouts_sent,
+        payouts_failed,
         ("hongbao_engine_lag_records", "Durable records not yet in the store"),
         ("hongbao_engine_projection_failed", "1 while the store takes no writes: free space or look at its disk"),
         ("hongbao_journal_records", "Records written"),

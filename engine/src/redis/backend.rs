@@ -112,6 +112,8 @@ pub(super) struct Core {
     advanced_ms: Mutex<u64>,
     /// Why the last tour of the sweeper failed, if it did.
     pub(super) unready: Mutex<Option<String>>,
+    /// How many payouts were due, sent and failed at the last tour.
+    pub(super) payouts_counted: Mutex<[u64; 3]>,
 }
 
 /// An operation: what a command does is done at most once under its id.
@@ -218,6 +220,7 @@ impl RedisBackend {
             fuse: options.fuse,
             advanced_ms: Mutex::new(advanced_ms),
             unready: Mutex::default(),
+            payouts_counted: Mutex::default(),
         });
         let mut tasks = vec![tokio::spawn(Arc::clone(&core).empty_outboxes(leaving))];
         tasks.extend(options.sweep_every.map(|every| tokio::spawn(Arc::clone(&core).keep_sweeping(every))));
@@ -231,6 +234,11 @@ impl RedisBackend {
     /// [`EngineError`] when it cannot be done now.
     pub async fn sweep(&self) -> Result<bool> {
         self.core.sweep().await
+    }
+
+    /// How many payouts were due, sent and failed when the sweeper last looked.
+    pub fn payouts_counted(&self) -> [u64; 3] {
+        *self.core.payouts_counted.lock()
     }
 
     /// Why deadlines stand still, if they do.

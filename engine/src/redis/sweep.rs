@@ -13,6 +13,7 @@ use super::layout::{Layout, is_mass};
 use super::reply::{Answer, Decided, Effect, Told, damaged, effects, parts};
 use super::scripts::{ENVELOPE_DUE, HOLD_DUE, READ, TOUR};
 use crate::error::EngineError;
+use crate::payout::PayoutState;
 use crate::types::{EnvelopeId, ItemId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,12 +23,27 @@ use tokio::task::JoinSet;
 /// Deadlines and effects taken from a bucket at a time.
 const TAKEN_MAX: usize = 64;
 
+/// The states of payouts that are counted: somebody has to see to these.
+const WITHOUT_AN_END: [PayoutState; 3] = [PayoutState::Due, PayoutState::Sent, PayoutState::Failed];
+
 /// What a tour found in a bucket.
 struct Swept {
     bucket: Bucket,
     any: bool,
     /// Whether there is something to archive.
     settled: bool,
+    /// How many payouts are due, sent and failed.
+    payouts: [u64; 3],
+}
+
+/// What a look at a bucket found.
+struct Around {
+    /// Deadlines that have passed.
+    due: Answer,
+    /// Effects that wait.
+    waiting: Vec<Effect>,
+    settled: bool,
+    payouts: [u64; 3],
 }
 
 /// Why an engine answers nothing that does not know of the archive.
@@ -91,6 +107,8 @@ impl Core {
         self.look_at_deployment().await?;
         let swept = self.in_every_bucket(|core, bucket| async move { core.sweep_bucket(bucket).await }).await?;
         let any = swept.iter().any(|swept| swept.any);
+        *self.payouts_counted.lock() =
+            [0, 1, 2].map(|state| swept.iter().map(|swept| swept.payouts[state]).sum::<u64>());
         Ok((any, swept.into_iter().filter(|swept| swept.settled).map(|swept| swept.bucket).collect()))
     }
 
@@ -110,11 +128,12 @@ impl Core {
 
     async fn sweep_bucket(&self, bucket: Bucket) -> Result<Swept> {
         // Most buckets have nothing, and only what is carried has to be confirmed first.
-        let (mut due, mut waiting, settled) = self.look_around(bucket, false).await?;
-        let mut any = !waiting.is_empty();
+        let mut around = self.look_around(bucket, false).await?;
+        let mut any = !around.waiting.is_empty();
         if any {
-            (due, waiting, _) = self.look_around(bucket, true).await?;
+            around = self.look_around(bucket, true).await?;
         }
+        let Around { due, waiting, settled, payouts } = around;
         self.carry_out(bucket, waiting).await?;
         for index in 0..due.len() {
             let (kind, id) = due.bytes(index)?.split_first().ok_or_else(|| damaged("a deadline"))?;
@@ -126,13 +145,13 @@ impl Core {
                 _ => return Err(damaged("a deadline")),
             };
         }
-        Ok(Swept { bucket, any, settled })
+        Ok(Swept { bucket, any, settled, payouts })
     }
 
-    /// Deadlines that have passed, effects that wait, and whether there is
-    /// something to archive.
-    async fn look_around(&self, bucket: Bucket, confirm: bool) -> Result<(Answer, Vec<Effect>, bool)> {
-        let keys = [self.layout.due(bucket), self.layout.outbox(bucket), self.layout.settled(bucket)];
+    async fn look_around(&self, bucket: Bucket, confirm: bool) -> Result<Around> {
+        let [due, sent, failed] = WITHOUT_AN_END.map(|state| self.layout.payouts_in(bucket, state));
+        let keys =
+            [self.layout.due(bucket), self.layout.outbox(bucket), self.layout.settled(bucket), due, sent, failed];
         let until = self.archives_until().map(|until| until.ms().to_string().into_bytes());
         let args = [
             self.clock.now().ms().to_string().into_bytes(),
@@ -142,8 +161,10 @@ impl Core {
         let read_in = self.generations.get(bucket);
         let mut found = parts(self.call(bucket, &TOUR, &keys, &args, confirm).await?)?.into_iter();
         let (Some(due), Some(waiting)) = (found.next(), found.next()) else { return Err(damaged("a tour")) };
-        let settled = Answer::read(redis::Value::Array(found.collect()))?.number(0)?;
-        Ok((Answer::read(due)?, effects(waiting, read_in)?, settled > 0))
+        let counted = Answer::read(redis::Value::Array(found.collect()))?;
+        let payouts = [counted.number(1)?, counted.number(2)?, counted.number(3)?];
+        let settled = counted.number(0)? > 0;
+        Ok(Around { due: Answer::read(due)?, waiting: effects(waiting, read_in)?, settled, payouts })
     }
 
     /// Expires an envelope, and lapses or credits what was not claimed: whatever is due.
