@@ -2,6 +2,7 @@
 //! and that nothing is lost or doubled wherever an engine ends.
 
 mod archive;
+mod archive_pools;
 mod audit;
 mod audit_pools;
 mod copy;
