@@ -8,9 +8,7 @@ use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, Listing, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_engine::redis::{
-    CopyOptions, Finding, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory,
-};
+use hongbao_engine::redis::{CopyOptions, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory};
 use hongbao_engine::types::*;
 use std::fmt::Debug;
 use std::fs;
