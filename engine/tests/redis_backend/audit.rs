@@ -8,6 +8,7 @@ use crate::scene::{Acts, server, sound_while_engines_decide};
 use crate::stand::{api_key, envelope, fen, item, user};
 use hongbao_engine::backend::{Backend, Page};
 use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
+use hongbao_engine::payout::{Outside, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::FindingKind::{
     self, Envelope, Hold, InFlight, Item, LateEffect, List, LostMoney, Share, Sums, Unreadable, Wallet,
 };
@@ -29,6 +30,12 @@ const FINDERS: &str = "
     local env, item = key(ARGV[2]), key(ARGV[3])
     local bob, alice = key('wallet:bob'), key('wallet:alice')
     local api_keys, deleted = key('api_keys'), key('deleted_api_keys')
+    local function payout(name)
+      for _, found in ipairs(redis.call('KEYS', ARGV[1] .. ':*}:pay_*')) do
+        if redis.call('HGET', found, 'user') == name then return found end
+      end
+    end
+    local to_frank, to_gina, back = payout('frank'), payout('gina'), payout('alice')
     local working
     for _, id in ipairs(redis.call('HKEYS', api_keys)) do
       if #id == 16 then
@@ -92,6 +99,21 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
          redis.call('HSET', api_keys, gone, redis.call('HGET', deleted, gone))",
         &[FindingKind::ApiKey],
     ),
+    ("redis.call('DEL', to_frank)", &[LostMoney, List, Sums]),
+    ("redis.call('DEL', back)", &[LostMoney, List, Sums]),
+    ("redis.call('HINCRBY', to_frank, 'amount', 1)", &[FindingKind::Payout, Sums]),
+    ("redis.call('HSET', to_frank, 'user', 'zoe')", &[FindingKind::Payout]),
+    ("redis.call('HSET', to_frank, 'kind', 'refund')", &[FindingKind::Payout]),
+    ("redis.call('HSET', back, 'user', 'frank')", &[FindingKind::Payout]),
+    ("redis.call('HSET', to_frank, 'kind', 'x')", &[Unreadable]),
+    ("redis.call('HSET', to_frank, 'state', 'paid')", &[List, Sums]),
+    ("redis.call('HSET', to_gina, 'state', 'due')", &[List]),
+    ("redis.call('DEL', beside(to_gina, 'payouts:sent'))", &[List]),
+    ("redis.call('DEL', beside(to_frank, 'payouts'))", &[List]),
+    ("redis.call('HINCRBY', beside(to_frank, 'sums'), 'payable', 1)", &[Sums]),
+    ("redis.call('HINCRBY', beside(back, 'sums'), 'paid_out', 1)", &[Sums]),
+    ("redis.call('DEL', beside(alice, 'funded'))", &[Envelope, Sums]),
+    ("redis.call('HINCRBY', beside(alice, 'funded'), field(beside(alice, 'funded'), '.*'), 1)", &[Envelope, Sums]),
     ("redis.call('DEL', key('owed:rosy'))", &[FindingKind::Merchant, LostMoney, Sums]),
 ];
 
@@ -128,6 +150,19 @@ impl Scene {
         scene.grab(scene.envelope, "bob");
         scene.grab(scene.envelope, "carol");
         scene.ask(Command::Claim { envelope: scene.envelope, user: user("bob") });
+        let outside = Outside { funding: Some("f".to_owned()), payout: PayoutTo::External };
+        let paid = scene.give(NewEnvelope { auto_claim: true, outside, ..envelope(30, 3) });
+        scene.grab(paid, "frank");
+        scene.grab(paid, "gina");
+        scene.ask(Command::Cancel { envelope: paid });
+        scene.deployment.settle(&scene.backend);
+        for (name, state) in [("gina", PayoutState::Sent), ("alice", PayoutState::Paid)] {
+            let filter = PayoutFilter { user: Some(user(name)), ..PayoutFilter::default() };
+            let page = Page { limit: 1, cursor: None };
+            let listed = scene.deployment.drive(scene.backend.payouts(&filter, &page)).expect("a list").rows;
+            let payout = listed[0].payout.id;
+            scene.ask(Command::PayoutResults(vec![PayoutResult { payout, state, reference: None, reason: None }]));
+        }
         for nth in [1, 2] {
             let made = scene.ask(Command::CreateApiKey(Box::new(api_key("shop", nth))));
             let Outcome::ApiKey(key) = made else { panic!("{made:?}") };
@@ -192,7 +227,8 @@ fn every_kind_of_damage_is_found() {
         assert_eq!(clean.findings, [], "before {lua}");
         assert!(clean.settled && clean.unsettled == 0 && clean.totals.balanced(), "{clean:?}");
         let looked = &clean.looked_at;
-        assert_eq!((looked.envelopes, looked.wins, looked.items, looked.holds, looked.orders), (3, 4, 1, 2, 1));
+        assert_eq!((looked.envelopes, looked.wins, looked.items, looked.holds, looked.orders), (4, 6, 1, 2, 1));
+        assert_eq!(looked.payouts, 3);
         scene.damage(&server, lua);
         let found = scene.audit().findings;
         let missing: Vec<_> = kinds.iter().filter(|kind| !found.iter().any(|finding| finding.kind == **kind)).collect();
@@ -296,7 +332,11 @@ async fn evening(backend: &RedisBackend, asker: u64, nth: u64) {
     let (giver, seller) = (user(&format!("giver{asker}")), user(&format!("seller{asker}")));
     let all = Transfer { user: giver.clone(), amount: fen(100), reference: None };
     ask(Command::Deposit(all)).await;
-    let terms = NewEnvelope { sender: giver.clone(), auto_claim: nth.is_multiple_of(3), ..envelope(60, 4) };
+    let outside = Outside {
+        funding: nth.is_multiple_of(2).then(|| format!("f{asker}-{nth}")),
+        payout: if nth % 4 < 2 { PayoutTo::External } else { PayoutTo::Wallet },
+    };
+    let terms = NewEnvelope { sender: giver.clone(), auto_claim: nth.is_multiple_of(3), outside, ..envelope(60, 4) };
     let Outcome::Envelope(made) = ask(Command::CreateEnvelope(Box::new(terms))).await else { panic!("no envelope") };
     for grabber in 0..3 {
         // Some grab for the first time, some have much already.

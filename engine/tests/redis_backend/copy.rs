@@ -7,6 +7,7 @@ use crate::stand::{World, api_key, envelope, fen, item, reference, user};
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, Listing, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError};
+use hongbao_engine::payout::{Outside, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::{
     CopyError, CopyOptions, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory, copy_to_redis,
 };
@@ -47,6 +48,7 @@ pub(crate) struct Story {
     holds: Vec<HoldId>,
     orders: Vec<OrderId>,
     api_keys: Vec<ApiKeyId>,
+    payouts: Vec<PayoutId>,
     answered: Vec<(Command, Option<OnceKey>, Reply)>,
 }
 
@@ -60,15 +62,20 @@ fn draw(random: &mut Random, story: &Story) -> Command {
         let reference = text.map(|text| reference("app", &text));
         Transfer { user: who(random), amount: fen(1 + random.below(200)), reference }
     };
-    match random.below(24) {
+    match random.below(27) {
         0..=4 => Command::Deposit(transfer(random)),
         5 => Command::Withdraw(transfer(random)),
         6..=8 => {
             let shares = 1 + random.below(5);
+            let outside = Outside {
+                funding: random.one_in(3).then(|| format!("f{}", random.below(30))),
+                payout: if random.one_in(3) { PayoutTo::External } else { PayoutTo::Wallet },
+            };
             let split = if random.one_in(2) { SplitRule::Equal } else { SplitRule::lucky() };
             let terms = NewEnvelope {
                 sender: who(random),
                 split,
+                outside,
                 auto_claim: random.one_in(3),
                 unclaimed: if random.one_in(2) { Unclaimed::Return } else { Unclaimed::Credit },
                 expires_in_s: 1 + random.below(120),
@@ -113,6 +120,19 @@ fn draw(random: &mut Random, story: &Story) -> Command {
             Some(hold) => Command::ClaimHold { hold, user: who(random) },
             None => Command::Deposit(transfer(random)),
         },
+        24..=25 => {
+            let results = (0..1 + random.below(3)).filter_map(|_| {
+                let payout = random.pick(&story.payouts)?;
+                let state = random.pick(&PayoutState::ALL)?;
+                let reference = random.one_in(2).then(|| format!("b{}", random.below(3)));
+                let reason = random.one_in(3).then(|| "no \"account\"".to_owned());
+                Some(PayoutResult { payout, state, reference, reason })
+            });
+            match results.collect::<Vec<_>>() {
+                none if none.is_empty() => Command::Deposit(transfer(random)),
+                results => Command::PayoutResults(results),
+            }
+        }
         21..=22 => match random.pick(&story.api_keys) {
             Some(key) if random.one_in(2) => Command::DeleteApiKey { key },
             _ => Command::CreateApiKey(Box::new(api_key("shop", story.api_keys.len() as u8))),
@@ -148,6 +168,7 @@ impl Story {
                 | Outcome::Held { .. }
                 | Outcome::Ordered { .. }
                 | Outcome::ApiKey(_)
+                | Outcome::Payouts(_)
                 | Outcome::Released { .. } => once.is_some(),
                 _ => false,
             };
@@ -155,6 +176,9 @@ impl Story {
                 self.answered.push((command, once, reply));
             }
             if random.one_in(4) {
+                let (every, page) = (PayoutFilter::default(), Page { limit: 1000, cursor: None });
+                let listed = backend.payouts(&every, &page).await.expect("a list").rows;
+                self.payouts = listed.iter().map(|view| view.payout.id).collect();
                 world.advance_s(random.below(12));
             }
         }
@@ -196,6 +220,10 @@ impl Story {
         }
         for id in &self.orders {
             line("order", &backend.order(*id).await.expect("a read"));
+        }
+        for state in [None].into_iter().chain(PayoutState::ALL.map(Some)) {
+            let filter = PayoutFilter { state, ..PayoutFilter::default() };
+            line("payouts", &all(async |page| backend.payouts(&filter, &page).await.expect("a list")).await);
         }
         line("API keys", &all(async |page| backend.api_keys(&page).await.expect("a list")).await);
         line("audit", &backend.audit().await.expect("a read"));

@@ -11,6 +11,7 @@ use hongbao_engine::api_key::ApiKey;
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::Embedded;
+use hongbao_engine::payout::{Outside, PayoutTo};
 use hongbao_engine::redis::RedisBackend;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::*;
@@ -410,6 +411,10 @@ fn terms(random: &mut Random, who: &UserId, nth: usize) -> NewEnvelope {
     terms.auto_claim = random.once_in(3);
     terms.unclaimed = random.pick(&[Unclaimed::Return, Unclaimed::Credit]);
     terms.reference = random.once_in(5).then(|| reference("app", &format!("s{nth}r{}", random.below(3))));
+    terms.outside = Outside {
+        funding: random.once_in(4).then(|| format!("s{nth}f{}", random.below(4))),
+        payout: random.pick(&[PayoutTo::Wallet, PayoutTo::Wallet, PayoutTo::External]),
+    };
     terms
 }
 

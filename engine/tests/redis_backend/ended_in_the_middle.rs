@@ -9,6 +9,7 @@ use crate::stand::{api_key, fen, reference, user};
 use hongbao_engine::api_key::NewApiKey;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, OnceKey, Page};
 use hongbao_engine::command::*;
+use hongbao_engine::payout::{Outside, Payout, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::{Fuse, RedisBackend, RedisBackendOptions};
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::*;
@@ -66,6 +67,19 @@ fn a_creation_under_a_reference() {
 }
 
 #[test]
+fn a_creation_that_is_funded_from_outside() {
+    play(|trial| Command::CreateEnvelope(Box::new(trial.outside(30, 3))));
+}
+
+#[test]
+fn a_creation_that_is_funded_from_outside_under_a_reference() {
+    play(|trial| {
+        let reference = Some(reference("app", &trial.name("r")));
+        Command::CreateEnvelope(Box::new(NewEnvelope { reference, ..trial.outside(30, 3) }))
+    });
+}
+
+#[test]
 fn a_creation_of_many_shares() {
     play(|trial| {
         trial.deposit("alice", 200_000);
@@ -95,6 +109,56 @@ fn a_claim() {
         let envelope = trial.give(trial.terms(30, 3));
         trial.ask(Command::Grab { envelope, user: trial.user("bob") });
         Command::Claim { envelope, user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_grab_that_pays_outside() {
+    play(|trial| {
+        let envelope = trial.give(NewEnvelope { auto_claim: true, ..trial.outside(30, 3) });
+        Command::Grab { envelope, user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_claim_that_pays_outside() {
+    play(|trial| {
+        let envelope = trial.give(trial.outside(30, 3));
+        trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+        Command::Claim { envelope, user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_cancellation_that_pays_back_outside() {
+    play(|trial| {
+        let envelope = trial.give(trial.outside(30, 3));
+        trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+        Command::Cancel { envelope }
+    });
+}
+
+/// Of payouts in several buckets, and of one that is not there.
+#[test]
+fn results_of_payouts() {
+    play(|trial| {
+        let envelope = trial.give(NewEnvelope { auto_claim: true, ..trial.outside(30, 3) });
+        for name in ["bob", "carol"] {
+            trial.ask(Command::Grab { envelope, user: trial.user(name) });
+        }
+        trial.ask(Command::Cancel { envelope });
+        trial.deployment.settle(trial.backend);
+        let mut results = Vec::new();
+        for (name, state) in [("bob", PayoutState::Sent), ("carol", PayoutState::Failed), ("alice", PayoutState::Paid)]
+        {
+            let payout = trial.payouts(name)[0].id;
+            let (reference, reason) = (Some("b1".to_owned()), (name == "carol").then(|| "no account".to_owned()));
+            results.push(PayoutResult { payout, state, reference, reason });
+        }
+        // One after another of the same payout.
+        results.push(PayoutResult { state: PayoutState::Due, reason: None, ..results[1].clone() });
+        results.push(PayoutResult { payout: PayoutId::from_bytes([7; 16]), ..results[0].clone() });
+        Command::PayoutResults(results)
     });
 }
 
@@ -180,6 +244,46 @@ fn an_expiry_and_a_lapse() {
 #[test]
 fn an_expiry_and_credits() {
     sweep(Unclaimed::Credit);
+}
+
+#[test]
+fn an_expiry_and_a_lapse_that_pay_back_outside() {
+    if !is_missing() {
+        sweep_of(Deployment::new(25), Unclaimed::Return, |trial, total, shares| trial.outside(total, shares));
+    }
+}
+
+#[test]
+fn an_expiry_and_credits_that_pay_outside_in_pools() {
+    if !is_missing() {
+        sweep_of(Deployment::in_pools(26, 3), Unclaimed::Credit, |trial, total, shares| trial.outside(total, shares));
+    }
+}
+
+#[test]
+fn a_claim_in_a_pool_that_pays_outside() {
+    play_in_pools(3, |trial| {
+        let envelope = trial.give(trial.outside(400, 40));
+        trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+        Command::Claim { envelope, user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_grab_from_a_pool_that_pays_outside() {
+    play_in_pools(3, |trial| {
+        let envelope = trial.give(NewEnvelope { auto_claim: true, ..trial.outside(400, 40) });
+        Command::Grab { envelope, user: trial.user("bob") }
+    });
+}
+
+#[test]
+fn a_cancellation_of_pools_that_pays_back_outside() {
+    play_in_pools(3, |trial| {
+        let envelope = trial.give(trial.outside(400, 40));
+        trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+        Command::Cancel { envelope }
+    });
 }
 
 #[test]
@@ -331,7 +435,11 @@ fn an_archiving_of_pools_out_of_a_cluster() {
 /// Whatever they settle is archived before the same is asked again.
 #[test]
 fn commands_that_settle_and_the_archive() {
-    let scenes: [Scene; 3] = [
+    let scenes: [Scene; 4] = [
+        |trial| {
+            let envelope = trial.give(NewEnvelope { auto_claim: true, ..trial.outside(30, 1) });
+            Command::Grab { envelope, user: trial.user("bob") }
+        },
         |trial| {
             let envelope = trial.give(NewEnvelope { auto_claim: true, ..trial.terms(30, 1) });
             Command::Grab { envelope, user: trial.user("bob") }
@@ -345,8 +453,8 @@ fn commands_that_settle_and_the_archive() {
     ];
     for (nth, scene) in scenes.into_iter().enumerate().filter(|_| !is_missing()) {
         play_over(Deployment::new(14 + nth as u64).archiving(), scene);
-        play_over(Deployment::on_cluster(17 + nth as u64).archiving(), scene);
-        play_over(Deployment::on_cluster(22 + nth as u64).with_pools(2).archiving(), scene);
+        play_over(Deployment::on_cluster(30 + nth as u64).archiving(), scene);
+        play_over(Deployment::on_cluster(40 + nth as u64).with_pools(2).archiving(), scene);
     }
 }
 
@@ -358,11 +466,15 @@ fn sweep(unclaimed: Unclaimed) {
 
 /// The sweeper is ended in the middle of what deadlines bring.
 fn sweep_over(deployment: Deployment, unclaimed: Unclaimed) {
+    sweep_of(deployment, unclaimed, |trial, total, shares| trial.terms(total, shares));
+}
+
+fn sweep_of(deployment: Deployment, unclaimed: Unclaimed, of: fn(&Trial<'_>, u64, u32) -> NewEnvelope) {
     let backend = deployment.open();
     let mut expected: Option<Told> = None;
     for nth in 0..400 {
         let trial = Trial { deployment: &deployment, backend: &backend, nth };
-        let terms = NewEnvelope { unclaimed, expires_in_s: 10, claim_within_s: 0, ..trial.terms(40, 4) };
+        let terms = NewEnvelope { unclaimed, expires_in_s: 10, claim_within_s: 0, ..of(&trial, 40, 4) };
         let envelope = trial.give(terms);
         trial.ask(Command::Grab { envelope, user: trial.user("bob") });
         trial.ask(Command::Grab { envelope, user: trial.user("carol") });
@@ -513,6 +625,18 @@ impl Trial<'_> {
         NewEnvelope::new("app", self.user("alice"), fen(total), shares, SplitRule::Equal)
     }
 
+    /// The same from outside and to there.
+    fn outside(&self, total: u64, shares: u32) -> NewEnvelope {
+        let outside = Outside { funding: Some(self.name("f")), payout: PayoutTo::External };
+        NewEnvelope { outside, ..self.terms(total, shares) }
+    }
+
+    fn payouts(&self, name: &str) -> Vec<Payout> {
+        let filter = PayoutFilter { user: Some(self.user(name)), ..PayoutFilter::default() };
+        let listed = self.deployment.drive(self.backend.payouts(&filter, &Page { limit: 1000, cursor: None }));
+        listed.expect("a list").rows.into_iter().map(|view| view.payout).collect()
+    }
+
     fn give(&self, terms: NewEnvelope) -> EnvelopeId {
         self.deposit("alice", terms.total.minor());
         match self.ask(Command::CreateEnvelope(Box::new(terms))) {
@@ -596,6 +720,11 @@ impl Trial<'_> {
                 let kind = format!("{:?}", entry.kind);
                 let kind = kind.split('(').next().unwrap_or_default();
                 writeln!(told, "  {kind} {} {}", entry.amount, entry.balance_after).expect("a string takes it");
+            }
+            for payout in self.payouts(name) {
+                let Payout { kind, amount, state, attempts, reference, reason, .. } = payout;
+                writeln!(told, "  payout {kind:?} {amount} {state:?} {attempts} {reference:?} {reason:?}")
+                    .expect("a string takes it");
             }
             for view in deployment.drive(backend.sent(&user, &all)).expect("a read").rows {
                 let EnvelopeView { state, remaining_shares, claimed_amount, refunded_amount, .. } = view;

@@ -12,6 +12,7 @@ mod deployment;
 mod differential;
 mod ended_in_the_middle;
 mod lanes;
+mod payouts;
 mod races;
 #[path = "../random/mod.rs"]
 mod random;
