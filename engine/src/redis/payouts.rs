@@ -18,6 +18,7 @@ use super::scripts::{OPERATION, RESULTS};
 use crate::backend::{Listing, Page};
 use crate::payout::{CLAIM, Payout, PayoutFilter, PayoutKind, PayoutResult, PayoutState, PayoutView, id_of, secret_of};
 use crate::types::{EnvelopeId, PayoutId, Timestamp, UserId};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -177,8 +178,8 @@ impl Core {
             }
             let payout = self.payout_row(PayoutId::from_bytes(at.id)).await?.ok_or_else(|| damaged("a payout"))?;
             if filter.matches(&payout) {
-                if !origins.contains_key(&payout.envelope) {
-                    origins.insert(payout.envelope, self.origin(payout.envelope).await?);
+                if let Entry::Vacant(place) = origins.entry(payout.envelope) {
+                    place.insert(self.origin(payout.envelope).await?);
                 }
                 let Origin { owner, funding } = &origins[&payout.envelope];
                 if filter.owner.as_ref().is_none_or(|wanted| wanted == owner) {

@@ -112,8 +112,8 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
     ("redis.call('DEL', beside(to_frank, 'payouts'))", &[List]),
     ("redis.call('HINCRBY', beside(to_frank, 'sums'), 'payable', 1)", &[Sums]),
     ("redis.call('HINCRBY', beside(back, 'sums'), 'paid_out', 1)", &[Sums]),
-    ("redis.call('DEL', beside(alice, 'funded'))", &[Envelope, Sums]),
-    ("redis.call('HINCRBY', beside(alice, 'funded'), field(beside(alice, 'funded'), '.*'), 1)", &[Envelope, Sums]),
+    ("redis.call('DEL', beside(alice, 'funded'))", &[LostMoney, Sums]),
+    ("redis.call('HINCRBY', beside(alice, 'funded'), field(beside(alice, 'funded'), '.*'), 1)", &[LostMoney, Sums]),
     ("redis.call('DEL', key('owed:rosy'))", &[FindingKind::Merchant, LostMoney, Sums]),
 ];
 

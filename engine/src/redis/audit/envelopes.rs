@@ -318,7 +318,7 @@ impl Look<'_> {
                 }
                 if nth == 1 {
                     let there = arrived.map_or(0, Amount::minor);
-                    let place = place_of(is_funded);
+                    let place = if is_funded && kind == b"f" { "record of funding" } else { place_of(is_funded) };
                     let what = format!("{id}: {amount} {how}, and in the {place} of {sender} stand {there}");
                     self.found(FindingKind::LostMoney, what);
                 }
