@@ -9,9 +9,10 @@
 //! and fjall compacts as it does while serving. With an archive, the copy that
 //! is built stands in `audit.scratch` meanwhile, as long as all of history.
 
+use crate::backup;
 use crate::event::{EnvelopeCreated, Record};
 use crate::journal::Journal;
-use crate::memory::{OpenError, lock};
+use crate::memory::{OpenError, lock_any};
 use crate::rebuild::BEGAN_AS_COPY;
 use crate::storage::{Directory, Storage};
 use crate::store::{Audited, FjallOptions, FjallRows, StepLimits, Store, StoreError};
@@ -30,6 +31,8 @@ pub struct AuditReport {
     pub audited: Audited,
 }
 
+/// Where an audit builds what it compares with.
+pub(crate) const SCRATCH: &str = "audit.scratch";
 /// Records collected for one commit into a store.
 const COMMIT_RECORDS: usize = 8192;
 
@@ -43,7 +46,39 @@ pub fn audit(
     archive: Option<&Path>,
     finding: &mut dyn FnMut(String),
 ) -> Result<AuditReport, OpenError> {
-    let _lock = lock(directory)?;
+    let _lock = lock_any(directory)?;
+    if directory.join(backup::INFO).exists() {
+        return audit_backup(directory, archive, finding);
+    }
+    audit_locked(directory, archive, finding)
+}
+
+/// A backup is looked at in another directory, so that its own files stay as they were made.
+fn audit_backup(
+    directory: &Path,
+    archive: Option<&Path>,
+    finding: &mut dyn FnMut(String),
+) -> Result<AuditReport, OpenError> {
+    let scratch = directory.join(SCRATCH);
+    let failed = |source| OpenError::Directory { path: scratch.clone(), source };
+    // Left by an audit that did not end.
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch).map_err(failed)?;
+    }
+    let report = backup::linked(directory, &scratch)
+        .map_err(|error| OpenError::Backup(error.to_string()))
+        .and_then(|()| audit_locked(&scratch, archive, finding));
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch).map_err(failed)?;
+    }
+    report
+}
+
+fn audit_locked(
+    directory: &Path,
+    archive: Option<&Path>,
+    finding: &mut dyn FnMut(String),
+) -> Result<AuditReport, OpenError> {
     if archive.is_some() && directory.join(BEGAN_AS_COPY).exists() {
         let why = "this directory began as a copy, and what was copied stands in no record; audit it without --archive";
         return Err(OpenError::Rebuild(why.to_owned()));
@@ -62,7 +97,7 @@ pub fn audit(
     };
     let mut audited = store.audit(&split_of, &mut counted)?;
     if let Some(archive) = archive {
-        let scratch = directory.join("audit.scratch");
+        let scratch = directory.join(SCRATCH);
         let failed = |source| OpenError::Directory { path: scratch.clone(), source };
         // Left by an audit that did not end.
         if scratch.exists() {
@@ -104,37 +139,66 @@ pub(crate) fn bring_up(
     storage: &dyn Storage,
     progress: &mut dyn FnMut(Lsn),
 ) -> Result<u64, OpenError> {
-    let mut records = 0;
-    // Kept apart from what is wrong with a record: the journal's reader says that of the record.
-    let mut unwritten = None;
-    let mut waiting: Vec<Box<[u8]>> = Vec::new();
-    let mut first = Lsn(0);
-    let mut replay = |lsn: Lsn, bytes: &[u8]| {
+    let mut bringing = BringUp::new(store, directory);
+    let read = Journal::verify(storage, store.applied_lsn(), &mut |lsn, bytes| bringing.take(lsn, bytes, progress));
+    bringing.end(read.err().map(OpenError::from))
+}
+
+/// Records on their way into a store, some thousand a commit.
+pub(crate) struct BringUp<'a> {
+    store: &'a Store,
+    directory: &'a Path,
+    waiting: Vec<Box<[u8]>>,
+    first: Lsn,
+    records: u64,
+    /// Kept apart from what is wrong with a record: the journal's reader says that of the record.
+    unwritten: Option<StoreError>,
+}
+
+impl<'a> BringUp<'a> {
+    /// Into `store`, which is in `directory`.
+    pub(crate) fn new(store: &'a Store, directory: &'a Path) -> BringUp<'a> {
+        BringUp { store, directory, waiting: Vec::new(), first: Lsn(0), records: 0, unwritten: None }
+    }
+
+    /// Takes the next record, and tells `progress` when it was written with others.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that the store failed.
+    pub(crate) fn take(&mut self, lsn: Lsn, bytes: &[u8], progress: &mut dyn FnMut(Lsn)) -> Result<(), String> {
         let record = Record::decode(bytes).map_err(|error| error.to_string())?;
         if !record.balances() {
             return Err("its debits are not its credits".to_owned());
         }
-        if waiting.is_empty() {
-            first = lsn;
+        if self.waiting.is_empty() {
+            self.first = lsn;
         }
-        waiting.push(bytes.into());
-        records += 1;
-        if waiting.len() == COMMIT_RECORDS {
-            if let Err(error) = project(store, first, &mut waiting) {
-                unwritten = Some(error);
+        self.waiting.push(bytes.into());
+        self.records += 1;
+        if self.waiting.len() == COMMIT_RECORDS {
+            if let Err(error) = project(self.store, self.first, &mut self.waiting) {
+                self.unwritten = Some(error);
                 return Err("the store failed".to_owned());
             }
             progress(lsn);
         }
         Ok(())
-    };
-    let read = Journal::verify(storage, store.applied_lsn(), &mut replay);
-    if let Some(error) = unwritten {
-        return Err(of_store(directory, error));
     }
-    read?;
-    project(store, first, &mut waiting).and_then(|()| store.persist()).map_err(|error| of_store(directory, error))?;
-    Ok(records)
+
+    /// Writes what waits, and says how many records there were; unless something was wrong.
+    ///
+    /// # Errors
+    /// What was `wrong`, or [`OpenError`] if they cannot be written.
+    pub(crate) fn end(mut self, wrong: Option<OpenError>) -> Result<u64, OpenError> {
+        let done = match (self.unwritten.take(), wrong) {
+            (Some(error), _) => Err(error),
+            (None, Some(wrong)) => return Err(wrong),
+            (None, None) => {
+                project(self.store, self.first, &mut self.waiting).and_then(|()| self.store.persist().map(drop))
+            }
+        };
+        done.map_err(|error| of_store(self.directory, error)).map(|()| self.records)
+    }
 }
 
 fn of_store(directory: &Path, error: StoreError) -> OpenError {

@@ -52,6 +52,7 @@
 //! - [`feed`]: what has happened, for those who follow it.
 //! - [`storage`]: the journal's door to the disk, and a disk that fails on purpose.
 //! - [`audit`], [`rebuild`]: a directory that is not in use, checked, or its store made anew.
+//! - [`backup`]: a directory, in use or not, as it was after one record; [`export`]: its books.
 //! - [`split`]: how a total is divided, as pure and frozen functions of a seed.
 //! - [`fairness`]: measures that the order of grabbing changes nobody's odds.
 //! - [`clock`], [`entropy`]: where time and chance come from; handed in, so that a run can be repeated.
@@ -73,11 +74,13 @@
 pub mod api_key;
 pub mod audit;
 pub mod backend;
+pub mod backup;
 pub mod clock;
 pub mod command;
 pub mod entropy;
 pub mod error;
 pub mod event;
+pub mod export;
 pub mod fairness;
 pub mod feed;
 pub mod journal;

@@ -16,6 +16,13 @@ use std::path::{Path, PathBuf};
 /// stands in no record.
 pub(crate) const BEGAN_AS_COPY: &str = "copied";
 
+/// Says in a directory that it began as a copy.
+pub(crate) fn mark_copy(directory: &Path) -> std::io::Result<()> {
+    let said = "This directory began as a copy of a deployment in Redis. What was copied stands in no record:\n\
+                back up the whole directory; hongbao rebuild cannot make its store anew.\n";
+    fs::write(directory.join(BEGAN_AS_COPY), said)
+}
+
 /// What was done.
 #[derive(Debug)]
 pub struct Rebuilt {

@@ -3,9 +3,12 @@
 //! **Invariant:** what was parsed can be used: a wrong value ends with status 2
 //! and a sentence that says what would be right.
 
+use crate::backup::BackupTask;
 use crate::caps::Caps;
+use crate::export::Export;
 use crate::extract::read_hex;
 use crate::failure::Failure;
+use crate::restore::RestoreTask;
 use clap::{Args, Parser, Subcommand};
 use hongbao_engine::redis::{Durability, RedisIdentity, RedisOptions, RedisTls};
 use hongbao_engine::split::Seed;
@@ -55,6 +58,21 @@ pub enum Task {
     },
     /// Find what is not as it should be in Redis, by type; with --repair carry what nobody carried
     Reconcile(Reconcile),
+    /// Make a backup of a directory, whether it is served or not
+    ///
+    /// It has everything that was answered before it was asked for, as of one record. Grabs go on meanwhile. It is a
+    /// data directory that `hongbao restore` and `hongbao audit` take, and appears under its name once it is whole.
+    Backup(BackupTask),
+    /// Make a data directory of a backup, and of what came after it
+    ///
+    /// With the old directory's journal, or an archive, it brings back what was answered after the backup. Answers that
+    /// it cannot bring back it lists, and does nothing unless that is accepted: exit status 1.
+    Restore(RestoreTask),
+    /// Write a period's ledger, envelopes or grabs into a file, and its sums into another
+    ///
+    /// Of a directory, served or not, or of a backup. The period has to be over: the same question has the same bytes as
+    /// its answer. Beside FILE stands FILE.totals.json with sums, accounts and the file's SHA-256.
+    Export(Export),
     /// Make a lost or damaged store anew from the archive and the journal; the old one is set aside
     Rebuild {
         /// Directory of journal, store and keys

@@ -42,6 +42,8 @@ impl From<OpenError> for Failure {
             OpenError::Directory { .. }
             | OpenError::Locked(_)
             | OpenError::HalfCopied(_)
+            | OpenError::IsBackup(_)
+            | OpenError::HalfMade(_)
             | OpenError::Setting { .. }
             | OpenError::Rebuild(_) => Failure::Usage(why),
             OpenError::Journal(_)
@@ -49,6 +51,7 @@ impl From<OpenError> for Failure {
             | OpenError::StoreIn { .. }
             | OpenError::StoreBehind { .. }
             | OpenError::Unwritten { .. }
+            | OpenError::Backup(_)
             | OpenError::Sweep(_) => Failure::Broken(why),
         }
     }

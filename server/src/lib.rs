@@ -14,21 +14,24 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping; [`handover`]: starting while another ends
 //! - [`auth`], [`config`], [`metrics`]
-//! - [`demo`], [`audit`], [`rebuild`], [`reconcile`], [`copy`], [`split`], [`clock`]: the other tasks of the command line;
-//!   [`failure`]: how any of them ends when it fails
+//! - [`demo`], [`audit`], [`backup`], [`restore`], [`export`], [`rebuild`], [`reconcile`], [`copy`], [`split`], [`clock`]: the other tasks of the
+//!   command line; [`operator`]: their door to a running server; [`failure`]: how any of them ends when it fails
 
 pub mod access;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod caps;
 pub mod clock;
 pub mod config;
 pub mod copy;
+mod csv;
 pub mod demo;
 pub mod door;
 pub mod envelopes;
 pub mod events;
+pub mod export;
 pub mod extract;
 pub mod failure;
 pub mod faults;
@@ -38,11 +41,14 @@ pub mod handover;
 pub mod keys;
 pub mod metrics;
 pub mod payouts;
+mod money;
+pub mod operator;
 pub mod problem;
 mod progress;
 pub mod rebuild;
 pub mod reconcile;
 pub mod reply;
+pub mod restore;
 pub mod sales;
 pub mod serve;
 pub mod service;
@@ -52,3 +58,4 @@ pub mod top;
 pub mod views;
 pub mod wallets;
 mod wire;
+mod zone;

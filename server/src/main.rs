@@ -16,8 +16,9 @@ use hongbao_server::demo::{campaign, invitation};
 use hongbao_server::failure::Failure;
 use hongbao_server::handover::Handover;
 use hongbao_server::metrics::Durations;
+use hongbao_server::operator::Door;
 use hongbao_server::serve::{Limits, Refused, listen_on_first, serve};
-use hongbao_server::{audit, clock, copy, rebuild, reconcile, split, top};
+use hongbao_server::{audit, backup, clock, copy, export, rebuild, reconcile, restore, split, top};
 use std::env;
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
         Task::Audit { place, .. } => audit::run_on_redis(&place),
         Task::Top(options) => top::run(&options, std::io::stdout()).map(|()| true),
         Task::Reconcile(options) => reconcile::run(&options),
+        Task::Backup(options) => backup::run(&options),
+        Task::Restore(options) => restore::run(&options),
+        Task::Export(options) => export::run(&options),
         Task::Copy(options) => copy::run(&options),
         Task::Rebuild { data, archive } => rebuild::run(&data, &archive),
         Task::Clock(Clock::Accept { data }) => clock::accept(&data).map(|said| {
@@ -90,6 +94,9 @@ trait Engine: Backend {
 
     /// Whether other servers may stand in front of the same one.
     const IS_SHARED: bool;
+
+    /// Lets the command line ask for what only a running server has.
+    fn open_door(self: &Arc<Self>, data: &Path) -> Option<Door>;
 
     /// Tells why deadlines stand still, if they do, and keeps on telling.
     fn tell_alarm(self: Arc<Self>, data: &Path) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -197,6 +204,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         is_test: options.test,
         ..Limits::default()
     };
+    let door = engine.open_door(&options.data);
     let served = runtime.block_on(async {
         let stop = server.stop.clone();
         tokio::spawn(stop_on_signal(stop.clone())?);
@@ -227,6 +235,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     let kept = engine.end()?;
+    drop(door);
     let kept = if is_demo { "nothing of the demonstration is kept" } else { kept };
     tracing::info!("stopped; {kept}");
     served
@@ -324,6 +333,10 @@ impl Engine for Embedded {
         server.metrics.gauges(names, move || [disk.free_bytes().map_or(f64::NAN, |bytes| bytes as f64)]);
     }
 
+    fn open_door(self: &Arc<Self>, data: &Path) -> Option<Door> {
+        Door::open(self, data)
+    }
+
     fn tell_alarm(self: Arc<Self>, data: &Path) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let mut alarm = Alarm::new(data);
         let mut tell = move || alarm.tell(self.clock_alarm().or_else(|| self.ready().err()));
@@ -368,6 +381,11 @@ impl Engine for RedisBackend {
             let alarm = flag(engine.clock_alarm().is_some());
             [due, sent, failed, alarm, envelopes, files, bytes, flag(archived.has_failed)]
         });
+    }
+
+    /// Its tasks ask Redis.
+    fn open_door(self: &Arc<Self>, _data: &Path) -> Option<Door> {
+        None
     }
 
     /// It is in the log, and nobody but a restart can accept it.

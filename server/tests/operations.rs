@@ -193,7 +193,7 @@ fn the_runbooks_commands_exist() {
             checked.insert(words[at + 1]);
         }
     }
-    for task in ["audit", "rebuild", "clock", "reconcile", "top"] {
+    for task in ["audit", "backup", "restore", "export", "rebuild", "clock", "reconcile", "top"] {
         assert!(checked.contains(task), "the runbook has no hongbao {task}, only {checked:?}");
     }
 }

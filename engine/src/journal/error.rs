@@ -84,6 +84,15 @@ pub enum JournalError {
         /// The last LSN of the journal.
         last: Lsn,
     },
+    /// The archive has what this journal has yet to write.
+    #[error(
+        "{file} is not of this journal, which has not come so far: it is of another directory, or of this one before it \
+         was restored. Name a new directory with --archive, and keep that one"
+    )]
+    OtherArchive {
+        /// A segment there.
+        file: String,
+    },
     /// A record was refused by the state it is replayed into.
     #[error("record {} in {file} cannot be replayed: {message}. Start the build that wrote it", lsn.0)]
     Replay {

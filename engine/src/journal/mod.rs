@@ -28,6 +28,7 @@
 //! - `frame.rs`: a batch as bytes, and how damage is told from absence
 //! - `segment.rs`: file names, the segment header, the clean-shutdown marker
 //! - `reader.rs`: replay with every check
+//! - `salvage.rs`: what is left of a journal and its archive, damaged or not
 //! - `admission.rs`: the staging buffer and the gate before it
 //! - `writer.rs`: swap, write, sync, publish, wake
 //! - `wake.rs`: waiting without losing a wake-up
@@ -49,6 +50,7 @@ mod history;
 mod meter;
 mod options;
 mod reader;
+pub(crate) mod salvage;
 mod segment;
 mod spares;
 mod wake;
@@ -70,7 +72,9 @@ use crossbeam::utils::CachePadded;
 use history::History;
 use parking_lot::{Condvar, Mutex};
 use reader::JournalRead;
-use segment::{Header, MARKER, segment_name};
+use salvage::Salvaged;
+pub(crate) use segment::segment_name;
+use segment::{Header, MARKER};
 use spares::{Retired, Spares};
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -130,6 +134,9 @@ impl Journal {
     ) -> Result<(Journal, Recovery), JournalError> {
         options.check()?;
         let read = reader::read(&*storage, after, options.mutants.ignore_epoch, replay)?;
+        if let Some(archive) = &options.archive {
+            spares::check_archive(&**archive, &read)?;
+        }
         settle(&*storage, options.segment_bytes, &read)?;
         let recovery = Recovery::of(&read);
         if let Some(torn) = &recovery.torn_tail {
@@ -161,6 +168,24 @@ impl Journal {
     /// As [`Journal::open`].
     pub fn verify(storage: &dyn Storage, after: Lsn, replay: &mut Replay<'_>) -> Result<Recovery, JournalError> {
         Ok(Recovery::of(&reader::read(storage, after, false, replay)?))
+    }
+
+    /// Makes a journal that has no record yet and begins behind `lsn`, for a store
+    /// that has everything up to there; as the segment that follows `after`, if there is one.
+    ///
+    /// # Errors
+    /// [`JournalError`] if it cannot be written.
+    pub(crate) fn begin(storage: &dyn Storage, lsn: Lsn, after: Option<&Salvaged>) -> Result<(), JournalError> {
+        let last = after.and_then(|found| Some((found.segments.last()?.header, found.chain)));
+        let (sequence, epoch, chain) = last.map_or((0, 0, 0), |(last, chain)| (last.sequence, last.epoch, chain));
+        let header = Header { sequence: sequence + 1, epoch: epoch + 1, first_lsn: lsn.0 + 1, chain };
+        let name = segment_name(header.sequence);
+        let made = storage.create(&name).and_then(|mut file| {
+            file.write_at(&header.encode(), 0)?;
+            file.sync_data()?;
+            storage.sync_directory()
+        });
+        made.map_err(JournalError::io("write", storage, &name))
     }
 
     /// Whether a store that has applied `after` finds what it needs next in the

@@ -10,8 +10,8 @@
 
 use super::frame::BLOCK_BYTES;
 use super::reader::JournalRead;
-use super::segment::{BALLAST, UNFINISHED, segment_name, spare_name};
-use super::{Shared, admission};
+use super::segment::{BALLAST, Named, UNFINISHED, name_of, segment_name, spare_name};
+use super::{JournalError, Shared, admission};
 use crate::storage::{Storage, StorageFile};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -306,6 +306,17 @@ fn store_in_archive(storage: &dyn Storage, archive: &dyn Storage, retired: &Reti
         archive.rename(&unfinished, &retired.name)?;
     }
     archive.sync_directory()
+}
+
+/// Makes sure that an archive has no segment that this journal has yet to write: one
+/// that is there already is taken for archived.
+pub(crate) fn check_archive(archive: &dyn Storage, read: &JournalRead) -> Result<(), JournalError> {
+    let written = read.segments.last().map_or(0, |last| last.header.sequence);
+    let files = archive.list().map_err(JournalError::io("list", archive, ""))?;
+    match files.iter().find(|file| matches!(name_of(file), Named::Segment(sequence) if sequence > written)) {
+        Some(file) => Err(JournalError::OtherArchive { file: archive.path_of(file) }),
+        None => Ok(()),
+    }
 }
 
 fn make_spare(shared: &Shared) -> io::Result<()> {

@@ -18,13 +18,14 @@
 mod cold;
 mod feed;
 mod housekeeping;
+mod picture;
 mod reads;
 mod recovery;
 
 #[cfg(feature = "redis")]
 pub(crate) use recovery::BEING_COPIED;
 pub use recovery::{EmbeddedOptions, OpenError, StartReport};
-pub(crate) use recovery::{Settings, lock};
+pub(crate) use recovery::{Settings, lock, lock_any};
 
 use crate::backend::{OnceKey, Reply};
 use crate::clock::Clock;
@@ -46,6 +47,7 @@ use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId,
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -95,8 +97,8 @@ struct Durable {
     projector: Arc<Projector>,
     /// Everything up to this LSN is on disk in the store.
     persisted: Arc<AtomicU64>,
-    /// Held while the engine lives: one process a directory.
-    _lock: Option<std::fs::File>,
+    /// Where it is, if it is in a directory, which is locked while the engine lives: one process a directory.
+    place: Option<(PathBuf, std::fs::File)>,
 }
 
 /// How an engine is doing, for metrics.

@@ -9,6 +9,7 @@
 
 use super::cold::store_failed;
 use super::{CLOSING, Core, Durable, Embedded, EngineStats, Log, NOT_READY, SERVING, Unshared, housekeeping};
+use crate::backup;
 use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
@@ -141,6 +142,18 @@ pub enum OpenError {
         /// What the disk said.
         why: String,
     },
+    /// It is a backup.
+    #[error(
+        "{0} is a backup, which nothing may change: make a data directory of it with `hongbao restore --from {0} --data \
+         DIR`"
+    )]
+    IsBackup(PathBuf),
+    /// A backup or restore into it was interrupted.
+    #[error(
+        "{0} is what an unfinished `hongbao backup` or `hongbao restore` has left: run the same again, or remove the \
+         directory"
+    )]
+    HalfMade(PathBuf),
     /// A copy into it was interrupted, or found a difference.
     #[error(
         "{0} is what an unfinished `hongbao copy` has left: run the same copy again, or remove the directory and copy \
@@ -159,6 +172,9 @@ pub enum OpenError {
         /// What was asked for.
         asked: String,
     },
+    /// A backup is not as it was made.
+    #[error("{0}")]
+    Backup(String),
     /// The store cannot be made anew.
     #[error("the store cannot be made anew: {0}")]
     Rebuild(String),
@@ -295,7 +311,7 @@ impl Embedded {
         place: Option<(&Path, std::fs::File)>,
     ) -> Result<(Embedded, StartReport), OpenError> {
         let store = Arc::new(Store::over(rows)?);
-        let (directory, lock) = place.unzip();
+        let directory = place.as_ref().map(|(directory, _)| *directory);
         let accept_file = directory.map(|directory| directory.join(ACCEPT_FILE));
         let kept = match directory.filter(|directory| directory.join(Settings::FILE).exists()) {
             Some(directory) => Some(Settings::read(directory)?),
@@ -342,6 +358,7 @@ impl Embedded {
             }),
         )?;
         let Loading { shards, last_at, advanced_ms, replayed, mut tail, .. } = loading;
+        let place = place.map(|(directory, lock)| (directory.to_owned(), lock));
         replayed.into_iter().chain(tail.rest()).for_each(|batch| projector.offer(batch));
         let given = options.clock.clone();
         let clock = given.unwrap_or_else(|| Arc::new(SystemClock::start(advanced_ms, last_at)));
@@ -351,7 +368,7 @@ impl Embedded {
             clock,
             entropy: options.entropy.clone(),
             log: Log::Journal(journal),
-            durable: Some(Durable { store, projector, persisted, _lock: lock }),
+            durable: Some(Durable { store, projector, persisted, place }),
             fingerprint_secret: settings.secret(),
             seal: Seal::new(&settings.secret()),
             events_kept_s: options.events_kept_s,
@@ -479,8 +496,19 @@ fn fresh_shards(count: usize) -> Box<[CachePadded<Mutex<Shard>>]> {
     (0..count).map(|_| CachePadded::new(Mutex::new(Shard::default()))).collect()
 }
 
-/// Makes this process the only one that uses `directory`.
+/// Makes this process the only one that uses `directory`, which it may change.
 pub(crate) fn lock(directory: &Path) -> Result<std::fs::File, OpenError> {
+    if [backup::UNFINISHED, backup::RESTORING].iter().any(|marker| directory.join(marker).exists()) {
+        return Err(OpenError::HalfMade(directory.to_owned()));
+    }
+    if directory.join(backup::INFO).exists() {
+        return Err(OpenError::IsBackup(directory.to_owned()));
+    }
+    lock_any(directory)
+}
+
+/// Makes this process the only one that uses `directory`, whatever it is.
+pub(crate) fn lock_any(directory: &Path) -> Result<std::fs::File, OpenError> {
     let failed = |source| OpenError::Directory { path: directory.to_owned(), source };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let options = std::fs::OpenOptions::new().create(true).write(true).truncate(false).to_owned();
@@ -535,6 +563,12 @@ impl Settings {
     pub(crate) fn of_copy(currency: &str, mode: &str, secret: &[u8; 32]) -> Settings {
         let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         Settings(vec![("currency", currency.to_owned()), ("mode", mode.to_owned()), (Settings::SECRET, secret)])
+    }
+
+    /// Those that a store has.
+    pub(crate) fn of(store: &Store) -> Result<Settings, StoreError> {
+        let setting = |name| Ok((name, store.get_setting(name)?.unwrap_or_default()));
+        Ok(Settings(Settings::NAMES.into_iter().map(setting).collect::<Result<_, StoreError>>()?))
     }
 
     pub(crate) fn value(&self, setting: &str) -> &str {

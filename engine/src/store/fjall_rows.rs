@@ -97,6 +97,31 @@ impl FjallRows {
         Ok(self.opened()?.database.disk_space()?)
     }
 
+    /// Writes the rows of a table that has none straight into files. They have to
+    /// come in the order of their keys; the first error among them ends it.
+    ///
+    /// # Errors
+    /// That error, or [`StoreError`] if they cannot be written.
+    pub(super) fn fill<E: From<StoreError>>(
+        &self,
+        table: Table,
+        rows: &mut dyn Iterator<Item = Result<(Bytes, Bytes), E>>,
+    ) -> Result<(), E> {
+        let Some(first) = rows.next() else { return Ok(()) };
+        let opened = self.opened()?;
+        let mut filling = opened.tables[table as usize].start_ingestion().map_err(StoreError::from)?;
+        let mut last = None;
+        for row in std::iter::once(first).chain(rows) {
+            let (key, value) = row?;
+            if last.as_ref().is_some_and(|last| *last >= key) {
+                return Err(super::damaged(table, &key).into());
+            }
+            last = Some(key.clone());
+            filling.write(key, value).map_err(StoreError::from)?;
+        }
+        Ok(filling.finish().map_err(StoreError::from)?)
+    }
+
     fn opened(&self) -> Result<Arc<Opened>, StoreError> {
         self.opened.read().clone().ok_or_else(|| StoreError::Failed("it is closed after a failed write".to_owned()))
     }
@@ -144,6 +169,11 @@ impl Rows for FjallRows {
             Ok(opened) => Box::new(FjallSnapshot::of(opened)),
             Err(error) => Box::new(Closed(error)),
         }
+    }
+
+    fn count_about(&self) -> u64 {
+        let count = |opened: Arc<Opened>| opened.tables.iter().map(|table| table.approximate_len() as u64).sum();
+        self.opened().map_or(0, count)
     }
 
     fn commit(&self, changes: Vec<RowChange>) -> Result<(), StoreError> {

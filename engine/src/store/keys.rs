@@ -162,6 +162,12 @@ pub(crate) fn entry(user: &UserId, lsn: Lsn, event: u32) -> Bytes {
     join(&[user.as_str().as_bytes(), &[0], &(!lsn.0).to_be_bytes(), &(!event).to_be_bytes()])
 }
 
+/// The record in a key of [`Table::Entries`].
+pub(crate) fn lsn_of_entry(key: &[u8]) -> Option<Lsn> {
+    let numbers: [u8; 12] = tail(key)?;
+    numbers.first_chunk().map(|inverted| Lsn(!u64::from_be_bytes(*inverted)))
+}
+
 pub(crate) fn memo_expiry(at: Timestamp, key: OnceKey) -> Bytes {
     join(&[&at.ms().to_be_bytes(), key.bytes()])
 }

@@ -14,6 +14,8 @@
 //! - `history.rs`: lists that hold everything durable, written yet or not
 //! - `audit.rs`, `audit_payouts.rs`, `audit_sales.rs`: every invariant, checked from the rows
 //! - `copy.rs`: everything, out of a store and into one (with the feature `redis`)
+//! - `period.rs`: what happened in a time, as it was at its end
+//! - `picture.rs`: all rows as they lie there, for a backup, and a store of them
 //!
 //! **Invariant:** the rows are exactly those of the records up to
 //! [`Store::applied_lsn`]: all rows of a record, their [`Position`] and thereby
@@ -35,6 +37,8 @@ mod index;
 mod keys;
 mod memory_rows;
 mod parts;
+mod period;
+pub(crate) mod picture;
 mod projection;
 mod projector;
 mod reads;
@@ -47,6 +51,7 @@ pub use fjall_rows::{FjallOptions, FjallRows};
 pub use history::View;
 pub use keys::{Bytes, KeyRange, MadeBetween, Table};
 pub use memory_rows::MemoryRows;
+pub use period::{Account, Accounts, Balances, GrabLine, Movement, Period, PeriodError, Take};
 pub use projection::Position;
 pub use projector::{OnPersisted, Projector, ProjectorOptions};
 pub(crate) use reads::damaged_win;

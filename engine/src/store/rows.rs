@@ -104,6 +104,10 @@ pub type RowRead = Result<(Bytes, Bytes), StoreError>;
 pub trait Rows: Send + Sync + 'static {
     /// All rows as they are now, unmoved by later commits.
     fn snapshot(&self) -> Box<dyn Snapshot>;
+    /// About how many rows there are, for whoever waits until all are read.
+    fn count_about(&self) -> u64 {
+        0
+    }
     /// Writes all of `changes` or none; visible to later snapshots at once,
     /// lasting after the next [`Rows::persist`]. No key occurs twice.
     ///

@@ -31,13 +31,13 @@ fn bob(address: SocketAddr) -> Value {
 }
 
 /// The newest segment of the journal.
-fn newest_segment(data: &Path) -> PathBuf {
+pub fn newest_segment(data: &Path) -> PathBuf {
     let files = std::fs::read_dir(data.join("journal")).unwrap().map(|entry| entry.unwrap().path());
     files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("segment-")).max().unwrap()
 }
 
-struct Frame {
-    offset: u64,
+pub struct Frame {
+    pub offset: u64,
     bytes: Vec<u8>,
 }
 
@@ -52,7 +52,7 @@ impl Frame {
 }
 
 /// The frames of a segment, as the layout in the journal's `frame.rs` has them.
-fn frames(segment: &Path) -> Vec<Frame> {
+pub fn frames(segment: &Path) -> Vec<Frame> {
     let file = File::open(segment).unwrap();
     let mut frames: Vec<Frame> = Vec::new();
     let mut offset = BLOCK_BYTES;
@@ -68,7 +68,7 @@ fn frames(segment: &Path) -> Vec<Frame> {
     }
 }
 
-fn flip(path: &Path, offset: u64) {
+pub fn flip(path: &Path, offset: u64) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();

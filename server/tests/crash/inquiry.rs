@@ -91,7 +91,7 @@ fn keys_and_references(client: &mut Client, book: &Book) {
 }
 
 /// Every page of a list.
-fn list(client: &mut Client, path: &str, name: &str) -> Vec<Value> {
+pub fn list(client: &mut Client, path: &str, name: &str) -> Vec<Value> {
     let mut rows = Vec::new();
     let mut cursor = String::new();
     loop {

@@ -7,18 +7,23 @@
 //! - `load.rs`, `book.rs`, `inquiry.rs`, `kill.rs`: everything at once, killed at any moment,
 //!   and every answer asked again
 //! - `feed.rs`: whoever follows the events, over every crash
+//! - `backup.rs`, `restore.rs`: backups of a server under load, and what is made of them
+//! - `export.rs`: the books of a period
 //! - `refusals.rs`, `damage.rs`, `downtime.rs`, `commands.rs`: one story a test
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
 
+mod backup;
 mod book;
 mod client;
 mod commands;
 mod damage;
 mod downtime;
+mod export;
 mod feed;
 mod inquiry;
 mod kill;
 mod load;
 mod process;
 mod refusals;
+mod restore;

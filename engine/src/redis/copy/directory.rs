@@ -3,7 +3,7 @@
 
 use super::{CopyError, Result, occupied};
 use crate::memory::{BEING_COPIED, OpenError, Settings};
-use crate::rebuild::BEGAN_AS_COPY;
+use crate::rebuild::mark_copy;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -46,10 +46,7 @@ pub(super) fn unmark(directory: &Path) -> Result<()> {
 
 /// Puts the store where servers look for it, to be audited.
 pub(super) fn settle(directory: &Path, store: &Path, settings: &Settings) -> Result<()> {
-    let began = directory.join(BEGAN_AS_COPY);
-    let said = "This directory began as a copy of a deployment in Redis. What was copied stands in no record:\n\
-                back up the whole directory; hongbao rebuild cannot make its store anew.\n";
-    fs::write(&began, said).map_err(failed(&began))?;
+    mark_copy(directory).map_err(failed(directory))?;
     settings.write(directory)?;
     let journal = directory.join("journal");
     fs::create_dir(&journal).map_err(failed(&journal))?;

@@ -1,0 +1,108 @@
+//! What a record answered to whom: for the one who has to tell them that it is no longer so.
+
+use crate::backend::EntryKind;
+use crate::command::{EndedAs, HoldState};
+use crate::event::{Event, Record};
+use crate::types::{Lsn, Timestamp};
+
+/// Something that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The record that has it.
+    pub lsn: Lsn,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What was asked for, as `grab`.
+    pub kind: &'static str,
+    /// The envelope, item, hold or order, or nothing.
+    pub of: String,
+    /// Whose it is, or nothing.
+    pub user: String,
+    /// The money in it, minor units, if there is any.
+    pub amount: Option<u64>,
+    /// The caller's own number, or nothing.
+    pub reference: String,
+}
+
+impl Answer {
+    /// What `record` answered. Deadlines answer nobody, and come again.
+    pub(super) fn all(lsn: Lsn, record: &Record, each: &mut dyn FnMut(Answer)) {
+        for event in &record.events {
+            let blank = Answer {
+                lsn,
+                at: record.at,
+                kind: "",
+                of: String::new(),
+                user: String::new(),
+                amount: None,
+                reference: String::new(),
+            };
+            let answer = match event {
+                Event::WalletMoved(moved) => {
+                    let (kind, reference) = match &moved.kind {
+                        EntryKind::Deposit(reference) => ("deposit", reference),
+                        EntryKind::Withdrawal(reference) => ("withdrawal", reference),
+                        // Told of by the event beside it.
+                        EntryKind::EnvelopeCreated(_)
+                        | EntryKind::Claim(_)
+                        | EntryKind::Refund(_)
+                        | EntryKind::Lapse(_)
+                        | EntryKind::Order(_) => continue,
+                    };
+                    let (user, reference) = (moved.user.to_string(), reference.clone().unwrap_or_default());
+                    Answer { kind, user, amount: Some(moved.amount.minor()), reference, ..blank }
+                }
+                Event::EnvelopeCreated(created) => Answer {
+                    kind: "envelope",
+                    of: created.id.to_string(),
+                    user: created.terms.sender.to_string(),
+                    amount: Some(created.terms.total.minor()),
+                    reference: created.terms.reference.as_ref().map(|own| own.text.clone()).unwrap_or_default(),
+                    ..blank
+                },
+                Event::Grabbed(e) => Answer {
+                    kind: "grab",
+                    of: e.envelope.to_string(),
+                    user: e.user.to_string(),
+                    amount: Some(e.amount.minor()),
+                    ..blank
+                },
+                Event::Claimed(e) => Answer {
+                    kind: "claim",
+                    of: e.envelope.to_string(),
+                    user: e.user.to_string(),
+                    amount: Some(e.amount.minor()),
+                    ..blank
+                },
+                Event::EnvelopeEnded(e) if e.how == EndedAs::Cancelled => {
+                    Answer { kind: "cancel", of: e.envelope.to_string(), amount: Some(e.refund.minor()), ..blank }
+                }
+                Event::MerchantPut(merchant) => Answer { kind: "merchant", user: merchant.id.to_string(), ..blank },
+                Event::ItemPut(item) => Answer { kind: "item", of: item.id.to_string(), ..blank },
+                Event::Held(e) => Answer {
+                    kind: "hold",
+                    of: e.hold.to_string(),
+                    user: e.user.to_string(),
+                    amount: Some(e.amount.minor()),
+                    ..blank
+                },
+                Event::HoldEnded(e) => {
+                    let hold = &e.hold;
+                    let (kind, of) = match hold.state {
+                        HoldState::Claimed(order) => ("order", order.to_string()),
+                        HoldState::Released => ("release", hold.id.to_string()),
+                        HoldState::Held | HoldState::Expired => continue,
+                    };
+                    Answer { kind, of, user: hold.user.to_string(), amount: Some(hold.amount.minor()), ..blank }
+                }
+                Event::ClockAdvanced { .. } => Answer { kind: "clock", ..blank },
+                Event::ApiKeyPut(key) => Answer { kind: "api_key", of: key.id.to_string(), ..blank },
+                Event::EnvelopeEnded(_)
+                | Event::EnvelopeLapsed { .. }
+                | Event::EnvelopeSettled(_)
+                | Event::Remembered(_) => continue,
+            };
+            each(answer);
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Everything of a period, as it was at its end: for those who keep books elsewhere.
+//!
+//! **Invariant:** what is told depends only on what happened before the period's end, so
+//! it is the same whenever it is asked for afterwards.
+
+use super::keys::{self, KeyRange, MadeBetween, Table};
+use super::reads::{self, winners};
+use super::values::{self, EnvelopeRow, WinRow};
+use super::{Snapshot, Store, StoreError, damaged};
+use crate::backend::{Entry, EntryKind};
+use crate::command::{EndedAs, EnvelopeView, OrderView, ShareStatus};
+use crate::state::envelope::{Figures, share_status};
+use crate::types::{Amount, EnvelopeId, Lsn, OrderId, Timestamp, UserId};
+use std::{fmt, io};
+
+/// From a time on and before another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// Then or later.
+    pub from: Timestamp,
+    /// Before then.
+    pub to: Timestamp,
+}
+
+/// Why not everything of a period was told.
+#[derive(Debug, thiserror::Error)]
+pub enum PeriodError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Whoever was told did not take it.
+    #[error(transparent)]
+    Untaken(#[from] io::Error),
+}
+
+/// Takes what is told, one after the other.
+pub type Take<'a, T> = &'a mut dyn FnMut(T) -> io::Result<()>;
+
+/// Where money is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// Outside.
+    External,
+    /// With a user.
+    Wallet(UserId),
+    /// In an envelope.
+    Escrow(EnvelopeId),
+    /// With a merchant.
+    Merchant(UserId),
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Account::External => f.write_str("external"),
+            Account::Wallet(user) => write!(f, "wallet:{user}"),
+            Account::Escrow(envelope) => write!(f, "escrow:{envelope}"),
+            Account::Merchant(merchant) => write!(f, "merchant:{merchant}"),
+        }
+    }
+}
+
+/// Money that moved from one account to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Movement {
+    /// The record that has it; 0 if it came with a copy.
+    pub lsn: Lsn,
+    /// Whose wallet it is about.
+    pub user: UserId,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub kind: EntryKind,
+    /// Whose balance it made less.
+    pub from: Account,
+    /// Whose it made more.
+    pub to: Account,
+    /// How much.
+    pub amount: Amount,
+    /// What the user could spend afterwards.
+    pub balance_after: Amount,
+}
+
+/// Sums of all accounts of each kind at one time, minor units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balances {
+    /// All that came from outside less all that went there.
+    pub external: i128,
+    /// With users.
+    pub wallets: i128,
+    /// In envelopes.
+    pub escrow: i128,
+    /// With merchants.
+    pub merchants: i128,
+}
+
+impl Balances {
+    /// Each with its name.
+    pub fn named(&self) -> [(&'static str, i128); 4] {
+        let Balances { external, wallets, escrow, merchants } = *self;
+        [("external", external), ("wallets", wallets), ("escrow", escrow), ("merchants", merchants)]
+    }
+
+    /// Takes in a movement.
+    fn moved(&mut self, movement: &Movement) {
+        let amount = i128::from(movement.amount.minor());
+        for (account, sign) in [(&movement.from, -1), (&movement.to, 1)] {
+            match account {
+                // What goes out is less that came from there.
+                Account::External => self.external -= sign * amount,
+                Account::Wallet(_) => self.wallets += sign * amount,
+                Account::Escrow(_) => self.escrow += sign * amount,
+                Account::Merchant(_) => self.merchants += sign * amount,
+            }
+        }
+    }
+}
+
+/// A period's accounts. Opening and closing are added up from wallets' last balances,
+/// envelopes with their shares, and orders; movements from the wallets' entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// At the period's beginning.
+    pub opening: Balances,
+    /// What the movements make of nothing.
+    pub moved: Balances,
+    /// At its end.
+    pub closing: Balances,
+}
+
+impl Accounts {
+    /// What does not add up, in plain words: opening and movements are the closing, and
+    /// what came from outside is somewhere.
+    pub fn differences(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let named = [self.opening, self.moved, self.closing].map(|balances| balances.named());
+        for index in 0..named[0].len() {
+            let [(name, opening), (_, moved), (_, closing)] = named.map(|each| each[index]);
+            if opening + moved != closing {
+                found
+                    .push(format!("{name}: {opening} at the beginning and {moved} moved are not {closing} at the end"));
+            }
+        }
+        for (when, balances) in [("beginning", self.opening), ("end", self.closing)] {
+            let inside = balances.wallets + balances.escrow + balances.merchants;
+            if inside != balances.external {
+                found.push(format!("at the {when} {inside} was there, and {} had come in", balances.external));
+            }
+        }
+        found
+    }
+}
+
+/// A share that somebody grabbed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrabLine {
+    /// From which envelope.
+    pub envelope: EnvelopeId,
+    /// Whose.
+    pub sender: UserId,
+    /// The share; claimed only if it was before the period's end.
+    pub win: WinRow,
+    /// What it was at the period's end.
+    pub status: ShareStatus,
+}
+
+impl Store {
+    /// Gives `each` the movements of a period, wallet by wallet in the order of users, the
+    /// oldest first.
+    ///
+    /// # Errors
+    /// [`PeriodError`] if they cannot be read, or are not taken.
+    pub fn movements(&self, period: Period, each: Take<'_, Movement>) -> Result<Accounts, PeriodError> {
+        let snapshot = &*self.snapshot();
+        let mut accounts = Accounts::default();
+        for row in snapshot.scan(Table::Wallets, &KeyRange::all()) {
+            let (key, _) = row?;
+            let user = keys::user_of(&key).ok_or_else(|| damaged(Table::Wallets, &key))?;
+            let mut movements = Vec::new();
+            let (mut opening, mut closing) = (None, None);
+            for row in snapshot.scan(Table::Entries, &KeyRange::prefix(&keys::user_prefix(&user))) {
+                let (key, value) = row?;
+                let wrong = || damaged(Table::Entries, &key);
+                let entry = values::entry(&value).ok_or_else(wrong)?;
+                let lsn = keys::lsn_of_entry(&key).ok_or_else(wrong)?;
+                if entry.at < period.to {
+                    closing = closing.or(Some(entry.balance_after));
+                    let movement = movement(snapshot, &user, lsn, entry)?;
+                    // What comes from outside and goes there is told by nothing else.
+                    let mut outside = Balances::default();
+                    outside.moved(&movement);
+                    accounts.closing.external += outside.external;
+                    if movement.at < period.from {
+                        opening = opening.or(Some(movement.balance_after));
+                        accounts.opening.external += outside.external;
+                    } else {
+                        movements.push(movement);
+                    }
+                }
+            }
+            let sum = |balance: Option<Amount>| i128::from(balance.unwrap_or_default().minor());
+            accounts.opening.wallets += sum(opening);
+            accounts.closing.wallets += sum(closing);
+            for movement in movements.into_iter().rev() {
+                accounts.moved.moved(&movement);
+                each(movement)?;
+            }
+        }
+        for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+            balances.escrow = self.escrow_before(snapshot, at)?;
+        }
+        for row in snapshot.scan(Table::Orders, &KeyRange::all()) {
+            let (key, value) = row?;
+            let order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
+            for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+                if order.created_at < at {
+                    balances.merchants += i128::from(order.amount.minor());
+                }
+            }
+        }
+        Ok(accounts)
+    }
+
+    /// What was in envelopes at a time.
+    fn escrow_before(&self, snapshot: &dyn Snapshot, at: Timestamp) -> Result<i128, StoreError> {
+        let mut sum = 0;
+        let made = MadeBetween { from: None, to: Some(at) };
+        for row in snapshot.scan(Table::EnvelopesByTime, &KeyRange::made(&[], made)) {
+            let row = envelope_at(snapshot, &row?.0)?;
+            // Nothing is left in it, and nobody has to count.
+            if row.settled.as_ref().is_some_and(|(settled_at, _)| *settled_at < at) {
+                continue;
+            }
+            let figures = figures_before(snapshot, &row, at)?;
+            let left = row.created.terms.total.minor() - figures.claimed.minor() - figures.refunded.minor();
+            sum += i128::from(left);
+        }
+        Ok(sum)
+    }
+
+    /// Gives `each` the envelopes that were made in a period as they were at its end, the
+    /// oldest first.
+    ///
+    /// # Errors
+    /// [`PeriodError`] if they cannot be read, or are not taken.
+    pub fn envelopes_made(&self, period: Period, each: Take<'_, EnvelopeView>) -> Result<(), PeriodError> {
+        let snapshot = &*self.snapshot();
+        for key in made_oldest_first(snapshot, MadeBetween { from: Some(period.from), to: Some(period.to) })? {
+            let row = envelope_at(snapshot, &key)?;
+            each(figures_before(snapshot, &row, period.to)?.view(&row.created, period.to))?;
+        }
+        Ok(())
+    }
+
+    /// Gives `each` the shares that were grabbed in a period, envelope by envelope, the oldest
+    /// of them first, and by share.
+    ///
+    /// # Errors
+    /// [`PeriodError`] if they cannot be read, or are not taken.
+    pub fn grabs_made(&self, period: Period, each: Take<'_, GrabLine>) -> Result<(), PeriodError> {
+        let snapshot = &*self.snapshot();
+        for key in made_oldest_first(snapshot, MadeBetween { from: None, to: Some(period.to) })? {
+            let created = envelope_at(snapshot, &key)?.created;
+            if created.expires_at < period.from {
+                continue;
+            }
+            for win in winners(snapshot, created.id) {
+                let mut win = win?;
+                if win.grabbed_at < period.from || win.grabbed_at >= period.to {
+                    continue;
+                }
+                win.claimed_at = win.claimed_at.filter(|at| *at < period.to);
+                let status =
+                    share_status(period.to, win.claimed_at.is_some(), created.claim_by, created.terms.unclaimed);
+                each(GrabLine { envelope: created.id, sender: created.terms.sender.clone(), win, status })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn movement(snapshot: &dyn Snapshot, user: &UserId, lsn: Lsn, entry: Entry) -> Result<Movement, StoreError> {
+    let Entry { at, kind, amount, balance_after } = entry;
+    let wallet = Account::Wallet(user.clone());
+    let (from, to) = match &kind {
+        EntryKind::Deposit(_) => (Account::External, wallet),
+        EntryKind::Withdrawal(_) => (wallet, Account::External),
+        EntryKind::EnvelopeCreated(envelope) => (wallet, Account::Escrow(*envelope)),
+        EntryKind::Claim(envelope) | EntryKind::Refund(envelope) | EntryKind::Lapse(envelope) => {
+            (Account::Escrow(*envelope), wallet)
+        }
+        EntryKind::Order(order) => (wallet, Account::Merchant(merchant_of(snapshot, *order)?)),
+    };
+    Ok(Movement { lsn, user: user.clone(), at, kind, from, to, amount, balance_after })
+}
+
+fn merchant_of(snapshot: &dyn Snapshot, order: OrderId) -> Result<UserId, StoreError> {
+    let order_row: Option<OrderView> =
+        reads::cold(Table::Orders, order.bytes(), snapshot.get(Table::Orders, order.bytes())?)?;
+    Ok(order_row.ok_or_else(|| damaged(Table::Orders, order.bytes()))?.merchant)
+}
+
+/// The keys of [`Table::EnvelopesByTime`], which has the newest first.
+fn made_oldest_first(snapshot: &dyn Snapshot, made: MadeBetween) -> Result<Vec<super::Bytes>, StoreError> {
+    let range = KeyRange::made(&[], made);
+    if range.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut keys =
+        snapshot.scan(Table::EnvelopesByTime, &range).map(|row| Ok(row?.0)).collect::<Result<Vec<_>, StoreError>>()?;
+    keys.reverse();
+    Ok(keys)
+}
+
+/// The envelope that a key of [`Table::EnvelopesByTime`] leads to.
+fn envelope_at(snapshot: &dyn Snapshot, key: &[u8]) -> Result<EnvelopeRow, StoreError> {
+    let wrong = || damaged(Table::EnvelopesByTime, key);
+    let id = EnvelopeId::from_bytes(keys::tail(key).ok_or_else(wrong)?);
+    reads::envelope(snapshot, id)?.ok_or_else(wrong)
+}
+
+/// What an envelope had come to before `at`.
+fn figures_before(snapshot: &dyn Snapshot, row: &EnvelopeRow, at: Timestamp) -> Result<Figures, StoreError> {
+    let (mut taken, mut taken_amount, mut claimed) = (0, Amount::ZERO, Amount::ZERO);
+    for win in winners(snapshot, row.created.id) {
+        let win = win?;
+        if win.grabbed_at < at {
+            taken += 1;
+            taken_amount += win.amount;
+            if win.claimed_at.is_some_and(|claimed_at| claimed_at < at) {
+                claimed += win.amount;
+            }
+        }
+    }
+    let mut refunded = Amount::ZERO;
+    let mut ended = (taken == row.created.terms.shares).then_some(EndedAs::SoldOut);
+    if let Some((_, of)) = row.ended.as_ref().filter(|(ended_at, _)| *ended_at < at) {
+        refunded += of.refund;
+        ended = Some(of.how);
+    }
+    if let Some((_, amount)) = row.lapsed.as_ref().filter(|(lapsed_at, _)| *lapsed_at < at) {
+        refunded += *amount;
+    }
+    let settled = row.settled.as_ref().is_some_and(|(settled_at, _)| *settled_at < at);
+    Ok(Figures { ended, settled, taken, taken_amount, claimed, refunded })
+}

@@ -1,0 +1,102 @@
+//! All rows of a store as they were after one record, as they lie in its tables,
+//! and a store made of such rows.
+//!
+//! **Invariant:** a picture is of one commit: its rows are exactly those of the
+//! records up to its position, however long it is read.
+
+use super::keys::{KeyRange, Table};
+use super::{
+    Bytes, FORMAT, FORMAT_KEY, FjallOptions, FjallRows, Position, Rows, Snapshot, Store, StoreError, position_of,
+};
+use super::{damaged, values};
+use std::iter::Peekable;
+use std::path::Path;
+
+/// A row and its table.
+pub(crate) type Row = (Table, Bytes, Bytes);
+
+/// All rows as they were after one record.
+pub(crate) struct Picture {
+    snapshot: Box<dyn Snapshot>,
+    position: Position,
+    count_about: u64,
+}
+
+impl Picture {
+    /// After which record, and what added up until then.
+    pub(crate) fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// About how many rows there are.
+    pub(crate) fn count_about(&self) -> u64 {
+        self.count_about
+    }
+
+    /// Every row, table by table, each in the order of its keys.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Result<Row, StoreError>> {
+        Table::ALL.iter().flat_map(|&table| {
+            self.snapshot.scan(table, &KeyRange::all()).map(move |row| row.map(|(key, value)| (table, key, value)))
+        })
+    }
+}
+
+impl Store {
+    /// All rows as they are now.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub(crate) fn picture(&self) -> Result<Picture, StoreError> {
+        // Values stay in parts: a row of a picture is one of the table's.
+        let snapshot = self.rows.snapshot();
+        let position = position_of(&*snapshot)?;
+        Ok(Picture { snapshot, position, count_about: self.rows.count_about() })
+    }
+
+    /// Makes a store in `directory`, which must have none, of rows in the order in
+    /// which [`Picture::rows`] tells them.
+    ///
+    /// # Errors
+    /// The first among the rows, or [`StoreError`] if they are of another format
+    /// or cannot be written.
+    pub(crate) fn of_rows<E: From<StoreError>>(
+        directory: &Path,
+        rows: impl Iterator<Item = Result<Row, E>>,
+    ) -> Result<Store, E> {
+        // Nothing is read, and no row goes through a memtable.
+        let options = FjallOptions { cache_bytes: 8 << 20, ..FjallOptions::default() };
+        let filled = FjallRows::open(directory, options)?;
+        let mut rows = rows.peekable();
+        for &table in Table::ALL {
+            let mut of_table = OfTable { rows: &mut rows, table };
+            filled.fill(table, &mut of_table)?;
+        }
+        match rows.next() {
+            Some(Ok((table, key, _))) => return Err(damaged(table, &key).into()),
+            Some(Err(error)) => return Err(error),
+            None => {}
+        }
+        let format = filled.snapshot().get(Table::Meta, FORMAT_KEY)?;
+        if format.as_deref() != Some(&*values::put_cold(&FORMAT)) {
+            return Err(damaged(Table::Meta, FORMAT_KEY).into());
+        }
+        filled.persist()?;
+        Ok(Store::over(std::sync::Arc::new(filled))?)
+    }
+}
+
+/// The rows of one table, which are the next.
+struct OfTable<'a, I: Iterator> {
+    rows: &'a mut Peekable<I>,
+    table: Table,
+}
+
+impl<E, I: Iterator<Item = Result<Row, E>>> Iterator for OfTable<'_, I> {
+    type Item = Result<(Bytes, Bytes), E>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let table = self.table;
+        let row = self.rows.next_if(|row| row.as_ref().map_or(true, |(of, _, _)| *of == table))?;
+        Some(row.map(|(_, key, value)| (key, value)))
+    }
+}
