@@ -68,7 +68,7 @@ pub enum Task {
     /// With the old directory's journal, or an archive, it brings back what was answered after the backup. Answers that
     /// it cannot bring back it lists, and does nothing unless that is accepted: exit status 1.
     Restore(RestoreTask),
-    /// Write a period's ledger, envelopes or grabs into a file, and its sums into another
+    /// Write a period's ledger, envelopes, grabs or payouts into a file, and its sums into another
     ///
     /// Of a directory, served or not, or of a backup. The period has to be over: the same question has the same bytes as
     /// its answer. Beside FILE stands FILE.totals.json with sums, accounts and the file's SHA-256.

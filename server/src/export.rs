@@ -16,7 +16,8 @@ use hongbao_engine::backup::BackupError;
 use hongbao_engine::command::EnvelopeView;
 use hongbao_engine::export::Books;
 use hongbao_engine::memory::OpenError;
-use hongbao_engine::store::{Accounts, GrabLine, Movement, Period, PeriodError};
+use hongbao_engine::payout::Payout;
+use hongbao_engine::store::{Accounts, GrabLine, Movement, MovementKind, Period, PeriodError};
 use hongbao_engine::types::{Amount, Timestamp};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -30,7 +31,7 @@ use std::time::SystemTime;
 /// What is exported, and where to.
 #[derive(Clone, Debug, Args)]
 pub struct Export {
-    /// ledger, envelopes or grabs
+    /// ledger, envelopes, grabs or payouts
     pub what: ExportKind,
     /// Directory of journal, store and keys, or a backup
     #[arg(long, default_value = "./data")]
@@ -64,6 +65,8 @@ pub enum ExportKind {
     Envelopes,
     /// Shares that were grabbed.
     Grabs,
+    /// Payouts that were made.
+    Payouts,
 }
 
 impl ExportKind {
@@ -73,6 +76,7 @@ impl ExportKind {
             ExportKind::Ledger => "ledger",
             ExportKind::Envelopes => "envelopes",
             ExportKind::Grabs => "grabs",
+            ExportKind::Payouts => "payouts",
         }
     }
 }
@@ -80,8 +84,8 @@ impl ExportKind {
 impl FromStr for ExportKind {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<ExportKind, &'static str> {
-        let all = [ExportKind::Ledger, ExportKind::Envelopes, ExportKind::Grabs];
-        all.into_iter().find(|kind| kind.word() == text).ok_or("use ledger, envelopes or grabs")
+        let all = [ExportKind::Ledger, ExportKind::Envelopes, ExportKind::Grabs, ExportKind::Payouts];
+        all.into_iter().find(|kind| kind.word() == text).ok_or("use ledger, envelopes, grabs or payouts")
     }
 }
 
@@ -233,9 +237,9 @@ enum Field {
     Text(String),
     /// May be missing.
     Maybe(Option<String>),
-    Number(u64),
+    Number(Option<u64>),
     /// Minor units, and the same as a decimal.
-    Money(Amount),
+    Money(Option<Amount>),
     Time(Option<Timestamp>),
 }
 
@@ -259,13 +263,15 @@ impl Sheet<'_> {
             match field {
                 Text(text) => cells.push((name.to_owned(), Cell::Text(text))),
                 Maybe(text) => cells.push((name.to_owned(), text.map_or(Cell::Nothing, Cell::Text))),
-                Number(number) => cells.push((name.to_owned(), Cell::Number(number))),
+                Number(number) => cells.push((name.to_owned(), number.map_or(Cell::Nothing, Cell::Number))),
                 Time(at) => {
                     cells.push((name.to_owned(), at.map_or(Cell::Nothing, |at| Cell::Text(self.zone.text(at)))));
                 }
                 Money(amount) => {
-                    cells.push((format!("{name}_minor"), Cell::Number(amount.minor())));
-                    cells.push((name.to_owned(), Cell::Text(decimal(amount.minor().into(), self.currency))));
+                    let minor = amount.map(Amount::minor);
+                    let decimal = minor.map(|minor| decimal(minor.into(), self.currency));
+                    cells.push((format!("{name}_minor"), minor.map_or(Cell::Nothing, Cell::Number)));
+                    cells.push((name.to_owned(), decimal.map_or(Cell::Nothing, Cell::Text)));
                 }
             }
         }
@@ -348,6 +354,9 @@ fn write(books: &Books, options: &Export, zone: &Zone, period: Period, part: &Pa
         ExportKind::Envelopes => {
             store.envelopes_made(period, &mut |view| write_envelope(&mut sheet, view)).map(|()| None)
         }
+        ExportKind::Payouts => store
+            .payouts_made(period, &mut |(payout, paid_at)| write_payout(&mut sheet, payout, paid_at))
+            .map(|()| None),
         ExportKind::Grabs => store.grabs_made(period, &mut |line| write_grab(&mut sheet, line)).map(|()| None),
     };
     let accounts = told.map_err(|error| match error {
@@ -385,25 +394,33 @@ fn account_sums(accounts: &Accounts) -> BTreeMap<&'static str, AccountSums> {
 }
 
 fn write_movement(sheet: &mut Sheet<'_>, movement: Movement) -> io::Result<()> {
-    let Movement { lsn, user, at, kind, from, to, amount, balance_after } = movement;
-    let (word, of, reference) = match kind {
-        EntryKind::Deposit(reference) => ("deposit", None, reference),
-        EntryKind::Withdrawal(reference) => ("withdrawal", None, reference),
-        EntryKind::EnvelopeCreated(id) => ("envelope", Some(id.to_string()), None),
-        EntryKind::Claim(id) => ("claim", Some(id.to_string()), None),
-        EntryKind::Refund(id) => ("refund", Some(id.to_string()), None),
-        EntryKind::Lapse(id) => ("lapse", Some(id.to_string()), None),
-        EntryKind::Order(id) => ("order", Some(id.to_string()), None),
+    let Movement { lsn, user, at, kind, from, to, amount } = movement;
+    let (word, of, reference, balance_after) = match kind {
+        MovementKind::Wallet(kind, balance_after) => {
+            let (word, of, reference) = match kind {
+                EntryKind::Deposit(reference) => ("deposit", None, reference),
+                EntryKind::Withdrawal(reference) => ("withdrawal", None, reference),
+                EntryKind::EnvelopeCreated(id) => ("envelope", Some(id.to_string()), None),
+                EntryKind::Claim(id) => ("claim", Some(id.to_string()), None),
+                EntryKind::Refund(id) => ("refund", Some(id.to_string()), None),
+                EntryKind::Lapse(id) => ("lapse", Some(id.to_string()), None),
+                EntryKind::Order(id) => ("order", Some(id.to_string()), None),
+            };
+            (word, of, reference, Some(balance_after))
+        }
+        MovementKind::Funding(id, reference) => ("funding", Some(id.to_string()), Some(reference), None),
+        MovementKind::PayoutMade(id) => ("payout", Some(id.to_string()), None, None),
+        MovementKind::Paid(id, reference) => ("paid", Some(id.to_string()), reference, None),
     };
     sheet.add(word, amount);
     sheet.row([
         ("user", Text(user.to_string())),
-        ("record", Number(lsn.0)),
+        ("record", Number(lsn.map(|lsn| lsn.0))),
         ("at", Time(Some(at))),
         ("kind", Text(word.to_owned())),
         ("from", Text(from.to_string())),
         ("to", Text(to.to_string())),
-        ("amount", Money(amount)),
+        ("amount", Money(Some(amount))),
         ("balance_after", Money(balance_after)),
         ("of", Maybe(of)),
         ("reference", Maybe(reference)),
@@ -430,12 +447,12 @@ fn write_envelope(sheet: &mut Sheet<'_>, view: EnvelopeView) -> io::Result<()> {
         ("state", Text(word_of(&view.state))),
         ("ended_as", Maybe(view.ended_as.as_ref().map(word_of))),
         ("split", Text(view.split)),
-        ("shares", Number(view.shares.into())),
-        ("remaining_shares", Number(view.remaining_shares.into())),
-        ("total", Money(view.total)),
-        ("remaining", Money(view.remaining_amount)),
-        ("claimed", Money(view.claimed_amount)),
-        ("refunded", Money(view.refunded_amount)),
+        ("shares", Number(Some(view.shares.into()))),
+        ("remaining_shares", Number(Some(view.remaining_shares.into()))),
+        ("total", Money(Some(view.total))),
+        ("remaining", Money(Some(view.remaining_amount))),
+        ("claimed", Money(Some(view.claimed_amount))),
+        ("refunded", Money(Some(view.refunded_amount))),
         ("message", Text(view.message)),
         ("reference", Maybe(view.reference)),
         ("metadata", Text(view.metadata)),
@@ -451,12 +468,27 @@ fn write_grab(sheet: &mut Sheet<'_>, line: GrabLine) -> io::Result<()> {
     sheet.row([
         ("envelope", Text(envelope.to_string())),
         ("sender", Text(sender.to_string())),
-        ("share", Number(win.share.into())),
+        ("share", Number(Some(win.share.into()))),
         ("user", Text(win.user.to_string())),
-        ("amount", Money(win.amount)),
+        ("amount", Money(Some(win.amount))),
         ("status", Text(word_of(&status))),
         ("grabbed_at", Time(Some(win.grabbed_at))),
         ("claimed_at", Time(win.claimed_at)),
+    ])
+}
+
+/// What came of it before it was paid is not kept, so it cannot be told the same later.
+fn write_payout(sheet: &mut Sheet<'_>, payout: Payout, paid_at: Option<Timestamp>) -> io::Result<()> {
+    sheet.add(if paid_at.is_some() { "paid" } else { "payable" }, payout.amount);
+    sheet.row([
+        ("id", Text(payout.id.to_string())),
+        ("kind", Text(word_of(&payout.kind))),
+        ("user", Text(payout.user.to_string())),
+        ("amount", Money(Some(payout.amount))),
+        ("envelope", Text(payout.envelope.to_string())),
+        ("created_at", Time(Some(payout.created_at))),
+        ("paid_at", Time(paid_at)),
+        ("reference", Maybe(payout.reference.filter(|_| paid_at.is_some()))),
     ])
 }
 

@@ -97,24 +97,20 @@ impl Answer {
                 }
                 Event::ClockAdvanced { .. } => Answer { kind: "clock", ..blank },
                 Event::ApiKeyPut(key) => Answer { kind: "api_key", of: key.id.to_string(), ..blank },
-                Event::PayoutChanged(e) => {
-                    let payout = &e.payout;
-                    Answer {
-                        kind: "payout",
-                        of: payout.id.to_string(),
-                        user: payout.user.to_string(),
-                        amount: Some(payout.amount.minor()),
-                        reference: payout.reference.clone().unwrap_or_default(),
-                        ..blank
-                    }
-                }
-                // The last two are told of by what they stand beside.
+                Event::PayoutChanged(e) => Answer {
+                    kind: "payout_result",
+                    of: e.payout.id.to_string(),
+                    user: e.payout.user.to_string(),
+                    amount: Some(e.payout.amount.minor()),
+                    reference: e.payout.reference.clone().unwrap_or_default(),
+                    ..blank
+                },
+                // Told of by the claim or cancel, and the envelope, beside them.
+                Event::PayoutMade(_) | Event::EnvelopeOutside(_) => continue,
                 Event::EnvelopeEnded(_)
                 | Event::EnvelopeLapsed { .. }
                 | Event::EnvelopeSettled(_)
-                | Event::Remembered(_)
-                | Event::EnvelopeOutside(_)
-                | Event::PayoutMade(_) => continue,
+                | Event::Remembered(_) => continue,
             };
             each(answer);
         }

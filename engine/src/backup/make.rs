@@ -171,7 +171,7 @@ impl<R: Read> BackupStream<R> {
         made_at: Timestamp,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Backup, BackupError> {
-        let (position, about) = (self.head.position, self.head.count_about);
+        let (position, about) = (self.position, self.head.count_about);
         let began_as_copy = self.head.began_as_copy;
         let mut rows = 0;
         let store = Store::of_rows::<BackupError>(

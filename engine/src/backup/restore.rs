@@ -4,7 +4,7 @@
 //! anything is written; what cannot be known is told as well.
 //! **Invariant:** no server opens the directory until all of it is on the disk and audited.
 
-use super::files::{Tree, digest, listed, sync, write};
+use super::files::{Tree, digest, listed, parent_of, sync, write};
 use super::lost::Answer;
 use super::{BackupError, BackupInfo, INFO, RESTORING, at};
 use crate::audit::{BringUp, open, split_of};
@@ -73,6 +73,8 @@ pub struct Restored {
 struct Sources {
     storages: Vec<Directory>,
     has_journal: bool,
+    /// Held so that nobody begins to answer out of the old directory meanwhile.
+    _lock: Option<File>,
 }
 
 impl Sources {
@@ -87,10 +89,13 @@ impl Sources {
             let below = path.join("journal");
             storages.push(open(if below.is_dir() { &below } else { path })?);
         }
+        let mut lock = None;
         if let Some(journal) = &options.journal {
-            check_same(&options.from, journal)?;
+            let data = if journal.join("journal").is_dir() { journal } else { parent_of(journal) };
+            check_same(&options.from, data)?;
+            lock = check_unused(data)?;
         }
-        Ok(Sources { storages, has_journal: options.journal.is_some() })
+        Ok(Sources { storages, has_journal: options.journal.is_some(), _lock: lock })
     }
 
     /// Which of them is the old journal.
@@ -105,14 +110,23 @@ impl Sources {
 }
 
 /// Makes sure that a backup and an old data directory are of one deployment.
-fn check_same(from: &Path, journal: &Path) -> Result<(), BackupError> {
-    let named = if journal.join("journal").is_dir() { journal } else { super::files::parent_of(journal) };
-    let (Ok(own), Ok(old)) = (Settings::read(from), Settings::read(named)) else { return Ok(()) };
+fn check_same(from: &Path, data: &Path) -> Result<(), BackupError> {
+    let (Ok(own), Ok(old)) = (Settings::read(from), Settings::read(data)) else { return Ok(()) };
     if own.secret() == old.secret() {
         return Ok(());
     }
     let why = "are of two deployments: name the directory that the backup was made of";
-    Err(BackupError::Refused(format!("{} and {} {why}", from.display(), named.display())))
+    Err(BackupError::Refused(format!("{} and {} {why}", from.display(), data.display())))
+}
+
+/// Makes sure that no server answers out of the old directory, and changes nothing there.
+fn check_unused(data: &Path) -> Result<Option<File>, BackupError> {
+    let Ok(lock) = File::open(data.join("lock")) else { return Ok(None) };
+    match lock.try_lock_shared() {
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(data.to_owned()).into()),
+        // Where it cannot be locked it may be read all the same: its disk may be ill.
+        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(Some(lock)),
+    }
 }
 
 /// What a restore would bring back, and what not: gives `lost` every answer that can
@@ -160,7 +174,7 @@ pub fn restore(
             let marker = data.join(RESTORING);
             fs::remove_file(&marker).map_err(at(&marker))?;
             sync(data)?;
-            sync(super::files::parent_of(data))?;
+            sync(parent_of(data))?;
             Ok(restored)
         }
         Err(error) => {
@@ -223,7 +237,7 @@ fn copy(
         let (source, target) = (from.join(file), data.join(file));
         let mut copied = None;
         if file.starts_with("store/") {
-            let parent = super::files::parent_of(&target);
+            let parent = parent_of(&target);
             fs::create_dir_all(parent).map_err(at(parent))?;
             copied = Some(File::create_new(&target).map_err(at(&target))?);
         }

@@ -35,8 +35,8 @@ pub(super) struct Head {
     form: u32,
     /// Tables by their numbers.
     tables: Vec<String>,
-    /// Where the store was.
-    pub(super) position: Position,
+    /// Where the store was, in the form that its own row has.
+    position: Vec<u8>,
     /// About how many rows follow.
     pub(super) count_about: u64,
     /// Whether the directory began as a copy, which stands in no record.
@@ -79,11 +79,11 @@ pub(super) fn send_rows(
 ) -> Result<(), BackupError> {
     let tables = Table::ALL.iter().map(|table| table.name().to_owned()).collect();
     let count_about = picture.count_about();
-    let head = Head { form: FORM, tables, position: *picture.position(), count_about, began_as_copy };
+    let head = Head { form: FORM, tables, position: picture.position().put().to_vec(), count_about, began_as_copy };
     let head = postcard::to_allocvec(&head).expect("a head has a postcard form");
     let length = (head.len() as u32).to_le_bytes();
     to.write_all(&[&[HEAD][..], &length, &head].concat()).map_err(untaken)?;
-    let (mut count, mut checksum, mut unlooked_bytes) = (0u64, 0, 0);
+    let (mut count, mut checksum, mut unlooked_bytes) = (0u64, 0, LOOK_EVERY_BYTES);
     for row in picture.rows() {
         if unlooked_bytes >= LOOK_EVERY_BYTES {
             unlooked_bytes = 0;
@@ -110,6 +110,8 @@ pub(super) fn send_rows(
 pub struct BackupStream<R> {
     from: BufReader<R>,
     pub(super) head: Head,
+    /// Where the store was.
+    pub(super) position: Position,
     count: u64,
     checksum: u32,
     bytes: u64,
@@ -139,10 +141,22 @@ impl<R: Read> BackupStream<R> {
         {
             return Err(other());
         }
+        let position = Position::read(&head.position).ok_or_else(other)?;
         let began = Instant::now();
         let (count, checksum, bytes, paced_bytes) = (0, 0, 0, 0);
         let has_ended = false;
-        Ok(BackupStream { from, head, count, checksum, bytes, paced_bytes, bytes_per_s_max, began, has_ended })
+        Ok(BackupStream {
+            from,
+            head,
+            position,
+            count,
+            checksum,
+            bytes,
+            paced_bytes,
+            bytes_per_s_max,
+            began,
+            has_ended,
+        })
     }
 
     fn next_row(&mut self) -> Result<Option<Row>, BackupError> {

@@ -9,8 +9,9 @@ use super::values::{self, EnvelopeRow, WinRow};
 use super::{Snapshot, Store, StoreError, damaged};
 use crate::backend::{Entry, EntryKind};
 use crate::command::{EndedAs, EnvelopeView, OrderView, ShareStatus};
+use crate::payout::{Payout, PayoutState};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, Lsn, OrderId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use std::{fmt, io};
 
 /// From a time on and before another.
@@ -47,6 +48,8 @@ pub enum Account {
     Escrow(EnvelopeId),
     /// With a merchant.
     Merchant(UserId),
+    /// To be paid outside.
+    Payable,
 }
 
 impl fmt::Display for Account {
@@ -56,29 +59,41 @@ impl fmt::Display for Account {
             Account::Wallet(user) => write!(f, "wallet:{user}"),
             Account::Escrow(envelope) => write!(f, "escrow:{envelope}"),
             Account::Merchant(merchant) => write!(f, "merchant:{merchant}"),
+            Account::Payable => f.write_str("payable"),
         }
     }
+}
+
+/// Why money moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MovementKind {
+    /// On a wallet; and what its user could spend afterwards.
+    Wallet(EntryKind, Amount),
+    /// From outside into an envelope, under this reference.
+    Funding(EnvelopeId, String),
+    /// Out of an envelope, to be paid.
+    PayoutMade(PayoutId),
+    /// Paid, under this reference.
+    Paid(PayoutId, Option<String>),
 }
 
 /// Money that moved from one account to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Movement {
-    /// The record that has it; 0 if it came with a copy.
-    pub lsn: Lsn,
-    /// Whose wallet it is about.
+    /// The record that has it, if it is on a wallet; 0 if it came with a copy.
+    pub lsn: Option<Lsn>,
+    /// Whom it is about.
     pub user: UserId,
     /// When.
     pub at: Timestamp,
     /// Why.
-    pub kind: EntryKind,
+    pub kind: MovementKind,
     /// Whose balance it made less.
     pub from: Account,
     /// Whose it made more.
     pub to: Account,
     /// How much.
     pub amount: Amount,
-    /// What the user could spend afterwards.
-    pub balance_after: Amount,
 }
 
 /// Sums of all accounts of each kind at one time, minor units.
@@ -92,13 +107,21 @@ pub struct Balances {
     pub escrow: i128,
     /// With merchants.
     pub merchants: i128,
+    /// To be paid outside.
+    pub payable: i128,
 }
 
 impl Balances {
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, i128); 4] {
-        let Balances { external, wallets, escrow, merchants } = *self;
-        [("external", external), ("wallets", wallets), ("escrow", escrow), ("merchants", merchants)]
+    pub fn named(&self) -> [(&'static str, i128); 5] {
+        let Balances { external, wallets, escrow, merchants, payable } = *self;
+        [
+            ("external", external),
+            ("wallets", wallets),
+            ("escrow", escrow),
+            ("merchants", merchants),
+            ("payable", payable),
+        ]
     }
 
     /// Takes in a movement.
@@ -111,13 +134,15 @@ impl Balances {
                 Account::Wallet(_) => self.wallets += sign * amount,
                 Account::Escrow(_) => self.escrow += sign * amount,
                 Account::Merchant(_) => self.merchants += sign * amount,
+                Account::Payable => self.payable += sign * amount,
             }
         }
     }
 }
 
 /// A period's accounts. Opening and closing are added up from wallets' last balances,
-/// envelopes with their shares, and orders; movements from the wallets' entries.
+/// envelopes with their shares, orders and payouts; movements from the wallets' entries,
+/// what envelopes were funded with and payouts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// At the period's beginning.
@@ -129,6 +154,21 @@ pub struct Accounts {
 }
 
 impl Accounts {
+    /// Takes in a movement from before the period's end, and says whether it is in it.
+    fn takes(&mut self, movement: &Movement, period: Period) -> bool {
+        let is_in = movement.at >= period.from;
+        // What comes from outside and goes there is told by nothing else.
+        let mut moved = Balances::default();
+        moved.moved(movement);
+        self.closing.external += moved.external;
+        if is_in {
+            self.moved.moved(movement);
+        } else {
+            self.opening.external += moved.external;
+        }
+        is_in
+    }
+
     /// What does not add up, in plain words: opening and movements are the closing, and
     /// what came from outside is somewhere.
     pub fn differences(&self) -> Vec<String> {
@@ -142,7 +182,7 @@ impl Accounts {
             }
         }
         for (when, balances) in [("beginning", self.opening), ("end", self.closing)] {
-            let inside = balances.wallets + balances.escrow + balances.merchants;
+            let inside = balances.wallets + balances.escrow + balances.merchants + balances.payable;
             if inside != balances.external {
                 found.push(format!("at the {when} {inside} was there, and {} had come in", balances.external));
             }
@@ -165,8 +205,8 @@ pub struct GrabLine {
 }
 
 impl Store {
-    /// Gives `each` the movements of a period, wallet by wallet in the order of users, the
-    /// oldest first.
+    /// Gives `each` the movements of a period: wallet by wallet in the order of users, the
+    /// oldest first; then those that have to do with no wallet.
     ///
     /// # Errors
     /// [`PeriodError`] if they cannot be read, or are not taken.
@@ -184,15 +224,11 @@ impl Store {
                 let entry = values::entry(&value).ok_or_else(wrong)?;
                 let lsn = keys::lsn_of_entry(&key).ok_or_else(wrong)?;
                 if entry.at < period.to {
-                    closing = closing.or(Some(entry.balance_after));
+                    let balance_after = entry.balance_after;
+                    closing = closing.or(Some(balance_after));
                     let movement = movement(snapshot, &user, lsn, entry)?;
-                    // What comes from outside and goes there is told by nothing else.
-                    let mut outside = Balances::default();
-                    outside.moved(&movement);
-                    accounts.closing.external += outside.external;
-                    if movement.at < period.from {
-                        opening = opening.or(Some(movement.balance_after));
-                        accounts.opening.external += outside.external;
+                    if !accounts.takes(&movement, period) {
+                        opening = opening.or(Some(balance_after));
                     } else {
                         movements.push(movement);
                     }
@@ -201,9 +237,19 @@ impl Store {
             let sum = |balance: Option<Amount>| i128::from(balance.unwrap_or_default().minor());
             accounts.opening.wallets += sum(opening);
             accounts.closing.wallets += sum(closing);
-            for movement in movements.into_iter().rev() {
-                accounts.moved.moved(&movement);
+            movements.into_iter().rev().try_for_each(&mut *each)?;
+        }
+        for movement in outside_movements(snapshot, period.to)? {
+            if accounts.takes(&movement, period) {
                 each(movement)?;
+            }
+        }
+        for row in snapshot.scan(Table::Payouts, &KeyRange::all()) {
+            let payout = payout_row(row)?;
+            for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+                if payout.created_at < at && !payout.is_paid_before(at) {
+                    balances.payable += i128::from(payout.amount.minor());
+                }
             }
         }
         for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
@@ -252,6 +298,28 @@ impl Store {
         Ok(())
     }
 
+    /// Gives `each` the payouts that were made in a period, the oldest first, and when they were
+    /// paid, if that was before its end; what came of them otherwise is not kept.
+    ///
+    /// # Errors
+    /// [`PeriodError`] if they cannot be read, or are not taken.
+    pub fn payouts_made(&self, period: Period, each: Take<'_, (Payout, Option<Timestamp>)>) -> Result<(), PeriodError> {
+        let snapshot = &*self.snapshot();
+        let mut payouts = Vec::new();
+        for row in snapshot.scan(Table::Payouts, &KeyRange::all()) {
+            let payout = payout_row(row)?;
+            if (period.from..period.to).contains(&payout.created_at) {
+                payouts.push(payout);
+            }
+        }
+        payouts.sort_by_key(|payout| (payout.created_at, *payout.id.bytes()));
+        for payout in payouts {
+            let paid_at = payout.is_paid_before(period.to).then_some(payout.changed_at);
+            each((payout, paid_at))?;
+        }
+        Ok(())
+    }
+
     /// Gives `each` the shares that were grabbed in a period, envelope by envelope, the oldest
     /// of them first, and by share.
     ///
@@ -291,7 +359,52 @@ fn movement(snapshot: &dyn Snapshot, user: &UserId, lsn: Lsn, entry: Entry) -> R
         }
         EntryKind::Order(order) => (wallet, Account::Merchant(merchant_of(snapshot, *order)?)),
     };
-    Ok(Movement { lsn, user: user.clone(), at, kind, from, to, amount, balance_after })
+    let kind = MovementKind::Wallet(kind, balance_after);
+    Ok(Movement { lsn: Some(lsn), user: user.clone(), at, kind, from, to, amount })
+}
+
+/// What moved before a time without a wallet: into envelopes that were funded from outside, the oldest
+/// first, and by payouts, in the order of their ids.
+fn outside_movements(snapshot: &dyn Snapshot, to: Timestamp) -> Result<Vec<Movement>, StoreError> {
+    let mut movements = Vec::new();
+    for key in made_oldest_first(snapshot, MadeBetween { from: None, to: Some(to) })? {
+        let created = envelope_at(snapshot, &key)?.created;
+        let terms = created.terms;
+        if let Some(reference) = terms.outside.funding {
+            let kind = MovementKind::Funding(created.id, reference);
+            let (from, to) = (Account::External, Account::Escrow(created.id));
+            let (user, at, amount) = (terms.sender, created.created_at, terms.total);
+            movements.push(Movement { lsn: None, user, at, kind, from, to, amount });
+        }
+    }
+    for row in snapshot.scan(Table::Payouts, &KeyRange::all()) {
+        let payout = payout_row(row)?;
+        let of = |at, kind, from, to| {
+            let (user, amount) = (payout.user.clone(), payout.amount);
+            Movement { lsn: None, user, at, kind, from, to, amount }
+        };
+        if payout.created_at < to {
+            let kind = MovementKind::PayoutMade(payout.id);
+            movements.push(of(payout.created_at, kind, Account::Escrow(payout.envelope), Account::Payable));
+        }
+        if payout.is_paid_before(to) {
+            let kind = MovementKind::Paid(payout.id, payout.reference.clone());
+            movements.push(of(payout.changed_at, kind, Account::Payable, Account::External));
+        }
+    }
+    Ok(movements)
+}
+
+fn payout_row(row: super::RowRead) -> Result<Payout, StoreError> {
+    let (key, value) = row?;
+    values::cold(&value).ok_or_else(|| damaged(Table::Payouts, &key))
+}
+
+impl Payout {
+    /// Whether its money had gone out; what it was in between is not kept.
+    fn is_paid_before(&self, at: Timestamp) -> bool {
+        self.state == PayoutState::Paid && self.changed_at < at
+    }
 }
 
 fn merchant_of(snapshot: &dyn Snapshot, order: OrderId) -> Result<UserId, StoreError> {

@@ -16,6 +16,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
+const WHAT: [&str; 4] = ["ledger", "envelopes", "grabs", "payouts"];
+
 fn export(what: &str, data: &Path, to: &str, out: &Path) -> Command {
     let mut command = hongbao();
     let period = ["--from", "2020-01-01", "--to", to, "--time-zone", "Asia/Shanghai"];
@@ -62,6 +64,25 @@ fn utc(row: &Value, field: &str) -> Option<jiff::Timestamp> {
     row[field].as_str().map(|at| at.parse().unwrap_or_else(|error| panic!("{at}: {error}")))
 }
 
+/// An envelope past the wallets: one share is paid, one is due, and the rest goes back.
+fn past_the_wallets(client: &mut Client) -> Vec<Value> {
+    let terms = json!({ "sender": "zoe", "total": 300, "shares": 3, "split": "equal",
+        "funding": { "reference": "alipay-1" }, "payout": "external" });
+    let id = text(&client.json(&Ask::post("/v1/envelopes", &terms).with_key("funded")), "id");
+    for user in ["yan", "xia"] {
+        for what in ["grab", "claim"] {
+            client.json(&Ask::post(format!("/v1/envelopes/{id}/{what}"), &json!({ "user": user })));
+        }
+    }
+    client.json(&Ask::post(format!("/v1/envelopes/{id}/cancel"), &json!({})).with_key("back"));
+    let mut payouts = list(client, "/v1/payouts", "payouts");
+    let result = json!({ "results": [{ "id": payouts[0]["id"], "state": "paid", "reference": "bank-1" }] });
+    client.json(&Ask::post("/v1/payouts/results", &result).with_key("paid"));
+    payouts.sort_by_key(|payout| text(payout, "id"));
+    assert_eq!(payouts.len(), 3, "{payouts:?}");
+    payouts
+}
+
 #[test]
 fn a_period_is_what_the_api_tells_and_stays_so() {
     let directory = tempfile::tempdir().unwrap();
@@ -72,6 +93,7 @@ fn a_period_is_what_the_api_tells_and_stays_so() {
     let table = Mutex::new(open_table(address, &mut book));
     let play = |round| under_load(address, &table, round, || std::thread::sleep(Duration::from_millis(250)));
     play(1);
+    let payouts = past_the_wallets(&mut Client::new(address));
     let to = a_moment(address);
     let before = |row: &Value, field: &str| utc(row, field).is_some_and(|at| at < to.parse().unwrap());
 
@@ -105,6 +127,17 @@ fn a_period_is_what_the_api_tells_and_stays_so() {
     for row in by_user.remove("moment").expect("there is one who tells moments") {
         *sums.entry("deposit".to_owned()).or_default() += row["amount_minor"].as_u64().unwrap();
     }
+    let mut past: Vec<(String, u64)> = Vec::new();
+    for name in ["zoe", "yan", "xia"] {
+        let rows = by_user.remove(name).unwrap_or_default();
+        past.extend(rows.iter().map(|row| (text(row, "kind"), row["amount_minor"].as_u64().unwrap())));
+    }
+    past.sort();
+    let each = |kind: &str, amount| (kind.to_owned(), amount);
+    assert_eq!(
+        past,
+        [each("funding", 300), each("paid", 100), each("payout", 100), each("payout", 100), each("payout", 100)]
+    );
     assert!(by_user.is_empty(), "{by_user:?}");
     assert!(sums.len() >= 5, "{sums:?}");
     for (kind, sum) in &sums {
@@ -119,7 +152,8 @@ fn a_period_is_what_the_api_tells_and_stays_so() {
     let accounts = |of: &str| totals["accounts"][of]["closing_minor"].as_i64().unwrap();
     let told = |of: &str| audit[of].as_i64().unwrap();
     let moved = told("escrowed") - accounts("escrow");
-    assert_eq!(accounts("external"), told("deposited") - told("withdrawn") - 1, "{audit} {totals}");
+    assert_eq!(accounts("external"), told("deposited") - told("withdrawn") - told("paid_out") - 1);
+    assert_eq!((accounts("payable"), told("payable")), (200, 200), "{audit} {totals}");
     assert_eq!(accounts("merchants"), told("merchants"), "{audit} {totals}");
     assert_eq!(accounts("wallets"), told("wallets") + moved - 1, "{audit} {totals}");
 
@@ -127,7 +161,7 @@ fn a_period_is_what_the_api_tells_and_stays_so() {
     let kept = path("backup");
     succeeds(&mut backup(&data, &kept));
     let later = |place: &Path, name: &str| {
-        for what in ["ledger", "envelopes", "grabs"] {
+        for what in WHAT {
             succeeds(&mut export(what, place, &to, &path(&format!("{what}-{name}.csv"))));
         }
     };
@@ -135,14 +169,27 @@ fn a_period_is_what_the_api_tells_and_stays_so() {
     later(&kept, "backup");
     let (grabs, _) = exported("grabs", &data, &to, &path("grabs.jsonl"));
     let (envelopes, envelope_totals) = exported("envelopes", &data, &to, &path("envelopes.jsonl"));
-    check_envelopes(&mut client, &envelopes, &grabs, &before);
+    // The server closes connections that ask nothing for a while.
+    check_envelopes(&mut Client::new(address), &envelopes, &grabs, &before);
     assert_eq!(envelope_totals["rows"], envelopes.len());
+    let (mut rows, payout_totals) = exported("payouts", &data, &to, &path("payouts.jsonl"));
+    rows.sort_by_key(|row| text(row, "id"));
+    let told = |rows: &[Value], amount: &str| -> Vec<Vec<Value>> {
+        rows.iter().map(|row| ["id", "kind", "user", amount, "envelope"].map(|of| row[of].clone()).to_vec()).collect()
+    };
+    assert_eq!(told(&rows, "amount_minor"), told(&payouts, "amount"));
+    let paid: Vec<&Value> = rows.iter().filter(|row| row["paid_at"].is_string()).collect();
+    assert!(paid.len() == 1 && paid[0]["reference"] == "bank-1", "{rows:?}");
+    assert_eq!(
+        [&payout_totals["sums"]["paid"]["amount"], &payout_totals["sums"]["payable"]["amount"]],
+        ["1.00", "2.00"]
+    );
     assert!(server.stop().0.success());
     later(&data, "stopped");
-    for what in ["ledger", "envelopes", "grabs"] {
+    for what in WHAT {
         let file = |name: &str| path(&format!("{what}-{name}.csv"));
         let [first, totals] = [file("running"), totals_of(&file("running"))].map(|file| std::fs::read(file).unwrap());
-        assert!(first.len() > 500, "{what}");
+        assert!(first.len() > 300, "{what}");
         for name in ["backup", "stopped"] {
             assert!(std::fs::read(file(name)).unwrap() == first, "{what} of the {name}");
             assert_eq!(std::fs::read(totals_of(&file(name))).unwrap(), totals, "{what} of the {name}");

@@ -260,6 +260,7 @@ fn what_cannot_be_restored_is_left() {
     let (server, address) = Running::ready(&mut serve(&place.path("data"), &[]));
     deposit(&mut Client::new(address), 0);
     place.backup();
+    refused(&mut place.restore(&["--journal", "@data"]), USAGE, &["in use by another process", "stop that one first"]);
     assert!(server.stop().0.success());
     let (other, _) = Running::ready(&mut serve(&place.path("other"), &[]));
     assert!(other.stop().0.success());
