@@ -1,0 +1,3 @@
+// --- generated from here, by server/clients/generate ---
+
+// --- generated up to here ---
