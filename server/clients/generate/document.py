@@ -145,6 +145,8 @@ class Document:
         for several in ("anyOf", "allOf"):
             if several in schema:
                 rest = [one for one in schema[several] if one.get("type") != "null"]
+                if several == "anyOf" and {"type": "object"} in rest:
+                    return Type("map")  # any object, some of which are described
                 if len(rest) != 1:
                     raise SystemExit(f"{name}: {several} of several types: give it a name under components/schemas")
                 return self._nullable(self._type(rest[0], name), len(rest) < len(schema[several]))

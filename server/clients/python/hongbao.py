@@ -38,6 +38,8 @@ INTEGER_MAX = 9_007_199_254_740_991
 # A server closes a connection after 15 s without a request (--read-timeout-s).
 IDLE_S_MAX = 10.0
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.05, 5.0
+# How long the server waits for an event, unless it is told.
+POLL_S = 25
 
 
 class Unset:
@@ -294,12 +296,14 @@ class _Transport:
             headers["Content-Type"] = "application/json"
         told = {name: _text(value) for name, value in (query or {}).items() if value is not UNSET and value is not None}
         path = self._prefix + path + ("?" + urllib.parse.urlencode(told) if told else "")
-        deadline_s = time.monotonic() + (self._limit_s if limit_s is None else limit_s)
+        # A long poll has that time on top: the server means to be late.
+        poll_s = (query["wait_s"] if query["wait_s"] is not None else POLL_S) if query and "wait_s" in query else 0
+        deadline_s = time.monotonic() + poll_s + (self._limit_s if limit_s is None else limit_s)
         backoff_s, attempts, was_lost = BACKOFF_S_FIRST, 0, False
         while True:
             attempts += 1
             wait_s, error = 0.0, None
-            timeout_s = max(0.001, min(self._attempt_s, deadline_s - time.monotonic()))
+            timeout_s = max(0.001, min(poll_s + self._attempt_s, deadline_s - time.monotonic()))
             try:
                 status, answered, text = self._once(method, path, headers, content, timeout_s)
                 if status < 300:
@@ -403,6 +407,79 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Event:
+    id: str
+    """The same whenever this event is told."""
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created"]
+    """
+    More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
+    share.lapsed is one event for all shares of an envelope that nobody claimed in time.
+    """
+    at: Time
+    data: Dict[str, Any]
+    """
+    What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
+    Order, of item.put an Item whose stock tells `total` only.
+    """
+    owner: Optional[str] = None
+    """The owner of the envelope, if it is about one."""
+
+
+@dataclass(frozen=True)
+class Events:
+    events: List[Event]
+    next_cursor: str
+    """Where to go on; also where there are no events."""
+
+
+EnvelopeState = Literal["scheduled", "open", "sold_out", "expired", "cancelled", "settled"]
+
+
+@dataclass(frozen=True)
+class EnvelopeChanged:
+    id: EnvelopeId
+    sender: User
+    reference: Optional[str]
+    state: EnvelopeState
+    ended_as: Literal["sold_out", "expired", "cancelled"]
+    claimed_amount: Optional[Balance] = None
+    refunded_amount: Optional[Balance] = None
+
+
+@dataclass(frozen=True)
+class ShareOf:
+    envelope: EnvelopeId
+    sender: User
+    reference: Optional[str]
+    user: User
+    share: int
+    amount: Amount
+    status: Literal["grabbed", "claimed"]
+    grabbed_at: Time
+    claimed_at: Optional[str]
+
+
+@dataclass(frozen=True)
+class LapsedShares:
+    envelope: EnvelopeId
+    sender: User
+    reference: Optional[str]
+    amount: Amount
+
+
+Currency = str
+
+
+@dataclass(frozen=True)
+class MovedMoney:
+    user: User
+    currency: Currency
+    amount: Amount
+    available: Balance
+    reference: Optional[str]
+
+
+@dataclass(frozen=True)
 class MadeKey:
     id: KeyId
     name: str
@@ -423,9 +500,7 @@ class Keys:
     next_cursor: Cursor
 
 
-Currency = str
 ShareStatus = Literal["grabbed", "claimed", "lapsed"]
-EnvelopeState = Literal["scheduled", "open", "sold_out", "expired", "cancelled", "settled"]
 
 
 @dataclass(frozen=True)
@@ -812,9 +887,12 @@ __all__ += [
     "Entries",
     "Entry",
     "Envelope",
+    "EnvelopeChanged",
     "EnvelopeId",
     "EnvelopeState",
     "Envelopes",
+    "Event",
+    "Events",
     "Expired",
     "Failed",
     "Faults",
@@ -836,9 +914,11 @@ __all__ += [
     "KeyId",
     "Keys",
     "Lapsed",
+    "LapsedShares",
     "LimitReached",
     "MadeKey",
     "Merchant",
+    "MovedMoney",
     "NotEligible",
     "NotOpen",
     "NotWon",
@@ -851,6 +931,7 @@ __all__ += [
     "ReleaseOutcome",
     "Released",
     "Role",
+    "ShareOf",
     "ShareStatus",
     "SoldOut",
     "Status",
@@ -895,6 +976,7 @@ class Client(_Transport):
         ("GET", "/v1/orders/{id}"),
         ("POST", "/v1/test/clock"),
         ("POST", "/v1/test/faults"),
+        ("GET", "/v1/events"),
         ("POST", "/v1/keys"),
         ("GET", "/v1/keys"),
         ("DELETE", "/v1/keys/{id}"),
@@ -1392,6 +1474,34 @@ class Client(_Transport):
         count of 0 takes back what is left.
         """
         answer: Faults = self._call(Faults, "POST", "/v1/test/faults", body={"fault": fault, "count": count}, limit_s=limit_s)
+        return answer
+
+    def events(
+        self,
+        *,
+        after: Optional[str] = None,
+        types: Optional[str] = None,
+        limit: Optional[int] = None,
+        wait_s: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Events:
+        """
+        What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is
+        there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is
+        that in which things happened to one envelope, wallet, item or hold. An event has the same id whenever
+        it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty,
+        with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the
+        server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the
+        header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to
+        its owner's envelopes.
+        """
+        answer: Events = self._call(
+            Events,
+            "GET",
+            "/v1/events",
+            query={"after": after, "types": types, "limit": limit, "wait_s": wait_s},
+            limit_s=limit_s,
+        )
         return answer
 
     def create_key(
