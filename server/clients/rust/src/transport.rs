@@ -101,7 +101,8 @@ impl Client {
                 // Deleted by the attempt before, whose answer was lost.
                 Ok((StatusCode::NOT_FOUND, ..)) if call.method == Method::DELETE && was_lost => return Ok(Bytes::new()),
                 Ok((status, retry_after_s, body)) => {
-                    let problem = Problem { attempts, idempotency_key: key.clone(), ..problem(status, retry_after_s, &body) };
+                    let problem =
+                        Problem { attempts, idempotency_key: key.clone(), ..problem(status, retry_after_s, &body) };
                     let again = problem.is_worth_repeating() && (call.repeatable || problem.retry == "after");
                     (Error::Problem(Box::new(problem)), again, Duration::from_secs(retry_after_s.unwrap_or(0)))
                 }
@@ -139,12 +140,14 @@ impl Client {
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let request = request.body(Full::new(body.unwrap_or_default())).map_err(|error| Lost::Request(error.to_string()))?;
+        let request =
+            request.body(Full::new(body.unwrap_or_default())).map_err(|error| Lost::Request(error.to_string()))?;
         let mut connection = self.connection().await?;
         // Dropped on any error: half an answer must not be taken for that of the next call.
         let response = connection.send_request(request).await.map_err(|error| error.to_string())?;
         let status = response.status();
-        let retry_after_s = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after_s =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
         self.shared.idle.lock().push((connection, Instant::now()));
         Ok((status, retry_after_s, body))
