@@ -390,6 +390,7 @@ EnvelopeId = str
 ItemId = str
 HoldId = str
 OrderId = str
+PayoutId = str
 KeyId = str
 # admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller:
 # grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:<id>:
@@ -501,6 +502,9 @@ class Keys:
 
 
 ShareStatus = Literal["grabbed", "claimed", "lapsed"]
+PayoutState = Literal["due", "sent", "paid", "failed"]
+# win: a share that was claimed. refund: what nobody took, to the sender.
+PayoutKind = Literal["win", "refund"]
 
 
 @dataclass(frozen=True)
@@ -526,6 +530,11 @@ class Entry:
 class Entries:
     entries: List[Entry]
     next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class NewEnvelopeFunding:
+    reference: Reference
 
 
 @dataclass(frozen=True)
@@ -777,6 +786,55 @@ class ReceivedGrabs:
 
 
 @dataclass(frozen=True)
+class Payout:
+    id: PayoutId
+    kind: PayoutKind
+    user: User
+    amount: Amount
+    currency: Currency
+    envelope: EnvelopeId
+    funding_reference: Optional[str]
+    """That of the envelope's funding, if it was funded from outside."""
+    state: PayoutState
+    attempts: Count
+    """How often it was no longer due."""
+    reference: Optional[str]
+    """The last one told."""
+    reason: Optional[str]
+    """The last one told."""
+    created_at: Time
+    changed_at: Time
+
+
+@dataclass(frozen=True)
+class Payouts:
+    payouts: List[Payout]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class PayoutResultsResultsItem:
+    id: str
+    state: PayoutState
+    reference: Union[Optional[str], Unset] = UNSET
+    """A number by which you or the bank know it: visible characters."""
+    reason: Union[Optional[str], Unset] = UNSET
+
+
+@dataclass(frozen=True)
+class PayoutAnswersResultsItem:
+    id: Optional[str]
+    """As it was sent, up to 64 characters; null if there was none."""
+    state: Optional[PayoutState] = None
+    error: Optional[Problem] = None
+
+
+@dataclass(frozen=True)
+class PayoutAnswers:
+    results: List[PayoutAnswersResultsItem]
+
+
+@dataclass(frozen=True)
 class Audit:
     balanced: bool
     deposited: Balance
@@ -919,12 +977,21 @@ __all__ += [
     "MadeKey",
     "Merchant",
     "MovedMoney",
+    "NewEnvelopeFunding",
     "NotEligible",
     "NotOpen",
     "NotWon",
     "Order",
     "OrderId",
     "Ordered",
+    "Payout",
+    "PayoutAnswers",
+    "PayoutAnswersResultsItem",
+    "PayoutId",
+    "PayoutKind",
+    "PayoutResultsResultsItem",
+    "PayoutState",
+    "Payouts",
     "Received",
     "ReceivedGrabs",
     "Reference",
@@ -963,6 +1030,9 @@ class Client(_Transport):
         ("GET", "/v1/users/{user}/sent"),
         ("GET", "/v1/users/{user}/received"),
         ("GET", "/v1/audit"),
+        ("GET", "/v1/payouts"),
+        ("GET", "/v1/payouts/{id}"),
+        ("POST", "/v1/payouts/results"),
         ("POST", "/v1/merchants"),
         ("POST", "/v1/items"),
         ("GET", "/v1/items"),
@@ -1083,12 +1153,12 @@ class Client(_Transport):
         reference: Union[Optional[Reference], Unset] = UNSET,
         metadata: Union[Dict[str, Any], Unset] = UNSET,
         client_seed: Union[Optional[str], Unset] = UNSET,
-        funding: Union[None, Unset] = UNSET,
-        payout: Union[Literal["wallet"], Unset] = UNSET,
+        funding: Union[Optional[NewEnvelopeFunding], Unset] = UNSET,
+        payout: Union[Literal["wallet", "external"], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Envelope:
-        """Fund an envelope from its sender's wallet."""
+        """Create an envelope, from its sender's wallet or funded from outside."""
         answer: Envelope = self._call(
             Envelope,
             "POST",
@@ -1272,6 +1342,80 @@ class Client(_Transport):
     def audit(self, *, limit_s: Optional[float] = None) -> Audit:
         """Where all money is."""
         answer: Audit = self._call(Audit, "GET", "/v1/audit", limit_s=limit_s)
+        return answer
+
+    def payouts(
+        self,
+        *,
+        state: Optional[PayoutState] = None,
+        kind: Optional[PayoutKind] = None,
+        user: Optional[User] = None,
+        envelope: Optional[EnvelopeId] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Payout]:
+        """
+        Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states
+        change, no payout is told twice on the way from page to page. An issuer sees those of its owner's
+        envelopes. All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.payouts_page(state=state, kind=kind, user=user, envelope=envelope, created_from=created_from, created_to=created_to, limit=limit, limit_s=limit_s, cursor=cursor), "payouts")
+
+    def payouts_page(
+        self,
+        *,
+        state: Optional[PayoutState] = None,
+        kind: Optional[PayoutKind] = None,
+        user: Optional[User] = None,
+        envelope: Optional[EnvelopeId] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Payouts:
+        """
+        Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states
+        change, no payout is told twice on the way from page to page. An issuer sees those of its owner's
+        envelopes. One page.
+        """
+        answer: Payouts = self._call(
+            Payouts,
+            "GET",
+            "/v1/payouts",
+            query={"state": state, "kind": kind, "user": user, "envelope": envelope, "created_from": created_from, "created_to": created_to, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def payout(self, id: str, *, limit_s: Optional[float] = None) -> Payout:
+        """A payout."""
+        answer: Payout = self._call(Payout, "GET", f"/v1/payouts/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def tell_payout_results(
+        self,
+        *,
+        results: List[PayoutResultsResultsItem],
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> PayoutAnswers:
+        """
+        Tell what came of payouts, each for itself. due leads to sent, paid or failed; sent to paid or failed;
+        failed to due, under the same id. paid is final. The same again is the same answer. The whole call is
+        remembered under its Idempotency-Key, so that a repeat that comes late changes nothing.
+        """
+        answer: PayoutAnswers = self._call(
+            PayoutAnswers,
+            "POST",
+            "/v1/payouts/results",
+            body={"results": results},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
         return answer
 
     def put_merchant(

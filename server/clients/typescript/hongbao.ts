@@ -307,6 +307,8 @@ export type HoldId = string;
 
 export type OrderId = string;
 
+export type PayoutId = string;
+
 export type KeyId = string;
 
 /** admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller: grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:<id>: reads this merchant's items and orders. viewer: reads everything but keys. */
@@ -407,6 +409,11 @@ export interface Keys {
 
 export type ShareStatus = Open<"grabbed" | "claimed" | "lapsed">;
 
+export type PayoutState = "due" | "sent" | "paid" | "failed";
+
+/** win: a share that was claimed. refund: what nobody took, to the sender. */
+export type PayoutKind = Open<"win" | "refund">;
+
 export interface Transfer {
   amount: Amount;
   reference?: Reference | null;
@@ -434,6 +441,10 @@ export interface Entries {
   next_cursor: Cursor;
 }
 
+export interface NewEnvelopeFunding {
+  reference: Reference;
+}
+
 export interface NewEnvelope {
   sender: User;
   total: Amount;
@@ -459,9 +470,10 @@ export interface NewEnvelope {
   metadata?: Record<string, unknown>;
   /** The creator's share in the draw's seed. */
   client_seed?: string | null;
-  /** Not offered yet. */
-  funding?: null;
-  payout?: "wallet";
+  /** The money comes from outside for this envelope: it is deposited and put in at once, and the sender's wallet has no part. What goes back becomes a payout with this reference, which is the owner's for ever, as a reference of its own kind. */
+  funding?: NewEnvelopeFunding | null;
+  /** Where a claim goes: into the winner's wallet, or outside, by a payout of kind win. */
+  payout?: "wallet" | "external";
 }
 
 export interface Envelope {
@@ -677,6 +689,68 @@ export interface ReceivedGrabs {
   next_cursor: Cursor;
 }
 
+export interface Payout {
+  id: PayoutId;
+  kind: PayoutKind;
+  user: User;
+  amount: Amount;
+  currency: Currency;
+  envelope: EnvelopeId;
+  /** That of the envelope's funding, if it was funded from outside. */
+  funding_reference: string | null;
+  state: PayoutState;
+  /** How often it was no longer due. */
+  attempts: Count;
+  /** The last one told. */
+  reference: string | null;
+  /** The last one told. */
+  reason: string | null;
+  created_at: Time;
+  changed_at: Time;
+}
+
+export interface Payouts {
+  payouts: Array<Payout>;
+  next_cursor: Cursor;
+}
+
+export interface PayoutResultsResultsItem {
+  id: string;
+  state: PayoutState;
+  /** A number by which you or the bank know it: visible characters. */
+  reference?: string | null;
+  reason?: string | null;
+}
+
+export interface PayoutResults {
+  results: Array<PayoutResultsResultsItem>;
+}
+
+export interface PayoutAnswersResultsItem {
+  /** As it was sent, up to 64 characters; null if there was none. */
+  id: string | null;
+  state?: PayoutState;
+  error?: Problem;
+}
+function readPayoutAnswersResultsItem(value: unknown): PayoutAnswersResultsItem {
+  const whole = value as Record<string, unknown>;
+  return {
+    ...whole,
+    error: new Problem(whole.error as Record<string, unknown>),
+  } as unknown as PayoutAnswersResultsItem;
+}
+
+export interface PayoutAnswers {
+  results: Array<PayoutAnswersResultsItem>;
+}
+function readPayoutAnswers(value: unknown): PayoutAnswers {
+  const whole = value as Record<string, unknown>;
+  return {
+    ...whole,
+    results: (whole.results as unknown[]).map((one) => readPayoutAnswersResultsItem(one)),
+  } as unknown as PayoutAnswers;
+}
+
 export interface Audit {
   balanced: boolean;
   deposited: Balance;
@@ -832,6 +906,9 @@ export class Client extends Transport {
     ["GET", "/v1/users/{user}/sent"],
     ["GET", "/v1/users/{user}/received"],
     ["GET", "/v1/audit"],
+    ["GET", "/v1/payouts"],
+    ["GET", "/v1/payouts/{id}"],
+    ["POST", "/v1/payouts/results"],
     ["POST", "/v1/merchants"],
     ["POST", "/v1/items"],
     ["GET", "/v1/items"],
@@ -887,7 +964,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Fund an envelope from its sender's wallet. */
+  /** Create an envelope, from its sender's wallet or funded from outside. */
   async createEnvelope(body: NewEnvelope, options: KeyedOptions = {}): Promise<Envelope> {
     const answer = checked<Envelope>(await this.call({ method: "POST", path: "/v1/envelopes", body, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
     return answer;
@@ -989,6 +1066,32 @@ export class Client extends Transport {
   async audit(options: CallOptions = {}): Promise<Audit> {
     const answer = checked<Audit>(await this.call({ method: "GET", path: "/v1/audit" }, options), ["balanced", "deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "platform", "in_flight"]);
     return answer;
+  }
+
+  /** Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states change, no payout is told twice on the way from page to page. An issuer sees those of its owner's envelopes. All of them, page after page as they are asked for; `limit` is a page's size. */
+  payouts(query: { state?: PayoutState; kind?: PayoutKind; user?: User; envelope?: EnvelopeId; created_from?: Time; created_to?: Time; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Payout> {
+    return this.pages(async (cursor) => {
+      const shown = await this.payoutsPage({ ...query, cursor }, options);
+      return { items: shown.payouts, next: shown.next_cursor };
+    });
+  }
+
+  /** Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states change, no payout is told twice on the way from page to page. An issuer sees those of its owner's envelopes. One page. */
+  async payoutsPage(query: { state?: PayoutState; kind?: PayoutKind; user?: User; envelope?: EnvelopeId; created_from?: Time; created_to?: Time; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Payouts> {
+    const answer = checked<Payouts>(await this.call({ method: "GET", path: "/v1/payouts", query }, options), ["payouts", "next_cursor"]);
+    return answer;
+  }
+
+  /** A payout. */
+  async payout(id: string, options: CallOptions = {}): Promise<Payout> {
+    const answer = checked<Payout>(await this.call({ method: "GET", path: `/v1/payouts/${pathPart(id)}` }, options), ["id", "kind", "user", "amount", "currency", "envelope", "funding_reference", "state", "attempts", "reference", "reason", "created_at", "changed_at"]);
+    return answer;
+  }
+
+  /** Tell what came of payouts, each for itself. due leads to sent, paid or failed; sent to paid or failed; failed to due, under the same id. paid is final. The same again is the same answer. The whole call is remembered under its Idempotency-Key, so that a repeat that comes late changes nothing. */
+  async tellPayoutResults(body: PayoutResults, options: KeyedOptions = {}): Promise<PayoutAnswers> {
+    const answer = checked<PayoutAnswers>(await this.call({ method: "POST", path: "/v1/payouts/results", body, keyed: true }, options), ["results"]);
+    return readPayoutAnswers(answer);
   }
 
   /** Register or change a merchant. */

@@ -25,6 +25,9 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/users/{user}/sent"),
     ("GET", "/v1/users/{user}/received"),
     ("GET", "/v1/audit"),
+    ("GET", "/v1/payouts"),
+    ("GET", "/v1/payouts/{id}"),
+    ("POST", "/v1/payouts/results"),
     ("POST", "/v1/merchants"),
     ("POST", "/v1/items"),
     ("GET", "/v1/items"),
@@ -81,7 +84,7 @@ impl Client {
         })
     }
 
-    /// Fund an envelope from its sender's wallet.
+    /// Create an envelope, from its sender's wallet or funded from outside.
     ///
     /// # Errors
     /// See [`Error`].
@@ -173,6 +176,33 @@ impl Client {
     /// See [`Error`].
     pub async fn audit(&self) -> Result<types::Audit, Error> {
         read(&self.call(Call::new(Method::GET, "/v1/audit", &[])).await?)
+    }
+
+    /// Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states change, no
+    /// payout is told twice on the way from page to page. An issuer sees those of its owner's envelopes. All of them,
+    /// page after page as they are asked for; `limit` is a page's size.
+    pub fn payouts(&self, query: &types::PayoutsQuery) -> Pages<types::Payout> {
+        Pages::new(self, Call::new(Method::GET, "/v1/payouts", &[]).query(&query.told()), |body| {
+            read::<types::Payouts>(body).map(|page| (page.payouts, page.next_cursor))
+        })
+    }
+
+    /// A payout.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn payout(&self, id: &str) -> Result<types::Payout, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/payouts/{}", &[id])).await?)
+    }
+
+    /// Tell what came of payouts, each for itself. due leads to sent, paid or failed; sent to paid or failed; failed
+    /// to due, under the same id. paid is final. The same again is the same answer. The whole call is remembered
+    /// under its Idempotency-Key, so that a repeat that comes late changes nothing.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn tell_payout_results(&self, body: &types::PayoutResults) -> Result<types::PayoutAnswers, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/payouts/results", &[]).json(body).keyed()).await?)
     }
 
     /// Register or change a merchant.

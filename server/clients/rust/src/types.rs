@@ -37,6 +37,9 @@ pub type HoldId = String;
 /// `OrderId` of the API.
 pub type OrderId = String;
 
+/// `PayoutId` of the API.
+pub type PayoutId = String;
+
 /// `KeyId` of the API.
 pub type KeyId = String;
 
@@ -253,6 +256,16 @@ words! {
     ShareStatus { Grabbed = "grabbed", Claimed = "claimed", Lapsed = "lapsed" }
 }
 
+words! {
+    /// `PayoutState` of the API.
+    PayoutState { Due = "due", Sent = "sent", Paid = "paid", Failed = "failed" }
+}
+
+words! {
+    /// win: a share that was claimed. refund: what nobody took, to the sender.
+    PayoutKind { Win = "win", Refund = "refund" }
+}
+
 /// `Transfer` of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -330,6 +343,21 @@ pub struct Entries {
     pub next_cursor: Cursor,
 }
 
+/// `NewEnvelopeFunding` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewEnvelopeFunding {
+    /// `reference`.
+    pub reference: Reference,
+}
+
+impl NewEnvelopeFunding {
+    /// With what there must be; the rest is left out.
+    pub fn new(reference: impl Into<String>) -> Self {
+        NewEnvelopeFunding { reference: reference.into() }
+    }
+}
+
 words! {
     /// `split` of [`NewEnvelope`].
     NewEnvelopeSplit { Lucky = "lucky", Uniform = "uniform", Equal = "equal", Specified = "specified" }
@@ -342,7 +370,7 @@ words! {
 
 words! {
     /// `payout` of [`NewEnvelope`].
-    NewEnvelopePayout { Wallet = "wallet" }
+    NewEnvelopePayout { Wallet = "wallet", External = "external" }
 }
 
 /// `NewEnvelope` of the API.
@@ -395,7 +423,12 @@ pub struct NewEnvelope {
     /// The creator's share in the draw's seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_seed: Option<Option<String>>,
-    /// `payout`.
+    /// The money comes from outside for this envelope: it is deposited and put in at once, and the sender's wallet
+    /// has no part. What goes back becomes a payout with this reference, which is the owner's for ever, as a
+    /// reference of its own kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub funding: Option<Option<NewEnvelopeFunding>>,
+    /// Where a claim goes: into the winner's wallet, or outside, by a payout of kind win.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payout: Option<NewEnvelopePayout>,
 }
@@ -403,7 +436,7 @@ pub struct NewEnvelope {
 impl NewEnvelope {
     /// With what there must be; the rest is left out.
     pub fn new(sender: impl Into<String>, total: Amount, shares: u64) -> Self {
-        NewEnvelope { sender: sender.into(), total, shares, split: None, min_share: None, max_share: None, amounts: None, message: None, opens_at: None, expires_in_s: None, claim_within_s: None, auto_claim: None, unclaimed: None, reference: None, metadata: None, client_seed: None, payout: None }
+        NewEnvelope { sender: sender.into(), total, shares, split: None, min_share: None, max_share: None, amounts: None, message: None, opens_at: None, expires_in_s: None, claim_within_s: None, auto_claim: None, unclaimed: None, reference: None, metadata: None, client_seed: None, funding: None, payout: None }
     }
 
     /// Sets `split`.
@@ -494,6 +527,13 @@ impl NewEnvelope {
     #[must_use]
     pub fn client_seed(mut self, client_seed: impl Into<Option<String>>) -> Self {
         self.client_seed = Some(client_seed.into());
+        self
+    }
+
+    /// Sets `funding`. `None` is sent as null.
+    #[must_use]
+    pub fn funding(mut self, funding: impl Into<Option<NewEnvelopeFunding>>) -> Self {
+        self.funding = Some(funding.into());
         self
     }
 
@@ -855,6 +895,122 @@ pub struct ReceivedGrabs {
     pub grabs: Vec<Received>,
     /// `next_cursor`.
     pub next_cursor: Cursor,
+}
+
+/// `Payout` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Payout {
+    /// `id`.
+    pub id: PayoutId,
+    /// `kind`.
+    pub kind: PayoutKind,
+    /// `user`.
+    pub user: User,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `envelope`.
+    pub envelope: EnvelopeId,
+    /// That of the envelope's funding, if it was funded from outside.
+    pub funding_reference: Option<String>,
+    /// `state`.
+    pub state: PayoutState,
+    /// How often it was no longer due.
+    pub attempts: Count,
+    /// The last one told.
+    pub reference: Option<String>,
+    /// The last one told.
+    pub reason: Option<String>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `changed_at`.
+    pub changed_at: Time,
+}
+
+/// `Payouts` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Payouts {
+    /// `payouts`.
+    pub payouts: Vec<Payout>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `PayoutResultsResultsItem` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PayoutResultsResultsItem {
+    /// `id`.
+    pub id: String,
+    /// `state`.
+    pub state: PayoutState,
+    /// A number by which you or the bank know it: visible characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Option<String>>,
+    /// `reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Option<String>>,
+}
+
+impl PayoutResultsResultsItem {
+    /// With what there must be; the rest is left out.
+    pub fn new(id: impl Into<String>, state: PayoutState) -> Self {
+        PayoutResultsResultsItem { id: id.into(), state, reference: None, reason: None }
+    }
+
+    /// Sets `reference`. `None` is sent as null.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<Option<String>>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+
+    /// Sets `reason`. `None` is sent as null.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<Option<String>>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+/// `PayoutResults` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PayoutResults {
+    /// `results`.
+    pub results: Vec<PayoutResultsResultsItem>,
+}
+
+impl PayoutResults {
+    /// With what there must be; the rest is left out.
+    pub fn new(results: Vec<PayoutResultsResultsItem>) -> Self {
+        PayoutResults { results }
+    }
+}
+
+/// `PayoutAnswersResultsItem` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PayoutAnswersResultsItem {
+    /// As it was sent, up to 64 characters; null if there was none.
+    pub id: Option<String>,
+    /// `state`.
+    #[serde(default)]
+    pub state: Option<PayoutState>,
+    /// `error`.
+    #[serde(default)]
+    pub error: Option<crate::Problem>,
+}
+
+/// `PayoutAnswers` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PayoutAnswers {
+    /// `results`.
+    pub results: Vec<PayoutAnswersResultsItem>,
 }
 
 /// `Audit` of the API.
@@ -1504,6 +1660,96 @@ impl ReceivedQuery {
 impl ReceivedQuery {
     pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
         [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`payouts`](crate::Client::payouts).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct PayoutsQuery {
+    /// `state`.
+    pub state: Option<PayoutState>,
+    /// `kind`.
+    pub kind: Option<PayoutKind>,
+    /// `user`.
+    pub user: Option<User>,
+    /// `envelope`.
+    pub envelope: Option<EnvelopeId>,
+    /// `created_from`.
+    pub created_from: Option<Time>,
+    /// `created_to`.
+    pub created_to: Option<Time>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl PayoutsQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        PayoutsQuery { state: None, kind: None, user: None, envelope: None, created_from: None, created_to: None, limit: None }
+    }
+
+    /// Sets `state`.
+    #[must_use]
+    pub fn state(mut self, state: PayoutState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Sets `kind`.
+    #[must_use]
+    pub fn kind(mut self, kind: PayoutKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Sets `user`.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Sets `envelope`.
+    #[must_use]
+    pub fn envelope(mut self, envelope: impl Into<String>) -> Self {
+        self.envelope = Some(envelope.into());
+        self
+    }
+
+    /// Sets `created_from`.
+    #[must_use]
+    pub fn created_from(mut self, created_from: impl Into<String>) -> Self {
+        self.created_from = Some(created_from.into());
+        self
+    }
+
+    /// Sets `created_to`.
+    #[must_use]
+    pub fn created_to(mut self, created_to: impl Into<String>) -> Self {
+        self.created_to = Some(created_to.into());
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl PayoutsQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 7] {
+        [
+            ("state", self.state.as_ref().map(ToString::to_string)),
+            ("kind", self.kind.as_ref().map(ToString::to_string)),
+            ("user", self.user.as_ref().map(ToString::to_string)),
+            ("envelope", self.envelope.as_ref().map(ToString::to_string)),
+            ("created_from", self.created_from.as_ref().map(ToString::to_string)),
+            ("created_to", self.created_to.as_ref().map(ToString::to_string)),
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
