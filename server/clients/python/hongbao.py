@@ -1,0 +1,1724 @@
+"""Client of a Hongbao server: one file, standard library only, Python 3.9 or newer.
+
+    from hongbao import Client, Won
+
+    with Client("http://127.0.0.1:8080", "hb_...") as hongbao:
+        hongbao.deposit("alice", amount=1000)
+        envelope = hongbao.create_envelope(sender="alice", total=1000, shares=3)
+        outcome = hongbao.grab(envelope.id, user="bob")
+        if isinstance(outcome, Won):
+            print(outcome.amount)
+
+A call that gets no answer is made again, under the same idempotency key, until
+`limit_s` seconds are over; whatever happened on the way happened once. A business
+"no" is an outcome, not an error; an outcome this file does not know is an
+`Unknown`, to be read as "no win so far". Amounts are integers of minor units (fen).
+One client serves any number of threads; each has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import secrets
+import ssl
+import threading
+import time
+import typing
+import urllib.parse
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Callable, ClassVar, Dict, Iterator, List, Literal, Mapping, Optional, Tuple, Type, TypeVar, Union
+
+__all__: List[str] = ["Client", "Error", "FieldError", "NoAnswer", "Problem", "UNSET", "Unexpected", "Unknown", "Unset"]
+
+T = TypeVar("T")
+# The largest integer that every reader of JSON keeps exactly.
+INTEGER_MAX = 9_007_199_254_740_991
+# A server closes a connection after 15 s without a request (--read-timeout-s).
+IDLE_S_MAX = 10.0
+BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.05, 5.0
+# How long the server waits for an event, unless it is told.
+POLL_S = 25
+
+
+class Unset:
+    """What an argument is that is not sent at all; `None` is sent as null."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+
+
+class Error(Exception):
+    """Whatever keeps a call from its answer.
+
+    `idempotency_key` is the one the call was made under, if it has one: the same
+    call with it, now or in a week, gets the answer of the first that succeeded.
+    """
+
+    idempotency_key: Optional[str] = None
+    attempts: int = 0
+
+
+class NoAnswer(Error):
+    """No answer came in time: what was asked for may or may not have happened."""
+
+
+class Unexpected(Error):
+    """An answer that is not of this API; is the address that of a Hongbao server?"""
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """A field of the request, and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class Problem(Error):
+    """The server refused. `retry` tells what would help: `same_key`, `new_key`, `after` or `never`."""
+
+    def __init__(self, body: Mapping[str, Any], retry_after_s: Optional[int] = None):
+        self.status = int(body["status"])
+        self.code = str(body["code"])
+        self.title = str(body.get("title", ""))
+        self.detail = str(body.get("detail", ""))
+        self.retry = str(body.get("retry", "never"))
+        self.request_id = str(body.get("request_id", ""))
+        self.errors = [FieldError(str(one["field"]), str(one["message"])) for one in body.get("errors", [])]
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{self.status} {self.code}: {self.detail} (request {self.request_id})")
+
+    @property
+    def is_worth_repeating(self) -> bool:
+        """Whether the same call may succeed by itself. Of a business "no" that a repeat
+        is safe after, like `insufficient_funds`, the caller decides."""
+        passing = self.status >= 500 or self.status == 408 or self.code == "in_progress"
+        return self.retry == "after" or (self.retry == "same_key" and passing)
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """One of several kinds that is newer than this file; an outcome like this is no win so far."""
+
+    name: str
+    body: Mapping[str, Any]
+
+
+def _union(tag: str, cases: Mapping[str, Type[Any]]) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get(tag), str):
+            raise Unexpected(f"an answer has no {tag}: {value!r:.200}")
+        case = cases.get(value[tag])
+        return Unknown(value[tag], value) if case is None else _read(case, value)
+
+    return read
+
+
+def _either(*cases: Tuple[str, Any]) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        for key, case in cases:
+            if isinstance(value, dict) and key in value:
+                return _read(case, value)
+        raise Unexpected(f"an answer is none of what it may be: {value!r:.200}")
+
+    return read
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """What JSON says as a value of `kind`. Words that are not known are kept, fields that are not are left out."""
+    by_hand = _READERS.get(kind)
+    if by_hand is not None:
+        return by_hand(value)
+    origin = typing.get_origin(kind)
+    if kind is Any or origin is Literal or kind is str and isinstance(value, str):
+        return value
+    if origin is Union and type(None) in typing.get_args(kind):
+        inner = tuple(one for one in typing.get_args(kind) if one is not type(None))
+        return None if value is None else _read(Union[inner], value)
+    if origin is list and isinstance(value, list):
+        (item,) = typing.get_args(kind)
+        return [_read(item, one) for one in value]
+    if origin is dict and isinstance(value, dict):
+        return value
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and type(value) is int and abs(value) <= INTEGER_MAX:
+        return value
+    if isinstance(kind, type) and isinstance(value, dict) and hasattr(kind, "__dataclass_fields__"):
+        hints = _HINTS.get(kind)
+        if hints is None:
+            hints = _HINTS[kind] = typing.get_type_hints(kind)
+        read = {}
+        for one in fields(kind):
+            name = one.name[:-1] if one.name.endswith("_") else one.name
+            if name in value:
+                read[one.name] = _read(hints[one.name], value[name])
+            elif one.default is MISSING:
+                raise Unexpected(f"an answer has no {name}: {value!r:.200}")
+        return kind(**read)
+    raise Unexpected(f"an answer has {value!r:.200} where {kind} is due")
+
+
+_HINTS: Dict[Any, Dict[str, Any]] = {}
+_READERS: Dict[Any, Callable[[Any], Any]] = {Problem: Problem}
+
+
+def _sent(value: Any, name: str) -> Any:
+    """A value as it is sent: no number that JSON could change on the way."""
+    if isinstance(value, float):
+        raise TypeError(f"{name} is {value!r}: amounts and counts are integers, of minor units")
+    if type(value) is int and abs(value) > INTEGER_MAX:
+        raise ValueError(f"{name} is {value}: at most {INTEGER_MAX}")
+    if hasattr(value, "__dataclass_fields__"):
+        value = {one.name.rstrip("_"): getattr(value, one.name) for one in fields(value)}
+    if isinstance(value, dict):
+        # Metadata is the caller's own, numbers included.
+        return {key: one if key == "metadata" else _sent(one, f"{name}.{key}")
+                for key, one in value.items() if one is not UNSET}
+    if isinstance(value, (list, tuple)):
+        return [_sent(one, f"{name}[{at}]") for at, one in enumerate(value)]
+    return value
+
+
+class _Connection:
+    """A thread's own, kept alive between calls."""
+
+    def __init__(self) -> None:
+        self.http: Optional[http.client.HTTPConnection] = None
+        self.used_at_s = 0.0
+
+    def close(self) -> None:
+        if self.http is not None:
+            self.http.close()
+            self.http = None
+
+
+class _Transport:
+    """How calls are made: connections, keys, repeats."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        limit_s: float = 30.0,
+        attempt_s: float = 10.0,
+        context: Optional[ssl.SSLContext] = None,
+    ):
+        """A client of the server at `url` with this API key.
+
+        `limit_s` bounds a call with all its repeats, `attempt_s` one request of it.
+        `context` is for `https` by way of a proxy of yours.
+        """
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not an address: give one like http://127.0.0.1:8080")
+        self._tls = parts.scheme == "https"
+        self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._key, self._limit_s, self._attempt_s, self._context = key, limit_s, attempt_s, context
+        self._own = threading.local()
+        self._all: List[_Connection] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes every thread's connection; the next call makes a new one."""
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+
+    def _connection(self, timeout_s: float) -> Tuple[_Connection, http.client.HTTPConnection]:
+        own: Optional[_Connection] = getattr(self._own, "connection", None)
+        if own is None:
+            own = self._own.connection = _Connection()
+            with self._lock:
+                self._all.append(own)
+        if own.http is not None and time.monotonic() - own.used_at_s > IDLE_S_MAX:
+            own.close()
+        if own.http is None:
+            if self._tls:
+                own.http = http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._context)
+            else:
+                own.http = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        if own.http.sock is not None:
+            own.http.sock.settimeout(timeout_s)
+        else:
+            own.http.timeout = timeout_s
+        return own, own.http
+
+    def _once(
+        self, method: str, path: str, headers: Dict[str, str], body: Optional[bytes], timeout_s: float
+    ) -> Tuple[int, Mapping[str, str], bytes]:
+        own, connection = self._connection(timeout_s)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            text = response.read()
+        except BaseException:
+            # Half an answer must not be taken for that of the next call.
+            own.close()
+            raise
+        own.used_at_s = time.monotonic()
+        if response.will_close:
+            own.close()
+        return response.status, response.headers, text
+
+    def _call(
+        self,
+        answer: Any,
+        method: str,
+        path: str,
+        *,
+        query: Optional[Dict[str, Any]] = None,
+        body: Optional[Dict[str, Any]] = None,
+        keyed: bool = False,
+        repeatable: bool = True,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Any:
+        headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json"}
+        if keyed:
+            idempotency_key = idempotency_key or secrets.token_hex(16)
+            headers["Idempotency-Key"] = idempotency_key
+        content = None
+        if body is not None:
+            content = json.dumps(_sent(body, "body"), ensure_ascii=False, allow_nan=False).encode()
+            headers["Content-Type"] = "application/json"
+        told = {name: _text(value) for name, value in (query or {}).items() if value is not UNSET and value is not None}
+        path = self._prefix + path + ("?" + urllib.parse.urlencode(told) if told else "")
+        # A long poll has that time on top: the server means to be late.
+        poll_s = (query["wait_s"] if query["wait_s"] is not None else POLL_S) if query and "wait_s" in query else 0
+        deadline_s = time.monotonic() + poll_s + (self._limit_s if limit_s is None else limit_s)
+        backoff_s, attempts, was_lost = BACKOFF_S_FIRST, 0, False
+        while True:
+            attempts += 1
+            wait_s, error = 0.0, None
+            timeout_s = max(0.001, min(poll_s + self._attempt_s, deadline_s - time.monotonic()))
+            try:
+                status, answered, text = self._once(method, path, headers, content, timeout_s)
+                if status < 300:
+                    return _answer(answer, text)
+                error = _problem(status, answered, text)
+                if method == "DELETE" and status == 404 and was_lost:
+                    return None  # by the attempt before, whose answer was lost
+                again = error.is_worth_repeating and (repeatable or error.retry == "after")
+                wait_s = float(error.retry_after_s or 0)
+            except (OSError, http.client.HTTPException) as lost:
+                error = NoAnswer(f"{method} {path}: no answer: {lost or type(lost).__name__}")
+                error.__cause__ = lost
+                again = was_lost = repeatable
+            wait_s += random.uniform(0, backoff_s)
+            backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
+            if not again or time.monotonic() + wait_s >= deadline_s:
+                error.idempotency_key, error.attempts = idempotency_key, attempts
+                raise error
+            time.sleep(wait_s)
+
+    def _pages(self, page: Callable[[Optional[str]], Any], items: str) -> Iterator[Any]:
+        cursor: Optional[str] = None
+        while True:
+            shown = page(cursor)
+            yield from getattr(shown, items)
+            cursor = shown.next_cursor
+            if cursor is None:
+                return
+
+
+def _answer(kind: Any, text: bytes) -> Any:
+    if kind is None:
+        return None
+    if kind is bytes:
+        return text.decode()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise Unexpected(f"an answer is not JSON: {text[:200]!r}") from error
+    return _read(kind, value)
+
+
+def _problem(status: int, headers: Mapping[str, str], text: bytes) -> Problem:
+    after = headers.get("Retry-After", "")
+    retry_after_s = int(after) if after.isdigit() else None
+    try:
+        return Problem(json.loads(text), retry_after_s)
+    except (ValueError, TypeError, KeyError):
+        # Of a proxy in between: it may have passed the request on, or not.
+        retry = "after" if status in (429, 503) else "same_key" if status >= 500 else "never"
+        detail = text[:200].decode(errors="replace")
+        return Problem({"status": status, "code": f"http_{status}", "retry": retry, "detail": detail}, retry_after_s)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _part(value: str) -> str:
+    """A part of a path. What would name another path is refused."""
+    if value in ("", ".", ".."):
+        raise ValueError(f"{value!r} cannot be a user or an id")
+    return urllib.parse.quote(value, safe="")
+
+
+# --- generated from here, by server/clients/generate ---
+
+
+# Minor units (fen). Never a float, never a string.
+Amount = int
+# Minor units (fen).
+Balance = int
+Count = int
+# 1 to 64 of A-Z a-z 0-9 _ . : @ -, not . or .. ; use pseudonymous ids.
+User = str
+Time = str
+# The caller's own number: visible characters, unique per owner and kind for ever. Sent again under another
+# Idempotency-Key, the same content gets the first answer, with Idempotency-Replayed: true; other content is
+# 409 reference_conflict.
+Reference = str
+EnvelopeId = str
+ItemId = str
+HoldId = str
+OrderId = str
+PayoutId = str
+KeyId = str
+# admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller:
+# grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:<id>:
+# reads this merchant's items and orders. viewer: reads everything but keys.
+Role = str
+
+
+@dataclass(frozen=True)
+class Key:
+    id: KeyId
+    name: str
+    owner: User
+    roles: List[Role]
+    created_at: Time
+
+
+@dataclass(frozen=True)
+class Event:
+    id: str
+    """The same whenever this event is told."""
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created"]
+    """
+    More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
+    share.lapsed is one event for all shares of an envelope that nobody claimed in time.
+    """
+    at: Time
+    data: Dict[str, Any]
+    """
+    What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
+    Order, of item.put an Item whose stock tells `total` only.
+    """
+    owner: Optional[str] = None
+    """The owner of the envelope, if it is about one."""
+
+
+@dataclass(frozen=True)
+class Events:
+    events: List[Event]
+    next_cursor: str
+    """Where to go on; also where there are no events."""
+
+
+EnvelopeState = Literal["scheduled", "open", "sold_out", "expired", "cancelled", "settled"]
+
+
+@dataclass(frozen=True)
+class EnvelopeChanged:
+    id: EnvelopeId
+    sender: User
+    reference: Optional[str]
+    state: EnvelopeState
+    ended_as: Literal["sold_out", "expired", "cancelled"]
+    claimed_amount: Optional[Balance] = None
+    refunded_amount: Optional[Balance] = None
+
+
+@dataclass(frozen=True)
+class ShareOf:
+    envelope: EnvelopeId
+    sender: User
+    reference: Optional[str]
+    user: User
+    share: int
+    amount: Amount
+    status: Literal["grabbed", "claimed"]
+    grabbed_at: Time
+    claimed_at: Optional[str]
+
+
+@dataclass(frozen=True)
+class LapsedShares:
+    envelope: EnvelopeId
+    sender: User
+    reference: Optional[str]
+    amount: Amount
+
+
+Currency = str
+
+
+@dataclass(frozen=True)
+class MovedMoney:
+    user: User
+    currency: Currency
+    amount: Amount
+    available: Balance
+    reference: Optional[str]
+
+
+@dataclass(frozen=True)
+class MadeKey:
+    id: KeyId
+    name: str
+    owner: User
+    roles: List[Role]
+    created_at: Time
+    key: Optional[str]
+    """What is sent as Authorization: Bearer. Null when this is not the answer that made it."""
+
+
+# Where the next page starts; null at the end.
+Cursor = Optional[str]
+
+
+@dataclass(frozen=True)
+class Keys:
+    keys: List[Key]
+    next_cursor: Cursor
+
+
+ShareStatus = Literal["grabbed", "claimed", "lapsed"]
+PayoutState = Literal["due", "sent", "paid", "failed"]
+# win: a share that was claimed. refund: what nobody took, to the sender.
+PayoutKind = Literal["win", "refund"]
+
+
+@dataclass(frozen=True)
+class Wallet:
+    user: User
+    currency: Currency
+    available: Balance
+    held: Balance
+
+
+@dataclass(frozen=True)
+class Entry:
+    at: Time
+    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order"]
+    amount: Amount
+    balance_after: Balance
+    envelope: Optional[EnvelopeId] = None
+    order: Optional[OrderId] = None
+    reference: Optional[Reference] = None
+
+
+@dataclass(frozen=True)
+class Entries:
+    entries: List[Entry]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class NewEnvelopeFunding:
+    reference: Reference
+
+
+@dataclass(frozen=True)
+class Envelope:
+    id: EnvelopeId
+    sender: User
+    state: EnvelopeState
+    ended_as: Optional[Literal["sold_out", "expired", "cancelled"]]
+    total: Amount
+    currency: Currency
+    shares: Count
+    split: str
+    message: str
+    remaining_shares: Count
+    remaining_amount: Balance
+    claimed_amount: Balance
+    refunded_amount: Balance
+    created_at: Time
+    opens_at: Time
+    expires_at: Time
+    claim_by: Time
+    commitment: str
+    """
+    SHA-256 over the bytes of `hongbao/commitment/1`, a zero byte and the 32 bytes of `seed_secret`, in
+    hexadecimal. The seed of the draw is HMAC-SHA256 with `seed_secret` as key over the 16 bytes of the id and
+    the `client_seed`.
+    """
+    seed_secret: Optional[str]
+    """The secret, in hexadecimal, once no share is ungrabbed."""
+    reference: Optional[Reference]
+    metadata: Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Envelopes:
+    envelopes: List[Envelope]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Won:
+    outcome: Literal["won"]
+    amount: Amount
+    share: Count
+    status: ShareStatus
+    grabbed_at: Time
+    claim_by: Time
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class SoldOut:
+    outcome: Literal["sold_out"]
+
+
+@dataclass(frozen=True)
+class Expired:
+    outcome: Literal["expired"]
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    outcome: Literal["cancelled"]
+
+
+@dataclass(frozen=True)
+class NotOpen:
+    outcome: Literal["not_open"]
+    opens_at: Time
+
+
+@dataclass(frozen=True)
+class NotEligible:
+    outcome: Literal["not_eligible"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Claimed:
+    outcome: Literal["claimed"]
+    amount: Amount
+    claimed_at: Time
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class NotWon:
+    outcome: Literal["not_won"]
+
+
+@dataclass(frozen=True)
+class Lapsed:
+    outcome: Literal["lapsed"]
+
+
+@dataclass(frozen=True)
+class Held:
+    outcome: Literal["held"]
+    hold: HoldId
+    quantity: Count
+    amount: Amount
+    expires_at: Time
+    replayed: bool
+    """
+    Whether the user held this unit already when it was asked for. A repeat under the same Idempotency-Key is
+    answered with the first answer as it was, false included; that it is a repeat says the header
+    Idempotency-Replayed.
+    """
+
+
+@dataclass(frozen=True)
+class LimitReached:
+    outcome: Literal["limit_reached"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    outcome: Literal["ended"]
+
+
+@dataclass(frozen=True)
+class Ordered:
+    outcome: Literal["claimed"]
+    order: OrderId
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Released:
+    outcome: Literal["released"]
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class CannotPay:
+    outcome: Literal["insufficient_funds"]
+
+
+@dataclass(frozen=True)
+class Failed:
+    error: Problem
+
+
+# Treat an outcome you do not know as no win so far.
+GrabOutcome = Union[Won, SoldOut, Expired, Cancelled, NotOpen, NotEligible, Unknown]
+_READERS[GrabOutcome] = _union(
+    "outcome",
+    {
+        "won": Won,
+        "sold_out": SoldOut,
+        "expired": Expired,
+        "cancelled": Cancelled,
+        "not_open": NotOpen,
+        "not_eligible": NotEligible,
+    },
+)
+# Treat an outcome you do not know as no win so far.
+ClaimOutcome = Union[Claimed, NotWon, Lapsed, Unknown]
+_READERS[ClaimOutcome] = _union(
+    "outcome",
+    {
+        "claimed": Claimed,
+        "not_won": NotWon,
+        "lapsed": Lapsed,
+    },
+)
+# Treat an outcome you do not know as no win so far.
+ItemGrabOutcome = Union[Held, SoldOut, LimitReached, NotOpen, Ended, Unknown]
+_READERS[ItemGrabOutcome] = _union(
+    "outcome",
+    {
+        "held": Held,
+        "sold_out": SoldOut,
+        "limit_reached": LimitReached,
+        "not_open": NotOpen,
+        "ended": Ended,
+    },
+)
+# Treat an outcome you do not know as no win so far.
+HoldClaimOutcome = Union[Ordered, Expired, Released, CannotPay, Unknown]
+_READERS[HoldClaimOutcome] = _union(
+    "outcome",
+    {
+        "claimed": Ordered,
+        "expired": Expired,
+        "released": Released,
+        "insufficient_funds": CannotPay,
+    },
+)
+# Treat an outcome you do not know as no win so far.
+ReleaseOutcome = Union[Released, Expired, Ordered, Unknown]
+_READERS[ReleaseOutcome] = _union(
+    "outcome",
+    {
+        "released": Released,
+        "expired": Expired,
+        "claimed": Ordered,
+    },
+)
+
+
+@dataclass(frozen=True)
+class GrabPair:
+    envelope: str
+    user: User
+
+
+GrabResult = Union[GrabOutcome, Failed]
+_READERS[GrabResult] = _either(("error", Failed), ("outcome", GrabOutcome))
+
+
+@dataclass(frozen=True)
+class GrabResults:
+    results: List[GrabResult]
+
+
+@dataclass(frozen=True)
+class Grab:
+    user: User
+    amount: Amount
+    share: Count
+    status: ShareStatus
+    grabbed_at: Time
+    claimed_at: Optional[str]
+    best: bool
+    """The luckiest, told once every share is taken."""
+
+
+@dataclass(frozen=True)
+class Grabs:
+    grabs: List[Grab]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Received:
+    envelope: EnvelopeId
+    sender: User
+    amount: Amount
+    status: ShareStatus
+    grabbed_at: Time
+    claimed_at: Optional[str]
+
+
+@dataclass(frozen=True)
+class ReceivedGrabs:
+    grabs: List[Received]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Payout:
+    id: PayoutId
+    kind: PayoutKind
+    user: User
+    amount: Amount
+    currency: Currency
+    envelope: EnvelopeId
+    funding_reference: Optional[str]
+    """That of the envelope's funding, if it was funded from outside."""
+    state: PayoutState
+    attempts: Count
+    """How often it was no longer due."""
+    reference: Optional[str]
+    """The last one told."""
+    reason: Optional[str]
+    """The last one told."""
+    created_at: Time
+    changed_at: Time
+
+
+@dataclass(frozen=True)
+class Payouts:
+    payouts: List[Payout]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class PayoutResultsResultsItem:
+    id: str
+    state: PayoutState
+    reference: Union[Optional[str], Unset] = UNSET
+    """A number by which you or the bank know it: visible characters."""
+    reason: Union[Optional[str], Unset] = UNSET
+
+
+@dataclass(frozen=True)
+class PayoutAnswersResultsItem:
+    id: Optional[str]
+    """As it was sent, up to 64 characters; null if there was none."""
+    state: Optional[PayoutState] = None
+    error: Optional[Problem] = None
+
+
+@dataclass(frozen=True)
+class PayoutAnswers:
+    results: List[PayoutAnswersResultsItem]
+
+
+@dataclass(frozen=True)
+class Audit:
+    balanced: bool
+    deposited: Balance
+    withdrawn: Balance
+    paid_out: Balance
+    wallets: Balance
+    escrowed: Balance
+    payable: Balance
+    merchants: Balance
+    platform: Balance
+    in_flight: Balance
+
+
+@dataclass(frozen=True)
+class Merchant:
+    id: User
+    name: str
+    status: Literal["pending", "verified", "suspended"]
+
+
+@dataclass(frozen=True)
+class Stock:
+    total: Count
+    free: Count
+    held: Count
+    sold: Count
+
+
+@dataclass(frozen=True)
+class Item:
+    id: ItemId
+    merchant: User
+    name: str
+    category: str
+    price: Amount
+    currency: Currency
+    stock: Stock
+    per_user_limit: Optional[int]
+    starts_at: Optional[str]
+    ends_at: Optional[str]
+    hold_ttl_s: int
+    image_url: Optional[str]
+    created_at: Time
+
+
+@dataclass(frozen=True)
+class Items:
+    items: List[Item]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Hold:
+    id: HoldId
+    item: ItemId
+    user: User
+    quantity: Count
+    amount: Amount
+    currency: Currency
+    state: Literal["held", "claimed", "released", "expired"]
+    order: Optional[OrderId]
+    created_at: Time
+    expires_at: Time
+
+
+@dataclass(frozen=True)
+class Order:
+    id: OrderId
+    hold: HoldId
+    item: ItemId
+    merchant: User
+    user: User
+    quantity: Count
+    amount: Amount
+    currency: Currency
+    created_at: Time
+
+
+@dataclass(frozen=True)
+class Clock:
+    now: Time
+
+
+@dataclass(frozen=True)
+class Faults:
+    fault: Literal["overloaded", "slow", "lose_reply"]
+    count: int
+    """So many of the next requests."""
+
+
+@dataclass(frozen=True)
+class Status:
+    status: str
+
+__all__ += [
+    "Amount",
+    "Audit",
+    "Balance",
+    "Cancelled",
+    "CannotPay",
+    "ClaimOutcome",
+    "Claimed",
+    "Clock",
+    "Count",
+    "Currency",
+    "Cursor",
+    "Ended",
+    "Entries",
+    "Entry",
+    "Envelope",
+    "EnvelopeChanged",
+    "EnvelopeId",
+    "EnvelopeState",
+    "Envelopes",
+    "Event",
+    "Events",
+    "Expired",
+    "Failed",
+    "Faults",
+    "Grab",
+    "GrabOutcome",
+    "GrabPair",
+    "GrabResult",
+    "GrabResults",
+    "Grabs",
+    "Held",
+    "Hold",
+    "HoldClaimOutcome",
+    "HoldId",
+    "Item",
+    "ItemGrabOutcome",
+    "ItemId",
+    "Items",
+    "Key",
+    "KeyId",
+    "Keys",
+    "Lapsed",
+    "LapsedShares",
+    "LimitReached",
+    "MadeKey",
+    "Merchant",
+    "MovedMoney",
+    "NewEnvelopeFunding",
+    "NotEligible",
+    "NotOpen",
+    "NotWon",
+    "Order",
+    "OrderId",
+    "Ordered",
+    "Payout",
+    "PayoutAnswers",
+    "PayoutAnswersResultsItem",
+    "PayoutId",
+    "PayoutKind",
+    "PayoutResultsResultsItem",
+    "PayoutState",
+    "Payouts",
+    "Received",
+    "ReceivedGrabs",
+    "Reference",
+    "ReleaseOutcome",
+    "Released",
+    "Role",
+    "ShareOf",
+    "ShareStatus",
+    "SoldOut",
+    "Status",
+    "Stock",
+    "Time",
+    "User",
+    "Wallet",
+    "Won",
+]
+
+
+class Client(_Transport):
+    """Every call of the API, one method each; see `Error` for what they raise."""
+
+    OPERATIONS: ClassVar[List[Tuple[str, str]]] = [
+        ("POST", "/v1/wallets/{user}/deposits"),
+        ("POST", "/v1/wallets/{user}/withdrawals"),
+        ("GET", "/v1/wallets/{user}"),
+        ("GET", "/v1/wallets/{user}/entries"),
+        ("POST", "/v1/envelopes"),
+        ("GET", "/v1/envelopes"),
+        ("GET", "/v1/envelopes/{id}"),
+        ("POST", "/v1/envelopes/{id}/grab"),
+        ("POST", "/v1/envelopes/{id}/claim"),
+        ("POST", "/v1/envelopes/{id}/cancel"),
+        ("GET", "/v1/envelopes/{id}/grabs"),
+        ("GET", "/v1/envelopes/{id}/grabs/{user}"),
+        ("POST", "/v1/grabs"),
+        ("GET", "/v1/users/{user}/sent"),
+        ("GET", "/v1/users/{user}/received"),
+        ("GET", "/v1/audit"),
+        ("GET", "/v1/payouts"),
+        ("GET", "/v1/payouts/{id}"),
+        ("POST", "/v1/payouts/results"),
+        ("POST", "/v1/merchants"),
+        ("POST", "/v1/items"),
+        ("GET", "/v1/items"),
+        ("GET", "/v1/items/{id}"),
+        ("PATCH", "/v1/items/{id}"),
+        ("POST", "/v1/items/{id}/restock"),
+        ("POST", "/v1/items/{id}/grab"),
+        ("GET", "/v1/holds/{id}"),
+        ("POST", "/v1/holds/{id}/claim"),
+        ("POST", "/v1/holds/{id}/release"),
+        ("GET", "/v1/orders/{id}"),
+        ("POST", "/v1/test/clock"),
+        ("POST", "/v1/test/faults"),
+        ("GET", "/v1/events"),
+        ("POST", "/v1/keys"),
+        ("GET", "/v1/keys"),
+        ("DELETE", "/v1/keys/{id}"),
+        ("GET", "/livez"),
+        ("GET", "/readyz"),
+        ("GET", "/metrics"),
+        ("GET", "/openapi.json"),
+    ]
+
+    def deposit(
+        self,
+        user: str,
+        *,
+        amount: Amount,
+        reference: Union[Optional[Reference], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Wallet:
+        """Put money into a wallet."""
+        answer: Wallet = self._call(
+            Wallet,
+            "POST",
+            f"/v1/wallets/{_part(user)}/deposits",
+            body={"amount": amount, "reference": reference},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def withdraw(
+        self,
+        user: str,
+        *,
+        amount: Amount,
+        reference: Union[Optional[Reference], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Wallet:
+        """Take money out of a wallet."""
+        answer: Wallet = self._call(
+            Wallet,
+            "POST",
+            f"/v1/wallets/{_part(user)}/withdrawals",
+            body={"amount": amount, "reference": reference},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def wallet(self, user: str, *, limit_s: Optional[float] = None) -> Wallet:
+        """A wallet; a user never seen has zeros."""
+        answer: Wallet = self._call(Wallet, "GET", f"/v1/wallets/{_part(user)}", limit_s=limit_s)
+        return answer
+
+    def entries(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Entry]:
+        """
+        A wallet's movements, newest first. All of them, page after page as they are asked for; `limit` is a
+        page's size.
+        """
+        return self._pages(lambda cursor: self.entries_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "entries")
+
+    def entries_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Entries:
+        """A wallet's movements, newest first. One page."""
+        answer: Entries = self._call(
+            Entries,
+            "GET",
+            f"/v1/wallets/{_part(user)}/entries",
+            query={"limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def create_envelope(
+        self,
+        *,
+        sender: User,
+        total: Amount,
+        shares: int,
+        split: Union[Literal["lucky", "uniform", "equal", "specified"], Unset] = UNSET,
+        min_share: Union[Optional[int], Unset] = UNSET,
+        max_share: Union[Optional[int], Unset] = UNSET,
+        amounts: Union[Optional[List[Amount]], Unset] = UNSET,
+        message: Union[str, Unset] = UNSET,
+        opens_at: Union[Optional[str], Unset] = UNSET,
+        expires_in_s: Union[int, Unset] = UNSET,
+        claim_within_s: Union[int, Unset] = UNSET,
+        auto_claim: Union[bool, Unset] = UNSET,
+        unclaimed: Union[Literal["return", "credit"], Unset] = UNSET,
+        reference: Union[Optional[Reference], Unset] = UNSET,
+        metadata: Union[Dict[str, Any], Unset] = UNSET,
+        client_seed: Union[Optional[str], Unset] = UNSET,
+        funding: Union[Optional[NewEnvelopeFunding], Unset] = UNSET,
+        payout: Union[Literal["wallet", "external"], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Envelope:
+        """Create an envelope, from its sender's wallet or funded from outside."""
+        answer: Envelope = self._call(
+            Envelope,
+            "POST",
+            "/v1/envelopes",
+            body={"sender": sender, "total": total, "shares": shares, "split": split, "min_share": min_share, "max_share": max_share, "amounts": amounts, "message": message, "opens_at": opens_at, "expires_in_s": expires_in_s, "claim_within_s": claim_within_s, "auto_claim": auto_claim, "unclaimed": unclaimed, "reference": reference, "metadata": metadata, "client_seed": client_seed, "funding": funding, "payout": payout},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def envelopes(
+        self,
+        *,
+        reference: Optional[str] = None,
+        sender: Optional[User] = None,
+        state: Optional[EnvelopeState] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Envelope]:
+        """
+        Envelopes, newest first. All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.envelopes_page(reference=reference, sender=sender, state=state, created_from=created_from, created_to=created_to, limit=limit, limit_s=limit_s, cursor=cursor), "envelopes")
+
+    def envelopes_page(
+        self,
+        *,
+        reference: Optional[str] = None,
+        sender: Optional[User] = None,
+        state: Optional[EnvelopeState] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Envelopes:
+        """Envelopes, newest first. One page."""
+        answer: Envelopes = self._call(
+            Envelopes,
+            "GET",
+            "/v1/envelopes",
+            query={"reference": reference, "sender": sender, "state": state, "created_from": created_from, "created_to": created_to, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def envelope(self, id: str, *, limit_s: Optional[float] = None) -> Envelope:
+        """An envelope."""
+        answer: Envelope = self._call(Envelope, "GET", f"/v1/envelopes/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def grab(self, id: str, *, user: User, limit_s: Optional[float] = None) -> GrabOutcome:
+        """Take a share, at most one a user."""
+        answer: GrabOutcome = self._call(GrabOutcome, "POST", f"/v1/envelopes/{_part(id)}/grab", body={"user": user}, limit_s=limit_s)
+        return answer
+
+    def claim(self, id: str, *, user: User, limit_s: Optional[float] = None) -> ClaimOutcome:
+        """Credit a grabbed share to its winner."""
+        answer: ClaimOutcome = self._call(ClaimOutcome, "POST", f"/v1/envelopes/{_part(id)}/claim", body={"user": user}, limit_s=limit_s)
+        return answer
+
+    def cancel(
+        self,
+        id: str,
+        *,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Envelope:
+        """End an envelope; unsold shares go back to the sender."""
+        answer: Envelope = self._call(
+            Envelope,
+            "POST",
+            f"/v1/envelopes/{_part(id)}/cancel",
+            body={},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def grabs(self, id: str, *, limit: Optional[int] = None, limit_s: Optional[float] = None) -> Iterator[Grab]:
+        """
+        An envelope's grabs, by share. All of them, page after page as they are asked for; `limit` is a page's
+        size.
+        """
+        return self._pages(lambda cursor: self.grabs_page(id, limit=limit, limit_s=limit_s, cursor=cursor), "grabs")
+
+    def grabs_page(
+        self,
+        id: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Grabs:
+        """An envelope's grabs, by share. One page."""
+        answer: Grabs = self._call(
+            Grabs,
+            "GET",
+            f"/v1/envelopes/{_part(id)}/grabs",
+            query={"limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def grab_of(self, id: str, user: str, *, limit_s: Optional[float] = None) -> Grab:
+        """A user's grab; never grabs."""
+        answer: Grab = self._call(Grab, "GET", f"/v1/envelopes/{_part(id)}/grabs/{_part(user)}", limit_s=limit_s)
+        return answer
+
+    def grab_many(self, *, grabs: List[GrabPair], limit_s: Optional[float] = None) -> GrabResults:
+        """Grab from many envelopes, each for itself."""
+        answer: GrabResults = self._call(GrabResults, "POST", "/v1/grabs", body={"grabs": grabs}, limit_s=limit_s)
+        return answer
+
+    def sent(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Envelope]:
+        """
+        Envelopes a user sent, newest first. All of them, page after page as they are asked for; `limit` is a
+        page's size.
+        """
+        return self._pages(lambda cursor: self.sent_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "envelopes")
+
+    def sent_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Envelopes:
+        """Envelopes a user sent, newest first. One page."""
+        answer: Envelopes = self._call(
+            Envelopes,
+            "GET",
+            f"/v1/users/{_part(user)}/sent",
+            query={"limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def received(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Received]:
+        """
+        Shares a user grabbed, newest first. All of them, page after page as they are asked for; `limit` is a
+        page's size.
+        """
+        return self._pages(lambda cursor: self.received_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "grabs")
+
+    def received_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> ReceivedGrabs:
+        """Shares a user grabbed, newest first. One page."""
+        answer: ReceivedGrabs = self._call(
+            ReceivedGrabs,
+            "GET",
+            f"/v1/users/{_part(user)}/received",
+            query={"limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def audit(self, *, limit_s: Optional[float] = None) -> Audit:
+        """Where all money is."""
+        answer: Audit = self._call(Audit, "GET", "/v1/audit", limit_s=limit_s)
+        return answer
+
+    def payouts(
+        self,
+        *,
+        state: Optional[PayoutState] = None,
+        kind: Optional[PayoutKind] = None,
+        user: Optional[User] = None,
+        envelope: Optional[EnvelopeId] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Payout]:
+        """
+        Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states
+        change, no payout is told twice on the way from page to page. An issuer sees those of its owner's
+        envelopes. All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.payouts_page(state=state, kind=kind, user=user, envelope=envelope, created_from=created_from, created_to=created_to, limit=limit, limit_s=limit_s, cursor=cursor), "payouts")
+
+    def payouts_page(
+        self,
+        *,
+        state: Optional[PayoutState] = None,
+        kind: Optional[PayoutKind] = None,
+        user: Optional[User] = None,
+        envelope: Optional[EnvelopeId] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Payouts:
+        """
+        Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states
+        change, no payout is told twice on the way from page to page. An issuer sees those of its owner's
+        envelopes. One page.
+        """
+        answer: Payouts = self._call(
+            Payouts,
+            "GET",
+            "/v1/payouts",
+            query={"state": state, "kind": kind, "user": user, "envelope": envelope, "created_from": created_from, "created_to": created_to, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def payout(self, id: str, *, limit_s: Optional[float] = None) -> Payout:
+        """A payout."""
+        answer: Payout = self._call(Payout, "GET", f"/v1/payouts/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def tell_payout_results(
+        self,
+        *,
+        results: List[PayoutResultsResultsItem],
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> PayoutAnswers:
+        """
+        Tell what came of payouts, each for itself. due leads to sent, paid or failed; sent to paid or failed;
+        failed to due, under the same id. paid is final. The same again is the same answer. The whole call is
+        remembered under its Idempotency-Key, so that a repeat that comes late changes nothing.
+        """
+        answer: PayoutAnswers = self._call(
+            PayoutAnswers,
+            "POST",
+            "/v1/payouts/results",
+            body={"results": results},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def put_merchant(
+        self,
+        *,
+        id: User,
+        name: str,
+        status: Union[Literal["pending", "verified", "suspended"], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Merchant:
+        """Register or change a merchant."""
+        answer: Merchant = self._call(
+            Merchant,
+            "POST",
+            "/v1/merchants",
+            body={"id": id, "name": name, "status": status},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def create_item(
+        self,
+        *,
+        merchant: User,
+        name: str,
+        category: str,
+        price: Amount,
+        stock: int,
+        per_user_limit: Union[Optional[int], Unset] = UNSET,
+        starts_at: Union[Optional[str], Unset] = UNSET,
+        ends_at: Union[Optional[str], Unset] = UNSET,
+        hold_ttl_s: Union[int, Unset] = UNSET,
+        image_url: Union[Optional[str], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Item:
+        """Put an item on sale."""
+        answer: Item = self._call(
+            Item,
+            "POST",
+            "/v1/items",
+            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def items(
+        self,
+        *,
+        category: Optional[str] = None,
+        merchant: Optional[User] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Item]:
+        """
+        Items, newest first. All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.items_page(category=category, merchant=merchant, limit=limit, limit_s=limit_s, cursor=cursor), "items")
+
+    def items_page(
+        self,
+        *,
+        category: Optional[str] = None,
+        merchant: Optional[User] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Items:
+        """Items, newest first. One page."""
+        answer: Items = self._call(
+            Items,
+            "GET",
+            "/v1/items",
+            query={"category": category, "merchant": merchant, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def item(self, id: str, *, limit_s: Optional[float] = None) -> Item:
+        """An item."""
+        answer: Item = self._call(Item, "GET", f"/v1/items/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def change_item(
+        self,
+        id: str,
+        *,
+        name: Union[str, Unset] = UNSET,
+        category: Union[str, Unset] = UNSET,
+        price: Union[Amount, Unset] = UNSET,
+        per_user_limit: Union[Optional[int], Unset] = UNSET,
+        starts_at: Union[Optional[str], Unset] = UNSET,
+        ends_at: Union[Optional[str], Unset] = UNSET,
+        hold_ttl_s: Union[int, Unset] = UNSET,
+        image_url: Union[Optional[str], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Item:
+        """Change an item."""
+        answer: Item = self._call(
+            Item,
+            "PATCH",
+            f"/v1/items/{_part(id)}",
+            body={"name": name, "category": category, "price": price, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def restock(
+        self,
+        id: str,
+        *,
+        quantity: int,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Item:
+        """Add units to an item's stock."""
+        answer: Item = self._call(
+            Item,
+            "POST",
+            f"/v1/items/{_part(id)}/restock",
+            body={"quantity": quantity},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def grab_item(
+        self,
+        id: str,
+        *,
+        user: User,
+        quantity: Union[int, Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> ItemGrabOutcome:
+        """Hold units for a user, all or none."""
+        answer: ItemGrabOutcome = self._call(
+            ItemGrabOutcome,
+            "POST",
+            f"/v1/items/{_part(id)}/grab",
+            body={"user": user, "quantity": quantity},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def hold(self, id: str, *, limit_s: Optional[float] = None) -> Hold:
+        """A hold."""
+        answer: Hold = self._call(Hold, "GET", f"/v1/holds/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def claim_hold(self, id: str, *, user: User, limit_s: Optional[float] = None) -> HoldClaimOutcome:
+        """Pay for a hold from its user's wallet."""
+        answer: HoldClaimOutcome = self._call(HoldClaimOutcome, "POST", f"/v1/holds/{_part(id)}/claim", body={"user": user}, limit_s=limit_s)
+        return answer
+
+    def release_hold(self, id: str, *, user: User, limit_s: Optional[float] = None) -> ReleaseOutcome:
+        """Give a hold's units back."""
+        answer: ReleaseOutcome = self._call(ReleaseOutcome, "POST", f"/v1/holds/{_part(id)}/release", body={"user": user}, limit_s=limit_s)
+        return answer
+
+    def order(self, id: str, *, limit_s: Optional[float] = None) -> Order:
+        """An order."""
+        answer: Order = self._call(Order, "GET", f"/v1/orders/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def advance_clock(self, *, advance_s: int, limit_s: Optional[float] = None) -> Clock:
+        """Move the clock forward; only with --test, else 404."""
+        answer: Clock = self._call(
+            Clock,
+            "POST",
+            "/v1/test/clock",
+            body={"advance_s": advance_s},
+            repeatable=False,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def plant_faults(
+        self,
+        *,
+        fault: Literal["overloaded", "slow", "lose_reply"],
+        count: int,
+        limit_s: Optional[float] = None,
+    ) -> Faults:
+        """
+        Make the next requests fail; only with --test, else 404. Befalls requests under /v1, but not those
+        under /v1/test. `overloaded`: 503, and nothing happens. `slow`: carried out two seconds later.
+        `lose_reply`: carried out, and the connection ends without an answer; ask again, with the same key. A
+        count of 0 takes back what is left.
+        """
+        answer: Faults = self._call(Faults, "POST", "/v1/test/faults", body={"fault": fault, "count": count}, limit_s=limit_s)
+        return answer
+
+    def events(
+        self,
+        *,
+        after: Optional[str] = None,
+        types: Optional[str] = None,
+        limit: Optional[int] = None,
+        wait_s: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Events:
+        """
+        What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is
+        there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is
+        that in which things happened to one envelope, wallet, item or hold. An event has the same id whenever
+        it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty,
+        with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the
+        server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the
+        header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to
+        its owner's envelopes.
+        """
+        answer: Events = self._call(
+            Events,
+            "GET",
+            "/v1/events",
+            query={"after": after, "types": types, "limit": limit, "wait_s": wait_s},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def create_key(
+        self,
+        *,
+        name: str,
+        roles: List[Role],
+        owner: Union[User, Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> MadeKey:
+        """
+        Make an API key; it is shown in this answer only. Repeated with the same Idempotency-Key, `key` is
+        null: it is not kept, so it cannot be shown again. If the first answer was lost, delete the key by its
+        id and make another.
+        """
+        answer: MadeKey = self._call(
+            MadeKey,
+            "POST",
+            "/v1/keys",
+            body={"name": name, "owner": owner, "roles": roles},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def keys(self, *, limit: Optional[int] = None, limit_s: Optional[float] = None) -> Iterator[Key]:
+        """
+        API keys that were not deleted, newest first. All of them, page after page as they are asked for;
+        `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.keys_page(limit=limit, limit_s=limit_s, cursor=cursor), "keys")
+
+    def keys_page(
+        self,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Keys:
+        """API keys that were not deleted, newest first. One page."""
+        answer: Keys = self._call(Keys, "GET", "/v1/keys", query={"limit": limit, "cursor": cursor}, limit_s=limit_s)
+        return answer
+
+    def delete_key(self, id: str, *, limit_s: Optional[float] = None) -> None:
+        """
+        Delete an API key; again: the same answer. No request that comes in after the answer is let in with it.
+        With several servers in front of Redis the others follow within a second. What was let in before goes
+        on.
+        """
+        self._call(None, "DELETE", f"/v1/keys/{_part(id)}", limit_s=limit_s)
+
+    def livez(self, *, limit_s: Optional[float] = None) -> Status:
+        """Whether the process lives."""
+        answer: Status = self._call(Status, "GET", "/livez", limit_s=limit_s)
+        return answer
+
+    def readyz(self, *, limit_s: Optional[float] = None) -> Status:
+        """
+        Whether it serves. 503 also while the store takes no writes: requests are then answered until too much
+        waits for it.
+        """
+        answer: Status = self._call(Status, "GET", "/readyz", limit_s=limit_s)
+        return answer
+
+    def metrics(self, *, limit_s: Optional[float] = None) -> str:
+        """Prometheus metrics."""
+        answer: str = self._call(bytes, "GET", "/metrics", limit_s=limit_s)
+        return answer
+
+    def openapi(self, *, limit_s: Optional[float] = None) -> Dict[str, Any]:
+        """This document."""
+        answer: Dict[str, Any] = self._call(Dict[str, Any], "GET", "/openapi.json", limit_s=limit_s)
+        return answer
+# --- generated up to here ---

@@ -1,0 +1,387 @@
+// Written by server/clients/generate from server/src/openapi.json; do not edit.
+
+//! Every call of the API.
+
+use crate::error::Error;
+use crate::transport::{Call, Client, Pages, POLL_S, read};
+use crate::types;
+use hyper::Method;
+
+/// Method and path of every call.
+pub const OPERATIONS: &[(&str, &str)] = &[
+    ("POST", "/v1/wallets/{user}/deposits"),
+    ("POST", "/v1/wallets/{user}/withdrawals"),
+    ("GET", "/v1/wallets/{user}"),
+    ("GET", "/v1/wallets/{user}/entries"),
+    ("POST", "/v1/envelopes"),
+    ("GET", "/v1/envelopes"),
+    ("GET", "/v1/envelopes/{id}"),
+    ("POST", "/v1/envelopes/{id}/grab"),
+    ("POST", "/v1/envelopes/{id}/claim"),
+    ("POST", "/v1/envelopes/{id}/cancel"),
+    ("GET", "/v1/envelopes/{id}/grabs"),
+    ("GET", "/v1/envelopes/{id}/grabs/{user}"),
+    ("POST", "/v1/grabs"),
+    ("GET", "/v1/users/{user}/sent"),
+    ("GET", "/v1/users/{user}/received"),
+    ("GET", "/v1/audit"),
+    ("GET", "/v1/payouts"),
+    ("GET", "/v1/payouts/{id}"),
+    ("POST", "/v1/payouts/results"),
+    ("POST", "/v1/merchants"),
+    ("POST", "/v1/items"),
+    ("GET", "/v1/items"),
+    ("GET", "/v1/items/{id}"),
+    ("PATCH", "/v1/items/{id}"),
+    ("POST", "/v1/items/{id}/restock"),
+    ("POST", "/v1/items/{id}/grab"),
+    ("GET", "/v1/holds/{id}"),
+    ("POST", "/v1/holds/{id}/claim"),
+    ("POST", "/v1/holds/{id}/release"),
+    ("GET", "/v1/orders/{id}"),
+    ("POST", "/v1/test/clock"),
+    ("POST", "/v1/test/faults"),
+    ("GET", "/v1/events"),
+    ("POST", "/v1/keys"),
+    ("GET", "/v1/keys"),
+    ("DELETE", "/v1/keys/{id}"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+];
+
+impl Client {
+    /// Put money into a wallet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn deposit(&self, user: &str, body: &types::Transfer) -> Result<types::Wallet, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/wallets/{}/deposits", &[user]).json(body).keyed()).await?)
+    }
+
+    /// Take money out of a wallet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn withdraw(&self, user: &str, body: &types::Transfer) -> Result<types::Wallet, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/wallets/{}/withdrawals", &[user]).json(body).keyed()).await?)
+    }
+
+    /// A wallet; a user never seen has zeros.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn wallet(&self, user: &str) -> Result<types::Wallet, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/wallets/{}", &[user])).await?)
+    }
+
+    /// A wallet's movements, newest first. All of them, page after page as they are asked for; `limit` is a page's
+    /// size.
+    pub fn entries(&self, user: &str, query: &types::EntriesQuery) -> Pages<types::Entry> {
+        Pages::new(self, Call::new(Method::GET, "/v1/wallets/{}/entries", &[user]).query(&query.told()), |body| {
+            read::<types::Entries>(body).map(|page| (page.entries, page.next_cursor))
+        })
+    }
+
+    /// Create an envelope, from its sender's wallet or funded from outside.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_envelope(&self, body: &types::NewEnvelope) -> Result<types::Envelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/envelopes", &[]).json(body).keyed()).await?)
+    }
+
+    /// Envelopes, newest first. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn envelopes(&self, query: &types::EnvelopesQuery) -> Pages<types::Envelope> {
+        Pages::new(self, Call::new(Method::GET, "/v1/envelopes", &[]).query(&query.told()), |body| {
+            read::<types::Envelopes>(body).map(|page| (page.envelopes, page.next_cursor))
+        })
+    }
+
+    /// An envelope.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn envelope(&self, id: &str) -> Result<types::Envelope, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/envelopes/{}", &[id])).await?)
+    }
+
+    /// Take a share, at most one a user.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn grab(&self, id: &str, body: &types::ByUser) -> Result<types::GrabOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/envelopes/{}/grab", &[id]).json(body)).await?)
+    }
+
+    /// Credit a grabbed share to its winner.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn claim(&self, id: &str, body: &types::ByUser) -> Result<types::ClaimOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/envelopes/{}/claim", &[id]).json(body)).await?)
+    }
+
+    /// End an envelope; unsold shares go back to the sender.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cancel(&self, id: &str) -> Result<types::Envelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/envelopes/{}/cancel", &[id]).json(&serde_json::json!({})).keyed()).await?)
+    }
+
+    /// An envelope's grabs, by share. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn grabs(&self, id: &str, query: &types::GrabsQuery) -> Pages<types::Grab> {
+        Pages::new(self, Call::new(Method::GET, "/v1/envelopes/{}/grabs", &[id]).query(&query.told()), |body| {
+            read::<types::Grabs>(body).map(|page| (page.grabs, page.next_cursor))
+        })
+    }
+
+    /// A user's grab; never grabs.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn grab_of(&self, id: &str, user: &str) -> Result<types::Grab, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/envelopes/{}/grabs/{}", &[id, user])).await?)
+    }
+
+    /// Grab from many envelopes, each for itself.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn grab_many(&self, body: &types::GrabMany) -> Result<types::GrabResults, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/grabs", &[]).json(body)).await?)
+    }
+
+    /// Envelopes a user sent, newest first. All of them, page after page as they are asked for; `limit` is a page's
+    /// size.
+    pub fn sent(&self, user: &str, query: &types::SentQuery) -> Pages<types::Envelope> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/sent", &[user]).query(&query.told()), |body| {
+            read::<types::Envelopes>(body).map(|page| (page.envelopes, page.next_cursor))
+        })
+    }
+
+    /// Shares a user grabbed, newest first. All of them, page after page as they are asked for; `limit` is a page's
+    /// size.
+    pub fn received(&self, user: &str, query: &types::ReceivedQuery) -> Pages<types::Received> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/received", &[user]).query(&query.told()), |body| {
+            read::<types::ReceivedGrabs>(body).map(|page| (page.grabs, page.next_cursor))
+        })
+    }
+
+    /// Where all money is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn audit(&self) -> Result<types::Audit, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/audit", &[])).await?)
+    }
+
+    /// Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states change, no
+    /// payout is told twice on the way from page to page. An issuer sees those of its owner's envelopes. All of them,
+    /// page after page as they are asked for; `limit` is a page's size.
+    pub fn payouts(&self, query: &types::PayoutsQuery) -> Pages<types::Payout> {
+        Pages::new(self, Call::new(Method::GET, "/v1/payouts", &[]).query(&query.told()), |body| {
+            read::<types::Payouts>(body).map(|page| (page.payouts, page.next_cursor))
+        })
+    }
+
+    /// A payout.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn payout(&self, id: &str) -> Result<types::Payout, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/payouts/{}", &[id])).await?)
+    }
+
+    /// Tell what came of payouts, each for itself. due leads to sent, paid or failed; sent to paid or failed; failed
+    /// to due, under the same id. paid is final. The same again is the same answer. The whole call is remembered
+    /// under its Idempotency-Key, so that a repeat that comes late changes nothing.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn tell_payout_results(&self, body: &types::PayoutResults) -> Result<types::PayoutAnswers, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/payouts/results", &[]).json(body).keyed()).await?)
+    }
+
+    /// Register or change a merchant.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn put_merchant(&self, body: &types::NewMerchant) -> Result<types::Merchant, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/merchants", &[]).json(body).keyed()).await?)
+    }
+
+    /// Put an item on sale.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_item(&self, body: &types::NewItem) -> Result<types::Item, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/items", &[]).json(body).keyed()).await?)
+    }
+
+    /// Items, newest first. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn items(&self, query: &types::ItemsQuery) -> Pages<types::Item> {
+        Pages::new(self, Call::new(Method::GET, "/v1/items", &[]).query(&query.told()), |body| {
+            read::<types::Items>(body).map(|page| (page.items, page.next_cursor))
+        })
+    }
+
+    /// An item.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn item(&self, id: &str) -> Result<types::Item, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/items/{}", &[id])).await?)
+    }
+
+    /// Change an item.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn change_item(&self, id: &str, body: &types::ItemChange) -> Result<types::Item, Error> {
+        read(&self.call(Call::new(Method::PATCH, "/v1/items/{}", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Add units to an item's stock.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn restock(&self, id: &str, body: &types::Restock) -> Result<types::Item, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/items/{}/restock", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Hold units for a user, all or none.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn grab_item(&self, id: &str, body: &types::ItemGrab) -> Result<types::ItemGrabOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/items/{}/grab", &[id]).json(body).keyed()).await?)
+    }
+
+    /// A hold.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn hold(&self, id: &str) -> Result<types::Hold, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/holds/{}", &[id])).await?)
+    }
+
+    /// Pay for a hold from its user's wallet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn claim_hold(&self, id: &str, body: &types::ByUser) -> Result<types::HoldClaimOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/holds/{}/claim", &[id]).json(body)).await?)
+    }
+
+    /// Give a hold's units back.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn release_hold(&self, id: &str, body: &types::ByUser) -> Result<types::ReleaseOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/holds/{}/release", &[id]).json(body)).await?)
+    }
+
+    /// An order.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn order(&self, id: &str) -> Result<types::Order, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/orders/{}", &[id])).await?)
+    }
+
+    /// Move the clock forward; only with --test, else 404.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn advance_clock(&self, body: &types::Advance) -> Result<types::Clock, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/test/clock", &[]).json(body).not_repeatable()).await?)
+    }
+
+    /// Make the next requests fail; only with --test, else 404. Befalls requests under /v1, but not those under
+    /// /v1/test. `overloaded`: 503, and nothing happens. `slow`: carried out two seconds later. `lose_reply`: carried
+    /// out, and the connection ends without an answer; ask again, with the same key. A count of 0 takes back what is
+    /// left.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn plant_faults(&self, body: &types::Faults) -> Result<types::Faults, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/test/faults", &[]).json(body)).await?)
+    }
+
+    /// What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there,
+    /// or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which
+    /// things happened to one envelope, wallet, item or hold. An event has the same id whenever it is told. With no
+    /// events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on
+    /// from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is
+    /// the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role
+    /// issuer and neither viewer nor admin is told what happens to its owner's envelopes.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn events(&self, query: &types::EventsQuery) -> Result<types::Events, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/events", &[]).query(&query.told()).poll_s(query.wait_s.unwrap_or(POLL_S))).await?)
+    }
+
+    /// Make an API key; it is shown in this answer only. Repeated with the same Idempotency-Key, `key` is null: it is
+    /// not kept, so it cannot be shown again. If the first answer was lost, delete the key by its id and make
+    /// another.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_key(&self, body: &types::NewKey) -> Result<types::MadeKey, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/keys", &[]).json(body).keyed()).await?)
+    }
+
+    /// API keys that were not deleted, newest first. All of them, page after page as they are asked for; `limit` is a
+    /// page's size.
+    pub fn keys(&self, query: &types::KeysQuery) -> Pages<types::Key> {
+        Pages::new(self, Call::new(Method::GET, "/v1/keys", &[]).query(&query.told()), |body| {
+            read::<types::Keys>(body).map(|page| (page.keys, page.next_cursor))
+        })
+    }
+
+    /// Delete an API key; again: the same answer. No request that comes in after the answer is let in with it. With
+    /// several servers in front of Redis the others follow within a second. What was let in before goes on.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete_key(&self, id: &str) -> Result<(), Error> {
+        self.call(Call::new(Method::DELETE, "/v1/keys/{}", &[id])).await.map(drop)
+    }
+
+    /// Whether the process lives.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn livez(&self) -> Result<types::Status, Error> {
+        read(&self.call(Call::new(Method::GET, "/livez", &[])).await?)
+    }
+
+    /// Whether it serves. 503 also while the store takes no writes: requests are then answered until too much waits
+    /// for it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn readyz(&self) -> Result<types::Status, Error> {
+        read(&self.call(Call::new(Method::GET, "/readyz", &[])).await?)
+    }
+
+    /// Prometheus metrics.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn metrics(&self) -> Result<String, Error> {
+        Ok(String::from_utf8_lossy(&self.call(Call::new(Method::GET, "/metrics", &[])).await?).into_owned())
+    }
+
+    /// This document.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn openapi(&self) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
+        read(&self.call(Call::new(Method::GET, "/openapi.json", &[])).await?)
+    }
+}

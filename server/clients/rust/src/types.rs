@@ -1,0 +1,1898 @@
+// Written by server/clients/generate from server/src/openapi.json; do not edit.
+
+//! The types of the API. What is not known of a newer server is kept or passed over.
+
+use crate::word::{union, words};
+use serde::{Deserialize, Serialize};
+
+/// Minor units (fen). Never a float, never a string.
+pub type Amount = u64;
+
+/// Minor units (fen).
+pub type Balance = u64;
+
+/// `Count` of the API.
+pub type Count = u64;
+
+/// 1 to 64 of A-Z a-z 0-9 _ . : @ -, not . or .. ; use pseudonymous ids.
+pub type User = String;
+
+/// `Time` of the API.
+pub type Time = String;
+
+/// The caller's own number: visible characters, unique per owner and kind for ever. Sent again under another
+/// Idempotency-Key, the same content gets the first answer, with Idempotency-Replayed: true; other content is 409
+/// reference_conflict.
+pub type Reference = String;
+
+/// `EnvelopeId` of the API.
+pub type EnvelopeId = String;
+
+/// `ItemId` of the API.
+pub type ItemId = String;
+
+/// `HoldId` of the API.
+pub type HoldId = String;
+
+/// `OrderId` of the API.
+pub type OrderId = String;
+
+/// `PayoutId` of the API.
+pub type PayoutId = String;
+
+/// `KeyId` of the API.
+pub type KeyId = String;
+
+/// admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller: grabs,
+/// claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:\<id>: reads this
+/// merchant's items and orders. viewer: reads everything but keys.
+pub type Role = String;
+
+/// `NewKey` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewKey {
+    /// What people call it.
+    pub name: String,
+    /// Whose references, idempotency keys and envelopes are meant; several keys may have one owner. The name, unless
+    /// it is given. What is made with the admin key is the owner admin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<User>,
+    /// `roles`.
+    pub roles: Vec<Role>,
+}
+
+impl NewKey {
+    /// With what there must be; the rest is left out.
+    pub fn new(name: impl Into<String>, roles: Vec<Role>) -> Self {
+        NewKey { name: name.into(), roles, owner: None }
+    }
+
+    /// Sets `owner`.
+    #[must_use]
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+}
+
+/// `Key` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Key {
+    /// `id`.
+    pub id: KeyId,
+    /// `name`.
+    pub name: String,
+    /// `owner`.
+    pub owner: User,
+    /// `roles`.
+    pub roles: Vec<Role>,
+    /// `created_at`.
+    pub created_at: Time,
+}
+
+words! {
+    /// `type` of [`Event`].
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created" }
+}
+
+/// `Event` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// The same whenever this event is told.
+    pub id: String,
+    /// More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
+    /// share.lapsed is one event for all shares of an envelope that nobody claimed in time.
+    pub r#type: EventType,
+    /// `at`.
+    pub at: Time,
+    /// The owner of the envelope, if it is about one.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
+    /// Order, of item.put an Item whose stock tells `total` only.
+    pub data: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `Events` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Events {
+    /// `events`.
+    pub events: Vec<Event>,
+    /// Where to go on; also where there are no events.
+    pub next_cursor: String,
+}
+
+words! {
+    /// `EnvelopeState` of the API.
+    EnvelopeState { Scheduled = "scheduled", Open = "open", SoldOut = "sold_out", Expired = "expired", Cancelled = "cancelled", Settled = "settled" }
+}
+
+words! {
+    /// `ended_as` of [`EnvelopeChanged`].
+    EnvelopeChangedEndedAs { SoldOut = "sold_out", Expired = "expired", Cancelled = "cancelled" }
+}
+
+/// `EnvelopeChanged` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct EnvelopeChanged {
+    /// `id`.
+    pub id: EnvelopeId,
+    /// `sender`.
+    pub sender: User,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// `state`.
+    pub state: EnvelopeState,
+    /// `ended_as`.
+    pub ended_as: EnvelopeChangedEndedAs,
+    /// `claimed_amount`.
+    #[serde(default)]
+    pub claimed_amount: Option<Balance>,
+    /// `refunded_amount`.
+    #[serde(default)]
+    pub refunded_amount: Option<Balance>,
+}
+
+words! {
+    /// `status` of [`ShareOf`].
+    ShareOfStatus { Grabbed = "grabbed", Claimed = "claimed" }
+}
+
+/// `ShareOf` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct ShareOf {
+    /// `envelope`.
+    pub envelope: EnvelopeId,
+    /// `sender`.
+    pub sender: User,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// `user`.
+    pub user: User,
+    /// `share`.
+    pub share: u64,
+    /// `amount`.
+    pub amount: Amount,
+    /// `status`.
+    pub status: ShareOfStatus,
+    /// `grabbed_at`.
+    pub grabbed_at: Time,
+    /// `claimed_at`.
+    pub claimed_at: Option<String>,
+}
+
+/// `LapsedShares` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct LapsedShares {
+    /// `envelope`.
+    pub envelope: EnvelopeId,
+    /// `sender`.
+    pub sender: User,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// `amount`.
+    pub amount: Amount,
+}
+
+/// `Currency` of the API.
+pub type Currency = String;
+
+/// `MovedMoney` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct MovedMoney {
+    /// `user`.
+    pub user: User,
+    /// `currency`.
+    pub currency: Currency,
+    /// `amount`.
+    pub amount: Amount,
+    /// `available`.
+    pub available: Balance,
+    /// `reference`.
+    pub reference: Option<String>,
+}
+
+/// `MadeKey` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct MadeKey {
+    /// `id`.
+    pub id: KeyId,
+    /// `name`.
+    pub name: String,
+    /// `owner`.
+    pub owner: User,
+    /// `roles`.
+    pub roles: Vec<Role>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// What is sent as Authorization: Bearer. Null when this is not the answer that made it.
+    pub key: Option<String>,
+}
+
+/// Where the next page starts; null at the end.
+pub type Cursor = Option<String>;
+
+/// `Keys` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Keys {
+    /// `keys`.
+    pub keys: Vec<Key>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+words! {
+    /// `ShareStatus` of the API.
+    ShareStatus { Grabbed = "grabbed", Claimed = "claimed", Lapsed = "lapsed" }
+}
+
+words! {
+    /// `PayoutState` of the API.
+    PayoutState { Due = "due", Sent = "sent", Paid = "paid", Failed = "failed" }
+}
+
+words! {
+    /// win: a share that was claimed. refund: what nobody took, to the sender.
+    PayoutKind { Win = "win", Refund = "refund" }
+}
+
+/// `Transfer` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Transfer {
+    /// `amount`.
+    pub amount: Amount,
+    /// `reference`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Option<Reference>>,
+}
+
+impl Transfer {
+    /// With what there must be; the rest is left out.
+    pub fn new(amount: Amount) -> Self {
+        Transfer { amount, reference: None }
+    }
+
+    /// Sets `reference`. `None` is sent as null.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<Option<Reference>>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+}
+
+/// `Wallet` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Wallet {
+    /// `user`.
+    pub user: User,
+    /// `currency`.
+    pub currency: Currency,
+    /// `available`.
+    pub available: Balance,
+    /// `held`.
+    pub held: Balance,
+}
+
+words! {
+    /// `kind` of [`Entry`].
+    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order" }
+}
+
+/// `Entry` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Entry {
+    /// `at`.
+    pub at: Time,
+    /// `kind`.
+    pub kind: EntryKind,
+    /// `amount`.
+    pub amount: Amount,
+    /// `balance_after`.
+    pub balance_after: Balance,
+    /// `envelope`.
+    #[serde(default)]
+    pub envelope: Option<EnvelopeId>,
+    /// `order`.
+    #[serde(default)]
+    pub order: Option<OrderId>,
+    /// `reference`.
+    #[serde(default)]
+    pub reference: Option<Reference>,
+}
+
+/// `Entries` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Entries {
+    /// `entries`.
+    pub entries: Vec<Entry>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `NewEnvelopeFunding` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewEnvelopeFunding {
+    /// `reference`.
+    pub reference: Reference,
+}
+
+impl NewEnvelopeFunding {
+    /// With what there must be; the rest is left out.
+    pub fn new(reference: impl Into<String>) -> Self {
+        NewEnvelopeFunding { reference: reference.into() }
+    }
+}
+
+words! {
+    /// `split` of [`NewEnvelope`].
+    NewEnvelopeSplit { Lucky = "lucky", Uniform = "uniform", Equal = "equal", Specified = "specified" }
+}
+
+words! {
+    /// `unclaimed` of [`NewEnvelope`].
+    NewEnvelopeUnclaimed { Return = "return", Credit = "credit" }
+}
+
+words! {
+    /// `payout` of [`NewEnvelope`].
+    NewEnvelopePayout { Wallet = "wallet", External = "external" }
+}
+
+/// `NewEnvelope` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewEnvelope {
+    /// `sender`.
+    pub sender: User,
+    /// `total`.
+    pub total: Amount,
+    /// `shares`.
+    pub shares: u64,
+    /// lucky: double mean, then shuffled. uniform: every division that keeps the minimum is equally likely. equal:
+    /// total must divide by shares. specified: the amounts given, shuffled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<NewEnvelopeSplit>,
+    /// Only with lucky and uniform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_share: Option<Option<u64>>,
+    /// Only with lucky.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<Option<u64>>,
+    /// Only with specified: one for each share, summing to the total.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amounts: Option<Option<Vec<Amount>>>,
+    /// `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// At most a year ahead and not in the past; null is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Option<String>>,
+    /// `expires_in_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+    /// `claim_within_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_within_s: Option<u64>,
+    /// A grab credits the winner at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_claim: Option<bool>,
+    /// `unclaimed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclaimed: Option<NewEnvelopeUnclaimed>,
+    /// `reference`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Option<Reference>>,
+    /// Kept with the envelope; up to 4 KiB of JSON, 32 levels deep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The creator's share in the draw's seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_seed: Option<Option<String>>,
+    /// The money comes from outside for this envelope: it is deposited and put in at once, and the sender's wallet
+    /// has no part. What goes back becomes a payout with this reference, which is the owner's for ever, as a
+    /// reference of its own kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub funding: Option<Option<NewEnvelopeFunding>>,
+    /// Where a claim goes: into the winner's wallet, or outside, by a payout of kind win.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payout: Option<NewEnvelopePayout>,
+}
+
+impl NewEnvelope {
+    /// With what there must be; the rest is left out.
+    pub fn new(sender: impl Into<String>, total: Amount, shares: u64) -> Self {
+        NewEnvelope { sender: sender.into(), total, shares, split: None, min_share: None, max_share: None, amounts: None, message: None, opens_at: None, expires_in_s: None, claim_within_s: None, auto_claim: None, unclaimed: None, reference: None, metadata: None, client_seed: None, funding: None, payout: None }
+    }
+
+    /// Sets `split`.
+    #[must_use]
+    pub fn split(mut self, split: NewEnvelopeSplit) -> Self {
+        self.split = Some(split);
+        self
+    }
+
+    /// Sets `min_share`. `None` is sent as null.
+    #[must_use]
+    pub fn min_share(mut self, min_share: impl Into<Option<u64>>) -> Self {
+        self.min_share = Some(min_share.into());
+        self
+    }
+
+    /// Sets `max_share`. `None` is sent as null.
+    #[must_use]
+    pub fn max_share(mut self, max_share: impl Into<Option<u64>>) -> Self {
+        self.max_share = Some(max_share.into());
+        self
+    }
+
+    /// Sets `amounts`. `None` is sent as null.
+    #[must_use]
+    pub fn amounts(mut self, amounts: impl Into<Option<Vec<Amount>>>) -> Self {
+        self.amounts = Some(amounts.into());
+        self
+    }
+
+    /// Sets `message`.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    /// Sets `opens_at`. `None` is sent as null.
+    #[must_use]
+    pub fn opens_at(mut self, opens_at: impl Into<Option<String>>) -> Self {
+        self.opens_at = Some(opens_at.into());
+        self
+    }
+
+    /// Sets `expires_in_s`.
+    #[must_use]
+    pub fn expires_in_s(mut self, expires_in_s: u64) -> Self {
+        self.expires_in_s = Some(expires_in_s);
+        self
+    }
+
+    /// Sets `claim_within_s`.
+    #[must_use]
+    pub fn claim_within_s(mut self, claim_within_s: u64) -> Self {
+        self.claim_within_s = Some(claim_within_s);
+        self
+    }
+
+    /// Sets `auto_claim`.
+    #[must_use]
+    pub fn auto_claim(mut self, auto_claim: bool) -> Self {
+        self.auto_claim = Some(auto_claim);
+        self
+    }
+
+    /// Sets `unclaimed`.
+    #[must_use]
+    pub fn unclaimed(mut self, unclaimed: NewEnvelopeUnclaimed) -> Self {
+        self.unclaimed = Some(unclaimed);
+        self
+    }
+
+    /// Sets `reference`. `None` is sent as null.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<Option<Reference>>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+
+    /// Sets `metadata`.
+    #[must_use]
+    pub fn metadata(mut self, metadata: serde_json::Map<String, serde_json::Value>) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// Sets `client_seed`. `None` is sent as null.
+    #[must_use]
+    pub fn client_seed(mut self, client_seed: impl Into<Option<String>>) -> Self {
+        self.client_seed = Some(client_seed.into());
+        self
+    }
+
+    /// Sets `funding`. `None` is sent as null.
+    #[must_use]
+    pub fn funding(mut self, funding: impl Into<Option<NewEnvelopeFunding>>) -> Self {
+        self.funding = Some(funding.into());
+        self
+    }
+
+    /// Sets `payout`.
+    #[must_use]
+    pub fn payout(mut self, payout: NewEnvelopePayout) -> Self {
+        self.payout = Some(payout);
+        self
+    }
+}
+
+words! {
+    /// `ended_as` of [`Envelope`].
+    EnvelopeEndedAs { SoldOut = "sold_out", Expired = "expired", Cancelled = "cancelled" }
+}
+
+/// `Envelope` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Envelope {
+    /// `id`.
+    pub id: EnvelopeId,
+    /// `sender`.
+    pub sender: User,
+    /// `state`.
+    pub state: EnvelopeState,
+    /// `ended_as`.
+    pub ended_as: Option<EnvelopeEndedAs>,
+    /// `total`.
+    pub total: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `shares`.
+    pub shares: Count,
+    /// `split`.
+    pub split: String,
+    /// `message`.
+    pub message: String,
+    /// `remaining_shares`.
+    pub remaining_shares: Count,
+    /// `remaining_amount`.
+    pub remaining_amount: Balance,
+    /// `claimed_amount`.
+    pub claimed_amount: Balance,
+    /// `refunded_amount`.
+    pub refunded_amount: Balance,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `opens_at`.
+    pub opens_at: Time,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// `claim_by`.
+    pub claim_by: Time,
+    /// SHA-256 over the bytes of `hongbao/commitment/1`, a zero byte and the 32 bytes of `seed_secret`, in
+    /// hexadecimal. The seed of the draw is HMAC-SHA256 with `seed_secret` as key over the 16 bytes of the id and the
+    /// `client_seed`.
+    pub commitment: String,
+    /// The secret, in hexadecimal, once no share is ungrabbed.
+    pub seed_secret: Option<String>,
+    /// `reference`.
+    pub reference: Option<Reference>,
+    /// `metadata`.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `Envelopes` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Envelopes {
+    /// `envelopes`.
+    pub envelopes: Vec<Envelope>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `ByUser` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ByUser {
+    /// `user`.
+    pub user: User,
+}
+
+impl ByUser {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        ByUser { user: user.into() }
+    }
+}
+
+/// `Won` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Won {
+    /// `amount`.
+    pub amount: Amount,
+    /// `share`.
+    pub share: Count,
+    /// `status`.
+    pub status: ShareStatus,
+    /// `grabbed_at`.
+    pub grabbed_at: Time,
+    /// `claim_by`.
+    pub claim_by: Time,
+    /// `replayed`.
+    pub replayed: bool,
+}
+
+/// `SoldOut` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct SoldOut {
+}
+
+/// `Expired` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Expired {
+}
+
+/// `Cancelled` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Cancelled {
+}
+
+/// `NotOpen` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct NotOpen {
+    /// `opens_at`.
+    pub opens_at: Time,
+}
+
+/// `NotEligible` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct NotEligible {
+    /// `reason`.
+    pub reason: String,
+}
+
+/// `Claimed` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Claimed {
+    /// `amount`.
+    pub amount: Amount,
+    /// `claimed_at`.
+    pub claimed_at: Time,
+    /// `replayed`.
+    pub replayed: bool,
+}
+
+/// `NotWon` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct NotWon {
+}
+
+/// `Lapsed` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Lapsed {
+}
+
+/// `Held` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Held {
+    /// `hold`.
+    pub hold: HoldId,
+    /// `quantity`.
+    pub quantity: Count,
+    /// `amount`.
+    pub amount: Amount,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// Whether the user held this unit already when it was asked for. A repeat under the same Idempotency-Key is
+    /// answered with the first answer as it was, false included; that it is a repeat says the header
+    /// Idempotency-Replayed.
+    pub replayed: bool,
+}
+
+/// `LimitReached` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct LimitReached {
+}
+
+/// `Ended` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Ended {
+}
+
+/// `Ordered` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Ordered {
+    /// `order`.
+    pub order: OrderId,
+    /// `replayed`.
+    pub replayed: bool,
+}
+
+/// `Released` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Released {
+    /// `replayed`.
+    pub replayed: bool,
+}
+
+/// `CannotPay` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct CannotPay {
+}
+
+/// `Failed` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Failed {
+    /// `error`.
+    pub error: crate::Problem,
+}
+
+union! {
+    /// Treat an outcome you do not know as no win so far.
+    GrabOutcome by "outcome" { "won" => Won(Won), "sold_out" => SoldOut(SoldOut), "expired" => Expired(Expired), "cancelled" => Cancelled(Cancelled), "not_open" => NotOpen(NotOpen), "not_eligible" => NotEligible(NotEligible) }
+}
+
+union! {
+    /// Treat an outcome you do not know as no win so far.
+    ClaimOutcome by "outcome" { "claimed" => Claimed(Claimed), "not_won" => NotWon(NotWon), "lapsed" => Lapsed(Lapsed) }
+}
+
+union! {
+    /// Treat an outcome you do not know as no win so far.
+    ItemGrabOutcome by "outcome" { "held" => Held(Held), "sold_out" => SoldOut(SoldOut), "limit_reached" => LimitReached(LimitReached), "not_open" => NotOpen(NotOpen), "ended" => Ended(Ended) }
+}
+
+union! {
+    /// Treat an outcome you do not know as no win so far.
+    HoldClaimOutcome by "outcome" { "claimed" => Claimed(Ordered), "expired" => Expired(Expired), "released" => Released(Released), "insufficient_funds" => InsufficientFunds(CannotPay) }
+}
+
+union! {
+    /// Treat an outcome you do not know as no win so far.
+    ReleaseOutcome by "outcome" { "released" => Released(Released), "expired" => Expired(Expired), "claimed" => Claimed(Ordered) }
+}
+
+/// `GrabPair` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GrabPair {
+    /// `envelope`.
+    pub envelope: String,
+    /// `user`.
+    pub user: User,
+}
+
+impl GrabPair {
+    /// With what there must be; the rest is left out.
+    pub fn new(envelope: impl Into<String>, user: impl Into<String>) -> Self {
+        GrabPair { envelope: envelope.into(), user: user.into() }
+    }
+}
+
+/// `GrabMany` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GrabMany {
+    /// `grabs`.
+    pub grabs: Vec<GrabPair>,
+}
+
+impl GrabMany {
+    /// With what there must be; the rest is left out.
+    pub fn new(grabs: Vec<GrabPair>) -> Self {
+        GrabMany { grabs }
+    }
+}
+
+/// `GrabResult` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum GrabResult {
+    /// See [`GrabOutcome`].
+    GrabOutcome(GrabOutcome),
+    /// See [`Failed`].
+    Failed(Failed),
+}
+
+/// `GrabResults` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GrabResults {
+    /// `results`.
+    pub results: Vec<GrabResult>,
+}
+
+/// `Grab` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Grab {
+    /// `user`.
+    pub user: User,
+    /// `amount`.
+    pub amount: Amount,
+    /// `share`.
+    pub share: Count,
+    /// `status`.
+    pub status: ShareStatus,
+    /// `grabbed_at`.
+    pub grabbed_at: Time,
+    /// `claimed_at`.
+    pub claimed_at: Option<String>,
+    /// The luckiest, told once every share is taken.
+    pub best: bool,
+}
+
+/// `Grabs` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Grabs {
+    /// `grabs`.
+    pub grabs: Vec<Grab>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `Received` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Received {
+    /// `envelope`.
+    pub envelope: EnvelopeId,
+    /// `sender`.
+    pub sender: User,
+    /// `amount`.
+    pub amount: Amount,
+    /// `status`.
+    pub status: ShareStatus,
+    /// `grabbed_at`.
+    pub grabbed_at: Time,
+    /// `claimed_at`.
+    pub claimed_at: Option<String>,
+}
+
+/// `ReceivedGrabs` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct ReceivedGrabs {
+    /// `grabs`.
+    pub grabs: Vec<Received>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `Payout` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Payout {
+    /// `id`.
+    pub id: PayoutId,
+    /// `kind`.
+    pub kind: PayoutKind,
+    /// `user`.
+    pub user: User,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `envelope`.
+    pub envelope: EnvelopeId,
+    /// That of the envelope's funding, if it was funded from outside.
+    pub funding_reference: Option<String>,
+    /// `state`.
+    pub state: PayoutState,
+    /// How often it was no longer due.
+    pub attempts: Count,
+    /// The last one told.
+    pub reference: Option<String>,
+    /// The last one told.
+    pub reason: Option<String>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `changed_at`.
+    pub changed_at: Time,
+}
+
+/// `Payouts` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Payouts {
+    /// `payouts`.
+    pub payouts: Vec<Payout>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `PayoutResultsResultsItem` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PayoutResultsResultsItem {
+    /// `id`.
+    pub id: String,
+    /// `state`.
+    pub state: PayoutState,
+    /// A number by which you or the bank know it: visible characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Option<String>>,
+    /// `reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Option<String>>,
+}
+
+impl PayoutResultsResultsItem {
+    /// With what there must be; the rest is left out.
+    pub fn new(id: impl Into<String>, state: PayoutState) -> Self {
+        PayoutResultsResultsItem { id: id.into(), state, reference: None, reason: None }
+    }
+
+    /// Sets `reference`. `None` is sent as null.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<Option<String>>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+
+    /// Sets `reason`. `None` is sent as null.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<Option<String>>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+/// `PayoutResults` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PayoutResults {
+    /// `results`.
+    pub results: Vec<PayoutResultsResultsItem>,
+}
+
+impl PayoutResults {
+    /// With what there must be; the rest is left out.
+    pub fn new(results: Vec<PayoutResultsResultsItem>) -> Self {
+        PayoutResults { results }
+    }
+}
+
+/// `PayoutAnswersResultsItem` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PayoutAnswersResultsItem {
+    /// As it was sent, up to 64 characters; null if there was none.
+    pub id: Option<String>,
+    /// `state`.
+    #[serde(default)]
+    pub state: Option<PayoutState>,
+    /// `error`.
+    #[serde(default)]
+    pub error: Option<crate::Problem>,
+}
+
+/// `PayoutAnswers` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PayoutAnswers {
+    /// `results`.
+    pub results: Vec<PayoutAnswersResultsItem>,
+}
+
+/// `Audit` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Audit {
+    /// `balanced`.
+    pub balanced: bool,
+    /// `deposited`.
+    pub deposited: Balance,
+    /// `withdrawn`.
+    pub withdrawn: Balance,
+    /// `paid_out`.
+    pub paid_out: Balance,
+    /// `wallets`.
+    pub wallets: Balance,
+    /// `escrowed`.
+    pub escrowed: Balance,
+    /// `payable`.
+    pub payable: Balance,
+    /// `merchants`.
+    pub merchants: Balance,
+    /// `platform`.
+    pub platform: Balance,
+    /// `in_flight`.
+    pub in_flight: Balance,
+}
+
+words! {
+    /// `status` of [`NewMerchant`].
+    NewMerchantStatus { Pending = "pending", Verified = "verified", Suspended = "suspended" }
+}
+
+/// `NewMerchant` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewMerchant {
+    /// `id`.
+    pub id: User,
+    /// `name`.
+    pub name: String,
+    /// Left out, a merchant keeps the one it has; a new one is pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<NewMerchantStatus>,
+}
+
+impl NewMerchant {
+    /// With what there must be; the rest is left out.
+    pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
+        NewMerchant { id: id.into(), name: name.into(), status: None }
+    }
+
+    /// Sets `status`.
+    #[must_use]
+    pub fn status(mut self, status: NewMerchantStatus) -> Self {
+        self.status = Some(status);
+        self
+    }
+}
+
+words! {
+    /// `status` of [`Merchant`].
+    MerchantStatus { Pending = "pending", Verified = "verified", Suspended = "suspended" }
+}
+
+/// `Merchant` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Merchant {
+    /// `id`.
+    pub id: User,
+    /// `name`.
+    pub name: String,
+    /// `status`.
+    pub status: MerchantStatus,
+}
+
+/// `NewItem` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewItem {
+    /// `merchant`.
+    pub merchant: User,
+    /// `name`.
+    pub name: String,
+    /// `category`.
+    pub category: String,
+    /// `price`.
+    pub price: Amount,
+    /// `stock`.
+    pub stock: u64,
+    /// Units a user may hold and have bought together; null is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_user_limit: Option<Option<u64>>,
+    /// Not in the past, and at most a year ahead; null opens the sale at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Option<String>>,
+    /// In the future, after starts_at, and at most two years ahead; null is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Option<String>>,
+    /// `hold_ttl_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_ttl_s: Option<u64>,
+    /// `image_url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_url: Option<Option<String>>,
+}
+
+impl NewItem {
+    /// With what there must be; the rest is left out.
+    pub fn new(merchant: impl Into<String>, name: impl Into<String>, category: impl Into<String>, price: Amount, stock: u64) -> Self {
+        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None }
+    }
+
+    /// Sets `per_user_limit`. `None` is sent as null.
+    #[must_use]
+    pub fn per_user_limit(mut self, per_user_limit: impl Into<Option<u64>>) -> Self {
+        self.per_user_limit = Some(per_user_limit.into());
+        self
+    }
+
+    /// Sets `starts_at`. `None` is sent as null.
+    #[must_use]
+    pub fn starts_at(mut self, starts_at: impl Into<Option<String>>) -> Self {
+        self.starts_at = Some(starts_at.into());
+        self
+    }
+
+    /// Sets `ends_at`. `None` is sent as null.
+    #[must_use]
+    pub fn ends_at(mut self, ends_at: impl Into<Option<String>>) -> Self {
+        self.ends_at = Some(ends_at.into());
+        self
+    }
+
+    /// Sets `hold_ttl_s`.
+    #[must_use]
+    pub fn hold_ttl_s(mut self, hold_ttl_s: u64) -> Self {
+        self.hold_ttl_s = Some(hold_ttl_s);
+        self
+    }
+
+    /// Sets `image_url`. `None` is sent as null.
+    #[must_use]
+    pub fn image_url(mut self, image_url: impl Into<Option<String>>) -> Self {
+        self.image_url = Some(image_url.into());
+        self
+    }
+}
+
+/// What is left out stays as it is; null takes it away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ItemChange {
+    /// `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `category`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// `price`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Amount>,
+    /// `per_user_limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_user_limit: Option<Option<u64>>,
+    /// As of a new item. The time that stands may be sent again after it has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Option<String>>,
+    /// At most two years ahead, after starts_at. Now, or up to a minute ago, ends the sale at once; further in the
+    /// past is refused. The time that stands may be sent again after it has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Option<String>>,
+    /// `hold_ttl_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_ttl_s: Option<u64>,
+    /// `image_url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_url: Option<Option<String>>,
+}
+
+impl ItemChange {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        ItemChange { name: None, category: None, price: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None }
+    }
+
+    /// Sets `name`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets `category`.
+    #[must_use]
+    pub fn category(mut self, category: impl Into<String>) -> Self {
+        self.category = Some(category.into());
+        self
+    }
+
+    /// Sets `price`.
+    #[must_use]
+    pub fn price(mut self, price: Amount) -> Self {
+        self.price = Some(price);
+        self
+    }
+
+    /// Sets `per_user_limit`. `None` is sent as null.
+    #[must_use]
+    pub fn per_user_limit(mut self, per_user_limit: impl Into<Option<u64>>) -> Self {
+        self.per_user_limit = Some(per_user_limit.into());
+        self
+    }
+
+    /// Sets `starts_at`. `None` is sent as null.
+    #[must_use]
+    pub fn starts_at(mut self, starts_at: impl Into<Option<String>>) -> Self {
+        self.starts_at = Some(starts_at.into());
+        self
+    }
+
+    /// Sets `ends_at`. `None` is sent as null.
+    #[must_use]
+    pub fn ends_at(mut self, ends_at: impl Into<Option<String>>) -> Self {
+        self.ends_at = Some(ends_at.into());
+        self
+    }
+
+    /// Sets `hold_ttl_s`.
+    #[must_use]
+    pub fn hold_ttl_s(mut self, hold_ttl_s: u64) -> Self {
+        self.hold_ttl_s = Some(hold_ttl_s);
+        self
+    }
+
+    /// Sets `image_url`. `None` is sent as null.
+    #[must_use]
+    pub fn image_url(mut self, image_url: impl Into<Option<String>>) -> Self {
+        self.image_url = Some(image_url.into());
+        self
+    }
+}
+
+impl Default for ItemChange {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `Stock` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Stock {
+    /// `total`.
+    pub total: Count,
+    /// `free`.
+    pub free: Count,
+    /// `held`.
+    pub held: Count,
+    /// `sold`.
+    pub sold: Count,
+}
+
+/// `Item` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Item {
+    /// `id`.
+    pub id: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `name`.
+    pub name: String,
+    /// `category`.
+    pub category: String,
+    /// `price`.
+    pub price: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `stock`.
+    pub stock: Stock,
+    /// `per_user_limit`.
+    pub per_user_limit: Option<u64>,
+    /// `starts_at`.
+    pub starts_at: Option<String>,
+    /// `ends_at`.
+    pub ends_at: Option<String>,
+    /// `hold_ttl_s`.
+    pub hold_ttl_s: u64,
+    /// `image_url`.
+    pub image_url: Option<String>,
+    /// `created_at`.
+    pub created_at: Time,
+}
+
+/// `Items` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Items {
+    /// `items`.
+    pub items: Vec<Item>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `Restock` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Restock {
+    /// `quantity`.
+    pub quantity: u64,
+}
+
+impl Restock {
+    /// With what there must be; the rest is left out.
+    pub fn new(quantity: u64) -> Self {
+        Restock { quantity }
+    }
+}
+
+/// `ItemGrab` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ItemGrab {
+    /// `user`.
+    pub user: User,
+    /// `quantity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<u64>,
+}
+
+impl ItemGrab {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        ItemGrab { user: user.into(), quantity: None }
+    }
+
+    /// Sets `quantity`.
+    #[must_use]
+    pub fn quantity(mut self, quantity: u64) -> Self {
+        self.quantity = Some(quantity);
+        self
+    }
+}
+
+words! {
+    /// `state` of [`Hold`].
+    HoldState { Held = "held", Claimed = "claimed", Released = "released", Expired = "expired" }
+}
+
+/// `Hold` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Hold {
+    /// `id`.
+    pub id: HoldId,
+    /// `item`.
+    pub item: ItemId,
+    /// `user`.
+    pub user: User,
+    /// `quantity`.
+    pub quantity: Count,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `state`.
+    pub state: HoldState,
+    /// `order`.
+    pub order: Option<OrderId>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `expires_at`.
+    pub expires_at: Time,
+}
+
+/// `Order` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Order {
+    /// `id`.
+    pub id: OrderId,
+    /// `hold`.
+    pub hold: HoldId,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `user`.
+    pub user: User,
+    /// `quantity`.
+    pub quantity: Count,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `created_at`.
+    pub created_at: Time,
+}
+
+/// `Advance` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Advance {
+    /// `advance_s`.
+    pub advance_s: u64,
+}
+
+impl Advance {
+    /// With what there must be; the rest is left out.
+    pub fn new(advance_s: u64) -> Self {
+        Advance { advance_s }
+    }
+}
+
+/// `Clock` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Clock {
+    /// `now`.
+    pub now: Time,
+}
+
+words! {
+    /// `fault` of [`Faults`].
+    FaultsFault { Overloaded = "overloaded", Slow = "slow", LoseReply = "lose_reply" }
+}
+
+/// `Faults` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Faults {
+    /// `fault`.
+    pub fault: FaultsFault,
+    /// So many of the next requests.
+    pub count: u64,
+}
+
+impl Faults {
+    /// With what there must be; the rest is left out.
+    pub fn new(fault: FaultsFault, count: u64) -> Self {
+        Faults { fault, count }
+    }
+}
+
+/// `Status` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// `status`.
+    pub status: String,
+}
+
+/// What may be asked of [`entries`](crate::Client::entries).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct EntriesQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl EntriesQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        EntriesQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl EntriesQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`envelopes`](crate::Client::envelopes).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct EnvelopesQuery {
+    /// `reference`.
+    pub reference: Option<String>,
+    /// `sender`.
+    pub sender: Option<User>,
+    /// `state`.
+    pub state: Option<EnvelopeState>,
+    /// `created_from`.
+    pub created_from: Option<Time>,
+    /// `created_to`.
+    pub created_to: Option<Time>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl EnvelopesQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        EnvelopesQuery { reference: None, sender: None, state: None, created_from: None, created_to: None, limit: None }
+    }
+
+    /// Sets `reference`.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<String>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+
+    /// Sets `sender`.
+    #[must_use]
+    pub fn sender(mut self, sender: impl Into<String>) -> Self {
+        self.sender = Some(sender.into());
+        self
+    }
+
+    /// Sets `state`.
+    #[must_use]
+    pub fn state(mut self, state: EnvelopeState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Sets `created_from`.
+    #[must_use]
+    pub fn created_from(mut self, created_from: impl Into<String>) -> Self {
+        self.created_from = Some(created_from.into());
+        self
+    }
+
+    /// Sets `created_to`.
+    #[must_use]
+    pub fn created_to(mut self, created_to: impl Into<String>) -> Self {
+        self.created_to = Some(created_to.into());
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl EnvelopesQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 6] {
+        [
+            ("reference", self.reference.as_ref().map(ToString::to_string)),
+            ("sender", self.sender.as_ref().map(ToString::to_string)),
+            ("state", self.state.as_ref().map(ToString::to_string)),
+            ("created_from", self.created_from.as_ref().map(ToString::to_string)),
+            ("created_to", self.created_to.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`grabs`](crate::Client::grabs).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GrabsQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl GrabsQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        GrabsQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl GrabsQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`sent`](crate::Client::sent).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct SentQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl SentQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        SentQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl SentQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`received`](crate::Client::received).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct ReceivedQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl ReceivedQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        ReceivedQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl ReceivedQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`payouts`](crate::Client::payouts).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct PayoutsQuery {
+    /// `state`.
+    pub state: Option<PayoutState>,
+    /// `kind`.
+    pub kind: Option<PayoutKind>,
+    /// `user`.
+    pub user: Option<User>,
+    /// `envelope`.
+    pub envelope: Option<EnvelopeId>,
+    /// `created_from`.
+    pub created_from: Option<Time>,
+    /// `created_to`.
+    pub created_to: Option<Time>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl PayoutsQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        PayoutsQuery { state: None, kind: None, user: None, envelope: None, created_from: None, created_to: None, limit: None }
+    }
+
+    /// Sets `state`.
+    #[must_use]
+    pub fn state(mut self, state: PayoutState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Sets `kind`.
+    #[must_use]
+    pub fn kind(mut self, kind: PayoutKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Sets `user`.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Sets `envelope`.
+    #[must_use]
+    pub fn envelope(mut self, envelope: impl Into<String>) -> Self {
+        self.envelope = Some(envelope.into());
+        self
+    }
+
+    /// Sets `created_from`.
+    #[must_use]
+    pub fn created_from(mut self, created_from: impl Into<String>) -> Self {
+        self.created_from = Some(created_from.into());
+        self
+    }
+
+    /// Sets `created_to`.
+    #[must_use]
+    pub fn created_to(mut self, created_to: impl Into<String>) -> Self {
+        self.created_to = Some(created_to.into());
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl PayoutsQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 7] {
+        [
+            ("state", self.state.as_ref().map(ToString::to_string)),
+            ("kind", self.kind.as_ref().map(ToString::to_string)),
+            ("user", self.user.as_ref().map(ToString::to_string)),
+            ("envelope", self.envelope.as_ref().map(ToString::to_string)),
+            ("created_from", self.created_from.as_ref().map(ToString::to_string)),
+            ("created_to", self.created_to.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`items`](crate::Client::items).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct ItemsQuery {
+    /// `category`.
+    pub category: Option<String>,
+    /// `merchant`.
+    pub merchant: Option<User>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl ItemsQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        ItemsQuery { category: None, merchant: None, limit: None }
+    }
+
+    /// Sets `category`.
+    #[must_use]
+    pub fn category(mut self, category: impl Into<String>) -> Self {
+        self.category = Some(category.into());
+        self
+    }
+
+    /// Sets `merchant`.
+    #[must_use]
+    pub fn merchant(mut self, merchant: impl Into<String>) -> Self {
+        self.merchant = Some(merchant.into());
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl ItemsQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 3] {
+        [
+            ("category", self.category.as_ref().map(ToString::to_string)),
+            ("merchant", self.merchant.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`events`](crate::Client::events).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct EventsQuery {
+    /// The next_cursor, or the id in a stream, of what was told before; `oldest`, as if left out: all that is kept;
+    /// `now`: what happens from now on.
+    pub after: Option<String>,
+    /// Types with commas between; `envelope.*` is all that begin so. Left out: all but share.grabbed and hold.held,
+    /// which come by the million.
+    pub types: Option<String>,
+    /// `limit`.
+    pub limit: Option<u64>,
+    /// Seconds to wait for an event; a stream does not take it.
+    pub wait_s: Option<u64>,
+}
+
+impl EventsQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        EventsQuery { after: None, types: None, limit: None, wait_s: None }
+    }
+
+    /// Sets `after`.
+    #[must_use]
+    pub fn after(mut self, after: impl Into<String>) -> Self {
+        self.after = Some(after.into());
+        self
+    }
+
+    /// Sets `types`.
+    #[must_use]
+    pub fn types(mut self, types: impl Into<String>) -> Self {
+        self.types = Some(types.into());
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Sets `wait_s`.
+    #[must_use]
+    pub fn wait_s(mut self, wait_s: u64) -> Self {
+        self.wait_s = Some(wait_s);
+        self
+    }
+}
+
+impl EventsQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 4] {
+        [
+            ("after", self.after.as_ref().map(ToString::to_string)),
+            ("types", self.types.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+            ("wait_s", self.wait_s.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`keys`](crate::Client::keys).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct KeysQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl KeysQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        KeysQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl KeysQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}

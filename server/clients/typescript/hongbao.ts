@@ -1,0 +1,1236 @@
+// Client of a Hongbao server: one file, no dependencies, Node 20 or newer and browsers.
+//
+//     import { Client } from "./hongbao.js";
+//
+//     const hongbao = new Client("http://127.0.0.1:8080", "hb_...");
+//     await hongbao.deposit("alice", { amount: 1000 });
+//     const envelope = await hongbao.createEnvelope({ sender: "alice", total: 1000, shares: 3 });
+//     const outcome = await hongbao.grab(envelope.id, { user: "bob" });
+//     if (outcome.outcome === "won") console.log(outcome.amount);
+//
+// A call that gets no answer is made again, under the same idempotency key, until
+// `limitMs` is over; whatever happened on the way happened once. A business "no" is an
+// outcome, not an error; one that this file does not know is `unknown`, to be read as
+// "no win so far". Amounts are integers of minor units (fen); an unsafe one is refused.
+
+/** How calls are made, unless a call says otherwise. */
+export interface ClientOptions {
+  /** Milliseconds for a call with all its repeats; 30,000 unless given. */
+  limitMs?: number;
+  /** Milliseconds for one request of it; 10,000 unless given. */
+  attemptMs?: number;
+  /** What makes requests, for tests and proxies. */
+  fetch?: typeof fetch;
+}
+
+/** How one call is made. */
+export interface CallOptions {
+  limitMs?: number;
+  signal?: AbortSignal;
+}
+
+/** How one call is made that has an idempotency key. */
+export interface KeyedOptions extends CallOptions {
+  /** Made by the client unless given. */
+  idempotencyKey?: string;
+}
+
+/** Whatever keeps a call from its answer. */
+export class HongbaoError extends Error {
+  /** The key the call was made under, if it has one: the same call with it, now or in a week, gets the first answer. */
+  idempotencyKey?: string;
+  attempts = 0;
+}
+
+/** No answer came in time: what was asked for may or may not have happened. */
+export class NoAnswer extends HongbaoError {}
+
+/** An answer that is not of this API; is the address that of a Hongbao server? */
+export class Unexpected extends HongbaoError {}
+
+/** A field of the request, and what is wrong with it. */
+export interface FieldError {
+  field: string;
+  message: string;
+}
+
+/** The server refused. */
+export class Problem extends HongbaoError {
+  readonly status: number;
+  readonly code: string;
+  readonly title: string;
+  readonly detail: string;
+  /** What would help: `same_key`, `new_key`, `after` or `never`. */
+  readonly retry: string;
+  readonly requestId: string;
+  readonly errors: FieldError[];
+  readonly retryAfterS?: number;
+
+  constructor(body: Record<string, unknown>, retryAfterS?: number) {
+    super(`${body.status} ${body.code}: ${body.detail} (request ${body.request_id})`);
+    this.status = Number(body.status);
+    this.code = String(body.code);
+    this.title = String(body.title ?? "");
+    this.detail = String(body.detail ?? "");
+    this.retry = String(body.retry ?? "never");
+    this.requestId = String(body.request_id ?? "");
+    this.errors = (body.errors as FieldError[] | undefined) ?? [];
+    this.retryAfterS = retryAfterS;
+  }
+
+  /** Whether the same call may succeed by itself. Of a business "no" that a repeat is
+   * safe after, like `insufficient_funds`, the caller decides. */
+  get isWorthRepeating(): boolean {
+    const passing = this.status >= 500 || this.status === 408 || this.code === "in_progress";
+    return this.retry === "after" || (this.retry === "same_key" && passing);
+  }
+}
+
+/** Words of the API, and those that are newer than this file. */
+type Open<T extends string> = T | (string & Record<never, never>);
+
+// A call as the generated methods describe it.
+interface Call {
+  method: string;
+  path: string;
+  query?: object;
+  body?: object;
+  keyed?: boolean;
+  repeatable?: boolean;
+  text?: boolean;
+}
+
+const BACKOFF_MS_FIRST = 50;
+const BACKOFF_MS_MAX = 5000;
+// How long the server waits for an event, unless it is told.
+const POLL_S = 25;
+
+// Metadata is the caller's own, numbers included.
+function checkNumbers(value: unknown, name: string, refuse: (message: string) => Error): void {
+  if (typeof value === "bigint") throw refuse(`${name} is a bigint: amounts and counts are plain integers`);
+  if (typeof value === "number" && !Number.isSafeInteger(value)) {
+    throw refuse(`${name} is ${value}: amounts and counts are integers, at most ${Number.MAX_SAFE_INTEGER}`);
+  }
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, one] of Object.entries(value)) {
+    if (key !== "metadata") checkNumbers(one, `${name}.${key}`, refuse);
+  }
+}
+
+function pathPart(value: string): string {
+  if (value === "" || value === "." || value === "..") throw new RangeError(`"${value}" cannot be a user or an id`);
+  return encodeURIComponent(value);
+}
+
+function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", end);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", end, { once: true });
+  });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** One of several kinds, by a word that tells which. */
+function union(value: unknown, tag: string, known: readonly string[]): unknown {
+  if (!isObject(value) || typeof value[tag] !== "string") throw new Unexpected(`an answer has no ${tag}`);
+  return known.includes(value[tag]) ? value : { [tag]: "unknown", name: value[tag], body: value };
+}
+
+function problemOf(status: number, headers: Headers, text: string): Problem {
+  const after = headers.get("Retry-After") ?? "";
+  const retryAfterS = /^\d+$/.test(after) ? Number(after) : undefined;
+  try {
+    const body: unknown = JSON.parse(text);
+    if (isObject(body) && typeof body.code === "string") return new Problem(body, retryAfterS);
+  } catch {
+    // Of a proxy in between, below.
+  }
+  const retry = status === 429 || status === 503 ? "after" : status >= 500 ? "same_key" : "never";
+  return new Problem({ status, code: `http_${status}`, retry, detail: text.slice(0, 200), request_id: "" }, retryAfterS);
+}
+
+/** How calls are made: keys, repeats, time limits. */
+class Transport {
+  readonly #url: string;
+  readonly #key: string;
+  readonly #options: ClientOptions;
+
+  /** A client of the server at `url` with this API key. */
+  constructor(url: string, key: string, options: ClientOptions = {}) {
+    if (!/^https?:$/.test(new URL(url).protocol)) throw new RangeError(`${url}: give an address like http://127.0.0.1:8080`);
+    this.#url = url.replace(/\/+$/, "");
+    this.#key = key;
+    this.#options = options;
+  }
+
+  protected async call(call: Call, options: KeyedOptions = {}): Promise<unknown> {
+    const headers: Record<string, string> = { Authorization: `Bearer ${this.#key}`, Accept: "application/json" };
+    const idempotencyKey = call.keyed ? (options.idempotencyKey ?? newKey()) : undefined;
+    if (idempotencyKey !== undefined) headers["Idempotency-Key"] = idempotencyKey;
+    let body: string | undefined;
+    if (call.body !== undefined) {
+      checkNumbers(call.body, "body", (message) => new RangeError(message));
+      body = JSON.stringify(call.body);
+      headers["Content-Type"] = "application/json";
+    }
+    const told = Object.entries(call.query ?? {}).filter(([, value]) => value !== undefined && value !== null);
+    const query = new URLSearchParams(told.map(([name, value]) => [name, String(value)])).toString();
+    const url = this.#url + call.path + (query && `?${query}`);
+    // A long poll has that time on top: the server means to be late.
+    const polls = call.query !== undefined && "wait_s" in call.query;
+    const pollMs = polls ? Number((call.query as { wait_s?: number }).wait_s ?? POLL_S) * 1000 : 0;
+    const deadline = performance.now() + pollMs + (options.limitMs ?? this.#options.limitMs ?? 30_000);
+    const attemptMs = pollMs + (this.#options.attemptMs ?? 10_000);
+    const repeatable = call.repeatable ?? true;
+    let backoffMs = BACKOFF_MS_FIRST;
+    let wasLost = false;
+    for (let attempts = 1; ; attempts++) {
+      options.signal?.throwIfAborted();
+      let error: HongbaoError;
+      let again: boolean;
+      let waitMs = 0;
+      const answer = await this.#once(url, { method: call.method, headers, body }, Math.min(attemptMs, deadline - performance.now()), options.signal);
+      if ("lost" in answer) {
+        options.signal?.throwIfAborted();
+        error = new NoAnswer(`${call.method} ${call.path}: no answer`, { cause: answer.lost });
+        again = wasLost = repeatable;
+      } else if (answer.status < 300) {
+        return call.text ? answer.text : readJson(answer.text);
+      } else {
+        // Deleted by the attempt before, whose answer was lost.
+        if (call.method === "DELETE" && answer.status === 404 && wasLost) return undefined;
+        const problem = problemOf(answer.status, answer.headers, answer.text);
+        error = problem;
+        again = problem.isWorthRepeating && (repeatable || problem.retry === "after");
+        waitMs = (problem.retryAfterS ?? 0) * 1000;
+      }
+      waitMs += Math.random() * backoffMs;
+      backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX);
+      if (!again || performance.now() + waitMs >= deadline) {
+        error.idempotencyKey = idempotencyKey;
+        error.attempts = attempts;
+        throw error;
+      }
+      await sleep(waitMs, options.signal);
+    }
+  }
+
+  async #once(
+    url: string,
+    request: RequestInit,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<{ status: number; headers: Headers; text: string } | { lost: unknown }> {
+    const end = new AbortController();
+    const abort = () => end.abort();
+    const timer = setTimeout(abort, Math.max(1, timeoutMs));
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      const response = await (this.#options.fetch ?? fetch)(url, { ...request, signal: end.signal, redirect: "manual" });
+      return { status: response.status, headers: response.headers, text: await response.text() };
+    } catch (lost) {
+      return { lost };
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  protected async *pages<T>(page: (cursor?: string) => Promise<{ items: T[]; next: string | null }>): AsyncGenerator<T> {
+    let cursor: string | undefined;
+    do {
+      const shown = await page(cursor);
+      yield* shown.items;
+      cursor = shown.next ?? undefined;
+    } while (cursor !== undefined);
+  }
+}
+
+function readJson(text: string): unknown {
+  if (text === "") return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new Unexpected(`an answer is not JSON: ${text.slice(0, 200)}`);
+  }
+  if (!isObject(value)) throw new Unexpected(`an answer is not an object: ${text.slice(0, 200)}`);
+  return value;
+}
+
+function checked<T>(value: unknown, required: readonly string[]): T {
+  for (const name of required) {
+    if (!isObject(value) || !(name in value)) throw new Unexpected(`an answer has no ${name}`);
+  }
+  checkNumbers(value, "answer", (message) => new Unexpected(message));
+  return value as T;
+}
+
+// --- generated from here, by server/clients/generate ---
+
+/** Minor units (fen). Never a float, never a string. */
+export type Amount = number;
+
+/** Minor units (fen). */
+export type Balance = number;
+
+export type Count = number;
+
+/** 1 to 64 of A-Z a-z 0-9 _ . : @ -, not . or .. ; use pseudonymous ids. */
+export type User = string;
+
+export type Time = string;
+
+/** The caller's own number: visible characters, unique per owner and kind for ever. Sent again under another Idempotency-Key, the same content gets the first answer, with Idempotency-Replayed: true; other content is 409 reference_conflict. */
+export type Reference = string;
+
+export type EnvelopeId = string;
+
+export type ItemId = string;
+
+export type HoldId = string;
+
+export type OrderId = string;
+
+export type PayoutId = string;
+
+export type KeyId = string;
+
+/** admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller: grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:<id>: reads this merchant's items and orders. viewer: reads everything but keys. */
+export type Role = string;
+
+export interface NewKey {
+  /** What people call it. */
+  name: string;
+  /** Whose references, idempotency keys and envelopes are meant; several keys may have one owner. The name, unless it is given. What is made with the admin key is the owner admin's. */
+  owner?: User;
+  roles: Array<Role>;
+}
+
+export interface Key {
+  id: KeyId;
+  name: string;
+  owner: User;
+  roles: Array<Role>;
+  created_at: Time;
+}
+
+export interface Event {
+  /** The same whenever this event is told. */
+  id: string;
+  /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created">;
+  at: Time;
+  /** The owner of the envelope, if it is about one. */
+  owner?: string;
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of item.put an Item whose stock tells `total` only. */
+  data: Record<string, unknown>;
+}
+
+export interface Events {
+  events: Array<Event>;
+  /** Where to go on; also where there are no events. */
+  next_cursor: string;
+}
+
+export type EnvelopeState = Open<"scheduled" | "open" | "sold_out" | "expired" | "cancelled" | "settled">;
+
+export interface EnvelopeChanged {
+  id: EnvelopeId;
+  sender: User;
+  reference: string | null;
+  state: EnvelopeState;
+  ended_as: Open<"sold_out" | "expired" | "cancelled">;
+  claimed_amount?: Balance;
+  refunded_amount?: Balance;
+}
+
+export interface ShareOf {
+  envelope: EnvelopeId;
+  sender: User;
+  reference: string | null;
+  user: User;
+  share: number;
+  amount: Amount;
+  status: Open<"grabbed" | "claimed">;
+  grabbed_at: Time;
+  claimed_at: string | null;
+}
+
+export interface LapsedShares {
+  envelope: EnvelopeId;
+  sender: User;
+  reference: string | null;
+  amount: Amount;
+}
+
+export type Currency = string;
+
+export interface MovedMoney {
+  user: User;
+  currency: Currency;
+  amount: Amount;
+  available: Balance;
+  reference: string | null;
+}
+
+export interface MadeKey {
+  id: KeyId;
+  name: string;
+  owner: User;
+  roles: Array<Role>;
+  created_at: Time;
+  /** What is sent as Authorization: Bearer. Null when this is not the answer that made it. */
+  key: string | null;
+}
+
+/** Where the next page starts; null at the end. */
+export type Cursor = string | null;
+
+export interface Keys {
+  keys: Array<Key>;
+  next_cursor: Cursor;
+}
+
+export type ShareStatus = Open<"grabbed" | "claimed" | "lapsed">;
+
+export type PayoutState = "due" | "sent" | "paid" | "failed";
+
+/** win: a share that was claimed. refund: what nobody took, to the sender. */
+export type PayoutKind = Open<"win" | "refund">;
+
+export interface Transfer {
+  amount: Amount;
+  reference?: Reference | null;
+}
+
+export interface Wallet {
+  user: User;
+  currency: Currency;
+  available: Balance;
+  held: Balance;
+}
+
+export interface Entry {
+  at: Time;
+  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order">;
+  amount: Amount;
+  balance_after: Balance;
+  envelope?: EnvelopeId;
+  order?: OrderId;
+  reference?: Reference;
+}
+
+export interface Entries {
+  entries: Array<Entry>;
+  next_cursor: Cursor;
+}
+
+export interface NewEnvelopeFunding {
+  reference: Reference;
+}
+
+export interface NewEnvelope {
+  sender: User;
+  total: Amount;
+  shares: number;
+  /** lucky: double mean, then shuffled. uniform: every division that keeps the minimum is equally likely. equal: total must divide by shares. specified: the amounts given, shuffled. */
+  split?: "lucky" | "uniform" | "equal" | "specified";
+  /** Only with lucky and uniform. */
+  min_share?: number | null;
+  /** Only with lucky. */
+  max_share?: number | null;
+  /** Only with specified: one for each share, summing to the total. */
+  amounts?: Array<Amount> | null;
+  message?: string;
+  /** At most a year ahead and not in the past; null is at once. */
+  opens_at?: string | null;
+  expires_in_s?: number;
+  claim_within_s?: number;
+  /** A grab credits the winner at once. */
+  auto_claim?: boolean;
+  unclaimed?: "return" | "credit";
+  reference?: Reference | null;
+  /** Kept with the envelope; up to 4 KiB of JSON, 32 levels deep. */
+  metadata?: Record<string, unknown>;
+  /** The creator's share in the draw's seed. */
+  client_seed?: string | null;
+  /** The money comes from outside for this envelope: it is deposited and put in at once, and the sender's wallet has no part. What goes back becomes a payout with this reference, which is the owner's for ever, as a reference of its own kind. */
+  funding?: NewEnvelopeFunding | null;
+  /** Where a claim goes: into the winner's wallet, or outside, by a payout of kind win. */
+  payout?: "wallet" | "external";
+}
+
+export interface Envelope {
+  id: EnvelopeId;
+  sender: User;
+  state: EnvelopeState;
+  ended_as: Open<"sold_out" | "expired" | "cancelled"> | null;
+  total: Amount;
+  currency: Currency;
+  shares: Count;
+  split: string;
+  message: string;
+  remaining_shares: Count;
+  remaining_amount: Balance;
+  claimed_amount: Balance;
+  refunded_amount: Balance;
+  created_at: Time;
+  opens_at: Time;
+  expires_at: Time;
+  claim_by: Time;
+  /** SHA-256 over the bytes of `hongbao/commitment/1`, a zero byte and the 32 bytes of `seed_secret`, in hexadecimal. The seed of the draw is HMAC-SHA256 with `seed_secret` as key over the 16 bytes of the id and the `client_seed`. */
+  commitment: string;
+  /** The secret, in hexadecimal, once no share is ungrabbed. */
+  seed_secret: string | null;
+  reference: Reference | null;
+  metadata: Record<string, unknown>;
+}
+
+export interface Envelopes {
+  envelopes: Array<Envelope>;
+  next_cursor: Cursor;
+}
+
+export interface ByUser {
+  user: User;
+}
+
+export interface Won {
+  outcome: "won";
+  amount: Amount;
+  share: Count;
+  status: ShareStatus;
+  grabbed_at: Time;
+  claim_by: Time;
+  replayed: boolean;
+}
+
+export interface SoldOut {
+  outcome: "sold_out";
+}
+
+export interface Expired {
+  outcome: "expired";
+}
+
+export interface Cancelled {
+  outcome: "cancelled";
+}
+
+export interface NotOpen {
+  outcome: "not_open";
+  opens_at: Time;
+}
+
+export interface NotEligible {
+  outcome: "not_eligible";
+  reason: string;
+}
+
+export interface Claimed {
+  outcome: "claimed";
+  amount: Amount;
+  claimed_at: Time;
+  replayed: boolean;
+}
+
+export interface NotWon {
+  outcome: "not_won";
+}
+
+export interface Lapsed {
+  outcome: "lapsed";
+}
+
+export interface Held {
+  outcome: "held";
+  hold: HoldId;
+  quantity: Count;
+  amount: Amount;
+  expires_at: Time;
+  /** Whether the user held this unit already when it was asked for. A repeat under the same Idempotency-Key is answered with the first answer as it was, false included; that it is a repeat says the header Idempotency-Replayed. */
+  replayed: boolean;
+}
+
+export interface LimitReached {
+  outcome: "limit_reached";
+}
+
+export interface Ended {
+  outcome: "ended";
+}
+
+export interface Ordered {
+  outcome: "claimed";
+  order: OrderId;
+  replayed: boolean;
+}
+
+export interface Released {
+  outcome: "released";
+  replayed: boolean;
+}
+
+export interface CannotPay {
+  outcome: "insufficient_funds";
+}
+
+export interface Failed {
+  error: Problem;
+}
+function readFailed(value: unknown): Failed {
+  const whole = value as Record<string, unknown>;
+  return {
+    ...whole,
+    error: new Problem(whole.error as Record<string, unknown>),
+  } as unknown as Failed;
+}
+
+/** Treat an outcome you do not know as no win so far. */
+export type GrabOutcome = Won | SoldOut | Expired | Cancelled | NotOpen | NotEligible | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readGrabOutcome(value: unknown): GrabOutcome {
+  return union(value, "outcome", ["won", "sold_out", "expired", "cancelled", "not_open", "not_eligible"]) as GrabOutcome;
+}
+
+/** Treat an outcome you do not know as no win so far. */
+export type ClaimOutcome = Claimed | NotWon | Lapsed | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readClaimOutcome(value: unknown): ClaimOutcome {
+  return union(value, "outcome", ["claimed", "not_won", "lapsed"]) as ClaimOutcome;
+}
+
+/** Treat an outcome you do not know as no win so far. */
+export type ItemGrabOutcome = Held | SoldOut | LimitReached | NotOpen | Ended | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readItemGrabOutcome(value: unknown): ItemGrabOutcome {
+  return union(value, "outcome", ["held", "sold_out", "limit_reached", "not_open", "ended"]) as ItemGrabOutcome;
+}
+
+/** Treat an outcome you do not know as no win so far. */
+export type HoldClaimOutcome = Ordered | Expired | Released | CannotPay | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readHoldClaimOutcome(value: unknown): HoldClaimOutcome {
+  return union(value, "outcome", ["claimed", "expired", "released", "insufficient_funds"]) as HoldClaimOutcome;
+}
+
+/** Treat an outcome you do not know as no win so far. */
+export type ReleaseOutcome = Released | Expired | Ordered | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readReleaseOutcome(value: unknown): ReleaseOutcome {
+  return union(value, "outcome", ["released", "expired", "claimed"]) as ReleaseOutcome;
+}
+
+export interface GrabPair {
+  envelope: string;
+  user: User;
+}
+
+export interface GrabMany {
+  grabs: Array<GrabPair>;
+}
+
+export type GrabResult = GrabOutcome | Failed;
+function readGrabResult(value: unknown): GrabResult {
+  if (isObject(value) && "error" in value) return readFailed(value);
+  if (isObject(value) && "outcome" in value) return readGrabOutcome(value);
+  throw new Unexpected("an answer is no GrabResult");
+}
+
+export interface GrabResults {
+  results: Array<GrabResult>;
+}
+function readGrabResults(value: unknown): GrabResults {
+  const whole = value as Record<string, unknown>;
+  return {
+    ...whole,
+    results: (whole.results as unknown[]).map((one) => readGrabResult(one)),
+  } as unknown as GrabResults;
+}
+
+export interface Grab {
+  user: User;
+  amount: Amount;
+  share: Count;
+  status: ShareStatus;
+  grabbed_at: Time;
+  claimed_at: string | null;
+  /** The luckiest, told once every share is taken. */
+  best: boolean;
+}
+
+export interface Grabs {
+  grabs: Array<Grab>;
+  next_cursor: Cursor;
+}
+
+export interface Received {
+  envelope: EnvelopeId;
+  sender: User;
+  amount: Amount;
+  status: ShareStatus;
+  grabbed_at: Time;
+  claimed_at: string | null;
+}
+
+export interface ReceivedGrabs {
+  grabs: Array<Received>;
+  next_cursor: Cursor;
+}
+
+export interface Payout {
+  id: PayoutId;
+  kind: PayoutKind;
+  user: User;
+  amount: Amount;
+  currency: Currency;
+  envelope: EnvelopeId;
+  /** That of the envelope's funding, if it was funded from outside. */
+  funding_reference: string | null;
+  state: PayoutState;
+  /** How often it was no longer due. */
+  attempts: Count;
+  /** The last one told. */
+  reference: string | null;
+  /** The last one told. */
+  reason: string | null;
+  created_at: Time;
+  changed_at: Time;
+}
+
+export interface Payouts {
+  payouts: Array<Payout>;
+  next_cursor: Cursor;
+}
+
+export interface PayoutResultsResultsItem {
+  id: string;
+  state: PayoutState;
+  /** A number by which you or the bank know it: visible characters. */
+  reference?: string | null;
+  reason?: string | null;
+}
+
+export interface PayoutResults {
+  results: Array<PayoutResultsResultsItem>;
+}
+
+export interface PayoutAnswersResultsItem {
+  /** As it was sent, up to 64 characters; null if there was none. */
+  id: string | null;
+  state?: PayoutState;
+  error?: Problem;
+}
+function readPayoutAnswersResultsItem(value: unknown): PayoutAnswersResultsItem {
+  const whole = value as Record<string, unknown>;
+  return {
+    ...whole,
+    error: new Problem(whole.error as Record<string, unknown>),
+  } as unknown as PayoutAnswersResultsItem;
+}
+
+export interface PayoutAnswers {
+  results: Array<PayoutAnswersResultsItem>;
+}
+function readPayoutAnswers(value: unknown): PayoutAnswers {
+  const whole = value as Record<string, unknown>;
+  return {
+    ...whole,
+    results: (whole.results as unknown[]).map((one) => readPayoutAnswersResultsItem(one)),
+  } as unknown as PayoutAnswers;
+}
+
+export interface Audit {
+  balanced: boolean;
+  deposited: Balance;
+  withdrawn: Balance;
+  paid_out: Balance;
+  wallets: Balance;
+  escrowed: Balance;
+  payable: Balance;
+  merchants: Balance;
+  platform: Balance;
+  in_flight: Balance;
+}
+
+export interface NewMerchant {
+  id: User;
+  name: string;
+  /** Left out, a merchant keeps the one it has; a new one is pending. */
+  status?: "pending" | "verified" | "suspended";
+}
+
+export interface Merchant {
+  id: User;
+  name: string;
+  status: Open<"pending" | "verified" | "suspended">;
+}
+
+export interface NewItem {
+  merchant: User;
+  name: string;
+  category: string;
+  price: Amount;
+  stock: number;
+  /** Units a user may hold and have bought together; null is no limit. */
+  per_user_limit?: number | null;
+  /** Not in the past, and at most a year ahead; null opens the sale at once. */
+  starts_at?: string | null;
+  /** In the future, after starts_at, and at most two years ahead; null is never. */
+  ends_at?: string | null;
+  hold_ttl_s?: number;
+  image_url?: string | null;
+}
+
+/** What is left out stays as it is; null takes it away. */
+export interface ItemChange {
+  name?: string;
+  category?: string;
+  price?: Amount;
+  per_user_limit?: number | null;
+  /** As of a new item. The time that stands may be sent again after it has passed. */
+  starts_at?: string | null;
+  /** At most two years ahead, after starts_at. Now, or up to a minute ago, ends the sale at once; further in the past is refused. The time that stands may be sent again after it has passed. */
+  ends_at?: string | null;
+  hold_ttl_s?: number;
+  image_url?: string | null;
+}
+
+export interface Stock {
+  total: Count;
+  free: Count;
+  held: Count;
+  sold: Count;
+}
+
+export interface Item {
+  id: ItemId;
+  merchant: User;
+  name: string;
+  category: string;
+  price: Amount;
+  currency: Currency;
+  stock: Stock;
+  per_user_limit: number | null;
+  starts_at: string | null;
+  ends_at: string | null;
+  hold_ttl_s: number;
+  image_url: string | null;
+  created_at: Time;
+}
+
+export interface Items {
+  items: Array<Item>;
+  next_cursor: Cursor;
+}
+
+export interface Restock {
+  quantity: number;
+}
+
+export interface ItemGrab {
+  user: User;
+  quantity?: number;
+}
+
+export interface Hold {
+  id: HoldId;
+  item: ItemId;
+  user: User;
+  quantity: Count;
+  amount: Amount;
+  currency: Currency;
+  state: Open<"held" | "claimed" | "released" | "expired">;
+  order: OrderId | null;
+  created_at: Time;
+  expires_at: Time;
+}
+
+export interface Order {
+  id: OrderId;
+  hold: HoldId;
+  item: ItemId;
+  merchant: User;
+  user: User;
+  quantity: Count;
+  amount: Amount;
+  currency: Currency;
+  created_at: Time;
+}
+
+export interface Advance {
+  advance_s: number;
+}
+
+export interface Clock {
+  now: Time;
+}
+
+export interface Faults {
+  fault: "overloaded" | "slow" | "lose_reply";
+  /** So many of the next requests. */
+  count: number;
+}
+
+export interface Status {
+  status: string;
+}
+
+/** Every call of the API, one method each; see `HongbaoError` for what they throw. */
+export class Client extends Transport {
+  static readonly OPERATIONS: ReadonlyArray<readonly [string, string]> = [
+    ["POST", "/v1/wallets/{user}/deposits"],
+    ["POST", "/v1/wallets/{user}/withdrawals"],
+    ["GET", "/v1/wallets/{user}"],
+    ["GET", "/v1/wallets/{user}/entries"],
+    ["POST", "/v1/envelopes"],
+    ["GET", "/v1/envelopes"],
+    ["GET", "/v1/envelopes/{id}"],
+    ["POST", "/v1/envelopes/{id}/grab"],
+    ["POST", "/v1/envelopes/{id}/claim"],
+    ["POST", "/v1/envelopes/{id}/cancel"],
+    ["GET", "/v1/envelopes/{id}/grabs"],
+    ["GET", "/v1/envelopes/{id}/grabs/{user}"],
+    ["POST", "/v1/grabs"],
+    ["GET", "/v1/users/{user}/sent"],
+    ["GET", "/v1/users/{user}/received"],
+    ["GET", "/v1/audit"],
+    ["GET", "/v1/payouts"],
+    ["GET", "/v1/payouts/{id}"],
+    ["POST", "/v1/payouts/results"],
+    ["POST", "/v1/merchants"],
+    ["POST", "/v1/items"],
+    ["GET", "/v1/items"],
+    ["GET", "/v1/items/{id}"],
+    ["PATCH", "/v1/items/{id}"],
+    ["POST", "/v1/items/{id}/restock"],
+    ["POST", "/v1/items/{id}/grab"],
+    ["GET", "/v1/holds/{id}"],
+    ["POST", "/v1/holds/{id}/claim"],
+    ["POST", "/v1/holds/{id}/release"],
+    ["GET", "/v1/orders/{id}"],
+    ["POST", "/v1/test/clock"],
+    ["POST", "/v1/test/faults"],
+    ["GET", "/v1/events"],
+    ["POST", "/v1/keys"],
+    ["GET", "/v1/keys"],
+    ["DELETE", "/v1/keys/{id}"],
+    ["GET", "/livez"],
+    ["GET", "/readyz"],
+    ["GET", "/metrics"],
+    ["GET", "/openapi.json"],
+  ];
+
+  /** Put money into a wallet. */
+  async deposit(user: string, body: Transfer, options: KeyedOptions = {}): Promise<Wallet> {
+    const answer = checked<Wallet>(await this.call({ method: "POST", path: `/v1/wallets/${pathPart(user)}/deposits`, body, keyed: true }, options), ["user", "currency", "available", "held"]);
+    return answer;
+  }
+
+  /** Take money out of a wallet. */
+  async withdraw(user: string, body: Transfer, options: KeyedOptions = {}): Promise<Wallet> {
+    const answer = checked<Wallet>(await this.call({ method: "POST", path: `/v1/wallets/${pathPart(user)}/withdrawals`, body, keyed: true }, options), ["user", "currency", "available", "held"]);
+    return answer;
+  }
+
+  /** A wallet; a user never seen has zeros. */
+  async wallet(user: string, options: CallOptions = {}): Promise<Wallet> {
+    const answer = checked<Wallet>(await this.call({ method: "GET", path: `/v1/wallets/${pathPart(user)}` }, options), ["user", "currency", "available", "held"]);
+    return answer;
+  }
+
+  /** A wallet's movements, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  entries(user: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Entry> {
+    return this.pages(async (cursor) => {
+      const shown = await this.entriesPage(user, { ...query, cursor }, options);
+      return { items: shown.entries, next: shown.next_cursor };
+    });
+  }
+
+  /** A wallet's movements, newest first. One page. */
+  async entriesPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Entries> {
+    const answer = checked<Entries>(await this.call({ method: "GET", path: `/v1/wallets/${pathPart(user)}/entries`, query }, options), ["entries", "next_cursor"]);
+    return answer;
+  }
+
+  /** Create an envelope, from its sender's wallet or funded from outside. */
+  async createEnvelope(body: NewEnvelope, options: KeyedOptions = {}): Promise<Envelope> {
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: "/v1/envelopes", body, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Envelopes, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  envelopes(query: { reference?: string; sender?: User; state?: EnvelopeState; created_from?: Time; created_to?: Time; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Envelope> {
+    return this.pages(async (cursor) => {
+      const shown = await this.envelopesPage({ ...query, cursor }, options);
+      return { items: shown.envelopes, next: shown.next_cursor };
+    });
+  }
+
+  /** Envelopes, newest first. One page. */
+  async envelopesPage(query: { reference?: string; sender?: User; state?: EnvelopeState; created_from?: Time; created_to?: Time; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Envelopes> {
+    const answer = checked<Envelopes>(await this.call({ method: "GET", path: "/v1/envelopes", query }, options), ["envelopes", "next_cursor"]);
+    return answer;
+  }
+
+  /** An envelope. */
+  async envelope(id: string, options: CallOptions = {}): Promise<Envelope> {
+    const answer = checked<Envelope>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}` }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Take a share, at most one a user. */
+  async grab(id: string, body: ByUser, options: CallOptions = {}): Promise<GrabOutcome> {
+    const answer = checked<GrabOutcome>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/grab`, body }, options), []);
+    return readGrabOutcome(answer);
+  }
+
+  /** Credit a grabbed share to its winner. */
+  async claim(id: string, body: ByUser, options: CallOptions = {}): Promise<ClaimOutcome> {
+    const answer = checked<ClaimOutcome>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/claim`, body }, options), []);
+    return readClaimOutcome(answer);
+  }
+
+  /** End an envelope; unsold shares go back to the sender. */
+  async cancel(id: string, options: KeyedOptions = {}): Promise<Envelope> {
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/cancel`, body: {}, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** An envelope's grabs, by share. All of them, page after page as they are asked for; `limit` is a page's size. */
+  grabs(id: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Grab> {
+    return this.pages(async (cursor) => {
+      const shown = await this.grabsPage(id, { ...query, cursor }, options);
+      return { items: shown.grabs, next: shown.next_cursor };
+    });
+  }
+
+  /** An envelope's grabs, by share. One page. */
+  async grabsPage(id: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Grabs> {
+    const answer = checked<Grabs>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}/grabs`, query }, options), ["grabs", "next_cursor"]);
+    return answer;
+  }
+
+  /** A user's grab; never grabs. */
+  async grabOf(id: string, user: string, options: CallOptions = {}): Promise<Grab> {
+    const answer = checked<Grab>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}/grabs/${pathPart(user)}` }, options), ["user", "amount", "share", "status", "grabbed_at", "claimed_at", "best"]);
+    return answer;
+  }
+
+  /** Grab from many envelopes, each for itself. */
+  async grabMany(body: GrabMany, options: CallOptions = {}): Promise<GrabResults> {
+    const answer = checked<GrabResults>(await this.call({ method: "POST", path: "/v1/grabs", body }, options), ["results"]);
+    return readGrabResults(answer);
+  }
+
+  /** Envelopes a user sent, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  sent(user: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Envelope> {
+    return this.pages(async (cursor) => {
+      const shown = await this.sentPage(user, { ...query, cursor }, options);
+      return { items: shown.envelopes, next: shown.next_cursor };
+    });
+  }
+
+  /** Envelopes a user sent, newest first. One page. */
+  async sentPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Envelopes> {
+    const answer = checked<Envelopes>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/sent`, query }, options), ["envelopes", "next_cursor"]);
+    return answer;
+  }
+
+  /** Shares a user grabbed, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  received(user: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Received> {
+    return this.pages(async (cursor) => {
+      const shown = await this.receivedPage(user, { ...query, cursor }, options);
+      return { items: shown.grabs, next: shown.next_cursor };
+    });
+  }
+
+  /** Shares a user grabbed, newest first. One page. */
+  async receivedPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<ReceivedGrabs> {
+    const answer = checked<ReceivedGrabs>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/received`, query }, options), ["grabs", "next_cursor"]);
+    return answer;
+  }
+
+  /** Where all money is. */
+  async audit(options: CallOptions = {}): Promise<Audit> {
+    const answer = checked<Audit>(await this.call({ method: "GET", path: "/v1/audit" }, options), ["balanced", "deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "platform", "in_flight"]);
+    return answer;
+  }
+
+  /** Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states change, no payout is told twice on the way from page to page. An issuer sees those of its owner's envelopes. All of them, page after page as they are asked for; `limit` is a page's size. */
+  payouts(query: { state?: PayoutState; kind?: PayoutKind; user?: User; envelope?: EnvelopeId; created_from?: Time; created_to?: Time; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Payout> {
+    return this.pages(async (cursor) => {
+      const shown = await this.payoutsPage({ ...query, cursor }, options);
+      return { items: shown.payouts, next: shown.next_cursor };
+    });
+  }
+
+  /** Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states change, no payout is told twice on the way from page to page. An issuer sees those of its owner's envelopes. One page. */
+  async payoutsPage(query: { state?: PayoutState; kind?: PayoutKind; user?: User; envelope?: EnvelopeId; created_from?: Time; created_to?: Time; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Payouts> {
+    const answer = checked<Payouts>(await this.call({ method: "GET", path: "/v1/payouts", query }, options), ["payouts", "next_cursor"]);
+    return answer;
+  }
+
+  /** A payout. */
+  async payout(id: string, options: CallOptions = {}): Promise<Payout> {
+    const answer = checked<Payout>(await this.call({ method: "GET", path: `/v1/payouts/${pathPart(id)}` }, options), ["id", "kind", "user", "amount", "currency", "envelope", "funding_reference", "state", "attempts", "reference", "reason", "created_at", "changed_at"]);
+    return answer;
+  }
+
+  /** Tell what came of payouts, each for itself. due leads to sent, paid or failed; sent to paid or failed; failed to due, under the same id. paid is final. The same again is the same answer. The whole call is remembered under its Idempotency-Key, so that a repeat that comes late changes nothing. */
+  async tellPayoutResults(body: PayoutResults, options: KeyedOptions = {}): Promise<PayoutAnswers> {
+    const answer = checked<PayoutAnswers>(await this.call({ method: "POST", path: "/v1/payouts/results", body, keyed: true }, options), ["results"]);
+    return readPayoutAnswers(answer);
+  }
+
+  /** Register or change a merchant. */
+  async putMerchant(body: NewMerchant, options: KeyedOptions = {}): Promise<Merchant> {
+    const answer = checked<Merchant>(await this.call({ method: "POST", path: "/v1/merchants", body, keyed: true }, options), ["id", "name", "status"]);
+    return answer;
+  }
+
+  /** Put an item on sale. */
+  async createItem(body: NewItem, options: KeyedOptions = {}): Promise<Item> {
+    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    return answer;
+  }
+
+  /** Items, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  items(query: { category?: string; merchant?: User; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Item> {
+    return this.pages(async (cursor) => {
+      const shown = await this.itemsPage({ ...query, cursor }, options);
+      return { items: shown.items, next: shown.next_cursor };
+    });
+  }
+
+  /** Items, newest first. One page. */
+  async itemsPage(query: { category?: string; merchant?: User; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Items> {
+    const answer = checked<Items>(await this.call({ method: "GET", path: "/v1/items", query }, options), ["items", "next_cursor"]);
+    return answer;
+  }
+
+  /** An item. */
+  async item(id: string, options: CallOptions = {}): Promise<Item> {
+    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    return answer;
+  }
+
+  /** Change an item. */
+  async changeItem(id: string, body: ItemChange, options: KeyedOptions = {}): Promise<Item> {
+    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    return answer;
+  }
+
+  /** Add units to an item's stock. */
+  async restock(id: string, body: Restock, options: KeyedOptions = {}): Promise<Item> {
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    return answer;
+  }
+
+  /** Hold units for a user, all or none. */
+  async grabItem(id: string, body: ItemGrab, options: KeyedOptions = {}): Promise<ItemGrabOutcome> {
+    const answer = checked<ItemGrabOutcome>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/grab`, body, keyed: true }, options), []);
+    return readItemGrabOutcome(answer);
+  }
+
+  /** A hold. */
+  async hold(id: string, options: CallOptions = {}): Promise<Hold> {
+    const answer = checked<Hold>(await this.call({ method: "GET", path: `/v1/holds/${pathPart(id)}` }, options), ["id", "item", "user", "quantity", "amount", "currency", "state", "order", "created_at", "expires_at"]);
+    return answer;
+  }
+
+  /** Pay for a hold from its user's wallet. */
+  async claimHold(id: string, body: ByUser, options: CallOptions = {}): Promise<HoldClaimOutcome> {
+    const answer = checked<HoldClaimOutcome>(await this.call({ method: "POST", path: `/v1/holds/${pathPart(id)}/claim`, body }, options), []);
+    return readHoldClaimOutcome(answer);
+  }
+
+  /** Give a hold's units back. */
+  async releaseHold(id: string, body: ByUser, options: CallOptions = {}): Promise<ReleaseOutcome> {
+    const answer = checked<ReleaseOutcome>(await this.call({ method: "POST", path: `/v1/holds/${pathPart(id)}/release`, body }, options), []);
+    return readReleaseOutcome(answer);
+  }
+
+  /** An order. */
+  async order(id: string, options: CallOptions = {}): Promise<Order> {
+    const answer = checked<Order>(await this.call({ method: "GET", path: `/v1/orders/${pathPart(id)}` }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at"]);
+    return answer;
+  }
+
+  /** Move the clock forward; only with --test, else 404. */
+  async advanceClock(body: Advance, options: CallOptions = {}): Promise<Clock> {
+    const answer = checked<Clock>(await this.call({ method: "POST", path: "/v1/test/clock", body, repeatable: false }, options), ["now"]);
+    return answer;
+  }
+
+  /** Make the next requests fail; only with --test, else 404. Befalls requests under /v1, but not those under /v1/test. `overloaded`: 503, and nothing happens. `slow`: carried out two seconds later. `lose_reply`: carried out, and the connection ends without an answer; ask again, with the same key. A count of 0 takes back what is left. */
+  async plantFaults(body: Faults, options: CallOptions = {}): Promise<Faults> {
+    const answer = checked<Faults>(await this.call({ method: "POST", path: "/v1/test/faults", body }, options), ["fault", "count"]);
+    return answer;
+  }
+
+  /** What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which things happened to one envelope, wallet, item or hold. An event has the same id whenever it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to its owner's envelopes. */
+  async events(query: { after?: string; types?: string; limit?: number; wait_s?: number } = {}, options: CallOptions = {}): Promise<Events> {
+    const answer = checked<Events>(await this.call({ method: "GET", path: "/v1/events", query: { wait_s: undefined, ...query } }, options), ["events", "next_cursor"]);
+    return answer;
+  }
+
+  /** Make an API key; it is shown in this answer only. Repeated with the same Idempotency-Key, `key` is null: it is not kept, so it cannot be shown again. If the first answer was lost, delete the key by its id and make another. */
+  async createKey(body: NewKey, options: KeyedOptions = {}): Promise<MadeKey> {
+    const answer = checked<MadeKey>(await this.call({ method: "POST", path: "/v1/keys", body, keyed: true }, options), ["id", "name", "owner", "roles", "created_at", "key"]);
+    return answer;
+  }
+
+  /** API keys that were not deleted, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  keys(query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Key> {
+    return this.pages(async (cursor) => {
+      const shown = await this.keysPage({ ...query, cursor }, options);
+      return { items: shown.keys, next: shown.next_cursor };
+    });
+  }
+
+  /** API keys that were not deleted, newest first. One page. */
+  async keysPage(query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Keys> {
+    const answer = checked<Keys>(await this.call({ method: "GET", path: "/v1/keys", query }, options), ["keys", "next_cursor"]);
+    return answer;
+  }
+
+  /** Delete an API key; again: the same answer. No request that comes in after the answer is let in with it. With several servers in front of Redis the others follow within a second. What was let in before goes on. */
+  async deleteKey(id: string, options: CallOptions = {}): Promise<void> {
+    await this.call({ method: "DELETE", path: `/v1/keys/${pathPart(id)}` }, options);
+  }
+
+  /** Whether the process lives. */
+  async livez(options: CallOptions = {}): Promise<Status> {
+    const answer = checked<Status>(await this.call({ method: "GET", path: "/livez" }, options), ["status"]);
+    return answer;
+  }
+
+  /** Whether it serves. 503 also while the store takes no writes: requests are then answered until too much waits for it. */
+  async readyz(options: CallOptions = {}): Promise<Status> {
+    const answer = checked<Status>(await this.call({ method: "GET", path: "/readyz" }, options), ["status"]);
+    return answer;
+  }
+
+  /** Prometheus metrics. */
+  async metrics(options: CallOptions = {}): Promise<string> {
+    return (await this.call({ method: "GET", path: "/metrics", text: true }, options)) as string;
+  }
+
+  /** This document. */
+  async openapi(options: CallOptions = {}): Promise<Record<string, unknown>> {
+    return (await this.call({ method: "GET", path: "/openapi.json" }, options)) as Record<string, unknown>;
+  }
+}
+// --- generated up to here ---
