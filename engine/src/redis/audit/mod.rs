@@ -250,8 +250,20 @@ fn add(all: &mut Audited, some: &Audited) {
 }
 
 /// What is read of a bucket's sums; what is told of it stands there, too.
-const SUMS: [&str; 10] =
-    ["row", "clock", "generation", "quota", "deposited", "withdrawn", "wallets", "escrowed", "merchants", "transit"];
+const SUMS: [&str; 12] = [
+    "row",
+    "clock",
+    "generation",
+    "quota",
+    "deposited",
+    "withdrawn",
+    "paid_out",
+    "wallets",
+    "escrowed",
+    "payable",
+    "merchants",
+    "transit",
+];
 
 /// A bucket's sums, its clock among them.
 pub(super) type Sums = BTreeMap<String, Vec<u8>>;
