@@ -7,12 +7,12 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never LC_ALL=C.UTF-8
 
 usage() {
-    echo "usage: $0 [--quick] [--only NAME[,NAME]]   NAME: grab journal durable http cost replay redis parts" >&2
+    echo "usage: $0 [--quick] [--only NAME[,NAME]]   NAME: grab journal durable events http cost replay redis parts" >&2
     exit 2
 }
 
 quick=no
-only=grab,journal,durable,http,cost,replay,redis,parts
+only=grab,journal,durable,events,http,cost,replay,redis,parts
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) quick=yes ;;
@@ -67,7 +67,7 @@ about() {
     echo "file system of the journal: $(mount_of | tr -s ' ')"
     echo "compiler: $(rustc --version)"
     echo "load before: $(load)"
-    echo "command: scripts/bench.sh$([ "$quick" = no ] || echo ' --quick')$([ "$only" = grab,journal,durable,http,cost,replay,redis,parts ] || echo " --only $only")"
+    echo "command: scripts/bench.sh$([ "$quick" = no ] || echo ' --quick')$([ "$only" = grab,journal,durable,events,http,cost,replay,redis,parts ] || echo " --only $only")"
     [ "$quick" = no ] || echo "QUICK: small sizes; these figures show only that everything runs"
 }
 about | tee -a "$report"

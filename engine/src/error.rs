@@ -41,6 +41,9 @@ pub enum EngineError {
     /// A list's cursor is not one this engine gave.
     #[error("this cursor was not given by this list; start again without one")]
     Cursor,
+    /// The deployment does not tell of such events.
+    #[error("events of these types are not told here: {}", .0.names())]
+    EventsOff(crate::feed::EventTypes),
     /// What follows a cursor of the feed is not kept any more.
     #[error("what follows this cursor is not kept any more; go on from the oldest that is kept")]
     CursorGone {

@@ -38,8 +38,9 @@ end
 -- Settles if nobody is owed anything, writes what has changed, and sets the
 -- next deadline.
 local function keep(lapsed)
-  if ended ~= '' and (lapsed or claimed == taken) then
+  if not settled and ended ~= '' and (lapsed or claimed == taken) then
     settled = true
+    tell('t', int(now) .. ' ' .. ended .. ' ' .. int(refunded) .. ' ' .. id)
   end
   write_changed(KEYS[4], FIELDS, row, 11, {int(taken), int(taken_amount), int(claimed), int(claimed_amount), int(refunded),
     int(credited), ended, settled and '1' or ''})
@@ -57,6 +58,7 @@ local function finish(how)
   local refund = total - taken_amount
   ended, refunded = how, refunded + refund
   leave(refund)
+  tell(how == 'c' and 'n' or 'x', int(now) .. ' ' .. int(refund) .. ' ' .. id)
   return {'r' .. id, int(now) .. ' r ' .. int(refund) .. ' ' .. sender .. to_sender}
 end
 
@@ -84,6 +86,7 @@ if ARGV[4] == 'claim' then
   redis.call('HSET', KEYS[6], user, packed_win(share, opens, grabbed_at, now))
   claimed, claimed_amount = claimed + 1, claimed_amount + amount
   leave(amount)
+  tell_win('k', now, share, amount, grabbed_at, id, user)
   keep(false)
   return decided({'claimed', int(amount), int(now), ''},
     {'c' .. id .. user, int(now) .. ' c ' .. int(amount) .. ' ' .. user .. to_winner})
@@ -121,6 +124,7 @@ if unclaimed == 'return' then
   local lapse = taken_amount - claimed_amount
   refunded = refunded + lapse
   leave(lapse)
+  tell('l', int(now) .. ' ' .. int(lapse) .. ' ' .. id)
   keep(true)
   return decided({'done'}, {'l' .. id, int(now) .. ' l ' .. int(lapse) .. ' ' .. sender .. to_sender})
 end
@@ -133,6 +137,7 @@ for _, winner in ipairs(users) do
     redis.call('HSET', KEYS[6], winner, packed_win(share, opens, grabbed_at, now))
     claimed, claimed_amount = claimed + 1, claimed_amount + amount
     leave(amount)
+    tell_win('k', now, share, amount, grabbed_at, id, winner)
     effects[#effects + 1] = 'c' .. id .. winner
     effects[#effects + 1] = int(now) .. ' c ' .. int(amount) .. ' ' .. winner .. to_winner
   end

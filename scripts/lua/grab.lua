@@ -58,6 +58,7 @@ for call = 1, calls do
 end
 -- What the run has still to write: winners and their rows, and effects.
 local winners, wins, outbox = {}, {}, {}
+local won_amounts = {}
 -- The same by user.
 local written, outgoing = {}, {}
 
@@ -151,6 +152,7 @@ local function grab(call, user)
   end
   packed = packed_win(share, opens, now, auto_claim and now or nil)
   written[user] = packed
+  won_amounts[#won_amounts + 1] = amount
   winners[#winners + 1] = user
   wins[#wins + 1] = user
   wins[#wins + 1] = packed
@@ -199,5 +201,17 @@ if #winners > 0 then
     redis.call('HSET', KEYS[2], unpack(outbox))
   end
   set_deadline(KEYS[7], KEYS[8], id, claim_by, ended ~= row[12], settled, now)
+  for i, user in ipairs(winners) do
+    tell_win('g', now, first + i - 1, won_amounts[i], now, id, user)
+    if auto_claim then
+      tell_win('k', now, first + i - 1, won_amounts[i], now, id, user)
+    end
+  end
+  if ended ~= row[12] then
+    tell('s', now_text .. ' ' .. id)
+  end
+  if settled then
+    tell('t', now_text .. ' s 0 ' .. id)
+  end
 end
 return answers

@@ -79,7 +79,7 @@ end
 local function end_hold(hold)
   write_parts()
   any_ended = true
-  finish(hold, 'e')
+  finish(hold, 'e', now)
   free = free + hold.quantity
 end
 
@@ -231,6 +231,9 @@ if #rows > 0 then
   end
   redis.call('HINCRBY', ITEM, 'held', int(held_units))
   redis.call('ZADD', LIVE, unpack(deadlines))
+  for i = 1, #rows, 2 do
+    tell('H', now_text .. ' ' .. rows[i] .. rows[i + 1])
+  end
 end
 if #rows > 0 or any_ended then
   arm(item)

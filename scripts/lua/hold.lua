@@ -15,7 +15,7 @@ local item, hold_id, user = ARGV[5], ARGV[6], ARGV[7]
 if ARGV[4] == 'due' then
   local due = redis.call('ZRANGEBYSCORE', LIVE, '-inf', int(now), 'LIMIT', 0, END_MAX)
   for _, id in ipairs(due) do
-    finish(read(id), 'e')
+    finish(read(id), 'e', now)
   end
   arm(item)
   if #due == 0 then
@@ -32,10 +32,12 @@ end
 if ARGV[4] == 'paid' then
   if hold.state == 'p' and hold.order == ARGV[8] then
     local merchant = redis.call('HGET', ITEM, 'merchant')
-    finish(hold, 'c')
+    finish(hold, 'c', now)
     arm(item)
     redis.call('HSET', KEYS[10], hold.order, hold.id .. int(now) .. ' ' .. merchant)
     redis.call('HDEL', KEYS[3], 'p' .. hold.order)
+    tell('o', int(now) .. ' ' .. int(hold.quantity) .. ' ' .. int(hold.amount) .. ' ' .. merchant .. ' ' .. hold.order ..
+      hold.id .. hold.item .. hold.user)
     return decided({'ordered', hold.order, ''}, {'m' .. hold.order, int(now) .. ' m ' .. int(hold.amount) .. ' ' .. merchant})
   end
   return decided({'ordered', ARGV[8], ''}, waiting('m' .. ARGV[8]))
@@ -73,7 +75,7 @@ if now >= hold.expires then
   return no('hold_expired')
 end
 if ARGV[4] == 'release' then
-  finish(hold, 'r')
+  finish(hold, 'r', now)
   arm(item)
   return decided({'released', ''})
 end

@@ -58,10 +58,11 @@ local function without(ids, id)
   return ids
 end
 
--- Ends a live hold; its units are sold or free again.
-local function finish(hold, state)
+-- Ends a live hold at a time; its units are sold or free again.
+local function finish(hold, state, at)
   hold.state = state
   write(hold)
+  tell('h', int(at) .. ' ' .. hold.id .. packed_hold(hold))
   redis.call('ZREM', LIVE, hold.id)
   redis.call('ZREM', PAYING, hold.id)
   local held, sold, ids = read_part(redis.call('HGET', USERS, hold.user))

@@ -12,6 +12,7 @@ local UNITS_MAX = 4294967295
 
 local function shown()
   local row = redis.call('HMGET', KEYS[4], 'terms', 'created', 'total', 'held', 'sold')
+  tell('i', int(now) .. ' ' .. row[2] .. ' ' .. row[3] .. ' ' .. ARGV[5] .. row[1])
   return {'item', ARGV[5], unpack(row)}
 end
 

@@ -12,6 +12,9 @@ local function int(n)
   return string.format('%d', n)
 end
 
+-- What is told of a bucket, by its sums: which events, and the number of the last.
+local telling = {}
+
 -- What the time is in a bucket, of which it never goes back, whichever server
 -- asks; or nothing, and by how much a caller's time is off. `run` keeps what
 -- was read for the other calls of the same run.
@@ -26,13 +29,39 @@ local function bucket_time(run, sums, asked, mode)
       return nil, int(apart)
     end
   end
-  local clock = run[sums] or tonumber(redis.call('HGET', sums, 'clock') or '0')
+  local clock = run[sums]
+  if not clock then
+    local row = redis.call('HMGET', sums, 'clock', 'tells', 'told')
+    clock = tonumber(row[1] or '0')
+    if row[2] and row[2] ~= '' then
+      telling[sums] = {all = row[2] == 'all', last = tonumber(row[3] or '0')}
+    end
+  end
   if asked > clock then
     redis.call('HSET', sums, 'clock', int(asked))
     clock = asked
   end
   run[sums] = clock
   return clock
+end
+
+-- Whether events of a kind are told. Grabs ('g') and new holds ('H') come by the
+-- million, and are told only if all are.
+local function tells(kind)
+  local mine = telling[KEYS[1]]
+  return mine and (mine.all or kind ~= 'g' and kind ~= 'H')
+end
+
+-- Tells of something that has happened, behind all that happened in the bucket
+-- before: it stands among the sums under its number. Not before a script's first
+-- look at every key that it may write.
+local function tell(kind, words)
+  if tells(kind) then
+    local mine = telling[KEYS[1]]
+    local number = int(mine.last + 1)
+    redis.call('HSET', KEYS[1], 'told', number, number, kind .. words)
+    mine.last = mine.last + 1
+  end
 end
 
 -- Adds to one of a bucket's sums. Of every script's moves the sum of deposited

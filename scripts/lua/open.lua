@@ -31,6 +31,7 @@ redis.call('HSET', KEYS[2], unpack(ARGV, 11))
 if KEYS[5] then
   redis.call('ZADD', KEYS[5], '-' .. ARGV[9], ARGV[6])
   redis.call('ZADD', KEYS[6], ARGV[10], 'e' .. ARGV[6])
+  tell('c', ARGV[9] .. ' ' .. ARGV[6])
 end
 move('transit', -amount)
 move('escrowed', amount)

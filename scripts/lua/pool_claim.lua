@@ -21,7 +21,7 @@ if not mine then
 end
 local place, grabbed_at, claimed_at = read_win(mine, base)
 local size = row[2] == '4' and 8 or 12
-local _, amount = struct.unpack(size == 8 and '<I4I4' or '<I4I8',
+local share, amount = struct.unpack(size == 8 and '<I4I4' or '<I4I8',
   redis.call('GETRANGE', KEYS[5], place * size, place * size + size - 1))
 if claimed_at then
   return decided({'claimed', int(amount), int(claimed_at), '1'})
@@ -42,4 +42,5 @@ else
 end
 move('escrowed', -amount)
 move(pays_outside and 'payable' or 'wallets', amount)
+tell_win('k', now, share, amount, grabbed_at, id, user)
 return decided({'claimed', int(amount), int(now), ''})

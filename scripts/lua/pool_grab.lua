@@ -50,6 +50,7 @@ local head, taken_amount = first, tonumber(row[8])
 local pays_outside = row[14] == '1'
 
 local users, winners, wins, written = {}, 0, {}, {}
+local told_wins = {}
 for call = 1, calls do
   users[call] = ARGV[SHARED_ARGS + (call - 1) * args_each + 1]
 end
@@ -124,6 +125,7 @@ local function grab(call, user)
   packed = packed_win(head, base, grabbed_at, auto_claim and grabbed_at or nil)
   written[user] = packed
   winners = winners + 1
+  told_wins[winners] = {share, amount, user}
   wins[2 * winners - 1] = user
   wins[2 * winners] = packed
   head, taken_amount = head + 1, taken_amount + amount
@@ -159,6 +161,12 @@ if winners > 0 then
     move(pays_outside and 'payable' or 'wallets', credited)
   else
     redis.call('HSET', KEYS[2], 'head', int(head), 'taken_amount', int(taken_amount))
+  end
+  for _, win in ipairs(told_wins) do
+    tell_win('g', now, win[1], win[2], now, id, win[3])
+    if auto_claim then
+      tell_win('k', now, win[1], win[2], now, id, win[3])
+    end
   end
 end
 return answers

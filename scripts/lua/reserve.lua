@@ -88,12 +88,24 @@ local function begin(transfer, kind, count, shares)
   return decided({'transfer', kind, int(transfer.sequence), int(count), shares or ''})
 end
 
+local function tell_settled()
+  tell('t', int(now) .. ' ' .. ended .. ' ' .. int(refunded) .. ' ' .. id)
+end
+
 -- What the end causes: the pools are told.
 local function finish(how, effects)
   ended, settled = how, auto_claim
   set_deadline(KEYS[7], KEYS[8], id, claim_by, true, settled, now)
   effects[#effects + 1] = 'e' .. id
   effects[#effects + 1] = int(now) .. ' e ' .. how
+  if how == 's' then
+    tell('s', int(now) .. ' ' .. id)
+  else
+    tell(how == 'c' and 'n' or 'x', int(now) .. ' ' .. int(refunded - tonumber(row[12])) .. ' ' .. id)
+  end
+  if settled then
+    tell_settled()
+  end
   return effects
 end
 
@@ -255,6 +267,10 @@ if verb == 'settle' or verb == 'credited' then
   end
   settled = true
   local effects = verb == 'settle' and pay_back('l') or {}
+  if #effects > 0 then
+    tell('l', int(now) .. ' ' .. int(refunded - tonumber(row[12])) .. ' ' .. id)
+  end
+  tell_settled()
   keep()
   set_deadline(KEYS[7], KEYS[8], id, claim_by, false, settled, now)
   return decided({'done'}, effects)

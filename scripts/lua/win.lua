@@ -8,6 +8,14 @@ local function packed_win(share, base, grabbed_at, claimed_at)
   return claimed_at and packed .. struct.pack('<I5', claimed_at - base) or packed
 end
 
+-- Tells of a win, as it was grabbed or claimed: when, which share, how much, when
+-- it was grabbed, of which envelope, and whose.
+local function tell_win(kind, at, share, amount, grabbed_at, id, user)
+  if tells(kind) then
+    tell(kind, int(at) .. ' ' .. int(share) .. ' ' .. int(amount) .. ' ' .. int(grabbed_at) .. ' ' .. id .. user)
+  end
+end
+
 local function read_win(packed, base)
   local share, grabbed = struct.unpack('<I4I5', packed)
   return share, base + grabbed, #packed == 14 and base + struct.unpack('<I5', packed, 10) or nil

@@ -10,7 +10,7 @@ use crate::extract::read_hex;
 use crate::failure::Failure;
 use crate::restore::RestoreTask;
 use clap::{Args, Parser, Subcommand};
-use hongbao_engine::redis::{Durability, RedisIdentity, RedisOptions, RedisTls};
+use hongbao_engine::redis::{Durability, RedisEvents, RedisIdentity, RedisOptions, RedisTls, ToldEvents};
 use hongbao_engine::split::Seed;
 use serde::{Serialize, Serializer};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -309,10 +309,15 @@ pub struct Serve {
     /// Directory to keep full journal segments in, instead of recycling them
     #[arg(long)]
     pub archive: Option<PathBuf>,
+    /// Which events are told in front of Redis: none; usual, all but share.grabbed and hold.held; or all. The same for
+    /// all servers
+    #[arg(long, default_value = "usual")]
+    pub redis_events: EventsTold,
     /// Seconds that events can be read again; 0 keeps none beyond what the journal needs for itself
     #[arg(long, default_value_t = 3 * 86_400, value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
     pub events_kept_s: u64,
-    /// Bytes of disk at most that they may take; they give way when the disk is full
+    /// Bytes at most that they may take: of the disk, to which they give way when it is full; or of Redis, where an event
+    /// counts for 200
     #[arg(long, default_value_t = 1 << 30)]
     pub events_kept_bytes: u64,
     /// Most requests that wait for events, and streams of them, at once
@@ -347,7 +352,16 @@ pub struct Serve {
     pub start_wait_s: u64,
 }
 
+/// What an event takes of Redis, about.
+const REDIS_EVENT_BYTES: u64 = 200;
+
 impl Serve {
+    /// Which events are told in front of Redis, and for how long they are kept.
+    pub fn redis_events(&self) -> RedisEvents {
+        let EventsTold(told) = self.redis_events;
+        RedisEvents { told, kept_s: self.events_kept_s, kept_max: self.events_kept_bytes / REDIS_EVENT_BYTES }
+    }
+
     /// How the demonstration in `data` is served.
     pub fn for_demo(listen: ListenAddress, data: PathBuf) -> Serve {
         let defaults = Cli::parse_from(["hongbao", "serve"]);
@@ -413,6 +427,22 @@ impl fmt::Display for RedisDurability {
             RedisDurability::Confirmed => "confirmed",
             RedisDurability::Relaxed => "relaxed",
         })
+    }
+}
+
+/// Which events are told in front of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventsTold(pub ToldEvents);
+
+impl FromStr for EventsTold {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<EventsTold, &'static str> {
+        match text {
+            "none" => Ok(EventsTold(ToldEvents::None)),
+            "usual" => Ok(EventsTold(ToldEvents::Usual)),
+            "all" => Ok(EventsTold(ToldEvents::All)),
+            _ => Err("use none, usual, or all"),
+        }
     }
 }
 
@@ -513,6 +543,7 @@ mod tests {
         for (arguments, expected) in [
             ("--backend etcd", "use embedded, or redis"),
             ("--redis-durability none", "use confirmed, or relaxed"),
+            ("--redis-events some", "use none, usual, or all"),
             ("--currency cny", "three capital letters"),
             ("--currency EURO", "three capital letters"),
             ("--connections-max 0", "not in 1..=1000000"),

@@ -309,6 +309,7 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
         redis: RedisOptions { archive_after, ..way.options(options.redis.clone()) },
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
+        events: options.redis_events(),
         ..RedisBackendOptions::default()
     });
     let engine = engine.await?;

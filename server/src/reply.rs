@@ -215,6 +215,9 @@ pub fn from_engine(error: &EngineError) -> Problem {
         EngineError::ShuttingDown => {
             Problem::new(Code::ShuttingDown, "The server is going away; ask again in a moment.")
         }
+        EngineError::EventsOff(_) => {
+            Problem::field("types", format!("{error}; start every server with --redis-events all, or ask for others"))
+        }
         EngineError::CursorGone { oldest } => Problem::cursor_gone(crate::extract::hex(oldest)),
         EngineError::Cursor => Problem::field("cursor", "was not given by this list; start again without one"),
     }

@@ -12,7 +12,7 @@ pub(crate) mod cursor;
 pub(crate) mod record;
 
 use crate::command::{EnvelopeView, HoldView, OrderView};
-use crate::event::ItemPut;
+use crate::event::{EnvelopeCreated, ItemPut};
 use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
 use std::fmt;
 use std::str::FromStr;
@@ -97,6 +97,12 @@ impl EventTypes {
     #[must_use]
     pub const fn or(self, others: EventTypes) -> EventTypes {
         EventTypes(self.0 | others.0)
+    }
+
+    /// Their names, with commas between.
+    pub fn names(self) -> String {
+        let named = EventType::ALL.iter().filter(|of| self.has(**of)).map(|of| of.name());
+        named.collect::<Vec<_>>().join(", ")
     }
 
     /// Whether any is among `others`.
@@ -199,6 +205,18 @@ pub struct EnvelopeFacts {
     pub sender: UserId,
     /// The caller's own number.
     pub reference: Option<String>,
+}
+
+impl EnvelopeFacts {
+    pub(crate) fn of(created: &EnvelopeCreated) -> EnvelopeFacts {
+        let terms = &created.terms;
+        EnvelopeFacts {
+            id: created.id,
+            owner: terms.owner.clone(),
+            sender: terms.sender.clone(),
+            reference: terms.reference.as_ref().map(|reference| reference.text.clone()),
+        }
+    }
 }
 
 /// What happened.

@@ -7,7 +7,7 @@ use super::cold::store_failed;
 use super::{Core, Log};
 use crate::backend::Result;
 use crate::error::EngineError;
-use crate::event::{EnvelopeCreated, Record};
+use crate::event::Record;
 use crate::feed::cursor::Seal;
 use crate::feed::record::{is_passed_over, told};
 use crate::feed::{After, EnvelopeFacts, EventPage, EventQuery, FeedEvent};
@@ -118,11 +118,11 @@ impl Core {
     fn envelope_facts(&self, id: EnvelopeId) -> Result<EnvelopeFacts> {
         let live = {
             let shard = self.shards[self.router.envelope(id)].lock();
-            shard.envelopes.get(&id).map(|envelope| facts_of(&envelope.created))
+            shard.envelopes.get(&id).map(|envelope| EnvelopeFacts::of(&envelope.created))
         };
         if let (None, Some(durable)) = (&live, &self.durable) {
             let row = durable.store.envelope(id).map_err(store_failed)?;
-            return row.map(|row| facts_of(&row.created)).ok_or_else(|| {
+            return row.map(|row| EnvelopeFacts::of(&row.created)).ok_or_else(|| {
                 EngineError::Store(format!(
                     "the journal tells of {id} and the store has no such envelope; run `hongbao audit`"
                 ))
@@ -160,16 +160,6 @@ fn checksum_of(journal: &Journal, lsn: Lsn) -> u32 {
         ControlFlow::Break(())
     });
     if read.is_ok() { checksum } else { 0 }
-}
-
-fn facts_of(created: &EnvelopeCreated) -> EnvelopeFacts {
-    let terms = &created.terms;
-    EnvelopeFacts {
-        id: created.id,
-        owner: terms.owner.clone(),
-        sender: terms.sender.clone(),
-        reference: terms.reference.as_ref().map(|reference| reference.text.clone()),
-    }
 }
 
 /// A page being made.

@@ -8,6 +8,7 @@ use super::bucket::Bucket;
 use super::copy::{MARK, refusal};
 use super::effects::{Arrived, Generations};
 use super::error::RedisOpenError;
+use super::events::{KnownFacts, RedisEvents};
 use super::lane::Words;
 use super::layout::{FORMAT, Key, Layout};
 use super::nodes::Nodes;
@@ -20,6 +21,7 @@ use super::sweep::blind;
 use crate::clock::{Clock, SystemClock};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
+use crate::feed::cursor::Seal;
 use crate::types::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -40,6 +42,8 @@ pub struct RedisBackendOptions {
     pub currency: String,
     /// Whether this is a test deployment, whose clock can be moved; fixed at its first start.
     pub test_mode: bool,
+    /// Which events are told, and for how long.
+    pub events: RedisEvents,
     /// Where time comes from; `None` is the system's clocks.
     pub clock: Option<Arc<dyn Clock>>,
     /// Where ids and secrets come from.
@@ -72,6 +76,7 @@ impl Default for RedisBackendOptions {
             redis: RedisOptions::default(),
             currency: "CNY".to_owned(),
             test_mode: false,
+            events: RedisEvents::default(),
             clock: None,
             entropy: Arc::new(SystemEntropy),
             sweep_every: Some(Duration::from_secs(1)),
@@ -103,6 +108,10 @@ pub(super) struct Core {
     pub(super) generations: Generations,
     pub(super) archive: Archived,
     pub(super) archiving: Archiving,
+    pub(super) events: RedisEvents,
+    /// Of the feed's cursors.
+    pub(super) seal: Seal,
+    pub(super) known_facts: KnownFacts,
     /// Whether something may have been archived that it cannot read.
     pub(super) is_blind: AtomicBool,
     fuse: Option<Arc<Fuse>>,
@@ -182,7 +191,10 @@ impl RedisBackend {
         if options.redis.archive.is_some() && !settled.contains_key(NOTED) {
             settled = note_archive(&nodes, &layout, &options, settled).await?;
         }
-        RedisBackend::over(nodes, layout, options, &settled)
+        let engine = RedisBackend::over(nodes, layout, options, &settled)?;
+        let tended = engine.core.tend_all_events().await;
+        tended.map_err(|error| RedisOpenError::Deployment { why: error.to_string() })?;
+        Ok(engine)
     }
 
     /// An engine in front of a deployment whose settings are these.
@@ -209,6 +221,9 @@ impl RedisBackend {
             generations: Generations::of(layout.buckets),
             archive,
             archiving,
+            events: options.events,
+            seal: Seal::new(&fingerprint_secret),
+            known_facts: KnownFacts::default(),
             is_blind: AtomicBool::new(false),
             nodes,
             layout,
@@ -239,6 +254,14 @@ impl RedisBackend {
     /// How many payouts were due, sent and failed when the sweeper last looked.
     pub fn payouts_counted(&self) -> [u64; 3] {
         *self.core.payouts_counted.lock()
+    }
+
+    /// Forgets events that are kept no longer.
+    ///
+    /// # Errors
+    /// [`EngineError`] when it cannot be done now.
+    pub async fn forget_events(&self) -> Result<()> {
+        self.core.tend_all_events().await
     }
 
     /// Why deadlines stand still, if they do.

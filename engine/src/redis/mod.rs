@@ -36,6 +36,7 @@ mod commands;
 mod copy;
 mod effects;
 mod error;
+mod events;
 mod grabs;
 mod lane;
 mod layout;
@@ -71,6 +72,7 @@ pub use backend::Fuse;
 pub use backend::{RedisBackend, RedisBackendOptions};
 pub use copy::{CopyError, CopyOptions, CopyReport, copy_to_directory, copy_to_redis};
 pub use error::RedisOpenError;
+pub use events::{RedisEvents, ToldEvents};
 pub use options::{Durability, RedisIdentity, RedisOptions, RedisTls};
 pub use reconcile::Reconciled;
 

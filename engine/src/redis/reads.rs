@@ -125,12 +125,12 @@ impl Backend for RedisBackend {
         self.core.api_keys_version().await
     }
 
-    async fn events(&self, _: &EventQuery) -> Result<EventPage> {
-        Err(EngineError::NotReady("there is no feed of events in front of Redis yet".to_owned()))
+    async fn events(&self, query: &EventQuery) -> Result<EventPage> {
+        self.core.feed(query).await
     }
 
-    async fn more_events(&self, _: u64) -> Result<u64> {
-        Err(EngineError::NotReady("there is no feed of events in front of Redis yet".to_owned()))
+    async fn more_events(&self, mark: u64) -> Result<u64> {
+        self.core.more_events(mark).await
     }
 
     async fn audit(&self) -> Result<Audit> {

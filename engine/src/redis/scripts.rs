@@ -80,6 +80,9 @@ pub(super) static MOVED: Script = Script::one("moved", &[lua!("moved")]);
 pub(super) static LEAVE: Script = Script::one("leave", &[FENCE, lua!("leave")]);
 pub(super) static LEAVE_POOL: Script = Script::one("leave pool", &[FENCE, lua!("leave_pool")]);
 pub(super) static LEAVE_ENVELOPE: Script = Script::one("leave envelope", &[FENCE, lua!("leave_envelope")]);
+/// What has happened in a bucket; which of it is told, and for how long it is kept.
+pub(super) static TOLD: Script = Script::one("told", &[lua!("told")]);
+pub(super) static TELLING: Script = Script::one("telling", &[lua!("telling")]);
 pub(super) static READ: Script = Script::one("read", &[WIN, lua!("read")]);
 pub(super) static INSPECT: Script = Script::one("inspect", &[lua!("inspect")]);
 pub(super) static COPY: Script = Script::one("copy", &[lua!("copy")]);

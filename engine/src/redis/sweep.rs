@@ -26,6 +26,9 @@ const TAKEN_MAX: usize = 64;
 /// The states of payouts that are counted: somebody has to see to these.
 const WITHOUT_AN_END: [PayoutState; 3] = [PayoutState::Due, PayoutState::Sent, PayoutState::Failed];
 
+/// How often it is looked for events that need not be kept any more.
+const TEND_EVENTS: Duration = Duration::from_secs(10);
+
 /// What a tour found in a bucket.
 struct Swept {
     bucket: Bucket,
@@ -65,6 +68,7 @@ impl Core {
     pub(super) async fn keep_sweeping(self: Arc<Self>, every: Duration) {
         // Archiving may take minutes, and deadlines do not wait for it. It ends with the sweeper.
         let mut archiving = JoinSet::new();
+        let mut tended = Instant::now();
         loop {
             self.clock.check();
             let began = Instant::now();
@@ -91,6 +95,12 @@ impl Core {
                         tracing::warn!(%error, "what is settled stays in Redis for now");
                     }
                 });
+            }
+            if tended.elapsed() >= TEND_EVENTS {
+                tended = Instant::now();
+                if let Err(error) = self.tend_all_events().await {
+                    tracing::debug!(%error, "events are forgotten later");
+                }
             }
             tokio::time::sleep(every).await;
         }

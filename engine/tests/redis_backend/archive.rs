@@ -8,7 +8,9 @@ use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, Listing, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_engine::redis::{CopyOptions, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory};
+use hongbao_engine::redis::{
+    CopyOptions, RedisBackend, RedisBackendOptions, RedisOpenError, ToldEvents, copy_to_directory,
+};
 use hongbao_engine::types::*;
 use std::fmt::Debug;
 use std::fs;
@@ -151,6 +153,8 @@ fn alone_with(seed: u64, with: impl FnOnce(Deployment) -> Deployment) -> Option<
     let server = Arc::new(RedisServer::start(ServerOptions::without_aof()));
     let mut deployment = with(Deployment::alone_on(seed, &server).archiving());
     deployment.options.redis.archive_after = Duration::from_secs(AFTER_S);
+    // They are kept by their own time, not by what is live.
+    deployment.options.events.told = ToldEvents::None;
     Some(Alone { two: Two::over(deployment), server })
 }
 

@@ -11,6 +11,9 @@ mod copy_pools;
 mod deployment;
 mod differential;
 mod ended_in_the_middle;
+mod events;
+#[path = "../feed_story/mod.rs"]
+mod feed_story;
 mod lanes;
 mod payouts;
 mod races;

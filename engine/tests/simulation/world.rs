@@ -630,6 +630,7 @@ impl World {
             | EngineError::OperatorNeeded(_)
             | EngineError::ShuttingDown
             | EngineError::Cursor
+            | EngineError::EventsOff(_)
             | EngineError::CursorGone { .. } => false,
         };
         assert!(excused, "a failure without a fault: {error}");

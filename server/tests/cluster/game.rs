@@ -4,13 +4,15 @@
 //! A player who is told to ask again, or whose server goes away, does something
 //! else; the question is asked to its end when the load is over.
 
-use crate::book::{Book, grab};
+use crate::book::{Book, grab, text};
 use crate::client::{Answer, Ask, Client, Door, NoAnswer};
+use crate::follower::{Followed, check_against_lists};
 use crate::house::{Doors, House, SERVERS};
 use crate::inquiry::{Down, ask_unanswered, inquire, let_all_end};
 use crate::load::{Dice, Player, Table, opening};
 use crate::number_of;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +29,8 @@ pub struct Game {
     pub book: Book,
     table: Mutex<Table>,
     dice: Dice,
+    /// What somebody is told who follows the events, now at the one server and now at the other.
+    followed: Followed,
 }
 
 /// How the game goes while it is disturbed.
@@ -76,7 +80,8 @@ impl Game {
         let clock = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_millis() as u64);
         let seed = number_of("SEED", clock);
         eprintln!("SEED={seed}");
-        let mut game = Game { book: Book::default(), table: Mutex::default(), dice: Dice(seed) };
+        let mut game =
+            Game { book: Book::default(), table: Mutex::default(), dice: Dice(seed), followed: Followed::default() };
         let mut client = house.client(0);
         for ask in opening() {
             let answer = client.ask(&ask);
@@ -107,6 +112,9 @@ impl Game {
                 scope.spawn(move || play(player, &doors, table, stop, pace))
             });
             let players: Vec<_> = players.collect();
+            let (doors, followed) = (std::sync::Arc::clone(&house.doors), &mut self.followed);
+            let stop = &stop;
+            scope.spawn(move || follow(followed, &doors, stop));
             pace.more(50);
             disturb(house, &pace);
             pace.more(50);
@@ -135,8 +143,54 @@ impl Game {
         let audit = house.wait_settled(1);
         assert_eq!(audit["escrowed"], 0, "{audit}");
         inquire(house.door(1), &self.book, &mut self.dice, true);
+        self.followed.poll(house.doors.address(0), false);
+        let mut whole = Followed::default();
+        whole.poll(house.doors.address(1), false);
+        assert_eq!(by_thing(&self.followed), by_thing(&whole), "each thing's events, in order and once");
+        check_against_lists(&mut house.client(0), &self.book, &whole.events);
+        eprintln!("{} events", whole.events.len());
         house.close();
     }
+}
+
+/// Follows the events, at whichever server answers, until the game ends.
+fn follow(followed: &mut Followed, doors: &Doors, stop: &AtomicBool) {
+    for nth in 0.. {
+        let mut client = Client::new(Door::from(doors.address(nth % SERVERS)));
+        while let Some(status) = followed.ask(&mut client, 1) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match status {
+                200 | 204 if nth % 3 == 0 => {}
+                200 | 204 => break,
+                // A bucket is away, and whoever leaves it out would pass something over.
+                503 => {
+                    std::thread::sleep(PAUSE);
+                    break;
+                }
+                other => panic!("{other}"),
+            }
+        }
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+/// By envelope, wallet, item, hold or order: the ids of its events, in order.
+fn by_thing(followed: &Followed) -> BTreeMap<String, Vec<String>> {
+    let mut things = BTreeMap::<_, Vec<_>>::new();
+    for event in &followed.events {
+        let (kind, data) = (event["type"].as_str().unwrap(), &event["data"]);
+        let thing = match kind.split('.').next().unwrap() {
+            "share" => &data["envelope"],
+            "wallet" => &data["user"],
+            _ => &data["id"],
+        };
+        things.entry(thing.as_str().unwrap().to_owned()).or_default().push(text(event, "id"));
+    }
+    things
 }
 
 fn play(mut player: Player, doors: &Doors, table: &Mutex<Table>, stop: &AtomicBool, pace: &Pace<'_>) -> Diary {

@@ -98,5 +98,8 @@ impl House {
 fn start(data: &tempfile::TempDir, server: usize, urls: &[String], options: &[String]) -> (Running, SocketAddr) {
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let (data, urls) = (data.path().join(format!("keys-{server}")), urls.join(","));
-    Running::ready(&mut serve(&data, &[&["--backend", "redis", "--redis", &urls][..], &options].concat()))
+    Running::ready(&mut serve(
+        &data,
+        &[&["--backend", "redis", "--redis", &urls, "--redis-events", "all"][..], &options].concat(),
+    ))
 }

@@ -8,7 +8,7 @@
 //! - `pools.rs`: races 28 and 29 of a mass envelope, in the middle of its transfers
 //! - `outage.rs`: Redis away at the start or in the middle, wrong settings and logins
 //!
-//! The players, their book and the inquiry are those of `server/tests/crash`.
+//! The players, their book, the inquiry and whoever follows the events are those of `server/tests/crash`.
 //! `FAILOVERS` (10), `ROUNDS` (1) of everything else, `OUTAGE_S` (3) and `SEED` choose how much.
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
@@ -18,6 +18,9 @@ mod book;
 #[path = "../crash/client.rs"]
 mod client;
 mod fire;
+#[path = "../crash/follower.rs"]
+#[allow(dead_code, reason = "streams are listened to elsewhere")]
+mod follower;
 mod game;
 mod house;
 #[path = "../crash/inquiry.rs"]

@@ -6,7 +6,7 @@
 //! - `process.rs`, `client.rs`: a running binary, and one connection to it
 //! - `load.rs`, `book.rs`, `inquiry.rs`, `kill.rs`: everything at once, killed at any moment,
 //!   and every answer asked again
-//! - `feed.rs`: whoever follows the events, over every crash
+//! - `feed.rs`, `follower.rs`: whoever follows the events, over every crash
 //! - `backup.rs`, `restore.rs`: backups of a server under load, and what is made of them
 //! - `export.rs`: the books of a period
 //! - `refusals.rs`, `damage.rs`, `downtime.rs`, `commands.rs`: one story a test
@@ -21,6 +21,7 @@ mod damage;
 mod downtime;
 mod export;
 mod feed;
+mod follower;
 mod inquiry;
 mod kill;
 mod load;

@@ -249,6 +249,22 @@ fn add(all: &mut Audited, some: &Audited) {
     all.payouts += some.payouts;
 }
 
+/// What is read of a bucket's sums; what is told of it stands there, too.
+const SUMS: [&str; 12] = [
+    "row",
+    "clock",
+    "generation",
+    "quota",
+    "deposited",
+    "withdrawn",
+    "paid_out",
+    "wallets",
+    "escrowed",
+    "payable",
+    "merchants",
+    "transit",
+];
+
 /// A bucket's sums, its clock among them.
 pub(super) type Sums = BTreeMap<String, Vec<u8>>;
 
@@ -260,8 +276,12 @@ pub(super) fn sum(sums: &Sums, name: &str) -> Result<i64> {
 
 impl Core {
     pub(super) async fn sums(&self, bucket: Bucket) -> Result<Sums> {
-        let row = self.read(bucket, &[self.layout.sums(bucket)], &words(["row"])).await?;
-        Ok(super::backend::named(&row)?.into_iter().collect())
+        let row = self.read(bucket, &[self.layout.sums(bucket)], &words(SUMS)).await?;
+        let named = SUMS[1..]
+            .iter()
+            .enumerate()
+            .filter_map(|(index, name)| Some(((*name).to_owned(), row.maybe(index)?.to_vec())));
+        Ok(named.collect())
     }
 
     /// By the bucket's number.
