@@ -36,8 +36,15 @@ for _ in $(seq 300); do
 done
 [ -n "$address" ] || { cat "$directory/log" >&2; echo "the server did not start: cargo build --workspace --bins" >&2; exit 1; }
 
+# What is wrong with one of many is told in its place, with 200.
+cat >"$directory/schemathesis.toml" <<'EOF'
+[[operations]]
+include-path-regex = "^/v1/(grabs|payouts/results)$"
+checks.negative_data_rejection.enabled = false
+EOF
+
 # Faults and the clock are there to make other calls fail, and the feed waits when it has nothing to tell.
-"$tools/bin/schemathesis" run "http://$address/openapi.json" \
+"$tools/bin/schemathesis" --config-file "$directory/schemathesis.toml" run "http://$address/openapi.json" \
     --header "Authorization: Bearer $HONGBAO_ADMIN_KEY" \
     --exclude-path-regex '^/v1/(test/|events)' \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,negative_data_rejection \
