@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 version=4.32.5
 seconds=75
-target=${CARGO_TARGET_DIR:-target}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 tools=$target/tools/venv
 skip() { echo "SKIPPED: $1; the server was not compared with its OpenAPI document" >&2; exit 0; }
 
@@ -43,6 +43,8 @@ include-path-regex = "^/v1/(grabs|payouts/results)$"
 checks.negative_data_rejection.enabled = false
 EOF
 
+# It writes what it did where it runs.
+cd "$directory"
 # Faults and the clock are there to make other calls fail, and the feed waits when it has nothing to tell.
 "$tools/bin/schemathesis" --config-file "$directory/schemathesis.toml" run "http://$address/openapi.json" \
     --header "Authorization: Bearer $HONGBAO_ADMIN_KEY" \
