@@ -38,6 +38,8 @@ local refunded, head, tail, kept, unsold = tonumber(row[13]), tonumber(row[14]),
   tonumber(row[17])
 local open, empty, closed, lapsed = tonumber(row[18]), tonumber(row[19]), tonumber(row[20]), tonumber(row[21])
 
+local refunded_before = refunded
+
 -- Writes what has changed.
 local function keep()
   write_changed(KEYS[4], FIELDS, row, 8, {ended, closing, lapsing and '1' or '', settled and '1' or '', int(refunded),
@@ -101,7 +103,7 @@ local function finish(how, effects)
   if how == 's' then
     tell('s', int(now) .. ' ' .. id)
   else
-    tell(how == 'c' and 'n' or 'x', int(now) .. ' ' .. int(refunded - tonumber(row[12])) .. ' ' .. id)
+    tell(how == 'c' and 'n' or 'x', int(now) .. ' ' .. int(refunded - refunded_before) .. ' ' .. id)
   end
   if settled then
     tell_settled()
@@ -268,7 +270,7 @@ if verb == 'settle' or verb == 'credited' then
   settled = true
   local effects = verb == 'settle' and pay_back('l') or {}
   if #effects > 0 then
-    tell('l', int(now) .. ' ' .. int(refunded - tonumber(row[12])) .. ' ' .. id)
+    tell('l', int(now) .. ' ' .. int(refunded - refunded_before) .. ' ' .. id)
   end
   tell_settled()
   keep()
