@@ -250,10 +250,7 @@ fn recycle(shared: &Shared, name: &str, bytes: u64) -> io::Result<()> {
         None => shared.storage.remove(name),
     })?;
     // From here on the name is gone, so the segment must not be tried again.
-    let mut pool = shared.spares.pool.lock();
-    if pool.retired.front().is_some_and(|retired| retired.name == name) {
-        pool.retired.pop_front();
-    }
+    shared.spares.pool.lock().retired.retain(|retired| retired.name != name);
     shared.sync_directory()?;
     shared.spares.pool.lock().spares.extend(spare);
     shared.look_at_room();
