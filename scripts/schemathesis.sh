@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Asks the real server, in test mode, what its OpenAPI document says it may be asked, and
-# things it does not (what a batch answers of one bad part is 200, so refusals are not checked): no 5xx, no status and no answer that the document does not tell.
+# things it may not: no 5xx, no status and no answer that the document does not tell. That
+# bad input is refused is not checked here: a batch answers one bad part with 200.
+# One worker: with two CPython 3.11 now and then fails in the parser that hypothesis asks.
 # Needs python3; schemathesis is installed below target/tools, or the run is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,5 +45,5 @@ cd "$directory"
     --header "Authorization: Bearer $HONGBAO_ADMIN_KEY" \
     --exclude-path-regex '^/v1/(test/|events)' \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
-    --phases examples,coverage,fuzzing --max-examples 20 --max-time "$seconds" --seed 88 --workers 2 \
+    --phases examples,coverage,fuzzing --max-examples 20 --max-time "$seconds" --seed 88 --workers 1 \
     --request-timeout 30 --generation-database none --warnings off --no-color
