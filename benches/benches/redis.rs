@@ -247,16 +247,21 @@ impl Stand {
         embedded.close().expect("the engine closes");
     }
 
+    /// An envelope for all users, whose grabs claim.
+    fn claimed_at_once(&self, engine: &RedisBackend) -> EnvelopeId {
+        self.runtime.block_on(async {
+            fund(engine, &sender()).await;
+            let terms = terms(&sender(), self.users.len() as u32);
+            create_with(engine, NewEnvelope { auto_claim: true, ..terms }).await
+        })
+    }
+
     /// What an envelope still takes in Redis when every share is claimed.
     fn memory(&self) {
         let servers = self.primary(Keeping::Memory);
         let engine = self.open(&servers, Keeping::Memory);
         let before = used_memory(&servers[0]);
-        let id = self.runtime.block_on(async {
-            fund(&*engine, &sender()).await;
-            let terms = terms(&sender(), self.users.len() as u32);
-            create_with(&*engine, NewEnvelope { auto_claim: true, ..terms }).await
-        });
+        let id = self.claimed_at_once(&engine);
         self.grab_all(&engine, Goods::Envelope(id), CALLERS);
         self.wait_settled(&engine, id);
         let all = used_memory(&servers[0]) - before;
@@ -296,11 +301,7 @@ impl Stand {
         let engine = self.runtime.block_on(RedisBackend::open(options)).expect("the servers are as they should be");
         let engine = Arc::new(engine);
         let before = used_memory(&servers[0]);
-        let id = self.runtime.block_on(async {
-            fund(&*engine, &sender()).await;
-            let terms = terms(&sender(), self.users.len() as u32);
-            create_with(&*engine, NewEnvelope { auto_claim: true, ..terms }).await
-        });
+        let id = self.claimed_at_once(&engine);
         self.grab_all(&engine, Goods::Envelope(id), CALLERS);
         // Somebody has to find out that it is sold out.
         let late = Command::Grab { envelope: id, user: sender() };

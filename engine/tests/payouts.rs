@@ -9,26 +9,10 @@ use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use stand::*;
 use std::collections::BTreeSet;
-use std::sync::Barrier;
 use std::time::Duration;
 
 const ROUNDS: usize = 30;
 const THREADS: usize = 6;
-
-fn at_once<T: Send>(act: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let start = Barrier::new(THREADS);
-    std::thread::scope(|scope| {
-        let run = |n| {
-            let (act, start) = (&act, &start);
-            scope.spawn(move || {
-                start.wait();
-                act(n)
-            })
-        };
-        let running: Vec<_> = (0..THREADS).map(run).collect();
-        running.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
-    })
-}
 
 /// An envelope that comes from outside and goes there.
 fn outside(funding: &str, total: u64, shares: u32) -> NewEnvelope {
@@ -81,7 +65,7 @@ fn race_11_claim_against_lapse_outside() {
         let id = create(&stand, terms);
         let users: Vec<_> = (0..50).map(nth_user).collect();
         users.iter().for_each(|user| assert!(matches!(stand.grab(id, user), Outcome::Won { .. })));
-        let claimed: Vec<UserId> = at_once(|n| {
+        let claimed: Vec<UserId> = at_once(THREADS, |n| {
             if n == 0 {
                 stand.world.advance_s(11);
                 return Vec::new();
@@ -109,7 +93,7 @@ fn race_15_cancel_against_grabs_that_pay_outside() {
     let stand = InDirectory::new(15);
     for round in 0..ROUNDS {
         let id = create(&stand, NewEnvelope { auto_claim: true, ..outside(&format!("f{round}"), 1000, 100) });
-        let won: usize = at_once(|n| {
+        let won: usize = at_once(THREADS, |n| {
             if n == 0 {
                 assert!(matches!(stand.cancel(id), Outcome::Envelope(_)));
                 return 0;
@@ -137,7 +121,7 @@ fn race_22_a_result_told_twice() {
         let payout = payouts_of(&stand, id)[0].id;
         let key = (round % 2 == 0).then(|| format!("k{round}"));
         let told = |_| tell(&stand, vec![result(payout, PayoutState::Paid, Some("bank-1"))], key.as_deref());
-        assert!(at_once(told).iter().all(|answers| *answers == [PayoutAnswer::Stands(PayoutState::Paid)]));
+        assert!(at_once(THREADS, told).iter().all(|answers| *answers == [PayoutAnswer::Stands(PayoutState::Paid)]));
         paid += 100;
         let kept = payouts_of(&stand, id).remove(0);
         assert_eq!((kept.attempts, kept.reference.as_deref()), (1, Some("bank-1")));
@@ -157,7 +141,7 @@ fn race_24_paid_against_failed() {
         let payout = payouts_of(&stand, id)[0].id;
         tell(&stand, vec![result(payout, PayoutState::Sent, None)], None);
         let ends = [PayoutState::Paid, PayoutState::Failed];
-        let told = at_once(|n| (ends[n % 2], tell(&stand, vec![result(payout, ends[n % 2], None)], None)[0]));
+        let told = at_once(THREADS, |n| (ends[n % 2], tell(&stand, vec![result(payout, ends[n % 2], None)], None)[0]));
         let stands = payouts_of(&stand, id)[0].state;
         for (end, answer) in told {
             let expected = if end == stands { PayoutAnswer::Stands(stands) } else { PayoutAnswer::WrongState(stands) };
@@ -172,7 +156,7 @@ fn race_24_paid_against_failed() {
 fn race_39_one_funding_makes_one_envelope() {
     let stand = InDirectory::new(39);
     for round in 0..ROUNDS {
-        let ids = at_once(|n| {
+        let ids = at_once(THREADS, |n| {
             let terms = NewEnvelope {
                 reference: (round % 2 == 0).then(|| reference("app", &format!("r{round}"))),
                 ..outside(&format!("f{round}"), 100, 1)

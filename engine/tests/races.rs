@@ -13,29 +13,13 @@ use hongbao_engine::types::*;
 use stand::*;
 use std::collections::BTreeSet;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 const ROUNDS: usize = 40;
 const THREADS: usize = 6;
-
-/// Runs `act` on so many threads, all starting at the same moment.
-fn at_once<T: Send>(threads: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let start = Barrier::new(threads);
-    std::thread::scope(|scope| {
-        let run = |n| {
-            let (act, start) = (&act, &start);
-            scope.spawn(move || {
-                start.wait();
-                act(n)
-            })
-        };
-        let running: Vec<_> = (0..threads).map(run).collect();
-        running.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
-    })
-}
 
 fn won(outcome: &Outcome) -> Option<(u32, u64, bool)> {
     match outcome {

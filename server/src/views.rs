@@ -8,8 +8,8 @@ use crate::extract::hex;
 use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, ReceivedRow};
 use hongbao_engine::command::{
-    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, OrderView, ShareStatus, Stock,
-    WalletView,
+    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, NewItem, OrderView, ShareStatus,
+    Stock, WalletView,
 };
 use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutView};
 use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
@@ -333,16 +333,16 @@ impl<'a> ApiKeyJson<'a> {
     }
 }
 
-/// An item.
+/// An item, with what is told of its stock.
 #[derive(Serialize)]
-pub struct ItemJson<'a> {
+pub struct ItemJson<'a, S = Stock> {
     id: Shown<ItemId>,
     merchant: &'a UserId,
     name: &'a str,
     category: &'a str,
     price: Amount,
     currency: Currency,
-    stock: Stock,
+    stock: S,
     per_user_limit: Option<u32>,
     starts_at: Option<At>,
     ends_at: Option<At>,
@@ -354,21 +354,27 @@ pub struct ItemJson<'a> {
 impl<'a> ItemJson<'a> {
     /// `view`, shown.
     pub fn new(view: &'a ItemView, currency: Currency) -> Self {
-        let terms = &view.terms;
+        ItemJson::with_stock(view.id, &view.terms, view.created_at, view.stock, currency)
+    }
+}
+
+impl<'a, S> ItemJson<'a, S> {
+    /// The item with these terms, and `stock`.
+    pub fn with_stock(id: ItemId, terms: &'a NewItem, created_at: Timestamp, stock: S, currency: Currency) -> Self {
         ItemJson {
-            id: Shown(view.id),
+            id: Shown(id),
             merchant: &terms.merchant,
             name: &terms.name,
             category: &terms.category,
             price: terms.price,
             currency,
-            stock: view.stock,
+            stock,
             per_user_limit: terms.per_user_limit,
             starts_at: terms.starts_at.map(At),
             ends_at: terms.ends_at.map(At),
             hold_ttl_s: terms.hold_ttl_s,
             image_url: terms.image_url.as_deref(),
-            created_at: At(view.created_at),
+            created_at: At(created_at),
         }
     }
 }

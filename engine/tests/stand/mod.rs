@@ -18,7 +18,7 @@ use hongbao_engine::types::*;
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -166,6 +166,22 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(since.elapsed() < PATIENCE, "it never came true that {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Runs `act` on so many threads, all starting at the same moment.
+pub(crate) fn at_once<T: Send>(threads: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(threads);
+    std::thread::scope(|scope| {
+        let run = |n| {
+            let (act, start) = (&act, &start);
+            scope.spawn(move || {
+                start.wait();
+                act(n)
+            })
+        };
+        let running: Vec<_> = (0..threads).map(run).collect();
+        running.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    })
 }
 
 pub(crate) fn fen(minor: u64) -> Amount {

@@ -99,16 +99,12 @@ pub(super) fn free_port() -> Result<u16, String> {
     Ok(listener.local_addr().map_err(|error| error.to_string())?.port())
 }
 
-/// The program `name`, in one of `directories` or on the PATH.
-pub(super) fn find(name: &str, directories: &[PathBuf]) -> Option<PathBuf> {
+/// The program `name`, in one of `directories` or on the PATH; or what is missing and how it comes.
+pub(super) fn need(name: &str, directories: &[PathBuf], remedy: &str) -> Result<PathBuf, Absence> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = directories.iter().cloned().chain(std::env::split_paths(&path));
-    all.map(|directory| directory.join(name)).find(|file| file.is_file())
-}
-
-/// The same, or what is missing and how it comes.
-pub(super) fn need(name: &str, directories: &[PathBuf], remedy: &str) -> Result<PathBuf, Absence> {
-    find(name, directories).ok_or_else(|| Absence::Missing { what: name.to_owned(), remedy: remedy.to_owned() })
+    let found = all.map(|directory| directory.join(name)).find(|file| file.is_file());
+    found.ok_or_else(|| Absence::Missing { what: name.to_owned(), remedy: remedy.to_owned() })
 }
 
 /// Runs a program to its end: what it printed.

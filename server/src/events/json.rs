@@ -2,11 +2,10 @@
 //! answers use.
 
 use crate::config::Currency;
-use crate::views::{At, EnvelopeJson, HoldJson, OrderJson, Shown};
+use crate::views::{At, EnvelopeJson, HoldJson, ItemJson, OrderJson, Shown};
 use hongbao_engine::command::{EndedAs, EnvelopeState, ShareStatus};
-use hongbao_engine::event::ItemPut;
 use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, Share};
-use hongbao_engine::types::{Amount, EnvelopeId, EventId, ItemId, UserId};
+use hongbao_engine::types::{Amount, EnvelopeId, EventId, UserId};
 use serde::Serialize;
 
 /// Appends an event.
@@ -34,7 +33,7 @@ enum Data<'a> {
     Share(ShareJson<'a>),
     Lapsed(LapsedJson<'a>),
     Wallet(MovedJson<'a>),
-    Item(Box<ItemPutJson<'a>>),
+    Item(Box<ItemJson<'a, TotalJson>>),
     Hold(HoldJson<'a>),
     Order(OrderJson<'a>),
 }
@@ -124,48 +123,10 @@ impl<'a> MovedJson<'a> {
     }
 }
 
-/// An item as it was put; what is held and sold changes without it.
-#[derive(Serialize)]
-struct ItemPutJson<'a> {
-    id: Shown<ItemId>,
-    merchant: &'a UserId,
-    name: &'a str,
-    category: &'a str,
-    price: Amount,
-    currency: Currency,
-    stock: TotalJson,
-    per_user_limit: Option<u32>,
-    starts_at: Option<At>,
-    ends_at: Option<At>,
-    hold_ttl_s: u64,
-    image_url: Option<&'a str>,
-    created_at: At,
-}
-
+/// What an item has in all; what is held and sold changes without it.
 #[derive(Serialize)]
 struct TotalJson {
     total: u32,
-}
-
-impl<'a> ItemPutJson<'a> {
-    fn new(put: &'a ItemPut, currency: Currency) -> Self {
-        let terms = &put.terms;
-        ItemPutJson {
-            id: Shown(put.id),
-            merchant: &terms.merchant,
-            name: &terms.name,
-            category: &terms.category,
-            price: terms.price,
-            currency,
-            stock: TotalJson { total: put.stock_total },
-            per_user_limit: terms.per_user_limit,
-            starts_at: terms.starts_at.map(At),
-            ends_at: terms.ends_at.map(At),
-            hold_ttl_s: terms.hold_ttl_s,
-            image_url: terms.image_url.as_deref(),
-            created_at: At(put.created_at),
-        }
-    }
 }
 
 impl<'a> Data<'a> {
@@ -194,7 +155,10 @@ impl<'a> Data<'a> {
                 amount: *amount,
             }),
             Happened::Deposited(moved) | Happened::Withdrawn(moved) => Data::Wallet(MovedJson::new(moved, currency)),
-            Happened::Item(put) => Data::Item(Box::new(ItemPutJson::new(put, currency))),
+            Happened::Item(put) => {
+                let stock = TotalJson { total: put.stock_total };
+                Data::Item(Box::new(ItemJson::with_stock(put.id, &put.terms, put.created_at, stock, currency)))
+            }
             Happened::Hold(hold) => Data::Hold(HoldJson::new(hold, currency)),
             Happened::Order(order) => Data::Order(OrderJson::new(order, currency)),
         }
