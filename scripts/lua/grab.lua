@@ -201,10 +201,12 @@ if #winners > 0 then
     redis.call('HSET', KEYS[2], unpack(outbox))
   end
   set_deadline(KEYS[7], KEYS[8], id, claim_by, ended ~= row[12], settled, now)
-  for i, user in ipairs(winners) do
-    tell_win('g', now, first + i - 1, won_amounts[i], now, id, user)
-    if auto_claim then
-      tell_win('k', now, first + i - 1, won_amounts[i], now, id, user)
+  if tells('g') or auto_claim and tells('k') then
+    for i, user in ipairs(winners) do
+      tell_win('g', now, first + i - 1, won_amounts[i], now, id, user)
+      if auto_claim then
+        tell_win('k', now, first + i - 1, won_amounts[i], now, id, user)
+      end
     end
   end
   if ended ~= row[12] then

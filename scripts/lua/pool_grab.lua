@@ -50,6 +50,7 @@ local head, taken_amount = first, tonumber(row[8])
 local pays_outside = row[14] == '1'
 
 local users, winners, wins, written = {}, 0, {}, {}
+local tells_wins = tells('g') or auto_claim and tells('k')
 local told_wins = {}
 for call = 1, calls do
   users[call] = ARGV[SHARED_ARGS + (call - 1) * args_each + 1]
@@ -125,7 +126,9 @@ local function grab(call, user)
   packed = packed_win(head, base, grabbed_at, auto_claim and grabbed_at or nil)
   written[user] = packed
   winners = winners + 1
-  told_wins[winners] = {share, amount, user}
+  if tells_wins then
+    told_wins[#told_wins + 1] = {share, amount, user}
+  end
   wins[2 * winners - 1] = user
   wins[2 * winners] = packed
   head, taken_amount = head + 1, taken_amount + amount
