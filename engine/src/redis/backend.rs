@@ -154,7 +154,7 @@ const LATE: Duration = Duration::from_secs(1);
 const SHARES_A_POOL_MIN: u32 = 64;
 
 /// Buckets that are asked at once when all are.
-const ASKED_AT_ONCE: usize = 128;
+pub(super) const ASKED_AT_ONCE: usize = 128;
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;

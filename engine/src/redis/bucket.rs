@@ -21,9 +21,14 @@ impl Bucket {
 
     /// The bucket in which the thing of this name lies, of `buckets`.
     pub(crate) fn of(name: &[u8], buckets: u16) -> Bucket {
+        Bucket(u16::from_le_bytes(Bucket::begins(name)) % buckets)
+    }
+
+    /// What an id begins with that lies in the bucket of a name, however many buckets
+    /// there are: so it is the same after a copy into another number of them.
+    pub(crate) fn begins(name: &[u8]) -> [u8; 2] {
         let digest = Sha256::digest(name);
-        let eight = digest.first_chunk().expect("a digest has 32 bytes");
-        Bucket((u64::from_be_bytes(*eight) % u64::from(buckets)) as u16)
+        [digest[7], digest[6]]
     }
 
     /// Its number.
@@ -61,5 +66,6 @@ mod tests {
         assert_eq!(Bucket::of(b"alice", 64), Bucket::new(47));
         assert_eq!(Bucket::of(b"bob", 64), Bucket::new(26));
         assert_eq!(Bucket::new(17).key("hb", "w"), b"hb:{b17}:w");
+        assert_eq!(Bucket::of(b"alice", 5), Bucket::new(u16::from_le_bytes(Bucket::begins(b"alice")) % 5));
     }
 }

@@ -16,7 +16,7 @@ use crate::types::{EnvelopeId, ItemId, PayoutId, UserId};
 use std::fmt::Write;
 
 /// The form of everything in Redis. A new form has a new number.
-pub(super) const FORMAT: &str = "5";
+pub(super) const FORMAT: &str = "6";
 
 /// A deployment's keys.
 pub(super) struct Layout {

@@ -10,6 +10,7 @@ use super::backend::{Core, Result};
 use super::bucket::Bucket;
 use super::layout::{Key, Layout};
 use super::reply::damaged;
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -27,8 +28,13 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The newest first, then by id.
+    fn order(&self, other: &Place) -> Ordering {
+        other.ms.cmp(&self.ms).then_with(|| self.id.cmp(&other.id))
+    }
+
     fn comes_before(&self, other: &Place) -> bool {
-        (other.ms, self.id) < (self.ms, other.id)
+        self.order(other).is_lt()
     }
 
     fn bytes(&self) -> [u8; 24] {
@@ -149,6 +155,21 @@ impl<'a> Walk<'a> {
             (Some(next), Some(place)) if !place.comes_before(&next) => Ok(Some(next)),
             (next, place) => Ok(place.copied().or(next)),
         }
+    }
+
+    /// The next places, `max` at most, as far as each part has been read: `next` will
+    /// tell them in this order. Not for a walk through the archive.
+    pub(super) fn ahead(&self, max: usize) -> Vec<Place> {
+        let parts = || self.sources.iter().map(|source| (&source.rows, source.more));
+        let mut ahead: Vec<Place> = parts().flat_map(|(rows, _)| rows.iter().copied()).collect();
+        ahead.sort_unstable_by(Place::order);
+        // Behind the last of a part may be more of it.
+        let known_to = parts().filter(|(_, more)| *more).filter_map(|(rows, _)| rows.back().copied());
+        if let Some(known_to) = known_to.min_by(Place::order) {
+            ahead.truncate(ahead.partition_point(|place| !known_to.comes_before(place)));
+        }
+        ahead.truncate(max);
+        ahead
     }
 
     pub(super) fn pass(&mut self, place: Place) {

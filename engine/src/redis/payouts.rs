@@ -8,23 +8,29 @@
 //! **Invariant:** an id follows from the envelope, what the payout is for and whose it
 //! is. So it is known before a script is asked, and made once.
 
-use super::backend::{Core, Operation, Result};
+use super::backend::{ASKED_AT_ONCE, Core, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::{Key, Layout};
-use super::lists::{Bounds, Walk};
+use super::lists::{Bounds, Place, Walk};
 use super::reads::{List, cursor, position};
 use super::reply::{Answer, Decided, Told, damaged};
 use super::scripts::{OPERATION, RESULTS};
 use crate::backend::{Listing, Page};
 use crate::payout::{CLAIM, Payout, PayoutFilter, PayoutKind, PayoutResult, PayoutState, PayoutView, id_of, secret_of};
 use crate::types::{EnvelopeId, PayoutId, Timestamp, UserId};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Lists run from the highest time to the lowest. A payout's is counted down from
 /// here, so that the oldest comes first: see `payout.lua`.
 pub(super) const COUNTED_FROM: u64 = 1 << 52;
+
+/// How many rows are read together for a page, at least, since a filter may pass
+/// over most; and at most.
+const READ_MIN: usize = 64;
+const READ_MAX: usize = 512;
 
 /// The fields of a payout's row, in the order in which [`payout`] reads them.
 pub(super) const FIELDS: [&str; 10] =
@@ -97,21 +103,18 @@ struct Origin {
 }
 
 impl Core {
-    /// The id of an envelope's payout to a user; `movement` says what for.
+    /// The id of an envelope's payout to a user; `movement` says what for. It lies in
+    /// the user's bucket, however many there are.
     pub(super) fn payout_id(&self, envelope: EnvelopeId, movement: u8, user: &UserId) -> PayoutId {
-        let (buckets, bucket) = (self.layout.buckets, self.layout.of_user(user).number());
-        id_of(&secret_of(&self.fingerprint_secret, envelope), movement, user, |drawn| {
-            // Of the numbers that lead to the bucket any one.
-            let any = u16::from_le_bytes(drawn);
-            (any - any % buckets).checked_add(bucket).unwrap_or(bucket).to_le_bytes()
-        })
+        let begins = Bucket::begins(user.as_str().as_bytes());
+        id_of(&secret_of(&self.fingerprint_secret, envelope), movement, user, begins)
     }
 
     /// The same as an embedded engine gave it from which the envelope was copied: it
     /// begins as the envelope does.
     fn payout_id_of_copy(&self, envelope: EnvelopeId, movement: u8, user: &UserId) -> PayoutId {
         let [first, second, ..] = *envelope.bytes();
-        id_of(&secret_of(&self.fingerprint_secret, envelope), movement, user, |_| [first, second])
+        id_of(&secret_of(&self.fingerprint_secret, envelope), movement, user, [first, second])
     }
 
     /// Under which a payout may be.
@@ -146,6 +149,13 @@ impl Core {
         payout(id, &self.read(bucket, &[self.layout.payout(id)], &args).await?)
     }
 
+    /// The same of many, in their order, asked for together.
+    async fn payout_rows(&self, places: Vec<Place>) -> Result<VecDeque<Payout>> {
+        let asked = places.into_iter().map(|at| self.payout_row(PayoutId::from_bytes(at.id)));
+        let rows: Vec<_> = stream::iter(asked).buffered(ASKED_AT_ONCE).try_collect().await?;
+        rows.into_iter().map(|row| row.ok_or_else(|| damaged("a payout"))).collect()
+    }
+
     async fn origin(&self, envelope: EnvelopeId) -> Result<Origin> {
         let created = self.created(envelope).await?.ok_or_else(|| damaged("a payout's envelope"))?;
         Ok(Origin { owner: created.terms.owner, funding: created.terms.outside.funding })
@@ -172,11 +182,16 @@ impl Core {
         let mut walk = Walk::of_all(self, key, bounds, None).await?;
         let mut origins: HashMap<EnvelopeId, Origin> = HashMap::new();
         let mut rows = Vec::new();
+        let mut ahead = VecDeque::new();
         while let Some(at) = walk.next().await? {
             if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
                 return Ok(Listing { rows, next: Some(cursor(List::Payouts, &next)) });
             }
-            let payout = self.payout_row(PayoutId::from_bytes(at.id)).await?.ok_or_else(|| damaged("a payout"))?;
+            if ahead.is_empty() {
+                ahead = self.payout_rows(walk.ahead(page.limit.clamp(READ_MIN, READ_MAX))).await?;
+            }
+            let payout = ahead.pop_front().filter(|payout| *payout.id.bytes() == at.id);
+            let payout = payout.ok_or_else(|| damaged("a list of payouts"))?;
             if filter.matches(&payout) {
                 if let Entry::Vacant(place) = origins.entry(payout.envelope) {
                     place.insert(self.origin(payout.envelope).await?);

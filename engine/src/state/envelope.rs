@@ -218,7 +218,7 @@ impl Envelope {
     /// It lies in the envelope's own shard, so nothing more has to be locked.
     fn payout(&self, kind: PayoutKind, movement: u8, user: &UserId, amount: Amount) -> PayoutMade {
         let [first, second, ..] = *self.id.bytes();
-        let payout = payout::id_of(&self.created.payout_secret, movement, user, |_| [first, second]);
+        let payout = payout::id_of(&self.created.payout_secret, movement, user, [first, second]);
         PayoutMade { payout, kind, envelope: self.id, amount, user: user.clone() }
     }
 

@@ -243,7 +243,7 @@ fn strangers(deployment: &Deployment, pool: u16) -> impl Iterator<Item = String>
     let buckets = deployment.options.redis.buckets;
     let bucket = move |name: &str| {
         let digest = Sha256::digest(name.as_bytes());
-        (u64::from_be_bytes(*digest.first_chunk().expect("32 bytes")) % u64::from(buckets)) as u16
+        u16::from_be_bytes([digest[6], digest[7]]) % buckets
     };
     (0..).map(|nth| format!("stranger{nth}")).filter(move |name| bucket(name) == pool)
 }

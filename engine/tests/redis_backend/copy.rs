@@ -49,8 +49,6 @@ pub(crate) struct Story {
     orders: Vec<OrderId>,
     api_keys: Vec<ApiKeyId>,
     payouts: Vec<PayoutId>,
-    /// Whether no envelope pays outside.
-    pub(crate) stays_inside: bool,
     answered: Vec<(Command, Option<OnceKey>, Reply)>,
 }
 
@@ -73,7 +71,6 @@ fn draw(random: &mut Random, story: &Story) -> Command {
                 funding: random.one_in(3).then(|| format!("f{}", random.below(30))),
                 payout: if random.one_in(3) { PayoutTo::External } else { PayoutTo::Wallet },
             };
-            let outside = if story.stays_inside { Outside::default() } else { outside };
             let split = if random.one_in(2) { SplitRule::Equal } else { SplitRule::lucky() };
             let terms = NewEnvelope {
                 sender: who(random),

@@ -5,57 +5,56 @@
 use super::{FindingKind, Look, Pages};
 use crate::command::ShareStatus;
 use crate::payout::{CLAIM, LAPSE, Payout, PayoutCounts, PayoutKind, PayoutState, REFUND};
-use crate::redis::backend::{Core, Result};
+use crate::redis::backend::{ASKED_AT_ONCE, Core, Result};
 use crate::redis::bucket::Bucket;
 use crate::redis::payouts::score;
 use crate::redis::reply::damaged;
 use crate::types::{Amount, EnvelopeId, PayoutId};
+use futures_util::future::{join, join_all, try_join_all};
+use std::sync::Arc;
 
 /// The states that have a list.
 const LISTED: [PayoutState; 3] = [PayoutState::Due, PayoutState::Sent, PayoutState::Failed];
 
+/// What is found about one payout.
+struct PayoutLook {
+    payout: Payout,
+    /// In which lists it does not stand as it should.
+    misplaced: Vec<String>,
+    /// Why it cannot be what it says that it is, if it cannot.
+    is_not_of: Option<String>,
+}
+
 impl Look<'_> {
     pub(super) async fn payouts(&mut self) -> Result<()> {
+        let mut ids = Vec::new();
         for name in self.names.payouts.sorted() {
-            let Ok(id) = name.parse::<PayoutId>() else {
-                self.found(FindingKind::Unreadable, format!("{name}: no payout has this id"));
-                continue;
-            };
-            self.counts.payouts += 1;
-            let looked = self.payout(id).await;
-            self.told_of(&id.to_string(), looked)?;
+            match name.parse::<PayoutId>() {
+                Ok(id) => ids.push(id),
+                Err(_) => self.found(FindingKind::Unreadable, format!("{name}: no payout has this id")),
+            }
+        }
+        let core = Arc::clone(&self.core);
+        for ids in ids.chunks(ASKED_AT_ONCE) {
+            let asked = ids.iter().map(|&id| core.look_at_payout(self.bucket, id));
+            for (id, looked) in ids.iter().zip(join_all(asked).await) {
+                self.counts.payouts += 1;
+                let Some(looked) = self.told_of(&id.to_string(), looked)? else { continue };
+                let is_paid = looked.payout.state == PayoutState::Paid;
+                let sum = if is_paid { &mut self.money.paid_out } else { &mut self.money.payable };
+                *sum += looked.payout.amount.minor();
+                for what in looked.misplaced {
+                    self.found_if_still(FindingKind::List, format!("{id}: {what}"));
+                }
+                if let Some(what) = looked.is_not_of {
+                    self.found(FindingKind::Payout, format!("{id}: {what}"));
+                }
+            }
         }
         let (layout, number) = (&self.core.layout, self.bucket.number());
         let listed = self.core.sizes(self.bucket, [layout.payouts(self.bucket)]).await?[0];
         self.expect(FindingKind::List, &format!("payouts listed in bucket {number}"), listed, self.counts.payouts);
         self.funded().await
-    }
-
-    async fn payout(&mut self, id: PayoutId) -> Result<()> {
-        let payout = self.core.payout_row(id).await?.ok_or_else(|| damaged("its row"))?;
-        let sum = if payout.state == PayoutState::Paid { &mut self.money.paid_out } else { &mut self.money.payable };
-        *sum += payout.amount.minor();
-        let (layout, member) = (&self.core.layout, [id.bytes().to_vec()]);
-        let place = Some(score(payout.created_at));
-        let mut wrong = Vec::new();
-        if self.core.scores(self.bucket, layout.payouts(self.bucket), &member).await?[0] != place {
-            wrong.push("it is missing from the list of all payouts".to_owned());
-        }
-        for state in LISTED {
-            let stands = self.core.scores(self.bucket, layout.payouts_in(self.bucket, state), &member).await?[0];
-            let expected = if state == payout.state { place } else { None };
-            if stands != expected {
-                let is = if expected.is_some() { "is missing from" } else { "should not be in" };
-                wrong.push(format!("it {is} the list of those that are {}", state.name()));
-            }
-        }
-        for what in wrong {
-            self.found_if_still(FindingKind::List, format!("{id}: {what}"));
-        }
-        if let Some(what) = self.core.is_not_of(&payout).await? {
-            self.found(FindingKind::Payout, format!("{id}: {what}"));
-        }
-        Ok(())
     }
 
     /// What senders of the bucket had funded from outside.
@@ -77,6 +76,25 @@ impl Look<'_> {
 }
 
 impl Core {
+    async fn look_at_payout(&self, bucket: Bucket, id: PayoutId) -> Result<PayoutLook> {
+        let payout = self.payout_row(id).await?.ok_or_else(|| damaged("its row"))?;
+        let (layout, place) = (&self.layout, Some(score(payout.created_at)));
+        let all = [("payouts", layout.payouts(bucket), place)];
+        let of_states = LISTED.map(|state| {
+            let place = if state == payout.state { place } else { None };
+            (state.name(), layout.payouts_in(bucket, state), place)
+        });
+        let lists = all.into_iter().chain(of_states);
+        let stands = lists.map(|(list, key, expected)| async move {
+            let stands = self.scores(bucket, key, &[id.bytes().to_vec()]).await?[0];
+            let is = if expected.is_some() { "is missing from" } else { "should not be in" };
+            Result::Ok((stands != expected).then(|| format!("it {is} the list of {list}")))
+        });
+        let (stands, is_not_of) = join(try_join_all(stands), self.is_not_of(&payout)).await;
+        let misplaced = stands?.into_iter().flatten().collect();
+        Ok(PayoutLook { is_not_of: is_not_of?, payout, misplaced })
+    }
+
     /// Why a payout cannot be what it says that it is, if it cannot.
     async fn is_not_of(&self, payout: &Payout) -> Result<Option<String>> {
         let Payout { id, kind, user, amount, envelope, .. } = payout;
