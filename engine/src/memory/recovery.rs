@@ -11,6 +11,7 @@ use super::cold::store_failed;
 use super::{CLOSING, Core, Durable, Embedded, EngineStats, Log, NOT_READY, SERVING, Unshared, housekeeping};
 use crate::backup;
 use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
+use crate::creates::{CreatesCap, MadeInDay};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::event::{Event, Record};
@@ -60,6 +61,8 @@ pub struct EmbeddedOptions {
     /// How long events can be read again, seconds, if so much of the journal is kept
     /// (`journal.kept_bytes_max`).
     pub events_kept_s: u64,
+    /// How many envelopes a sender may make in a day; `None` is no cap.
+    pub creates: Option<CreatesCap>,
     /// Whether deadlines are kept by a thread; without one
     /// [`Embedded::tick`] does it.
     pub threaded: bool,
@@ -78,6 +81,7 @@ impl Default for EmbeddedOptions {
             clock: None,
             entropy: Arc::new(SystemEntropy),
             events_kept_s: 3 * 86_400,
+            creates: None,
             threaded: true,
         }
     }
@@ -286,6 +290,7 @@ impl Embedded {
             fingerprint_secret: [0; 32],
             seal: Seal::new(&[0; 32]),
             events_kept_s: options.events_kept_s,
+            creates: options.creates.clone(),
             test_mode: options.test_mode,
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
@@ -332,6 +337,7 @@ impl Embedded {
             shards: fresh_shards(options.shards),
             router,
             store: Arc::clone(&store),
+            creates: options.creates.clone(),
             last_at: position.at,
             advanced_ms: position.advanced_ms,
             tail: Replayed::default(),
@@ -372,6 +378,7 @@ impl Embedded {
             fingerprint_secret: settings.secret(),
             seal: Seal::new(&settings.secret()),
             events_kept_s: options.events_kept_s,
+            creates: options.creates.clone(),
             test_mode: options.test_mode,
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
@@ -642,6 +649,7 @@ struct Loading {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     router: Router,
     store: Arc<Store>,
+    creates: Option<CreatesCap>,
     last_at: Timestamp,
     advanced_ms: u64,
     /// What was replayed, for the projector.
@@ -705,6 +713,16 @@ impl Loading {
         for event in &record.events {
             if let Event::ClockAdvanced { by_ms } = event {
                 self.advanced_ms += by_ms;
+            }
+            if let (Event::EnvelopeCreated(created), Some(cap)) = (event, &self.creates) {
+                let (sender, allowance) = (&created.terms.sender, cap.at(created.created_at));
+                let shard = self.shards[self.router.user(sender)].get_mut();
+                if shard.made_by(sender, created.created_at).is_none() {
+                    let count = self.store.made_by(sender, &allowance.day, allowance.most);
+                    let count = count.map_err(|error| error.to_string())?;
+                    let made = MadeInDay::new(&allowance.day, count, record.at);
+                    shard.made.entry(sender.clone()).or_default().push(made);
+                }
             }
             let Some(user) = event.wallet() else { continue };
             let wallets = &mut self.shards[self.router.user(user)].get_mut().wallets;
