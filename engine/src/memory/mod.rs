@@ -35,6 +35,7 @@ use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::event::{self, Event, Events};
 use crate::feed::cursor::Seal;
+use crate::feed::histories::Histories;
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, PayoutCounts};
@@ -69,6 +70,8 @@ pub(crate) struct Core {
     fingerprint_secret: [u8; 32],
     /// Of the feed's cursors.
     seal: Seal,
+    /// Of which history a cursor may be.
+    histories: Histories,
     /// How long events are kept, seconds.
     events_kept_s: u64,
     /// How many envelopes a sender may make in a day.

@@ -16,6 +16,7 @@ use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::event::{Event, Record};
 use crate::feed::cursor::Seal;
+use crate::feed::histories::Histories;
 use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::envelope::Envelope;
@@ -289,6 +290,7 @@ impl Embedded {
             durable: None,
             fingerprint_secret: [0; 32],
             seal: Seal::new(&[0; 32]),
+            histories: Histories::default(),
             events_kept_s: options.events_kept_s,
             creates: options.creates.clone(),
             test_mode: options.test_mode,
@@ -323,6 +325,7 @@ impl Embedded {
             None => None,
         };
         let settings = Settings::settle(&store, &options, kept.as_ref())?;
+        let histories = settings.histories()?;
         if let Some(directory) = directory {
             settings.write(directory)?;
         }
@@ -377,6 +380,7 @@ impl Embedded {
             durable: Some(Durable { store, projector, persisted, place }),
             fingerprint_secret: settings.secret(),
             seal: Seal::new(&settings.secret()),
+            histories,
             events_kept_s: options.events_kept_s,
             creates: options.creates.clone(),
             test_mode: options.test_mode,
@@ -533,7 +537,9 @@ pub(crate) struct Settings(Vec<(&'static str, String)>);
 
 impl Settings {
     const SECRET: &str = "fingerprint_secret";
-    const NAMES: [&str; 3] = ["currency", "mode", Settings::SECRET];
+    /// Histories that restores have begun: nothing in a directory that none has made.
+    const HISTORIES: &str = "histories";
+    const NAMES: [&str; 4] = ["currency", "mode", Settings::SECRET, Settings::HISTORIES];
     const FILE: &str = "settings";
 
     /// Compares what is asked for with what the store was made with, and keeps
@@ -560,6 +566,7 @@ impl Settings {
             secret.iter().map(|byte| format!("{byte:02x}")).collect()
         });
         settings.push((Settings::SECRET, secret));
+        settings.push((Settings::HISTORIES, made(Settings::HISTORIES)?.unwrap_or_default()));
         let settings = Settings(settings);
         settings.put(store)?;
         Ok(settings)
@@ -567,9 +574,19 @@ impl Settings {
 
     /// Those of a directory that takes in a copy.
     #[cfg(feature = "redis")]
+    ///
+    /// What an earlier directory of the deployment told is of another history.
     pub(crate) fn of_copy(currency: &str, mode: &str, secret: &[u8; 32]) -> Settings {
         let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        Settings(vec![("currency", currency.to_owned()), ("mode", mode.to_owned()), (Settings::SECRET, secret)])
+        let mut histories = Histories::default();
+        histories.begin(&SystemEntropy, Lsn(0));
+        let histories = (Settings::HISTORIES, histories.text());
+        Settings(vec![
+            ("currency", currency.to_owned()),
+            ("mode", mode.to_owned()),
+            (Settings::SECRET, secret),
+            histories,
+        ])
     }
 
     /// Those that a store has.
@@ -592,9 +609,24 @@ impl Settings {
         secret
     }
 
+    /// The histories that restores have begun.
+    fn histories(&self) -> Result<Histories, StoreError> {
+        let text = self.value(Settings::HISTORIES);
+        Histories::read(text).ok_or_else(|| StoreError::Broken(format!("its setting histories cannot be read: {text}")))
+    }
+
+    /// Begins another one behind `after`, in the store and here.
+    pub(crate) fn begin_history(&mut self, store: &Store, after: Lsn) -> Result<(), StoreError> {
+        let mut histories = self.histories()?;
+        histories.begin(&SystemEntropy, after);
+        self.0.retain(|(name, _)| *name != Settings::HISTORIES);
+        self.0.push((Settings::HISTORIES, histories.text()));
+        store.put_setting(Settings::HISTORIES, self.value(Settings::HISTORIES))
+    }
+
     /// Puts those into a store that it does not have.
     pub(crate) fn put(&self, store: &Store) -> Result<(), StoreError> {
-        for (name, value) in &self.0 {
+        for (name, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
             if store.get_setting(name)?.is_none() {
                 store.put_setting(name, value)?;
             }
@@ -611,6 +643,7 @@ impl Settings {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             let is_secret = |value: &str| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
             let value = value.filter(|value| name != Settings::SECRET || is_secret(value));
+            let value = value.or((name == Settings::HISTORIES).then_some(""));
             let missing = || OpenError::Rebuild(format!("{} has no {name}; restore it from a backup", path.display()));
             Ok((name, value.ok_or_else(missing)?.to_owned()))
         };
@@ -621,7 +654,8 @@ impl Settings {
     /// one could try what a request was.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), OpenError> {
         let path = directory.join(Settings::FILE);
-        let text: String = self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let written = self.0.iter().filter(|(_, value)| !value.is_empty());
+        let text: String = written.map(|(name, value)| format!("{name}={value}\n")).collect();
         if std::fs::read_to_string(&path).is_ok_and(|written| written == text) {
             return Ok(());
         }
