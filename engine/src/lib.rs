@@ -43,6 +43,7 @@
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
 //! - [`payout`]: money that goes to people outside.
+//! - [`creates`]: how many envelopes a sender may make in a day.
 //! - [`memory`]: the embedded engine: lock, decide, stage, apply, unlock, wait; then
 //!   housekeeping, eviction, reads and recovery.
 //! - `state`: decisions and how events change what is live. Pure: no clock, no I/O, no randomness.
@@ -77,6 +78,7 @@ pub mod backend;
 pub mod backup;
 pub mod clock;
 pub mod command;
+pub mod creates;
 pub mod entropy;
 pub mod error;
 pub mod event;

@@ -8,9 +8,11 @@ mod stand;
 use feed_story::*;
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::Backend;
+use hongbao_engine::backup::{BackupOptions, RestoreOptions};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
-use hongbao_engine::memory::EmbeddedOptions;
+use hongbao_engine::journal::JournalOptions;
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use stand::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -113,7 +115,7 @@ fn cursors_that_are_forged_foreign_or_of_a_replaced_history_are_refused() {
     }
     let mut options = engine.world.options();
     keeping(&mut options);
-    let (restored, _) = hongbao_engine::memory::Embedded::open(copy.path(), options).unwrap();
+    let (restored, _) = Embedded::open(copy.path(), options).unwrap();
     restored.deposit(&user("c"), 77);
     assert!(wait(restored.events(&query(After::Cursor(own), EventTypes::ALL, 9))).is_ok(), "what both have is told on");
     for cursor in &cursors {
@@ -122,6 +124,100 @@ fn cursors_that_are_forged_foreign_or_of_a_replaced_history_are_refused() {
         let events = follow(&restored, After::Cursor(oldest), EventTypes::ALL, None, 9).0;
         assert_eq!(events.len(), 2, "from where it can be told: {events:?}");
     }
+}
+
+/// A restore gives the numbers of lost records to others. Whoever was told of a lost one
+/// is told so, also when what stands there now is not kept any more, or was never read.
+#[test]
+fn no_cursor_leads_from_what_a_restore_lost_into_what_came_after_it() {
+    let place = tempfile::tempdir().unwrap();
+    let world = World::new(7);
+    let options = || {
+        let mut options = world.options();
+        keeping(&mut options);
+        options
+    };
+    let open = |name: &str, options| Embedded::open(&place.path().join(name), options).unwrap().0;
+    let back_up = |from: &str, to: &str| {
+        let options = BackupOptions { made_at: START, bytes_per_s_max: u64::MAX };
+        hongbao_engine::backup::back_up(&place.path().join(from), &place.path().join(to), options, &mut |_| ())
+            .unwrap();
+    };
+    let restore = |from: &str, journal: Option<&str>, to: &str| {
+        let (from, journal) = (place.path().join(from), journal.map(|name| place.path().join(name)));
+        let options = RestoreOptions { from, journal, ..RestoreOptions::default() };
+        hongbao_engine::backup::restore(&options, &place.path().join(to), &mut |_, _| (), &mut |_| ()).unwrap();
+    };
+    let now = |engine: &Embedded| follow(engine, After::Now, EventTypes::ALL, None, 9).1;
+    let told = |engine: &Embedded, cursor: &[u8]| {
+        wait(engine.events(&query(After::Cursor(cursor.to_vec()), EventTypes::ALL, 1000)))
+    };
+    let gone = |engine: &Embedded, cursor: &[u8]| matches!(told(engine, cursor), Err(EngineError::CursorGone { .. }));
+    let deposits = |engine: &Embedded, minor: std::ops::Range<u64>| {
+        minor.map(|minor| (engine.deposit(&user("a"), minor), now(engine)).1).collect::<Vec<_>>()
+    };
+
+    let old = open("old", options());
+    let before = deposits(&old, 1..4);
+    old.close().unwrap();
+    drop(old);
+    back_up("old", "backup");
+    let old = open("old", options());
+    let after = deposits(&old, 4..9);
+    old.close().unwrap();
+    drop(old);
+
+    // What came after the backup is lost, and what is there to be told of is nothing yet.
+    restore("backup", None, "new");
+    let new = open("new", options());
+    let nothing_yet = now(&new);
+    assert!(after.iter().all(|cursor| gone(&new, cursor)));
+    let others = deposits(&new, 100..102);
+    for (cursor, number) in [(&before[2], 2), (&nothing_yet, 2), (&others[0], 1), (&others[1], 0)] {
+        assert_eq!(told(&new, cursor).unwrap().events.len(), number);
+    }
+    assert!(after.iter().all(|cursor| gone(&new, cursor)), "others have their numbers");
+    new.close().unwrap();
+    drop(new);
+    // Whatever is the oldest that is kept, and even if nothing is.
+    for number in 0..6 {
+        let new = open(
+            "new",
+            EmbeddedOptions { journal: JournalOptions { kept_bytes_max: 0, ..options().journal }, ..options() },
+        );
+        assert!(after.iter().all(|cursor| gone(&new, cursor)), "{number} records later");
+        new.projector().unwrap().persist();
+        deposits(&new, 200..201);
+        new.close().unwrap();
+    }
+
+    // Lost again, out of the same backup: what the first restore told is of no history.
+    restore("backup", None, "newer");
+    let newer = open("newer", options());
+    deposits(&newer, 300..330);
+    assert!(after.iter().chain(&others).all(|cursor| gone(&newer, cursor)));
+    assert!(gone(&newer, &nothing_yet), "nobody knows what it told later");
+    assert_eq!(told(&newer, &before[2]).unwrap().events.len(), 30);
+    newer.close().unwrap();
+    drop(newer);
+
+    // With the old journal nothing is lost, and every cursor goes on.
+    restore("backup", Some("old"), "whole");
+    let whole = open("whole", options());
+    for (cursor, rest) in before[2..].iter().chain(&after).zip((0..6).rev()) {
+        assert_eq!(told(&whole, cursor).unwrap().events.len(), rest);
+    }
+    let later = deposits(&whole, 400..402);
+    assert_eq!(told(&whole, &after[4]).unwrap().events.len(), 2);
+    whole.close().unwrap();
+    drop(whole);
+    // Of a backup of it the same is known.
+    back_up("whole", "backup2");
+    restore("backup2", None, "last");
+    let last = open("last", options());
+    assert_eq!(told(&last, &later[1]).unwrap().events, []);
+    assert!(gone(&last, &later[0]), "the record behind it is not in a backup");
+    last.close().unwrap();
 }
 
 #[test]
@@ -224,7 +320,7 @@ fn a_follower_beside_writers_misses_nothing() {
 
 #[test]
 fn an_engine_without_a_journal_says_so() {
-    let engine = hongbao_engine::memory::Embedded::volatile(&EmbeddedOptions::default());
+    let engine = Embedded::volatile(&EmbeddedOptions::default());
     let told = wait(engine.events(&query(After::Oldest, EventTypes::ALL, 1)));
     assert!(matches!(told, Err(EngineError::NotReady(_))), "{told:?}");
 }

@@ -1,12 +1,17 @@
-//! Caps: what an operator lets no envelope exceed, whoever makes it.
+//! Caps: what an operator lets no envelope, and no sender, exceed, whoever makes it.
 //!
 //! They are a rule of this server's, not of an envelope: one made before they were
-//! set stays as it is, and a cap that is lowered is also told to who repeats a call.
+//! set stays as it is, and a cap on an envelope that is lowered is also told to who
+//! repeats a call.
 
 use crate::problem::Problem;
+use crate::zone::Zone;
 use clap::Args;
+use hongbao_engine::creates::CreatesCap;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::Amount;
+use std::str::FromStr;
+use std::sync::Arc;
 
 /// What no envelope may exceed; without any, nothing but the API's own bounds.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -17,6 +22,38 @@ pub struct Caps {
     /// The most that one share may turn out to be, in minor units
     #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     pub largest_share: Option<Amount>,
+}
+
+/// How many envelopes a sender may make in a day. The engine decides it, as two that
+/// are made at once may not both be the last.
+#[derive(Clone, Debug, Args)]
+pub struct DailyCap {
+    /// The most envelopes that a sender may make in a day; repeats of a call do not count. The same for all servers
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub creates_per_sender_per_day: Option<u32>,
+    /// Whose days those are, as an IANA name
+    #[arg(long, value_name = "NAME", default_value = "UTC")]
+    pub creates_time_zone: ZoneName,
+}
+
+impl DailyCap {
+    /// As the engine takes it.
+    pub fn for_engine(&self) -> Option<CreatesCap> {
+        let per_day_max = self.creates_per_sender_per_day?;
+        let ZoneName(zone) = self.creates_time_zone.clone();
+        Some(CreatesCap { per_day_max, day_of: Arc::new(move |at| zone.day_of(at)) })
+    }
+}
+
+/// A time zone that is known here.
+#[derive(Clone, Debug)]
+pub struct ZoneName(Zone);
+
+impl FromStr for ZoneName {
+    type Err = String;
+    fn from_str(name: &str) -> Result<ZoneName, String> {
+        Zone::named(name).map(ZoneName)
+    }
 }
 
 fn amount(text: &str) -> Result<Amount, &'static str> {

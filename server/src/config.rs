@@ -4,7 +4,7 @@
 //! and a sentence that says what would be right.
 
 use crate::backup::BackupTask;
-use crate::caps::Caps;
+use crate::caps::{Caps, DailyCap};
 use crate::export::Export;
 use crate::extract::read_hex;
 use crate::failure::Failure;
@@ -335,6 +335,9 @@ pub struct Serve {
     /// What no envelope may exceed.
     #[command(flatten)]
     pub caps: Caps,
+    /// What no sender may exceed.
+    #[command(flatten)]
+    pub daily_cap: DailyCap,
     /// Most connections open at once
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_max: u32,

@@ -271,6 +271,7 @@ fn open(options: &Serve, handover: &mut Handover) -> Result<Embedded, Failure> {
         test_mode: options.test,
         downtime_s_max: options.max_downtime_s,
         events_kept_s: options.events_kept_s,
+        creates: options.daily_cap.for_engine(),
         journal: JournalOptions {
             archive,
             kept_bytes_max: if options.events_kept_s == 0 { 0 } else { options.events_kept_bytes },
@@ -310,6 +311,7 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
         currency: options.currency.as_str().to_owned(),
         test_mode: options.test,
         events: options.redis_events(),
+        creates: options.daily_cap.for_engine(),
         ..RedisBackendOptions::default()
     });
     let engine = engine.await?;

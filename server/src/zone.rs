@@ -3,12 +3,14 @@
 //! The zones' rules are those built in, not the system's: the same binary tells the same
 //! everywhere.
 
+use hongbao_engine::creates::Day;
 use hongbao_engine::types::Timestamp;
+use jiff::Zoned;
 use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 /// A time zone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Zone(TimeZone);
 
 /// Why a zone or a time is none, in words that name the remedy.
@@ -47,11 +49,26 @@ impl Zone {
         Ok(Timestamp::from_ms(ms))
     }
 
+    /// The day that a time is in here.
+    pub(crate) fn day_of(&self, at: Timestamp) -> Day {
+        let time = self.there(at);
+        let begins = |day: Result<Zoned, jiff::Error>| day.and_then(|day| day.start_of_day()).ok();
+        let from = begins(Ok(time.clone())).and_then(|from| u64::try_from(from.timestamp().as_millisecond()).ok());
+        let to = begins(time.tomorrow()).and_then(|to| u64::try_from(to.timestamp().as_millisecond()).ok());
+        // The first day of 1970 began before it in the east; the last of all has no other behind it.
+        let (from, to) = (Timestamp::from_ms(from.unwrap_or(0)), Timestamp::from_ms(to.unwrap_or(u64::MAX)));
+        Day { from, to, ends: self.text(to) }
+    }
+
     /// A time here, with its offset.
     pub(crate) fn text(&self, at: Timestamp) -> String {
+        self.there(at).strftime("%Y-%m-%dT%H:%M:%S.%3f%:z").to_string()
+    }
+
+    fn there(&self, at: Timestamp) -> Zoned {
         let ms = i64::try_from(at.ms()).unwrap_or(i64::MAX);
         let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
-        time.to_zoned(self.0.clone()).strftime("%Y-%m-%dT%H:%M:%S.%3f%:z").to_string()
+        time.to_zoned(self.0.clone())
     }
 }
 
@@ -83,5 +100,24 @@ mod tests {
         assert!(berlin.read("2026-10-25T02:30:00+02:00").is_ok());
         assert!(Zone::named("Mars/Olympus").unwrap_err().contains("Asia/Shanghai"));
         assert_eq!(shanghai.name(), "Asia/Shanghai");
+    }
+
+    #[test]
+    fn days_are_those_of_the_zone_and_follow_each_other() {
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        for (at, from, to, hours) in [
+            ("2026-02-17T12:00", "2026-02-17T00:00:00.000+01:00", "2026-02-18T00:00:00.000+01:00", 24),
+            ("2026-02-17T00:00", "2026-02-17T00:00:00.000+01:00", "2026-02-18T00:00:00.000+01:00", 24),
+            ("2026-03-29T12:00", "2026-03-29T00:00:00.000+01:00", "2026-03-30T00:00:00.000+02:00", 23),
+            ("2026-10-25T12:00", "2026-10-25T00:00:00.000+02:00", "2026-10-26T00:00:00.000+01:00", 25),
+        ] {
+            let day = berlin.day_of(berlin.read(at).unwrap());
+            assert_eq!((&*berlin.text(day.from), &*day.ends), (from, to), "{at}");
+            assert_eq!(day.to.ms() - day.from.ms(), hours * 3_600_000, "{at}");
+            assert_eq!(berlin.day_of(day.to).from, day.to);
+            assert_eq!(berlin.day_of(Timestamp::from_ms(day.to.ms() - 1)), day);
+        }
+        let first = berlin.day_of(Timestamp::from_ms(0));
+        assert_eq!((first.from.ms(), first.to.ms()), (0, 23 * 3_600_000));
     }
 }

@@ -10,6 +10,7 @@ use hongbao_engine::backend::Backend;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_server::app::{Server, Setup, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::config::{Cli, Task};
 use hongbao_server::demo::campaign;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -27,7 +28,11 @@ struct House {
 
 impl House {
     async fn open(data: &Path) -> House {
-        let options = EmbeddedOptions { test_mode: true, ..EmbeddedOptions::default() };
+        House::open_with(data, EmbeddedOptions::default()).await
+    }
+
+    async fn open_with(data: &Path, options: EmbeddedOptions) -> House {
+        let options = EmbeddedOptions { test_mode: true, ..options };
         let (engine, _) = Embedded::open(data, options).unwrap();
         let engine = Arc::new(engine);
         let setup = Setup {
@@ -74,6 +79,32 @@ impl House {
     async fn get(&self, path: &str) -> Value {
         self.ask("GET", path, "unused", Value::Null, 200).await
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_makes_so_many_envelopes_a_day_and_is_told_the_cap_and_when_more() {
+    let data = tempfile::tempdir().unwrap();
+    let words = ["hongbao", "serve", "--creates-per-sender-per-day", "2", "--creates-time-zone", "Asia/Shanghai"];
+    let cli = Cli::from_words(words.map(Into::into).to_vec()).unwrap();
+    let Task::Serve(serve) = cli.task else { panic!("{cli:?}") };
+    let options = EmbeddedOptions { creates: serve.daily_cap.for_engine(), ..EmbeddedOptions::default() };
+    let house = House::open_with(data.path(), options).await;
+    // From noon of a day on, so that a day does not end meanwhile.
+    let now = house.engine.now().ms() / 1000;
+    house.post("/v1/test/clock", "c", json!({"advance_s": 86_400 + 4 * 3600 - now % 86_400}), 200).await;
+    house.post("/v1/wallets/alice/deposits", "d", json!({"amount": 1000}), 201).await;
+    let terms = json!({"sender": "alice", "total": 10, "shares": 1});
+    let made = house.post("/v1/envelopes", "e1", terms.clone(), 201).await;
+    house.post("/v1/envelopes", "e2", terms.clone(), 201).await;
+    let problem = house.post("/v1/envelopes", "e3", terms.clone(), 422).await;
+    assert_eq!((&problem["code"], &problem["errors"][0]["field"]), (&json!("invalid_field"), &json!("sender")));
+    let message = problem["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("creates_per_sender_per_day is 2 here"), "{message}");
+    assert!(message.contains("T00:00:00.000+08:00"), "{message}");
+    assert_eq!(house.post("/v1/envelopes", "e1", terms.clone(), 201).await, made);
+    house.post("/v1/test/clock", "c2", json!({"advance_s": 12 * 3600}), 200).await;
+    house.post("/v1/envelopes", "e3", terms, 201).await;
+    house.engine.close().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

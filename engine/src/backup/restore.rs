@@ -286,7 +286,9 @@ fn bring_back(
         return Err(BackupError::Unsound(audited.findings));
     }
     let last = store.applied_lsn();
-    Settings::of(&store)?.write(data)?;
+    let mut settings = Settings::of(&store)?;
+    settings.begin_history(&store, last)?;
+    settings.write(data)?;
     store.checkpoint()?;
     drop(store);
     if from.join(BEGAN_AS_COPY).exists() {

@@ -9,6 +9,7 @@
 //! order in which they happened; or is told that some are gone.
 
 pub(crate) mod cursor;
+pub(crate) mod histories;
 pub(crate) mod record;
 
 use crate::command::{EnvelopeView, HoldView, OrderView};

@@ -8,6 +8,7 @@
 use super::{Core, Done, Durable, Footprint, Locked, class_of, no};
 use crate::backend::{OnceKey, Reply};
 use crate::command::{Command, EndedAs, Outcome, Refusal};
+use crate::creates::{Day, MadeInDay};
 use crate::error::EngineError;
 use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Keys, ended_hold};
@@ -30,6 +31,9 @@ pub(super) fn store_failed(error: StoreError) -> EngineError {
 impl Core {
     /// Brings in what the footprint needs and memory does not have.
     pub(super) fn warm(&self, footprint: &Footprint) -> Result<(), EngineError> {
+        if let Some((sender, day, most)) = &footprint.made {
+            self.warm_made(sender, day, *most)?;
+        }
         let Some(durable) = &self.durable else { return Ok(()) };
         for user in &footprint.wallets {
             self.warm_wallet(durable, user)?;
@@ -50,6 +54,15 @@ impl Core {
             || footprint.wallets.iter().all(|user| locked.shard(self.router.user(user)).wallets.contains_key(user))
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
                 && footprint.payouts.iter().all(|id| locked.shard(self.router.payout(*id)).payouts.contains_key(id))
+                && footprint.made.iter().all(|(sender, day, _)| {
+                    locked
+                        .shard(self.router.user(sender))
+                        .made
+                        .get(sender)
+                        .into_iter()
+                        .flatten()
+                        .any(|it| it.has(day.from))
+                })
     }
 
     pub(super) fn warm_wallet(&self, durable: &Durable, user: &UserId) -> Result<(), EngineError> {
@@ -114,6 +127,32 @@ impl Core {
             if shard.evictions == evictions {
                 let known = KnownPayout { payout, last_lsn: Lsn(0), touched_at: self.clock.now() };
                 shard.payouts.entry(id).or_insert(known);
+                return Ok(());
+            }
+        }
+    }
+
+    fn warm_made(&self, sender: &UserId, day: &Day, most: u32) -> Result<(), EngineError> {
+        let shard = &self.shards[self.router.user(sender)];
+        loop {
+            let evictions = {
+                let mut shard = shard.lock();
+                if let Some(made) = shard.made_by(sender, day.from) {
+                    made.touched_at = self.clock.now();
+                    return Ok(());
+                }
+                shard.evictions
+            };
+            let count = match &self.durable {
+                Some(durable) => durable.store.made_by(sender, day, most).map_err(store_failed)?,
+                None => 0,
+            };
+            let mut shard = shard.lock();
+            if shard.evictions == evictions {
+                let touched_at = self.clock.now();
+                if shard.made_by(sender, day.from).is_none() {
+                    shard.made.entry(sender.clone()).or_default().push(MadeInDay::new(day, count, touched_at));
+                }
                 return Ok(());
             }
         }
@@ -210,6 +249,10 @@ impl Core {
         shard.holds.forget_ended(persisted);
         shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         shard.payouts.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
+        shard.made.retain(|_, days| {
+            days.retain(|made| made.last_lsn > persisted || !idle(made.touched_at, IDLE_MS));
+            !days.is_empty()
+        });
         if shard.entities() != before {
             shard.evictions += 1;
             shard.drop_stale_timers();

@@ -39,23 +39,26 @@ impl Position {
         Position { lsn: lsn.0 - 1, told: WHOLE, checksum: 0 }
     }
 
-    fn seal(self, seal: &Seal) -> Vec<u8> {
-        let mut bytes = [0; 16];
+    /// As a cursor of this history.
+    fn seal(self, seal: &Seal, history: u32) -> Vec<u8> {
+        let mut bytes = [0; 20];
         bytes[..8].copy_from_slice(&self.lsn.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.told.to_le_bytes());
-        bytes[12..].copy_from_slice(&self.checksum.to_le_bytes());
-        seal.seal(KIND, &bytes)
+        bytes[12..16].copy_from_slice(&self.checksum.to_le_bytes());
+        bytes[16..].copy_from_slice(&history.to_le_bytes());
+        // The first history's are as short as they were before there could be others.
+        seal.seal(KIND, if history == 0 { &bytes[..16] } else { &bytes })
     }
 
-    fn open(seal: &Seal, cursor: &[u8]) -> Option<Position> {
-        let bytes: [u8; 16] = seal.open(KIND, cursor)?.try_into().ok()?;
+    /// A cursor's, and of which history it is.
+    fn open(seal: &Seal, cursor: &[u8]) -> Option<(Position, u32)> {
+        let bytes = seal.open(KIND, cursor)?;
         let (lsn, rest) = bytes.split_first_chunk()?;
-        let (told, checksum) = rest.split_first_chunk()?;
-        Some(Position {
-            lsn: u64::from_le_bytes(*lsn),
-            told: u32::from_le_bytes(*told),
-            checksum: u32::from_le_bytes(checksum.try_into().ok()?),
-        })
+        let (told, rest) = rest.split_first_chunk()?;
+        let (checksum, history) = rest.split_first_chunk()?;
+        let history = if history.is_empty() { 0 } else { u32::from_le_bytes(history.try_into().ok()?) };
+        let [told, checksum] = [*told, *checksum].map(u32::from_le_bytes);
+        Some((Position { lsn: u64::from_le_bytes(*lsn), told, checksum }, history))
     }
 }
 
@@ -72,13 +75,18 @@ impl Core {
     pub(super) fn events(&self, query: &EventQuery) -> Result<EventPage> {
         let journal = self.journal()?;
         let durable = journal.durable_lsn();
-        let gone = || EngineError::CursorGone { oldest: Position::before(journal.oldest_lsn()).seal(&self.seal) };
-        let from = match &query.after {
-            After::Oldest => Position::before(journal.oldest_lsn()),
-            After::Now => Position { checksum: checksum_of(journal, durable), ..Position::before(durable.next()) },
+        let current = self.histories.current();
+        let gone =
+            || EngineError::CursorGone { oldest: Position::before(journal.oldest_lsn()).seal(&self.seal, current) };
+        let (from, history) = match &query.after {
+            After::Oldest => (Position::before(journal.oldest_lsn()), current),
+            After::Now => {
+                let now = Position { checksum: checksum_of(journal, durable), ..Position::before(durable.next()) };
+                (now, current)
+            }
             After::Cursor(cursor) => Position::open(&self.seal, cursor).ok_or(EngineError::Cursor)?,
         };
-        if from.lsn > durable.0 {
+        if from.lsn > durable.0 || !self.histories.has(history, Lsn(from.lsn)) {
             // It was told by what a restore has replaced.
             return Err(gone());
         }
@@ -104,7 +112,7 @@ impl Core {
             Err(Stop::Failed(error)) => return Err(error),
         }
         let is_end = next > durable && page.at.told == WHOLE;
-        Ok(EventPage { events: page.events, next: page.at.seal(&self.seal), is_end })
+        Ok(EventPage { events: page.events, next: page.at.seal(&self.seal, current), is_end })
     }
 
     /// The last record of which events can be told, once that is above `mark`.
@@ -229,6 +237,6 @@ impl Page<'_> {
     fn push(&mut self, after: Position, number: u32, at: Timestamp, what: crate::feed::Happened) {
         let seal = &self.core.seal;
         let id = seal.id(&[&after.lsn.to_le_bytes(), &number.to_le_bytes()], at);
-        self.events.push(FeedEvent { id, at, what, cursor: after.seal(seal) });
+        self.events.push(FeedEvent { id, at, what, cursor: after.seal(seal, self.core.histories.current()) });
     }
 }

@@ -30,10 +30,12 @@ pub(crate) use recovery::{Settings, lock, lock_any};
 use crate::backend::{OnceKey, Reply};
 use crate::clock::Clock;
 use crate::command::{Command, Outcome, Refusal};
+use crate::creates::{CreatesCap, Day};
 use crate::entropy::Entropy;
 use crate::error::EngineError;
 use crate::event::{self, Event, Events};
 use crate::feed::cursor::Seal;
+use crate::feed::histories::Histories;
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, PayoutCounts};
@@ -68,8 +70,12 @@ pub(crate) struct Core {
     fingerprint_secret: [u8; 32],
     /// Of the feed's cursors.
     seal: Seal,
+    /// Of which history a cursor may be.
+    histories: Histories,
     /// How long events are kept, seconds.
     events_kept_s: u64,
+    /// How many envelopes a sender may make in a day.
+    creates: Option<CreatesCap>,
     test_mode: bool,
     serving: AtomicU8,
     /// Why it does not serve, and what its operator has to do, if it is not ready.
@@ -158,6 +164,8 @@ struct Footprint {
     wallets: SmallVec<[UserId; 1]>,
     memos: SmallVec<[OnceKey; 2]>,
     payouts: Vec<PayoutId>,
+    /// Who makes an envelope on which day, and at which count no more are made.
+    made: Option<(UserId, Day, u32)>,
 }
 
 /// A decision that has been carried out in memory.
@@ -422,7 +430,7 @@ impl Core {
                 if terms.outside.is_any() {
                     envelope.created.payout_secret = payout::secret_of(&self.fingerprint_secret, id);
                 }
-                Drawn::Envelope(Box::new(envelope))
+                Drawn::Envelope(Box::new(envelope), self.creates.as_ref().map(|cap| cap.at(now)))
             }
             Command::CreateItem(_) => Drawn::Item(ItemId::from_bytes(self.random())),
             Command::CreateApiKey(_) => Drawn::ApiKey(ApiKeyId::from_bytes(self.random())),
@@ -495,8 +503,10 @@ impl Core {
                 footprint.shards.push(Router::EXTERNAL);
                 footprint.wallet(router, &transfer.user);
             }
-            (Command::CreateEnvelope(terms), Drawn::Envelope(envelope)) => {
+            (Command::CreateEnvelope(terms), Drawn::Envelope(envelope, allowance)) => {
                 footprint.shards.push(router.envelope(envelope.id()));
+                footprint.shards.push(router.user(&terms.sender));
+                footprint.made = allowance.as_ref().map(|it| (terms.sender.clone(), it.day.clone(), it.most));
                 match terms.outside.funding {
                     Some(_) => footprint.shards.push(Router::EXTERNAL),
                     None => footprint.wallet(router, &terms.sender),

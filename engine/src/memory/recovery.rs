@@ -11,10 +11,12 @@ use super::cold::store_failed;
 use super::{CLOSING, Core, Durable, Embedded, EngineStats, Log, NOT_READY, SERVING, Unshared, housekeeping};
 use crate::backup;
 use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
+use crate::creates::{CreatesCap, MadeInDay};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::event::{Event, Record};
 use crate::feed::cursor::Seal;
+use crate::feed::histories::Histories;
 use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::mutants::{Mutant, is_planted};
 use crate::state::envelope::Envelope;
@@ -60,6 +62,8 @@ pub struct EmbeddedOptions {
     /// How long events can be read again, seconds, if so much of the journal is kept
     /// (`journal.kept_bytes_max`).
     pub events_kept_s: u64,
+    /// How many envelopes a sender may make in a day; `None` is no cap.
+    pub creates: Option<CreatesCap>,
     /// Whether deadlines are kept by a thread; without one
     /// [`Embedded::tick`] does it.
     pub threaded: bool,
@@ -78,6 +82,7 @@ impl Default for EmbeddedOptions {
             clock: None,
             entropy: Arc::new(SystemEntropy),
             events_kept_s: 3 * 86_400,
+            creates: None,
             threaded: true,
         }
     }
@@ -285,7 +290,9 @@ impl Embedded {
             durable: None,
             fingerprint_secret: [0; 32],
             seal: Seal::new(&[0; 32]),
+            histories: Histories::default(),
             events_kept_s: options.events_kept_s,
+            creates: options.creates.clone(),
             test_mode: options.test_mode,
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
@@ -318,6 +325,7 @@ impl Embedded {
             None => None,
         };
         let settings = Settings::settle(&store, &options, kept.as_ref())?;
+        let histories = settings.histories()?;
         if let Some(directory) = directory {
             settings.write(directory)?;
         }
@@ -332,6 +340,7 @@ impl Embedded {
             shards: fresh_shards(options.shards),
             router,
             store: Arc::clone(&store),
+            creates: options.creates.clone(),
             last_at: position.at,
             advanced_ms: position.advanced_ms,
             tail: Replayed::default(),
@@ -371,7 +380,9 @@ impl Embedded {
             durable: Some(Durable { store, projector, persisted, place }),
             fingerprint_secret: settings.secret(),
             seal: Seal::new(&settings.secret()),
+            histories,
             events_kept_s: options.events_kept_s,
+            creates: options.creates.clone(),
             test_mode: options.test_mode,
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
@@ -526,7 +537,9 @@ pub(crate) struct Settings(Vec<(&'static str, String)>);
 
 impl Settings {
     const SECRET: &str = "fingerprint_secret";
-    const NAMES: [&str; 3] = ["currency", "mode", Settings::SECRET];
+    /// Histories that restores have begun: nothing in a directory that none has made.
+    const HISTORIES: &str = "histories";
+    const NAMES: [&str; 4] = ["currency", "mode", Settings::SECRET, Settings::HISTORIES];
     const FILE: &str = "settings";
 
     /// Compares what is asked for with what the store was made with, and keeps
@@ -553,6 +566,7 @@ impl Settings {
             secret.iter().map(|byte| format!("{byte:02x}")).collect()
         });
         settings.push((Settings::SECRET, secret));
+        settings.push((Settings::HISTORIES, made(Settings::HISTORIES)?.unwrap_or_default()));
         let settings = Settings(settings);
         settings.put(store)?;
         Ok(settings)
@@ -560,9 +574,19 @@ impl Settings {
 
     /// Those of a directory that takes in a copy.
     #[cfg(feature = "redis")]
+    ///
+    /// What an earlier directory of the deployment told is of another history.
     pub(crate) fn of_copy(currency: &str, mode: &str, secret: &[u8; 32]) -> Settings {
         let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        Settings(vec![("currency", currency.to_owned()), ("mode", mode.to_owned()), (Settings::SECRET, secret)])
+        let mut histories = Histories::default();
+        histories.begin(&SystemEntropy, Lsn(0));
+        let histories = (Settings::HISTORIES, histories.text());
+        Settings(vec![
+            ("currency", currency.to_owned()),
+            ("mode", mode.to_owned()),
+            (Settings::SECRET, secret),
+            histories,
+        ])
     }
 
     /// Those that a store has.
@@ -585,9 +609,24 @@ impl Settings {
         secret
     }
 
+    /// The histories that restores have begun.
+    fn histories(&self) -> Result<Histories, StoreError> {
+        let text = self.value(Settings::HISTORIES);
+        Histories::read(text).ok_or_else(|| StoreError::Broken(format!("its setting histories cannot be read: {text}")))
+    }
+
+    /// Begins another one behind `after`, in the store and here.
+    pub(crate) fn begin_history(&mut self, store: &Store, after: Lsn) -> Result<(), StoreError> {
+        let mut histories = self.histories()?;
+        histories.begin(&SystemEntropy, after);
+        self.0.retain(|(name, _)| *name != Settings::HISTORIES);
+        self.0.push((Settings::HISTORIES, histories.text()));
+        store.put_setting(Settings::HISTORIES, self.value(Settings::HISTORIES))
+    }
+
     /// Puts those into a store that it does not have.
     pub(crate) fn put(&self, store: &Store) -> Result<(), StoreError> {
-        for (name, value) in &self.0 {
+        for (name, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
             if store.get_setting(name)?.is_none() {
                 store.put_setting(name, value)?;
             }
@@ -604,6 +643,7 @@ impl Settings {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             let is_secret = |value: &str| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
             let value = value.filter(|value| name != Settings::SECRET || is_secret(value));
+            let value = value.or((name == Settings::HISTORIES).then_some(""));
             let missing = || OpenError::Rebuild(format!("{} has no {name}; restore it from a backup", path.display()));
             Ok((name, value.ok_or_else(missing)?.to_owned()))
         };
@@ -614,7 +654,8 @@ impl Settings {
     /// one could try what a request was.
     pub(crate) fn write(&self, directory: &Path) -> Result<(), OpenError> {
         let path = directory.join(Settings::FILE);
-        let text: String = self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let written = self.0.iter().filter(|(_, value)| !value.is_empty());
+        let text: String = written.map(|(name, value)| format!("{name}={value}\n")).collect();
         if std::fs::read_to_string(&path).is_ok_and(|written| written == text) {
             return Ok(());
         }
@@ -642,6 +683,7 @@ struct Loading {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     router: Router,
     store: Arc<Store>,
+    creates: Option<CreatesCap>,
     last_at: Timestamp,
     advanced_ms: u64,
     /// What was replayed, for the projector.
@@ -705,6 +747,16 @@ impl Loading {
         for event in &record.events {
             if let Event::ClockAdvanced { by_ms } = event {
                 self.advanced_ms += by_ms;
+            }
+            if let (Event::EnvelopeCreated(created), Some(cap)) = (event, &self.creates) {
+                let (sender, allowance) = (&created.terms.sender, cap.at(created.created_at));
+                let shard = self.shards[self.router.user(sender)].get_mut();
+                if shard.made_by(sender, created.created_at).is_none() {
+                    let count = self.store.made_by(sender, &allowance.day, allowance.most);
+                    let count = count.map_err(|error| error.to_string())?;
+                    let made = MadeInDay::new(&allowance.day, count, record.at);
+                    shard.made.entry(sender.clone()).or_default().push(made);
+                }
             }
             let Some(user) = event.wallet() else { continue };
             let wallets = &mut self.shards[self.router.user(user)].get_mut().wallets;

@@ -19,6 +19,7 @@ use super::script::Script;
 use super::scripts::SETTINGS;
 use super::sweep::blind;
 use crate::clock::{Clock, SystemClock};
+use crate::creates::CreatesCap;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::feed::cursor::Seal;
@@ -44,6 +45,9 @@ pub struct RedisBackendOptions {
     pub test_mode: bool,
     /// Which events are told, and for how long.
     pub events: RedisEvents,
+    /// How many envelopes a sender may make in a day; `None` is no cap. The same for
+    /// all engines of the deployment.
+    pub creates: Option<CreatesCap>,
     /// Where time comes from; `None` is the system's clocks.
     pub clock: Option<Arc<dyn Clock>>,
     /// Where ids and secrets come from.
@@ -77,6 +81,7 @@ impl Default for RedisBackendOptions {
             currency: "CNY".to_owned(),
             test_mode: false,
             events: RedisEvents::default(),
+            creates: None,
             clock: None,
             entropy: Arc::new(SystemEntropy),
             sweep_every: Some(Duration::from_secs(1)),
@@ -109,6 +114,7 @@ pub(super) struct Core {
     pub(super) archive: Archived,
     pub(super) archiving: Archiving,
     pub(super) events: RedisEvents,
+    pub(super) creates: Option<CreatesCap>,
     /// Of the feed's cursors.
     pub(super) seal: Seal,
     pub(super) known_facts: KnownFacts,
@@ -222,6 +228,7 @@ impl RedisBackend {
             archive,
             archiving,
             events: options.events,
+            creates: options.creates.clone(),
             seal: Seal::new(&fingerprint_secret),
             known_facts: KnownFacts::default(),
             is_blind: AtomicBool::new(false),

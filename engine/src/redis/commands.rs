@@ -15,6 +15,7 @@ use crate::command::{
     Command, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Refusal, Stock,
     Transfer, Unclaimed, WalletView,
 };
+use crate::creates::Allowance;
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::payout::{PayoutAnswer, secret_of};
@@ -241,11 +242,22 @@ impl Core {
         let layout = &self.layout;
         let keys = [layout.wallet(&terms.sender), layout.sent(&terms.sender), layout.funded(operation.bucket)];
         let args = [id.to_vec(), terms.total.to_string().into_bytes(), now.ms().to_string().into_bytes(), bytes];
+        let allowance = self.creates.as_ref().map(|cap| cap.at(now));
+        let mut keys = keys.to_vec();
+        let mut in_a_day = Vec::new();
+        if let Some(Allowance { most, day }) = &allowance {
+            keys.push(layout.made(&terms.sender, day.from));
+            in_a_day =
+                [(*most).into(), day.from.ms(), day.to.ms()].map(|number: u64| number.to_string().into_bytes()).into();
+        }
         let from: &[u8] = if terms.outside.funding.is_some() { b"1" } else { b"" };
         let mut quota = 0u64;
         loop {
             let args = args.iter().cloned().chain([from.to_vec(), quota.to_string().into_bytes()]);
-            let decided = self.ask(&FUND, operation, keys.iter().cloned(), args).await?;
+            let decided = self.ask(&FUND, operation, keys.iter().cloned(), args.chain(in_a_day.clone())).await?;
+            if let Some(allowance) = allowance.as_ref().filter(|_| is_no(&decided, b"creates")) {
+                return Ok(Err(allowance.refusal()));
+            }
             match self.more_quota(&decided, terms.total, operation.bucket).await? {
                 Some(more) => quota = more,
                 None => return Ok(Ok(decided)),

@@ -12,7 +12,7 @@ use super::bucket::Bucket;
 use super::lane::Words;
 use crate::backend::OnceKey;
 use crate::payout::{PayoutState, PayoutTo};
-use crate::types::{EnvelopeId, ItemId, PayoutId, UserId};
+use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId};
 use std::fmt::Write;
 
 /// The form of everything in Redis. A new form has a new number.
@@ -120,6 +120,11 @@ impl Layout {
 
     pub(super) fn sent(&self, user: &UserId) -> Key {
         self.key(self.of_user(user), &format!("sent:{user}"))
+    }
+
+    /// How many envelopes a user has made in the day that begins then.
+    pub(super) fn made(&self, user: &UserId, day: Timestamp) -> Key {
+        self.key(self.of_user(user), &format!("made:{}:{user}", day.ms()))
     }
 
     pub(super) fn merchant(&self, id: &UserId) -> Key {

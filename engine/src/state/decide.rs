@@ -12,6 +12,7 @@ use super::{Router, Shards, is_positive, stock};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, Outcome, Refusal, Transfer};
+use crate::creates::Allowance;
 use crate::event::{
     self, Claimed, EnvelopeEnded, EnvelopeOutside, Event, Events, ItemPut, PayoutChanged, Remembered, WalletMoved,
 };
@@ -85,8 +86,9 @@ impl Decision {
 /// What a command's decision may need and must not invent.
 pub(crate) enum Drawn {
     Nothing,
-    /// The envelope to be created, split already.
-    Envelope(Box<Envelope>),
+    /// The envelope to be created, split already, and how many its sender may make
+    /// in the day, if that is capped.
+    Envelope(Box<Envelope>, Option<Allowance>),
     Item(ItemId),
     Hold(HoldId),
     Order(OrderId),
@@ -97,7 +99,7 @@ impl Drawn {
     /// The envelope, which is then no longer here.
     pub(crate) fn take_envelope(&mut self) -> Option<Box<Envelope>> {
         match std::mem::replace(self, Drawn::Nothing) {
-            Drawn::Envelope(envelope) => Some(envelope),
+            Drawn::Envelope(envelope, _) => Some(envelope),
             other => {
                 *self = other;
                 None
@@ -222,7 +224,9 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::Cancel { envelope }, _) => cancel(shards, router, now, *envelope),
         (Command::Deposit(transfer), _) => deposit(shards, router, transfer),
         (Command::Withdraw(transfer), _) => withdraw(shards, router, transfer),
-        (Command::CreateEnvelope(_), Drawn::Envelope(envelope)) => create_envelope(shards, router, now, envelope),
+        (Command::CreateEnvelope(_), Drawn::Envelope(envelope, allowance)) => {
+            create_envelope(shards, router, now, envelope, allowance.as_ref())
+        }
         (Command::PutMerchant(new), _) => {
             let known = shards.shard(router.user(&new.id)).merchants.get(&new.id);
             let merchant = Box::new(new.over(known.map(|account| account.merchant.status)));
@@ -350,13 +354,24 @@ fn wallet_after(shards: &impl Shards, router: Router, moved: &WalletMoved) -> Ou
     Outcome::Wallet(wallet.view(&moved.user))
 }
 
-fn create_envelope(shards: &impl Shards, router: Router, now: Timestamp, envelope: &Envelope) -> Decision {
+fn create_envelope(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    envelope: &Envelope,
+    allowance: Option<&Allowance>,
+) -> Decision {
     let created = &envelope.created;
     // By the time for which it was drawn: a split of millions takes its while.
     if let Err(refusal) = envelope::check_opening(&created.terms, created.created_at) {
         return Decision::refuse(refusal);
     }
     let (sender, total) = (&created.terms.sender, created.terms.total);
+    if let Some(allowance) = allowance
+        && shards.shard(router.user(sender)).made_count(sender, created.created_at) >= allowance.most
+    {
+        return Decision::refuse(allowance.refusal());
+    }
     let mut events = Events::new();
     if envelope.is_funded() {
         if let Err(refusal) = check_deposit(shards, total, "total") {

@@ -23,6 +23,7 @@ pub(crate) mod winners;
 use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::{HoldView, OrderView, Outcome};
+use crate::creates::MadeInDay;
 use crate::event::{Event, Held, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
@@ -30,6 +31,7 @@ use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId,
 use envelope::Envelope;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
+use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -104,6 +106,8 @@ pub(crate) struct Shard {
     pub(crate) timers: Timers,
     /// This shard's part in the sums; see [`ledger::credit`].
     pub(crate) sums: Audit,
+    /// How many envelopes senders have made in a day, if that is capped, of those who did lately.
+    pub(crate) made: HashMap<UserId, SmallVec<[MadeInDay; 1]>, UserHash>,
     /// How often something was evicted. A look into the store is valid only
     /// while this has not changed.
     pub(crate) evictions: u64,
@@ -259,6 +263,10 @@ pub(crate) fn apply(
             }
             Event::EnvelopeCreated(created) => {
                 let id = created.id;
+                let sender = &created.terms.sender;
+                if let Some(made) = shards.shard_mut(router.user(sender)).made_by(sender, created.created_at) {
+                    (made.count, made.last_lsn) = (made.count.saturating_add(1), lsn);
+                }
                 let shard = shards.shard_mut(router.envelope(id));
                 credit(&mut shard.sums.escrowed, created.terms.total);
                 let mut envelope = prepared.take().unwrap_or_else(|| Box::new(Envelope::new(created)));
@@ -391,11 +399,23 @@ impl Shard {
             + self.holds.len()
             + self.orders.len()
             + self.payouts.len()
+            + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 
     fn count_payout(&mut self, state: PayoutState, by: i64) {
         let count = &mut self.payout_counts[state as usize];
         *count = count.wrapping_add_signed(by);
+    }
+
+    /// What a sender has made in the day of that time, if it is in memory.
+    pub(crate) fn made_by(&mut self, sender: &UserId, at: Timestamp) -> Option<&mut MadeInDay> {
+        self.made.get_mut(sender)?.iter_mut().find(|made| made.has(at))
+    }
+
+    /// How many a sender has made in the day of that time.
+    pub(crate) fn made_count(&self, sender: &UserId, at: Timestamp) -> u32 {
+        let days = self.made.get(sender).into_iter().flatten();
+        days.filter(|made| made.has(at)).map(|made| made.count).sum()
     }
 
     /// A hold that is in memory.

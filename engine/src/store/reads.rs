@@ -5,12 +5,13 @@
 //!
 //! **Invariant:** the loads at the start cost what is live, not what ever was.
 
-use super::keys::{self, EndPart, KeyRange, MerchantPart, Table};
+use super::keys::{self, EndPart, KeyRange, MadeBetween, MerchantPart, Table};
 use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{Bytes, Snapshot, Store, StoreError, damaged, projection};
 use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
 use crate::command::{HoldView, Merchant, OrderView};
+use crate::creates::Day;
 use crate::event::{EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, ItemPut, Remembered, Units};
 use crate::payout::Payout;
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
@@ -79,6 +80,16 @@ impl Store {
     /// [`StoreError`] if it cannot be read.
     pub fn envelope(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>, StoreError> {
         envelope(&*self.snapshot(), id)
+    }
+
+    /// How many envelopes a user made in a day; counted up to `most`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub(crate) fn made_by(&self, sender: &UserId, day: &Day, most: u32) -> Result<u32, StoreError> {
+        let made = MadeBetween { from: Some(day.from), to: Some(day.to) };
+        let rows = self.snapshot().scan(Table::Sent, &KeyRange::made(&keys::user_prefix(sender), made));
+        rows.take(most as usize).try_fold(0, |count, row| row.map(|_| count + 1))
     }
 
     /// One share of an envelope.

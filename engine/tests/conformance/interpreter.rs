@@ -10,6 +10,8 @@
 //! wallet alice => 0
 //! ```
 //!
+//! - A title that ends with `[creates=2]` is of a backend where a sender makes two
+//!   envelopes a day; the first day has 76,800 s left.
 //! - A step is a verb, words and `key=value`s; after `=>` stands what is
 //!   answered. Without `=>` the answer has to be positive.
 //! - Names like `E1` are bound by the step that makes the thing. `E?`, `I?`, `H?`,
@@ -54,7 +56,7 @@ pub(crate) fn tell<S: Stand>(path: &str, text: &str) {
             continue;
         }
         if line.starts_with("==") {
-            story = Some(Story::fresh());
+            story = Some(Story::fresh(creates_in(line)));
             told += 1;
             continue;
         }
@@ -67,6 +69,12 @@ pub(crate) fn tell<S: Stand>(path: &str, text: &str) {
     }
     assert!(told > 0, "{path} has no story");
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// How many envelopes a sender may make in a day, by a story's title.
+fn creates_in(title: &str) -> Option<u32> {
+    let (_, cap) = title.split_once("[creates=")?;
+    Some(cap.trim_end_matches(']').parse().expect("a number stands in [creates=N]"))
 }
 
 struct Story<S> {
@@ -115,8 +123,8 @@ fn loosen(step: &Step<'_>, expected: &str) -> String {
 }
 
 impl<S: Stand> Story<S> {
-    fn fresh() -> Story<S> {
-        let stand = S::fresh();
+    fn fresh(creates: Option<u32>) -> Story<S> {
+        let stand = S::fresh(creates);
         let started = stand.backend().now();
         let mut story = Story {
             stand: Some(stand),

@@ -20,7 +20,7 @@ use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::storage::faulty::FaultyDisk;
 use hongbao_engine::store::MemoryRows;
 use interpreter::tell;
-use stand::{InDirectory, World};
+use stand::{InDirectory, World, creates_cap};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -35,7 +35,8 @@ trait Stand: Sized {
     /// Whether the elements of a batch are decided in their order, and not at once.
     const BATCHES_IN_ORDER: bool = true;
 
-    fn fresh() -> Self;
+    /// A sender makes so many envelopes in a day, if that is capped.
+    fn fresh(creates: Option<u32>) -> Self;
     fn backend(&self) -> &Self::Backend;
     fn drive<T>(&self, future: impl Future<Output = T>) -> T;
     /// Does what is due.
@@ -53,8 +54,8 @@ impl Stand for Threaded {
     type Backend = Embedded;
     const EVENTUALLY: bool = true;
 
-    fn fresh() -> Threaded {
-        Threaded(InDirectory::new(1))
+    fn fresh(creates: Option<u32>) -> Threaded {
+        Threaded(InDirectory::with(1, |options| options.creates = creates.map(creates_cap)))
     }
 
     fn backend(&self) -> &Embedded {
@@ -73,11 +74,12 @@ impl Stand for Reopened {
     type Backend = Embedded;
     const EVENTUALLY: bool = true;
 
-    fn fresh() -> Reopened {
+    fn fresh(creates: Option<u32>) -> Reopened {
         // The smallest files, as they are made anew at each start.
         Reopened(InDirectory::with(2, |options| {
             options.journal.segment_bytes = 2 << 20;
             options.journal.threads_max = 4;
+            options.creates = creates.map(creates_cap);
         }))
     }
 
@@ -116,8 +118,8 @@ impl Stand for InMemory {
     type Backend = Embedded;
     const EVENTUALLY: bool = false;
 
-    fn fresh() -> InMemory {
-        InMemory::open(World::new(3), FaultyDisk::new(3), Arc::default())
+    fn fresh(creates: Option<u32>) -> InMemory {
+        InMemory::open(World::new(3).capped(creates), FaultyDisk::new(3), Arc::default())
     }
 
     fn backend(&self) -> &Embedded {
@@ -140,8 +142,8 @@ impl Stand for Crashing {
     type Backend = Embedded;
     const EVENTUALLY: bool = false;
 
-    fn fresh() -> Crashing {
-        Crashing(InMemory::fresh())
+    fn fresh(creates: Option<u32>) -> Crashing {
+        Crashing(InMemory::fresh(creates))
     }
 
     fn backend(&self) -> &Embedded {
@@ -193,7 +195,7 @@ macro_rules! on_every_backend {
     };
 }
 
-on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts);
+on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts, caps);
 
 /// The same for the stands that need a redis-server.
 #[cfg(feature = "redis")]
@@ -264,7 +266,7 @@ mod redis {
         )+};
     }
 
-    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts);
+    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts, caps);
 
     #[test]
     fn in_pools_on_a_cluster() {

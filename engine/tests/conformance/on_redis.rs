@@ -2,6 +2,7 @@
 
 use crate::Stand;
 use crate::deployment::Deployment;
+use crate::stand::creates_cap;
 use hongbao_engine::redis::RedisBackend;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -35,8 +36,9 @@ impl<P: Place> Stand for On<P> {
     const IN_ORDER: bool = P::IN_ORDER;
     const BATCHES_IN_ORDER: bool = P::BATCHES_IN_ORDER;
 
-    fn fresh() -> On<P> {
-        let deployment = P::deployment();
+    fn fresh(creates: Option<u32>) -> On<P> {
+        let mut deployment = P::deployment();
+        deployment.options.creates = creates.map(creates_cap);
         On { backend: deployment.open(), deployment, place: PhantomData }
     }
 

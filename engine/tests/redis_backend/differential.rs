@@ -6,7 +6,7 @@
 
 use crate::deployment::{Deployment, is_missing};
 use crate::random::Random;
-use crate::stand::{START, World, api_key, fen, reference, user};
+use crate::stand::{START, World, api_key, creates_cap, fen, reference, user};
 use hongbao_engine::api_key::ApiKey;
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
@@ -25,6 +25,8 @@ const TIME: Duration = Duration::from_secs(20);
 const DEPLOYMENTS_MAX: u64 = 50;
 const SEQUENCES: usize = 100;
 const STEPS: usize = 20;
+/// How many envelopes a sender may make in a day.
+const CREATES: u32 = 2;
 const ALL: Page = Page { limit: 1000, cursor: None };
 
 /// Names of ids by the order in which each engine made them.
@@ -125,8 +127,9 @@ fn compare_engines(deploy: fn(u64) -> Deployment, in_order: bool) {
 }
 
 impl Pair {
-    fn new(seed: u64, deployment: Deployment, in_order: bool) -> Pair {
-        let embedded = Embedded::volatile(&World::new(seed).options_by_hand());
+    fn new(seed: u64, mut deployment: Deployment, in_order: bool) -> Pair {
+        let embedded = Embedded::volatile(&World::new(seed).capped(Some(CREATES)).options_by_hand());
+        deployment.options.creates = Some(creates_cap(CREATES));
         let redis = deployment.open();
         let log = format!("HONGBAO_SEED={seed}\n");
         let (names, made) = Default::default();

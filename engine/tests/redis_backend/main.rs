@@ -7,6 +7,7 @@ mod audit;
 mod audit_pools;
 mod copy;
 mod copy_pools;
+mod creates;
 #[path = "../stand/on_redis.rs"]
 mod deployment;
 mod differential;

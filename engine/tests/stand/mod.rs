@@ -8,6 +8,7 @@ use hongbao_engine::api_key::{NewApiKey, Role};
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::clock::{Clock, ManualClock};
 use hongbao_engine::command::*;
+use hongbao_engine::creates::{CreatesCap, Day};
 use hongbao_engine::entropy::SeededEntropy;
 use hongbao_engine::journal::{FailureAction, JournalOptions};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
@@ -34,11 +35,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) entropy: Arc<SeededEntropy>,
+    /// How many envelopes a sender may make in a day.
+    pub(crate) creates: Option<u32>,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> World {
-        World { clock: Arc::new(ManualClock::at(START)), entropy: Arc::new(SeededEntropy::new(seed)) }
+        let clock = Arc::new(ManualClock::at(START));
+        World { clock, entropy: Arc::new(SeededEntropy::new(seed)), creates: None }
+    }
+
+    pub(crate) fn capped(self, creates: Option<u32>) -> World {
+        World { creates, ..self }
     }
 
     pub(crate) fn advance_s(&self, by_s: u64) {
@@ -63,6 +71,7 @@ impl World {
             downtime_s_max: u64::MAX,
             clock: Some(Arc::<ManualClock>::clone(&self.clock)),
             entropy: Arc::<SeededEntropy>::clone(&self.entropy),
+            creates: self.creates.map(creates_cap),
             ..EmbeddedOptions::default()
         }
     }
@@ -75,6 +84,17 @@ impl World {
         options.projector = ProjectorOptions { threaded: false, ..options.projector };
         options
     }
+}
+
+/// A cap for days of which the first begins 9,600 s before [`START`].
+pub(crate) fn creates_cap(per_day_max: u32) -> CreatesCap {
+    const DAY_MS: u64 = 86_400_000;
+    let day_of = |at: Timestamp| {
+        let from = at.ms() / DAY_MS * DAY_MS;
+        let (from, to) = (Timestamp::from_ms(from), Timestamp::from_ms(from + DAY_MS));
+        Day { from, to, ends: to.ms().to_string() }
+    };
+    CreatesCap { per_day_max, day_of: Arc::new(day_of) }
 }
 
 /// An engine in a directory that goes away with it.

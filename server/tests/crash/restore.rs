@@ -185,6 +185,46 @@ fn what_is_behind_a_gap_is_named() {
     is_clean(&place.path("again"));
 }
 
+/// Who follows the events behind what a restore lost is told so, whatever has its place now.
+#[test]
+fn whoever_was_told_of_what_a_restore_lost_hears_that_it_is_gone() {
+    let events = |address: SocketAddr, after: &str| {
+        Client::new(address).ask(&Ask::get(format!("/v1/events?wait_s=0&after={after}")))
+    };
+    let end = |address: SocketAddr| events(address, "now").json()["next_cursor"].as_str().expect("a cursor").to_owned();
+    let place = Place::new();
+    let (server, address) = Running::ready(&mut serve(&place.path("data"), &[]));
+    (0..3).for_each(|number| drop(deposit(&mut Client::new(address), number)));
+    let kept = end(address);
+    place.backup();
+    (3..6).for_each(|number| drop(deposit(&mut Client::new(address), number)));
+    let lost = end(address);
+    server.kill();
+
+    succeeds(&mut place.restore(&["--accept-loss"]));
+    // None of what this one writes is kept longer than it has to be.
+    let options = ["--events-kept-s", "0"];
+    for round in 2..6 {
+        let (server, address) = Running::ready(&mut serve(&place.path("again"), &options));
+        let answer = events(address, &lost);
+        assert_eq!((answer.status, &answer.json()["code"]), (410, &json!("cursor_gone")));
+        let oldest = answer.json()["oldest_cursor"].as_str().expect("a cursor").to_owned();
+        assert_eq!(events(address, &oldest).status, 200);
+        deposit(&mut Client::new(address), 3 * round);
+        assert_eq!(events(address, &end(address)).status, 200);
+        assert!(server.stop().0.success());
+    }
+    std::fs::remove_dir_all(place.path("again")).unwrap();
+
+    // Where nothing is lost it goes on.
+    succeeds(&mut place.restore(&["--journal", "@data"]));
+    let (server, address) = Running::ready(&mut serve(&place.path("again"), &[]));
+    for (cursor, behind) in [(&kept, 3), (&lost, 0)] {
+        assert_eq!(events(address, cursor).json()["events"].as_array().expect("a list").len(), behind);
+    }
+    assert!(server.stop().0.success());
+}
+
 #[test]
 fn what_is_behind_damage_is_named() {
     let place = Place::new();

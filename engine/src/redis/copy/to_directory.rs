@@ -123,6 +123,8 @@ async fn take_along(
     };
     store.put_setting(COPY_OF, &source)?;
     settings.put(&store)?;
+    // A copy that goes on has begun its history before.
+    let settings = Settings::of(&store)?;
 
     let names = core.names(&vec![true; before.len()]).await?;
     let mut told = Progress { done: 0, all: core.layout.buckets.into() };
