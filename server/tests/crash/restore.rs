@@ -12,6 +12,7 @@ use crate::process::{Running, audit, hongbao, run, serve, told};
 use crate::refusals::{BROKEN, USAGE, refused};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -155,6 +156,11 @@ fn what_is_behind_a_gap_is_named() {
     kept.for_each(|file| std::fs::remove_file(file).unwrap());
 
     let restore = || place.restore(&["--journal", "@data"]);
+    // Only such a list is written over.
+    std::fs::write(place.path("letters"), "from home").unwrap();
+    let letters = ["no list of lost answers", "--lost"];
+    refused(&mut place.restore(&["--journal", "@data", "--lost", "@letters"]), BROKEN, &letters);
+    assert_eq!(std::fs::read_to_string(place.path("letters")).unwrap(), "from home");
     refused(
         &mut restore(),
         BROKEN,
@@ -174,6 +180,8 @@ fn what_is_behind_a_gap_is_named() {
         "{lost}"
     );
     assert!(!place.path("again").exists());
+    let mode = std::fs::metadata(place.path("again.lost.csv")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it has users and their money in it");
     let said = succeeds(restore().args(["--accept-loss"]));
     assert!(said.contains(&format!("grab {id} amy 100")), "{said}");
     let (server, address) = Running::ready(&mut serve(&place.path("again"), &[]));
@@ -269,6 +277,15 @@ fn what_cannot_be_restored_is_left() {
     let mut of_data = hongbao();
     of_data.args(["restore", "--accept-loss", "--from"]).arg(place.path("data")).arg("--data").arg(place.path("again"));
     refused(&mut of_data, USAGE, &["is no backup"]);
+    // Nothing comes into what has to stay as it is, not even the list of what is lost.
+    for inside in ["backup", "data"] {
+        let inside = place.path(inside).join("inside");
+        let mut restore = hongbao();
+        restore.args(["restore", "--from"]).arg(place.path("backup")).arg("--journal").arg(place.path("data"));
+        refused(restore.arg("--data").arg(&inside), USAGE, &["lies in", "has to stay as it is", "--data"]);
+        refused(place.restore(&["--journal", "@data", "--lost"]).arg(&inside), USAGE, &["lies in", "--lost"]);
+    }
+    is_clean(&place.path("backup"));
 
     // Changed since it was made.
     let settings = place.path("backup/settings");
