@@ -262,6 +262,56 @@ fn an_archive_brings_back_what_it_has_and_goes_on() {
     assert!(server.stop().0.success());
 }
 
+/// Another deployment has records of the same numbers, and money of its own.
+#[test]
+fn nothing_of_another_deployment_or_history_is_brought_in() {
+    let place = Place::new();
+    let (server, address) = Running::ready(&mut serve(&place.path("data"), &[]));
+    (0..3).for_each(|number| drop(deposit(&mut Client::new(address), number)));
+    place.backup();
+    assert!(server.stop().0.success());
+    let (server, address) = Running::ready(&mut serve(&place.path("other"), &[]));
+    let mut client = Client::new(address);
+    for number in 0..9 {
+        let user = format!("/v1/wallets/mallory-{number}/deposits");
+        client.json(&Ask::post(user, &json!({ "amount": 1000 })).with_key(format!("m{number}")));
+    }
+    assert!(server.stop().0.success());
+    // A journal without the settings that say whose it is, and what another's archive would have.
+    std::fs::create_dir(place.path("lost")).unwrap();
+    std::fs::rename(place.path("other/journal"), place.path("lost/journal")).unwrap();
+    for given in [&["--journal", "@lost/journal"][..], &["--archive", "@lost/journal", "--accept-loss"]] {
+        refused(
+            &mut place.restore(given),
+            USAGE,
+            &["record 1 ", "of another deployment", "that the backup was made of"],
+        );
+        assert!(!place.path("again").exists(), "nothing is left of it");
+    }
+
+    // A history that a restore has replaced: its record 4 is not the other's.
+    succeeds(&mut place.restore(&["--accept-loss"]));
+    let (server, address) = Running::ready(&mut serve(&place.path("again"), &[]));
+    (10..12).for_each(|number| drop(deposit(&mut Client::new(address), number)));
+    let later = place.path("later");
+    succeeds(&mut backup(&place.path("again"), &later));
+    assert!(server.stop().0.success());
+    let (server, address) = Running::ready(&mut serve(&place.path("data"), &[]));
+    (20..29).for_each(|number| drop(deposit(&mut Client::new(address), number)));
+    assert!(server.stop().0.success());
+    let restore = |journal: &str| {
+        let mut restore = hongbao();
+        restore.args(["restore", "--from"]).arg(&later).arg("--data").arg(place.path("last"));
+        restore.arg("--journal").arg(place.path(journal));
+        restore
+    };
+    refused(&mut restore("data"), USAGE, &["record 4 ", "of a history that a restore has replaced"]);
+    succeeds(&mut restore("again"));
+    let (server, address) = Running::ready(&mut serve(&place.path("last"), &[]));
+    assert_eq!(bob(address), sum(0..3) + sum(10..12));
+    assert!(server.stop().0.success());
+}
+
 #[test]
 fn what_cannot_be_restored_is_left() {
     let place = Place::new();
