@@ -24,7 +24,7 @@ use hongbao_engine::types::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -105,12 +105,12 @@ pub fn run(options: &Export) -> Result<bool, Failure> {
         return Err(Failure::Usage("--to must be after --from".to_owned()));
     }
     let totals_file = beside(&options.out, ".totals.json");
-    for path in [&options.out, &totals_file] {
-        if path.exists() {
-            let why = "is there already; name another file with --out, or move it away";
-            return Err(Failure::Usage(format!("{} {why}", path.display())));
-        }
-    }
+    let check_free = || {
+        let taken = [&options.out, &totals_file].into_iter().find(|path| path.exists());
+        let why = "is there already; name another file with --out, or move it away";
+        taken.map_or(Ok(()), |path| Err(Failure::Usage(format!("{} {why}", path.display()))))
+    };
+    check_free()?;
     check_data_directory("--data", &options.data, &["journal", "store"])?;
     check_outside("--out", &options.out, &options.data)?;
     let Opened { books, .. } = &open(options)?;
@@ -120,23 +120,26 @@ pub fn run(options: &Export) -> Result<bool, Failure> {
         let why = "a period is exported once it is over, and a backup knows what was before it was made";
         return Err(Failure::Usage(format!("--to must lie in the past, by {known} at the latest: {why}")));
     }
-    let part = beside(&options.out, ".part");
-    let written = write(books, options, &zone, period, &part);
-    let totals = match written {
-        Ok(totals) => totals,
-        Err(error) => {
-            let _ = fs::remove_file(&part);
-            return Err(error);
-        }
-    };
-    let text = serde_json::to_string_pretty(&totals).map_err(|error| Failure::Broken(error.to_string()))?;
-    let kept = private().create_new(true).open(&totals_file).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&part, &options.out)
+    let parts = [&options.out, &totals_file].map(|path| beside(path, ".part"));
+    let part = begin(&parts[0])?;
+    let made = write(books, options, &zone, period, (&parts[0], part)).and_then(|totals| {
+        let text = serde_json::to_string_pretty(&totals).map_err(|error| Failure::Broken(error.to_string()))?;
+        let written = private().truncate(true).open(&parts[1]).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()
+        });
+        written.map_err(untaken(&parts[1]))?;
+        check_free()?;
+        fs::rename(&parts[1], &totals_file).map_err(untaken(&totals_file))?;
+        fs::rename(&parts[0], &options.out).map_err(untaken(&options.out))?;
+        Ok(totals)
     });
-    kept.map_err(|error| Failure::Broken(format!("{}: {error}", options.out.display())))?;
+    // It may be what filled the disk.
+    if made.is_err() {
+        parts.iter().for_each(|part| drop(fs::remove_file(part)));
+    }
+    let totals = made?;
     println!("{}: {} rows, sha256 {}", options.out.display(), totals.rows, totals.sha256);
     for (name, sum) in &totals.sums {
         println!("  {name}: {}", sum.amount);
@@ -240,14 +243,34 @@ impl ExportKind {
     }
 }
 
-fn write(books: &Books, options: &Export, zone: &Zone, period: Period, part: &Path) -> Result<Totals, Failure> {
-    let untaken = |error: io::Error| Failure::Broken(format!("{}: {error}; free space", part.display()));
-    let file = private().truncate(true).open(part).map_err(untaken)?;
+fn untaken(path: &Path) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::Broken(format!("{}: {error}; free space", path.display()))
+}
+
+/// A file to write into, of which nobody else writes one, empty whatever was left of it.
+fn begin(part: &Path) -> Result<File, Failure> {
+    let file = private().open(part).map_err(untaken(part))?;
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        let why = "is being written by another export; wait for it, or name another file with --out";
+        return Err(Failure::Usage(format!("{} {why}", part.display())));
+    }
+    file.set_len(0).map_err(untaken(part))?;
+    Ok(file)
+}
+
+fn write(
+    books: &Books,
+    options: &Export,
+    zone: &Zone,
+    period: Period,
+    (part, file): (&Path, File),
+) -> Result<Totals, Failure> {
+    let untaken = untaken(part);
     let to = Hashing { to: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
     let currency = books.currency();
     let columns = options.what.columns();
     let mut sheet = Sheet { to, form: options.format, columns, zone, currency, rows: 0, sums: BTreeMap::new() };
-    sheet.head().map_err(untaken)?;
+    sheet.head().map_err(&untaken)?;
     let store = books.store();
     let told = match options.what {
         ExportKind::Ledger => store.movements(period, &mut |movement| write_movement(&mut sheet, movement)).map(Some),
@@ -264,8 +287,8 @@ fn write(books: &Books, options: &Export, zone: &Zone, period: Period, part: &Pa
         PeriodError::Untaken(error) => untaken(error),
     })?;
     let Sheet { to: Hashing { mut to, hash }, rows, sums, .. } = sheet;
-    to.flush().map_err(untaken)?;
-    to.get_ref().sync_all().map_err(untaken)?;
+    to.flush().map_err(&untaken)?;
+    to.get_ref().sync_all().map_err(&untaken)?;
     let sums = sums
         .into_iter()
         .map(|(name, amount_minor)| (name, Sum { amount_minor, amount: decimal(amount_minor, currency) }));

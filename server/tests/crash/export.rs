@@ -261,6 +261,17 @@ fn what_cannot_be_exported_is_told() {
     refused(&mut export("everything", &data, &to, &other), USAGE, &["use ledger"]);
     refused(&mut export("ledger", &path("nothing"), &to, &other), USAGE, &["does not exist"]);
     refused(&mut export("ledger", &data, &to, &data.join("ledger.csv")), USAGE, &["lies in", "--out"]);
+    // Somebody writes it at the same time; what somebody has left is begun anew.
+    let part = path("other.csv.part");
+    std::fs::write(&part, "left".repeat(10_000)).unwrap();
+    let writing = std::fs::File::open(&part).unwrap();
+    writing.lock().unwrap();
+    refused(&mut export("ledger", &data, &to, &other), USAGE, &["is being written by another export"]);
+    assert!(part.exists(), "it is the other's");
+    drop(writing);
+    succeeds(&mut export("ledger", &data, &to, &other));
+    assert_eq!(std::fs::read(&other).unwrap(), std::fs::read(&out).unwrap());
+    std::fs::remove_file(&other).unwrap();
     assert!(!other.exists());
 }
 
