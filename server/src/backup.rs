@@ -1,6 +1,6 @@
 //! `hongbao backup`: a data directory as it was after one record, while it is served or not.
 
-use crate::failure::{Failure, check_data_directory};
+use crate::failure::{Failure, check_data_directory, check_outside};
 use crate::operator::{BACKGROUND_NICE, rows_of};
 use crate::progress::Bar;
 use crate::views::At;
@@ -59,6 +59,7 @@ pub(crate) fn make(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Backup, Failure> {
     check_data_directory("--data", data, &["journal", "store"])?;
+    check_outside("--to", to, data)?;
     let now_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
     let options = BackupOptions { made_at: Timestamp::from_ms(now_ms), bytes_per_s_max: mib_per_s_max << 20 };
     match back_up(data, to, options, progress) {

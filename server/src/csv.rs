@@ -1,14 +1,47 @@
 //! Rows of text for spreadsheets: RFC 4180, and nothing in them that a spreadsheet
 //! would take for a formula.
 //!
-//! **Invariant:** a field never begins with what makes a formula; a `'` is put before it, and
-//! before one that is there already. So whoever takes one `'` away from the front has the field as it was.
+//! **Invariant:** no field begins with what makes a formula, and neither does what stands in it behind
+//! a `;`, a tab or a line's end, where spreadsheets of other languages begin a cell. A `'` is put before it,
+//! and before one that is there already. So whoever takes one `'` away from these places has the field as it was.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// Whether a field that begins so would be reckoned, also in the wide form of East Asian keyboards.
+/// Whether a cell that begins so would be reckoned, also in the wide form of East Asian keyboards.
 fn is_begun_formula(first: char) -> bool {
     matches!(first, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠' | '\'')
+}
+
+/// Whether another cell may begin behind it.
+fn is_between_cells(character: char) -> bool {
+    matches!(character, ';' | '\t' | '\r' | '\n')
+}
+
+/// The field with its marks.
+fn marked(field: &str) -> Cow<'_, str> {
+    if !field.starts_with(is_begun_formula) && !field.contains(is_between_cells) {
+        return field.into();
+    }
+    let mut text = String::with_capacity(field.len() + 4);
+    let mut before = None;
+    for character in field.chars() {
+        // A cell inside may be quoted besides.
+        let is_marked = match before {
+            None => is_begun_formula(character),
+            Some(before) => is_between_cells(before) && (is_begun_formula(character) || character == '"'),
+        };
+        if is_marked {
+            text.push('\'');
+        }
+        text.push(character);
+        before = Some(character);
+    }
+    // Or the quote that ends the field would begin a cell.
+    if before.is_some_and(is_between_cells) {
+        text.push('\'');
+    }
+    text.into()
 }
 
 /// Writes one row.
@@ -20,11 +53,11 @@ pub(crate) fn write_row<'a>(to: &mut impl Write, fields: impl IntoIterator<Item 
         if number > 0 {
             to.write_all(b",")?;
         }
-        let mark = if field.starts_with(is_begun_formula) { "'" } else { "" };
-        if field.contains(['"', ',', '\r', '\n']) {
-            write!(to, "\"{mark}{}\"", field.replace('"', "\"\""))?;
+        let field = marked(field);
+        if field.contains(['"', ',', ';', '\t', '\r', '\n']) {
+            write!(to, "\"{}\"", field.replace('"', "\"\""))?;
         } else {
-            write!(to, "{mark}{field}")?;
+            to.write_all(field.as_bytes())?;
         }
     }
     to.write_all(b"\r\n")
@@ -55,8 +88,29 @@ mod tests {
         rows
     }
 
+    /// The cells that whoever takes `;` or tabs for commas finds: quotes in the middle are nothing to it.
+    fn cells_elsewhere(text: &str, separator: char) -> Vec<String> {
+        let (mut cells, mut cell, mut is_quoted) = (Vec::new(), String::new(), false);
+        let mut characters = text.chars().peekable();
+        let mut is_first = true;
+        while let Some(character) = characters.next() {
+            let was_first = std::mem::take(&mut is_first);
+            match character {
+                '"' if was_first => is_quoted = true,
+                '"' if is_quoted && characters.next_if_eq(&'"').is_some() => cell.push('"'),
+                '"' if is_quoted => is_quoted = false,
+                _ if !is_quoted && (character == separator || character == '\r' || character == '\n') => {
+                    cells.push(std::mem::take(&mut cell));
+                    is_first = true;
+                }
+                _ => cell.push(character),
+            }
+        }
+        cells
+    }
+
     fn a_field() -> impl Strategy<Value = String> {
-        prop_oneof!["[=+@'\"\t\r\n,;|-]{0,4}.{0,6}", "[＝＋－＠]{1}cmd", any::<String>(),]
+        prop_oneof!["[=+@'\"\t\r\n,;|-]{0,4}.{0,6}", "[＝＋－＠]{1}cmd", "[a;\t\"'=]{0,9}", any::<String>(),]
     }
 
     proptest! {
@@ -68,12 +122,25 @@ mod tests {
             for row in &rows {
                 write_row(&mut bytes, row.iter().map(String::as_str)).unwrap();
             }
-            let cells = read(&String::from_utf8(bytes).unwrap());
+            let text = String::from_utf8(bytes).unwrap();
+            for cell in [';', '\t'].into_iter().flat_map(|separator| cells_elsewhere(&text, separator)) {
+                let first = cell.chars().next().unwrap_or('x');
+                prop_assert!(first == '\'' || !is_begun_formula(first), "{cell:?} of {text:?}");
+            }
+            let cells = read(&text);
             for cell in cells.iter().flatten() {
                 let first = cell.chars().next().unwrap_or('x');
                 prop_assert!(first == '\'' || !is_begun_formula(first), "{cell:?}");
             }
-            let plain = |cell: &String| cell.strip_prefix('\'').unwrap_or(cell).to_owned();
+            let plain = |cell: &String| {
+                let mut before = ';';
+                let kept = cell.chars().filter(|&character| {
+                    let is_mark = character == '\'' && is_between_cells(before);
+                    before = character;
+                    !is_mark
+                });
+                kept.collect::<String>()
+            };
             let plain: Vec<Vec<String>> = cells.iter().map(|row| row.iter().map(plain).collect()).collect();
             prop_assert_eq!(plain, rows);
         }
@@ -82,9 +149,10 @@ mod tests {
     #[test]
     fn a_row_looks_as_it_should() {
         let mut bytes = Vec::new();
-        let row = ["bob", "", "=1+1", "say \"hi\", twice", "-5", "＝SUM(A1)", "'tis", "a=b"];
+        let row = ["bob", "", "=1+1", "say \"hi\", twice", "-5", "＝SUM(A1)", "'tis", "a=b", "a;=1+1", "a;\"=1\"", ";"];
         write_row(&mut bytes, row).unwrap();
-        let expected = "bob,,'=1+1,\"say \"\"hi\"\", twice\",'-5,'＝SUM(A1),''tis,a=b\r\n";
+        let expected =
+            "bob,,'=1+1,\"say \"\"hi\"\", twice\",'-5,'＝SUM(A1),''tis,a=b,\"a;'=1+1\",\"a;'\"\"=1\"\"\",\";'\"\r\n";
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     }
 }

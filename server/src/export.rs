@@ -3,12 +3,14 @@
 //!
 //! **Invariant:** the same question has the same bytes as its answer whenever it is asked after
 //! the period's end: nothing in either file depends on when it was made.
+//! **Invariant:** what users have is for whoever exported it: nobody else may read the files.
 
 use crate::backup;
-use crate::csv::write_row;
-use crate::failure::{Failure, check_data_directory};
+use crate::failure::{Failure, check_data_directory, check_outside, private};
 use crate::money::decimal;
 use crate::progress::Bar;
+use crate::sheet::Field::{Maybe, Money, Number, Text, Time};
+use crate::sheet::{Hashing, RowForm, Sheet};
 use crate::zone::{Zone, ZoneError};
 use clap::Args;
 use hongbao_engine::backend::EntryKind;
@@ -18,11 +20,11 @@ use hongbao_engine::export::Books;
 use hongbao_engine::memory::OpenError;
 use hongbao_engine::payout::Payout;
 use hongbao_engine::store::{Accounts, GrabLine, Movement, MovementKind, Period, PeriodError};
-use hongbao_engine::types::{Amount, Timestamp};
+use hongbao_engine::types::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -89,26 +91,6 @@ impl FromStr for ExportKind {
     }
 }
 
-/// How rows are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowForm {
-    /// Comma-separated values with a head, for spreadsheets.
-    Csv,
-    /// A JSON object a line.
-    Jsonl,
-}
-
-impl FromStr for RowForm {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<RowForm, &'static str> {
-        match text {
-            "csv" => Ok(RowForm::Csv),
-            "jsonl" => Ok(RowForm::Jsonl),
-            _ => Err("use csv, or jsonl"),
-        }
-    }
-}
-
 /// Exports, and prints the sums. Says whether they add up.
 ///
 /// # Errors
@@ -120,39 +102,44 @@ pub fn run(options: &Export) -> Result<bool, Failure> {
         to: zone.read(&options.to).map_err(wrong("--to"))?,
     };
     if period.from >= period.to {
-        return Err(Failure::Usage("--from is before --to".to_owned()));
+        return Err(Failure::Usage("--to must be after --from".to_owned()));
     }
     let totals_file = beside(&options.out, ".totals.json");
-    for path in [&options.out, &totals_file] {
-        if path.exists() {
-            let why = "is there already; name another file with --out, or move it away";
-            return Err(Failure::Usage(format!("{} {why}", path.display())));
-        }
-    }
-    let (books, _scratch) = open(options)?;
+    let check_free = || {
+        let taken = [&options.out, &totals_file].into_iter().find(|path| path.exists());
+        let why = "is there already; name another file with --out, or move it away";
+        taken.map_or(Ok(()), |path| Err(Failure::Usage(format!("{} {why}", path.display()))))
+    };
+    check_free()?;
+    check_data_directory("--data", &options.data, &["journal", "store"])?;
+    check_outside("--out", &options.out, &options.data)?;
+    let Opened { books, .. } = &open(options)?;
     let known_until = books.known_until(now());
     if period.to > known_until {
         let known = zone.text(known_until);
         let why = "a period is exported once it is over, and a backup knows what was before it was made";
         return Err(Failure::Usage(format!("--to must lie in the past, by {known} at the latest: {why}")));
     }
-    let part = beside(&options.out, ".part");
-    let written = write(&books, options, &zone, period, &part);
-    let totals = match written {
-        Ok(totals) => totals,
-        Err(error) => {
-            let _ = fs::remove_file(&part);
-            return Err(error);
-        }
-    };
-    let text = serde_json::to_string_pretty(&totals).map_err(|error| Failure::Broken(error.to_string()))?;
-    let kept = File::create_new(&totals_file).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&part, &options.out)
+    let parts = [&options.out, &totals_file].map(|path| beside(path, ".part"));
+    let part = begin(&parts[0])?;
+    let made = write(books, options, &zone, period, (&parts[0], part)).and_then(|totals| {
+        let text = serde_json::to_string_pretty(&totals).map_err(|error| Failure::Broken(error.to_string()))?;
+        let written = private().truncate(true).open(&parts[1]).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()
+        });
+        written.map_err(untaken(&parts[1]))?;
+        check_free()?;
+        fs::rename(&parts[1], &totals_file).map_err(untaken(&totals_file))?;
+        fs::rename(&parts[0], &options.out).map_err(untaken(&options.out))?;
+        Ok(totals)
     });
-    kept.map_err(|error| Failure::Broken(format!("{}: {error}", options.out.display())))?;
+    // It may be what filled the disk.
+    if made.is_err() {
+        parts.iter().for_each(|part| drop(fs::remove_file(part)));
+    }
+    let totals = made?;
     println!("{}: {} rows, sha256 {}", options.out.display(), totals.rows, totals.sha256);
     for (name, sum) in &totals.sums {
         println!("  {name}: {}", sum.amount);
@@ -180,12 +167,17 @@ fn now() -> Timestamp {
     Timestamp::from_ms(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64))
 }
 
-/// The books, and what has to be kept as long. Of a server that runs a backup is made first.
-fn open(options: &Export) -> Result<(Books, Option<tempfile::TempDir>), Failure> {
-    check_data_directory("--data", &options.data, &["journal", "store"])?;
+/// Books, and the directory that they lie in if it is there for them only: it goes after they are closed.
+struct Opened {
+    books: Books,
+    _scratch: Option<tempfile::TempDir>,
+}
+
+/// The books. Of a server that runs a backup is made first.
+fn open(options: &Export) -> Result<Opened, Failure> {
     match Books::open(&options.data) {
         Err(BackupError::Open(OpenError::Locked(_))) => {}
-        opened => return Ok((opened?, None)),
+        opened => return Ok(Opened { books: opened?, _scratch: None }),
     }
     let parent = options.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let place = tempfile::Builder::new().prefix(".hongbao-export-").tempdir_in(parent);
@@ -195,7 +187,7 @@ fn open(options: &Export) -> Result<(Books, Option<tempfile::TempDir>), Failure>
     backup::make(&options.data, &copy, options.mib_per_s_max, &mut |progress| {
         bar.tell(progress.done, progress.about.max(progress.done));
     })?;
-    Ok((Books::open(&copy)?, Some(place)))
+    Ok(Opened { books: Books::open(&copy)?, _scratch: Some(place) })
 }
 
 /// What stands beside an export.
@@ -232,122 +224,53 @@ struct AccountSums {
     closing_minor: i128,
 }
 
-/// One cell, or two of them.
-enum Field {
-    Text(String),
-    /// May be missing.
-    Maybe(Option<String>),
-    Number(Option<u64>),
-    /// Minor units, and the same as a decimal.
-    Money(Option<Amount>),
-    Time(Option<Timestamp>),
-}
-
-use Field::{Maybe, Money, Number, Text, Time};
-
-/// Writes rows of one shape and counts what is in them.
-struct Sheet<'a> {
-    to: Hashing<BufWriter<File>>,
-    form: RowForm,
-    zone: &'a Zone,
-    currency: &'a str,
-    rows: u64,
-    sums: BTreeMap<&'static str, i128>,
-}
-
-impl Sheet<'_> {
-    fn row<const N: usize>(&mut self, fields: [(&'static str, Field); N]) -> io::Result<()> {
-        // A column of money is one of minor units and one with a decimal point.
-        let mut cells: Vec<(String, Cell)> = Vec::with_capacity(N + 4);
-        for (name, field) in fields {
-            match field {
-                Text(text) => cells.push((name.to_owned(), Cell::Text(text))),
-                Maybe(text) => cells.push((name.to_owned(), text.map_or(Cell::Nothing, Cell::Text))),
-                Number(number) => cells.push((name.to_owned(), number.map_or(Cell::Nothing, Cell::Number))),
-                Time(at) => {
-                    cells.push((name.to_owned(), at.map_or(Cell::Nothing, |at| Cell::Text(self.zone.text(at)))));
-                }
-                Money(amount) => {
-                    let minor = amount.map(Amount::minor);
-                    let decimal = minor.map(|minor| decimal(minor.into(), self.currency));
-                    cells.push((format!("{name}_minor"), minor.map_or(Cell::Nothing, Cell::Number)));
-                    cells.push((name.to_owned(), decimal.map_or(Cell::Nothing, Cell::Text)));
-                }
+impl ExportKind {
+    /// What a row's cells are called, in their order.
+    fn columns(self) -> Vec<&'static str> {
+        let all = match self {
+            ExportKind::Ledger => {
+                "user record at kind from to amount_minor amount balance_after_minor balance_after of reference"
             }
-        }
-        match self.form {
-            RowForm::Csv => {
-                if self.rows == 0 {
-                    write_row(&mut self.to, cells.iter().map(|(name, _)| name.as_str()))?;
-                }
-                let cells: Vec<String> = cells.into_iter().map(|(_, cell)| cell.text()).collect();
-                write_row(&mut self.to, cells.iter().map(String::as_str))?;
+            ExportKind::Envelopes => {
+                "id owner sender created_at opens_at expires_at claim_by state ended_as split shares remaining_shares \
+                 total_minor total remaining_minor remaining claimed_minor claimed refunded_minor refunded \
+                 message reference metadata"
             }
-            RowForm::Jsonl => {
-                for (number, (name, cell)) in cells.iter().enumerate() {
-                    let begin = if number == 0 { '{' } else { ',' };
-                    write!(self.to, "{begin}\"{name}\":{}", cell.json()?)?;
-                }
-                self.to.write_all(b"}\n")?;
-            }
-        }
-        self.rows += 1;
-        Ok(())
-    }
-
-    fn add(&mut self, name: &'static str, amount: Amount) {
-        *self.sums.entry(name).or_default() += i128::from(amount.minor());
+            ExportKind::Grabs => "envelope sender share user amount_minor amount status grabbed_at claimed_at",
+            ExportKind::Payouts => "id kind user amount_minor amount envelope created_at paid_at reference",
+        };
+        all.split(' ').collect()
     }
 }
 
-enum Cell {
-    Nothing,
-    Text(String),
-    Number(u64),
+fn untaken(path: &Path) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure::Broken(format!("{}: {error}; free space", path.display()))
 }
 
-impl Cell {
-    fn text(self) -> String {
-        match self {
-            Cell::Nothing => String::new(),
-            Cell::Text(text) => text,
-            Cell::Number(number) => number.to_string(),
-        }
+/// A file to write into, of which nobody else writes one, empty whatever was left of it.
+fn begin(part: &Path) -> Result<File, Failure> {
+    let file = private().open(part).map_err(untaken(part))?;
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        let why = "is being written by another export; wait for it, or name another file with --out";
+        return Err(Failure::Usage(format!("{} {why}", part.display())));
     }
-
-    fn json(&self) -> io::Result<String> {
-        Ok(match self {
-            Cell::Nothing => "null".to_owned(),
-            Cell::Text(text) => serde_json::to_string(text)?,
-            Cell::Number(number) => number.to_string(),
-        })
-    }
+    file.set_len(0).map_err(untaken(part))?;
+    Ok(file)
 }
 
-/// Writes on, and makes a digest of it.
-struct Hashing<W> {
-    to: W,
-    hash: Sha256,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
-fn write(books: &Books, options: &Export, zone: &Zone, period: Period, part: &Path) -> Result<Totals, Failure> {
-    let untaken = |error: io::Error| Failure::Broken(format!("{}: {error}; free space", part.display()));
-    let file = File::create(part).map_err(untaken)?;
+fn write(
+    books: &Books,
+    options: &Export,
+    zone: &Zone,
+    period: Period,
+    (part, file): (&Path, File),
+) -> Result<Totals, Failure> {
+    let untaken = untaken(part);
     let to = Hashing { to: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
     let currency = books.currency();
-    let mut sheet = Sheet { to, form: options.format, zone, currency, rows: 0, sums: BTreeMap::new() };
+    let columns = options.what.columns();
+    let mut sheet = Sheet { to, form: options.format, columns, zone, currency, rows: 0, sums: BTreeMap::new() };
+    sheet.head().map_err(&untaken)?;
     let store = books.store();
     let told = match options.what {
         ExportKind::Ledger => store.movements(period, &mut |movement| write_movement(&mut sheet, movement)).map(Some),
@@ -364,8 +287,8 @@ fn write(books: &Books, options: &Export, zone: &Zone, period: Period, part: &Pa
         PeriodError::Untaken(error) => untaken(error),
     })?;
     let Sheet { to: Hashing { mut to, hash }, rows, sums, .. } = sheet;
-    to.flush().map_err(untaken)?;
-    to.get_ref().sync_all().map_err(untaken)?;
+    to.flush().map_err(&untaken)?;
+    to.get_ref().sync_all().map_err(&untaken)?;
     let sums = sums
         .into_iter()
         .map(|(name, amount_minor)| (name, Sum { amount_minor, amount: decimal(amount_minor, currency) }));
@@ -414,16 +337,16 @@ fn write_movement(sheet: &mut Sheet<'_>, movement: Movement) -> io::Result<()> {
     };
     sheet.add(word, amount);
     sheet.row([
-        ("user", Text(user.to_string())),
-        ("record", Number(lsn.map(|lsn| lsn.0))),
-        ("at", Time(Some(at))),
-        ("kind", Text(word.to_owned())),
-        ("from", Text(from.to_string())),
-        ("to", Text(to.to_string())),
-        ("amount", Money(Some(amount))),
-        ("balance_after", Money(balance_after)),
-        ("of", Maybe(of)),
-        ("reference", Maybe(reference)),
+        Text(user.to_string()),
+        Number(lsn.map(|lsn| lsn.0)),
+        Time(Some(at)),
+        Text(word.to_owned()),
+        Text(from.to_string()),
+        Text(to.to_string()),
+        Money(Some(amount)),
+        Money(balance_after),
+        Maybe(of),
+        Maybe(reference),
     ])
 }
 
@@ -437,25 +360,25 @@ fn write_envelope(sheet: &mut Sheet<'_>, view: EnvelopeView) -> io::Result<()> {
         sheet.add(name, amount);
     }
     sheet.row([
-        ("id", Text(view.id.to_string())),
-        ("owner", Text(view.owner)),
-        ("sender", Text(view.sender.to_string())),
-        ("created_at", Time(Some(view.created_at))),
-        ("opens_at", Time(Some(view.opens_at))),
-        ("expires_at", Time(Some(view.expires_at))),
-        ("claim_by", Time(Some(view.claim_by))),
-        ("state", Text(word_of(&view.state))),
-        ("ended_as", Maybe(view.ended_as.as_ref().map(word_of))),
-        ("split", Text(view.split)),
-        ("shares", Number(Some(view.shares.into()))),
-        ("remaining_shares", Number(Some(view.remaining_shares.into()))),
-        ("total", Money(Some(view.total))),
-        ("remaining", Money(Some(view.remaining_amount))),
-        ("claimed", Money(Some(view.claimed_amount))),
-        ("refunded", Money(Some(view.refunded_amount))),
-        ("message", Text(view.message)),
-        ("reference", Maybe(view.reference)),
-        ("metadata", Text(view.metadata)),
+        Text(view.id.to_string()),
+        Text(view.owner),
+        Text(view.sender.to_string()),
+        Time(Some(view.created_at)),
+        Time(Some(view.opens_at)),
+        Time(Some(view.expires_at)),
+        Time(Some(view.claim_by)),
+        Text(word_of(&view.state)),
+        Maybe(view.ended_as.as_ref().map(word_of)),
+        Text(view.split),
+        Number(Some(view.shares.into())),
+        Number(Some(view.remaining_shares.into())),
+        Money(Some(view.total)),
+        Money(Some(view.remaining_amount)),
+        Money(Some(view.claimed_amount)),
+        Money(Some(view.refunded_amount)),
+        Text(view.message),
+        Maybe(view.reference),
+        Text(view.metadata),
     ])
 }
 
@@ -466,14 +389,14 @@ fn write_grab(sheet: &mut Sheet<'_>, line: GrabLine) -> io::Result<()> {
         sheet.add("claimed", win.amount);
     }
     sheet.row([
-        ("envelope", Text(envelope.to_string())),
-        ("sender", Text(sender.to_string())),
-        ("share", Number(Some(win.share.into()))),
-        ("user", Text(win.user.to_string())),
-        ("amount", Money(Some(win.amount))),
-        ("status", Text(word_of(&status))),
-        ("grabbed_at", Time(Some(win.grabbed_at))),
-        ("claimed_at", Time(win.claimed_at)),
+        Text(envelope.to_string()),
+        Text(sender.to_string()),
+        Number(Some(win.share.into())),
+        Text(win.user.to_string()),
+        Money(Some(win.amount)),
+        Text(word_of(&status)),
+        Time(Some(win.grabbed_at)),
+        Time(win.claimed_at),
     ])
 }
 
@@ -481,14 +404,14 @@ fn write_grab(sheet: &mut Sheet<'_>, line: GrabLine) -> io::Result<()> {
 fn write_payout(sheet: &mut Sheet<'_>, payout: Payout, paid_at: Option<Timestamp>) -> io::Result<()> {
     sheet.add(if paid_at.is_some() { "paid" } else { "payable" }, payout.amount);
     sheet.row([
-        ("id", Text(payout.id.to_string())),
-        ("kind", Text(word_of(&payout.kind))),
-        ("user", Text(payout.user.to_string())),
-        ("amount", Money(Some(payout.amount))),
-        ("envelope", Text(payout.envelope.to_string())),
-        ("created_at", Time(Some(payout.created_at))),
-        ("paid_at", Time(paid_at)),
-        ("reference", Maybe(payout.reference.filter(|_| paid_at.is_some()))),
+        Text(payout.id.to_string()),
+        Text(word_of(&payout.kind)),
+        Text(payout.user.to_string()),
+        Money(Some(payout.amount)),
+        Text(payout.envelope.to_string()),
+        Time(Some(payout.created_at)),
+        Time(paid_at),
+        Maybe(payout.reference.filter(|_| paid_at.is_some())),
     ])
 }
 

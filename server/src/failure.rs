@@ -6,6 +6,8 @@
 use hongbao_engine::EngineError;
 use hongbao_engine::memory::OpenError;
 use hongbao_engine::redis::RedisOpenError;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::{fmt, io};
 
@@ -109,4 +111,30 @@ pub fn check_data_directory(option: &str, data: &Path, parts: &[&str]) -> Result
         return Ok(());
     };
     Err(Failure::Usage(format!("{} {why}; name the server's with {option}", data.display())))
+}
+
+/// Makes sure that what is to be written at `path`, which was given with `option`, does not come
+/// into `directory`, which has to stay as it is.
+///
+/// # Errors
+/// [`Failure::Usage`] names both.
+pub fn check_outside(option: &str, path: &Path, directory: &Path) -> Result<(), Failure> {
+    let Ok(directory) = directory.canonicalize() else { return Ok(()) };
+    let whole = std::path::absolute(path)?;
+    // What is not there yet is where the nearest directory above it is.
+    let place = whole.ancestors().find_map(|above| above.canonicalize().ok());
+    if !place.is_some_and(|place| place.starts_with(&directory)) {
+        return Ok(());
+    }
+    let (path, directory) = (path.display(), directory.display());
+    Err(Failure::Usage(format!(
+        "{path} lies in {directory}, which has to stay as it is; name another place with {option}"
+    )))
+}
+
+/// How files are made that have users and their money in them.
+pub fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600);
+    options
 }

@@ -52,6 +52,7 @@ pub mod restore;
 pub mod sales;
 pub mod serve;
 pub mod service;
+mod sheet;
 pub mod split;
 mod timer;
 pub mod top;

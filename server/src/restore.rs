@@ -3,13 +3,13 @@
 
 use crate::audit::{printer, tell};
 use crate::csv::write_row;
-use crate::failure::Failure;
+use crate::failure::{Failure, check_outside, private};
 use crate::progress::Bar;
 use crate::views::At;
 use clap::Args;
 use hongbao_engine::backup::{Answer, Left, RestoreOptions, Restored, restore, what_is_left};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// What is restored, and where to.
@@ -37,6 +37,8 @@ pub struct RestoreTask {
 
 /// How many lost answers are printed; all are in the file.
 const PRINTED_MAX: u64 = 100;
+/// How that file begins.
+const HEAD: [&str; 7] = ["record", "at", "kind", "of", "user", "amount_minor", "reference"];
 
 /// Restores, and prints what. Says whether it was done: it is not if answers would be
 /// lost and nobody has accepted that.
@@ -46,7 +48,12 @@ const PRINTED_MAX: u64 = 100;
 pub fn run(options: &RestoreTask) -> Result<bool, Failure> {
     let RestoreTask { from, data, archive, journal, accept_loss, lost } = options;
     let of = RestoreOptions { from: from.clone(), archive: archive.clone(), journal: journal.clone() };
-    let mut list = LostList::at(lost.clone().unwrap_or_else(|| beside(data)));
+    let lost = lost.clone().unwrap_or_else(|| beside(data));
+    for directory in [Some(from), archive.as_ref(), journal.as_ref()].into_iter().flatten() {
+        check_outside("--data", data, directory)?;
+        check_outside("--lost", &lost, directory)?;
+    }
+    let mut list = LostList::at(lost);
     let left = what_is_left(&of, &mut |answer| list.add(&answer))?;
     let listed = list.end()?;
     tell_loss(&left, &listed);
@@ -71,6 +78,22 @@ fn beside(data: &Path) -> PathBuf {
     let mut name = data.file_name().unwrap_or(data.as_os_str()).to_owned();
     name.push(".lost.csv");
     data.with_file_name(name)
+}
+
+/// Makes sure that nothing else than such a list is written over: the same restore without
+/// `--accept-loss` has left one.
+fn check_replaced(path: &Path) -> io::Result<()> {
+    let mut head = Vec::new();
+    write_row(&mut head, HEAD)?;
+    let mut begins = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(head.len() as u64).read_to_end(&mut begins)?,
+        Err(_) => return Ok(()),
+    };
+    if begins.is_empty() || begins == head {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "is there, and is no list of lost answers"))
 }
 
 fn tell_loss(left: &Left, listed: &Listed) {
@@ -131,8 +154,9 @@ impl LostList {
         self.answers += 1;
         let path = &self.path;
         let file = self.file.get_or_insert_with(|| {
-            let mut file = BufWriter::new(File::create(path)?);
-            write_row(&mut file, ["record", "at", "kind", "of", "user", "amount_minor", "reference"])?;
+            check_replaced(path)?;
+            let mut file = BufWriter::new(private().truncate(true).open(path)?);
+            write_row(&mut file, HEAD)?;
             Ok(file)
         });
         if let Ok(open) = file

@@ -3,6 +3,7 @@
 use crate::backend::EntryKind;
 use crate::command::{EndedAs, HoldState};
 use crate::event::{Event, Record};
+use crate::payout::PayoutState;
 use crate::types::{Lsn, Timestamp};
 
 /// Something that was answered.
@@ -98,15 +99,32 @@ impl Answer {
                 Event::ClockAdvanced { .. } => Answer { kind: "clock", ..blank },
                 Event::ApiKeyPut(key) => Answer { kind: "api_key", of: key.id.to_string(), ..blank },
                 Event::PayoutChanged(e) => Answer {
-                    kind: "payout_result",
+                    // Whoever was told of it must not be paid again.
+                    kind: match e.payout.state {
+                        PayoutState::Due => "payout_due",
+                        PayoutState::Sent => "payout_sent",
+                        PayoutState::Paid => "payout_paid",
+                        PayoutState::Failed => "payout_failed",
+                    },
                     of: e.payout.id.to_string(),
                     user: e.payout.user.to_string(),
                     amount: Some(e.payout.amount.minor()),
                     reference: e.payout.reference.clone().unwrap_or_default(),
                     ..blank
                 },
-                // Told of by the claim or cancel, and the envelope, beside them.
-                Event::PayoutMade(_) | Event::EnvelopeOutside(_) => continue,
+                Event::EnvelopeOutside(e) => match &e.outside.funding {
+                    // It came from outside for this envelope, under a number that only this event has.
+                    Some(funding) => Answer {
+                        kind: "funding",
+                        of: e.envelope.to_string(),
+                        amount: Some(e.deposited.minor()),
+                        reference: funding.clone(),
+                        ..blank
+                    },
+                    None => continue,
+                },
+                // Told of by the claim or cancel beside it.
+                Event::PayoutMade(_) => continue,
                 Event::EnvelopeEnded(_)
                 | Event::EnvelopeLapsed { .. }
                 | Event::EnvelopeSettled(_)

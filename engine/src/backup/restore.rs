@@ -272,12 +272,24 @@ fn bring_back(
     }
     let mut bringing = BringUp::new(&store, &path);
     let mut wrong = None;
-    let found = sources.salvage(info.lsn, &mut |lsn, bytes, place| {
-        if place == Place::Follows && wrong.is_none() {
+    let mut foreign = Ok(None);
+    let found = sources.salvage(info.lsn, &mut |lsn, bytes, place| match place {
+        Place::Known => {
+            if matches!(foreign, Ok(None)) {
+                foreign = is_foreign(&store, lsn, bytes).map(|is_so| is_so.then_some(lsn));
+            }
+        }
+        Place::Follows if wrong.is_none() && matches!(foreign, Ok(None)) => {
             wrong = bringing.take(lsn, bytes, &mut |_| ()).err().map(|why| (lsn, why));
         }
+        Place::Follows | Place::BehindGap => {}
     })?;
     let records = bringing.end(None)?;
+    if let Some(lsn) = foreign? {
+        let why = "in archive or journal is not the one in the backup: they are of another deployment, or of a history that \
+                   a restore has replaced; name those of the directory that the backup was made of";
+        return Err(BackupError::Refused(format!("record {} {why}", lsn.0)));
+    }
     if let Some((lsn, why)) = wrong {
         return Err(BackupError::Record { lsn, why });
     }
@@ -310,6 +322,12 @@ fn bring_back(
     directories.iter().try_for_each(|directory| sync(directory))?;
     let archive_goes_on = is_whole && (sources.storages.len() > usize::from(sources.has_journal));
     Ok(Restored { records, last, archive_goes_on, audited })
+}
+
+/// Whether a record that the backup has by its number is not the one that it has.
+fn is_foreign(store: &Store, lsn: Lsn, bytes: &[u8]) -> Result<bool, BackupError> {
+    let Ok(record) = Record::decode(bytes) else { return Ok(false) };
+    Ok(!store.has(lsn, &record)?)
 }
 
 /// Copies what a segment holds, without what earlier lives have left behind its end.

@@ -14,11 +14,16 @@ use std::collections::BTreeMap;
 /// Whether a record follows what was there before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
+    /// The store has one of its number: one of the last few of these.
+    Known,
     /// It is the next one.
     Follows,
     /// There is a gap, or damage, before it.
     BehindGap,
 }
+
+/// So many records of those that the store has are told.
+const KNOWN_TOLD: u64 = 64;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -58,7 +63,8 @@ pub(crate) struct HeaderOf {
 }
 
 /// Reads the segments of all `storages`, of which a later one counts before an earlier
-/// one, and gives `each` every record behind `after` that can be read.
+/// one, and gives `each` every record behind `after` that can be read, and before them the last
+/// ones up to there, by which it is known whether they are of the store's own history.
 ///
 /// # Errors
 /// [`JournalError::Io`] if the disk refuses; damage is no error.
@@ -227,9 +233,13 @@ impl Reading<'_> {
         for record in records {
             self.last += 1;
             if self.last <= self.after {
+                if self.last + KNOWN_TOLD > self.after {
+                    (self.each)(Lsn(self.last), record, Place::Known);
+                }
                 continue;
             }
             match self.place {
+                Place::Known => unreachable!("of a journal it is only told that it follows, or a gap"),
                 Place::Follows => self.found.last = Lsn(self.last),
                 Place::BehindGap => self.found.behind_gap += 1,
             }

@@ -12,9 +12,11 @@ use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
 use crate::command::{HoldView, Merchant, OrderView};
 use crate::creates::Day;
-use crate::event::{EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, ItemPut, Remembered, Units};
+use crate::event::{
+    EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, Event, ItemPut, Record, Remembered, Units,
+};
 use crate::payout::Payout;
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
 use std::ops::Bound;
 
@@ -64,6 +66,35 @@ impl Store {
     /// [`StoreError`] if it cannot be read.
     pub fn payout(&self, id: PayoutId) -> Result<Option<Payout>, StoreError> {
         cold(Table::Payouts, id.bytes(), self.snapshot().get(Table::Payouts, id.bytes())?)
+    }
+
+    /// Whether `record`, which has a number that was projected, is the one that was: by what of
+    /// its rows never changes and no other deployment has.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn has(&self, lsn: Lsn, record: &Record) -> Result<bool, StoreError> {
+        let snapshot = self.snapshot();
+        let is_there = |table, id: &[u8; 16]| Ok::<_, StoreError>(snapshot.get(table, id)?.is_some());
+        for (index, event) in (0..).zip(&record.events) {
+            let has = match event {
+                Event::WalletMoved(moved) => {
+                    let entry = values::put_entry(record.at, &moved.kind, moved.amount, moved.available_after);
+                    snapshot.get(Table::Entries, &keys::entry(&moved.user, lsn, index))?.is_some_and(|own| own == entry)
+                }
+                Event::EnvelopeCreated(e) => is_there(Table::Envelopes, e.id.bytes())?,
+                Event::Grabbed(e) => is_there(Table::Envelopes, e.envelope.bytes())?,
+                Event::Claimed(e) => is_there(Table::Envelopes, e.envelope.bytes())?,
+                Event::EnvelopeEnded(e) => is_there(Table::Envelopes, e.envelope.bytes())?,
+                Event::PayoutMade(e) => is_there(Table::Payouts, e.payout.bytes())?,
+                Event::PayoutChanged(e) => is_there(Table::Payouts, e.payout.id.bytes())?,
+                _ => true,
+            };
+            if !has {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// One order.

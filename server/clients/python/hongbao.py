@@ -19,6 +19,7 @@ One client serves any number of threads; each has a connection of its own.
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import random
 import secrets
@@ -40,6 +41,8 @@ IDLE_S_MAX = 10.0
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.05, 5.0
 # How long the server waits for an event, unless it is told.
 POLL_S = 25
+# More than any answer has. What goes on for longer is not one.
+ANSWER_BYTES_MAX = 64 << 20
 
 
 class Unset:
@@ -185,6 +188,38 @@ def _sent(value: Any, name: str) -> Any:
     return value
 
 
+class _Timed(io.RawIOBase):
+    """What comes in on a connection until a deadline, however slowly it comes: a socket's
+    own limit is for each of its reads."""
+
+    def __init__(self, sock: Any, deadline_s: float):
+        self._sock, self._from, self._deadline_s = sock, sock.makefile("rb", buffering=0), deadline_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> Optional[int]:
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("it took too long")
+        self._sock.settimeout(left_s)
+        return self._from.readinto(into)
+
+    def close(self) -> None:
+        self._from.close()
+        super().close()
+
+
+def _response(deadline_s: float) -> Callable[..., http.client.HTTPResponse]:
+    def response(sock: Any, *given: Any, **named: Any) -> http.client.HTTPResponse:
+        made = http.client.HTTPResponse(sock, *given, **named)
+        made.fp.close()
+        made.fp = io.BufferedReader(_Timed(sock, deadline_s))
+        return made
+
+    return response
+
+
 class _Connection:
     """A thread's own, kept alive between calls."""
 
@@ -260,10 +295,11 @@ class _Transport:
         self, method: str, path: str, headers: Dict[str, str], body: Optional[bytes], timeout_s: float
     ) -> Tuple[int, Mapping[str, str], bytes]:
         own, connection = self._connection(timeout_s)
+        connection.response_class = _response(time.monotonic() + timeout_s)  # type: ignore[assignment]
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
-            text = response.read()
+            text = _all_of(response)
         except BaseException:
             # Half an answer must not be taken for that of the next call.
             own.close()
@@ -306,8 +342,12 @@ class _Transport:
             timeout_s = max(0.001, min(poll_s + self._attempt_s, deadline_s - time.monotonic()))
             try:
                 status, answered, text = self._once(method, path, headers, content, timeout_s)
-                if status < 300:
-                    return _answer(answer, text)
+                if 200 <= status < 300:
+                    try:
+                        return _answer(answer, text)
+                    except Unexpected as unexpected:
+                        unexpected.idempotency_key, unexpected.attempts = idempotency_key, attempts
+                        raise
                 error = _problem(status, answered, text)
                 if method == "DELETE" and status == 404 and was_lost:
                     return None  # by the attempt before, whose answer was lost
@@ -334,24 +374,44 @@ class _Transport:
                 return
 
 
+def _all_of(response: http.client.HTTPResponse) -> bytes:
+    """A body, in pieces: how long it says it is may not be so."""
+    parts, left = [], ANSWER_BYTES_MAX
+    while True:
+        part = response.read(1 << 16)
+        if not part:
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
+            return b"".join(parts)
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise http.client.HTTPException(f"the answer does not end after {ANSWER_BYTES_MAX} bytes")
+
+
 def _answer(kind: Any, text: bytes) -> Any:
     if kind is None:
         return None
     if kind is bytes:
-        return text.decode()
+        return text.decode(errors="replace")
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unexpected(f"an answer is not JSON: {text[:200]!r}") from error
-    return _read(kind, value)
+    try:
+        return _read(kind, value)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        # A problem in its place that is none.
+        raise Unexpected(f"an answer is none of this API: {text[:200]!r}") from error
 
 
 def _problem(status: int, headers: Mapping[str, str], text: bytes) -> Problem:
     after = headers.get("Retry-After", "")
-    retry_after_s = int(after) if after.isdigit() else None
+    # Ten digits of seconds are longer than anybody waits.
+    retry_after_s = int(after[:10]) if after.isascii() and after.isdigit() else None
     try:
         return Problem(json.loads(text), retry_after_s)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         # Of a proxy in between: it may have passed the request on, or not.
         retry = "after" if status in (429, 503) else "same_key" if status >= 500 else "never"
         detail = text[:200].decode(errors="replace")

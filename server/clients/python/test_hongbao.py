@@ -8,7 +8,9 @@ The server has to be a fresh one: what is counted here is all that is in it.
 import http.server
 import json
 import os
+import socket
 import threading
+import time
 import unittest
 
 from hongbao import (
@@ -263,6 +265,77 @@ class Scripted(unittest.TestCase):
         client, _ = self.serve((200, {"outcome": "postponed", "until": "tomorrow"}, {}))
         outcome = client.grab("env_x", user="a")
         self.assertEqual(outcome, Unknown("postponed", {"outcome": "postponed", "until": "tomorrow"}))
+
+    def raw(self, *answers):
+        """A server that writes these bytes in turn, one piece after the other, as long as they are taken."""
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def serve():
+            for pieces in answers:
+                stream, _ = listener.accept()
+                with stream:
+                    stream.recv(1 << 16)
+                    try:
+                        for piece in pieces:
+                            stream.sendall(piece)
+                    except OSError:
+                        pass  # it has heard enough
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join, 10)
+        self.addCleanup(listener.close)
+        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", "k", limit_s=20)
+        self.addCleanup(client.close)
+        return client
+
+    def test_an_answer_that_drips_has_no_more_time_than_another(self):
+        def drip():
+            yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+            while True:
+                time.sleep(0.05)
+                yield b" "
+
+        def drip_head():
+            while True:
+                time.sleep(0.05)
+                yield b"H"
+
+        for pieces in (drip, drip_head):
+            client = self.raw(pieces())
+            with self.assertRaises(NoAnswer) as caught:
+                client.deposit("a", amount=5, limit_s=0.5)
+            self.assertEqual(caught.exception.attempts, 1)
+
+    def test_what_never_ends_or_is_cut_off_is_no_answer(self):
+        def endless():
+            yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            while True:
+                yield b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+
+        huge = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n{}"]
+        cut = [b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"user":"a","currency":"CNY","available":5,"held":0}']
+        for pieces in (endless(), huge, cut):
+            with self.assertRaises(NoAnswer) as caught:
+                self.raw(pieces).advance_clock(advance_s=5)
+            self.assertEqual(caught.exception.attempts, 1)
+
+    def test_every_error_keeps_the_key(self):
+        problem = {"status": 503, "code": "overloaded", "retry": "after"}
+        hostile = (
+            (200, b"hello", {}), (200, b"[" * 100_000, {}), (200, {"user": "a"}, {}), (302, b"", {"Location": "http://127.0.0.1:1/"}),
+            (103, b"", {}), (503, problem, {"Retry-After": "9" * 5000}), (503, problem, {"Retry-After": "\xb2"}),
+            (400, b"[" * 100_000, {}), (400, b'{"status":1e999,"code":"x"}', {}), (400, {"status": 400, "code": "x", "errors": 5}, {}),
+            (400, b"[1]", {}), (400, b'"x"', {}),
+        )
+        for answer in hostile:
+            client, asked = self.serve(answer, answer, answer)
+            with self.assertRaises(Error) as caught:
+                client.deposit("a", amount=5, idempotency_key="mine", limit_s=0.01)
+            self.assertEqual((caught.exception.idempotency_key, caught.exception.attempts, len(asked)), ("mine", 1, 1), answer[:2])
+        client, _ = self.serve((200, {"results": [{"error": {"status": 1e999}}]}, {}))
+        with self.assertRaises(Unexpected):
+            client.grab_many(grabs=[GrabPair(envelope="env_x", user="a")])
 
     def test_answers_of_something_else_are_refused(self):
         for body in (b"hello", b"[]", {"user": "a"}, {**self.WALLET[1], "available": 5.0}, {**self.WALLET[1], "available": 2**53}):

@@ -104,6 +104,12 @@ const BACKOFF_MS_FIRST = 50;
 const BACKOFF_MS_MAX = 5000;
 // How long the server waits for an event, unless it is told.
 const POLL_S = 25;
+// More than any answer has. What goes on for longer is not one.
+const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
+// A timer takes no longer time than that.
+const TIMER_MS_MAX = 2 ** 31 - 1;
+// Under which key an answer was given, for whoever cannot read it.
+const keyOf = new WeakMap<object, string>();
 
 // Metadata is the caller's own, numbers included.
 function checkNumbers(value: unknown, name: string, refuse: (message: string) => Error): void {
@@ -136,9 +142,34 @@ function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     const timer = setTimeout(() => {
       signal?.removeEventListener("abort", end);
       resolve();
-    }, ms);
+    }, Math.min(ms, TIMER_MS_MAX));
     signal?.addEventListener("abort", end, { once: true });
   });
+}
+
+/** What is wrong with an answer, with the key it was given under. */
+function unexpected(answer: unknown, message: string): Unexpected {
+  const error = new Unexpected(message);
+  error.idempotencyKey = isObject(answer) ? keyOf.get(answer) : undefined;
+  return error;
+}
+
+/** A body, as long as it is no longer than an answer may be. */
+async function textOf(response: Response): Promise<string> {
+  if (response.body === null) return "";
+  const decoder = new TextDecoder();
+  const reader = response.body.getReader();
+  let text = "";
+  for (let left = ANSWER_BYTES_MAX; ; ) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    left -= value.byteLength;
+    if (left < 0) {
+      await reader.cancel();
+      throw new RangeError(`the answer does not end after ${ANSWER_BYTES_MAX} bytes`);
+    }
+    text += decoder.decode(value, { stream: true });
+  }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
@@ -147,7 +178,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 /** One of several kinds, by a word that tells which. */
 function union(value: unknown, tag: string, known: readonly string[]): unknown {
-  if (!isObject(value) || typeof value[tag] !== "string") throw new Unexpected(`an answer has no ${tag}`);
+  if (!isObject(value) || typeof value[tag] !== "string") throw unexpected(value, `an answer has no ${tag}`);
   return known.includes(value[tag]) ? value : { [tag]: "unknown", name: value[tag], body: value };
 }
 
@@ -209,8 +240,8 @@ class Transport {
         options.signal?.throwIfAborted();
         error = new NoAnswer(`${call.method} ${call.path}: no answer`, { cause: answer.lost });
         again = wasLost = repeatable;
-      } else if (answer.status < 300) {
-        return call.text ? answer.text : readJson(answer.text);
+      } else if (answer.status >= 200 && answer.status < 300) {
+        return call.text ? answer.text : readJson(answer.text, idempotencyKey);
       } else {
         // Deleted by the attempt before, whose answer was lost.
         if (call.method === "DELETE" && answer.status === 404 && wasLost) return undefined;
@@ -238,11 +269,11 @@ class Transport {
   ): Promise<{ status: number; headers: Headers; text: string } | { lost: unknown }> {
     const end = new AbortController();
     const abort = () => end.abort();
-    const timer = setTimeout(abort, Math.max(1, timeoutMs));
+    const timer = setTimeout(abort, Math.min(Math.max(1, timeoutMs), TIMER_MS_MAX));
     signal?.addEventListener("abort", abort, { once: true });
     try {
       const response = await (this.#options.fetch ?? fetch)(url, { ...request, signal: end.signal, redirect: "manual" });
-      return { status: response.status, headers: response.headers, text: await response.text() };
+      return { status: response.status, headers: response.headers, text: await textOf(response) };
     } catch (lost) {
       return { lost };
     } finally {
@@ -261,23 +292,28 @@ class Transport {
   }
 }
 
-function readJson(text: string): unknown {
-  if (text === "") return undefined;
+function readJson(text: string, key?: string): unknown {
+  if (text === "" && key === undefined) return undefined;
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
-    throw new Unexpected(`an answer is not JSON: ${text.slice(0, 200)}`);
+    // Told below.
   }
-  if (!isObject(value)) throw new Unexpected(`an answer is not an object: ${text.slice(0, 200)}`);
+  if (!isObject(value)) {
+    const error = new Unexpected(`an answer is no JSON object: ${text.slice(0, 200)}`);
+    error.idempotencyKey = key;
+    throw error;
+  }
+  if (key !== undefined) keyOf.set(value, key);
   return value;
 }
 
 function checked<T>(value: unknown, required: readonly string[]): T {
   for (const name of required) {
-    if (!isObject(value) || !(name in value)) throw new Unexpected(`an answer has no ${name}`);
+    if (!isObject(value) || !(name in value)) throw unexpected(value, `an answer has no ${name}`);
   }
-  checkNumbers(value, "answer", (message) => new Unexpected(message));
+  checkNumbers(value, "answer", (message) => unexpected(value, message));
   return value as T;
 }
 

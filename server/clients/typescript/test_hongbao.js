@@ -141,4 +141,31 @@ describe("a scripted server", () => {
       await assert.rejects(scripted([200, body]).client.wallet("a"), Unexpected);
     }
   });
+
+  test("a server that means ill costs no key and no memory", async () => {
+    const endless = () => new ReadableStream({ pull: (to) => to.enqueue(new Uint8Array(1 << 20).fill(32)) });
+    const overloaded = JSON.stringify({ status: 503, code: "overloaded", retry: "after" });
+    for (const [made, kind] of [
+      [() => new Response("hello"), Unexpected],
+      [() => new Response(""), Unexpected],
+      [() => new Response("[]"), Unexpected],
+      [() => new Response('{"user":"a"}'), Unexpected],
+      [() => new Response('{"user":"a","currency":"CNY","available":1e300,"held":0}'), Unexpected],
+      [() => Response.error(), Problem],
+      [() => new Response(null, { status: 302, headers: { Location: "http://127.0.0.1:1/" } }), Problem],
+      [() => new Response(overloaded, { status: 503, headers: { "Retry-After": "9".repeat(400) } }), Problem],
+      [() => new Response("[".repeat(100_000), { status: 400 }), Problem],
+      [() => new Response(endless()), NoAnswer],
+    ]) {
+      let asked = 0;
+      const fetch = async () => (asked++, made());
+      const hostile = new Client("http://scripted", "k", { fetch, limitMs: kind === NoAnswer ? 300 : 20_000, attemptMs: 20_000 });
+      const error = await hostile.deposit("a", { amount: 5 }, { idempotencyKey: "mine" }).then(assert.fail, (error) => error);
+      assert.ok(error instanceof kind, `${error}`);
+      assert.equal(error.idempotencyKey, "mine", `${error}`);
+      if (kind !== NoAnswer) assert.equal(asked, 1, `${error}`);
+    }
+    const gone = new Client("http://scripted", "k", { fetch: async () => Response.error() });
+    await assert.rejects(gone.deleteKey("key_x"), Problem, "what is no answer deletes nothing");
+  });
 });

@@ -256,9 +256,40 @@ fn what_cannot_be_exported_is_told() {
     let other = path("other.csv");
     refused(&mut export("ledger", &data, "2999-01-01", &other), USAGE, &["must lie in the past"]);
     refused(&mut export("ledger", &path("backup"), &to, &other), USAGE, &["before it was made"]);
-    refused(&mut export("ledger", &data, "2019-01-01", &other), USAGE, &["--from is before --to"]);
+    refused(&mut export("ledger", &data, "2019-01-01", &other), USAGE, &["--to must be after --from"]);
     refused(&mut export("ledger", &data, "soon", &other), USAGE, &["--to: soon is no time"]);
     refused(&mut export("everything", &data, &to, &other), USAGE, &["use ledger"]);
     refused(&mut export("ledger", &path("nothing"), &to, &other), USAGE, &["does not exist"]);
+    refused(&mut export("ledger", &data, &to, &data.join("ledger.csv")), USAGE, &["lies in", "--out"]);
+    // Somebody writes it at the same time; what somebody has left is begun anew.
+    let part = path("other.csv.part");
+    std::fs::write(&part, "left".repeat(10_000)).unwrap();
+    let writing = std::fs::File::open(&part).unwrap();
+    writing.lock().unwrap();
+    refused(&mut export("ledger", &data, &to, &other), USAGE, &["is being written by another export"]);
+    assert!(part.exists(), "it is the other's");
+    drop(writing);
+    succeeds(&mut export("ledger", &data, &to, &other));
+    assert_eq!(std::fs::read(&other).unwrap(), std::fs::read(&out).unwrap());
+    std::fs::remove_file(&other).unwrap();
     assert!(!other.exists());
+}
+
+#[test]
+fn a_period_with_nothing_in_it_has_its_head_and_nobody_elses_eyes() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (_server, _) = Running::ready(&mut serve(&data, &[]));
+    for what in WHAT {
+        let [csv, jsonl] = ["csv", "jsonl"].map(|form| directory.path().join(format!("{what}.{form}")));
+        succeeds(&mut export(what, &data, "2020-01-02", &csv));
+        let (rows, totals) = exported(what, &data, "2020-01-02", &jsonl);
+        assert_eq!((rows.len(), &totals["rows"]), (0, &json!(0)), "{what}");
+        let head = std::fs::read_to_string(&csv).unwrap();
+        assert!(head.ends_with("\r\n") && head.lines().count() == 1 && head.contains(','), "{what}: {head}");
+        for file in [&csv, &jsonl, &totals_of(&csv)] {
+            assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
+    }
 }

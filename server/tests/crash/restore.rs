@@ -12,6 +12,7 @@ use crate::process::{Running, audit, hongbao, run, serve, told};
 use crate::refusals::{BROKEN, USAGE, refused};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -148,6 +149,14 @@ fn what_is_behind_a_gap_is_named() {
     client.json(&Ask::post(format!("/v1/envelopes/{id}/grab"), &amy));
     client.json(&Ask::post(format!("/v1/envelopes/{id}/claim"), &amy));
     deposit(&mut client, 5);
+    let terms = json!({ "sender": "shop", "total": 70, "shares": 1, "auto_claim": true,
+        "funding": { "reference": "bank-in" }, "payout": "external" });
+    let funded = client.json(&Ask::post("/v1/envelopes", &terms).with_key("f"));
+    let funded = funded["id"].as_str().unwrap();
+    client.json(&Ask::post(format!("/v1/envelopes/{funded}/grab"), &amy));
+    let payout = client.json(&Ask::get("/v1/payouts"))["payouts"][0]["id"].as_str().unwrap().to_owned();
+    let paid = json!({ "results": [{ "id": payout, "state": "paid", "reference": "bank-out" }] });
+    client.json(&Ask::post("/v1/payouts/results", &paid).with_key("p"));
     server.kill();
     // What is kept for the events is kept for a time only.
     let files = std::fs::read_dir(place.path("data/journal")).unwrap().map(|file| file.unwrap().path());
@@ -155,10 +164,15 @@ fn what_is_behind_a_gap_is_named() {
     kept.for_each(|file| std::fs::remove_file(file).unwrap());
 
     let restore = || place.restore(&["--journal", "@data"]);
+    // Only such a list is written over.
+    std::fs::write(place.path("letters"), "from home").unwrap();
+    let letters = ["no list of lost answers", "--lost"];
+    refused(&mut place.restore(&["--journal", "@data", "--lost", "@letters"]), BROKEN, &letters);
+    assert_eq!(std::fs::read_to_string(place.path("letters")).unwrap(), "from home");
     refused(
         &mut restore(),
         BROKEN,
-        &["2 records are lost that nobody can read", "4 answers in 4 records behind a gap are lost", "--accept-loss"],
+        &["2 records are lost that nobody can read", "9 answers in 7 records behind a gap are lost", "--accept-loss"],
     );
     let lost = std::fs::read_to_string(place.path("again.lost.csv")).unwrap();
     let rows: Vec<Vec<&str>> = lost.lines().skip(1).map(|line| line.split(',').collect()).collect();
@@ -170,10 +184,17 @@ fn what_is_behind_a_gap_is_named() {
             ["grab", id, "amy", "100", ""],
             ["claim", id, "amy", "100", ""],
             ["deposit", "", "bob", "105", "'=ref-5"],
+            ["envelope", funded, "shop", "70", ""],
+            ["funding", funded, "", "70", "bank-in"],
+            ["grab", funded, "amy", "70", ""],
+            ["claim", funded, "amy", "70", ""],
+            ["payout_paid", &payout, "amy", "70", "bank-out"],
         ],
         "{lost}"
     );
     assert!(!place.path("again").exists());
+    let mode = std::fs::metadata(place.path("again.lost.csv")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it has users and their money in it");
     let said = succeeds(restore().args(["--accept-loss"]));
     assert!(said.contains(&format!("grab {id} amy 100")), "{said}");
     let (server, address) = Running::ready(&mut serve(&place.path("again"), &[]));
@@ -294,6 +315,56 @@ fn an_archive_brings_back_what_it_has_and_goes_on() {
     assert!(server.stop().0.success());
 }
 
+/// Another deployment has records of the same numbers, and money of its own.
+#[test]
+fn nothing_of_another_deployment_or_history_is_brought_in() {
+    let place = Place::new();
+    let (server, address) = Running::ready(&mut serve(&place.path("data"), &[]));
+    (0..3).for_each(|number| drop(deposit(&mut Client::new(address), number)));
+    place.backup();
+    assert!(server.stop().0.success());
+    let (server, address) = Running::ready(&mut serve(&place.path("other"), &[]));
+    let mut client = Client::new(address);
+    for number in 0..9 {
+        let user = format!("/v1/wallets/mallory-{number}/deposits");
+        client.json(&Ask::post(user, &json!({ "amount": 1000 })).with_key(format!("m{number}")));
+    }
+    assert!(server.stop().0.success());
+    // A journal without the settings that say whose it is, and what another's archive would have.
+    std::fs::create_dir(place.path("lost")).unwrap();
+    std::fs::rename(place.path("other/journal"), place.path("lost/journal")).unwrap();
+    for given in [&["--journal", "@lost/journal"][..], &["--archive", "@lost/journal", "--accept-loss"]] {
+        refused(
+            &mut place.restore(given),
+            USAGE,
+            &["record 1 ", "of another deployment", "that the backup was made of"],
+        );
+        assert!(!place.path("again").exists(), "nothing is left of it");
+    }
+
+    // A history that a restore has replaced: its record 4 is not the other's.
+    succeeds(&mut place.restore(&["--accept-loss"]));
+    let (server, address) = Running::ready(&mut serve(&place.path("again"), &[]));
+    (10..12).for_each(|number| drop(deposit(&mut Client::new(address), number)));
+    let later = place.path("later");
+    succeeds(&mut backup(&place.path("again"), &later));
+    assert!(server.stop().0.success());
+    let (server, address) = Running::ready(&mut serve(&place.path("data"), &[]));
+    (20..29).for_each(|number| drop(deposit(&mut Client::new(address), number)));
+    assert!(server.stop().0.success());
+    let restore = |journal: &str| {
+        let mut restore = hongbao();
+        restore.args(["restore", "--from"]).arg(&later).arg("--data").arg(place.path("last"));
+        restore.arg("--journal").arg(place.path(journal));
+        restore
+    };
+    refused(&mut restore("data"), USAGE, &["record 4 ", "of a history that a restore has replaced"]);
+    succeeds(&mut restore("again"));
+    let (server, address) = Running::ready(&mut serve(&place.path("last"), &[]));
+    assert_eq!(bob(address), sum(0..3) + sum(10..12));
+    assert!(server.stop().0.success());
+}
+
 #[test]
 fn what_cannot_be_restored_is_left() {
     let place = Place::new();
@@ -309,6 +380,15 @@ fn what_cannot_be_restored_is_left() {
     let mut of_data = hongbao();
     of_data.args(["restore", "--accept-loss", "--from"]).arg(place.path("data")).arg("--data").arg(place.path("again"));
     refused(&mut of_data, USAGE, &["is no backup"]);
+    // Nothing comes into what has to stay as it is, not even the list of what is lost.
+    for inside in ["backup", "data"] {
+        let inside = place.path(inside).join("inside");
+        let mut restore = hongbao();
+        restore.args(["restore", "--from"]).arg(place.path("backup")).arg("--journal").arg(place.path("data"));
+        refused(restore.arg("--data").arg(&inside), USAGE, &["lies in", "has to stay as it is", "--data"]);
+        refused(place.restore(&["--journal", "@data", "--lost"]).arg(&inside), USAGE, &["lies in", "--lost"]);
+    }
+    is_clean(&place.path("backup"));
 
     // Changed since it was made.
     let settings = place.path("backup/settings");

@@ -21,8 +21,13 @@ pub enum Error {
         idempotency_key: Option<String>,
     },
     /// An answer that is not of this API.
-    #[error("not an answer of this API: {0}; is the address that of a Hongbao server?")]
-    Unexpected(String),
+    #[error("not an answer of this API: {reason}; is the address that of a Hongbao server?")]
+    Unexpected {
+        /// What is wrong with it.
+        reason: String,
+        /// The key it was asked under: what was asked for may have happened, and the same call with it tells.
+        idempotency_key: Option<String>,
+    },
     /// The request cannot be made so.
     #[error("{0}")]
     Request(String),

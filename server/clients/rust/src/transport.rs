@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Problem};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -23,6 +23,8 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long the server waits for an event, unless it is told.
 pub(crate) const POLL_S: u64 = 25;
+/// More than any answer has. What goes on for longer is not one.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 type Connection = SendRequest<Full<Bytes>>;
 
@@ -86,20 +88,23 @@ impl Client {
     }
 
     /// Makes a call, and again while that may help and time is left.
-    pub(crate) async fn call(&self, call: Call) -> Result<Bytes, Error> {
-        let deadline = Instant::now() + self.limit + call.poll;
+    pub(crate) async fn call(&self, call: Call) -> Result<Answer, Error> {
+        let began = Instant::now();
+        let limit = self.limit.saturating_add(call.poll);
         let key = call.keyed.then(|| self.idempotency_key.clone().unwrap_or_else(new_key));
         let target = call.target?;
         let (mut backoff, mut attempts, mut was_lost) = (BACKOFF_FIRST, 0, false);
         loop {
             attempts += 1;
-            let left = deadline.saturating_duration_since(Instant::now()).min(self.attempt + call.poll);
+            let left = limit.saturating_sub(began.elapsed()).min(self.attempt.saturating_add(call.poll));
             let asked = self.once(&call.method, &target, call.body.clone(), key.as_deref());
             let answer = tokio::time::timeout(left, asked).await;
             let (error, again, after) = match answer.unwrap_or_else(|_| Err("it took too long".to_owned().into())) {
-                Ok((status, _, body)) if status.is_success() => return Ok(body),
+                Ok((status, _, body)) if status.is_success() => return Ok(Answer { body, idempotency_key: key }),
                 // Deleted by the attempt before, whose answer was lost.
-                Ok((StatusCode::NOT_FOUND, ..)) if call.method == Method::DELETE && was_lost => return Ok(Bytes::new()),
+                Ok((StatusCode::NOT_FOUND, ..)) if call.method == Method::DELETE && was_lost => {
+                    return Ok(Answer { body: Bytes::new(), idempotency_key: key });
+                }
                 Ok((status, retry_after_s, body)) => {
                     let problem =
                         Problem { attempts, idempotency_key: key.clone(), ..problem(status, retry_after_s, &body) };
@@ -113,9 +118,9 @@ impl Client {
                     (Error::NoAnswer { reason, attempts, idempotency_key }, call.repeatable, Duration::ZERO)
                 }
             };
-            let wait = after + backoff.mul_f64(rand::random());
+            let wait = after.saturating_add(backoff.mul_f64(rand::random()));
             backoff = (backoff * 2).min(BACKOFF_MAX);
-            if !again || Instant::now() + wait >= deadline {
+            if !again || began.elapsed().saturating_add(wait) >= limit {
                 return Err(error);
             }
             tokio::time::sleep(wait).await;
@@ -146,9 +151,9 @@ impl Client {
         // Dropped on any error: half an answer must not be taken for that of the next call.
         let response = connection.send_request(request).await.map_err(|error| error.to_string())?;
         let status = response.status();
-        let retry_after_s =
-            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let retry_after_s = response.headers().get(header::RETRY_AFTER).and_then(|value| seconds(value.to_str().ok()?));
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
         self.shared.idle.lock().push((connection, Instant::now()));
         Ok((status, retry_after_s, body))
     }
@@ -168,6 +173,12 @@ impl Client {
         tokio::spawn(async { drop(connection.await) });
         Ok(sender)
     }
+}
+
+/// A Retry-After in seconds, however many.
+fn seconds(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// Why there is no answer.
@@ -292,9 +303,27 @@ fn escape(to: &mut String, text: &str) {
     }
 }
 
+/// What a call was answered.
+pub(crate) struct Answer {
+    body: Bytes,
+    /// The key it was asked under: whoever cannot read the answer can ask again.
+    idempotency_key: Option<String>,
+}
+
+impl std::ops::Deref for Answer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 /// The answer of a call, read.
-pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| Error::Unexpected(error.to_string()))
+pub(crate) fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
+    serde_json::from_slice(answer).map_err(|error| Error::Unexpected {
+        reason: error.to_string(),
+        idempotency_key: answer.idempotency_key.clone(),
+    })
 }
 
 /// A list, page after page as it is asked for.
@@ -308,7 +337,7 @@ pub struct Pages<T> {
 }
 
 /// Reads a page, and where the next one starts.
-pub(crate) type PageReader<T> = fn(&[u8]) -> Result<(Vec<T>, Option<String>), Error>;
+pub(crate) type PageReader<T> = fn(&Answer) -> Result<(Vec<T>, Option<String>), Error>;
 
 impl<T> std::fmt::Debug for Pages<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -359,7 +388,7 @@ impl<T> Pages<T> {
         }
         call.target = Ok(asked);
         let page = match self.client.call(call).await {
-            Ok(body) => (self.page)(&body),
+            Ok(answer) => (self.page)(&answer),
             Err(error) => Err(error),
         };
         Some(page.map(|(read, next)| {

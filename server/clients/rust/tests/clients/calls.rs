@@ -167,6 +167,45 @@ async fn repeats_are_the_same_bytes_and_only_where_they_may_help() {
 }
 
 #[tokio::test]
+async fn a_server_that_means_ill_ends_no_caller_and_costs_no_key() {
+    let waits = |seconds: &str| {
+        let body = r#"{"status":503,"code":"overloaded","retry":"after"}"#;
+        let length = body.len();
+        Some(format!(
+            "HTTP/1.1 503 X\r\nConnection: close\r\nRetry-After: {seconds}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    };
+    let minute = Duration::from_secs(60);
+    for (hostile, limit) in [
+        (waits(&u64::MAX.to_string()), minute),
+        (waits(&"9".repeat(300)), minute),
+        (answer(200, "hello"), Duration::MAX),
+        (answer(200, &"[".repeat(100_000)), minute),
+        (Some("HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_owned()), minute),
+    ] {
+        let (client, _server) = scripted(vec![hostile]).await;
+        let client = client.with_limit(limit).with_attempt(limit).with_idempotency_key("mine");
+        let key = match client.deposit("a", &Transfer::new(5)).await.unwrap_err() {
+            Error::Problem(problem) => problem.idempotency_key,
+            Error::Unexpected { idempotency_key, .. } => idempotency_key,
+            other => panic!("{other}"),
+        };
+        assert_eq!(key.as_deref(), Some("mine"));
+    }
+    let endless = |mut stream: tokio::net::TcpStream| async move {
+        let chunk = [b"100000\r\n", &[b' '; 0x10_0000][..], b"\r\n"].concat();
+        stream.write_all(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+        while stream.write_all(&chunk).await.is_ok() {}
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(&format!("http://{}", listener.local_addr().unwrap()), "k").unwrap();
+    let server = tokio::spawn(async move { endless(listener.accept().await.unwrap().0).await });
+    let told = client.with_attempt(minute).with_limit(minute);
+    assert!(matches!(told.advance_clock(&Advance::new(5)).await, Err(Error::NoAnswer { attempts: 1, .. })));
+    server.await.unwrap();
+}
+
+#[tokio::test]
 async fn news_are_kept_and_nonsense_is_refused() {
     let (client, _server) = scripted(vec![answer(200, r#"{"outcome":"postponed","until":"tomorrow"}"#)]).await;
     let outcome = client.grab("env_x", &ByUser::new("a")).await.unwrap();
@@ -175,7 +214,7 @@ async fn news_are_kept_and_nonsense_is_refused() {
     );
     for body in ["hello", "[]", r#"{"user":"a"}"#, r#"{"user":"a","currency":"CNY","available":5.0,"held":0}"#] {
         let (client, _server) = scripted(vec![answer(200, body)]).await;
-        assert!(matches!(client.wallet("a").await, Err(Error::Unexpected(_))), "{body}");
+        assert!(matches!(client.wallet("a").await, Err(Error::Unexpected { .. })), "{body}");
     }
     for url in ["https://127.0.0.1", "127.0.0.1:8080", "http://127.0.0.1/under", ""] {
         assert!(Client::new(url, "k").is_err(), "{url}");
