@@ -87,6 +87,7 @@ pub mod journal;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutants;
+pub mod notes;
 pub mod payout;
 pub mod rebuild;
 #[cfg(feature = "redis")]
