@@ -78,6 +78,9 @@ impl Core {
             After::Now => Position { checksum: checksum_of(journal, durable), ..Position::before(durable.next()) },
             After::Cursor(cursor) => Position::open(&self.seal, cursor).ok_or(EngineError::Cursor)?,
         };
+        if query.limit == 0 {
+            return Ok(EventPage { events: Vec::new(), next: from.seal(&self.seal), is_end: false });
+        }
         if from.lsn > durable.0 {
             // It was told by what a restore has replaced.
             return Err(gone());

@@ -13,6 +13,7 @@ use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
@@ -389,6 +390,7 @@ pub fn setup() -> Setup {
         event_readers_max: 2,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
+        webhooks: WebhookOptions::default(),
     }
 }
 
