@@ -112,8 +112,12 @@ impl Sender {
         if let Some((_, mut sender)) = kept
             && sender.ready().await.is_ok()
         {
-            // The other side may have closed it before it saw the request: then a new one is made.
-            response = sender.send_request(request(&target, letter)).await.ok().map(|response| (response, sender));
+            response = match sender.send_request(request(&target, letter)).await {
+                Ok(response) => Some((response, sender)),
+                // The other side may have closed it before it saw the request: then a new one is made.
+                Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => None,
+                Err(error) => return Err(format!("no answer: {}", chain(&error))),
+            };
         }
         let (response, sender) = match response {
             Some(response) => response,
