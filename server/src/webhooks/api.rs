@@ -6,7 +6,7 @@ use super::client::Letter;
 use super::client::Line;
 use super::deliver::{Outcome, outcome};
 use super::record::{DeadLetter, Endpoint, Signing};
-use super::sign::{Secret, signatures};
+use super::sign::Secret;
 use super::target::Target;
 use super::{batch, shelf};
 use crate::app::{Shared, Table};
@@ -146,7 +146,8 @@ async fn create<B: Backend>(
         return replayed(id, &made, &asked, &server);
     }
     server.webhooks.tell_changed();
-    tracing::info!(%id, url = endpoint.url, by = %caller, "made a webhook");
+    // Its url may hold what only the receiver is to know.
+    tracing::info!(%id, by = %caller, "made a webhook");
     Ok(created(&EndpointJson::new(id, &endpoint, Some(secret.shown()), server.backend.now())))
 }
 
@@ -231,7 +232,7 @@ async fn change<B: Backend>(
         it.hurry(now);
     })
     .await?;
-    tracing::info!(%id, url = endpoint.url, disabled = endpoint.disabled, by = %caller, "changed a webhook");
+    tracing::info!(%id, disabled = endpoint.disabled, by = %caller, "changed a webhook");
     Ok(json(&EndpointJson::new(id, &endpoint, None, now)))
 }
 
@@ -317,9 +318,7 @@ async fn ping<B: Backend>(
     check_url(&server, &endpoint.url)?;
     let (now, letter_id) = (server.backend.now(), BatchId::from_bytes(rand::random()).to_string());
     let body = serde_json::to_vec(&Ping { r#type: "ping", webhook: Shown(id) }).expect("strings");
-    let at_s = now.ms() / 1000;
-    let signatures = signatures(endpoint.signing(now), &letter_id, at_s, &body);
-    let letter = Letter { id: letter_id, at_s, signatures, body: body.into() };
+    let letter = Letter::signed(endpoint.signing(now), letter_id, body.into());
     let answer = server.webhooks.sender.send(&mut Line::default(), &endpoint.url, &letter).await;
     let error = match outcome(answer) {
         Outcome::Taken => None,

@@ -3,6 +3,7 @@
 //! **Invariant:** a request ends within its time, whatever the other side does;
 //! of an answer no more than a bound is read, and a redirect is not followed.
 
+use super::sign::{Secret, signatures};
 use super::target::{AllowedTarget, Host, Target};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -85,10 +86,20 @@ pub(super) struct Line(Option<(Target, SendRequest<Full<Bytes>>)>);
 
 /// A request's body and what is signed of it.
 pub(super) struct Letter {
-    pub(super) id: String,
-    pub(super) at_s: u64,
-    pub(super) signatures: String,
-    pub(super) body: Bytes,
+    id: String,
+    at_s: u64,
+    signatures: String,
+    body: Bytes,
+}
+
+impl Letter {
+    /// One that is signed now, by the system's clock: the receiver compares it with its own,
+    /// and an engine's may have been moved for a test.
+    pub(super) fn signed<'a>(secrets: impl IntoIterator<Item = &'a Secret>, id: String, body: Bytes) -> Letter {
+        let at_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let signatures = signatures(secrets, &id, at_s, &body);
+        Letter { id, at_s, signatures, body }
+    }
 }
 
 impl Sender {

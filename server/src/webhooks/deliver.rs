@@ -11,7 +11,7 @@
 use super::batch::{self, Next};
 use super::client::{Answer, Letter, Line, Sender};
 use super::record::{Batch, DeadLetter, Endpoint, Holder, Pending};
-use super::{Webhooks, shelf, sign};
+use super::{Webhooks, shelf};
 use crate::app::Shared;
 use crate::extract::hex;
 use hongbao_engine::EngineError;
@@ -352,7 +352,12 @@ impl<B: Backend> Worker<B> {
                 it.note_error(why.clone(), now);
             })
         })
-        .await
+        .await?;
+        if shelf::endpoint(&self.server, self.id).await?.is_none() {
+            // It was deleted in the meantime, and its dead letters before this one.
+            shelf::remove(&self.server, self.id).await?;
+        }
+        Ok(())
     }
 
     async fn note_error(&mut self, why: String) -> Result<()> {
@@ -366,9 +371,7 @@ impl<B: Backend> Worker<B> {
 
     /// Sends a body; `None` if the server stops, or another delivers now.
     async fn send(&mut self, endpoint: &Endpoint, id: &str, body: bytes::Bytes) -> Result<Option<Answer>> {
-        let at_s = self.now().ms() / 1000;
-        let signatures = sign::signatures(endpoint.signing(self.now()), id, at_s, &body);
-        let letter = Letter { id: id.to_owned(), at_s, signatures, body };
+        let letter = Letter::signed(endpoint.signing(self.now()), id.to_owned(), body);
         let mut line = std::mem::take(&mut self.line);
         let sender: Sender = self.webhooks().sender.clone();
         let stop = self.server.stop.clone();

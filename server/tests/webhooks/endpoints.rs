@@ -2,6 +2,7 @@
 
 use crate::house::{House, allow, options};
 use crate::receiver::{Got, Receiver, status};
+use crate::redis_stand::Certificates;
 use hongbao_server::webhooks::WebhookOptions;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -135,14 +136,10 @@ async fn without_the_option_there_are_none() {
     house.close().await;
 }
 
-#[path = "../../../engine/tests/redis_stand/mod.rs"]
-#[allow(dead_code, reason = "only certificates are made here")]
-mod redis_stand;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_checked() {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-    let certificates = redis_stand::Certificates::new();
+    let certificates = Certificates::new();
     let chain = vec![CertificateDer::from_pem_file(certificates.path("server.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(certificates.path("server.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -58,13 +58,9 @@ impl House<Embedded> {
         House::over(Arc::new(engine), webhooks).await
     }
 
-    /// Ends it in order.
+    /// Ends it in order, with its engine.
     pub async fn close(self) {
-        let House { server, router, deliverer } = self;
-        server.stop.cancel();
-        deliverer.await.unwrap();
-        server.backend.close().unwrap();
-        drop(router);
+        self.end().await.close().unwrap();
     }
 }
 
@@ -84,6 +80,14 @@ impl<B: Backend> House<B> {
         let server = Server::new(engine, &setup);
         let deliverer = tokio::spawn(deliver(server.clone()));
         House { router: app(server.clone()), server, deliverer }
+    }
+
+    /// Ends its deliverer in order.
+    pub async fn end(self) -> Arc<B> {
+        let House { server, deliverer, .. } = self;
+        server.stop.cancel();
+        deliverer.await.unwrap();
+        Arc::clone(&server.backend)
     }
 
     pub async fn ask(&self, method: &str, path: &str, key: &str, body: Value) -> (u16, Value) {
