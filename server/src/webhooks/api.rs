@@ -2,8 +2,7 @@
 //!
 //! **Invariant:** a secret is in the answer that made it, and in no other.
 
-use super::client::Letter;
-use super::client::Line;
+use super::client::{Letter, Line};
 use super::deliver::{Outcome, outcome};
 use super::record::{DeadLetter, Endpoint, Signing};
 use super::sign::Secret;
