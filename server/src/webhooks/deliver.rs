@@ -167,11 +167,12 @@ impl<B: Backend> Worker<B> {
             Ok(Next::Batch(batch)) => {
                 let now_ms = self.now().ms();
                 self.change(|it| {
-                    let fits = it.pending.is_none() && it.cursor == endpoint.cursor && it.types == batch.types;
+                    if it.pending.is_some() || it.cursor != endpoint.cursor || it.types != batch.types {
+                        return None;
+                    }
                     let batch = batch.clone();
-                    fits.then(|| {
-                        it.pending = Some(Pending { batch, attempts: 0, since_ms: now_ms, next_at_ms: now_ms })
-                    })
+                    it.pending = Some(Pending { batch, attempts: 0, since_ms: now_ms, next_at_ms: now_ms });
+                    Some(())
                 })
                 .await?;
                 return Ok(Step::Again);

@@ -51,11 +51,9 @@ async fn one<B: Backend, T: DeserializeOwned>(
 pub(super) async fn endpoints<B: Backend>(server: &Shared<B>) -> Result<Vec<(WebhookId, Endpoint)>> {
     let notes = server.backend.notes(Shelf::Webhooks).await?;
     let endpoint = |note: Note| {
-        let endpoint = note.name.parse().ok().and_then(|id| {
-            let read = read(Shelf::Webhooks, &note).inspect_err(|error| tracing::error!(%error));
-            read.ok().map(|endpoint| (id, endpoint))
-        });
-        endpoint
+        let id = note.name.parse().ok()?;
+        let read = read(Shelf::Webhooks, &note).inspect_err(|error| tracing::error!(%error));
+        Some((id, read.ok()?))
     };
     Ok(notes.into_iter().filter_map(endpoint).collect())
 }

@@ -104,7 +104,7 @@ impl AllowedTarget {
             }
             (AllowedHost::Below(_), Host::Address(_)) => false,
         };
-        is_host && self.port == target.port && self.is_plain == !target.is_tls
+        is_host && self.port == target.port && self.is_plain != target.is_tls
     }
 
     fn is_address(&self, address: IpAddr) -> bool {

@@ -15,5 +15,4 @@ mod process;
 mod receiver;
 mod redis;
 #[path = "../../../engine/tests/redis_stand/mod.rs"]
-#[allow(dead_code, reason = "one server is enough here")]
 mod redis_stand;
