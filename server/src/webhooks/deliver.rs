@@ -28,6 +28,8 @@ use tokio::time::{Instant, sleep};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is noted how far an endpoint is of which nothing was sent.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
+/// How long events are gathered that come after a while without any.
+const GATHER: Duration = Duration::from_millis(20);
 /// The longest that a receiver may ask to be left alone.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// The most characters of a reason that are kept.
@@ -79,34 +81,45 @@ enum Step {
     End,
 }
 
-struct Worker<B> {
-    server: Shared<B>,
-    id: WebhookId,
+pub(super) struct Worker<B> {
+    pub(super) server: Shared<B>,
+    pub(super) id: WebhookId,
     line: Line,
-    pulse: watch::Receiver<u64>,
+    /// While it waits for events: what wakes it.
+    pulse: Option<watch::Receiver<u64>>,
     /// Behind a noted cursor, how far there was nothing to be sent.
     position: Option<(String, String)>,
     noted_at: Instant,
     /// Another server that delivers, and since when it has not stirred.
-    other: Option<(Holder, Instant)>,
-    beat_at: Instant,
+    pub(super) other: Option<(Holder, Instant)>,
+    pub(super) beat_at: Instant,
     /// When what failed is tried again at the latest, whatever the engine's clock says.
     retry_at: Option<Instant>,
 }
 
 impl<B: Backend> Worker<B> {
     fn new(server: Shared<B>, id: WebhookId) -> Worker<B> {
-        let pulse = server.pulse.follow(&server);
-        let now = Instant::now();
-        let line = Line::default();
-        Worker { server, id, line, pulse, position: None, noted_at: now, other: None, beat_at: now, retry_at: None }
+        let (now, line) = (Instant::now(), Line::default());
+        Worker {
+            server,
+            id,
+            line,
+            pulse: None,
+            position: None,
+            noted_at: now,
+            other: None,
+            beat_at: now,
+            retry_at: None,
+        }
     }
 
     async fn run(mut self) {
         let stop = self.server.stop.clone();
         let mut changed = self.webhooks().changed.subscribe();
         while !stop.is_cancelled() {
-            self.pulse.mark_unchanged();
+            if let Some(pulse) = &mut self.pulse {
+                pulse.mark_unchanged();
+            }
             changed.mark_unchanged();
             let (wait, for_events) = match self.step().await {
                 Ok(Step::Again) => {
@@ -114,6 +127,11 @@ impl<B: Backend> Worker<B> {
                     continue;
                 }
                 Ok(Step::Wait(wait)) => (wait, false),
+                // It looks once more before it waits, as it was not told of what came before.
+                Ok(Step::WaitForEvents) if self.pulse.is_none() => {
+                    self.pulse = Some(self.server.pulse.follow(&self.server));
+                    continue;
+                }
                 Ok(Step::WaitForEvents) => (LOOK_EVERY, true),
                 Ok(Step::End) => return,
                 Err(error) => {
@@ -121,8 +139,12 @@ impl<B: Backend> Worker<B> {
                     (LOOK_EVERY, false)
                 }
             };
+            if !for_events {
+                // Whoever follows has the engine asked all the time.
+                self.pulse = None;
+            }
             tokio::select! {
-                _ = self.pulse.changed(), if for_events => {}
+                () = more(&mut self.pulse) => {}
                 _ = changed.changed() => {}
                 () = sleep(wait.min(LOOK_EVERY)) => {}
                 () = stop.cancelled() => {}
@@ -131,7 +153,7 @@ impl<B: Backend> Worker<B> {
         self.release().await;
     }
 
-    fn webhooks(&self) -> &Webhooks {
+    pub(super) fn webhooks(&self) -> &Webhooks {
         &self.server.webhooks
     }
 
@@ -158,20 +180,22 @@ impl<B: Backend> Worker<B> {
         self.attempt(&endpoint, pending).await
     }
 
+    async fn next(&self, endpoint: &Endpoint, after: &str) -> Result<Next> {
+        batch::next(&*self.server.backend, self.server.currency, self.id, endpoint, after).await
+    }
+
     /// Notes the batch that comes next, if there is one.
     async fn advance(&mut self, endpoint: &Endpoint) -> Result<Step> {
         let noted = self.position.take().filter(|(behind, _)| *behind == endpoint.cursor);
         let after = noted.map_or_else(|| endpoint.cursor.clone(), |(_, position)| position);
-        let found = batch::next(&*self.server.backend, self.server.currency, self.id, endpoint, &after).await;
-        let (position, step) = match found {
+        let (position, step) = match self.next(endpoint, &after).await {
             Ok(Next::Batch(batch)) => {
-                let now_ms = self.now().ms();
+                let now = self.now();
                 self.change(|it| {
                     if it.pending.is_some() || it.cursor != endpoint.cursor || it.types != batch.types {
                         return None;
                     }
-                    let batch = batch.clone();
-                    it.pending = Some(Pending { batch, attempts: 0, since_ms: now_ms, next_at_ms: now_ms });
+                    it.pending = Some(Pending::new(batch.clone(), now));
                     Some(())
                 })
                 .await?;
@@ -217,9 +241,16 @@ impl<B: Backend> Worker<B> {
         match outcome(answer) {
             Outcome::Taken => {
                 self.webhooks().delivered.increment(batch.events as u64);
+                // The next is noted with it, so that a batch costs one write. Why there is none is found out later.
+                let next = self.next(endpoint, &batch.until).await;
+                let next = next.ok().and_then(|next| if let Next::Batch(batch) = next { Some(batch) } else { None });
                 self.change(|it| {
                     let is_it = it.pending.as_ref().is_some_and(|pending| pending.batch == *batch);
-                    is_it.then(|| leave_behind(it, batch, now))
+                    is_it.then(|| {
+                        leave_behind(it, batch, now);
+                        it.pending =
+                            next.clone().filter(|next| next.types == it.types).map(|next| Pending::new(next, now));
+                    })
                 })
                 .await?;
             }
@@ -394,68 +425,17 @@ impl<B: Backend> Worker<B> {
         self.line = line;
         Ok(Some(answer))
     }
+}
 
-    /// Changes the endpoint, unless another server delivers now.
-    async fn change(&self, mut change: impl FnMut(&mut Endpoint) -> Option<()>) -> Result<()> {
-        let changed = shelf::update(&self.server, self.id, |it| if self.is_mine(it) { change(it) } else { None });
-        changed.await.map(drop)
-    }
-
-    fn is_mine(&self, endpoint: &Endpoint) -> bool {
-        let webhooks = self.webhooks();
-        !webhooks.is_shared || endpoint.holder.is_some_and(|holder| holder.server == webhooks.server)
-    }
-
-    /// Whether this server delivers; takes the place of one that does not stir.
-    async fn holds(&mut self, endpoint: &Endpoint) -> Result<bool> {
-        let pace = self.webhooks().pace;
-        if self.is_mine(endpoint) {
-            self.other = None;
-            if self.webhooks().is_shared && self.beat_at.elapsed() >= pace.beat_every() {
-                return self.beat().await;
-            }
-            return Ok(true);
+/// Waits for events; for ever if it does not follow them.
+async fn more(pulse: &mut Option<watch::Receiver<u64>>) {
+    match pulse {
+        Some(pulse) => {
+            let _ = pulse.changed().await;
+            // Some more are sent together, and what comes all the time wakes it less often.
+            sleep(GATHER).await;
         }
-        if let Some(holder) = endpoint.holder {
-            let since = self.other.filter(|(other, _)| *other == holder).map(|(_, since)| since);
-            let since = since.unwrap_or_else(Instant::now);
-            self.other = Some((holder, since));
-            if since.elapsed() < pace.lease {
-                return Ok(false);
-            }
-            tracing::info!(id = %self.id, "the server that delivered to a webhook is gone; this one goes on");
-        }
-        let own = Holder { server: self.webhooks().server, beat: 0 };
-        let found = endpoint.holder;
-        let taken =
-            shelf::update(&self.server, self.id, |it| (it.holder == found).then(|| it.holder = Some(own))).await?;
-        self.beat_at = Instant::now();
-        Ok(taken.is_some())
-    }
-
-    /// Shows that this server is there; says whether it still delivers.
-    async fn beat(&mut self) -> Result<bool> {
-        self.beat_at = Instant::now();
-        let own = self.webhooks().server;
-        let beaten = shelf::update(&self.server, self.id, |it| {
-            let holder = it.holder.as_mut().filter(|holder| holder.server == own)?;
-            holder.beat += 1;
-            Some(())
-        });
-        Ok(beaten.await?.is_some())
-    }
-
-    /// Lets another server go on at once.
-    async fn release(&self) {
-        if self.webhooks().is_shared {
-            let released = self.change(|it| {
-                it.holder = None;
-                Some(())
-            });
-            if let Err(error) = released.await {
-                tracing::debug!(%error, id = %self.id, "a webhook was not let go of; another server waits a moment");
-            }
-        }
+        None => std::future::pending().await,
     }
 }
 

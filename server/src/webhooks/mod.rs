@@ -1,7 +1,7 @@
 //! Webhooks: the events of the feed, sent to services that wait for them.
 //!
 //! - `api`: endpoints, as admins make and change them
-//! - `deliver`: a task for each endpoint
+//! - `deliver`, `lease`: a task for each endpoint, on one server
 //! - `batch`: what is sent at once
 //! - `client`, `target`, `sign`: requests, where they may go, and their signatures
 //! - `record`, `shelf`: what is kept of an endpoint, and where
@@ -12,6 +12,7 @@ mod api;
 mod batch;
 mod client;
 mod deliver;
+mod lease;
 mod record;
 mod shelf;
 mod sign;

@@ -77,6 +77,13 @@ pub(super) struct Pending {
     pub(super) next_at_ms: u64,
 }
 
+impl Pending {
+    /// A batch to be sent now.
+    pub(super) fn new(batch: Batch, now: Timestamp) -> Pending {
+        Pending { batch, attempts: 0, since_ms: now.ms(), next_at_ms: now.ms() }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct LastError {
     pub(super) at_ms: u64,

@@ -36,11 +36,13 @@ async fn events_arrive_in_order_in_signed_batches() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_of_the_types_and_the_owner_that_were_asked_for() {
-    let (data, receiver, of_owner) = (tempfile::tempdir().unwrap(), Receiver::start().await, Receiver::start().await);
-    let house = House::open(data.path(), options(&[&receiver, &of_owner])).await;
+    let (receiver, of_owner, of_another) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
+    let data = tempfile::tempdir().unwrap();
+    let house = House::open(data.path(), options(&[&receiver, &of_owner, &of_another])).await;
     house.deposit("d", 1).await;
     house.hook(&receiver, "w1", json!({"types": ["envelope.*", "share.grabbed"], "after": "oldest"})).await;
-    house.hook(&of_owner, "w2", json!({"owner": "somebody", "after": "oldest"})).await;
+    house.hook(&of_owner, "w2", json!({"owner": "admin", "after": "oldest"})).await;
+    house.hook(&of_another, "w3", json!({"owner": "somebody", "after": "oldest"})).await;
     let envelope = json!({"sender": "alice", "total": 2, "shares": 1});
     let made = house.post("/v1/envelopes", "e1", envelope, 201).await;
     let grab = format!("/v1/envelopes/{}/grab", made["id"].as_str().unwrap());
@@ -51,7 +53,26 @@ async fn events_are_of_the_types_and_the_owner_that_were_asked_for() {
     };
     let all = ["envelope.created", "share.grabbed", "envelope.sold_out"];
     receiver.wait("three events", |got| types(got) == all).await;
-    assert_eq!(of_owner.got().len(), 0, "the admin's envelope is not somebody's");
+    of_owner.wait("two events", |got| types(got) == ["envelope.created", "envelope.sold_out"]).await;
+    assert_eq!(of_another.got().len(), 0, "the admin's envelope is not somebody's");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_bounded_in_bytes() {
+    let (data, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+    let house = House::open(data.path(), options(&[&receiver])).await;
+    house.deposit("d", 20).await;
+    let metadata = json!({"long": "x".repeat(4000)});
+    for nth in 0..80 {
+        let envelope = json!({"sender": "alice", "total": 1, "shares": 1, "metadata": metadata});
+        house.post("/v1/envelopes", &format!("e{nth}"), envelope, 201).await;
+    }
+    house.hook(&receiver, "w1", json!({"after": "oldest"})).await;
+    let got = receiver.wait("all", |got| got.iter().flat_map(Got::events).count() == 100).await;
+    assert_eq!(receiver.events(), house.told().await);
+    let bytes: Vec<_> = got.iter().map(|got| got.body.len()).collect();
+    assert!(bytes.len() == 2 && bytes[0] <= 257 << 10 && bytes[0] > 250 << 10, "{bytes:?}");
     house.close().await;
 }
 
