@@ -10,6 +10,7 @@ use crate::command::{
 };
 use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
+use crate::notes::Notes;
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
@@ -50,7 +51,8 @@ impl OnceKey {
         OnceKey(bytes)
     }
 
-    pub(crate) const fn bytes(&self) -> &[u8; 16] {
+    /// The bits.
+    pub const fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
@@ -228,7 +230,7 @@ impl Audit {
 pub type Result<T> = std::result::Result<T, EngineError>;
 
 /// An engine: decides commands and tells what it has decided.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: Notes + Send + Sync + 'static {
     /// Decides `command`, makes the decision durable, and answers. With `once`
     /// a positive answer is remembered, and the same command under the same key
     /// gets it again.

@@ -51,6 +51,7 @@
 //! - [`journal`]: one append-only log for all shards; one sync for all that arrived during the last.
 //! - [`store`]: a projection of the durable journal: history, what has ended, what is live at the start.
 //! - [`feed`]: what has happened, for those who follow it.
+//! - [`notes`]: what a server keeps for itself.
 //! - [`storage`]: the journal's door to the disk, and a disk that fails on purpose.
 //! - [`audit`], [`rebuild`]: a directory that is not in use, checked, or its store made anew.
 //! - [`backup`]: a directory, in use or not, as it was after one record; [`export`]: its books.
@@ -89,6 +90,7 @@ pub mod journal;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutants;
+pub mod notes;
 pub mod payout;
 pub mod rebuild;
 #[cfg(feature = "redis")]

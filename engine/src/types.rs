@@ -338,6 +338,16 @@ id!(
     ApiKeyId,
     "key_"
 );
+id!(
+    /// Where webhooks go.
+    WebhookId,
+    "hook_"
+);
+id!(
+    /// A batch of events, as a webhook's receiver is told it.
+    BatchId,
+    "msg_"
+);
 
 impl EnvelopeId {
     /// Whether grabs of this envelope claim at once: its maker wrote so into one

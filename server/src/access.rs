@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 36] = [
+pub const OPERATIONS: [(&str, &str, Roles); 45] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -73,6 +73,15 @@ pub const OPERATIONS: [(&str, &str, Roles); 36] = [
     ("POST", "/v1/holds/{id}/release", CALLER),
     ("GET", "/v1/orders/{id}", USERS_READ.or(MERCHANT)),
     ("GET", "/v1/events", ISSUER.or(VIEWER)),
+    ("POST", "/v1/webhooks", ADMIN),
+    ("GET", "/v1/webhooks", ADMIN),
+    ("GET", "/v1/webhooks/{id}", ADMIN),
+    ("PATCH", "/v1/webhooks/{id}", ADMIN),
+    ("DELETE", "/v1/webhooks/{id}", ADMIN),
+    ("POST", "/v1/webhooks/{id}/rotate", ADMIN),
+    ("POST", "/v1/webhooks/{id}/test", ADMIN),
+    ("GET", "/v1/webhooks/{id}/dead", ADMIN),
+    ("POST", "/v1/webhooks/{id}/redeliver", ADMIN),
     ("POST", "/v1/keys", ADMIN),
     ("GET", "/v1/keys", ADMIN),
     ("DELETE", "/v1/keys/{id}", ADMIN),

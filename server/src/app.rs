@@ -10,7 +10,8 @@ use crate::events::Pulse;
 use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
-use crate::{auth::Keys, envelopes, events, keys, payouts, sales, service, wallets};
+use crate::webhooks::{WebhookOptions, Webhooks};
+use crate::{auth::Keys, envelopes, events, keys, payouts, sales, service, wallets, webhooks};
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, delete, get, patch, post};
@@ -41,6 +42,8 @@ pub struct Server<B> {
     pub readers: Arc<Semaphore>,
     /// What wakes them.
     pub pulse: Pulse,
+    /// How webhooks are sent.
+    pub webhooks: Webhooks,
     metrics_apart: bool,
     house: Arc<House>,
     /// Turns of commands that take long to decide.
@@ -64,6 +67,8 @@ pub struct Setup {
     pub test: bool,
     /// What no envelope may exceed.
     pub caps: Caps,
+    /// How webhooks are sent.
+    pub webhooks: WebhookOptions,
     /// Whether the metrics are served by [`admin_app`] and not by [`app`].
     pub metrics_apart: bool,
     /// How many requests may be in flight before some are shed.
@@ -97,6 +102,7 @@ impl<B: Backend> Server<B> {
         metrics.gauges([("hongbao_event_readers", "Requests that wait for events, and streams of them")], move || {
             [places.upgrade().map_or(0.0, |places| (places_max - places.available_permits()) as f64)]
         });
+        let webhooks = Webhooks::new(&setup.webhooks, &metrics);
         Arc::new(Server {
             backend,
             currency,
@@ -106,6 +112,7 @@ impl<B: Backend> Server<B> {
             stop,
             readers,
             pulse,
+            webhooks,
             metrics_apart,
             house,
             apart,
@@ -181,6 +188,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = payouts::routes(table);
     let table = sales::routes(table);
     let table = events::routes(table);
+    let table = webhooks::routes(table);
     let table = keys::routes(table);
     let table = service::health_routes(table);
     let table = service::documentation_routes(table);

@@ -9,6 +9,7 @@ use crate::export::Export;
 use crate::extract::read_hex;
 use crate::failure::Failure;
 use crate::restore::RestoreTask;
+use crate::webhooks::AllowedTarget;
 use clap::{Args, Parser, Subcommand};
 use hongbao_engine::redis::{Durability, RedisEvents, RedisIdentity, RedisOptions, RedisTls, ToldEvents};
 use hongbao_engine::split::Seed;
@@ -323,6 +324,13 @@ pub struct Serve {
     /// Most requests that wait for events, and streams of them, at once
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub event_readers_max: u32,
+    /// Where webhooks may go, several times: HOST (port 443), HOST:PORT, *.example.com, or http://HOST:PORT for one without
+    /// TLS; without it there are none
+    #[arg(long, value_delimiter = ',')]
+    pub webhook_allow: Vec<AllowedTarget>,
+    /// Certificates of those who sign for webhooks' receivers, in PEM; those whom the system trusts, if it is not given
+    #[arg(long, requires = "webhook_allow")]
+    pub webhook_ca: Option<PathBuf>,
     /// Seconds without a record after which deadlines that have passed wait for an operator
     #[arg(long, default_value_t = 3 * 86_400)]
     pub max_downtime_s: u64,
@@ -547,6 +555,8 @@ mod tests {
             ("--backend etcd", "use embedded, or redis"),
             ("--redis-durability none", "use confirmed, or relaxed"),
             ("--redis-events some", "use none, usual, or all"),
+            ("--webhook-allow ftp://host", "name a host, with a port if it is not 443"),
+            ("--webhook-ca ca.pem", "--webhook-allow"),
             ("--currency cny", "three capital letters"),
             ("--currency EURO", "three capital letters"),
             ("--connections-max 0", "not in 1..=1000000"),

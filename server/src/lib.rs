@@ -3,14 +3,14 @@
 //! A request is followed with a finger: [`serve`] takes the connection, [`door`]
 //! checks the key and counts, a handler in [`wallets`], [`envelopes`], [`sales`],
 //! [`events`],
-//! [`keys`] or [`service`] extracts, builds the command, executes it and replies.
+//! [`webhooks`], [`keys`] or [`service`] extracts, builds the command, executes it and replies.
 //!
 //! # Layout
 //! - [`app`]: every route, and what handlers work on
 //! - [`door`]: what every request passes: shedding, keys, request ids, counting
 //! - [`extract`], [`fields`]: from bytes to checked values
 //! - [`access`]: which roles let whom do what
-//! - [`wallets`], [`envelopes`], [`sales`], [`events`], [`keys`], [`service`]: one file a resource
+//! - [`wallets`], [`envelopes`], [`sales`], [`events`], [`webhooks`], [`keys`], [`service`]: one file a resource
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping; [`handover`]: starting while another ends
 //! - [`auth`], [`config`], [`metrics`]
@@ -58,5 +58,6 @@ mod timer;
 pub mod top;
 pub mod views;
 pub mod wallets;
+pub mod webhooks;
 mod wire;
 mod zone;

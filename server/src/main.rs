@@ -18,7 +18,9 @@ use hongbao_server::handover::Handover;
 use hongbao_server::metrics::Durations;
 use hongbao_server::operator::Door;
 use hongbao_server::serve::{Limits, Refused, listen_on_first, serve};
+use hongbao_server::webhooks::{self, WebhookOptions};
 use hongbao_server::{audit, backup, clock, copy, export, rebuild, reconcile, restore, split, top};
+use rustls::ClientConfig;
 use std::env;
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -36,6 +38,9 @@ use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long it is waited for webhooks to be let go of.
+const DELIVERER_ENDS: Duration = Duration::from_secs(2);
 
 /// What is logged unless `HONGBAO_LOG` says otherwise.
 const LOGGED: &str = "info,fjall=warn,lsm_tree=warn";
@@ -112,6 +117,7 @@ struct Prepared {
     listeners: Vec<TcpListener>,
     admin_listeners: Option<Vec<TcpListener>>,
     runtime: Runtime,
+    webhook_tls: Arc<ClientConfig>,
 }
 
 fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
@@ -134,13 +140,17 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         }
         (BackendName::Redis, false) | (BackendName::Embedded, true) => {}
     }
+    let webhook_tls = match options.webhook_allow.is_empty() {
+        true => WebhookOptions::default().tls,
+        false => webhooks::trusting(options.webhook_ca.as_deref()).map_err(wrong)?,
+    };
     let mut handover = Handover::within(Duration::from_secs(options.start_wait_s));
     let listeners = open_port("--listen", &options.listen, &mut handover)?;
     let open_admin_port = |address| open_port("--admin-listen", address, &mut handover);
     let admin_listeners = options.admin_listen.as_ref().map(open_admin_port).transpose()?;
     let key = given.map_or_else(|| kept_key(&options.data), |key| Ok(Some(key))).map_err(wrong)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let prepared = Prepared { key, listeners, admin_listeners, runtime };
+    let prepared = Prepared { key, listeners, admin_listeners, runtime, webhook_tls };
     let made = Made::before([Some(&*options.data), options.archive.as_deref()]);
     match options.backend {
         BackendName::Embedded => {
@@ -177,7 +187,7 @@ fn make_directory(path: &Path) -> Result<(), Failure> {
 }
 
 fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is_demo: bool) -> Result<(), Failure> {
-    let Prepared { key, listeners, admin_listeners, runtime } = prepared;
+    let Prepared { key, listeners, admin_listeners, runtime, webhook_tls } = prepared;
     let key = match key.map_or_else(|| new_key(&options.data), Ok) {
         Ok(key) => key,
         Err(error) => {
@@ -194,6 +204,12 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         event_readers_max: options.event_readers_max as usize,
         body_timeout: Duration::from_secs(options.read_timeout_s),
         caps: options.caps,
+        webhooks: WebhookOptions {
+            allowed: options.webhook_allow.clone(),
+            is_shared: E::IS_SHARED,
+            tls: webhook_tls,
+            ..WebhookOptions::default()
+        },
     };
     let server = Server::new(Arc::clone(&engine), &setup);
     E::watch(&server, &options.data);
@@ -219,6 +235,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
             let campaign = campaign(&*engine).await?;
             println!("{}", invitation(address, &key, &campaign));
         }
+        let deliverer = tokio::spawn(webhooks::deliver(Arc::clone(&server)));
         let metrics = Arc::clone(&server.metrics);
         let admin = async {
             if let Some(listeners) = admin_listeners {
@@ -231,7 +248,11 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
             serve(app(Arc::clone(&server)), listeners, limits, metrics, stop.clone()).await?;
             Ok(())
         };
-        tokio::try_join!(admin, public).map(drop)
+        let served = tokio::try_join!(admin, public).map(drop);
+        stop.cancel();
+        // What was on its way is sent again by whoever goes on.
+        let _ = tokio::time::timeout(DELIVERER_ENDS, deliverer).await;
+        served
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     let kept = engine.end()?;

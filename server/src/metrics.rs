@@ -152,6 +152,12 @@ impl Metrics {
         self.written.lock().expect("no histogram panics").push(Box::new(write));
     }
 
+    /// Adds a counter of something rare.
+    pub fn counter(&self, name: &'static str, help: &'static str) -> Counter {
+        self.recorder.describe_counter(name.into(), None, help.into());
+        self.recorder.register_counter(&Key::from_static_name(name), &METADATA)
+    }
+
     /// Adds gauges whose values are asked for whenever the metrics are: the
     /// engine's figures come in this way.
     pub fn gauges<const N: usize>(

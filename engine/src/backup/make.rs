@@ -9,6 +9,7 @@ use super::{BackupError, BackupInfo, INFO, SUMS, UNFINISHED, at};
 use crate::audit::{bring_up, open};
 use crate::journal::Journal;
 use crate::memory::{OpenError, Settings, lock, lock_any};
+use crate::notes::{NoteFiles, Shelf, put_file};
 use crate::rebuild::{BEGAN_AS_COPY, mark_copy};
 use crate::store::{FjallOptions, Store, StoreError};
 use crate::types::Timestamp;
@@ -68,11 +69,12 @@ pub fn back_up(
     let store = Store::open(&path, FjallOptions::default())?;
     bring_up(&store, &path, &open(&data.join("journal"))?, &mut |_| ())?;
     let (picture, began_as_copy) = (store.picture()?, data.join(BEGAN_AS_COPY).exists());
+    let files = NoteFiles::open(Some(data)).map_err(at(data))?.as_files();
     let (sender, receiver) = sync_channel(8);
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
             let mut to = io::BufWriter::with_capacity(256 << 10, Sent(sender));
-            let sent = send_rows(&picture, began_as_copy, &mut to, &|| None);
+            let sent = send_rows(&picture, began_as_copy, files, &mut to, &|| None);
             sent.and_then(|()| to.flush().map_err(|error| BackupError::Ended(error.to_string())))
         });
         let received = Received { receiver, chunk: Vec::new(), at: 0 };
@@ -193,6 +195,9 @@ impl<R: Read> BackupStream<R> {
         if began_as_copy {
             mark_copy(part).map_err(at(part))?;
         }
+        for (file, bytes) in &self.head.files {
+            put_note_file(part, file, bytes)?;
+        }
         let journal = open(&part.join("journal"))?;
         Journal::begin(&journal, position.applied, None).map_err(OpenError::from)?;
         let info = BackupInfo {
@@ -220,6 +225,17 @@ impl<R: Read> BackupStream<R> {
         directories.iter().try_for_each(|directory| sync(directory))?;
         Ok(Backup { info, rows, files: files.len(), bytes })
     }
+}
+
+/// Writes a note below `part`. Where it goes came over a socket, so only a shelf and
+/// a name are taken for a path.
+fn put_note_file(part: &Path, file: &str, bytes: &[u8]) -> Result<(), BackupError> {
+    let place = file.split_once('/').and_then(|(on, name)| {
+        let shelf = Shelf::ALL.into_iter().find(|shelf| shelf.name() == on)?;
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_').then_some((shelf, name))
+    });
+    let (shelf, name) = place.ok_or_else(|| BackupError::Ended(format!("{file} is no file of a backup")))?;
+    put_file(&part.join(shelf.name()), name, Some(bytes)).map_err(at(part))
 }
 
 /// A directory that may become a backup, of which nobody else makes one.

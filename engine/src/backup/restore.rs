@@ -13,12 +13,14 @@ use crate::journal::Journal;
 use crate::journal::salvage::{Place, Salvaged, Whole, salvage};
 use crate::journal::segment_name;
 use crate::memory::{OpenError, Settings, lock_any};
+use crate::notes::Shelf;
 use crate::rebuild::{BEGAN_AS_COPY, mark_copy};
 use crate::storage::{Directory, Storage};
 use crate::store::{Audited, FjallOptions, Store};
 use crate::types::Lsn;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What is restored of what.
@@ -198,7 +200,6 @@ fn empty(data: &Path) -> Result<File, BackupError> {
                    the backup does not have (--journal)";
         return Err(BackupError::Refused(format!("{} {why}", data.display())));
     }
-    use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(at(data))?;
     let lock = lock_any(data)?;
     clear(data)?;
@@ -224,7 +225,7 @@ fn clear(data: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Copies the store, every file of it as it was made, and makes sure of the rest.
+/// Copies the store and notes, every file of them as it was made, and makes sure of the rest.
 fn copy(
     from: &Path,
     data: &Path,
@@ -236,10 +237,13 @@ fn copy(
     for (file, sum) in sums {
         let (source, target) = (from.join(file), data.join(file));
         let mut copied = None;
-        if file.starts_with("store/") {
+        let is_note =
+            Shelf::ALL.iter().any(|shelf| file.strip_prefix(shelf.name()).is_some_and(|at| at.starts_with('/')));
+        if is_note || file.starts_with("store/") {
             let parent = parent_of(&target);
-            fs::create_dir_all(parent).map_err(at(parent))?;
-            copied = Some(File::create_new(&target).map_err(at(&target))?);
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(at(parent))?;
+            copied =
+                Some(OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target).map_err(at(&target))?);
         }
         let found = digest(&source, |chunk| {
             if let Some(copied) = &mut copied {

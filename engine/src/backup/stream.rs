@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::time::{Duration, Instant};
 
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 const END: u8 = 255;
 const NO_MORE: u8 = 254;
 const HEAD: u8 = 253;
@@ -41,6 +41,8 @@ pub(super) struct Head {
     pub(super) count_about: u64,
     /// Whether the directory began as a copy, which stands in no record.
     pub(super) began_as_copy: bool,
+    /// Files that stand beside the rows, by their paths below the directory.
+    pub(super) files: Vec<(String, Vec<u8>)>,
 }
 
 /// Sends all rows of the engine as they are now: after everything that was
@@ -51,10 +53,12 @@ pub(super) struct Head {
 /// [`BackupError`] if the store cannot be read, or nobody takes the rows.
 pub fn send(engine: &Embedded, to: impl Write) -> Result<(), BackupError> {
     let mut to = BufWriter::with_capacity(256 << 10, to);
+    // Before the rows: how far somebody is must not be further than they are.
+    let files = engine.note_files();
     let sent = engine
         .picture()
         .map_err(|error| BackupError::Ended(error.to_string()))
-        .and_then(|(picture, copied)| send_rows(&picture, copied, &mut to, &|| engine.picture_must_end()));
+        .and_then(|(picture, copied)| send_rows(&picture, copied, files, &mut to, &|| engine.picture_must_end()));
     if let Err(error) = &sent {
         let why = error.to_string();
         let why = &why.as_bytes()[..why.len().min(usize::from(u16::MAX))];
@@ -74,12 +78,14 @@ fn untaken(error: std::io::Error) -> BackupError {
 pub(super) fn send_rows(
     picture: &Picture,
     began_as_copy: bool,
+    files: Vec<(String, Vec<u8>)>,
     to: &mut impl Write,
     must_end: &dyn Fn() -> Option<String>,
 ) -> Result<(), BackupError> {
     let tables = Table::ALL.iter().map(|table| table.name().to_owned()).collect();
     let count_about = picture.count_about();
-    let head = Head { form: FORM, tables, position: picture.position().put().to_vec(), count_about, began_as_copy };
+    let position = picture.position().put().to_vec();
+    let head = Head { form: FORM, tables, position, count_about, began_as_copy, files };
     let head = postcard::to_allocvec(&head).expect("a head has a postcard form");
     let length = (head.len() as u32).to_le_bytes();
     to.write_all(&[&[HEAD][..], &length, &head].concat()).map_err(untaken)?;

@@ -167,7 +167,7 @@ pub struct EventQuery {
     pub types: EventTypes,
     /// Only of this owner's envelopes; `None` is everybody's, and everything else.
     pub owner: Option<String>,
-    /// At most so many, at least 1.
+    /// At most so many; 0 gives the cursor only at which `after` is.
     pub limit: usize,
 }
 

@@ -86,6 +86,9 @@ impl Core {
             }
             After::Cursor(cursor) => Position::open(&self.seal, cursor).ok_or(EngineError::Cursor)?,
         };
+        if query.limit == 0 {
+            return Ok(EventPage { events: Vec::new(), next: from.seal(&self.seal, history), is_end: false });
+        }
         if from.lsn > durable.0 || !self.histories.has(history, Lsn(from.lsn)) {
             // It was told by what a restore has replaced.
             return Err(gone());

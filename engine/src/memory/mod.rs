@@ -18,6 +18,7 @@
 mod cold;
 mod feed;
 mod housekeeping;
+mod notes;
 mod picture;
 mod reads;
 mod recovery;
@@ -38,6 +39,7 @@ use crate::feed::cursor::Seal;
 use crate::feed::histories::Histories;
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
+use crate::notes::NoteFiles;
 use crate::payout::{self, PayoutCounts};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
@@ -81,6 +83,8 @@ pub(crate) struct Core {
     /// Why it does not serve, and what its operator has to do, if it is not ready.
     unready: Mutex<Option<String>>,
     housekeeping: housekeeping::State,
+    /// What the server keeps for itself.
+    notes: NoteFiles,
 }
 
 /// Where records go.

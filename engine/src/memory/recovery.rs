@@ -19,6 +19,7 @@ use crate::feed::cursor::Seal;
 use crate::feed::histories::Histories;
 use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
 use crate::mutants::{Mutant, is_planted};
+use crate::notes::NoteFiles;
 use crate::state::envelope::Envelope;
 use crate::state::ledger::{MerchantAccount, Wallet};
 use crate::state::stock::Item;
@@ -297,6 +298,7 @@ impl Embedded {
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
             housekeeping: housekeeping::State::default(),
+            notes: NoteFiles::open(None).expect("no file is looked for"),
         };
         Embedded::over(core, options.threaded)
     }
@@ -329,6 +331,9 @@ impl Embedded {
         if let Some(directory) = directory {
             settings.write(directory)?;
         }
+        let of_directory =
+            |source| OpenError::Directory { path: directory.unwrap_or(Path::new("")).to_owned(), source };
+        let notes = NoteFiles::open(directory).map_err(of_directory)?;
         // A process that was killed leaves rows that can be read and are not on
         // the disk yet; the journal may forget only what is.
         if !is_planted(Mutant::TrustUnpersistedRows) {
@@ -387,6 +392,7 @@ impl Embedded {
             serving: AtomicU8::new(SERVING),
             unready: Mutex::default(),
             housekeeping: housekeeping::State { accept_file, ..housekeeping::State::default() },
+            notes,
         };
         core.arm_all();
         let swept = match core.distrust_clock(last_at, options.downtime_s_max) {

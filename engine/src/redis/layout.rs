@@ -11,6 +11,7 @@
 use super::bucket::Bucket;
 use super::lane::Words;
 use crate::backend::OnceKey;
+use crate::notes::Shelf;
 use crate::payout::{PayoutState, PayoutTo};
 use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId};
 use std::fmt::Write;
@@ -100,6 +101,11 @@ impl Layout {
     /// Id -> API key that was deleted.
     pub(super) fn deleted_api_keys(&self) -> Key {
         self.key(Layout::COMMON, "deleted_api_keys")
+    }
+
+    /// Name -> what a server has noted.
+    pub(super) fn notes(&self, shelf: Shelf) -> Key {
+        self.key(Layout::COMMON, shelf.name())
     }
 
     pub(super) fn memo(&self, key: OnceKey) -> Key {

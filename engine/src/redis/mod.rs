@@ -16,6 +16,7 @@
 //! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
+//! - `notes`: what servers keep for themselves.
 //! - `layout`, `rows`, `reply`, `scripts`: keys, envelopes' rows, answers, and the scripts themselves.
 //! - `bucket`: which of the fixed buckets a thing lies in, and so which slot.
 //! - `script`: a Lua script, known to servers by its hash.
@@ -45,6 +46,7 @@ mod memos;
 mod names;
 #[allow(dead_code, reason = "lanes of grabs and blocking reads will want it")]
 mod nodes;
+mod notes;
 mod opening;
 mod options;
 mod payouts;

@@ -71,6 +71,7 @@ pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);
 pub(super) static DEPLOYMENT: Script = Script::one("deployment", &[PRELUDE, DECIDE, lua!("deployment")]);
 pub(super) static API_KEY: Script = Script::one("api key", &[PRELUDE, DECIDE, lua!("api_key")]);
+pub(super) static NOTE: Script = Script::one("note", &[lua!("note")]);
 pub(super) static SETTINGS: Script = Script::one("settings", &[lua!("settings")]);
 pub(super) static SETTLED: Script = Script::one("settled", &[lua!("settled")]);
 pub(super) static TOUR: Script = Script::one("tour", &[lua!("tour")]);

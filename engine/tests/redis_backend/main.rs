@@ -16,6 +16,7 @@ mod events;
 #[path = "../feed_story/mod.rs"]
 mod feed_story;
 mod lanes;
+mod notes;
 mod payouts;
 mod races;
 #[path = "../random/mod.rs"]

@@ -18,6 +18,9 @@ One client serves any number of threads; each has a connection of its own.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import http.client
 import io
 import json
@@ -431,6 +434,34 @@ def _part(value: str) -> str:
     return urllib.parse.quote(value, safe="")
 
 
+class InvalidWebhook(Exception):
+    """A request that the server did not send, or not now."""
+
+
+def verify_webhook(
+    secret: str, headers: Mapping[str, str], body: bytes, *, tolerance_s: float = 300, now_s: Optional[float] = None
+) -> Any:
+    """What a webhook's request says, if it was signed with this secret and sent within the last minutes.
+
+    `body` has to be the bytes as they came. Batches may come twice: keep the `webhook-id` of the
+    last ones. Raises InvalidWebhook; answer that with 400.
+    """
+    given = {name.lower(): value for name, value in headers.items()}
+    try:
+        message_id, sent_at, signatures = (given["webhook-" + name] for name in ("id", "timestamp", "signature"))
+        key = base64.b64decode(secret[len("whsec_"):] if secret.startswith("whsec_") else secret, validate=True)
+        distance_s = abs((time.time() if now_s is None else now_s) - int(sent_at))
+    except (KeyError, ValueError) as error:
+        raise InvalidWebhook(f"no signed request, or no secret: {error}") from None
+    if distance_s > tolerance_s:
+        raise InvalidWebhook(f"sent {distance_s:.0f} s from now; check this machine's clock")
+    signed = f"{message_id}.{sent_at}.".encode() + body
+    expected = b"v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
+    if not key or not any(hmac.compare_digest(expected, one.encode()) for one in signatures.split(" ")):
+        raise InvalidWebhook("no signature is of this secret")
+    return json.loads(body)
+
+
 # --- generated from here, by server/clients/generate ---
 
 
@@ -451,6 +482,90 @@ ItemId = str
 HoldId = str
 OrderId = str
 PayoutId = str
+WebhookId = str
+
+
+@dataclass(frozen=True)
+class WebhookFailure:
+    at: Time
+    detail: str
+
+
+@dataclass(frozen=True)
+class Webhook:
+    id: WebhookId
+    url: str
+    types: Optional[List[str]]
+    owner: Optional[str]
+    state: Literal["active", "failing", "disabled"]
+    """failing: the last request failed."""
+    disabled_reason: Optional[str]
+    secret: Optional[str]
+    """
+    What signatures are made with: whsec_ and base64. Null when this is not the answer that made it.
+    """
+    cursor: str
+    """Behind what was delivered, or is a dead letter."""
+    pending: int
+    """Events of the batch that is on its way."""
+    attempts: int
+    """How often that was tried."""
+    next_attempt_at: Optional[Time]
+    """When it is tried again."""
+    lag_s: int
+    """The age of its first event."""
+    dead: int
+    """Dead letters that are kept."""
+    last_success_at: Optional[Time]
+    """When a batch was taken last."""
+    last_error: Optional[WebhookFailure]
+    created_at: Time
+
+
+# Where the next page starts; null at the end.
+Cursor = Optional[str]
+
+
+@dataclass(frozen=True)
+class Webhooks:
+    webhooks: List[Webhook]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class WebhookPinged:
+    delivered: bool
+    """Whether a 2xx came back."""
+    error: Optional[str]
+    """What came back instead."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    id: str
+    """Its webhook-id."""
+    events: int
+    """How many; 0 if they were gone before they were counted."""
+    after: str
+    """The cursor before them."""
+    until: str
+    """The cursor behind them."""
+    attempts: int
+    died_at: Time
+    detail: str
+    """Why the last attempt failed."""
+    gone: bool
+    """Whether its events are not kept any more."""
+    redelivering: bool
+    """Whether it is about to be sent once more."""
+
+
+@dataclass(frozen=True)
+class DeadLetters:
+    dead: List[DeadLetter]
+    next_cursor: Cursor
+
+
 KeyId = str
 # admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller:
 # grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:<id>:
@@ -549,10 +664,6 @@ class MadeKey:
     created_at: Time
     key: Optional[str]
     """What is sent as Authorization: Bearer. Null when this is not the answer that made it."""
-
-
-# Where the next page starts; null at the end.
-Cursor = Optional[str]
 
 
 @dataclass(frozen=True)
@@ -1001,6 +1112,8 @@ __all__ += [
     "Count",
     "Currency",
     "Cursor",
+    "DeadLetter",
+    "DeadLetters",
     "Ended",
     "Entries",
     "Entry",
@@ -1066,6 +1179,11 @@ __all__ += [
     "Time",
     "User",
     "Wallet",
+    "Webhook",
+    "WebhookFailure",
+    "WebhookId",
+    "WebhookPinged",
+    "Webhooks",
     "Won",
 ]
 
@@ -1107,6 +1225,15 @@ class Client(_Transport):
         ("POST", "/v1/test/clock"),
         ("POST", "/v1/test/faults"),
         ("GET", "/v1/events"),
+        ("POST", "/v1/webhooks"),
+        ("GET", "/v1/webhooks"),
+        ("GET", "/v1/webhooks/{id}"),
+        ("PATCH", "/v1/webhooks/{id}"),
+        ("DELETE", "/v1/webhooks/{id}"),
+        ("POST", "/v1/webhooks/{id}/rotate"),
+        ("POST", "/v1/webhooks/{id}/test"),
+        ("GET", "/v1/webhooks/{id}/dead"),
+        ("POST", "/v1/webhooks/{id}/redeliver"),
         ("POST", "/v1/keys"),
         ("GET", "/v1/keys"),
         ("DELETE", "/v1/keys/{id}"),
@@ -1704,6 +1831,130 @@ class Client(_Transport):
             "GET",
             "/v1/events",
             query={"after": after, "types": types, "limit": limit, "wait_s": wait_s},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def create_webhook(
+        self,
+        *,
+        url: str,
+        types: Union[Optional[List[str]], Unset] = UNSET,
+        owner: Union[Optional[User], Unset] = UNSET,
+        after: Union[Optional[str], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Webhook:
+        """
+        Make an endpoint for events; its secret is in this answer only. The url has to be one that the operator
+        allows (--webhook-allow). Repeated with the same Idempotency-Key, `secret` is null: if the first answer
+        was lost, rotate it.
+        """
+        answer: Webhook = self._call(
+            Webhook,
+            "POST",
+            "/v1/webhooks",
+            body={"url": url, "types": types, "owner": owner, "after": after},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def webhooks(self, *, limit_s: Optional[float] = None) -> Webhooks:
+        """Endpoints and how they are, the newest first."""
+        answer: Webhooks = self._call(Webhooks, "GET", "/v1/webhooks", limit_s=limit_s)
+        return answer
+
+    def webhook(self, id: str, *, limit_s: Optional[float] = None) -> Webhook:
+        """An endpoint and how it is."""
+        answer: Webhook = self._call(Webhook, "GET", f"/v1/webhooks/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def change_webhook(
+        self,
+        id: str,
+        *,
+        url: Union[str, Unset] = UNSET,
+        types: Union[Optional[List[str]], Unset] = UNSET,
+        disabled: Union[bool, Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> Webhook:
+        """
+        Change, disable or enable an endpoint. What waits is tried at once. Events that happened while it was
+        disabled are sent when it is enabled.
+        """
+        answer: Webhook = self._call(
+            Webhook,
+            "PATCH",
+            f"/v1/webhooks/{_part(id)}",
+            body={"url": url, "types": types, "disabled": disabled},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def delete_webhook(self, id: str, *, limit_s: Optional[float] = None) -> None:
+        """
+        Delete an endpoint with its dead letters; again: the same answer. A request that is on its way may
+        still arrive.
+        """
+        self._call(None, "DELETE", f"/v1/webhooks/{_part(id)}", limit_s=limit_s)
+
+    def rotate_webhook(
+        self,
+        id: str,
+        *,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Webhook:
+        """
+        Give an endpoint a new secret, shown in this answer only. For 24 hours the old one signs too, so that
+        the header has two signatures.
+        """
+        answer: Webhook = self._call(
+            Webhook,
+            "POST",
+            f"/v1/webhooks/{_part(id)}/rotate",
+            body={},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def test_webhook(self, id: str, *, limit_s: Optional[float] = None) -> WebhookPinged:
+        """
+        Send a ping now, and tell what came back. The body of the request is
+        {"type":"ping","webhook":"hook_…"}. It takes up to 15 seconds, and is sent also to what is disabled.
+        """
+        answer: WebhookPinged = self._call(WebhookPinged, "POST", f"/v1/webhooks/{_part(id)}/test", body={}, limit_s=limit_s)
+        return answer
+
+    def dead_letters(self, id: str, *, limit_s: Optional[float] = None) -> DeadLetters:
+        """
+        Batches that were given up, the oldest first. The last 100. Their events are in the feed as long as
+        events are kept.
+        """
+        answer: DeadLetters = self._call(DeadLetters, "GET", f"/v1/webhooks/{_part(id)}/dead", limit_s=limit_s)
+        return answer
+
+    def redeliver_webhook(
+        self,
+        id: str,
+        *,
+        ids: Union[Optional[List[str]], Unset] = UNSET,
+        from_: Union[Optional[str], Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> Webhook:
+        """
+        Send dead letters once more, or everything since a cursor. Dead letters keep their webhook-id. What is
+        sent since a cursor has new ones: its events have the ids they had.
+        """
+        answer: Webhook = self._call(
+            Webhook,
+            "POST",
+            f"/v1/webhooks/{_part(id)}/redeliver",
+            body={"ids": ids, "from": from_},
             limit_s=limit_s,
         )
         return answer

@@ -14,7 +14,8 @@ import time
 import unittest
 
 from hongbao import (
-    Claimed, Client, Error, Failed, GrabPair, Held, NoAnswer, Ordered, Problem, SoldOut, Unexpected, Unknown, Won,
+    Claimed, Client, Error, Failed, GrabPair, Held, InvalidWebhook, NoAnswer, Ordered, Problem, SoldOut, Unexpected,
+    Unknown, Won, verify_webhook,
 )
 
 URL, KEY = os.environ.get("HONGBAO_URL", ""), os.environ.get("HONGBAO_KEY", "")
@@ -343,6 +344,31 @@ class Scripted(unittest.TestCase):
             with self.assertRaises(Unexpected):
                 client.wallet("a")
         self.assertTrue(issubclass(Unexpected, Error))
+
+
+class Webhooks(unittest.TestCase):
+    SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    GOOD = {
+        "Webhook-Id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "Webhook-Timestamp": "1614265330", "Webhook-Signature": SIGNATURE,
+    }
+
+    def check(self, off_s=0, secret=SECRET, body=b'{"test": 2432232314}', **headers):
+        return verify_webhook(secret, {**self.GOOD, **headers}, body, now_s=1614265330 + off_s)
+
+    def test_what_the_server_sent_is_read(self):
+        self.assertEqual(self.check(), {"test": 2432232314})
+        self.assertEqual(self.check(-300, **{"Webhook-Signature": "v1,AAAA v2,x " + self.SIGNATURE}), {"test": 2432232314})
+
+    def test_what_it_did_not_send_is_refused(self):
+        for wrong in (
+            lambda: self.check(301), lambda: self.check(-301), lambda: self.check(secret="whsec_AAAA"),
+            lambda: self.check(secret="whsec_"), lambda: self.check(secret="whsec_*"), lambda: self.check(body=b"{}"),
+            lambda: self.check(**{"Webhook-Id": "msg_other"}), lambda: self.check(**{"Webhook-Timestamp": "soon"}),
+            lambda: self.check(**{"Webhook-Signature": ""}), lambda: self.check(**{"Webhook-Signature": self.SIGNATURE[3:]}),
+            lambda: verify_webhook(self.SECRET, {}, b"{}"),
+        ):
+            self.assertRaises(InvalidWebhook, wrong)
 
 
 if __name__ == "__main__":

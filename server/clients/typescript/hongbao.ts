@@ -317,6 +317,60 @@ function checked<T>(value: unknown, required: readonly string[]): T {
   return value as T;
 }
 
+/** A request that the server did not send, or not now. Answer it with 400. */
+export class InvalidWebhook extends Error {}
+
+/** How a webhook's request is looked at. */
+export interface VerifyOptions {
+  /** How far its timestamp may be off; 300 s unless given. */
+  toleranceS?: number;
+  /** The time, in milliseconds; now unless given. */
+  nowMs?: number;
+}
+
+/**
+ * What a webhook's request says, if it was signed with this secret and sent within the last minutes.
+ * `body` has to be what came, not what was parsed. Batches may come twice: keep the `webhook-id` of the last ones.
+ */
+export async function verifyWebhook(
+  secret: string,
+  headers: Headers | Record<string, string | string[] | undefined>,
+  body: string | Uint8Array,
+  options: VerifyOptions = {},
+): Promise<unknown> {
+  const given = (name: string): string => {
+    const value = headers instanceof Headers ? headers.get(name) : headers[name];
+    if (typeof value !== "string") throw new InvalidWebhook(`no header ${name}`);
+    return value;
+  };
+  const [id, at, signatures] = [given("webhook-id"), given("webhook-timestamp"), given("webhook-signature")];
+  const nowMs = options.nowMs ?? Date.now();
+  if (!/^\d+$/.test(at) || Math.abs(nowMs / 1000 - Number(at)) > (options.toleranceS ?? 300)) {
+    throw new InvalidWebhook("the timestamp is not of now; check this machine's clock");
+  }
+  const bytes = (base64: string): Uint8Array<ArrayBuffer> => {
+    try {
+      return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+    } catch {
+      throw new InvalidWebhook("a signature or the secret is not base64");
+    }
+  };
+  const raw = bytes(secret.replace(/^whsec_/, ""));
+  if (raw.length === 0) throw new InvalidWebhook("the secret is empty");
+  const key = await crypto.subtle.importKey("raw", raw, { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
+  const content = typeof body === "string" ? new TextEncoder().encode(body) : body;
+  const head = new TextEncoder().encode(`${id}.${at}.`);
+  const signed = new Uint8Array(head.length + content.length);
+  signed.set(head);
+  signed.set(content, head.length);
+  for (const signature of signatures.split(" ").filter((one) => one.startsWith("v1,"))) {
+    if (await crypto.subtle.verify("HMAC", key, bytes(signature.slice(3)), signed)) {
+      return JSON.parse(new TextDecoder().decode(content));
+    }
+  }
+  throw new InvalidWebhook("no signature is of this secret");
+}
+
 // --- generated from here, by server/clients/generate ---
 
 /** Minor units (fen). Never a float, never a string. */
@@ -344,6 +398,106 @@ export type HoldId = string;
 export type OrderId = string;
 
 export type PayoutId = string;
+
+export type WebhookId = string;
+
+export interface NewWebhook {
+  /** https, or http where the operator allows it; no user, no password, no fragment. */
+  url: string;
+  /** Types as of GET /v1/events, each an element; null for all but share.grabbed and hold.held. */
+  types?: Array<string> | null;
+  /** Only what happens to this owner's envelopes. */
+  owner?: User | null;
+  /** now, oldest, or a cursor of the feed; now if it is left out. */
+  after?: string | null;
+}
+
+export interface WebhookChange {
+  /** https, or http where the operator allows it; no user, no password, no fragment. */
+  url?: string;
+  /** Types as of GET /v1/events, each an element; null for all but share.grabbed and hold.held. */
+  types?: Array<string> | null;
+  disabled?: boolean;
+}
+
+export interface WebhookFailure {
+  at: Time;
+  detail: string;
+}
+
+export interface Webhook {
+  id: WebhookId;
+  url: string;
+  types: Array<string> | null;
+  owner: string | null;
+  /** failing: the last request failed. */
+  state: Open<"active" | "failing" | "disabled">;
+  disabled_reason: string | null;
+  /** What signatures are made with: whsec_ and base64. Null when this is not the answer that made it. */
+  secret: string | null;
+  /** Behind what was delivered, or is a dead letter. */
+  cursor: string;
+  /** Events of the batch that is on its way. */
+  pending: number;
+  /** How often that was tried. */
+  attempts: number;
+  /** When it is tried again. */
+  next_attempt_at: Time | null;
+  /** The age of its first event. */
+  lag_s: number;
+  /** Dead letters that are kept. */
+  dead: number;
+  /** When a batch was taken last. */
+  last_success_at: Time | null;
+  last_error: WebhookFailure | null;
+  created_at: Time;
+}
+
+/** Where the next page starts; null at the end. */
+export type Cursor = string | null;
+
+export interface Webhooks {
+  webhooks: Array<Webhook>;
+  next_cursor: Cursor;
+}
+
+export interface WebhookPinged {
+  /** Whether a 2xx came back. */
+  delivered: boolean;
+  /** What came back instead. */
+  error: string | null;
+}
+
+export interface DeadLetter {
+  /** Its webhook-id. */
+  id: string;
+  /** How many; 0 if they were gone before they were counted. */
+  events: number;
+  /** The cursor before them. */
+  after: string;
+  /** The cursor behind them. */
+  until: string;
+  attempts: number;
+  died_at: Time;
+  /** Why the last attempt failed. */
+  detail: string;
+  /** Whether its events are not kept any more. */
+  gone: boolean;
+  /** Whether it is about to be sent once more. */
+  redelivering: boolean;
+}
+
+export interface DeadLetters {
+  dead: Array<DeadLetter>;
+  next_cursor: Cursor;
+}
+
+export interface Redeliver {
+  /** Of dead letters; either these or from. */
+  ids?: Array<string> | null;
+  /** A cursor of the feed, or oldest. */
+  from?: string | null;
+}
 
 export type KeyId = string;
 
@@ -434,9 +588,6 @@ export interface MadeKey {
   /** What is sent as Authorization: Bearer. Null when this is not the answer that made it. */
   key: string | null;
 }
-
-/** Where the next page starts; null at the end. */
-export type Cursor = string | null;
 
 export interface Keys {
   keys: Array<Key>;
@@ -959,6 +1110,15 @@ export class Client extends Transport {
     ["POST", "/v1/test/clock"],
     ["POST", "/v1/test/faults"],
     ["GET", "/v1/events"],
+    ["POST", "/v1/webhooks"],
+    ["GET", "/v1/webhooks"],
+    ["GET", "/v1/webhooks/{id}"],
+    ["PATCH", "/v1/webhooks/{id}"],
+    ["DELETE", "/v1/webhooks/{id}"],
+    ["POST", "/v1/webhooks/{id}/rotate"],
+    ["POST", "/v1/webhooks/{id}/test"],
+    ["GET", "/v1/webhooks/{id}/dead"],
+    ["POST", "/v1/webhooks/{id}/redeliver"],
     ["POST", "/v1/keys"],
     ["GET", "/v1/keys"],
     ["DELETE", "/v1/keys/{id}"],
@@ -1219,6 +1379,59 @@ export class Client extends Transport {
   /** What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which things happened to one envelope, wallet, item or hold. An event has the same id whenever it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to its owner's envelopes. */
   async events(query: { after?: string; types?: string; limit?: number; wait_s?: number } = {}, options: CallOptions = {}): Promise<Events> {
     const answer = checked<Events>(await this.call({ method: "GET", path: "/v1/events", query: { wait_s: undefined, ...query } }, options), ["events", "next_cursor"]);
+    return answer;
+  }
+
+  /** Make an endpoint for events; its secret is in this answer only. The url has to be one that the operator allows (--webhook-allow). Repeated with the same Idempotency-Key, `secret` is null: if the first answer was lost, rotate it. */
+  async createWebhook(body: NewWebhook, options: KeyedOptions = {}): Promise<Webhook> {
+    const answer = checked<Webhook>(await this.call({ method: "POST", path: "/v1/webhooks", body, keyed: true }, options), ["id", "url", "types", "owner", "state", "disabled_reason", "secret", "cursor", "pending", "attempts", "next_attempt_at", "lag_s", "dead", "last_success_at", "last_error", "created_at"]);
+    return answer;
+  }
+
+  /** Endpoints and how they are, the newest first. */
+  async webhooks(options: CallOptions = {}): Promise<Webhooks> {
+    const answer = checked<Webhooks>(await this.call({ method: "GET", path: "/v1/webhooks" }, options), ["webhooks", "next_cursor"]);
+    return answer;
+  }
+
+  /** An endpoint and how it is. */
+  async webhook(id: string, options: CallOptions = {}): Promise<Webhook> {
+    const answer = checked<Webhook>(await this.call({ method: "GET", path: `/v1/webhooks/${pathPart(id)}` }, options), ["id", "url", "types", "owner", "state", "disabled_reason", "secret", "cursor", "pending", "attempts", "next_attempt_at", "lag_s", "dead", "last_success_at", "last_error", "created_at"]);
+    return answer;
+  }
+
+  /** Change, disable or enable an endpoint. What waits is tried at once. Events that happened while it was disabled are sent when it is enabled. */
+  async changeWebhook(id: string, body: WebhookChange, options: CallOptions = {}): Promise<Webhook> {
+    const answer = checked<Webhook>(await this.call({ method: "PATCH", path: `/v1/webhooks/${pathPart(id)}`, body }, options), ["id", "url", "types", "owner", "state", "disabled_reason", "secret", "cursor", "pending", "attempts", "next_attempt_at", "lag_s", "dead", "last_success_at", "last_error", "created_at"]);
+    return answer;
+  }
+
+  /** Delete an endpoint with its dead letters; again: the same answer. A request that is on its way may still arrive. */
+  async deleteWebhook(id: string, options: CallOptions = {}): Promise<void> {
+    await this.call({ method: "DELETE", path: `/v1/webhooks/${pathPart(id)}` }, options);
+  }
+
+  /** Give an endpoint a new secret, shown in this answer only. For 24 hours the old one signs too, so that the header has two signatures. */
+  async rotateWebhook(id: string, options: KeyedOptions = {}): Promise<Webhook> {
+    const answer = checked<Webhook>(await this.call({ method: "POST", path: `/v1/webhooks/${pathPart(id)}/rotate`, body: {}, keyed: true }, options), ["id", "url", "types", "owner", "state", "disabled_reason", "secret", "cursor", "pending", "attempts", "next_attempt_at", "lag_s", "dead", "last_success_at", "last_error", "created_at"]);
+    return answer;
+  }
+
+  /** Send a ping now, and tell what came back. The body of the request is {"type":"ping","webhook":"hook_…"}. It takes up to 15 seconds, and is sent also to what is disabled. */
+  async testWebhook(id: string, options: CallOptions = {}): Promise<WebhookPinged> {
+    const answer = checked<WebhookPinged>(await this.call({ method: "POST", path: `/v1/webhooks/${pathPart(id)}/test`, body: {} }, options), ["delivered", "error"]);
+    return answer;
+  }
+
+  /** Batches that were given up, the oldest first. The last 100. Their events are in the feed as long as events are kept. */
+  async deadLetters(id: string, options: CallOptions = {}): Promise<DeadLetters> {
+    const answer = checked<DeadLetters>(await this.call({ method: "GET", path: `/v1/webhooks/${pathPart(id)}/dead` }, options), ["dead", "next_cursor"]);
+    return answer;
+  }
+
+  /** Send dead letters once more, or everything since a cursor. Dead letters keep their webhook-id. What is sent since a cursor has new ones: its events have the ids they had. */
+  async redeliverWebhook(id: string, body: Redeliver, options: CallOptions = {}): Promise<Webhook> {
+    const answer = checked<Webhook>(await this.call({ method: "POST", path: `/v1/webhooks/${pathPart(id)}/redeliver`, body }, options), ["id", "url", "types", "owner", "state", "disabled_reason", "secret", "cursor", "pending", "attempts", "next_attempt_at", "lag_s", "dead", "last_success_at", "last_error", "created_at"]);
     return answer;
   }
 

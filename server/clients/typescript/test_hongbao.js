@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { Client, NoAnswer, Problem, Unexpected } from "./hongbao.js";
+import { Client, InvalidWebhook, NoAnswer, Problem, Unexpected, verifyWebhook } from "./hongbao.js";
 
 const { HONGBAO_URL: url, HONGBAO_KEY: key } = process.env;
 assert.ok(url && key, "set HONGBAO_URL to a server started with --test, and HONGBAO_KEY to its admin key");
@@ -167,5 +167,33 @@ describe("a scripted server", () => {
     }
     const gone = new Client("http://scripted", "k", { fetch: async () => Response.error() });
     await assert.rejects(gone.deleteKey("key_x"), Problem, "what is no answer deletes nothing");
+  });
+});
+
+describe("webhooks", () => {
+  const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+  const signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+  const good = {
+    "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek", "webhook-timestamp": "1614265330", "webhook-signature": signature,
+  };
+  const check = ({ offS = 0, secret: of = secret, body = '{"test": 2432232314}', ...headers }) =>
+    verifyWebhook(of, { ...good, ...headers }, body, { nowMs: (1614265330 + offS) * 1000 });
+
+  test("what the server sent is read", async () => {
+    assert.deepEqual(await check({}), { test: 2432232314 });
+    assert.deepEqual(await check({ offS: -300, "webhook-signature": `v1,AAAA v2,x ${signature}` }), { test: 2432232314 });
+    const bytes = new TextEncoder().encode('{"test": 2432232314}');
+    const options = { nowMs: 1614265330000 };
+    assert.deepEqual(await verifyWebhook(secret, new Headers(good), bytes, options), { test: 2432232314 });
+  });
+
+  test("what it did not send is refused", async () => {
+    for (const wrong of [
+      { offS: 301 }, { offS: -301 }, { secret: "whsec_AAAA" }, { secret: "whsec_" }, { secret: "whsec_*" }, { body: "{}" },
+      { "webhook-id": "msg_other" }, { "webhook-timestamp": "soon" }, { "webhook-timestamp": undefined },
+      { "webhook-signature": "" }, { "webhook-signature": signature.slice(3) },
+    ]) {
+      await assert.rejects(check(wrong), InvalidWebhook, JSON.stringify(wrong));
+    }
   });
 });

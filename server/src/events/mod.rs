@@ -6,7 +6,7 @@
 //! **Invariant:** what is told goes on from the cursor that was given; nothing
 //! in between is passed over, and what is gone is told as a 410.
 
-mod json;
+pub(crate) mod json;
 mod pulse;
 mod stream;
 
@@ -100,11 +100,11 @@ fn wanted(params: &Params, headers: &HeaderMap, caller: &Caller, is_stream: bool
     Ok(EventQuery { after, types, owner, limit })
 }
 
-fn unknown_cursor(field: &str) -> Problem {
+pub(crate) fn unknown_cursor(field: &str) -> Problem {
     Problem::field(field, "is no cursor of this feed; use a next_cursor or id of it, oldest or now")
 }
 
-fn problem(error: &EngineError) -> Problem {
+pub(crate) fn problem(error: &EngineError) -> Problem {
     match error {
         EngineError::Cursor => unknown_cursor("after"),
         error => from_engine(error),

@@ -9,13 +9,15 @@ use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::*;
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
+use hongbao_engine::notes::*;
 use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -44,6 +46,7 @@ pub struct Inner {
     pub events: Vec<FeedEvent>,
     pub asked_events: Vec<EventQuery>,
     pub not_ready: Option<String>,
+    pub notes: BTreeMap<(Shelf, String), Note>,
 }
 
 /// Answers what is scripted, else deposits and withdraws, makes and deletes keys,
@@ -163,6 +166,35 @@ fn wallet(user: &UserId, balance: u64) -> WalletView {
 
 fn none<T>() -> Listing<T> {
     Listing { rows: Vec::new(), next: Some(vec![0, 255, 16]) }
+}
+
+impl Notes for Fake {
+    async fn notes(&self, shelf: Shelf) -> Result<Vec<Note>> {
+        let inner = self.inner.lock().unwrap();
+        Ok(inner.notes.iter().filter(|((on, _), _)| *on == shelf).map(|(_, note)| note.clone()).collect())
+    }
+    async fn note(&self, shelf: Shelf, name: &str) -> Result<Option<Note>> {
+        Ok(self.inner.lock().unwrap().notes.get(&(shelf, name.to_owned())).cloned())
+    }
+    async fn put_note(
+        &self,
+        shelf: Shelf,
+        name: &str,
+        was: Option<Version>,
+        bytes: Option<&[u8]>,
+    ) -> Result<Option<Version>> {
+        let notes = &mut self.inner.lock().unwrap().notes;
+        let place = (shelf, name.to_owned());
+        if notes.get(&place).map(|note| note.version) != was {
+            return Ok(None);
+        }
+        let version = Version::drawn();
+        match bytes {
+            Some(bytes) => notes.insert(place, Note { name: name.to_owned(), version, bytes: bytes.to_vec() }),
+            None => notes.remove(&place),
+        };
+        Ok(Some(version))
+    }
 }
 
 impl Backend for Fake {
@@ -389,6 +421,7 @@ pub fn setup() -> Setup {
         event_readers_max: 2,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
+        webhooks: WebhookOptions::default(),
     }
 }
 

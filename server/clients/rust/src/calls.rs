@@ -42,6 +42,15 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/test/clock"),
     ("POST", "/v1/test/faults"),
     ("GET", "/v1/events"),
+    ("POST", "/v1/webhooks"),
+    ("GET", "/v1/webhooks"),
+    ("GET", "/v1/webhooks/{id}"),
+    ("PATCH", "/v1/webhooks/{id}"),
+    ("DELETE", "/v1/webhooks/{id}"),
+    ("POST", "/v1/webhooks/{id}/rotate"),
+    ("POST", "/v1/webhooks/{id}/test"),
+    ("GET", "/v1/webhooks/{id}/dead"),
+    ("POST", "/v1/webhooks/{id}/redeliver"),
     ("POST", "/v1/keys"),
     ("GET", "/v1/keys"),
     ("DELETE", "/v1/keys/{id}"),
@@ -323,6 +332,86 @@ impl Client {
     /// See [`Error`].
     pub async fn events(&self, query: &types::EventsQuery) -> Result<types::Events, Error> {
         read(&self.call(Call::new(Method::GET, "/v1/events", &[]).query(&query.told()).poll_s(query.wait_s.unwrap_or(POLL_S))).await?)
+    }
+
+    /// Make an endpoint for events; its secret is in this answer only. The url has to be one that the operator allows
+    /// (--webhook-allow). Repeated with the same Idempotency-Key, `secret` is null: if the first answer was lost,
+    /// rotate it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_webhook(&self, body: &types::NewWebhook) -> Result<types::Webhook, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/webhooks", &[]).json(body).keyed()).await?)
+    }
+
+    /// Endpoints and how they are, the newest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn webhooks(&self) -> Result<types::Webhooks, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/webhooks", &[])).await?)
+    }
+
+    /// An endpoint and how it is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn webhook(&self, id: &str) -> Result<types::Webhook, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/webhooks/{}", &[id])).await?)
+    }
+
+    /// Change, disable or enable an endpoint. What waits is tried at once. Events that happened while it was disabled
+    /// are sent when it is enabled.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn change_webhook(&self, id: &str, body: &types::WebhookChange) -> Result<types::Webhook, Error> {
+        read(&self.call(Call::new(Method::PATCH, "/v1/webhooks/{}", &[id]).json(body)).await?)
+    }
+
+    /// Delete an endpoint with its dead letters; again: the same answer. A request that is on its way may still
+    /// arrive.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete_webhook(&self, id: &str) -> Result<(), Error> {
+        self.call(Call::new(Method::DELETE, "/v1/webhooks/{}", &[id])).await.map(drop)
+    }
+
+    /// Give an endpoint a new secret, shown in this answer only. For 24 hours the old one signs too, so that the
+    /// header has two signatures.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn rotate_webhook(&self, id: &str) -> Result<types::Webhook, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/webhooks/{}/rotate", &[id]).json(&serde_json::json!({})).keyed()).await?)
+    }
+
+    /// Send a ping now, and tell what came back. The body of the request is {"type":"ping","webhook":"hook_…"}. It
+    /// takes up to 15 seconds, and is sent also to what is disabled.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn test_webhook(&self, id: &str) -> Result<types::WebhookPinged, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/webhooks/{}/test", &[id]).json(&serde_json::json!({}))).await?)
+    }
+
+    /// Batches that were given up, the oldest first. The last 100. Their events are in the feed as long as events are
+    /// kept.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn dead_letters(&self, id: &str) -> Result<types::DeadLetters, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/webhooks/{}/dead", &[id])).await?)
+    }
+
+    /// Send dead letters once more, or everything since a cursor. Dead letters keep their webhook-id. What is sent
+    /// since a cursor has new ones: its events have the ids they had.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn redeliver_webhook(&self, id: &str, body: &types::Redeliver) -> Result<types::Webhook, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/webhooks/{}/redeliver", &[id]).json(body)).await?)
     }
 
     /// Make an API key; it is shown in this answer only. Repeated with the same Idempotency-Key, `key` is null: it is

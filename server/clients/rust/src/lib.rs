@@ -26,6 +26,7 @@
 //! # Layout
 //! - `calls`, `types`: generated from the OpenAPI document by `server/clients/generate`
 //! - `transport`: connections, keys, repeats
+//! - `webhook`: what receivers of webhooks check
 //! - `error`, `word`: what is the same of all calls and types
 
 #[rustfmt::skip]
@@ -34,8 +35,10 @@ mod error;
 mod transport;
 #[rustfmt::skip]
 pub mod types;
+mod webhook;
 mod word;
 
 pub use calls::OPERATIONS;
 pub use error::{Error, FieldError, Problem};
 pub use transport::{Client, Pages};
+pub use webhook::{InvalidWebhook, TOLERANCE, WebhookHeaders, verify_webhook};

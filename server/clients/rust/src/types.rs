@@ -40,6 +40,252 @@ pub type OrderId = String;
 /// `PayoutId` of the API.
 pub type PayoutId = String;
 
+/// `WebhookId` of the API.
+pub type WebhookId = String;
+
+/// `NewWebhook` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewWebhook {
+    /// https, or http where the operator allows it; no user, no password, no fragment.
+    pub url: String,
+    /// Types as of GET /v1/events, each an element; null for all but share.grabbed and hold.held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub types: Option<Option<Vec<String>>>,
+    /// Only what happens to this owner's envelopes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Option<User>>,
+    /// now, oldest, or a cursor of the feed; now if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Option<String>>,
+}
+
+impl NewWebhook {
+    /// With what there must be; the rest is left out.
+    pub fn new(url: impl Into<String>) -> Self {
+        NewWebhook { url: url.into(), types: None, owner: None, after: None }
+    }
+
+    /// Sets `types`. `None` is sent as null.
+    #[must_use]
+    pub fn types(mut self, types: impl Into<Option<Vec<String>>>) -> Self {
+        self.types = Some(types.into());
+        self
+    }
+
+    /// Sets `owner`. `None` is sent as null.
+    #[must_use]
+    pub fn owner(mut self, owner: impl Into<Option<User>>) -> Self {
+        self.owner = Some(owner.into());
+        self
+    }
+
+    /// Sets `after`. `None` is sent as null.
+    #[must_use]
+    pub fn after(mut self, after: impl Into<Option<String>>) -> Self {
+        self.after = Some(after.into());
+        self
+    }
+}
+
+/// `WebhookChange` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WebhookChange {
+    /// https, or http where the operator allows it; no user, no password, no fragment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Types as of GET /v1/events, each an element; null for all but share.grabbed and hold.held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub types: Option<Option<Vec<String>>>,
+    /// `disabled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+impl WebhookChange {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        WebhookChange { url: None, types: None, disabled: None }
+    }
+
+    /// Sets `url`.
+    #[must_use]
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// Sets `types`. `None` is sent as null.
+    #[must_use]
+    pub fn types(mut self, types: impl Into<Option<Vec<String>>>) -> Self {
+        self.types = Some(types.into());
+        self
+    }
+
+    /// Sets `disabled`.
+    #[must_use]
+    pub fn disabled(mut self, disabled: bool) -> Self {
+        self.disabled = Some(disabled);
+        self
+    }
+}
+
+impl Default for WebhookChange {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `WebhookFailure` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct WebhookFailure {
+    /// `at`.
+    pub at: Time,
+    /// `detail`.
+    pub detail: String,
+}
+
+words! {
+    /// `state` of [`Webhook`].
+    WebhookState { Active = "active", Failing = "failing", Disabled = "disabled" }
+}
+
+/// `Webhook` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Webhook {
+    /// `id`.
+    pub id: WebhookId,
+    /// `url`.
+    pub url: String,
+    /// `types`.
+    pub types: Option<Vec<String>>,
+    /// `owner`.
+    pub owner: Option<String>,
+    /// failing: the last request failed.
+    pub state: WebhookState,
+    /// `disabled_reason`.
+    pub disabled_reason: Option<String>,
+    /// What signatures are made with: whsec_ and base64. Null when this is not the answer that made it.
+    pub secret: Option<String>,
+    /// Behind what was delivered, or is a dead letter.
+    pub cursor: String,
+    /// Events of the batch that is on its way.
+    pub pending: u64,
+    /// How often that was tried.
+    pub attempts: u64,
+    /// When it is tried again.
+    pub next_attempt_at: Option<Time>,
+    /// The age of its first event.
+    pub lag_s: u64,
+    /// Dead letters that are kept.
+    pub dead: u64,
+    /// When a batch was taken last.
+    pub last_success_at: Option<Time>,
+    /// `last_error`.
+    pub last_error: Option<WebhookFailure>,
+    /// `created_at`.
+    pub created_at: Time,
+}
+
+/// Where the next page starts; null at the end.
+pub type Cursor = Option<String>;
+
+/// `Webhooks` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Webhooks {
+    /// `webhooks`.
+    pub webhooks: Vec<Webhook>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `WebhookPinged` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct WebhookPinged {
+    /// Whether a 2xx came back.
+    pub delivered: bool,
+    /// What came back instead.
+    pub error: Option<String>,
+}
+
+/// `DeadLetter` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Its webhook-id.
+    pub id: String,
+    /// How many; 0 if they were gone before they were counted.
+    pub events: u64,
+    /// The cursor before them.
+    pub after: String,
+    /// The cursor behind them.
+    pub until: String,
+    /// `attempts`.
+    pub attempts: u64,
+    /// `died_at`.
+    pub died_at: Time,
+    /// Why the last attempt failed.
+    pub detail: String,
+    /// Whether its events are not kept any more.
+    pub gone: bool,
+    /// Whether it is about to be sent once more.
+    pub redelivering: bool,
+}
+
+/// `DeadLetters` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct DeadLetters {
+    /// `dead`.
+    pub dead: Vec<DeadLetter>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `Redeliver` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Redeliver {
+    /// Of dead letters; either these or from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Option<Vec<String>>>,
+    /// A cursor of the feed, or oldest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Option<String>>,
+}
+
+impl Redeliver {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        Redeliver { ids: None, from: None }
+    }
+
+    /// Sets `ids`. `None` is sent as null.
+    #[must_use]
+    pub fn ids(mut self, ids: impl Into<Option<Vec<String>>>) -> Self {
+        self.ids = Some(ids.into());
+        self
+    }
+
+    /// Sets `from`. `None` is sent as null.
+    #[must_use]
+    pub fn from(mut self, from: impl Into<Option<String>>) -> Self {
+        self.from = Some(from.into());
+        self
+    }
+}
+
+impl Default for Redeliver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// `KeyId` of the API.
 pub type KeyId = String;
 
@@ -237,9 +483,6 @@ pub struct MadeKey {
     /// What is sent as Authorization: Bearer. Null when this is not the answer that made it.
     pub key: Option<String>,
 }
-
-/// Where the next page starts; null at the end.
-pub type Cursor = Option<String>;
 
 /// `Keys` of the API.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -1,0 +1,32 @@
+//! Notes of the embedded engine: see [`NoteFiles`](crate::notes::NoteFiles).
+
+use super::Embedded;
+use crate::backend::Result;
+use crate::notes::{Note, Notes, Shelf, Version};
+
+impl Notes for Embedded {
+    async fn notes(&self, shelf: Shelf) -> Result<Vec<Note>> {
+        Ok(self.core.notes.all(shelf))
+    }
+
+    async fn note(&self, shelf: Shelf, name: &str) -> Result<Option<Note>> {
+        Ok(self.core.notes.one(shelf, name))
+    }
+
+    async fn put_note(
+        &self,
+        shelf: Shelf,
+        name: &str,
+        was: Option<Version>,
+        bytes: Option<&[u8]>,
+    ) -> Result<Option<Version>> {
+        self.core.notes.put(shelf, name, was, bytes)
+    }
+}
+
+impl Embedded {
+    /// All notes as files, for a backup.
+    pub(crate) fn note_files(&self) -> Vec<(String, Vec<u8>)> {
+        self.core.notes.as_files()
+    }
+}

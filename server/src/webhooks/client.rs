@@ -1,0 +1,265 @@
+//! One request to a target, and what it answers.
+//!
+//! **Invariant:** a request ends within its time, whatever the other side does;
+//! of an answer no more than a bound is read, and a redirect is not followed.
+
+use super::sign::{Secret, signatures};
+use super::target::{AllowedTarget, Host, Target};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// The largest head of an answer.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// So much of an answer's body is read, so that its connection can be used again.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// And so long.
+const BODY_TIME: Duration = Duration::from_secs(1);
+/// How long a name may be looked up, and an address be dialled.
+const DIAL_TIME: Duration = Duration::from_secs(5);
+
+/// What a request comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A status, and how long it asks to be left alone.
+    Status(StatusCode, Option<Duration>),
+    /// Why there was none.
+    None(String),
+}
+
+/// Whom to trust, for connections with TLS: those in `ca`, or whom the system trusts.
+///
+/// # Errors
+/// What cannot be read.
+pub fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            let wrong = |error: &dyn Display| format!("{}: {error}; it has to be in PEM", path.display());
+            let found = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
+            for certificate in found {
+                roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong(&"there is no certificate in it"));
+            }
+        }
+        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+    }
+    Ok(config(roots))
+}
+
+pub(super) fn config(roots: RootCertStore) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("ring has what TLS 1.2 and 1.3 need").with_root_certificates(roots);
+    Arc::new(config.with_no_client_auth())
+}
+
+/// What all requests have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    pub(super) allowed: Arc<[AllowedTarget]>,
+    pub(super) tls: Arc<ClientConfig>,
+    /// How long a request may take, from the dial to the answer's head.
+    pub(super) timeout: Duration,
+}
+
+/// The way to one endpoint: a connection that is used again as long as it lasts.
+#[derive(Default)]
+pub(super) struct Line(Option<(Target, SendRequest<Full<Bytes>>)>);
+
+/// A request's body and what is signed of it.
+pub(super) struct Letter {
+    id: String,
+    at_s: u64,
+    signatures: String,
+    body: Bytes,
+}
+
+impl Letter {
+    /// One that is signed now, by the system's clock: the receiver compares it with its own,
+    /// and an engine's may have been moved for a test.
+    pub(super) fn signed<'a>(secrets: impl IntoIterator<Item = &'a Secret>, id: String, body: Bytes) -> Letter {
+        let at_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let signatures = signatures(secrets, &id, at_s, &body);
+        Letter { id, at_s, signatures, body }
+    }
+}
+
+impl Sender {
+    /// Sends a letter to `url` and gives what came back.
+    pub(super) async fn send(&self, line: &mut Line, url: &str, letter: &Letter) -> Answer {
+        let sent = timeout(self.timeout, self.ask(line, url, letter)).await;
+        match sent {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(why)) => Answer::None(why),
+            Err(_) => {
+                line.0 = None;
+                Answer::None(format!("no answer within {} s", self.timeout.as_secs_f32()))
+            }
+        }
+    }
+
+    async fn ask(&self, line: &mut Line, url: &str, letter: &Letter) -> Result<Answer, String> {
+        let target = Target::read(url, &self.allowed).map_err(|why| format!("the url {why}"))?;
+        let kept = line.0.take().filter(|(to, sender)| *to == target && !sender.is_closed());
+        let mut response = None;
+        if let Some((_, mut sender)) = kept
+            && sender.ready().await.is_ok()
+        {
+            response = match sender.send_request(request(&target, letter)).await {
+                Ok(response) => Some((response, sender)),
+                // The other side may have closed it before it saw the request: then a new one is made.
+                Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => None,
+                Err(error) => return Err(format!("no answer: {}", chain(&error))),
+            };
+        }
+        let (response, sender) = match response {
+            Some(response) => response,
+            None => {
+                let mut sender = self.connect(&target).await?;
+                let response = sender.send_request(request(&target, letter)).await;
+                (response.map_err(|error| format!("no answer: {}", chain(&error)))?, sender)
+            }
+        };
+        let answer = Answer::Status(response.status(), retry_after(response.headers()));
+        if timeout(BODY_TIME, is_read(response)).await == Ok(true) {
+            line.0 = Some((target, sender));
+        }
+        Ok(answer)
+    }
+
+    async fn connect(&self, target: &Target) -> Result<SendRequest<Full<Bytes>>, String> {
+        let mut last = String::new();
+        for address in target.checked(found(target).await?, &self.allowed)? {
+            match timeout(DIAL_TIME, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return self.converse(target, stream).await,
+                Ok(Err(error)) => last = format!("{}: {error}", shown(address)),
+                Err(_) => last = format!("{}: no connection within {} s", shown(address), DIAL_TIME.as_secs()),
+            }
+        }
+        Err(last)
+    }
+
+    async fn converse(&self, target: &Target, stream: TcpStream) -> Result<SendRequest<Full<Bytes>>, String> {
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        if !target.is_tls {
+            return begin(stream).await;
+        }
+        let name = match &target.host {
+            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| error.to_string())?,
+            Host::Address(address) => ServerName::IpAddress((*address).into()),
+        };
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        begin(connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?).await
+    }
+}
+
+fn shown(address: SocketAddr) -> String {
+    format!("{address} cannot be reached")
+}
+
+/// The addresses that the target's host has now.
+async fn found(target: &Target) -> Result<Vec<IpAddr>, String> {
+    let name = match &target.host {
+        Host::Address(address) => return Ok(vec![*address]),
+        Host::Name(name) => name,
+    };
+    let looked_up = timeout(DIAL_TIME, tokio::net::lookup_host((name.as_str(), target.port))).await;
+    let unknown = |why: &dyn Display| format!("{name} was not found: {why}");
+    let addresses = looked_up.map_err(|_| unknown(&"no answer in time"))?.map_err(|error| unknown(&error))?;
+    Ok(addresses.map(|address| address.ip()).collect())
+}
+
+async fn begin<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let began = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = began.map_err(|error| chain(&error))?;
+    // It ends with its sender. Why it broke is told to whoever waits for an answer.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+fn request(target: &Target, letter: &Letter) -> Request<Full<Bytes>> {
+    let request = Request::post(&target.path)
+        .header(HOST, &target.authority)
+        .header(USER_AGENT, concat!("hongbao/", env!("CARGO_PKG_VERSION")))
+        .header(CONTENT_TYPE, "application/json")
+        .header("webhook-id", &letter.id)
+        .header("webhook-timestamp", letter.at_s)
+        .header("webhook-signature", &letter.signatures)
+        .body(Full::new(letter.body.clone()));
+    request.expect("a path was read from a URL, and the rest is ASCII")
+}
+
+/// Reads what is left of an answer; says whether that was all within the bound.
+async fn is_read(response: Response<Incoming>) -> bool {
+    let mut body = response.into_body();
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > BODY_BYTES_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let now = jiff::Timestamp::try_from(SystemTime::now()).ok()?;
+    u64::try_from(at.as_second() - now.as_second()).ok().map(Duration::from_secs)
+}
+
+/// An error with what it came from, since hyper tells that apart.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_be_left_alone_is_told_in_seconds_or_as_a_date() {
+        let of = |text: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+            retry_after(&headers)
+        };
+        assert_eq!(of("120"), Some(Duration::from_secs(120)));
+        assert_eq!(of("Wed, 21 Oct 2015 07:28:00 GMT"), None, "it is over");
+        assert!(of("Fri, 31 Dec 2100 23:59:59 GMT").is_some_and(|left| left > Duration::from_secs(1 << 30)));
+        for wrong in ["", "-1", "soon", "1.5"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Two servers in front of one Redis: one delivers, and if it ends the other does.
+
+use crate::house::{FAST, House, options};
+use crate::receiver::{Got, Receiver, SILENCE, status};
+use crate::redis_stand::{RedisServer, ServerOptions, is_missing};
+use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
+use hongbao_server::webhooks::{Pace, WebhookOptions};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// A server in a runtime of its own, which can be ended with all that goes on in it.
+struct Alone {
+    runtime: Runtime,
+    house: House<RedisBackend>,
+}
+
+impl Alone {
+    fn open(redis: &RedisServer, webhooks: WebhookOptions) -> Alone {
+        let runtime = Runtime::new().unwrap();
+        let house = runtime.block_on(async {
+            let redis = RedisOptions { urls: vec![redis.url()], buckets: 16, ..RedisOptions::default() };
+            let options = RedisBackendOptions { redis, test_mode: true, ..RedisBackendOptions::default() };
+            House::over(Arc::new(RedisBackend::open(options).await.unwrap()), webhooks).await
+        });
+        Alone { runtime, house }
+    }
+
+    fn deposit(&self, key: &str, times: usize) {
+        self.runtime.block_on(self.house.deposit(key, times));
+    }
+
+    fn delivered(&self) -> u64 {
+        let metrics = self.house.metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("hongbao_webhook_delivered_total "));
+        line.expect("it is told").parse().unwrap()
+    }
+
+    /// Nothing of it goes on, and nobody is told.
+    fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+fn first_of(got: &[Got]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    got.iter().flat_map(Got::events).filter(|id| seen.insert(id.clone())).collect()
+}
+
+#[test]
+fn one_server_delivers_and_another_goes_on_where_it_was_killed() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let outside = Runtime::new().unwrap();
+    let receiver = outside.block_on(Receiver::start());
+    let pace = Pace { timeout: Duration::from_secs(3600), ..FAST };
+    let webhooks = || WebhookOptions { is_shared: true, pace, ..options(&[&receiver]) };
+    let servers = [Alone::open(&redis, webhooks()), Alone::open(&redis, webhooks())];
+    let (hook, secret) = servers[0].runtime.block_on(servers[0].house.hook(&receiver, "w1", json!({})));
+    servers[1].deposit("a", 20);
+    servers[0].deposit("b", 20);
+    outside.block_on(receiver.wait("forty", |got| first_of(got).len() == 40));
+    let waits = "all to be noted";
+    servers[0].runtime.block_on(servers[0].house.wait(&hook, waits, |told| told["pending"] == 0));
+    assert_eq!(receiver.events().len(), 40, "no server delivers what another has delivered");
+    let [delivering, other] = if servers[0].delivered() > 0 {
+        servers
+    } else {
+        let [first, second] = servers;
+        [second, first]
+    };
+    assert_eq!((delivering.delivered(), other.delivered()), (40, 0));
+
+    // Killed while the receiver has a request that it does not answer.
+    receiver.answer(|_, _| SILENCE.to_owned());
+    other.deposit("c", 1);
+    let got = outside.block_on(receiver.wait("a request", |got| first_of(got).len() == 41));
+    let unanswered = got.last().unwrap().clone();
+    receiver.answer(|_, _| status(200));
+    let before = receiver.got().len();
+    delivering.kill();
+    other.deposit("d", 10);
+    let got = outside.block_on(receiver.wait("the rest", |got| first_of(got).len() == 51));
+    assert_eq!(got[before].header("webhook-id"), unanswered.header("webhook-id"));
+    assert_eq!(got[before].body, unanswered.body);
+    assert!(got.iter().all(|got| got.signed_by(&secret) == [true]));
+    assert_eq!(first_of(&got).len(), other.runtime.block_on(other.house.told()).len());
+
+    // One that ends in order is not waited for.
+    let third =
+        Alone::open(&redis, WebhookOptions { pace: Pace { lease: Duration::from_secs(3600), ..pace }, ..webhooks() });
+    let Alone { runtime, house } = other;
+    runtime.block_on(house.end());
+    third.deposit("e", 1);
+    outside.block_on(receiver.wait("the last", |got| first_of(got).len() == 52));
+    third.kill();
+    runtime.shutdown_background();
+}
