@@ -195,7 +195,7 @@ pub enum ReconcileWith {
     /// Compare a bank's file with the payouts: what is missing on either side, other amounts, paid twice, came back
     ///
     /// Each row of the file is a payment under the payout's id, or under the reference that was told of it. Rows are kept in
-    /// memory, 40 bytes each. Exit status: 0 no differences; 1 there are some; 2 it has to be called otherwise, or the
+    /// memory, at most 80 bytes each. Exit status: 0 no differences; 1 there are some; 2 it has to be called otherwise, or the
     /// file is not understood.
     Payouts(Box<ReconcilePayouts>),
 }

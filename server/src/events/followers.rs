@@ -6,6 +6,7 @@
 use super::pulse::Beat;
 use hongbao_engine::feed::EventPage;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// All who follow.
 pub struct Followers {
     beat: Beat,
+    /// The number of who follows next.
+    next: AtomicU64,
     open: Mutex<HashMap<u64, Place>>,
     behind: Mutex<Behind>,
 }
@@ -51,17 +54,14 @@ impl Followers {
     /// Nobody, of a feed with this beat.
     pub(crate) fn of(beat: Beat) -> Followers {
         let behind = Behind { since: Instant::now(), now: Duration::ZERO, before: Duration::ZERO };
-        Followers { beat, open: Mutex::default(), behind: Mutex::new(behind) }
+        Followers { beat, next: AtomicU64::new(0), open: Mutex::default(), behind: Mutex::new(behind) }
     }
 
     /// One more.
     pub(super) fn follow(self: &Arc<Self>) -> Follower {
         let place = Place { end: Some(self.beat.last()), told: SystemTime::now() };
-        let mut open = self.open();
-        // The first number that nobody has; there are few.
-        let number = (0..).find(|number| !open.contains_key(number)).expect("there are more numbers than places");
-        open.insert(number, place);
-        drop(open);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open().insert(number, place);
         Follower { followers: Arc::clone(self), number }
     }
 

@@ -70,7 +70,7 @@ pub(super) fn key_of(reference: &str) -> Key {
     key
 }
 
-/// A row: 40 bytes, whatever stands in it.
+/// A row, whatever else stands in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Payment {
     key: Key,
@@ -81,6 +81,8 @@ pub(super) struct Payment {
     /// Whether it belongs to a payout here.
     pub(super) is_ours: bool,
 }
+
+const _: () = assert!(size_of::<Payment>() == 40);
 
 /// All rows of a file, to be found by their reference.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! `hongbao reconcile payouts`: a bank's file beside what Hongbao says of its payouts.
 //!
 //! A payment of the bank belongs to the payout whose id is its reference, or whose last told
-//! reference is. The file's rows are in memory, 40 bytes each; payouts pass by.
+//! reference is. The file's rows are in memory, 40 bytes each, and twice that while they are read; payouts pass by.
 //!
 //! **Invariant:** every payment of the file is in one figure of the report: matched, or of one kind
 //! of difference.
