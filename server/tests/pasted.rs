@@ -12,8 +12,11 @@ mod client;
 #[path = "crash/process.rs"]
 #[allow(dead_code, reason = "not all that the crash tests do is done here")]
 mod process;
+#[path = "../../engine/tests/redis_stand/mod.rs"]
+mod redis_stand;
 
 use process::{Running, audit, hongbao, run, told};
+use redis_stand::{RedisServer, ServerOptions, is_missing};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,19 +29,19 @@ struct Block {
     text: String,
 }
 
-/// The blocks of a document, of these of its sections if some are named.
-fn blocks(file: &str, sections: &[&str]) -> Vec<Block> {
+/// The blocks of a document in the sections that are wanted, by their titles; what stands before the first has none.
+fn blocks(file: &str, is_wanted: fn(&str) -> bool) -> Vec<Block> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let (mut found, mut open, mut is_in) = (Vec::new(), None::<Block>, sections.is_empty());
+    let (mut found, mut open, mut is_in) = (Vec::new(), None::<Block>, is_wanted(""));
     for line in text.lines() {
         match (line.strip_prefix("```"), &mut open) {
             (Some(kind), None) => open = Some(Block { kind: kind.to_owned(), text: String::new() }),
             (Some(_), Some(_)) => found.extend(open.take().filter(|_| is_in)),
             (None, Some(block)) => block.text.extend([line, "\n"]),
             (None, None) => {
-                if let (Some(title), false) = (line.strip_prefix("## "), sections.is_empty()) {
-                    is_in = sections.contains(&title);
+                if let Some(title) = line.strip_prefix("## ") {
+                    is_in = is_wanted(title);
                 }
             }
         }
@@ -50,19 +53,22 @@ fn blocks(file: &str, sections: &[&str]) -> Vec<Block> {
 /// Between what blocks print.
 const MARK: &str = "=== the lines end";
 
-/// Starts the server as the first block says, pastes the others, and compares.
-fn paste(file: &str, sections: &[&str], figures: Figures) {
+/// Starts the server as the first block says, in front of Redis if one is given; pastes the others, and compares.
+fn paste(file: &str, is_wanted: fn(&str) -> bool, figures: Figures, redis: Option<&RedisServer>) {
     let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
     if !has("curl") || !has("bash") {
         eprintln!("skipped: there is no curl to paste into");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let blocks = blocks(file, sections);
+    let blocks = blocks(file, is_wanted);
     let (start, rest) = blocks.split_first().expect("there are blocks");
     let (before, options) = start.text.trim().split_once(" serve").expect("the first starts the server");
     let mut server = hongbao();
     server.args(["serve", "--listen", "127.0.0.1:0"]).args(options.split_whitespace()).current_dir(directory.path());
+    if let Some(redis) = redis {
+        server.args(["--backend", "redis", "--redis", &redis.url()]);
+    }
     let key = before.split_whitespace().find_map(|word| word.strip_prefix("HONGBAO_ADMIN_KEY="));
     let (server, address) = Running::ready(server.env("HONGBAO_ADMIN_KEY", key.expect("with a key")));
 
@@ -105,7 +111,10 @@ fn paste(file: &str, sections: &[&str], figures: Figures) {
     let (status, log) = server.stop();
     assert!(status.success(), "{log}");
     let data = options.split_whitespace().skip_while(|word| *word != "--data").nth(1).unwrap_or("data");
-    let audited = audit(&directory.path().join(data));
+    let audited = match redis {
+        None => audit(&directory.path().join(data)),
+        Some(redis) => run(hongbao().args(["audit", "--redis", &redis.url()])),
+    };
     assert!(audited.status.success(), "{}", told(&audited));
 }
 
@@ -203,12 +212,23 @@ fn varies(word: &str) -> Option<&str> {
 
 #[test]
 fn the_readmes_lines_do_what_it_says() {
-    paste("README.md", &["Grab something", "An app with money of its own"], Figures::Drawn);
+    let is_wanted = |title: &str| ["Grab something", "An app with money of its own"].contains(&title);
+    paste("README.md", is_wanted, Figures::Drawn, None);
 }
 
 #[test]
 fn the_storys_figures_agree() {
-    paste("docs/STORY.md", &[], Figures::AsShown);
+    paste("docs/STORY.md", |_| true, Figures::AsShown, None);
+}
+
+/// All but the export, which is of a directory.
+#[test]
+fn the_storys_figures_agree_in_front_of_redis() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    paste("docs/STORY.md", |title| title != "The books of the night", Figures::AsShown, Some(&redis));
 }
 
 #[test]
