@@ -239,6 +239,18 @@ mod tests {
             let plain: Vec<Vec<String>> = cells.iter().map(|row| row.iter().map(plain).collect()).collect();
             prop_assert_eq!(plain, rows);
         }
+
+        #[test]
+        fn whatever_is_read_is_rows_or_refused_with_a_line_that_it_has(
+            bytes in prop::collection::vec(prop::sample::select(b"a,\"\r\n\xef\xbb\xbf\xd6".to_vec()), 0..60)
+        ) {
+            let lines = bytes.split_inclusive(|byte| *byte == b'\n').count() as u64;
+            match read(&bytes) {
+                Ok(rows) => prop_assert!(rows.len() as u64 <= lines && rows.iter().all(|row| !row.is_empty())),
+                Err(RowError::Malformed(line, _)) => prop_assert!((1..=lines).contains(&line)),
+                Err(RowError::Unread(error)) => panic!("{error}"),
+            }
+        }
     }
 
     #[test]

@@ -191,7 +191,9 @@ impl ExportKind {
                  message reference metadata"
             }
             ExportKind::Grabs => "envelope sender share user amount_minor amount status grabbed_at claimed_at",
-            ExportKind::Payouts => "id kind user amount_minor amount envelope created_at paid_at reference funding_reference",
+            ExportKind::Payouts => {
+                "id kind user amount_minor amount envelope created_at paid_at reference funding_reference"
+            }
         };
         all.split(' ').collect()
     }

@@ -100,6 +100,14 @@ impl Bank {
         Bank::of(open(path)?, wanted, currency).map_err(in_file(path))
     }
 
+    /// Looks whether the file is there and its columns are known, before anything takes long.
+    ///
+    /// # Errors
+    /// What is not.
+    pub(super) fn check(path: &Path, wanted: &Wanted) -> Result<(), Failure> {
+        begin(open(path)?, wanted).map(drop).map_err(in_file(path))
+    }
+
     fn of(from: impl BufRead, wanted: &Wanted, currency: &str) -> Result<Bank, String> {
         let mut payments = Vec::new();
         let columns = each(from, wanted, currency, |line, reference, amount_minor| {
@@ -172,17 +180,7 @@ fn each(
     currency: &str,
     mut take: impl FnMut(u64, &str, i64),
 ) -> Result<Columns, String> {
-    let mut rows = Rows::new(from);
-    // Empty lines are no rows.
-    let mut next = || loop {
-        match rows.next_row().map_err(|error| error.to_string())? {
-            Some((_, row)) if row.len() == 1 && row[0].trim().is_empty() => {}
-            read => return Ok::<_, String>(read),
-        }
-    };
-    let (_, head) = next()?.ok_or("it is empty; its first row names the columns")?;
-    let mut row = next()?;
-    let columns = Columns::find(&head, row.as_ref().map(|(_, row)| row.as_slice()), wanted)?;
+    let (mut rows, mut row, head, columns) = begin(from, wanted)?;
     while let Some((line, fields)) = row {
         let in_line = |why: String| format!("line {line}: {why}");
         if fields.len() != head.len() {
@@ -198,9 +196,31 @@ fn each(
             AmountUnit::Minor => read_minor(&amount),
         };
         take(line, &unmarked(fields[columns.reference].trim()), amount_minor.map_err(in_line)?);
-        row = next()?;
+        row = next(&mut rows)?;
     }
     Ok(columns)
+}
+
+/// A row, and the line it begins in.
+type Row = (u64, Vec<String>);
+
+/// The rows behind the first two, the second, the first, and what is read of them.
+fn begin<R: BufRead>(from: R, wanted: &Wanted) -> Result<(Rows<R>, Option<Row>, Vec<String>, Columns), String> {
+    let mut rows = Rows::new(from);
+    let (_, head) = next(&mut rows)?.ok_or("it is empty; its first row names the columns")?;
+    let row = next(&mut rows)?;
+    let columns = Columns::find(&head, row.as_ref().map(|(_, row)| row.as_slice()), wanted)?;
+    Ok((rows, row, head, columns))
+}
+
+/// The next row; empty lines are none.
+fn next(rows: &mut Rows<impl BufRead>) -> Result<Option<Row>, String> {
+    loop {
+        match rows.next_row().map_err(|error| error.to_string())? {
+            Some((_, row)) if row.len() == 1 && row[0].trim().is_empty() => {}
+            read => return Ok(read),
+        }
+    }
 }
 
 /// Which columns are read, and as what.

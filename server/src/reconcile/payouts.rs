@@ -11,7 +11,7 @@ use super::here::{Here, Source};
 use super::report::{Difference, DifferenceKind, Report, untaken};
 use crate::books::{beside, check_is_new, wrong};
 use crate::config::Format;
-use crate::failure::Failure;
+use crate::failure::{Failure, check_outside};
 use crate::progress::Bar;
 use crate::zone::Zone;
 use clap::Args;
@@ -72,12 +72,16 @@ pub struct ReconcilePayouts {
 pub(super) fn run(options: &ReconcilePayouts) -> Result<bool, Failure> {
     let period = period(options)?;
     let part = options.out.as_deref().map(|out| check_is_new(out).map(|()| beside(out, ".part"))).transpose()?;
-    let source = Source::open(options)?;
     let wanted = Wanted {
         reference: options.reference_column.clone(),
         amount: options.amount_column.clone(),
         unit: options.amount_unit,
     };
+    Bank::check(&options.bank, &wanted)?;
+    if let (Some(out), None) = (&options.out, &options.target) {
+        check_outside("--out", out, &options.data)?;
+    }
+    let source = Source::open(options)?;
     let mut bank = Bank::read(&options.bank, &wanted, source.currency())?;
     let bar = Bar::of("payouts");
     let compared = Report::new(source.currency(), period, part.as_deref()).and_then(|mut report| {
@@ -115,7 +119,7 @@ fn period(options: &ReconcilePayouts) -> Result<Period, Failure> {
     let from = read(&options.from, "--from").transpose()?.unwrap_or(Timestamp::from_ms(0));
     let to = read(&options.to, "--to").transpose()?.unwrap_or(Timestamp::from_ms(u64::MAX));
     if from >= to {
-        return Err(Failure::Usage("--from is before --to".to_owned()));
+        return Err(Failure::Usage("--to must be after --from".to_owned()));
     }
     Ok(Period { from, to })
 }

@@ -4,7 +4,7 @@ use super::bank::{AmountUnit, Columns};
 use super::here::Here;
 use super::payouts::ReconcilePayouts;
 use crate::csv::write_row;
-use crate::failure::Failure;
+use crate::failure::{Failure, private};
 use crate::money::decimal;
 use hongbao_engine::payout::PayoutState;
 use hongbao_engine::store::Period;
@@ -153,7 +153,7 @@ const HEAD: [&str; 10] = [
 impl Report {
     pub(super) fn new(currency: &str, period: Period, part: Option<&Path>) -> Result<Report, Failure> {
         let out = part.map(|part| {
-            let file = File::create(part).map(BufWriter::new);
+            let file = private().truncate(true).open(part).map(BufWriter::new);
             let headed = file.and_then(|mut file| write_row(&mut file, HEAD).map(|()| file));
             (part.to_owned(), headed)
         });

@@ -163,10 +163,15 @@ fn differences_are_told_and_written() {
     }
 
     refused(of(&[]).arg("--out").arg(&out), USAGE, &["is there already"]);
-    refused(&mut of(&["--from", "2026-01-02", "--to", "2026-01-01"]), USAGE, &["--from is before --to"]);
+    refused(of(&[]).arg("--out").arg(data.join("out.csv")), USAGE, &["has to stay as it is", "--out"]);
+    refused(&mut of(&["--from", "2026-01-02", "--to", "2026-01-01"]), USAGE, &["--to must be after --from"]);
     refused(&mut of(&["--time-zone", "Mars"]), USAGE, &["use an IANA name"]);
     refused(&mut of(&["--target", "http://127.0.0.1:1", "--key", "k"]), USAGE, &["cannot be used with"]);
-    refused(reconcile(&bank).args(["--target", "http://127.0.0.1:1"]).env_remove("HONGBAO_KEY"), USAGE, &["--key"]);
+    refused(
+        reconcile(&bank).args(options).args(["--target", "http://127.0.0.1:1"]).env_remove("HONGBAO_KEY"),
+        USAGE,
+        &["--key"],
+    );
     refused(reconcile(&path("none.csv")).arg("--data").arg(&data), USAGE, &["none.csv"]);
     refused(reconcile(&bank).arg("--data").arg(&data), USAGE, &["bank.csv", "name it with --reference-column"]);
     std::fs::write(&bank, "id,amount\npay_1,\"1,234.50\"\n").unwrap();
