@@ -8,6 +8,16 @@ local function payout_place(created_at)
   return int(created_at - PAYOUTS_FROM)
 end
 
+-- Tells of a payout as it stands from now on: state and kind by their first letters, the lengths of user
+-- and reference, then all that has no fixed length.
+local function tell_payout(at, state, kind, amount, attempts, created, id, envelope, user, reference, reason)
+  if tells('p') then
+    local figures = {int(at), string.sub(state, 1, 1) .. string.sub(kind, 1, 1), int(amount), int(attempts), int(created),
+      int(#user), int(#reference)}
+    tell('p', table.concat(figures, ' ') .. ' ' .. id .. envelope .. user .. reference .. reason)
+  end
+end
+
 -- Makes a payout, unless it was made before. Its money is then in the bucket.
 -- Says whether it did.
 local function make_payout(keys, id, at, kind, amount, user, envelope)
@@ -19,5 +29,6 @@ local function make_payout(keys, id, at, kind, amount, user, envelope)
     'attempts', '0', 'reference', '', 'reason', '', 'created', int(at), 'changed', int(at))
   redis.call('ZADD', all, payout_place(at), id)
   redis.call('ZADD', due, payout_place(at), id)
+  tell_payout(at, 'due', kind, amount, 0, at, id, envelope, user, '', '')
   return true
 end

@@ -15,8 +15,9 @@ local LEADS_TO = {
   failed = {due = true},
 }
 
-local function tell(key, id, state, reference, reason)
-  local row = redis.call('HMGET', key, 'state', 'reference', 'reason', 'attempts', 'amount', 'created')
+local function take(key, id, state, reference, reason)
+  local row = redis.call('HMGET', key, 'state', 'reference', 'reason', 'attempts', 'amount', 'created', 'kind', 'envelope',
+    'user')
   local was = row[1]
   if not was then
     return 'n'
@@ -35,8 +36,8 @@ local function tell(key, id, state, reference, reason)
   if was == 'due' then
     attempts, kept, why = attempts + 1, '', ''
   end
-  redis.call('HSET', key, 'state', state, 'attempts', int(attempts), 'reference', reference ~= '' and reference or kept,
-    'reason', reason ~= '' and reason or why, 'changed', int(now))
+  kept, why = reference ~= '' and reference or kept, reason ~= '' and reason or why
+  redis.call('HSET', key, 'state', state, 'attempts', int(attempts), 'reference', kept, 'reason', why, 'changed', int(now))
   redis.call('ZREM', LISTS[was], id)
   if LISTS[state] then
     redis.call('ZADD', LISTS[state], place, id)
@@ -44,12 +45,13 @@ local function tell(key, id, state, reference, reason)
     move('payable', -amount)
     move('paid_out', amount)
   end
+  tell_payout(now, state, row[7], amount, attempts, tonumber(row[6]), id, row[8], row[9], kept, why)
   return string.sub(state, 1, 1)
 end
 
 local letters = {}
 for i = 7, #KEYS do
   local at = 4 + (i - 7) * 4
-  letters[#letters + 1] = tell(KEYS[i], unpack(ARGV, at, at + 3))
+  letters[#letters + 1] = take(KEYS[i], unpack(ARGV, at, at + 3))
 end
 return decided({'payouts', table.concat(letters)})

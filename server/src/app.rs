@@ -6,7 +6,7 @@
 use crate::caps::Caps;
 use crate::config::Currency;
 use crate::door::{Class, Door, House};
-use crate::events::Pulse;
+use crate::events::{Followers, Pulse};
 use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
@@ -44,6 +44,8 @@ pub struct Server<B> {
     pub pulse: Pulse,
     /// How webhooks are sent.
     pub webhooks: Webhooks,
+    /// How far those are who follow it.
+    pub followers: Arc<Followers>,
     metrics_apart: bool,
     house: Arc<House>,
     /// Turns of commands that take long to decide.
@@ -103,6 +105,10 @@ impl<B: Backend> Server<B> {
             [places.upgrade().map_or(0.0, |places| (places_max - places.available_permits()) as f64)]
         });
         let webhooks = Webhooks::new(&setup.webhooks, &metrics);
+        let followers = Arc::new(Followers::of(pulse.beat()));
+        let behind = Arc::clone(&followers);
+        let help = "Seconds from what the slowest reader of events was given to what is durable";
+        metrics.gauges([("hongbao_event_lag_seconds", help)], move || [behind.lag().as_secs_f64()]);
         Arc::new(Server {
             backend,
             currency,
@@ -113,6 +119,7 @@ impl<B: Backend> Server<B> {
             readers,
             pulse,
             webhooks,
+            followers,
             metrics_apart,
             house,
             apart,

@@ -5,21 +5,17 @@
 //! the period's end: nothing in either file depends on when it was made.
 //! **Invariant:** what users have is for whoever exported it: nobody else may read the files.
 
-use crate::backup;
+use crate::books::{Opened, beside, check_is_new, now, open, wrong};
 use crate::failure::{Failure, check_data_directory, check_outside, private};
 use crate::money::decimal;
-use crate::progress::Bar;
 use crate::sheet::Field::{Maybe, Money, Number, Text, Time};
 use crate::sheet::{Hashing, RowForm, Sheet};
-use crate::zone::{Zone, ZoneError};
+use crate::zone::Zone;
 use clap::Args;
 use hongbao_engine::backend::EntryKind;
-use hongbao_engine::backup::BackupError;
 use hongbao_engine::command::EnvelopeView;
 use hongbao_engine::export::Books;
-use hongbao_engine::memory::OpenError;
-use hongbao_engine::payout::Payout;
-use hongbao_engine::store::{Accounts, GrabLine, Movement, MovementKind, Period, PeriodError};
+use hongbao_engine::store::{Accounts, GrabLine, Movement, MovementKind, PayoutLine, Period, PeriodError};
 use hongbao_engine::types::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -28,7 +24,6 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::SystemTime;
 
 /// What is exported, and where to.
 #[derive(Clone, Debug, Args)]
@@ -105,15 +100,11 @@ pub fn run(options: &Export) -> Result<bool, Failure> {
         return Err(Failure::Usage("--to must be after --from".to_owned()));
     }
     let totals_file = beside(&options.out, ".totals.json");
-    let check_free = || {
-        let taken = [&options.out, &totals_file].into_iter().find(|path| path.exists());
-        let why = "is there already; name another file with --out, or move it away";
-        taken.map_or(Ok(()), |path| Err(Failure::Usage(format!("{} {why}", path.display()))))
-    };
+    let check_free = || [&options.out, &totals_file].into_iter().try_for_each(|path| check_is_new(path));
     check_free()?;
     check_data_directory("--data", &options.data, &["journal", "store"])?;
     check_outside("--out", &options.out, &options.data)?;
-    let Opened { books, .. } = &open(options)?;
+    let Opened { books, .. } = &open(&options.data, &options.out, options.mib_per_s_max)?;
     let known_until = books.known_until(now());
     if period.to > known_until {
         let known = zone.text(known_until);
@@ -151,43 +142,6 @@ pub fn run(options: &Export) -> Result<bool, Failure> {
         println!("opening and movements are the closing, of every kind of account");
     }
     Ok(totals.differences.is_empty())
-}
-
-fn wrong(option: &'static str) -> impl Fn(ZoneError) -> Failure {
-    move |error| Failure::Usage(format!("{option}: {error}"))
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(ending);
-    path.with_file_name(name)
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_ms(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64))
-}
-
-/// Books, and the directory that they lie in if it is there for them only: it goes after they are closed.
-struct Opened {
-    books: Books,
-    _scratch: Option<tempfile::TempDir>,
-}
-
-/// The books. Of a server that runs a backup is made first.
-fn open(options: &Export) -> Result<Opened, Failure> {
-    match Books::open(&options.data) {
-        Err(BackupError::Open(OpenError::Locked(_))) => {}
-        opened => return Ok(Opened { books: opened?, _scratch: None }),
-    }
-    let parent = options.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let place = tempfile::Builder::new().prefix(".hongbao-export-").tempdir_in(parent);
-    let place = place.map_err(|error| Failure::Usage(format!("{}: {error}; make it first", parent.display())))?;
-    let copy = place.path().join("backup");
-    let bar = Bar::of("rows");
-    backup::make(&options.data, &copy, options.mib_per_s_max, &mut |progress| {
-        bar.tell(progress.done, progress.about.max(progress.done));
-    })?;
-    Ok(Opened { books: Books::open(&copy)?, _scratch: Some(place) })
 }
 
 /// What stands beside an export.
@@ -237,7 +191,9 @@ impl ExportKind {
                  message reference metadata"
             }
             ExportKind::Grabs => "envelope sender share user amount_minor amount status grabbed_at claimed_at",
-            ExportKind::Payouts => "id kind user amount_minor amount envelope created_at paid_at reference",
+            ExportKind::Payouts => {
+                "id kind user amount_minor amount envelope created_at paid_at reference funding_reference"
+            }
         };
         all.split(' ').collect()
     }
@@ -277,9 +233,7 @@ fn write(
         ExportKind::Envelopes => {
             store.envelopes_made(period, &mut |view| write_envelope(&mut sheet, view)).map(|()| None)
         }
-        ExportKind::Payouts => store
-            .payouts_made(period, &mut |(payout, paid_at)| write_payout(&mut sheet, payout, paid_at))
-            .map(|()| None),
+        ExportKind::Payouts => store.payouts_made(period, &mut |line| write_payout(&mut sheet, line)).map(|()| None),
         ExportKind::Grabs => store.grabs_made(period, &mut |line| write_grab(&mut sheet, line)).map(|()| None),
     };
     let accounts = told.map_err(|error| match error {
@@ -401,7 +355,8 @@ fn write_grab(sheet: &mut Sheet<'_>, line: GrabLine) -> io::Result<()> {
 }
 
 /// What came of it before it was paid is not kept, so it cannot be told the same later.
-fn write_payout(sheet: &mut Sheet<'_>, payout: Payout, paid_at: Option<Timestamp>) -> io::Result<()> {
+fn write_payout(sheet: &mut Sheet<'_>, line: PayoutLine) -> io::Result<()> {
+    let PayoutLine { payout, paid_at, funding_reference } = line;
     sheet.add(if paid_at.is_some() { "paid" } else { "payable" }, payout.amount);
     sheet.row([
         Text(payout.id.to_string()),
@@ -412,6 +367,7 @@ fn write_payout(sheet: &mut Sheet<'_>, payout: Payout, paid_at: Option<Timestamp
         Time(Some(payout.created_at)),
         Time(paid_at),
         Maybe(payout.reference.filter(|_| paid_at.is_some())),
+        Maybe(funding_reference),
     ])
 }
 

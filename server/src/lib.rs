@@ -22,6 +22,7 @@ pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod backup;
+mod books;
 pub mod caps;
 pub mod clock;
 pub mod config;

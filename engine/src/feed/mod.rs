@@ -5,8 +5,8 @@
 //! it is kept in is the engine's: the embedded one reads its journal.
 //!
 //! **Invariant:** whoever goes on from the cursor of each page is told every
-//! event that is kept, once, those of one envelope, wallet, item or hold in the
-//! order in which they happened; or is told that some are gone.
+//! event that is kept, once, those of one envelope, wallet, item, hold or payout in
+//! the order in which they happened; or is told that some are gone.
 
 pub(crate) mod cursor;
 pub(crate) mod histories;
@@ -14,6 +14,7 @@ pub(crate) mod record;
 
 use crate::command::{EnvelopeView, HoldView, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
+use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
 use std::fmt;
 use std::str::FromStr;
@@ -68,6 +69,26 @@ event_types! {
     HoldExpired = "hold.expired",
     /// An order was made of a hold.
     OrderCreated = "order.created",
+    /// A payout is to be paid: it was made, or is to be tried again.
+    PayoutDue = "payout.due",
+    /// It was handed to whoever pays.
+    PayoutSent = "payout.sent",
+    /// It was paid.
+    PayoutPaid = "payout.paid",
+    /// It could not be paid.
+    PayoutFailed = "payout.failed",
+}
+
+impl EventType {
+    /// That of a payout which stands so from now on.
+    pub(crate) const fn of_payout(state: PayoutState) -> EventType {
+        match state {
+            PayoutState::Due => EventType::PayoutDue,
+            PayoutState::Sent => EventType::PayoutSent,
+            PayoutState::Paid => EventType::PayoutPaid,
+            PayoutState::Failed => EventType::PayoutFailed,
+        }
+    }
 }
 
 /// Some of the types.
@@ -206,6 +227,8 @@ pub struct EnvelopeFacts {
     pub sender: UserId,
     /// The caller's own number.
     pub reference: Option<String>,
+    /// Under which reference its money came from outside for it, if it did.
+    pub funding_reference: Option<String>,
 }
 
 impl EnvelopeFacts {
@@ -216,7 +239,13 @@ impl EnvelopeFacts {
             owner: terms.owner.clone(),
             sender: terms.sender.clone(),
             reference: terms.reference.as_ref().map(|reference| reference.text.clone()),
+            funding_reference: terms.outside.funding.clone(),
         }
+    }
+
+    /// A payout out of it, as it is told.
+    pub(crate) fn paying(self, payout: Payout) -> PayoutView {
+        PayoutView { payout, owner: self.owner, funding_reference: self.funding_reference }
     }
 }
 
@@ -273,6 +302,8 @@ pub enum Happened {
     Hold(Box<HoldView>),
     /// An order was made.
     Order(Box<OrderView>),
+    /// A payout as it is from then on.
+    Payout(Box<PayoutView>),
 }
 
 /// A share that somebody has.
@@ -326,10 +357,11 @@ impl Happened {
                 HoldState::Expired => EventType::HoldExpired,
             },
             Happened::Order(_) => EventType::OrderCreated,
+            Happened::Payout(view) => EventType::of_payout(view.payout.state),
         }
     }
 
-    /// Whose envelope it is about, if it is about one.
+    /// Whose envelope it is about, or whose envelope's payout, if it is about one.
     pub fn owner(&self) -> Option<&str> {
         match self {
             Happened::Created(view) => Some(&view.owner),
@@ -340,6 +372,7 @@ impl Happened {
             | Happened::Grabbed(Share { envelope, .. })
             | Happened::Claimed(Share { envelope, .. })
             | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),
+            Happened::Payout(view) => Some(&view.owner),
             Happened::Deposited(_)
             | Happened::Withdrawn(_)
             | Happened::Item(_)

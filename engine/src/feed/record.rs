@@ -92,6 +92,14 @@ pub(crate) fn told<E>(
                 tell(first + 1, Happened::Order(Box::new(order)));
             }
         }
+        Event::PayoutMade(made) if has(EventType::PayoutDue) => {
+            let view = facts(made.envelope)?.paying(made.payout(at));
+            tell(first, Happened::Payout(Box::new(view)));
+        }
+        Event::PayoutChanged(changed) if has(EventType::of_payout(changed.payout.state)) => {
+            let view = facts(changed.payout.envelope)?.paying(changed.payout.clone());
+            tell(first, Happened::Payout(Box::new(view)));
+        }
         Event::EnvelopeCreated(_)
         | Event::Claimed(_)
         | Event::EnvelopeLapsed { .. }

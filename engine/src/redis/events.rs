@@ -16,8 +16,9 @@ use crate::event::{EnvelopeCreated, ItemPut};
 use crate::feed::{
     After, EnvelopeFacts, EventPage, EventQuery, EventType, EventTypes, FeedEvent, Happened, Moved, Share,
 };
+use crate::payout::{Payout, PayoutKind, PayoutState};
 use crate::state::envelope::Figures;
-use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, Timestamp};
+use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -255,10 +256,11 @@ impl Core {
             b'i' => EventType::ItemPut,
             b'H' | b'h' => EventType::HoldHeld,
             b'o' => EventType::OrderCreated,
+            b'p' => EventType::PayoutDue,
             _ => return Err(wrong()),
         };
-        // How a hold ended is told by the hold.
-        if kind != b'h' && !types.has(of) {
+        // How a hold ended is told by the hold, and how a payout stands by the payout.
+        if !matches!(kind, b'h' | b'p') && !types.has(of) {
             return Ok(None);
         }
         let words = |most: usize| Answer::split(rest.to_vec(), most);
@@ -343,6 +345,13 @@ impl Core {
                     created_at: words.at(0)?,
                 }))
             }
+            b'p' => {
+                let payout = payout_of(&words(8))?;
+                if !types.has(EventType::of_payout(payout.state)) {
+                    return Ok(None);
+                }
+                Happened::Payout(Box::new(self.facts(payout.envelope).await?.paying(payout)))
+            }
             _ => unreachable!("other kinds were refused"),
         }))
     }
@@ -363,6 +372,37 @@ impl Core {
         known.insert(id, Arc::clone(&facts));
         Ok((*facts).clone())
     }
+}
+
+/// A payout as payout.lua tells it.
+fn payout_of(words: &Answer) -> Result<Payout> {
+    let wrong = || damaged("an event");
+    let &[state, kind] = words.bytes(1)? else { return Err(wrong()) };
+    let (id, rest) = words.bytes(7)?.split_first_chunk::<16>().ok_or_else(wrong)?;
+    let (envelope, rest) = rest.split_first_chunk::<16>().ok_or_else(wrong)?;
+    let (user, rest) = rest.split_at_checked(words.units(5)? as usize).ok_or_else(wrong)?;
+    let (reference, reason) = rest.split_at_checked(words.units(6)? as usize).ok_or_else(wrong)?;
+    let told = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).map_err(|_| wrong())?;
+        Ok::<_, EngineError>((!text.is_empty()).then(|| text.to_owned()))
+    };
+    Ok(Payout {
+        id: PayoutId::from_bytes(*id),
+        kind: match kind {
+            b'w' => PayoutKind::Win,
+            b'r' => PayoutKind::Refund,
+            _ => return Err(wrong()),
+        },
+        user: user_of(user)?,
+        amount: words.amount(2)?,
+        envelope: EnvelopeId::from_bytes(*envelope),
+        state: PayoutState::ALL.into_iter().find(|it| it.letter() == state).ok_or_else(wrong)?,
+        attempts: words.units(3)?,
+        reference: told(reference)?,
+        reason: told(reason)?,
+        created_at: words.at(4)?,
+        changed_at: words.at(0)?,
+    })
 }
 
 fn text(number: u64) -> Vec<u8> {

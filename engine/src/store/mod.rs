@@ -51,7 +51,9 @@ pub use fjall_rows::{FjallOptions, FjallRows};
 pub use history::View;
 pub use keys::{Bytes, KeyRange, MadeBetween, Table};
 pub use memory_rows::MemoryRows;
-pub use period::{Account, Accounts, Balances, GrabLine, Movement, MovementKind, Period, PeriodError, Take};
+pub use period::{
+    Account, Accounts, Balances, GrabLine, Movement, MovementKind, PayoutLine, Period, PeriodError, Take,
+};
 pub use projection::Position;
 pub use projector::{OnPersisted, Projector, ProjectorOptions};
 pub(crate) use reads::damaged_win;

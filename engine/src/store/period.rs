@@ -204,6 +204,17 @@ pub struct GrabLine {
     pub status: ShareStatus,
 }
 
+/// A payout that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayoutLine {
+    /// The payout; of what came of it only the time in `paid_at` is the same whenever it is told.
+    pub payout: Payout,
+    /// When it was paid, if that was before the period's end; what came of it otherwise is not kept.
+    pub paid_at: Option<Timestamp>,
+    /// Under which reference its envelope was funded, if it was.
+    pub funding_reference: Option<String>,
+}
+
 impl Store {
     /// Gives `each` the movements of a period: wallet by wallet in the order of users, the
     /// oldest first; then those that have to do with no wallet.
@@ -298,12 +309,11 @@ impl Store {
         Ok(())
     }
 
-    /// Gives `each` the payouts that were made in a period, the oldest first, and when they were
-    /// paid, if that was before its end; what came of them otherwise is not kept.
+    /// Gives `each` the payouts that were made in a period, the oldest first.
     ///
     /// # Errors
     /// [`PeriodError`] if they cannot be read, or are not taken.
-    pub fn payouts_made(&self, period: Period, each: Take<'_, (Payout, Option<Timestamp>)>) -> Result<(), PeriodError> {
+    pub fn payouts_made(&self, period: Period, each: Take<'_, PayoutLine>) -> Result<(), PeriodError> {
         let snapshot = &*self.snapshot();
         let mut payouts = Vec::new();
         for row in snapshot.scan(Table::Payouts, &KeyRange::all()) {
@@ -315,7 +325,21 @@ impl Store {
         payouts.sort_by_key(|payout| (payout.created_at, *payout.id.bytes()));
         for payout in payouts {
             let paid_at = payout.is_paid_before(period.to).then_some(payout.changed_at);
-            each((payout, paid_at))?;
+            let envelope = reads::envelope(snapshot, payout.envelope)?;
+            let envelope = envelope.ok_or_else(|| damaged(Table::Payouts, payout.id.bytes()))?;
+            each(PayoutLine { payout, paid_at, funding_reference: envelope.created.terms.outside.funding })?;
+        }
+        Ok(())
+    }
+
+    /// Gives `each` every payout as it is now, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`PeriodError`] if they cannot be read, or are not taken.
+    pub fn all_payouts(&self, each: Take<'_, Payout>) -> Result<(), PeriodError> {
+        let snapshot = &*self.snapshot();
+        for row in snapshot.scan(Table::Payouts, &KeyRange::all()) {
+            each(payout_row(row)?)?;
         }
         Ok(())
     }

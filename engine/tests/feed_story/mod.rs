@@ -4,9 +4,10 @@
 #![allow(dead_code)]
 
 use crate::stand::*;
-use hongbao_engine::backend::{Backend, Page};
+use hongbao_engine::backend::{Backend, OnceKey, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
+use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +83,45 @@ pub(crate) fn play<B: Backend>(engine: &B) -> Made {
     engine.release_hold(released, &dave);
     let out = Transfer { user: dave.clone(), amount: fen(7), reference: Some(reference("shop", "out-1")) };
     engine.ask(Command::Withdraw(out));
-    Made { envelopes: vec![sold_out, cancelled, left, credited, at_once], users: vec![alice, bob, carol, dave], item }
+    let outside = pay_outside(engine, of_shop(envelope(50, 4)), "alipay-1", [&bob, &carol]);
+    let auto_claim = NewEnvelope { auto_claim: true, ..of_shop(envelope(40, 4)) };
+    let outside_at_once = pay_outside(engine, auto_claim, "alipay-2", [&carol, &dave]);
+    Made {
+        envelopes: vec![sold_out, cancelled, left, credited, at_once, outside, outside_at_once],
+        users: vec![alice, bob, carol, dave],
+        item,
+    }
+}
+
+/// An envelope past the wallets. What came of its payouts is told in every state, and one of them fails and is
+/// tried again.
+fn pay_outside<B: Backend>(engine: &B, terms: NewEnvelope, funding: &str, winners: [&UserId; 2]) -> EnvelopeId {
+    let outside = Outside { funding: Some(funding.to_owned()), payout: PayoutTo::External };
+    let id = engine.give(NewEnvelope { outside, ..terms });
+    for user in winners {
+        assert!(matches!(engine.grab(id, user), Outcome::Won { .. }));
+        assert!(matches!(engine.claim(id, user), Outcome::Claimed { .. }));
+    }
+    use PayoutState::{Due, Failed, Paid, Sent};
+    for (payout, states) in payouts_of(engine, id).into_iter().zip([&[Sent, Failed, Due, Sent, Paid][..], &[Failed]]) {
+        for (nth, state) in states.iter().enumerate() {
+            let reference = (*state == Sent).then(|| "bank-1".to_owned());
+            let reason = (*state == Failed).then(|| "no such account".to_owned());
+            let result = PayoutResult { payout: payout.id, state: *state, reference, reason };
+            // Told again, under the same key or another, it is nothing new.
+            for key in ["a", "a", "b"] {
+                let once = OnceKey::idempotency("shop", "results", &format!("{}-{nth}-{key}", payout.id));
+                engine.ask_under(Command::PayoutResults(vec![result.clone()]), Some(once));
+            }
+        }
+    }
+    id
+}
+
+pub(crate) fn payouts_of<B: Backend>(engine: &B, envelope: EnvelopeId) -> Vec<Payout> {
+    let filter = PayoutFilter { envelope: Some(envelope), ..PayoutFilter::default() };
+    let listing = wait(engine.payouts(&filter, &Page { limit: 1000, cursor: None })).expect("a list");
+    listing.rows.into_iter().map(|view| view.payout).collect()
 }
 
 /// What an event is about, and whose order it keeps.
@@ -99,6 +138,7 @@ fn thing(event: &FeedEvent) -> String {
         Happened::Item(put) => put.id.to_string(),
         Happened::Hold(hold) => hold.id.to_string(),
         Happened::Order(order) => order.id.to_string(),
+        Happened::Payout(view) => view.payout.id.to_string(),
     }
 }
 
@@ -131,6 +171,20 @@ pub(crate) fn assert_agrees<B: Backend>(engine: &B, made: &Made, events: &[FeedE
         ];
         for (name, how) in ends {
             assert_eq!(count(name), usize::from(view.ended_as == Some(how)), "{id} {name}: {told:?}");
+        }
+        for payout in payouts_of(engine, *id) {
+            let of_it = |event: &&FeedEvent| matches!(&event.what, Happened::Payout(it) if it.payout.id == payout.id);
+            let told: Vec<_> = events.iter().filter(of_it).collect();
+            let Happened::Payout(last) = &told.last().expect("it is told").what else { panic!("{told:?}") };
+            assert_eq!((&last.payout, &*last.owner), (&payout, "shop"), "as the list has it");
+            assert!(last.funding_reference.as_deref().is_some_and(|reference| reference.starts_with("alipay-")));
+            let states: Vec<_> = told.iter().map(|event| event.what.event_type().name()).collect();
+            let expected: &[&str] = match payout.state {
+                PayoutState::Paid => &["due", "sent", "failed", "due", "sent", "paid"],
+                PayoutState::Failed => &["due", "failed"],
+                _ => &["due"],
+            };
+            assert!(states.iter().map(|name| &name["payout.".len()..]).eq(expected.iter().copied()), "{states:?}");
         }
         let is_settled = view.state == EnvelopeState::Settled;
         assert_eq!(count("envelope.settled"), usize::from(is_settled), "{id}: {told:?}");

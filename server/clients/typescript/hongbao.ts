@@ -524,11 +524,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed">;
   at: Time;
-  /** The owner of the envelope, if it is about one. */
+  /** The owner of the envelope, if it is about one or its payouts. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -1376,7 +1376,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which things happened to one envelope, wallet, item or hold. An event has the same id whenever it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to its owner's envelopes. */
+  /** What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which things happened to one envelope, wallet, item, hold or payout. An event has the same id whenever it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to its owner's envelopes and their payouts. */
   async events(query: { after?: string; types?: string; limit?: number; wait_s?: number } = {}, options: CallOptions = {}): Promise<Events> {
     const answer = checked<Events>(await this.call({ method: "GET", path: "/v1/events", query: { wait_s: undefined, ...query } }, options), ["events", "next_cursor"]);
     return answer;

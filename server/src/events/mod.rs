@@ -6,10 +6,12 @@
 //! **Invariant:** what is told goes on from the cursor that was given; nothing
 //! in between is passed over, and what is gone is told as a 410.
 
+mod followers;
 pub(crate) mod json;
 mod pulse;
 mod stream;
 
+pub use followers::Followers;
 pub use pulse::Pulse;
 
 use crate::access::{ADMIN, VIEWER};
@@ -26,7 +28,7 @@ use axum::response::Response;
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::feed::{After, EventPage, EventQuery, EventTypes};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep_until};
 
 /// How long an answer may wait for events unless it is said.
@@ -119,10 +121,13 @@ async fn wait_for_page<B: Backend>(
 ) -> Result<EventPage, Problem> {
     let until = Instant::now() + wait;
     let mut pulse = server.pulse.follow(server);
+    let follower = server.followers.follow();
     loop {
-        pulse.mark_unchanged();
+        let (beat, asked) = (*pulse.borrow_and_update(), SystemTime::now());
         let page = server.backend.events(&query).await.map_err(|error| problem(&error))?;
+        follower.was_given(&page, beat, asked);
         if !page.events.is_empty() || (page.is_end && wait.is_zero()) || server.stop.is_cancelled() {
+            follower.leaves();
             return Ok(page);
         }
         query.after = After::Cursor(page.next.clone());

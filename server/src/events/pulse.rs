@@ -26,6 +26,21 @@ pub struct Pulse {
     has_begun: AtomicBool,
 }
 
+/// What the beat has come to.
+pub(crate) struct Beat(Arc<watch::Sender<u64>>);
+
+impl Beat {
+    #[cfg(test)]
+    pub(super) fn of(beat: &Arc<watch::Sender<u64>>) -> Beat {
+        Beat(Arc::clone(beat))
+    }
+
+    /// The last mark that the engine gave while somebody followed.
+    pub(super) fn last(&self) -> u64 {
+        *self.0.borrow()
+    }
+}
+
 impl Default for Pulse {
     fn default() -> Pulse {
         let (beat, wanted) = (Arc::new(watch::Sender::new(0)), Arc::default());
@@ -34,6 +49,11 @@ impl Default for Pulse {
 }
 
 impl Pulse {
+    /// What the beat comes to, for those who only look.
+    pub(crate) fn beat(&self) -> Beat {
+        Beat(Arc::clone(&self.beat))
+    }
+
     /// Follows it, from now on.
     pub(crate) fn follow<B: Backend>(&self, server: &Shared<B>) -> watch::Receiver<u64> {
         let follower = self.beat.subscribe();

@@ -7,6 +7,7 @@
 //! **Invariant:** a stream holds a bounded number of events that its reader has
 //! not taken, and ends when its key does.
 
+use super::followers::Follower;
 use super::{json, problem};
 use crate::access::{self, Roles};
 use crate::app::Shared;
@@ -23,7 +24,7 @@ use hyper::body::Frame;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -40,13 +41,14 @@ pub(super) async fn start<B: Backend>(
     place: OwnedSemaphorePermit,
 ) -> Result<Response, Problem> {
     let mut pulse = server.pulse.follow(&server);
-    pulse.mark_unchanged();
+    let follower = server.followers.follow();
+    let asked = (*pulse.borrow_and_update(), SystemTime::now());
     let page = server.backend.events(&query).await.map_err(|error| problem(&error))?;
     let key = headers.remove(AUTHORIZATION).map(|value| HeaderMap::from_iter([(AUTHORIZATION, value)]));
-    let teller = Teller { server, caller, key: key.unwrap_or_default(), query, pulse };
+    let teller = Teller { server, caller, key: key.unwrap_or_default(), query, pulse, follower };
     let (tell, told) = mpsc::channel(1);
     tokio::spawn(async move {
-        teller.run(page, tell).await;
+        teller.run(page, asked, tell).await;
         drop(place);
     });
     let mut response = Response::new(Body::new(Told(told)));
@@ -64,11 +66,12 @@ struct Teller<B> {
     key: HeaderMap,
     query: EventQuery,
     pulse: watch::Receiver<u64>,
+    follower: Follower,
 }
 
 impl<B: Backend> Teller<B> {
     /// Tells pages until the reader or the server goes, or the key.
-    async fn run(mut self, mut page: EventPage, tell: mpsc::Sender<Bytes>) {
+    async fn run(mut self, mut page: EventPage, mut asked: (u64, SystemTime), tell: mpsc::Sender<Bytes>) {
         let stop = self.server.stop.clone();
         let mut quiet_at = Instant::now() + HEARTBEAT;
         let mut looked_at = Instant::now();
@@ -86,6 +89,7 @@ impl<B: Backend> Teller<B> {
                 }
                 quiet_at = Instant::now() + HEARTBEAT;
             }
+            self.follower.was_given(&page, asked.0, asked.1);
             if looked_at.elapsed() >= HEARTBEAT {
                 if !self.is_let_in() {
                     return;
@@ -107,7 +111,7 @@ impl<B: Backend> Teller<B> {
             } else {
                 tokio::task::yield_now().await;
             }
-            self.pulse.mark_unchanged();
+            asked = (*self.pulse.borrow_and_update(), SystemTime::now());
             page = match self.server.backend.events(&self.query).await {
                 Ok(page) => page,
                 // Whoever comes back with the last id is told why.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 const WHAT: [&str; 4] = ["ledger", "envelopes", "grabs", "payouts"];
 
-fn export(what: &str, data: &Path, to: &str, out: &Path) -> Command {
+pub fn export(what: &str, data: &Path, to: &str, out: &Path) -> Command {
     let mut command = hongbao();
     let period = ["--from", "2020-01-01", "--to", to, "--time-zone", "Asia/Shanghai"];
     command.args(["export", what]).args(period).arg("--data").arg(data).arg("--out").arg(out);
@@ -40,7 +40,7 @@ fn totals_of(out: &Path) -> PathBuf {
 }
 
 /// A moment after everything that was answered before it and before everything later.
-fn a_moment(address: SocketAddr) -> String {
+pub fn moment_after(address: SocketAddr) -> String {
     let mut client = Client::new(address);
     let mut asked = 0;
     let mut newest = || {
@@ -94,7 +94,7 @@ fn a_period_is_what_the_api_tells_and_stays_so() {
     let play = |round| under_load(address, &table, round, || std::thread::sleep(Duration::from_millis(250)));
     play(1);
     let payouts = past_the_wallets(&mut Client::new(address));
-    let to = a_moment(address);
+    let to = moment_after(address);
     let before = |row: &Value, field: &str| utc(row, field).is_some_and(|at| at < to.parse().unwrap());
 
     // Of a server that runs.
@@ -246,7 +246,7 @@ fn what_cannot_be_exported_is_told() {
     let formula = json!({ "amount": 7, "reference": "=HYPERLINK(\"http://x\",\"y\")" });
     Client::new(address).json(&Ask::post("/v1/wallets/bob/deposits", &formula).with_key("k"));
     succeeds(&mut backup(&data, &path("backup")));
-    let to = a_moment(address);
+    let to = moment_after(address);
     assert!(server.stop().0.success());
     let out = path("out.csv");
     succeeds(&mut export("ledger", &data, &to, &out));

@@ -105,3 +105,23 @@ fn followers_are_let_go_when_the_server_stops() {
         poll.join().unwrap();
     });
 }
+
+/// Whoever asks page by page and is not at the end is told of as behind, by a figure without names.
+#[test]
+fn a_follower_that_is_behind_is_seen_in_the_metrics() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_server, address) = Running::ready(&mut serve(&directory.path().join("data"), &KEPT));
+    let mut client = Client::new(address);
+    for nth in 0..3 {
+        let body = serde_json::json!({ "amount": 1 });
+        client.json(&Ask::post("/v1/wallets/bob/deposits", &body).with_key(format!("k{nth}")));
+    }
+    let mut lag_s = |asked: &str| -> f64 {
+        client.json(&Ask::get(asked));
+        let metrics = client.ask(&Ask::get("/metrics")).body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("hongbao_event_lag_seconds "));
+        line.expect("it is told").parse().unwrap()
+    };
+    assert!(lag_s("/v1/events?wait_s=0") <= 0.0, "all there is");
+    assert!(lag_s("/v1/events?wait_s=0&limit=1") > 0.0, "two are left");
+}

@@ -8,7 +8,7 @@
 //!   and every answer asked again
 //! - `feed.rs`, `follower.rs`: whoever follows the events, over every crash
 //! - `backup.rs`, `restore.rs`: backups of a server under load, and what is made of them
-//! - `export.rs`: the books of a period
+//! - `export.rs`, `reconcile.rs`: the books of a period, and a bank's file beside them
 //! - `refusals.rs`, `damage.rs`, `downtime.rs`, `commands.rs`: one story a test
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
@@ -26,5 +26,6 @@ mod inquiry;
 mod kill;
 mod load;
 mod process;
+mod reconcile;
 mod refusals;
 mod restore;

@@ -6,6 +6,7 @@ use axum::http::{Method, Request};
 use hongbao_engine::command::*;
 use hongbao_engine::event::ItemPut;
 use hongbao_engine::feed::*;
+use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use hongbao_server::service::OPENAPI;
 use http_body_util::BodyExt;
@@ -23,7 +24,8 @@ fn user(name: &str) -> UserId {
 
 fn facts() -> EnvelopeFacts {
     let reference = Some("gala-1".to_owned());
-    EnvelopeFacts { id: envelope_id(1), owner: "shop".into(), sender: user("alice"), reference }
+    let (owner, funding_reference) = ("shop".into(), Some("alipay-1".to_owned()));
+    EnvelopeFacts { id: envelope_id(1), owner, sender: user("alice"), reference, funding_reference }
 }
 
 fn event(n: u8, what: Happened) -> FeedEvent {
@@ -54,6 +56,23 @@ fn view() -> EnvelopeView {
         reference: Some("gala-1".into()),
         metadata: "{}".into(),
     }
+}
+
+fn paying(state: PayoutState) -> Happened {
+    let payout = Payout {
+        id: PayoutId::from_bytes([6; 16]),
+        kind: PayoutKind::Win,
+        user: user("bob"),
+        amount: amount(417),
+        envelope: envelope_id(1),
+        state,
+        attempts: 1,
+        reference: Some("bank-7".into()),
+        reason: None,
+        created_at: NOW,
+        changed_at: NOW,
+    };
+    Happened::Payout(Box::new(PayoutView { payout, owner: "shop".into(), funding_reference: Some("alipay-1".into()) }))
 }
 
 /// One of each type.
@@ -111,6 +130,10 @@ fn all() -> Vec<FeedEvent> {
             amount: amount(20),
             created_at: NOW,
         })),
+        paying(PayoutState::Due),
+        paying(PayoutState::Sent),
+        paying(PayoutState::Paid),
+        paying(PayoutState::Failed),
     ];
     what.into_iter().zip(1..).map(|(what, n)| event(n, what)).collect()
 }
@@ -147,7 +170,7 @@ async fn every_type_is_told_as_the_document_says() {
     assert_eq!(types, EventType::ALL.iter().map(|of| of.name()).collect::<BTreeSet<_>>());
     for event in events {
         let kind = event["type"].as_str().unwrap();
-        let of_envelope = kind.starts_with("envelope.") || kind.starts_with("share.");
+        let of_envelope = ["envelope.", "share.", "payout."].iter().any(|group| kind.starts_with(group));
         assert_eq!(event["owner"], if of_envelope { json!("shop") } else { Value::Null }, "{kind}");
         assert_eq!(event["at"], NOW_TEXT);
         let (shape, lacks) = match kind {
@@ -158,6 +181,7 @@ async fn every_type_is_told_as_the_document_says() {
             kind if kind.starts_with("wallet.") => ("MovedMoney", &[][..]),
             "item.put" => ("Item", &["free", "held", "sold"][..]),
             "order.created" => ("Order", &[][..]),
+            kind if kind.starts_with("payout.") => ("Payout", &[][..]),
             _ => ("Hold", &[][..]),
         };
         let names: BTreeSet<_> = event["data"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -172,7 +196,8 @@ async fn every_type_is_told_as_the_document_says() {
     assert_eq!(events[4]["data"]["claimed_amount"], 3);
     assert_eq!(events[6]["data"]["claimed_at"], NOW_TEXT);
     assert_eq!(events[10]["data"]["stock"], json!({"total": 8}));
-    assert!(site.get("/metrics").await.text().lines().any(|line| line == "hongbao_events_told_total 16"));
+    assert_eq!((&events[18]["type"], &events[18]["data"]["state"]), (&json!("payout.paid"), &json!("paid")));
+    assert!(site.get("/metrics").await.text().lines().any(|line| line == "hongbao_events_told_total 20"));
 }
 
 #[tokio::test]

@@ -322,11 +322,11 @@ impl Client {
 
     /// What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there,
     /// or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which
-    /// things happened to one envelope, wallet, item or hold. An event has the same id whenever it is told. With no
-    /// events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on
-    /// from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is
+    /// things happened to one envelope, wallet, item, hold or payout. An event has the same id whenever it is told.
+    /// With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go
+    /// on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is
     /// the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role
-    /// issuer and neither viewer nor admin is told what happens to its owner's envelopes.
+    /// issuer and neither viewer nor admin is told what happens to its owner's envelopes and their payouts.
     ///
     /// # Errors
     /// See [`Error`].

@@ -340,7 +340,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed" }
 }
 
 /// `Event` of the API.
@@ -354,11 +354,11 @@ pub struct Event {
     pub r#type: EventType,
     /// `at`.
     pub at: Time,
-    /// The owner of the envelope, if it is about one.
+    /// The owner of the envelope, if it is about one or its payouts.
     #[serde(default)]
     pub owner: Option<String>,
     /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    /// Order, of item.put an Item whose stock tells `total` only.
+    /// Order, of payout.* a Payout, of item.put an Item whose stock tells `total` only.
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 

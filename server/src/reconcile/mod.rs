@@ -1,7 +1,18 @@
 //! `hongbao reconcile`: what is not as it should be in Redis, by type, and what
-//! nobody carried, carried.
+//! nobody carried, carried; and what a bank's file says otherwise than payouts do.
+//!
+//! # Layout
+//! - `payouts`: a bank's file beside the payouts; `bank` reads it, `here` what is said here, `report` what was found
 
-use crate::config::{Format, Placed, Reconcile};
+mod bank;
+mod here;
+mod payouts;
+mod report;
+
+pub use bank::AmountUnit;
+pub use payouts::ReconcilePayouts;
+
+use crate::config::{Format, Placed, Reconcile, ReconcileWith};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use hongbao_engine::redis::{Finding, Progress, Reconciled, RedisAudit, RedisBackend, RedisBackendOptions};
@@ -22,12 +33,18 @@ struct Report<'a> {
     moving: u64,
 }
 
-/// Reconciles a deployment and prints what was done and found. Says whether
-/// nothing is left.
+/// Reconciles, and prints what was done and found. Says whether nothing is left.
 ///
 /// # Errors
-/// Why the deployment cannot be looked at.
+/// Why it cannot be looked at.
 pub fn run(options: &Reconcile) -> Result<bool, Failure> {
+    match &options.with {
+        Some(ReconcileWith::Payouts(options)) => payouts::run(options),
+        None => run_on_redis(options),
+    }
+}
+
+fn run_on_redis(options: &Reconcile) -> Result<bool, Failure> {
     let done = in_front_of(&options.place, async |backend| {
         let bar = Bar::of("buckets");
         Ok(backend.reconcile(options.repair, &mut |Progress { done, all }| bar.tell(done, all)).await?)
