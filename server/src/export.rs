@@ -16,7 +16,6 @@ use hongbao_engine::backend::EntryKind;
 use hongbao_engine::command::EnvelopeView;
 use hongbao_engine::export::Books;
 use hongbao_engine::store::{Accounts, GrabLine, Movement, MovementKind, PayoutLine, Period, PeriodError};
-use hongbao_engine::types::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

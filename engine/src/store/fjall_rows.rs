@@ -70,6 +70,9 @@ const CHECKPOINT_WAIT: Duration = Duration::from_secs(60);
 
 /// How long readers may keep it from being opened anew; others wait meanwhile.
 const READERS_WAIT: Duration = Duration::from_secs(2);
+/// For how long a database is waited for that is closed in this process: fjall's
+/// threads have it until they end, and on a busy machine that is after it was dropped.
+const CLOSING_WAIT: Duration = Duration::from_secs(5);
 
 /// Memtables of one table that wait to be put into files, and files that wait
 /// to be merged. With one or two more fjall holds a commit until its threads
@@ -332,6 +335,18 @@ impl Opened {
 }
 
 fn open_database(directory: &Path, options: FjallOptions) -> Result<Database, StoreError> {
+    let began = Instant::now();
+    loop {
+        match try_open_database(directory, options)? {
+            Some(database) => return Ok(database),
+            None if began.elapsed() < CLOSING_WAIT => std::thread::sleep(Duration::from_millis(5)),
+            None => return Err(unopened(directory, &fjall::Error::Locked)),
+        }
+    }
+}
+
+/// `None` if it is open.
+fn try_open_database(directory: &Path, options: FjallOptions) -> Result<Option<Database>, StoreError> {
     let builder =
         Database::builder(directory).cache_size(options.cache_bytes).max_journaling_size(FJALL_JOURNALS_BYTES);
     // On a thread of its own only because of what is below: it is waited for, so
@@ -341,8 +356,9 @@ fn open_database(directory: &Path, options: FjallOptions) -> Result<Database, St
     let why = match opening.join() {
         Ok(Ok(database)) => {
             put_behind_everybody();
-            return Ok(database);
+            return Ok(Some(database));
         }
+        Ok(Err(fjall::Error::Locked)) => return Ok(None),
         Ok(Err(error)) => return Err(unopened(directory, &error)),
         // It asserts much of what it reads.
         Err(panic) => match panic.downcast_ref::<String>() {
