@@ -27,7 +27,7 @@ end() {
 }
 trap end EXIT
 export HONGBAO_ADMIN_KEY=key-of-the-schemathesis-run
-"$target/debug/hongbao" serve --test --listen 127.0.0.1:0 --data "$directory/data" 2>"$directory/log" &
+"$target/debug/hongbao" serve --test --listen 127.0.0.1:0 --data "$directory/data" --webhook-allow hooks.example.com 2>"$directory/log" &
 server=$!
 address=
 for _ in $(seq 300); do

@@ -207,10 +207,7 @@ impl<B: Backend> Worker<B> {
                 self.lose(endpoint, None, &hex(&oldest)).await?;
                 return Ok(Step::Again);
             }
-            Err(error @ (EngineError::Cursor | EngineError::EventsOff(_))) => {
-                self.note_error(error.to_string()).await?;
-                return Ok(Step::Wait(LOOK_EVERY));
-            }
+            Err(error @ (EngineError::Cursor | EngineError::EventsOff(_))) => return self.note_error(error).await,
             Err(error) => return Err(error),
         };
         if self.noted_at.elapsed() >= NOTE_EVERY && position != endpoint.cursor {
@@ -233,6 +230,7 @@ impl<B: Backend> Worker<B> {
                 self.lose(endpoint, Some(pending), &hex(&oldest)).await?;
                 return Ok(Step::Again);
             }
+            Err(error @ (EngineError::Cursor | EngineError::EventsOff(_))) => return self.note_error(error).await,
             Err(error) => return Err(error),
         };
         let Some(answer) = self.send(endpoint, &batch.id, body).await? else { return Ok(Step::Wait(LOOK_EVERY)) };
@@ -392,13 +390,15 @@ impl<B: Backend> Worker<B> {
         Ok(())
     }
 
-    async fn note_error(&mut self, why: String) -> Result<()> {
-        let now = self.now();
+    /// Notes once why the feed tells nothing, and waits for somebody who does something about it.
+    async fn note_error(&mut self, error: EngineError) -> Result<Step> {
+        let (why, now) = (error.to_string(), self.now());
         self.change(|it| {
             let is_new = it.last_error.as_ref().is_none_or(|last| last.why != why);
             is_new.then(|| it.note_error(why.clone(), now))
         })
-        .await
+        .await?;
+        Ok(Step::Wait(LOOK_EVERY))
     }
 
     /// Sends a body; `None` if the server stops, or another delivers now.

@@ -30,6 +30,7 @@ use metrics::Counter;
 use parking_lot::Mutex;
 use record::Endpoint;
 use rustls::{ClientConfig, RootCertStore};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -104,6 +105,8 @@ pub struct Webhooks {
     /// Another number whenever somebody here has changed an endpoint.
     changed: watch::Sender<u64>,
     figures: Arc<Mutex<[f64; FIGURES.len()]>>,
+    /// Endpoints of which was told that their notes cannot be read.
+    unreadable: Mutex<BTreeSet<WebhookId>>,
     delivered: Counter,
     failed: Counter,
     dead: Counter,
@@ -130,6 +133,7 @@ impl Webhooks {
             server: rand::random(),
             changed: watch::Sender::new(0),
             figures,
+            unreadable: Mutex::default(),
             delivered: metrics
                 .counter("hongbao_webhook_delivered_total", "Events that receivers of webhooks have taken"),
             failed: metrics.counter("hongbao_webhook_failed_total", "Requests to receivers of webhooks that failed"),

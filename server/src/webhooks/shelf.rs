@@ -47,12 +47,17 @@ async fn one<B: Backend, T: DeserializeOwned>(
     note.map(|note| Ok((note.version, read(shelf, &note)?))).transpose()
 }
 
-/// Every endpoint. One that cannot be read is told in the log and left out.
+/// Every endpoint. One that cannot be read is told in the log, once, and left out.
 pub(super) async fn endpoints<B: Backend>(server: &Shared<B>) -> Result<Vec<(WebhookId, Endpoint)>> {
     let notes = server.backend.notes(Shelf::Webhooks).await?;
     let endpoint = |note: Note| {
         let id = note.name.parse().ok()?;
-        let read = read(Shelf::Webhooks, &note).inspect_err(|error| tracing::error!(%error));
+        let read = read(Shelf::Webhooks, &note);
+        if let Err(error) = &read
+            && server.webhooks.unreadable.lock().insert(id)
+        {
+            tracing::error!(%error, "a webhook is left out; delete it and make it anew");
+        }
         Some((id, read.ok()?))
     };
     Ok(notes.into_iter().filter_map(endpoint).collect())

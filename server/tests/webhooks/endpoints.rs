@@ -128,6 +128,26 @@ async fn a_ping_tells_what_came_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_cannot_be_read_holds_up_nobody_and_can_be_deleted() {
+    let (data, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+    let house = House::open(data.path(), options(&[&receiver])).await;
+    let (good, _) = house.hook(&receiver, "w1", json!({})).await;
+    let (bad, _) = house.hook(&receiver, "w2", json!({})).await;
+    house.close().await;
+    let file = data.path().join("webhooks").join(bad.rsplit('/').next().unwrap());
+    std::fs::write(&file, "{").unwrap();
+    let house = House::open(data.path(), options(&[&receiver])).await;
+    house.deposit("d", 1).await;
+    let got = receiver.wait("a batch", |got| !got.is_empty()).await;
+    assert_eq!(got[0].json()["webhook"].as_str(), good.rsplit('/').next());
+    assert_eq!(house.get("/v1/webhooks").await["webhooks"].as_array().unwrap().len(), 1);
+    assert_eq!(house.ask("GET", &bad, "-", Value::Null).await.0, 500);
+    assert_eq!(house.ask("DELETE", &bad, "-", Value::Null).await.0, 204);
+    assert!(!file.exists());
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_option_there_are_none() {
     let data = tempfile::tempdir().unwrap();
     let house = House::open(data.path(), WebhookOptions::default()).await;

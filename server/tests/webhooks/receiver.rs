@@ -63,6 +63,8 @@ pub fn status(code: u16) -> String {
 
 /// What makes a receiver say nothing.
 pub const SILENCE: &str = "";
+/// What makes it answer 200 only when it is let.
+pub const HELD_UP: &str = "held up";
 /// What makes it send a body that does not end.
 pub const ENDLESS: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
@@ -71,6 +73,7 @@ pub struct Receiver {
     got: Arc<Mutex<Vec<Got>>>,
     count: watch::Receiver<usize>,
     behaviour: Arc<Mutex<Arc<Behaviour>>>,
+    go_on: watch::Sender<bool>,
 }
 
 impl Receiver {
@@ -87,19 +90,21 @@ impl Receiver {
         let got: Arc<Mutex<Vec<Got>>> = Arc::default();
         let behaviour: Arc<Mutex<Arc<Behaviour>>> = Arc::new(Mutex::new(Arc::new(Box::new(|_, _| status(200)))));
         let (kept, told, behaves) = (Arc::clone(&got), Arc::new(told), Arc::clone(&behaviour));
+        let (go_on, may_go_on) = watch::channel(false);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (kept, told, behaves, tls) = (kept.clone(), told.clone(), behaves.clone(), tls.clone());
+                let goes_on = may_go_on.clone();
                 tokio::spawn(async move {
-                    let Some(tls) = tls else { return converse(stream, &kept, &told, &behaves).await };
+                    let Some(tls) = tls else { return converse(stream, &kept, &told, &behaves, goes_on).await };
                     if let Ok(stream) = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await {
-                        converse(stream, &kept, &told, &behaves).await;
+                        converse(stream, &kept, &told, &behaves, goes_on).await;
                     }
                 });
             }
         });
-        Receiver { address, got, count, behaviour }
+        Receiver { address, got, count, behaviour, go_on }
     }
 
     pub fn url(&self) -> String {
@@ -109,6 +114,11 @@ impl Receiver {
     /// Answers so from now on; the number is how many requests came before.
     pub fn answer(&self, behaviour: impl Fn(&Got, usize) -> String + Send + Sync + 'static) {
         *self.behaviour.lock().unwrap() = Arc::new(Box::new(behaviour));
+    }
+
+    /// Lets it answer what was held up.
+    pub fn go_on(&self) {
+        self.go_on.send_replace(true);
     }
 
     pub fn got(&self) -> Vec<Got> {
@@ -145,10 +155,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     got: &Mutex<Vec<Got>>,
     told: &watch::Sender<usize>,
     behaviour: &Mutex<Arc<Behaviour>>,
+    mut goes_on: watch::Receiver<bool>,
 ) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read(&mut stream).await {
-        let answer = {
+        let mut answer = {
             let behaviour = Arc::clone(&behaviour.lock().unwrap());
             let mut got = got.lock().unwrap();
             let answer = behaviour(&request, got.len());
@@ -158,6 +169,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         };
         if answer == SILENCE {
             return std::future::pending().await;
+        }
+        if answer == HELD_UP {
+            let _ = goes_on.wait_for(|goes_on| *goes_on).await;
+            answer = status(200);
         }
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;

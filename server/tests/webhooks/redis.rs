@@ -1,14 +1,14 @@
 //! Two servers in front of one Redis: one delivers, and if it ends the other does.
 
 use crate::house::{FAST, House, options};
-use crate::receiver::{Got, Receiver, SILENCE, status};
+use crate::receiver::{Got, HELD_UP, PATIENCE, Receiver, SILENCE, status};
 use crate::redis_stand::{RedisServer, ServerOptions, is_missing};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_server::webhooks::{Pace, WebhookOptions};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// A server in a runtime of its own, which can be ended with all that goes on in it.
@@ -88,7 +88,7 @@ fn one_server_delivers_and_another_goes_on_where_it_was_killed() {
     assert_eq!(got[before].header("webhook-id"), unanswered.header("webhook-id"));
     assert_eq!(got[before].body, unanswered.body);
     assert!(got.iter().all(|got| got.signed_by(&secret) == [true]));
-    assert_eq!(first_of(&got).len(), other.runtime.block_on(other.house.told()).len());
+    assert_eq!(first_of(&got), other.runtime.block_on(other.house.told()));
 
     // One that ends in order is not waited for.
     let third =
@@ -99,4 +99,42 @@ fn one_server_delivers_and_another_goes_on_where_it_was_killed() {
     outside.block_on(receiver.wait("the last", |got| first_of(got).len() == 52));
     third.kill();
     runtime.shutdown_background();
+}
+
+/// A server that hangs for so long that another has taken its place does no harm when it goes on.
+#[test]
+fn who_comes_back_too_late_delivers_no_more() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let outside = Runtime::new().unwrap();
+    let receiver = outside.block_on(Receiver::start());
+    receiver.answer(|_, before| if before == 0 { HELD_UP.to_owned() } else { status(200) });
+    let leasing = |lease| {
+        let pace = Pace { timeout: Duration::from_secs(3600), lease, ..FAST };
+        WebhookOptions { is_shared: true, pace, ..options(&[&receiver]) }
+    };
+    // It shows every quarter of an hour that it is there, and the other waits for a moment only.
+    let late = Alone::open(&redis, leasing(Duration::from_secs(3600)));
+    let (hook, _) = late.runtime.block_on(late.house.hook(&receiver, "w1", json!({})));
+    late.deposit("a", 1);
+    outside.block_on(receiver.wait("a request", |got| got.len() == 1));
+    let prompt = Alone::open(&redis, leasing(Duration::from_millis(200)));
+    prompt.deposit("b", 3);
+    let got = outside.block_on(receiver.wait("all", |got| first_of(got).len() == 4 && got.len() > 2));
+    assert_eq!((got[1].header("webhook-id"), &got[1].body), (got[0].header("webhook-id"), &got[0].body));
+    receiver.go_on();
+    let until = Instant::now() + PATIENCE;
+    while late.delivered() == 0 {
+        assert!(Instant::now() < until, "the answer that was held up is not seen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    prompt.deposit("c", 6);
+    outside.block_on(receiver.wait("the rest", |got| first_of(got).len() == 10));
+    prompt.runtime.block_on(prompt.house.wait(&hook, "all to be noted", |told| told["pending"] == 0));
+    assert_eq!(first_of(&receiver.got()), prompt.runtime.block_on(prompt.house.told()));
+    assert_eq!((late.delivered(), prompt.delivered()), (1, 10), "{:?}", receiver.got());
+    late.kill();
+    prompt.kill();
 }
