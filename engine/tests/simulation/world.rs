@@ -167,7 +167,7 @@ impl World {
             ..ProjectorOptions::default()
         };
         // By the seed, as above.
-        let creates = (seed % 4 == 0).then_some(2);
+        let creates = seed.is_multiple_of(4).then_some(2);
         let options = EmbeddedOptions {
             journal,
             projector,
