@@ -37,6 +37,11 @@ pub struct ProjectorOptions {
     pub persist_bytes: usize,
     /// How long at most something projected stays unpersisted (with a thread).
     pub persist_after: Duration,
+    /// Bytes of records after which the store is left as the next start likes it, once
+    /// it is quiet: what was projected lately is read again by a start after a kill.
+    pub tidy_bytes: usize,
+    /// How long it has to be quiet for that (with a thread).
+    pub tidy_after: Duration,
     /// How long after a failure the store is opened anew, and twice as long
     /// each time that this fails (with a thread).
     pub reopen_after: Duration,
@@ -51,6 +56,8 @@ impl Default for ProjectorOptions {
             defer_for: Duration::from_secs(2),
             persist_bytes: 32 << 20,
             persist_after: Duration::from_secs(1),
+            tidy_bytes: 256 << 10,
+            tidy_after: Duration::from_secs(1),
             reopen_after: Duration::from_secs(1),
         }
     }
@@ -102,6 +109,7 @@ struct Offered {
 enum Next {
     Project,
     Persist,
+    Tidy,
     Reopen,
     End,
 }
@@ -111,6 +119,9 @@ struct Work {
     on_persisted: OnPersisted,
     unpersisted_bytes: usize,
     unpersisted_since: Option<Instant>,
+    /// Bytes of records projected since the store was last left as a start likes it.
+    untidy_bytes: usize,
+    stepped_at: Instant,
 }
 
 impl Projector {
@@ -119,7 +130,14 @@ impl Projector {
     /// # Panics
     /// If the thread cannot be started.
     pub fn spawn(store: Arc<Store>, on_persisted: OnPersisted, options: ProjectorOptions) -> Projector {
-        let work = Work { on_persisted, unpersisted_bytes: 0, unpersisted_since: None };
+        let work = Work {
+            on_persisted,
+            unpersisted_bytes: 0,
+            unpersisted_since: None,
+            // A kill may have left it in any way.
+            untidy_bytes: options.tidy_bytes,
+            stepped_at: Instant::now(),
+        };
         let shared =
             Arc::new(Shared { store, options, queue: Mutex::default(), woken: Condvar::new(), work: Mutex::new(work) });
         let thread = options.threaded.then(|| {
@@ -276,6 +294,7 @@ impl Shared {
                     self.reopen(&mut self.work.lock());
                 }
                 Next::Persist => self.persist(&mut self.work.lock()),
+                Next::Tidy => self.tidy(&mut self.work.lock()),
                 Next::End => return self.persist(&mut self.work.lock()),
             }
         }
@@ -285,12 +304,14 @@ impl Shared {
     /// waits for an answer has the processors and the disk; what came is written
     /// when it is quiet, or too old, or too much of it.
     fn next(&self) -> Next {
-        let due = {
+        let (due, tidy_at) = {
             let work = self.work.lock();
             if work.unpersisted_bytes >= self.options.persist_bytes && self.queue.lock().failure.is_none() {
                 return Next::Persist;
             }
-            work.unpersisted_since.map(|since| since + self.options.persist_after)
+            let due = work.unpersisted_since.map(|since| since + self.options.persist_after);
+            let is_untidy = due.is_none() && work.untidy_bytes >= self.options.tidy_bytes;
+            (due, is_untidy.then(|| work.stepped_at + self.options.tidy_after))
         };
         let mut queue = self.queue.lock();
         loop {
@@ -305,7 +326,10 @@ impl Shared {
                 continue;
             }
             let ripe = queue.ripe_at(&self.options, now);
+            // Never both: what is to be persisted is not tidied yet.
+            let due = due.or(tidy_at.filter(|_| ripe.is_none()));
             match (ripe, due) {
+                (None, Some(due)) if due <= now && tidy_at.is_some() && !queue.stopping => return Next::Tidy,
                 (_, Some(due)) if due <= now && !queue.stopping => return Next::Persist,
                 (Some(ripe), _) if ripe <= now => return Next::Project,
                 (None, _) if queue.stopping => return Next::End,
@@ -344,6 +368,8 @@ impl Shared {
         match self.store.project(first.first_lsn(), records, limits) {
             Ok(step) => {
                 work.unpersisted_bytes += step.bytes;
+                work.untidy_bytes += step.bytes;
+                work.stepped_at = Instant::now();
                 if step.records > 0 {
                     work.unpersisted_since.get_or_insert_with(Instant::now);
                 }
@@ -370,6 +396,13 @@ impl Shared {
         }
     }
 
+    fn tidy(&self, work: &mut Work) {
+        match self.store.checkpoint() {
+            Ok(()) => work.untidy_bytes = 0,
+            Err(error) => self.fail(error),
+        }
+    }
+
     /// Opens the store anew after a failure; says whether that was possible.
     fn reopen(&self, work: &mut Work) -> bool {
         if let Err(error) = self.store.reopen() {
@@ -378,6 +411,7 @@ impl Shared {
         }
         let applied = self.store.applied_lsn();
         work.persisted(applied);
+        work.untidy_bytes = 0;
         let queue = &mut *self.queue.lock();
         queue.drop_projected(applied);
         (queue.failure, queue.reopen_at) = (None, None);

@@ -131,8 +131,13 @@ pub(crate) struct Memo {
     lsn: u64,
 }
 
+/// Days are short, so that some end.
+pub(crate) const DAY_MS: u64 = 600_000;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
+    /// How many envelopes a sender may make in a day of [`DAY_MS`].
+    pub(crate) creates: Option<u32>,
     pub(crate) wallets: BTreeMap<UserId, Wallet>,
     pub(crate) envelopes: BTreeMap<EnvelopeId, Envelope>,
     pub(crate) merchants: BTreeMap<UserId, (Merchant, u64)>,
@@ -420,6 +425,12 @@ impl Model {
     fn create_envelope(&mut self, now: Timestamp, terms: &NewEnvelope, drawn: &[Vec<u8>], lsn: u64) -> Decided {
         if terms.opens_at.is_some_and(|opens_at| opens_at < now || opens_at > now.plus_s(YEAR_S)) {
             return refuse(Refusal::invalid("opens_at", ""));
+        }
+        let day = now.ms() / DAY_MS;
+        let made =
+            self.envelopes.values().filter(|it| it.terms.sender == terms.sender && it.created_at.ms() / DAY_MS == day);
+        if self.creates.is_some_and(|creates| made.count() as u32 >= creates) {
+            return refuse(Refusal::invalid("sender", ""));
         }
         let is_funded = terms.outside.funding.is_some();
         if is_funded && self.audit().deposited + terms.total.minor() > Amount::MAX.minor() {

@@ -6,7 +6,7 @@
 //! answered may lie behind it.
 
 use crate::commands::{self, Theme};
-use crate::model::{Expected, Model, Records, UNCERTAIN, When, is_positive};
+use crate::model::{DAY_MS, Expected, Model, Records, UNCERTAIN, When, is_positive};
 use crate::random::Random;
 use crate::trial::Faults;
 use hongbao_engine::backend::{Backend, Entry, GrabRow, Listing, OnceKey, Page, ReceivedRow, Reply};
@@ -14,6 +14,7 @@ use hongbao_engine::clock::{Clock, ManualClock};
 use hongbao_engine::command::{
     Command, EnvelopeView, HoldView, ItemView, Merchant, NewMerchant, OrderView, Outcome, Refusal, WalletView,
 };
+use hongbao_engine::creates::{CreatesCap, Day};
 use hongbao_engine::entropy::{Entropy, SeededEntropy};
 use hongbao_engine::error::EngineError;
 use hongbao_engine::journal::{FailureAction, JournalError, JournalOptions};
@@ -125,6 +126,12 @@ pub(crate) struct World {
     pub(crate) met: BTreeMap<&'static str, u64>,
 }
 
+fn day_of(at: Timestamp) -> Day {
+    let from = at.ms() / DAY_MS * DAY_MS;
+    let [from, to] = [from, from + DAY_MS].map(Timestamp::from_ms);
+    Day { from, to, ends: to.ms().to_string() }
+}
+
 const START_MS: u64 = 1_790_000_000_000;
 
 macro_rules! say {
@@ -159,11 +166,14 @@ impl World {
             persist_bytes: random.pick(&[1, 2_000, 1 << 30]),
             ..ProjectorOptions::default()
         };
+        // By the seed, as above.
+        let creates = seed.is_multiple_of(4).then_some(2);
         let options = EmbeddedOptions {
             journal,
             projector,
             test_mode: true,
             downtime_s_max: random.pick(&[30, 3 * 86_400]),
+            creates: creates.map(|per_day_max| CreatesCap { per_day_max, day_of: Arc::new(day_of) }),
             clock: Some(clock.clone()),
             entropy: entropy.clone(),
             threaded: false,
@@ -179,8 +189,8 @@ impl World {
             entropy,
             options,
             engine: None,
-            model: Model::default(),
-            base: Model::default(),
+            model: Model { creates, ..Model::default() },
+            base: Model { creates, ..Model::default() },
             steps: Vec::new(),
             clients: Vec::new(),
             history: Vec::new(),
@@ -1237,6 +1247,7 @@ fn kind_of(reply: &Reply) -> &'static str {
         Outcome::Refused(Refusal::Forbidden) => "forbidden",
         Outcome::Refused(Refusal::ReferenceConflict) => "reference conflict",
         Outcome::Refused(Refusal::IdempotencyMismatch) => "idempotency mismatch",
+        Outcome::Refused(Refusal::Invalid { field, .. }) if field == "sender" => "made too many in a day",
         Outcome::Refused(Refusal::Invalid { .. }) => "invalid",
     }
 }
@@ -1273,6 +1284,7 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "API key",
     "API key deleted",
     "results of payouts",
+    "made too many in a day",
     "due",
     "sent",
     "paid",

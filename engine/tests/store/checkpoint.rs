@@ -8,6 +8,7 @@ use hongbao_engine::store::*;
 use hongbao_engine::types::*;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 const STEP: StepLimits = StepLimits { events: 40, bytes: 4 << 20 };
 
@@ -92,6 +93,28 @@ fn a_stopped_projector_leaves_nothing_to_do_again() {
         projector.stop();
         assert_eq!((projector.failure(), journal_bytes(directory.path())), (None, 0));
     }
+    check(&Store::open(directory.path(), FjallOptions::default()).unwrap(), &script, 400);
+}
+
+/// A kill finds little to do again, unless it comes under load.
+#[test]
+fn a_projector_that_has_nothing_to_do_leaves_nothing_to_do_again() {
+    let script = Script::of(54, 400);
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(directory.path(), FjallOptions::default()).unwrap());
+    let options =
+        ProjectorOptions { tidy_bytes: 1, tidy_after: Duration::from_millis(30), ..ProjectorOptions::default() };
+    let projector = Projector::spawn(Arc::clone(&store), Box::new(|_| ()), options);
+    for from in [0, 200] {
+        let records = script.records[from as usize..from as usize + 200].iter().map(Vec::as_slice);
+        projector.offer(DurableBatch::copied(Lsn(from + 1), records));
+        super::full_disk::wait_until("nothing is left to do again", || {
+            store.applied_lsn() == Lsn(from + 200) && journal_bytes(directory.path()) == 0
+        });
+    }
+    assert!(projector.failure().is_none());
+    drop(projector);
+    drop(store);
     check(&Store::open(directory.path(), FjallOptions::default()).unwrap(), &script, 400);
 }
 
