@@ -366,7 +366,9 @@ class Webhooks(unittest.TestCase):
             lambda: self.check(secret="whsec_"), lambda: self.check(secret="whsec_*"), lambda: self.check(body=b"{}"),
             lambda: self.check(**{"Webhook-Id": "msg_other"}), lambda: self.check(**{"Webhook-Timestamp": "soon"}),
             lambda: self.check(**{"Webhook-Signature": ""}), lambda: self.check(**{"Webhook-Signature": self.SIGNATURE[3:]}),
-            lambda: verify_webhook(self.SECRET, {}, b"{}"),
+            lambda: verify_webhook(self.SECRET, {}, b"{}"), lambda: self.check(**{"Webhook-Timestamp": "9" * 400}),
+            lambda: self.check(**{"Webhook-Timestamp": "9" * 5000}), lambda: self.check(**{"Webhook-Id": "\udc80"}),
+            lambda: self.check(**{"Webhook-Signature": "v1,\udc80"}), lambda: self.check(**{"Webhook-Timestamp": "nan"}),
         ):
             self.assertRaises(InvalidWebhook, wrong)
 
