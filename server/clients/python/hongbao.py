@@ -450,7 +450,7 @@ def verify_webhook(
     try:
         message_id, sent_at, signatures = (given["webhook-" + name] for name in ("id", "timestamp", "signature"))
         key = base64.b64decode(secret[len("whsec_"):] if secret.startswith("whsec_") else secret, validate=True)
-        distance_s = abs((time.time() if now_s is None else now_s) - int(sent_at))
+        distance_s = abs(float(time.time() if now_s is None else now_s) - int(sent_at))
         signed = f"{message_id}.{sent_at}.".encode() + body
         told = [one.encode() for one in signatures.split(" ")]
     except (KeyError, ValueError, OverflowError) as error:
