@@ -450,14 +450,15 @@ def verify_webhook(
     try:
         message_id, sent_at, signatures = (given["webhook-" + name] for name in ("id", "timestamp", "signature"))
         key = base64.b64decode(secret[len("whsec_"):] if secret.startswith("whsec_") else secret, validate=True)
-        distance_s = abs((time.time() if now_s is None else now_s) - int(sent_at))
-    except (KeyError, ValueError) as error:
+        distance_s = abs(float(time.time() if now_s is None else now_s) - int(sent_at))
+        signed = f"{message_id}.{sent_at}.".encode() + body
+        told = [one.encode() for one in signatures.split(" ")]
+    except (KeyError, ValueError, OverflowError) as error:
         raise InvalidWebhook(f"no signed request, or no secret: {error}") from None
     if distance_s > tolerance_s:
         raise InvalidWebhook(f"sent {distance_s:.0f} s from now; check this machine's clock")
-    signed = f"{message_id}.{sent_at}.".encode() + body
     expected = b"v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
-    if not key or not any(hmac.compare_digest(expected, one.encode()) for one in signatures.split(" ")):
+    if not key or not any(hmac.compare_digest(expected, one) for one in told):
         raise InvalidWebhook("no signature is of this secret")
     return json.loads(body)
 
