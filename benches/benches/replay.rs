@@ -111,7 +111,7 @@ fn tail(runtime: &Runtime, records: usize, claims: bool, rounds: usize) {
 /// a kill leaves it as soon as everything is in the store.
 fn settled(runtime: &Runtime, directory: &Path, count: usize) {
     const SHARES: usize = 100;
-    let projector = ProjectorOptions { tidy_bytes: usize::MAX, ..ProjectorOptions::default() };
+    let projector = ProjectorOptions { tidy_after: Duration::from_secs(86_400), ..ProjectorOptions::default() };
     let (engine, _) = open(directory, EmbeddedOptions { projector, ..EmbeddedOptions::default() });
     runtime.block_on(async {
         let sender = sender();

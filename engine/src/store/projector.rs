@@ -368,7 +368,7 @@ impl Shared {
         match self.store.project(first.first_lsn(), records, limits) {
             Ok(step) => {
                 work.unpersisted_bytes += step.bytes;
-                work.untidy_bytes += step.bytes;
+                work.untidy_bytes = work.untidy_bytes.saturating_add(step.bytes);
                 work.stepped_at = Instant::now();
                 if step.records > 0 {
                     work.unpersisted_since.get_or_insert_with(Instant::now);
