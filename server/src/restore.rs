@@ -27,6 +27,9 @@ pub struct RestoreTask {
     /// The old data directory, or its journal: it has what was answered last
     #[arg(long)]
     pub journal: Option<PathBuf>,
+    /// Leave webhooks behind: for a copy beside the original, whose receivers are not to hear of it
+    #[arg(long)]
+    pub without_webhooks: bool,
     /// Restore though answers are lost, or nobody knows of all of them
     #[arg(long)]
     pub accept_loss: bool,
@@ -46,8 +49,13 @@ const HEAD: [&str; 7] = ["record", "at", "kind", "of", "user", "amount_minor", "
 /// # Errors
 /// Why it cannot be done at all.
 pub fn run(options: &RestoreTask) -> Result<bool, Failure> {
-    let RestoreTask { from, data, archive, journal, accept_loss, lost } = options;
-    let of = RestoreOptions { from: from.clone(), archive: archive.clone(), journal: journal.clone() };
+    let RestoreTask { from, data, archive, journal, without_webhooks, accept_loss, lost } = options;
+    let of = RestoreOptions {
+        from: from.clone(),
+        archive: archive.clone(),
+        journal: journal.clone(),
+        without_webhooks: *without_webhooks,
+    };
     let lost = lost.clone().unwrap_or_else(|| beside(data));
     for directory in [Some(from), archive.as_ref(), journal.as_ref()].into_iter().flatten() {
         check_outside("--data", data, directory)?;
@@ -68,6 +76,13 @@ pub fn run(options: &RestoreTask) -> Result<bool, Failure> {
     let Restored { records, last, archive_goes_on, audited } = restored;
     let is_clean = tell(&audited, records, last);
     println!("{}: everything up to record {}", data.display(), last.0);
+    let webhooks = std::fs::read_dir(data.join("webhooks")).map_or(0, Iterator::count);
+    if webhooks > 0 {
+        println!(
+            "{webhooks} webhooks are in it: a server there that is started with --webhook-allow goes on to send to them; for a \
+             copy beside the original restore with --without-webhooks"
+        );
+    }
     if let Some(archive) = archive.as_ref().filter(|_| !archive_goes_on) {
         println!("{} does not go on from there: serve with a new directory as --archive", archive.display());
     }

@@ -32,6 +32,8 @@ pub struct RestoreOptions {
     pub archive: Option<PathBuf>,
     /// The old data directory, or its journal, if it is still there.
     pub journal: Option<PathBuf>,
+    /// Leaves webhooks behind: a copy beside the original is not to tell its receivers anything.
+    pub without_webhooks: bool,
 }
 
 /// What is left of what came after a backup.
@@ -169,7 +171,7 @@ pub fn restore(
     let sums = listed(&options.from)?;
     let was_there = data.is_dir();
     let _lock = empty(data)?;
-    let restored = copy(&options.from, data, &sums, progress)
+    let restored = copy(&options.from, data, &sums, !options.without_webhooks, progress)
         .and_then(|()| bring_back(&options.from, data, &info, &sources, finding));
     match restored {
         Ok(restored) => {
@@ -225,11 +227,12 @@ fn clear(data: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Copies the store and notes, every file of them as it was made, and makes sure of the rest.
+/// Copies the store, and notes if they are wanted, every file of them as it was made, and makes sure of the rest.
 fn copy(
     from: &Path,
     data: &Path,
     sums: &std::collections::BTreeMap<String, String>,
+    with_notes: bool,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), BackupError> {
     let length = |file: &String| fs::metadata(from.join(file)).map_or(0, |metadata| metadata.len());
@@ -239,7 +242,7 @@ fn copy(
         let mut copied = None;
         let is_note =
             Shelf::ALL.iter().any(|shelf| file.strip_prefix(shelf.name()).is_some_and(|at| at.starts_with('/')));
-        if is_note || file.starts_with("store/") {
+        if is_note && with_notes || file.starts_with("store/") {
             let parent = parent_of(&target);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(at(parent))?;
             copied =

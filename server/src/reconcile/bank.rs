@@ -7,7 +7,8 @@ use crate::csv::{Rows, unmarked};
 use crate::failure::Failure;
 use crate::money::{read_decimal, read_minor};
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::fmt::Display;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::str::FromStr;
@@ -133,8 +134,9 @@ impl Bank {
     /// The rows under a reference, by line.
     pub(super) fn under(&mut self, key: Key) -> &mut [Payment] {
         let from = self.payments.partition_point(|payment| payment.key < key);
-        let rows = self.payments[from..].iter().take_while(|payment| payment.key == key).count();
-        &mut self.payments[from..from + rows]
+        let rest = &mut self.payments[from..];
+        let rows = rest.partition_point(|payment| payment.key == key);
+        &mut rest[..rows]
     }
 
     /// Gives `take` the rows that belong to no payout here, with their references, which are read from the file again.
@@ -165,12 +167,27 @@ impl Bank {
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let file = File::open(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    let unread = |why: &dyn Display| Failure::Usage(format!("{}: {why}", path.display()));
+    let is_file = fs::metadata(path).map_err(|error| unread(&error))?.is_file();
+    if !is_file {
+        // It is read more than once, and a pipe has its rows only once.
+        return Err(unread(&"is no file; save what it has to one"));
+    }
+    let file = File::open(path).map_err(|error| unread(&error))?;
     Ok(BufReader::with_capacity(1 << 20, file))
 }
 
+/// What is quoted of a file may have been written for the terminal that shows it.
 fn in_file(path: &Path) -> impl Fn(String) -> Failure {
-    move |why| Failure::Usage(format!("{}: {why}", path.display()))
+    move |why| Failure::Usage(format!("{}: {}", path.display(), without_controls(&why)))
+}
+
+fn without_controls(text: &str) -> String {
+    let shown = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Gives `take` line, reference and amount of each row.
@@ -337,6 +354,17 @@ mod tests {
         // Of two that could be meant, the one with a payout's id.
         let rows = read("id,reference,amount\nb7,pay_x,4.17\n", &wanted("", "", None));
         assert_eq!(rows.unwrap(), [(2, "pay_x".to_owned(), 417)]);
+    }
+
+    #[test]
+    fn what_is_told_of_a_file_does_nothing_to_a_terminal() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("bank.csv");
+        fs::write(&file, "id,amount\nr1,\u{1b}[2J\u{9b}1\u{7}\n").unwrap();
+        let told = Bank::read(&file, &Wanted::default(), "CNY").unwrap_err().to_string();
+        assert!(told.contains("\\u{1b}[2J\\u{9b}1\\u{7} is no amount") && !told.contains(char::is_control), "{told:?}");
+        let told = Bank::check(place.path(), &Wanted::default()).unwrap_err().to_string();
+        assert!(told.contains("is no file"), "{told}");
     }
 
     #[test]

@@ -119,11 +119,12 @@ fn here_of(payout: hongbao_client::types::Payout) -> Result<Here, Failure> {
     })
 }
 
-/// Refused is asked wrongly; anything else is broken.
+/// Refused is asked wrongly; anything else is broken, also a server that cannot answer now.
 fn asked(target: &str) -> impl Fn(Error) -> Failure {
     move |error| {
         let why = format!("{target}: {error}");
         match error {
+            Error::Problem(problem) if problem.status >= 500 || problem.status == 429 => Failure::Broken(why),
             Error::Request(_) | Error::Problem(_) => Failure::Usage(why),
             _ => Failure::Broken(why),
         }

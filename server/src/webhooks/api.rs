@@ -41,7 +41,7 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
         .patch("/v1/webhooks/{id}", Class::Ordinary, change::<B>)
         .delete("/v1/webhooks/{id}", Class::Ordinary, delete::<B>)
         .post("/v1/webhooks/{id}/rotate", Class::Ordinary, rotate::<B>)
-        .post("/v1/webhooks/{id}/test", Class::Ordinary, ping::<B>)
+        .post("/v1/webhooks/{id}/test", Class::Waiting, ping::<B>)
         .get("/v1/webhooks/{id}/dead", Class::Ordinary, dead::<B>)
         .post("/v1/webhooks/{id}/redeliver", Class::Ordinary, redeliver::<B>)
 }
@@ -315,10 +315,15 @@ async fn ping<B: Backend>(
 ) -> Result<Response, Problem> {
     let endpoint = found(&server, id).await?;
     check_url(&server, &endpoint.url)?;
+    let _place = server.webhooks.place_of_ping()?;
     let (now, letter_id) = (server.backend.now(), BatchId::from_bytes(rand::random()).to_string());
     let body = serde_json::to_vec(&Ping { r#type: "ping", webhook: Shown(id) }).expect("strings");
     let letter = Letter::signed(endpoint.signing(now), letter_id, body.into());
-    let answer = server.webhooks.sender.send(&mut Line::default(), &endpoint.url, &letter).await;
+    let mut line = Line::default();
+    let answer = tokio::select! {
+        answer = server.webhooks.sender.send(&mut line, &endpoint.url, &letter) => answer,
+        () = server.stop.cancelled() => return Err(from_engine(&EngineError::ShuttingDown)),
+    };
     let error = match outcome(answer) {
         Outcome::Taken => None,
         Outcome::Gone => Some("410 Gone".to_owned()),

@@ -81,14 +81,29 @@ enum Step {
     End,
 }
 
+/// How far there was nothing to be sent.
+struct Position {
+    behind: String,
+    types: Option<Vec<String>>,
+    rewinds: u32,
+    until: String,
+}
+
+impl Position {
+    /// Whether it is still so: whoever wants other types, or all of it again, may find something.
+    fn is_of(&self, endpoint: &Endpoint) -> bool {
+        (&self.behind, &self.types, self.rewinds) == (&endpoint.cursor, &endpoint.types, endpoint.rewinds)
+    }
+}
+
 pub(super) struct Worker<B> {
     pub(super) server: Shared<B>,
     pub(super) id: WebhookId,
     line: Line,
     /// While it waits for events: what wakes it.
     pulse: Option<watch::Receiver<u64>>,
-    /// Behind a noted cursor, how far there was nothing to be sent.
-    position: Option<(String, String)>,
+    /// Behind a noted cursor, how far there was nothing to be sent of what was wanted then.
+    position: Option<Position>,
     noted_at: Instant,
     /// Another server that delivers, and since when it has not stirred.
     pub(super) other: Option<(Holder, Instant)>,
@@ -186,19 +201,17 @@ impl<B: Backend> Worker<B> {
 
     /// Notes the batch that comes next, if there is one.
     async fn advance(&mut self, endpoint: &Endpoint) -> Result<Step> {
-        let noted = self.position.take().filter(|(behind, _)| *behind == endpoint.cursor);
-        let after = noted.map_or_else(|| endpoint.cursor.clone(), |(_, position)| position);
+        let noted = self.position.take().filter(|noted| noted.is_of(endpoint));
+        let after = noted.map_or_else(|| endpoint.cursor.clone(), |noted| noted.until);
+        // What was found is what is wanted, unless that has changed meanwhile.
+        let fits = |it: &Endpoint| {
+            let is_as_wanted = it.types == endpoint.types && it.rewinds == endpoint.rewinds;
+            it.pending.is_none() && it.cursor == endpoint.cursor && is_as_wanted
+        };
         let (position, step) = match self.next(endpoint, &after).await {
             Ok(Next::Batch(batch)) => {
                 let now = self.now();
-                self.change(|it| {
-                    if it.pending.is_some() || it.cursor != endpoint.cursor || it.types != batch.types {
-                        return None;
-                    }
-                    it.pending = Some(Pending::new(batch.clone(), now));
-                    Some(())
-                })
-                .await?;
+                self.change(|it| fits(it).then(|| it.pending = Some(Pending::new(batch.clone(), now)))).await?;
                 return Ok(Step::Again);
             }
             Ok(Next::Nothing(position)) => (position, Step::WaitForEvents),
@@ -212,10 +225,10 @@ impl<B: Backend> Worker<B> {
         };
         if self.noted_at.elapsed() >= NOTE_EVERY && position != endpoint.cursor {
             self.noted_at = Instant::now();
-            let fits = |it: &Endpoint| it.pending.is_none() && it.cursor == endpoint.cursor;
             self.change(|it| fits(it).then(|| it.cursor.clone_from(&position))).await?;
         } else {
-            self.position = Some((endpoint.cursor.clone(), position));
+            let Endpoint { cursor: behind, types, rewinds, .. } = endpoint.clone();
+            self.position = Some(Position { behind, types, rewinds, until: position });
         }
         Ok(step)
     }
@@ -256,10 +269,12 @@ impl<B: Backend> Worker<B> {
                 self.webhooks().failed.increment(1);
                 let why = "the receiver answered 410 Gone; enable it again with PATCH once it takes events";
                 tracing::warn!(id = %self.id, "a webhook was disabled: {why}");
+                // Where it goes by now has not said so.
                 self.change(|it| {
-                    it.note_error("410 Gone".to_owned(), now);
-                    it.disabled = Some(why.to_owned());
-                    Some(())
+                    (it.url == endpoint.url).then(|| {
+                        it.note_error("410 Gone".to_owned(), now);
+                        it.disabled = Some(why.to_owned());
+                    })
                 })
                 .await?;
             }
@@ -275,7 +290,8 @@ impl<B: Backend> Worker<B> {
                 let wait = pace.backoff(pending.attempts).max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
                 self.retry_at = Some(Instant::now() + wait);
                 self.change(|it| {
-                    let own = it.pending.as_mut().filter(|pending| pending.batch == *batch)?;
+                    let is_elsewhere = it.url != endpoint.url;
+                    let own = it.pending.as_mut().filter(|pending| pending.batch == *batch && !is_elsewhere)?;
                     own.attempts += 1;
                     own.next_at_ms = now.ms() + wait.as_millis() as u64;
                     it.note_error(why.clone(), now);

@@ -24,6 +24,7 @@ pub use deliver::deliver;
 pub use target::AllowedTarget;
 
 use crate::metrics::Metrics;
+use crate::problem::{Code, Problem};
 use client::Sender;
 use hongbao_engine::types::{Timestamp, WebhookId};
 use metrics::Counter;
@@ -33,7 +34,10 @@ use rustls::{ClientConfig, RootCertStore};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+/// The most pings at once.
+const PINGS_MAX: usize = 8;
 
 /// How webhooks are sent.
 #[derive(Clone, Debug)]
@@ -100,6 +104,8 @@ pub struct Webhooks {
     sender: Sender,
     pace: Pace,
     is_shared: bool,
+    /// Places of pings, whose receivers may take their time.
+    pings: Semaphore,
     /// This server, among others.
     server: u64,
     /// Another number whenever somebody here has changed an endpoint.
@@ -130,6 +136,7 @@ impl Webhooks {
             sender: Sender { allowed: allowed.into(), tls, timeout: pace.timeout },
             pace,
             is_shared,
+            pings: Semaphore::new(PINGS_MAX),
             server: rand::random(),
             changed: watch::Sender::new(0),
             figures,
@@ -139,6 +146,12 @@ impl Webhooks {
             failed: metrics.counter("hongbao_webhook_failed_total", "Requests to receivers of webhooks that failed"),
             dead: metrics.counter("hongbao_webhook_dead_total", "Batches of webhooks that were given up"),
         }
+    }
+
+    fn place_of_ping(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.pings.try_acquire().map_err(|_| {
+            Problem::new(Code::Overloaded, "As many webhooks are tested as may be at once; ask again in a moment.")
+        })
     }
 
     fn tell_changed(&self) {

@@ -107,8 +107,9 @@ impl AllowedTarget {
         is_host && self.port == target.port && self.is_plain != target.is_tls
     }
 
-    fn is_address(&self, address: IpAddr) -> bool {
-        self.host == AllowedHost::Named(Host::Address(address))
+    /// Whether it is that very place: another port of its address may be somebody else's.
+    fn is_address(&self, address: IpAddr, port: u16) -> bool {
+        self.host == AllowedHost::Named(Host::Address(address)) && self.port == port
     }
 }
 
@@ -174,7 +175,7 @@ impl Target {
         let mut refused = None;
         let mut checked = Vec::new();
         for address in found {
-            if is_public(address) || allowed.iter().any(|allowed| allowed.is_address(address)) {
+            if is_public(address) || allowed.iter().any(|allowed| allowed.is_address(address, self.port)) {
                 checked.push(SocketAddr::new(address, self.port));
             } else {
                 refused = Some(address);
@@ -183,7 +184,8 @@ impl Target {
         match refused {
             _ if !checked.is_empty() => Ok(checked),
             Some(address) => Err(format!(
-                "leads to {address}, which is an address of the inside; name it with --webhook-allow if that is meant"
+                "leads to {address}, which is an address of the inside; if that is meant, name it too: --webhook-allow {}",
+                SocketAddr::new(address, self.port)
             )),
             None => Err("leads to no address".to_owned()),
         }
@@ -344,12 +346,12 @@ mod tests {
             let outside: IpAddr = "9.9.9.9".parse().unwrap();
             let dialled = target.checked([address, outside], &named).unwrap();
             assert_eq!(dialled.len(), if public { 2 } else { 1 }, "{address}");
-            let itself = match address {
-                IpAddr::V4(v4) => format!("http://{v4}:1"),
-                IpAddr::V6(v6) => format!("http://[{v6}]:1"),
-            };
-            let both = allowed(&["hooks.example.com", &itself]);
-            assert!(target.checked([address], &both).is_ok(), "{address} is named");
+            // Named is a place, not whatever else is at its address.
+            for (port, is_named) in [(443, true), (1, false)] {
+                let itself = SocketAddr::new(address, port).to_string();
+                let both = allowed(&["hooks.example.com", &itself]);
+                assert_eq!(target.checked([address], &both).is_ok(), public || is_named, "{itself}");
+            }
         }
     }
 }

@@ -276,3 +276,23 @@ async fn what_is_not_kept_any_more_is_told_as_gone() {
     assert!(told["last_error"]["detail"].as_str().unwrap().contains("not kept any more"), "{told}");
     house.close().await;
 }
+
+/// What was passed by since nobody wanted it is wanted now.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_other_types_everything_since_the_cursor_is_looked_at_anew() {
+    let (data, receiver, other) = (tempfile::tempdir().unwrap(), Receiver::start().await, Receiver::start().await);
+    let house = House::open(data.path(), options(&[&receiver, &other])).await;
+    let (hook, _) = house.hook(&receiver, "w1", json!({"types": ["order.created"]})).await;
+    house.hook(&other, "w2", json!({})).await;
+    let cursor = house.get(&hook).await["cursor"].clone();
+    for round in 1..=3 {
+        // Both have passed them by then, one after the other.
+        house.deposit(&format!("d{round}"), 1).await;
+        other.wait("the deposit", |got| got.iter().flat_map(Got::events).count() == round).await;
+    }
+    assert_eq!(house.get(&hook).await["cursor"], cursor);
+    assert_eq!(house.ask("PATCH", &hook, "-", json!({"types": null})).await.0, 200);
+    house.post(&format!("{hook}/redeliver"), "-", json!({"from": cursor}), 200).await;
+    receiver.wait("all three", |got| got.iter().flat_map(Got::events).collect::<BTreeSet<_>>().len() == 3).await;
+    house.close().await;
+}

@@ -1,11 +1,12 @@
 //! Endpoints: how they are made, changed and ended, and where they may lead.
 
-use crate::house::{House, allow, options};
-use crate::receiver::{Got, Receiver, status};
+use crate::house::{FAST, House, allow, options};
+use crate::receiver::{Got, PATIENCE, Receiver, SILENCE, status};
 use crate::redis_stand::Certificates;
-use hongbao_server::webhooks::WebhookOptions;
+use hongbao_server::webhooks::{Pace, WebhookOptions};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::Mutex;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_is_made_once_and_its_secret_shown_once() {
@@ -182,4 +183,58 @@ async fn certificates_are_checked() {
     assert_eq!(receiver.got().len(), 1);
     let missing = hongbao_server::webhooks::trusting(Some(&certificates.path("server.key"))).unwrap_err();
     assert!(missing.contains("no certificate"), "{missing}");
+}
+
+/// Its answer comes when it is no longer the target; the new one has not said so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_late_410_of_the_last_url_does_not_disable_the_next() {
+    let (data, receiver, other) = (tempfile::tempdir().unwrap(), Receiver::start().await, Receiver::start().await);
+    let patient = WebhookOptions {
+        pace: Pace { timeout: PATIENCE, backoff_first: PATIENCE, backoff_max: PATIENCE, ..FAST },
+        ..options(&[&receiver, &other])
+    };
+    let house = House::open(data.path(), patient).await;
+    for (nth, late) in [status(410), "HTTP/1.1 503 Told\r\nretry-after: 3600\r\ncontent-length: 0\r\n\r\n".to_owned()]
+        .into_iter()
+        .enumerate()
+    {
+        let (arrived, arrives) = std::sync::mpsc::channel();
+        let (answers, answer) = std::sync::mpsc::channel();
+        let answer = Mutex::new(answer);
+        receiver.answer(move |_, _| {
+            arrived.send(()).unwrap();
+            answer.lock().unwrap().recv().unwrap();
+            late.clone()
+        });
+        let (hook, _) = house.hook(&receiver, &format!("w{nth}"), json!({})).await;
+        house.deposit(&format!("d{nth}"), 1).await;
+        tokio::task::spawn_blocking(move || arrives.recv().unwrap()).await.unwrap();
+        assert_eq!(house.ask("PATCH", &hook, "-", json!({"url": other.url()})).await.0, 200);
+        answers.send(()).unwrap();
+        other.wait("it at the new url", |got| got.len() > nth).await;
+        let told = house.wait(&hook, "it to be noted", |told| told["pending"] == 0).await;
+        assert_eq!((&told["state"], &told["last_error"]), (&json!("active"), &Value::Null), "{told}");
+        assert_eq!(house.ask("DELETE", &hook, "-", Value::Null).await.0, 204);
+    }
+    house.close().await;
+}
+
+/// A receiver that says nothing takes no place of those who grab, and pings only so many.
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_have_places_of_their_own() {
+    let (data, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+    let house = House::open(data.path(), options(&[&receiver])).await;
+    let (hook, _) = house.hook(&receiver, "w1", json!({})).await;
+    receiver.answer(|_, _| SILENCE.to_owned());
+    let ping = format!("{hook}/test");
+    let ask = || house.ask("POST", &ping, "-", Value::Null);
+    let (a, b, c, d, e, f, g, h, one_more) =
+        tokio::join!(ask(), ask(), ask(), ask(), ask(), ask(), ask(), ask(), ask());
+    for (code, answer) in [a, b, c, d, e, f, g, h] {
+        assert_eq!((code, &answer["delivered"]), (200, &json!(false)), "{answer}");
+    }
+    assert_eq!((one_more.0, &one_more.1["code"]), (503, &json!("overloaded")), "{}", one_more.1);
+    receiver.answer(|_, _| status(200));
+    assert_eq!(ask().await.1["delivered"], true, "there is a place again");
+    house.close().await;
 }

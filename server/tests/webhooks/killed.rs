@@ -91,6 +91,7 @@ fn a_backup_has_them(data: &Path, place: &Path, id: &str) {
     restore.arg("restore").arg("--from").arg(&backup).arg("--data").arg(&restored).arg("--journal").arg(data);
     let done = run(&mut restore);
     assert!(done.status.success(), "{}", told(&done));
+    assert!(told(&done).contains("1 webhooks are in it"), "{}", told(&done));
     let file = Path::new("webhooks").join(id);
     let note = std::fs::read(data.join(&file)).unwrap();
     for copy in [&backup, &restored] {
@@ -101,6 +102,21 @@ fn a_backup_has_them(data: &Path, place: &Path, id: &str) {
     let hooks = Client::new(address).json(&Ask::get("/v1/webhooks"));
     assert_eq!(hooks["webhooks"][0]["id"], id, "{hooks}");
     running.wait_logged("webhooks are not sent");
+    running.stop();
+    a_copy_can_be_without_them(&backup, data, place);
+}
+
+fn a_copy_can_be_without_them(backup: &Path, journal: &Path, place: &Path) {
+    let copy = place.join("copy");
+    let mut restore = hongbao();
+    restore.arg("restore").arg("--from").arg(backup).arg("--data").arg(&copy).arg("--journal").arg(journal);
+    let done = run(restore.arg("--without-webhooks"));
+    assert!(done.status.success(), "{}", told(&done));
+    assert!(!told(&done).contains("webhooks"), "{}", told(&done));
+    assert!(!copy.join("webhooks").exists() && !copy.join("dead_letters").exists());
+    let (running, address) = Running::ready(&mut serve(&copy, &["--webhook-allow", "http://127.0.0.1:9"]));
+    let hooks = Client::new(address).json(&Ask::get("/v1/webhooks"));
+    assert_eq!(hooks["webhooks"], json!([]), "{hooks}");
     running.stop();
 }
 
