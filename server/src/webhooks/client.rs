@@ -14,11 +14,15 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt::Display;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -27,6 +31,8 @@ use tokio_rustls::TlsConnector;
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// So much of an answer's body is read, so that its connection can be used again.
 const BODY_BYTES_MAX: usize = 64 << 10;
+/// So much of all that comes for a request: heads of 1xx may come without end before the answer.
+const ANSWER_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX;
 /// And so long.
 const BODY_TIME: Duration = Duration::from_secs(1);
 /// How long a name may be looked up, and an address be dialled.
@@ -82,7 +88,54 @@ pub(super) struct Sender {
 
 /// The way to one endpoint: a connection that is used again as long as it lasts.
 #[derive(Default)]
-pub(super) struct Line(Option<(Target, SendRequest<Full<Bytes>>)>);
+pub(super) struct Line(Option<(Target, Wire)>);
+
+/// A connection.
+struct Wire {
+    sender: SendRequest<Full<Bytes>>,
+    /// So many bytes may still come for the request that is on its way.
+    left: Arc<AtomicUsize>,
+}
+
+impl Wire {
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        self.left.store(ANSWER_BYTES_MAX, Ordering::Relaxed);
+        self.sender.send_request(request).await
+    }
+}
+
+/// What comes over a connection, up to its bound.
+struct Bounded<S> {
+    stream: S,
+    left: Arc<AtomicUsize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Poll::Ready(Err(io::Error::other(format!("it is more than {} KiB", ANSWER_BYTES_MAX >> 10))));
+        }
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        self.left.store(left.saturating_sub(buf.filled().len() - before), Ordering::Relaxed);
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 /// A request's body and what is signed of it.
 pub(super) struct Letter {
@@ -118,34 +171,34 @@ impl Sender {
 
     async fn ask(&self, line: &mut Line, url: &str, letter: &Letter) -> Result<Answer, String> {
         let target = Target::read(url, &self.allowed).map_err(|why| format!("the url {why}"))?;
-        let kept = line.0.take().filter(|(to, sender)| *to == target && !sender.is_closed());
+        let kept = line.0.take().filter(|(to, wire)| *to == target && !wire.sender.is_closed());
         let mut response = None;
-        if let Some((_, mut sender)) = kept
-            && sender.ready().await.is_ok()
+        if let Some((_, mut wire)) = kept
+            && wire.sender.ready().await.is_ok()
         {
-            response = match sender.send_request(request(&target, letter)).await {
-                Ok(response) => Some((response, sender)),
+            response = match wire.ask(request(&target, letter)).await {
+                Ok(response) => Some((response, wire)),
                 // The other side may have closed it before it saw the request: then a new one is made.
                 Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => None,
                 Err(error) => return Err(format!("no answer: {}", chain(&error))),
             };
         }
-        let (response, sender) = match response {
+        let (response, wire) = match response {
             Some(response) => response,
             None => {
-                let mut sender = self.connect(&target).await?;
-                let response = sender.send_request(request(&target, letter)).await;
-                (response.map_err(|error| format!("no answer: {}", chain(&error)))?, sender)
+                let mut wire = self.connect(&target).await?;
+                let response = wire.ask(request(&target, letter)).await;
+                (response.map_err(|error| format!("no answer: {}", chain(&error)))?, wire)
             }
         };
         let answer = Answer::Status(response.status(), retry_after(response.headers()));
         if timeout(BODY_TIME, is_read(response)).await == Ok(true) {
-            line.0 = Some((target, sender));
+            line.0 = Some((target, wire));
         }
         Ok(answer)
     }
 
-    async fn connect(&self, target: &Target) -> Result<SendRequest<Full<Bytes>>, String> {
+    async fn connect(&self, target: &Target) -> Result<Wire, String> {
         let mut last = String::new();
         for address in target.checked(found(target).await?, &self.allowed)? {
             match timeout(DIAL_TIME, TcpStream::connect(address)).await {
@@ -157,7 +210,7 @@ impl Sender {
         Err(last)
     }
 
-    async fn converse(&self, target: &Target, stream: TcpStream) -> Result<SendRequest<Full<Bytes>>, String> {
+    async fn converse(&self, target: &Target, stream: TcpStream) -> Result<Wire, String> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         if !target.is_tls {
             return begin(stream).await;
@@ -187,15 +240,17 @@ async fn found(target: &Target) -> Result<Vec<IpAddr>, String> {
     Ok(addresses.map(|address| address.ip()).collect())
 }
 
-async fn begin<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+async fn begin<S>(stream: S) -> Result<Wire, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let began = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await;
+    let left = Arc::new(AtomicUsize::new(ANSWER_BYTES_MAX));
+    let stream = TokioIo::new(Bounded { stream, left: Arc::clone(&left) });
+    let began = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(stream).await;
     let (sender, connection) = began.map_err(|error| chain(&error))?;
     // It ends with its sender. Why it broke is told to whoever waits for an answer.
     tokio::spawn(async move { drop(connection.await) });
-    Ok(sender)
+    Ok(Wire { sender, left })
 }
 
 fn request(target: &Target, letter: &Letter) -> Request<Full<Bytes>> {

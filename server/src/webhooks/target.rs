@@ -151,7 +151,10 @@ impl Target {
         let host = host.ok_or("has no host that is a name or an address in its usual form")?;
         let port = match uri.port() {
             Some(port) => port.as_u16(),
-            None if authority.ends_with(':') => return Err("has no port behind the colon".to_owned()),
+            // One that is too large is none to the parser, and not the usual one.
+            None if uri.host() != Some(authority) => {
+                return Err("has no port from 1 to 65535 behind the colon".to_owned());
+            }
             None if is_tls => 443,
             None => 80,
         };
@@ -286,6 +289,9 @@ mod tests {
             ("hooks.example.com", false),
             ("https:///x", false),
             ("https://hooks.example.com:/x", false),
+            ("https://hooks.example.com:99999/x", false),
+            ("https://hooks.example.com:65979/x", false),
+            ("https://hooks.example.com:4430443/x", false),
             ("https://hooks.example.com/#x", false),
             ("https://hooks.example.com/ä", false),
             ("", false),

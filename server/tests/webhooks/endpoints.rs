@@ -238,3 +238,30 @@ async fn pings_have_places_of_their_own() {
     assert_eq!(ask().await.1["delivered"], true, "there is a place again");
     house.close().await;
 }
+
+/// A flood of heads that only announce an answer would keep a core busy until the time is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_heads_that_announce_an_answer_only_so_much_is_read() {
+    let (data, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+    let house = House::open(data.path(), options(&[&receiver])).await;
+    let (hook, _) = house.hook(&receiver, "w1", json!({})).await;
+    let announced = |times: usize| {
+        let hint = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(times);
+        move |_: &Got, _: usize| format!("{hint}{}", status(200))
+    };
+    let ping = format!("{hook}/test");
+    receiver.answer(announced(5));
+    assert_eq!(house.post(&ping, "-", Value::Null, 200).await, json!({"delivered": true, "error": null}));
+    receiver.answer(announced(10_000));
+    let answer = house.post(&ping, "-", Value::Null, 200).await;
+    assert!(answer["error"].as_str().is_some_and(|why| why.contains("more than 80 KiB")), "{answer}");
+    // The bound is of one answer: those over one connection have it each.
+    receiver.answer(|_, _| format!("HTTP/1.1 200 OK\r\ncontent-length: 30000\r\n\r\n{}", "x".repeat(30_000)));
+    for nth in 1..=6 {
+        house.deposit(&format!("d{nth}"), 1).await;
+        house.wait(&hook, "it to be noted", |told| told["pending"] == 0 && told["lag_s"] == 0).await;
+    }
+    receiver.wait("six", |got| got.iter().flat_map(Got::events).count() == 6).await;
+    assert_eq!(house.get(&hook).await["last_error"], Value::Null);
+    house.close().await;
+}
