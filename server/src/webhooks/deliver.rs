@@ -313,6 +313,10 @@ impl<B: Backend> Worker<B> {
                 None => return Ok(Step::Wait(LOOK_EVERY)),
             },
             Err(EngineError::CursorGone { .. }) => None,
+            // It will be so tomorrow, and what comes next waits behind it.
+            Err(error @ (EngineError::Cursor | EngineError::EventsOff(_))) => {
+                Some(Outcome::Failed(error.to_string(), None))
+            }
             Err(error) => return Err(error),
         };
         let now = self.now();
