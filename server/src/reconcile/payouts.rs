@@ -128,8 +128,9 @@ impl Report {
     /// Looks up one payout in the bank's file.
     fn compare(&mut self, here: &Here, bank: &mut Bank) {
         let by_id = key_of(&here.id);
-        // Blanks around it are not in the file's either.
-        let by_reference = here.reference.as_deref().map(|told| key_of(told.trim())).filter(|key| *key != by_id);
+        // Blanks around it are not in the file's either; nothing is no reference.
+        let told = here.reference.as_deref().map(str::trim).filter(|told| !told.is_empty());
+        let by_reference = told.map(key_of).filter(|key| *key != by_id);
         let (mut payments, mut is_shared) = (Vec::new(), false);
         for key in [Some(by_id), by_reference].into_iter().flatten() {
             let rows = bank.under(key);
@@ -306,15 +307,19 @@ mod tests {
 
     #[test]
     fn blanks_around_a_told_reference_are_none_of_it() {
-        let (mut told, place) = (here("pay_a paid 500 ref-a 15"), tempfile::tempdir().unwrap());
-        told[0].reference = Some(" ref-a ".to_owned());
+        let place = tempfile::tempdir().unwrap();
         let file = place.path().join("bank.csv");
-        fs::write(&file, "reference,amount\n ref-a,5.00\n").unwrap();
-        let mut bank = Bank::read(&file, &Wanted::default(), "CNY").unwrap();
-        let mut report =
-            Report::new("CNY", Period { from: Timestamp::from_ms(0), to: Timestamp::from_ms(1) }, None).unwrap();
-        report.compare(&told[0], &mut bank);
-        assert_eq!((report.matched.count, report.differences.len()), (1, 0));
+        for (told, there, matched) in [(" ref-a ", "ref-a ", 1), ("ref-a", " ref-a", 1), (" ", "", 0), ("", " ", 0)] {
+            let mut here = here("pay_a paid 500 - 15");
+            here[0].reference = Some(told.to_owned());
+            fs::write(&file, format!("reference,amount\n{there},5.00\n")).unwrap();
+            let mut bank = Bank::read(&file, &Wanted::default(), "CNY").unwrap();
+            let always = Period { from: Timestamp::from_ms(0), to: Timestamp::from_ms(u64::MAX) };
+            let mut report = Report::new("CNY", always, None).unwrap();
+            report.compare(&here[0], &mut bank);
+            let differences = usize::from(matched == 0);
+            assert_eq!((report.matched.count, report.differences.len()), (matched, differences), "{told:?} {there:?}");
+        }
     }
 
     #[test]
