@@ -151,7 +151,8 @@ impl Target {
         let host = host.ok_or("has no host that is a name or an address in its usual form")?;
         let port = match uri.port() {
             Some(port) => port.as_u16(),
-            None if authority.ends_with(':') => return Err("has no port behind the colon".to_owned()),
+            // A port past 65535 is none either; taken for the usual one, it would be sent to another place than was asked for.
+            None if uri.host() != Some(authority) => return Err("has no port of 1 to 65535 behind the colon".to_owned()),
             None if is_tls => 443,
             None => 80,
         };
@@ -286,6 +287,9 @@ mod tests {
             ("hooks.example.com", false),
             ("https:///x", false),
             ("https://hooks.example.com:/x", false),
+            ("https://hooks.example.com:99999/x", false),
+            ("https://hooks.example.com:0443/x", true),
+            ("http://10.0.0.7:65536/", false),
             ("https://hooks.example.com/#x", false),
             ("https://hooks.example.com/ä", false),
             ("", false),
