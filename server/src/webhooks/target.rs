@@ -152,7 +152,9 @@ impl Target {
         let port = match uri.port() {
             Some(port) => port.as_u16(),
             // A port past 65535 is none either; taken for the usual one, it would be sent to another place than was asked for.
-            None if uri.host() != Some(authority) => return Err("has no port of 1 to 65535 behind the colon".to_owned()),
+            None if uri.host() != Some(authority) => {
+                return Err("has no port of 1 to 65535 behind the colon".to_owned());
+            }
             None if is_tls => 443,
             None => 80,
         };
