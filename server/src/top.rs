@@ -70,7 +70,7 @@ impl Place {
 
     fn ask(&self) -> Result<Told, String> {
         let asked = Instant::now();
-        let text = self.metrics().map_err(|error| error.to_string())?;
+        let text = self.metrics().map_err(|error| format!("{error}; is the server running, and is --target right?"))?;
         let (head, body) = text.split_once("\r\n\r\n").ok_or("it does not speak HTTP")?;
         match head.split(' ').nth(1) {
             Some("200") => Ok(Told { at: asked, figures: read(body) }),

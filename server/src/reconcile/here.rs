@@ -126,6 +126,10 @@ fn asked(target: &str) -> impl Fn(Error) -> Failure {
         match error {
             Error::Problem(problem) if problem.status >= 500 || problem.status == 429 => Failure::Broken(why),
             Error::Request(_) | Error::Problem(_) => Failure::Usage(why),
+            // Nothing is told here, so there is no key to repeat.
+            Error::NoAnswer { reason, attempts, .. } => Failure::Broken(format!(
+                "{target}: no answer after {attempts} attempts: {reason}; is the server running, and is --target right?"
+            )),
             _ => Failure::Broken(why),
         }
     }

@@ -292,6 +292,8 @@ mod tests {
             ("https://hooks.example.com:99999/x", false),
             ("https://hooks.example.com:65979/x", false),
             ("https://hooks.example.com:4430443/x", false),
+            ("https://hooks.example.com:0443/x", true),
+            ("http://10.0.0.7:65536/", false),
             ("https://hooks.example.com/#x", false),
             ("https://hooks.example.com/ä", false),
             ("", false),

@@ -124,6 +124,24 @@ fn the_document_tells_every_code_and_what_any_request_may_get() {
     assert_eq!(described, expected, "each code is told with its status");
 }
 
+#[test]
+fn the_document_has_an_example_of_every_body_and_answer() {
+    let document: Value = serde_json::from_str(OPENAPI).unwrap();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let body = Some(&operation["requestBody"]).filter(|body| body["required"] == true);
+            let answers = ["200", "201"].into_iter().filter_map(|status| operation["responses"].get(status));
+            for told in body.into_iter().chain(answers) {
+                let Some(media) = told.pointer("/content/application~1json") else { continue };
+                // What the document itself is answered as needs none.
+                let Some(named) = media["schema"]["$ref"].as_str() else { continue };
+                let schema = document.pointer(named.trim_start_matches('#')).unwrap();
+                assert!(media.get("example").is_some() || schema.get("examples").is_some(), "{method} {path}: {told}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_reference_of_the_document_leads_somewhere() {
     fn walk(value: &Value, document: &Value) {
