@@ -6,8 +6,9 @@
 //! **Invariant:** a note is changed only by who knows its version, and no two
 //! changes have the same: so whoever changed one in the meantime is found out.
 
-use crate::backend::Result;
+use crate::backend::{OnceKey, Result};
 use crate::error::EngineError;
+use crate::payout::digest;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -74,6 +75,10 @@ pub trait Notes {
     /// [`EngineError`] when it cannot be read now.
     fn note(&self, shelf: Shelf, name: &str) -> impl Future<Output = Result<Option<Note>>> + Send;
 
+    /// The id of what is made under a key, the same whenever it is asked for. Another
+    /// deployment has another, and nobody can guess it.
+    fn id_under(&self, key: OnceKey) -> [u8; 16];
+
     /// Puts a note, or removes it with `None`, if it stands as `was`, which is `None`
     /// for one that is not there. Gives its new version, or `None` if it stands
     /// otherwise. What was put is durable.
@@ -87,6 +92,12 @@ pub trait Notes {
         was: Option<Version>,
         bytes: Option<&[u8]>,
     ) -> impl Future<Output = Result<Option<Version>>> + Send;
+}
+
+/// See [`Notes::id_under`]; `secret` is the deployment's.
+pub(crate) fn id_under(secret: &[u8; 32], key: OnceKey) -> [u8; 16] {
+    let digest = digest(secret, &[b"notes", key.bytes()]);
+    *digest.first_chunk().expect("a digest has 32 bytes")
 }
 
 /// Notes of an engine in this process: in memory, and each in a file.
@@ -230,6 +241,15 @@ mod tests {
         assert!(again.put(shelf, "hook_a", version, None).unwrap().is_some());
         assert!(!file.exists());
         assert_eq!(NoteFiles::open(Some(place.path())).unwrap().all(shelf), []);
+    }
+
+    #[test]
+    fn what_is_made_under_a_key_has_one_id_in_each_deployment() {
+        let keys = ["w1", "w2"].map(|text| OnceKey::idempotency("app", "POST /v1/webhooks", text));
+        let ids = |secret: u8| keys.map(|key| id_under(&[secret; 32], key));
+        assert_eq!(ids(1), ids(1));
+        let all = [ids(1), ids(2)].concat();
+        assert!((0..4).all(|at| !all[..at].contains(&all[at])), "{all:?}");
     }
 
     #[test]

@@ -306,7 +306,8 @@ pub(crate) const CLAIM: u8 = b'c';
 pub(crate) const REFUND: u8 = b'r';
 pub(crate) const LAPSE: u8 = b'l';
 
-fn digest(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+/// What follows from the parts and a secret, and from neither alone.
+pub(crate) fn digest(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length will do");
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().into()

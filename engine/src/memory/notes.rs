@@ -1,8 +1,8 @@
 //! Notes of the embedded engine: see [`NoteFiles`](crate::notes::NoteFiles).
 
 use super::Embedded;
-use crate::backend::Result;
-use crate::notes::{Note, Notes, Shelf, Version};
+use crate::backend::{OnceKey, Result};
+use crate::notes::{Note, Notes, Shelf, Version, id_under};
 
 impl Notes for Embedded {
     async fn notes(&self, shelf: Shelf) -> Result<Vec<Note>> {
@@ -11,6 +11,10 @@ impl Notes for Embedded {
 
     async fn note(&self, shelf: Shelf, name: &str) -> Result<Option<Note>> {
         Ok(self.core.notes.one(shelf, name))
+    }
+
+    fn id_under(&self, key: OnceKey) -> [u8; 16] {
+        id_under(&self.core.fingerprint_secret, key)
     }
 
     async fn put_note(

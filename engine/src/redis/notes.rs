@@ -6,8 +6,8 @@ use super::RedisBackend;
 use super::layout::Layout;
 use super::reply::{Answer, damaged};
 use super::scripts::NOTE;
-use crate::backend::Result;
-use crate::notes::{Note, Notes, Shelf, Version};
+use crate::backend::{OnceKey, Result};
+use crate::notes::{Note, Notes, Shelf, Version, id_under};
 
 impl Notes for RedisBackend {
     async fn notes(&self, shelf: Shelf) -> Result<Vec<Note>> {
@@ -26,6 +26,10 @@ impl Notes for RedisBackend {
         let args = [b"row".to_vec(), name.as_bytes().to_vec()];
         let row = core.read(Layout::COMMON, &[core.layout.notes(shelf)], &args).await?;
         row.maybe(0).map(|row| note(name, row)).transpose()
+    }
+
+    fn id_under(&self, key: OnceKey) -> [u8; 16] {
+        id_under(&self.core.fingerprint_secret, key)
     }
 
     async fn put_note(

@@ -108,7 +108,7 @@ async fn create<B: Backend>(
 ) -> Result<Response, Problem> {
     check_url(&server, &body.url)?;
     let Create { url, types, owner, after } = body;
-    let id = WebhookId::from_bytes(*once.bytes());
+    let id = WebhookId::from_bytes(server.backend.id_under(once));
     let owner = owner.map(|owner| owner.as_str().to_owned());
     let after = after.unwrap_or_else(|| "now".to_owned());
     let asked = asked(&(&url, &types, &owner, &after));

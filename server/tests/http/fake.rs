@@ -176,6 +176,9 @@ impl Notes for Fake {
     async fn note(&self, shelf: Shelf, name: &str) -> Result<Option<Note>> {
         Ok(self.inner.lock().unwrap().notes.get(&(shelf, name.to_owned())).cloned())
     }
+    fn id_under(&self, key: OnceKey) -> [u8; 16] {
+        *key.bytes()
+    }
     async fn put_note(
         &self,
         shelf: Shelf,
