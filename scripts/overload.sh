@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${SECONDS_EACH:-10}
 connections=${CONNECTIONS:-1000}
-in_flight=${IN_FLIGHT:-256}
+in_flight=${IN_FLIGHT:-4096}
 for tool in taskset python3 curl; do
     command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install util-linux python3 curl, then run this again" >&2; exit 1; }
 done
@@ -26,8 +26,11 @@ export HONGBAO_ADMIN_KEY=hb_overload_0123456789abcdefghijklmnopqrstuvwxyz HONGBA
 taskset -c 0 "$bin/hongbao" serve --test --data "$work/data" --listen "127.0.0.1:$port" --in-flight-max "$in_flight" \
     >"$work/server.log" 2>&1 &
 server=$!
+# A threshold or an audit that fails is in the summary; without one there is nothing to tell.
 load() {
-    taskset -c 1 "$bin/hongbao-load" "$@" --target "http://127.0.0.1:$port" --connections "$connections" --threads 1 >>"$work/load.log" 2>&1
+    local out=${*: -1}
+    taskset -c 1 "$bin/hongbao-load" "$@" --target "http://127.0.0.1:$port" --connections "$connections" --threads 1 \
+        >"$out.log" 2>&1 || [ -f "$out/summary.json" ] || { tail -n 5 "$out.log" >&2; exit 1; }
 }
 tell() { python3 - "$@" <<'PY'
 import json, sys
@@ -46,7 +49,7 @@ settle
 # What it serves at its best: the most wins of runs that ask for more and more.
 peak=0
 rate=5000
-while load run hot --rate "$rate" --duration "${seconds}s" --shares 2000000 --out "$work/at-$rate" || true; do
+while load run hot --rate "$rate" --duration "${seconds}s" --shares 2000000 --out "$work/at-$rate"; do
     wins=$(tell "$work/at-$rate" wins_per_s | cut -d. -f1)
     echo "offered $rate/s: $wins wins/s" >&2
     if [ "$wins" -gt "$peak" ]; then peak=$wins best=$rate; fi
@@ -56,15 +59,15 @@ done
 
 # Twice that; the same with one claim in ten; then nine in ten of one envelope beside one in ten of others.
 twice=$((2 * peak))
-load run hot --rate "$twice" --duration "${seconds}s" --shares 4000000 --out "$work/twice" || true
+load run hot --rate "$twice" --duration "${seconds}s" --shares 4000000 --out "$work/twice"
 "$bin/hongbao-load" scenario hot | sed -e 's/^mass = .*/mass = 90/' -e 's/^claims = .*/claims = 10/' >"$work/claims.toml"
 curl -sf "127.0.0.1:$port/metrics" >"$work/before"
-load run "$work/claims.toml" --rate "$twice" --duration "${seconds}s" --shares 4000000 --out "$work/claims" || true
+load run "$work/claims.toml" --rate "$twice" --duration "${seconds}s" --shares 4000000 --out "$work/claims"
 curl -sf "127.0.0.1:$port/metrics" >"$work/after"
 load run groups --rate $((twice / 10)) --duration "${seconds}s" --out "$work/others" &
 others=$!
-load run hot --rate $((twice * 9 / 10)) --duration "${seconds}s" --shares 4000000 --out "$work/hot" || true
-wait "$others" || true
+load run hot --rate $((twice * 9 / 10)) --duration "${seconds}s" --shares 4000000 --out "$work/hot"
+wait "$others"
 
 python3 - "$work" "$peak" "$best" "$twice" <<'PY'
 import json, re, sys
