@@ -170,7 +170,7 @@ fn note(name: &str, version: Version, bytes: &[u8]) -> Note {
     Note { name: name.to_owned(), version, bytes: bytes.to_vec() }
 }
 
-/// The files of a shelf and what they hold, without those that were not finished.
+/// The files of a shelf and what they hold. What was not finished goes: it has secrets too.
 fn files_of(shelf: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     let entries = match fs::read_dir(shelf) {
@@ -181,7 +181,9 @@ fn files_of(shelf: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.ends_with(PART) {
+        if name.ends_with(PART) {
+            fs::remove_file(entry.path())?;
+        } else {
             files.push((name, fs::read(entry.path())?));
         }
     }
@@ -237,6 +239,7 @@ mod tests {
         let again = NoteFiles::open(Some(place.path())).unwrap();
         let found: Vec<_> = again.all(shelf).into_iter().map(|note| (note.name, note.bytes)).collect();
         assert_eq!(found, [("hook_a".to_owned(), b"two".to_vec())]);
+        assert!(!place.path().join("webhooks/hook_a.part").exists());
         let version = again.one(shelf, "hook_a").map(|note| note.version);
         assert!(again.put(shelf, "hook_a", version, None).unwrap().is_some());
         assert!(!file.exists());

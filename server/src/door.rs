@@ -24,12 +24,17 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 128;
 const TEST: HeaderName = HeaderName::from_static("hongbao-test");
+
+/// About how long a request waits that is shed, so that its connection cannot ask for more
+/// meanwhile: a refusal costs a third of a grab, and refusals by the ten thousand would
+/// leave nothing for whoever was let in. Not among the requests in flight.
+const SHED_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a route is treated when there is too much to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,15 +139,23 @@ where
     type Future = Passage<H::Future>;
 
     fn call(self, mut request: Request, state: S) -> Self::Future {
-        let start = Instant::now();
-        let (inside, before) = Inside::step_in(self.post);
-        let post = &*inside.0;
+        let mut start = Instant::now();
+        let (mut inside, before) = Inside::step_in(self.post);
         let id = Id::of(request.headers());
-        let answer = post.admit(before, request.headers()).map(|caller| {
-            request.extensions_mut().insert(Visit { caller, template: post.path, id: id.clone() });
+        let is_shed = !inside.post.house.gate.is_open_to(inside.post.class, before);
+        let admitted = if is_shed { Err(inside.post.shed()) } else { inside.post.admit(request.headers()) };
+        let answer = admitted.map(|caller| {
+            request.extensions_mut().insert(Visit { caller, template: inside.post.path, id: id.clone() });
             self.handler.call(request, state)
         });
-        let until = post.is_befallen_by(Fault::Slow).then(|| Box::pin(sleep(SLOW)));
+        let mut until = inside.post.is_befallen_by(Fault::Slow).then(|| Box::pin(sleep(SLOW)));
+        if is_shed {
+            inside.step_out();
+            let pause = SHED_PAUSE.mul_f64(0.5 + rand::random::<f64>());
+            until = Some(Box::pin(sleep(pause)));
+            // What it took is told, and not how long it was kept.
+            start += pause;
+        }
         Passage { answer, inside, id, start, until }
     }
 }
@@ -162,7 +175,7 @@ impl<F: Future<Output = Response> + Unpin> Future for Passage<F> {
     type Output = Response;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
-        let Passage { answer, inside: Inside(post), id, start, until } = self.get_mut();
+        let Passage { answer, inside: Inside { post, .. }, id, start, until } = self.get_mut();
         if let Some(sleep) = until {
             ready!(sleep.as_mut().poll(context));
             *until = None;
@@ -182,30 +195,38 @@ impl<F: Future<Output = Response> + Unpin> Future for Passage<F> {
 
 /// A place among the requests in flight, given back when dropped: a caller that
 /// hangs up does so by dropping the whole request.
-struct Inside(Arc<Post>);
+struct Inside {
+    post: Arc<Post>,
+    counts: usize,
+}
 
 impl Inside {
     /// Counts one more, and says how many there were before.
     fn step_in(post: Arc<Post>) -> (Inside, usize) {
         let counts = usize::from(post.class != Class::Waiting);
         let before = post.house.gate.in_flight.fetch_add(counts, Ordering::Relaxed);
-        (Inside(post), before)
+        (Inside { post, counts }, before)
+    }
+
+    /// Counts no longer.
+    fn step_out(&mut self) {
+        self.post.house.gate.in_flight.fetch_sub(std::mem::take(&mut self.counts), Ordering::Relaxed);
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        let counts = usize::from(self.0.class != Class::Waiting);
-        self.0.house.gate.in_flight.fetch_sub(counts, Ordering::Relaxed);
+        self.step_out();
     }
 }
 
 impl Post {
-    fn admit(&self, in_flight: usize, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
-        if !self.house.gate.is_open_to(self.class, in_flight) {
-            self.house.metrics.shed.increment(1);
-            return Err(Problem::new(Code::Overloaded, "Too many requests at once; ask again in a moment."));
-        }
+    fn shed(&self) -> Problem {
+        self.house.metrics.shed.increment(1);
+        Problem::new(Code::Overloaded, "Too many requests at once; ask again in a moment.")
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
         if self.is_befallen_by(Fault::Overloaded) {
             return Err(Problem::new(Code::Overloaded, "A test told this request to be shed; ask again in a moment."));
         }
