@@ -22,11 +22,13 @@ mod notes;
 mod picture;
 mod reads;
 mod recovery;
+mod settings;
 
 #[cfg(feature = "redis")]
 pub(crate) use recovery::BEING_COPIED;
 pub use recovery::{EmbeddedOptions, OpenError, StartReport};
-pub(crate) use recovery::{Settings, lock, lock_any};
+pub(crate) use recovery::{lock, lock_any};
+pub(crate) use settings::Settings;
 
 use crate::backend::{OnceKey, Reply};
 use crate::clock::Clock;
