@@ -60,8 +60,7 @@ pub(crate) fn make(
 ) -> Result<Backup, Failure> {
     check_data_directory("--data", data, &["journal", "store"])?;
     check_outside("--to", to, data)?;
-    let now_ms = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
-    let options = BackupOptions { made_at: Timestamp::from_ms(now_ms), bytes_per_s_max: mib_per_s_max << 20 };
+    let options = BackupOptions { made_at: now(), bytes_per_s_max: mib_per_s_max << 20 };
     match back_up(data, to, options, progress) {
         Err(BackupError::Open(OpenError::Locked(_))) => {}
         made => return Ok(made?),
@@ -87,4 +86,9 @@ impl From<BackupError> for Failure {
             | BackupError::Changed { .. }) => Failure::Broken(error.to_string()),
         }
     }
+}
+
+/// What the clock says.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_ms(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64))
 }

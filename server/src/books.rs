@@ -7,9 +7,7 @@ use crate::zone::ZoneError;
 use hongbao_engine::backup::BackupError;
 use hongbao_engine::export::Books;
 use hongbao_engine::memory::OpenError;
-use hongbao_engine::types::Timestamp;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 use tempfile::TempDir;
 
 /// Books that are open.
@@ -62,9 +60,4 @@ pub(crate) fn check_is_new(path: &Path) -> Result<(), Failure> {
 /// A zone or time that was given wrongly.
 pub(crate) fn wrong(option: &'static str) -> impl Fn(ZoneError) -> Failure {
     move |error| Failure::Usage(format!("{option}: {error}"))
-}
-
-/// What the clock says.
-pub(crate) fn now() -> Timestamp {
-    Timestamp::from_ms(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64))
 }

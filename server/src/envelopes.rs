@@ -7,7 +7,7 @@ use crate::access::ADMIN;
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::{Class, Visit};
-use crate::extract::{Content, Json, NoParams, Object, Once, One, Params, Two, from_json, read_time};
+use crate::extract::{Content, Empty, Json, NoParams, Object, Once, One, Params, Two, from_json, read_time};
 use crate::fields::{JsonObject, Money, Seconds, SecondsOrNone, Shares, Text, Time, Visible, word};
 use crate::problem::{Code, FieldError, Problem};
 use crate::reply::{from_engine, json, json_bytes, list, reply, write_element};
@@ -189,15 +189,6 @@ impl Content for ByUser {
         let user = UserId::new(std::str::from_utf8(user).ok()?).ok()?;
         Some(ByUser { user })
     }
-}
-
-/// Nothing: `{}` or an empty body.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
-
-impl Content for Empty {
-    const MAY_BE_EMPTY: bool = true;
 }
 
 /// More shares than this take longer to split than others should wait.

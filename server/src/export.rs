@@ -5,7 +5,8 @@
 //! the period's end: nothing in either file depends on when it was made.
 //! **Invariant:** what users have is for whoever exported it: nobody else may read the files.
 
-use crate::books::{Opened, beside, check_is_new, now, open, wrong};
+use crate::backup::now;
+use crate::books::{Opened, beside, check_is_new, open, wrong};
 use crate::failure::{Failure, check_data_directory, check_outside, private};
 use crate::money::decimal;
 use crate::sheet::Field::{Maybe, Money, Number, Text, Time};

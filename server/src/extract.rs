@@ -316,6 +316,15 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     }
 }
 
+/// Nothing: `{}` or an empty body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+impl Content for Empty {
+    const MAY_BE_EMPTY: bool = true;
+}
+
 /// What a JSON body is read into.
 pub trait Content: DeserializeOwned {
     /// Whether an empty body stands for `{}`.

@@ -9,7 +9,7 @@ use crate::door::Class;
 use crate::extract::{Content, Json, NoParams, Once, One, Params};
 use crate::fields::{Text, some};
 use crate::problem::Problem;
-use crate::reply::{Kind, created, from_engine, list, reply};
+use crate::reply::{Kind, created, from_engine, list, no_content, reply};
 use crate::views::ApiKeyJson;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -108,9 +108,7 @@ async fn delete<B: Backend>(
             server.keys().remove(key).await;
             log("deleted an API key", &deleted, &caller);
             server.metrics.count(Kind::ApiKey);
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            Ok(response)
+            Ok(no_content())
         }
         other => reply(&server, other, StatusCode::OK),
     }

@@ -9,11 +9,11 @@ use crate::door::{Class, Visit};
 use crate::extract::{Content, Json, NoParams, Once, One, Params, from_json, read_time};
 use crate::fields::{Text, Visible, word};
 use crate::problem::{Code, Problem};
-use crate::reply::{Kind, from_engine, json, json_bytes, list, reply};
+use crate::reply::{Kind, from_engine, json, json_bytes, list, mark_replayed, reply};
 use crate::views::PayoutJson;
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use hongbao_engine::backend::{Backend, Reply};
 use hongbao_engine::command::{Command, Outcome};
@@ -182,7 +182,7 @@ async fn tell<B: Backend>(
     body.extend_from_slice(b"]}");
     let mut response = json_bytes(body);
     if replayed {
-        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        mark_replayed(&mut response);
     }
     Ok(response)
 }

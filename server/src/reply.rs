@@ -62,9 +62,21 @@ pub fn reply<B>(server: &Server<B>, result: Result<Reply, EngineError>, made: St
         _ => StatusCode::OK,
     };
     if replayed {
-        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        mark_replayed(&mut response);
     }
     Ok(response)
+}
+
+/// Says that it is the answer that the key had before.
+pub fn mark_replayed(response: &mut Response) {
+    response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+}
+
+/// 204.
+pub fn no_content() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 /// Appends an element of a batch: its outcome, or its problem under `error`.
@@ -161,7 +173,8 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
     })
 }
 
-fn from_refusal(refusal: Refusal) -> Problem {
+/// What a caller is told of a refusal.
+pub fn from_refusal(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::NotFound => Problem::not_found(),
         Refusal::InsufficientFunds => {

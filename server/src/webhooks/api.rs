@@ -12,16 +12,16 @@ use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::Class;
 use crate::events::{problem, unknown_cursor};
-use crate::extract::{Content, Json, NoParams, Once, One, hex, read_hex};
+use crate::extract::{Content, Empty, Json, NoParams, Once, One, hex, read_hex};
 use crate::fields::some;
 use crate::problem::{Code, Problem};
-use crate::reply::{created, from_engine, json, list};
+use crate::reply::{created, from_engine, from_refusal, json, list, mark_replayed, no_content};
 use crate::views::{At, Shown};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Backend, Listing};
+use hongbao_engine::command::Refusal;
 use hongbao_engine::feed::{After, EventQuery, EventTypes};
 use hongbao_engine::types::{BatchId, Timestamp, UserId, WebhookId};
 use serde::{Deserialize, Serialize};
@@ -158,12 +158,10 @@ fn asked(body: &impl Serialize) -> String {
 
 fn replayed<B: Backend>(id: WebhookId, made: &Endpoint, asked: &str, server: &Shared<B>) -> Result<Response, Problem> {
     if made.asked != asked {
-        let why = "This idempotency key was used for another request, with another path or body; use a new one, or repeat the \
-                   first request as it was.";
-        return Err(Problem::new(Code::IdempotencyMismatch, why));
+        return Err(from_refusal(Refusal::IdempotencyMismatch));
     }
     let mut response = created(&EndpointJson::new(id, made, None, server.backend.now()));
-    response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    mark_replayed(&mut response);
     Ok(response)
 }
 
@@ -258,18 +256,7 @@ async fn delete<B: Backend>(
     shelf::remove(&server, id).await.map_err(|error| from_engine(&error))?;
     server.webhooks.tell_changed();
     tracing::info!(%id, by = %caller, "deleted a webhook");
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
-}
-
-/// A body without fields.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-impl Content for Nothing {
-    const MAY_BE_EMPTY: bool = true;
+    Ok(no_content())
 }
 
 async fn rotate<B: Backend>(
@@ -277,7 +264,7 @@ async fn rotate<B: Backend>(
     caller: Caller,
     One(id): One<WebhookId>,
     Once(once): Once,
-    _: Json<Nothing>,
+    _: Json<Empty>,
 ) -> Result<Response, Problem> {
     let (under, now, secret) = (hex(once.bytes()), server.backend.now(), Secret::random());
     let endpoint = update(&server, id, |it| {
@@ -291,7 +278,7 @@ async fn rotate<B: Backend>(
     if is_new {
         tracing::info!(%id, by = %caller, "rotated a webhook's secret");
     } else {
-        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        mark_replayed(&mut response);
     }
     Ok(response)
 }
@@ -311,7 +298,7 @@ struct Pinged {
 async fn ping<B: Backend>(
     State(server): State<Shared<B>>,
     One(id): One<WebhookId>,
-    _: Json<Nothing>,
+    _: Json<Empty>,
 ) -> Result<Response, Problem> {
     let endpoint = found(&server, id).await?;
     check_url(&server, &endpoint.url)?;
