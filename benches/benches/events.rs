@@ -35,7 +35,7 @@ fn open(directory: &std::path::Path, kept_bytes_max: u64) -> Embedded {
 
 /// Follows events of these types as the server does, until told to stop; says how many came.
 async fn follow(engine: Arc<Embedded>, types: EventTypes, stop: Arc<AtomicBool>) -> usize {
-    let mut query = EventQuery { after: After::Now, types, owner: None, limit: 1000 };
+    let mut query = EventQuery { after: After::Now, types, owner: None, limit: 1000, until: None };
     let (mut told, mut mark) = (0, 0);
     loop {
         let page = engine.events(&query).await.expect("the feed is read");
@@ -103,7 +103,7 @@ fn round(runtime: &Runtime, users: &Arc<Vec<UserId>>, kept_bytes_max: u64, follo
 fn read(runtime: &Runtime, engine: &Embedded, types: EventTypes, records: usize) -> f64 {
     let start = Instant::now();
     runtime.block_on(async {
-        let mut query = EventQuery { after: After::Oldest, types, owner: None, limit: 1000 };
+        let mut query = EventQuery { after: After::Oldest, types, owner: None, limit: 1000, until: None };
         loop {
             let page = engine.events(&query).await.expect("the feed is read");
             if page.is_end {

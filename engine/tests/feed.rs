@@ -36,6 +36,8 @@ fn lists_and_feed_agree_before_and_after_everything_has_ended() {
     let ended = all(engine.engine());
     assert_agrees(engine.engine(), &made, &ended, true);
     assert_eq!(ended[..events.len()], events, "what was told stays as it was");
+    assert_stays_between(engine.engine(), &events);
+    assert_stays_between(engine.engine(), &ended);
     let names: Vec<_> = ended.iter().map(|event| event.what.event_type().name()).collect();
     for of in EventType::ALL {
         assert!(names.contains(&of.name()), "the story has no {}", of.name());

@@ -190,6 +190,9 @@ pub struct EventQuery {
     pub owner: Option<String>,
     /// At most so many; 0 gives the cursor only at which `after` is.
     pub limit: usize,
+    /// Nothing behind this cursor, which a page behind `after` gave. What lies between two cursors is the same whenever
+    /// it is asked for.
+    pub until: Option<Vec<u8>>,
 }
 
 /// A part of the feed.
@@ -199,7 +202,7 @@ pub struct EventPage {
     pub events: Vec<FeedEvent>,
     /// Where to go on.
     pub next: Vec<u8>,
-    /// Whether this was all there was when it was asked for.
+    /// Whether this was all there was when it was asked for, or all up to `until`.
     pub is_end: bool,
 }
 

@@ -86,6 +86,8 @@ impl Core {
             }
             After::Cursor(cursor) => Position::open(&self.seal, cursor).ok_or(EngineError::Cursor)?,
         };
+        let until = query.until.as_ref().map(|cursor| Position::open(&self.seal, cursor).ok_or(EngineError::Cursor));
+        let until = until.transpose()?.map(|(until, _)| until);
         if query.limit == 0 {
             return Ok(EventPage { events: Vec::new(), next: from.seal(&self.seal, history), is_end: false });
         }
@@ -95,7 +97,8 @@ impl Core {
         }
         // What it told last is read again, for its rest or to compare it, unless nothing of it is needed and it is gone.
         let reads_last = from.told != WHOLE || from.checksum != 0 && from.lsn >= journal.oldest_lsn().0;
-        let mut page = Page { core: self, query, from, at: from, events: Vec::new(), facts: HashMap::new() };
+        let (events, facts) = (Vec::new(), HashMap::new());
+        let mut page = Page { core: self, query, from, until, at: from, is_up_to_until: false, events, facts };
         let mut failed = Ok(());
         let first = Lsn(if reads_last { from.lsn } else { from.lsn + 1 });
         let next = journal.read(first, PAGE_BYTES, &mut |lsn, bytes| match page.take(lsn, bytes) {
@@ -114,7 +117,7 @@ impl Core {
             Err(Stop::Replaced) => return Err(gone()),
             Err(Stop::Failed(error)) => return Err(error),
         }
-        let is_end = next > durable && page.at.told == WHOLE;
+        let is_end = page.is_up_to_until || next > durable && page.at.told == WHOLE;
         Ok(EventPage { events: page.events, next: page.at.seal(&self.seal, current), is_end })
     }
 
@@ -178,8 +181,12 @@ struct Page<'a> {
     core: &'a Core,
     query: &'a EventQuery,
     from: Position,
+    /// How far it may come.
+    until: Option<Position>,
     /// How far it has come.
     at: Position,
+    /// Whether that is as far as it may.
+    is_up_to_until: bool,
     events: Vec<FeedEvent>,
     /// What was looked up for it.
     facts: HashMap<EnvelopeId, EnvelopeFacts>,
@@ -199,9 +206,16 @@ impl Page<'_> {
         if lsn.0 == self.from.lsn && self.from.checksum != 0 && self.from.checksum != checksum {
             return Err(Stop::Replaced);
         }
-        self.at = Position { lsn: lsn.0, told: WHOLE, checksum };
+        let until = self.until.filter(|until| until.lsn <= lsn.0);
+        self.is_up_to_until = until.is_some();
+        if until.is_some_and(|until| until.lsn < lsn.0) {
+            return Ok(ControlFlow::Break(()));
+        }
+        let flow = if self.is_up_to_until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let told_until = until.map_or(WHOLE, |until| until.told);
+        self.at = Position { lsn: lsn.0, told: told_until, checksum };
         if told_before == WHOLE || is_passed_over(bytes, self.query.types) {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(flow);
         }
         let unreadable = |error| Stop::Failed(EngineError::Store(format!("record {} of the journal: {error}", lsn.0)));
         let record = Record::decode(bytes).map_err(unreadable)?;
@@ -211,17 +225,18 @@ impl Page<'_> {
             told(number as u32, event, record.at, self.query.types, facts, |number, what| found.push((number, what)))
                 .map_err(Stop::Failed)?;
             for (number, what) in found {
-                if number >= told_before && self.is_seen(what.owner()) {
+                if (told_before..told_until).contains(&number) && self.is_seen(what.owner()) {
                     let after = Position { lsn: lsn.0, told: number + 1, checksum };
                     self.push(after, number, record.at, what);
                     if self.events.len() == self.query.limit {
                         self.at = after;
+                        self.is_up_to_until = until == Some(after);
                         return Ok(ControlFlow::Break(()));
                     }
                 }
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(flow)
     }
 
     fn facts(known: &mut HashMap<EnvelopeId, EnvelopeFacts>, core: &Core, id: EnvelopeId) -> Result<EnvelopeFacts> {

@@ -136,9 +136,11 @@ impl Core {
         };
         let mut found = self.found(&position, each, true).await?;
         found.sort_by_key(|found| found.bucket.number());
+        let until = query.until.as_ref().map(|cursor| self.open_position(cursor)).transpose()?;
         let is_gone = matches!(query.after, After::Cursor(_))
             && found.iter().zip(&position).any(|(found, &behind)| behind + 1 < found.from || behind > found.last);
-        if is_gone {
+        let is_until_gone = until.iter().any(|until| found.iter().zip(until).any(|(found, &until)| until > found.last));
+        if is_gone || is_until_gone {
             let oldest: Vec<u64> = found.iter().map(|found| found.from - 1).collect();
             return Err(EngineError::CursorGone { oldest: self.seal_position(&oldest) });
         }
@@ -149,8 +151,10 @@ impl Core {
                 After::Now => found.last,
                 _ => (*behind).max(found.from - 1),
             };
-            is_end &= *behind + found.events.len() as u64 >= found.last;
-            for (bytes, number) in found.events.into_iter().zip(*behind + 1..) {
+            // What is told later may have an earlier time: where a page ends is said by numbers only.
+            let last = until.as_ref().map_or(found.last, |until| until[usize::from(found.bucket.number())]);
+            is_end &= *behind + found.events.len() as u64 >= last;
+            for (bytes, number) in found.events.into_iter().zip(*behind + 1..=last) {
                 let at = at_of(&bytes)?;
                 entries.push(Entry { at, bucket: found.bucket, number, bytes });
             }

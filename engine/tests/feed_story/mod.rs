@@ -12,7 +12,7 @@ use hongbao_engine::types::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn query(after: After, types: EventTypes, limit: usize) -> EventQuery {
-    EventQuery { after, types, owner: None, limit }
+    EventQuery { after, types, owner: None, limit, until: None }
 }
 
 /// Everything behind a position, in pages of `limit`, and where that ended.
@@ -23,16 +23,40 @@ pub(crate) fn follow<B: Backend>(
     owner: Option<&str>,
     limit: usize,
 ) -> (Vec<FeedEvent>, Vec<u8>) {
+    pages(engine, EventQuery { owner: owner.map(str::to_owned), ..query(after, types, limit) })
+}
+
+/// All that is asked for, page by page, and where that ended.
+fn pages<B: Backend>(engine: &B, mut query: EventQuery) -> (Vec<FeedEvent>, Vec<u8>) {
     let mut events = Vec::new();
-    let mut query = EventQuery { after, types, owner: owner.map(str::to_owned), limit };
     loop {
         let page = wait(engine.events(&query)).expect("the feed is read");
-        assert!(page.events.len() <= limit, "a page is no longer than it may be");
+        assert!(page.events.len() <= query.limit, "a page is no longer than it may be");
         events.extend(page.events);
         if page.is_end {
             return (events, page.next);
         }
         query.after = After::Cursor(page.next);
+    }
+}
+
+/// Whether what lies between two of these events, which were one page, is what it was then, whatever was told since.
+pub(crate) fn assert_stays_between<B: Backend>(engine: &B, events: &[FeedEvent]) {
+    let end = events.len() - 1;
+    let ids = |events: &[FeedEvent]| events.iter().map(|event| event.id.to_string()).collect::<BTreeSet<_>>();
+    for (first, last) in [(0, end), (0, end / 3), (end / 3, end - 1), (end / 2, end / 2), (end - 1, end)] {
+        let (after, until) = (After::Cursor(events[first].cursor.clone()), events[last].cursor.clone());
+        for limit in [1, 3, 1000] {
+            for of in [EventTypes::ALL, EventTypes::USUAL] {
+                let wanted = EventQuery { until: Some(until.clone()), ..query(after.clone(), of, limit) };
+                let told = pages(engine, wanted).0;
+                let expected: Vec<_> =
+                    events[first + 1..=last].iter().filter(|event| of.has(event.what.event_type())).cloned().collect();
+                let what = format!("from {first} to {last} in pages of {limit}");
+                assert_eq!((told.len(), ids(&told)), (expected.len(), ids(&expected)), "{what}");
+                assert_eq!(by_thing(&told), by_thing(&expected), "{what}");
+            }
+        }
     }
 }
 

@@ -5,9 +5,11 @@ use crate::feed_story::*;
 use crate::stand::*;
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::Backend;
+use hongbao_engine::clock::ManualClock;
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::redis::{RedisBackend, RedisEvents, ToldEvents};
+use hongbao_engine::types::Timestamp;
 use std::collections::BTreeSet;
 
 const ALL: RedisEvents = RedisEvents { told: ToldEvents::All, kept_s: 1_000_000, kept_max: 1_000_000 };
@@ -70,6 +72,28 @@ fn lists_and_feed_agree_and_two_engines_tell_the_same() {
     assert_ne!(wait(engine.more_events(mark)).unwrap(), mark, "whoever waits hears of another engine's");
     let (more, _) = follow(&engine, After::Cursor(now), EventTypes::ALL, None, 9);
     assert_eq!(by_thing(&more).into_iter().collect::<Vec<_>>(), [("zoe".to_owned(), vec!["wallet.deposited"])]);
+}
+
+/// Servers' clocks differ, and what is told later may have an earlier time: it comes between events of other buckets
+/// that were a page before, and none of these gives way.
+#[test]
+fn what_lies_between_two_cursors_stays_the_same() {
+    let Some(mut deployment) = telling(6, ALL) else { return };
+    let engine = deployment.open();
+    let _inside = deployment.runtime.enter();
+    play(&engine);
+    let events = all(&engine);
+    assert_stays_between(&engine, &events);
+    let behind = Timestamp::from_ms(events[0].at.ms() - 1500);
+    deployment.options.clock = Some(std::sync::Arc::new(ManualClock::at(behind)));
+    let late = deployment.open();
+    for nth in 0..20 {
+        late.deposit(&user(&format!("late{nth}")), 1);
+    }
+    let more = all(&engine);
+    assert_ne!(more[..events.len()], events, "some of it comes before what was told");
+    assert_stays_between(&engine, &events);
+    assert_stays_between(&late, &events);
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn wanted(params: &Params, headers: &HeaderMap, caller: &Caller, is_stream: bool
     let limit = params.limit()?.unwrap_or(LIMIT_DEFAULT);
     let sees_all = caller.roles().any_of(ADMIN.or(VIEWER));
     let owner = (!sees_all).then(|| caller.owner().to_owned());
-    Ok(EventQuery { after, types, owner, limit })
+    Ok(EventQuery { after, types, owner, limit, until: None })
 }
 
 pub(crate) fn unknown_cursor(field: &str) -> Problem {

@@ -89,7 +89,7 @@ async fn cursor_at<B: Backend>(
         "oldest" => (After::Oldest, 0),
         cursor => (After::Cursor(read_hex(cursor).ok_or_else(|| unknown_cursor(field))?), 1),
     };
-    let told = server.backend.events(&EventQuery { after: from.clone(), types, owner: None, limit }).await;
+    let told = server.backend.events(&EventQuery { after: from.clone(), types, owner: None, limit, until: None }).await;
     let page = told.map_err(|error| match error {
         EngineError::Cursor => unknown_cursor(field),
         error => problem(&error),

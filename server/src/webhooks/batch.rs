@@ -51,7 +51,7 @@ fn query(endpoint: &Endpoint, types: Option<&[String]>, after: &str, limit: usiz
     let after = After::Cursor(read_hex(after).ok_or(EngineError::Cursor)?);
     // A name that a later version knew stands for nothing here.
     let types = types_of(types).unwrap_or(EventTypes::USUAL);
-    Ok(EventQuery { after, types, owner: endpoint.owner.clone(), limit })
+    Ok(EventQuery { after, types, owner: endpoint.owner.clone(), limit, until: None })
 }
 
 /// The batch that follows `after`.
@@ -103,22 +103,27 @@ pub(super) async fn body<B: Backend>(
     batch: &Batch,
 ) -> Result<Bytes> {
     let mut body = format!(r#"{{"type":"events","webhook":"{id}","events":["#).into_bytes();
-    let mut after = batch.after.clone();
-    let mut left = batch.events;
-    while left > 0 {
-        let page = backend.events(&query(endpoint, batch.types.as_deref(), &after, left)?).await?;
+    let mut wanted = query(endpoint, batch.types.as_deref(), &batch.after, EVENTS_MAX)?;
+    wanted.until = Some(read_hex(&batch.until).ok_or(EngineError::Cursor)?);
+    let mut events = 0;
+    loop {
+        let page = backend.events(&wanted).await?;
         for event in &page.events {
-            if left < batch.events {
+            if events > 0 {
                 body.push(b',');
             }
             json::write(&mut body, event, currency);
-            left -= 1;
+            events += 1;
         }
-        after = hex(&page.next);
-        if left > 0 && page.is_end {
-            // They were there: what is not durable is not told.
-            return Err(EngineError::NotReady("events that were told are not there yet".to_owned()));
+        if page.is_end {
+            break;
         }
+        wanted.after = After::Cursor(page.next);
+    }
+    if events != batch.events {
+        // They were there: what is not durable is not told.
+        let why = format!("of {} events that were told {events} are there", batch.events);
+        return Err(EngineError::NotReady(why));
     }
     body.extend_from_slice(format!(r#"],"next_cursor":"{}"}}"#, batch.until).as_bytes());
     Ok(body.into())

@@ -28,7 +28,7 @@ fn race_29_redis_fails_over_again_and_again() {
     game.end(house);
 }
 
-fn kill_primary(house: &mut House, pace: &Pace<'_>, slot: u16) {
+pub fn kill_primary(house: &mut House, pace: &Pace<'_>, slot: u16) {
     let old = house.cluster.kill_primary_of(slot);
     house.cluster.wait_taken_over(slot, old);
     pace.more(20);
@@ -62,7 +62,7 @@ fn race_29_a_second_replica_confirms_after_a_failover() {
 }
 
 /// It wakes when another has its place, and has not heard of it.
-fn pause_primary(house: &mut House, pace: &Pace<'_>, slot: u16) {
+pub fn pause_primary(house: &mut House, pace: &Pace<'_>, slot: u16) {
     let old = house.cluster.primary_of(slot);
     house.cluster.nodes[old].pause();
     house.cluster.wait_taken_over(slot, old);

@@ -11,7 +11,7 @@ use crate::house::{Doors, House, SERVERS};
 use crate::inquiry::{Down, ask_unanswered, inquire, let_all_end};
 use crate::load::{Dice, Player, Table, opening};
 use crate::number_of;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -146,7 +146,7 @@ impl Game {
         self.followed.poll(house.doors.address(0), false);
         let mut whole = Followed::default();
         whole.poll(house.doors.address(1), false);
-        assert_eq!(by_thing(&self.followed), by_thing(&whole), "each thing's events, in order and once");
+        assert_eq!(by_thing(&self.followed.events), by_thing(&whole.events), "each thing's events, in order and once");
         check_against_lists(&mut house.client(0), &self.book, &whole.events);
         eprintln!("{} events", whole.events.len());
         house.close();
@@ -179,9 +179,9 @@ fn follow(followed: &mut Followed, doors: &Doors, stop: &AtomicBool) {
 }
 
 /// By envelope, wallet, item, hold or order: the ids of its events, in order.
-fn by_thing(followed: &Followed) -> BTreeMap<String, Vec<String>> {
+pub fn by_thing<'a>(events: impl IntoIterator<Item = &'a Value>) -> BTreeMap<String, Vec<String>> {
     let mut things = BTreeMap::<_, Vec<_>>::new();
-    for event in &followed.events {
+    for event in events {
         let (kind, data) = (event["type"].as_str().unwrap(), &event["data"]);
         let thing = match kind.split('.').next().unwrap() {
             "share" => &data["envelope"],

@@ -6,6 +6,7 @@
 //! - `fire.rs`: races 29 and 31, everything at once
 //! - `races.rs`: races 30, 37, 38 and 39, each brought about on purpose
 //! - `pools.rs`: races 28 and 29 of a mass envelope, in the middle of its transfers
+//! - `webhooks.rs`: deliveries while all that happens
 //! - `outage.rs`: Redis away at the start or in the middle, wrong settings and logins
 //!
 //! The players, their book, the inquiry and whoever follows the events are those of `server/tests/crash`.
@@ -34,8 +35,12 @@ mod pools;
 #[allow(dead_code, reason = "not all that the crash tests do is done here")]
 mod process;
 mod races;
+#[path = "../webhooks/receiver.rs"]
+#[allow(dead_code, reason = "not all that receivers can do is done here")]
+mod receiver;
 #[path = "../../../engine/tests/redis_stand/mod.rs"]
 mod redis_stand;
+mod webhooks;
 
 /// What the environment says under `name`, else `default`.
 fn number_of(name: &str, default: u64) -> u64 {
