@@ -9,6 +9,7 @@ use crate::process::{Running, audit, serve, told};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 const PLAYERS: usize = 6;
@@ -157,4 +158,76 @@ fn sigterm_answers_what_was_accepted() {
     assert!(server.log().contains("last_end=\"in order\""), "{}", server.log());
     let wallet = Client::new(address).json(&Ask::get("/v1/wallets/bob"));
     assert_eq!(wallet["available"], answered, "each deposit of 1 was answered, and none else was made");
+}
+
+/// What a sender may make in a day is counted over crashes: no envelope more, and none that was answered is forgotten.
+#[test]
+fn the_cap_of_a_sender_holds_over_crashes() {
+    const CAP: usize = 60;
+    const CALLERS: usize = 4;
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let cap = CAP.to_string();
+    let start = || Running::ready(&mut serve(&data, &["--creates-per-sender-per-day", &cap]));
+    let (mut server, mut address) = start();
+    let mut client = Client::new(address);
+    // At noon, so that no day ends meanwhile.
+    let now_s = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let noon = serde_json::json!({ "advance_s": 86_400 - now_s % 86_400 + 43_200 });
+    client.json(&Ask::post("/v1/test/clock", &noon));
+    client.json(&Ask::post("/v1/wallets/alice/deposits", &serde_json::json!({ "amount": 1000 })).with_key("d"));
+    let terms = serde_json::json!({ "sender": "alice", "total": 1, "shares": 1 });
+    let create = |key: &str| Ask::post("/v1/envelopes", &terms).with_key(key);
+    let (mut made, mut unanswered) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        let answered = AtomicUsize::new(0);
+        let asked = std::thread::scope(|scope| {
+            let call = |caller: usize| {
+                let (mut client, mut asked) = (Client::new(address), Vec::new());
+                for nth in 0.. {
+                    let ask = create(&format!("{round}-{caller}-{nth}"));
+                    let answer = client.send(&ask).ok();
+                    let is_answered = answer.is_some();
+                    answered.fetch_add(usize::from(is_answered), Ordering::Relaxed);
+                    asked.push((ask, answer));
+                    if !is_answered {
+                        break;
+                    }
+                }
+                asked
+            };
+            let callers: Vec<_> = (0..CALLERS).map(|caller| scope.spawn(move || call(caller))).collect();
+            while answered.load(Ordering::Relaxed) < CAP / 4 {
+                std::thread::yield_now();
+            }
+            server.kill();
+            callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
+        });
+        for (ask, answer) in asked {
+            match answer {
+                Some(answer) if answer.status == 201 => made.push((ask, answer.json()["id"].clone())),
+                Some(answer) => assert!(answer.body.contains("creates_per_sender_per_day"), "{answer:?}"),
+                None => unanswered.push(ask),
+            }
+        }
+        (server, address) = start();
+    }
+    let mut client = Client::new(address);
+    // Those that were made before a crash are told, and as many of the others made as there is room for.
+    unanswered.extend((0..CAP).map(|nth| create(&format!("last-{nth}"))));
+    for ask in unanswered {
+        let answer = client.ask(&ask);
+        match answer.status {
+            201 => made.push((ask, answer.json()["id"].clone())),
+            422 => assert!(answer.body.contains("creates_per_sender_per_day"), "{answer:?}"),
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!(made.len(), CAP);
+    let sent = client.json(&Ask::get("/v1/users/alice/sent?limit=1000"));
+    assert_eq!(sent["envelopes"].as_array().map(Vec::len), Some(CAP), "{sent}");
+    for (ask, id) in made {
+        assert_eq!(client.json(&ask)["id"], id);
+    }
+    assert!(server.stop().0.success());
 }
