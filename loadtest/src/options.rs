@@ -227,10 +227,14 @@ impl Options {
         Ok(())
     }
 
-    /// What every name of the run begins with: parts of one run have the same.
+    /// What every name of the run begins with: parts of one run have the same, and no other run has it.
     pub(crate) fn tag(&self) -> String {
-        let at = self.start_at.unwrap_or_else(Timestamp::now);
-        format!("{:x}", at.as_millisecond())
+        let at = self.start_at.unwrap_or_else(Timestamp::now).as_millisecond();
+        match self.part {
+            Some(_) => format!("{at:x}"),
+            // Others may begin in the same millisecond.
+            None => format!("{at:x}{:08x}", rand::random::<u32>()),
+        }
     }
 
     pub(crate) fn part(&self) -> Share {
@@ -241,6 +245,23 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_of_one_moment_have_names_of_their_own_and_its_parts_the_same() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let tag = |rest: &[&str]| {
+            let words = ["run", "hot", "--start-at", "2026-12-31T20:00:00Z"];
+            Line::try_parse_from(words.iter().chain(rest)).unwrap().options.tag()
+        };
+        assert_eq!(tag(&["--part", "1/2"]), tag(&["--part", "2/2"]));
+        let tags = [tag(&[]), tag(&[]), tag(&["--part", "1/2"])];
+        assert!(tags[0] != tags[1] && tags[1] != tags[2], "{tags:?}");
+    }
 
     #[test]
     fn durations() {

@@ -164,10 +164,14 @@ pub(crate) fn peers(options: &Options) -> Result<u8, Failure> {
         }
     }
     let mut rows = Vec::new();
-    let mut is_failed = false;
+    let (mut is_failed, mut is_asked_for_and_missing) = (false, false);
     for (peer, measured, absence) in turns {
         match absence {
-            Some(Absence::Missing { what, remedy }) => eprintln!("{}: {what} is not here: {remedy}", peer.title()),
+            Some(Absence::Missing { what, remedy }) => {
+                let is_named = peer == Peer::Hongbao && options.server.is_some();
+                is_asked_for_and_missing |= is_named || !options.only.is_empty();
+                eprintln!("{}: {what} is not here: {remedy}", peer.title());
+            }
             Some(Absence::Failed(why)) => {
                 is_failed = true;
                 eprintln!("{}: {why}", peer.title());
@@ -182,7 +186,11 @@ pub(crate) fn peers(options: &Options) -> Result<u8, Failure> {
         table(&mut out, &rows, options)
     };
     printed.map_err(|error| format!("cannot print: {error}"))?;
-    Ok(u8::from(is_failed))
+    Ok(match (is_failed, is_asked_for_and_missing) {
+        (true, _) => 1,
+        (false, true) => 2,
+        (false, false) => 0,
+    })
 }
 
 fn turn(peer: Peer, options: &Options) -> Result<Measured, Absence> {

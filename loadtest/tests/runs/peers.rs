@@ -45,7 +45,7 @@ fn each_is_started_and_its_grabs_are_counted() {
 fn what_is_not_here_is_named_with_what_brings_it() {
     let nothing = TempDir::new().unwrap();
     let (output, told) = peers(&["--only", "redis,hongbao", "--server", "/nowhere/hongbao"], Some(&nothing));
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(output.status.code(), Some(2), "what was asked for is missing: {told}");
     assert!(told.contains("redis-server is not here: apt-get install redis-server redis-tools"), "{told}");
     assert!(told.contains("/nowhere/hongbao is not here: cargo build --release -p hongbao-server"), "{told}");
 }
