@@ -24,17 +24,20 @@ pub enum Shelf {
     Webhooks,
     /// What could not be delivered to them.
     DeadLetters,
+    /// Endpoints that were deleted, the last of them.
+    DeletedWebhooks,
 }
 
 impl Shelf {
     /// Every shelf.
-    pub const ALL: [Shelf; 2] = [Shelf::Webhooks, Shelf::DeadLetters];
+    pub const ALL: [Shelf; 3] = [Shelf::Webhooks, Shelf::DeadLetters, Shelf::DeletedWebhooks];
 
     /// Its name in a directory or in Redis.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Shelf::Webhooks => "webhooks",
             Shelf::DeadLetters => "dead_letters",
+            Shelf::DeletedWebhooks => "deleted_webhooks",
         }
     }
 }
@@ -156,7 +159,10 @@ impl NoteFiles {
         let version = Version::drawn();
         if let Some(directory) = &self.directory {
             let written = put_file(&directory.join(shelf.name()), name, bytes);
-            written.map_err(|error| EngineError::Store(format!("{}/{name}: {error}", shelf.name())))?;
+            written.map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::StorageFull,
+                _ => EngineError::Store(format!("{}/{name}: {error}", shelf.name())),
+            })?;
         }
         match bytes {
             Some(bytes) => notes.insert(place, (version, bytes.to_vec())),
@@ -193,9 +199,8 @@ fn files_of(shelf: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
 
 /// Puts a file in its place as a whole, or takes it away, and returns when the disk has it.
 pub(crate) fn put_file(shelf: &Path, name: &str, bytes: Option<&[u8]>) -> io::Result<()> {
-    let is_new = !shelf.is_dir();
-    if is_new {
-        DirBuilder::new().recursive(true).mode(0o700).create(shelf)?;
+    if !shelf.is_dir() {
+        make_shelf(shelf)?;
     }
     let path = shelf.join(name);
     match bytes {
@@ -206,13 +211,25 @@ pub(crate) fn put_file(shelf: &Path, name: &str, bytes: Option<&[u8]>) -> io::Re
             file.sync_all()?;
             fs::rename(&part, &path)?;
         }
-        None => fs::remove_file(&path)?,
+        None => match fs::remove_file(&path) {
+            // An attempt before this one took it away, and failed behind that.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        },
     }
-    File::open(shelf)?.sync_all()?;
-    match shelf.parent().filter(|_| is_new) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
+    File::open(shelf)?.sync_all()
+}
+
+/// Makes a directory that the disk has. One that it may not have goes again: whoever finds
+/// it there takes it for durable.
+fn make_shelf(shelf: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(shelf)?;
+    let Some(parent) = shelf.parent() else { return Ok(()) };
+    let synced = File::open(parent).and_then(|parent| parent.sync_all());
+    if synced.is_err() {
+        let _ = fs::remove_dir(shelf);
     }
+    synced
 }
 
 #[cfg(test)]
@@ -241,8 +258,9 @@ mod tests {
         assert_eq!(found, [("hook_a".to_owned(), b"two".to_vec())]);
         assert!(!place.path().join("webhooks/hook_a.part").exists());
         let version = again.one(shelf, "hook_a").map(|note| note.version);
+        // Taken away by an attempt that failed behind that.
+        fs::remove_file(&file).unwrap();
         assert!(again.put(shelf, "hook_a", version, None).unwrap().is_some());
-        assert!(!file.exists());
         assert_eq!(NoteFiles::open(Some(place.path())).unwrap().all(shelf), []);
     }
 

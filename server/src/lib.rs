@@ -51,6 +51,7 @@ pub mod reconcile;
 pub mod reply;
 pub mod restore;
 pub mod sales;
+mod seldom;
 pub mod serve;
 pub mod service;
 mod sheet;

@@ -7,6 +7,7 @@
 use crate::app::Server;
 use crate::config::Currency;
 use crate::problem::{Code, Problem};
+use crate::seldom::Seldom;
 use crate::views::{ApiKeyJson, At, EnvelopeJson, ItemJson, MerchantJson, Shown, WalletJson};
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
@@ -17,6 +18,7 @@ use hongbao_engine::backend::{Listing, Reply};
 use hongbao_engine::command::{Outcome, Refusal, ShareStatus};
 use hongbao_engine::types::{Amount, HoldId, OrderId, Timestamp};
 use serde::Serialize;
+use std::time::Duration;
 
 macro_rules! kinds {
     ($($kind:ident = $name:literal),* $(,)?) => {
@@ -209,7 +211,11 @@ pub fn from_engine(error: &EngineError) -> Problem {
             "The server's disk is full; tell the operator, and ask again later. Claims and refunds still work.",
         ),
         EngineError::Journal(_) | EngineError::Unconfirmed(_) => {
-            tracing::error!(%error, "not confirmed");
+            // In a failover it is so of every request.
+            static NOT_CONFIRMED: Seldom = Seldom::every(Duration::from_secs(1));
+            if let Some(requests) = NOT_CONFIRMED.due() {
+                tracing::error!(%error, requests, "not confirmed");
+            }
             Problem::new(Code::Unconfirmed, "It may or may not have happened; ask again with the same key to find out.")
         }
         EngineError::Store(_) | EngineError::Backend(_) | EngineError::Archive(_) => {

@@ -4,49 +4,12 @@
 use super::audit::findings;
 use super::loads;
 use super::script::Script;
+use super::small_disk::{fill, make_room, on_a_small_disk};
 use hongbao_engine::store::*;
 use hongbao_engine::types::*;
-use std::io::Write;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// Where the disk of its own is, for the process that has one.
-const DISK: &str = "HONGBAO_SMALL_DISK";
-
-/// Tells `story` on a disk of its own: in a process of its own, whose mounts
-/// nobody else sees and which end with it.
-fn on_a_small_disk(test: &str, story: impl FnOnce(&Path)) {
-    if let Some(directory) = std::env::var_os(DISK) {
-        return story(Path::new(&directory));
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let mut command = Command::new("unshare");
-    command.arg("--mount");
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.args(["sh", "-c", r#"mount -t tmpfs -o size=40m none "$0" && exec "$@""#]);
-    command.arg(directory.path()).arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
-    let told = command.env(DISK, directory.path()).output().expect("`unshare` is there: apt-get install util-linux");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(told.status.success(), "on the small disk:\n{}\n{}", text(&told.stdout), text(&told.stderr));
-    assert!(text(&told.stdout).contains("1 passed"), "no test is called {test}");
-}
-
-/// Fills the disk up to `room` bytes.
-fn fill(directory: &Path, room: u64) {
-    let mut file = std::fs::File::create(directory.join("ballast")).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
-    let full = file.metadata().unwrap().len();
-    file.set_len(full.saturating_sub(room)).unwrap();
-}
-
-fn make_room(directory: &Path) {
-    std::fs::remove_file(directory.join("ballast")).unwrap();
-}
 
 #[track_caller]
 pub(crate) fn wait_until(what: &str, is: impl Fn() -> bool) {
@@ -59,7 +22,7 @@ pub(crate) fn wait_until(what: &str, is: impl Fn() -> bool) {
 
 #[test]
 fn a_store_goes_on_when_a_full_disk_has_room_again() {
-    on_a_small_disk("full_disk::a_store_goes_on_when_a_full_disk_has_room_again", |disk| {
+    on_a_small_disk("full_disk::a_store_goes_on_when_a_full_disk_has_room_again", 40, |disk| {
         let mut script = Script::of(71, 60_000);
         let batches = script.batches_of(250);
         let mut batches = batches.iter();

@@ -9,6 +9,8 @@ mod power;
 #[path = "../random/mod.rs"]
 mod random;
 mod script;
+#[path = "../small_disk/mod.rs"]
+mod small_disk;
 mod throughput;
 
 use hongbao_engine::EngineError;

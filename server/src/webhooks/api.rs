@@ -5,6 +5,7 @@
 use super::client::{Letter, Line};
 use super::deliver::{Outcome, outcome};
 use super::record::{DeadLetter, Endpoint, Signing};
+use super::shelf::{ENDPOINTS_MAX, Made};
 use super::sign::Secret;
 use super::target::Target;
 use super::{batch, shelf};
@@ -27,8 +28,6 @@ use hongbao_engine::types::{BatchId, Timestamp, UserId, WebhookId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The most endpoints: each has a task and at most one request on its way.
-const ENDPOINTS_MAX: usize = 64;
 /// The most dead letters that are named at once.
 const IDS_MAX: usize = super::record::DEAD_MAX;
 
@@ -117,11 +116,6 @@ async fn create<B: Backend>(
     }
     let known = batch::types_of(types.as_deref()).map_err(|why| Problem::field("types", why))?;
     let cursor = cursor_at(&server, "after", &after, known).await?;
-    let all = shelf::endpoints(&server).await.map_err(|error| from_engine(&error))?;
-    if all.len() >= ENDPOINTS_MAX {
-        let why = format!("There are {ENDPOINTS_MAX} webhooks, which are as many as may be; delete one first.");
-        return Err(Problem::new(Code::WrongState, why));
-    }
     let secret = Secret::random();
     let endpoint = Endpoint {
         url,
@@ -140,9 +134,13 @@ async fn create<B: Backend>(
         dead: 0,
         holder: None,
     };
-    if !shelf::create(&server, id, &endpoint).await.map_err(|error| from_engine(&error))? {
-        let made = found(&server, id).await?;
-        return replayed(id, &made, &asked, &server);
+    match shelf::create(&server, id, &endpoint).await.map_err(|error| from_engine(&error))? {
+        Made::New => {}
+        Made::There => return replayed(id, &found(&server, id).await?, &asked, &server),
+        Made::TooMany => {
+            let why = format!("There are {ENDPOINTS_MAX} webhooks, which are as many as may be; delete one first.");
+            return Err(Problem::new(Code::WrongState, why));
+        }
     }
     server.webhooks.tell_changed();
     // Its url may hold what only the receiver is to know.
@@ -253,7 +251,9 @@ async fn delete<B: Backend>(
     One(id): One<WebhookId>,
     _: NoParams,
 ) -> Result<Response, Problem> {
-    shelf::remove(&server, id).await.map_err(|error| from_engine(&error))?;
+    if !shelf::remove(&server, id).await.map_err(|error| from_engine(&error))? {
+        return Err(Problem::not_found());
+    }
     server.webhooks.tell_changed();
     tracing::info!(%id, by = %caller, "deleted a webhook");
     Ok(no_content())

@@ -84,6 +84,16 @@ pub(super) struct Sender {
     pub(super) tls: Arc<ClientConfig>,
     /// How long a request may take, from the dial to the answer's head.
     pub(super) timeout: Duration,
+    pub(super) names: Names,
+}
+
+/// Who knows the addresses of names.
+#[derive(Clone, Debug)]
+pub(super) enum Names {
+    System,
+    /// Somebody who says this, one after the other.
+    #[cfg(test)]
+    Told(Arc<std::sync::Mutex<std::collections::VecDeque<Vec<IpAddr>>>>),
 }
 
 /// The way to one endpoint: a connection that is used again as long as it lasts.
@@ -200,7 +210,7 @@ impl Sender {
 
     async fn connect(&self, target: &Target) -> Result<Wire, String> {
         let mut last = String::new();
-        for address in target.checked(found(target).await?, &self.allowed)? {
+        for address in target.checked(self.names.found(target).await?, &self.allowed)? {
             match timeout(DIAL_TIME, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return self.converse(target, stream).await,
                 Ok(Err(error)) => last = format!("{}: {error}", shown(address)),
@@ -228,16 +238,27 @@ fn shown(address: SocketAddr) -> String {
     format!("{address} cannot be reached")
 }
 
-/// The addresses that the target's host has now.
-async fn found(target: &Target) -> Result<Vec<IpAddr>, String> {
-    let name = match &target.host {
-        Host::Address(address) => return Ok(vec![*address]),
-        Host::Name(name) => name,
-    };
-    let looked_up = timeout(DIAL_TIME, tokio::net::lookup_host((name.as_str(), target.port))).await;
-    let unknown = |why: &dyn Display| format!("{name} was not found: {why}");
-    let addresses = looked_up.map_err(|_| unknown(&"no answer in time"))?.map_err(|error| unknown(&error))?;
-    Ok(addresses.map(|address| address.ip()).collect())
+impl Names {
+    /// The addresses that the target's host has now.
+    async fn found(&self, target: &Target) -> Result<Vec<IpAddr>, String> {
+        let name = match &target.host {
+            Host::Address(address) => return Ok(vec![*address]),
+            Host::Name(name) => name,
+        };
+        let unknown = |why: &dyn Display| format!("{name} was not found: {why}");
+        let looked_up = timeout(DIAL_TIME, self.look_up(name, target.port)).await;
+        looked_up.map_err(|_| unknown(&"no answer in time"))?.map_err(|error| unknown(&error))
+    }
+
+    async fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<IpAddr>> {
+        match self {
+            Names::System => {
+                tokio::net::lookup_host((name, port)).await.map(|found| found.map(|address| address.ip()).collect())
+            }
+            #[cfg(test)]
+            Names::Told(answers) => answers.lock().unwrap().pop_front().ok_or(io::ErrorKind::NotFound.into()),
+        }
+    }
 }
 
 async fn begin<S>(stream: S) -> Result<Wire, String>
@@ -303,6 +324,66 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    /// A server at this address that ends each connection behind so many answers, and how many it took.
+    async fn listen(address: &str, port: u16, answers: usize) -> (u16, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind((address, port)).await.unwrap();
+        let (port, taken) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&taken);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let mut stream = BufReader::new(stream);
+                for _ in 0..answers {
+                    let mut line = String::new();
+                    while stream.read_line(&mut line).await.unwrap() > 0 && line.trim() != "" {
+                        line.clear();
+                    }
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                }
+            }
+        });
+        (port, taken)
+    }
+
+    /// A name whose owner lets it lead elsewhere from one moment to the next.
+    #[tokio::test]
+    async fn what_is_dialled_was_checked_wherever_the_name_leads_a_moment_later() {
+        let (port, named_taken) = listen("127.0.0.1", 0, 2).await;
+        let (_, inside_taken) = listen("127.0.0.2", port, 2).await;
+        let [named, inside] = ["127.0.0.1", "127.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
+        let answers = Arc::new(Mutex::new(VecDeque::new()));
+        let allowed = ["http://hooks.example.com".to_owned(), "http://127.0.0.1".to_owned()];
+        let sender = Sender {
+            allowed: allowed.iter().map(|host| format!("{host}:{port}").parse().unwrap()).collect(),
+            tls: config(RootCertStore::empty()),
+            timeout: Duration::from_secs(60),
+            names: Names::Told(Arc::clone(&answers)),
+        };
+        let (url, mut line) = (format!("http://hooks.example.com:{port}/"), Line::default());
+        let letter = Letter::signed([], "msg_1".to_owned(), Bytes::new());
+        let taken = Answer::Status(StatusCode::OK, None);
+
+        // Asked again between check and dial, the name would lead inside.
+        answers.lock().unwrap().extend([vec![inside, named], vec![inside]]);
+        assert_eq!(sender.send(&mut line, &url, &letter).await, taken);
+        assert_eq!(answers.lock().unwrap().len(), 1, "it is looked up once");
+        // A connection that lasts leads where it led.
+        assert_eq!(sender.send(&mut line, &url, &letter).await, taken);
+        assert_eq!((answers.lock().unwrap().len(), named_taken.load(Ordering::Relaxed)), (1, 1));
+        // The next one is made anew, and the name leads inside by now.
+        let Answer::None(why) = sender.send(&mut line, &url, &letter).await else { panic!("it was sent") };
+        assert!(why.contains("leads to 127.0.0.2, which is an address of the inside"), "{why}");
+        answers.lock().unwrap().extend([vec![], vec![named]]);
+        let Answer::None(why) = sender.send(&mut line, &url, &letter).await else { panic!("it was sent") };
+        assert!(why.contains("leads to no address"), "{why}");
+        assert_eq!(sender.send(&mut line, &url, &letter).await, taken, "and outside again");
+        assert_eq!((named_taken.load(Ordering::Relaxed), inside_taken.load(Ordering::Relaxed)), (2, 0));
+    }
 
     #[test]
     fn a_time_to_be_left_alone_is_told_in_seconds_or_as_a_date() {

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 /// How often it is looked whether somebody else has changed something, or the time has come.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is noted how far an endpoint is of which nothing was sent.
 const NOTE_EVERY: Duration = Duration::from_secs(60);
 /// How long events are gathered that come after a while without any.
@@ -255,15 +255,15 @@ impl<B: Backend> Worker<B> {
                 // The next is noted with it, so that a batch costs one write. Why there is none is found out later.
                 let next = self.next(endpoint, &batch.until).await;
                 let next = next.ok().and_then(|next| if let Next::Batch(batch) = next { Some(batch) } else { None });
-                self.change(|it| {
+                let taken = |it: &mut Endpoint| {
                     let is_it = it.pending.as_ref().is_some_and(|pending| pending.batch == *batch);
                     is_it.then(|| {
                         leave_behind(it, batch, now);
                         it.pending =
                             next.clone().filter(|next| next.types == it.types).map(|next| Pending::new(next, now));
                     })
-                })
-                .await?;
+                };
+                self.noted(|| self.change(taken)).await?;
             }
             Outcome::Gone => {
                 self.webhooks().failed.increment(1);
@@ -320,7 +320,7 @@ impl<B: Backend> Worker<B> {
             Err(error) => return Err(error),
         };
         let now = self.now();
-        let letters = shelf::update_dead(&self.server, self.id, |letters| {
+        let told = |letters: &mut Vec<DeadLetter>| {
             let Some(at) = letters.iter().position(|other| other.batch.id == batch.id) else { return false };
             letters[at].redeliver = false;
             match &outcome {
@@ -336,14 +336,14 @@ impl<B: Backend> Worker<B> {
                 None => letters[at].gone = true,
             }
             true
-        });
-        let left = letters.await?.len();
+        };
+        let left = self.noted(|| shelf::update_dead(&self.server, self.id, told)).await?.len();
         match &outcome {
             Some(Outcome::Taken) => self.webhooks().delivered.increment(batch.events as u64),
             Some(_) => self.webhooks().failed.increment(1),
             None => {}
         }
-        self.change(|it| {
+        let counted = |it: &mut Endpoint| {
             it.dead = left;
             match &outcome {
                 Some(Outcome::Taken) => it.last_success_at_ms = Some(now.ms()),
@@ -352,8 +352,8 @@ impl<B: Backend> Worker<B> {
                 None => {}
             }
             Some(())
-        })
-        .await?;
+        };
+        self.noted(|| self.change(counted)).await?;
         Ok(Step::Again)
     }
 
@@ -384,25 +384,25 @@ impl<B: Backend> Worker<B> {
             redeliver: false,
         };
         // Before the endpoint goes on, so that it is nowhere forgotten.
-        let letters = shelf::update_dead(&self.server, self.id, |letters| {
+        let buried = |letters: &mut Vec<DeadLetter>| {
             let is_new = letters.iter().all(|other| other.batch.id != letter.batch.id);
             if is_new {
                 letters.push(letter.clone());
             }
             is_new
-        });
-        let left = letters.await?.len();
+        };
+        let left = self.noted(|| shelf::update_dead(&self.server, self.id, buried)).await?.len();
         self.webhooks().dead.increment(1);
         tracing::warn!(id = %self.id, batch = batch.id, events = batch.events, why, "a webhook's batch is a dead letter");
-        self.change(|it| {
+        let left_behind = |it: &mut Endpoint| {
             let is_it = it.pending.as_ref().is_none_or(|pending| pending.batch == *batch);
             is_it.then(|| {
                 until.clone_into(&mut it.cursor);
                 (it.pending, it.dead) = (None, left);
                 it.note_error(why.clone(), now);
             })
-        })
-        .await?;
+        };
+        self.noted(|| self.change(left_behind)).await?;
         if shelf::endpoint(&self.server, self.id).await?.is_none() {
             // It was deleted in the meantime, and its dead letters before this one.
             shelf::remove(&self.server, self.id).await?;

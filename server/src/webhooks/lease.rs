@@ -6,17 +6,36 @@
 //! No clocks are compared: a server that has ended is one whose note has not changed for
 //! as long as another has looked at it.
 
-use super::deliver::Worker;
+use super::deliver::{LOOK_EVERY, Worker};
 use super::record::{Endpoint, Holder};
 use super::shelf;
 use hongbao_engine::backend::{Backend, Result};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 impl<B: Backend> Worker<B> {
     /// Changes the endpoint, unless another server delivers now.
     pub(super) async fn change(&self, mut change: impl FnMut(&mut Endpoint) -> Option<()>) -> Result<()> {
         let changed = shelf::update(&self.server, self.id, |it| if self.is_mine(it) { change(it) } else { None });
         changed.await.map(drop)
+    }
+
+    /// Notes what has happened, again and again until it stands there: what is not noted would be sent again,
+    /// all the time while a disk is full.
+    pub(super) async fn noted<T, F: Future<Output = Result<T>>>(&self, mut note: impl FnMut() -> F) -> Result<T> {
+        let mut is_told = false;
+        loop {
+            let error = match note().await {
+                Ok(noted) => return Ok(noted),
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(id = %self.id, %error, "a webhook is sent nothing more until it can be noted what it has taken");
+            }
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {}
+                () = self.server.stop.cancelled() => return Err(error),
+            }
+        }
     }
 
     fn is_mine(&self, endpoint: &Endpoint) -> bool {

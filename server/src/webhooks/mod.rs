@@ -25,7 +25,7 @@ pub use target::AllowedTarget;
 
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
-use client::Sender;
+use client::{Names, Sender};
 use hongbao_engine::types::{Timestamp, WebhookId};
 use metrics::Counter;
 use parking_lot::Mutex;
@@ -106,6 +106,8 @@ pub struct Webhooks {
     is_shared: bool,
     /// Places of pings, whose receivers may take their time.
     pings: Semaphore,
+    /// Held by who makes an endpoint.
+    creating: tokio::sync::Mutex<()>,
     /// This server, among others.
     server: u64,
     /// Another number whenever somebody here has changed an endpoint.
@@ -133,10 +135,11 @@ impl Webhooks {
         let told = Arc::clone(&figures);
         metrics.gauges(FIGURES, move || *told.lock());
         Webhooks {
-            sender: Sender { allowed: allowed.into(), tls, timeout: pace.timeout },
+            sender: Sender { allowed: allowed.into(), tls, timeout: pace.timeout, names: Names::System },
             pace,
             is_shared,
             pings: Semaphore::new(PINGS_MAX),
+            creating: tokio::sync::Mutex::new(()),
             server: rand::random(),
             changed: watch::Sender::new(0),
             figures,

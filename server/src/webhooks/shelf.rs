@@ -13,6 +13,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+/// The most endpoints: each has a task and at most one request on its way.
+pub(super) const ENDPOINTS_MAX: usize = 64;
+/// Of so many that were deleted is known that they were.
+const DELETED_MAX: usize = 256;
+
 /// Puts a note on a thread of its own, since a disk may take its time.
 async fn put<B: Backend>(
     server: &Shared<B>,
@@ -68,9 +73,36 @@ pub(super) async fn endpoint<B: Backend>(server: &Shared<B>, id: WebhookId) -> R
     Ok(one(server, Shelf::Webhooks, id).await?.map(|(_, endpoint)| endpoint))
 }
 
-/// Puts an endpoint that is not there; says whether it was not.
-pub(super) async fn create<B: Backend>(server: &Shared<B>, id: WebhookId, endpoint: &Endpoint) -> Result<bool> {
-    put(server, Shelf::Webhooks, id, None, Some(endpoint)).await
+/// What became of an endpoint that was to be made.
+pub(super) enum Made {
+    New,
+    /// One of this id is there.
+    There,
+    /// There are as many as may be.
+    TooMany,
+}
+
+/// Puts an endpoint that is not there, if there is room for it.
+pub(super) async fn create<B: Backend>(server: &Shared<B>, id: WebhookId, endpoint: &Endpoint) -> Result<Made> {
+    // One after the other, so that the last place is somebody's.
+    let _turn = server.webhooks.creating.lock().await;
+    if count(server).await? >= ENDPOINTS_MAX {
+        return Ok(Made::TooMany);
+    }
+    if !put(server, Shelf::Webhooks, id, None, Some(endpoint)).await? {
+        return Ok(Made::There);
+    }
+    // Another server may have made one at the same time; who finds one too many gives way, and of two the later does.
+    if server.webhooks.is_shared && count(server).await? > ENDPOINTS_MAX {
+        take_away(server, Shelf::Webhooks, id).await?;
+        return Ok(Made::TooMany);
+    }
+    Ok(Made::New)
+}
+
+/// How many there are, also those that cannot be read.
+async fn count<B: Backend>(server: &Shared<B>) -> Result<usize> {
+    Ok(server.backend.notes(Shelf::Webhooks).await?.len())
 }
 
 /// Changes an endpoint; nothing is put if `change` gives nothing.
@@ -88,15 +120,44 @@ pub(super) async fn update<B: Backend, T>(
     }
 }
 
-/// Removes an endpoint and its dead letters.
-pub(super) async fn remove<B: Backend>(server: &Shared<B>, id: WebhookId) -> Result<()> {
-    for shelf in [Shelf::Webhooks, Shelf::DeadLetters] {
-        loop {
-            let Some(note) = server.backend.note(shelf, &id.to_string()).await? else { break };
-            if put(server, shelf, id, Some(note.version), None::<&()>).await? {
-                break;
-            }
+/// Removes an endpoint and its dead letters; says whether it was there, or has been.
+pub(super) async fn remove<B: Backend>(server: &Shared<B>, id: WebhookId) -> Result<bool> {
+    let was_deleted = server.backend.note(Shelf::DeletedWebhooks, &id.to_string()).await?.is_some();
+    if server.backend.note(Shelf::Webhooks, &id.to_string()).await?.is_none() {
+        // Where its end was interrupted, or a dead letter came late.
+        take_away(server, Shelf::DeadLetters, id).await?;
+        return Ok(was_deleted);
+    }
+    if !was_deleted {
+        // First, so that whoever asks again is told the same.
+        put(server, Shelf::DeletedWebhooks, id, None, Some(&server.backend.now().ms())).await?;
+        forget_deleted(server).await?;
+    }
+    take_away(server, Shelf::Webhooks, id).await?;
+    take_away(server, Shelf::DeadLetters, id).await?;
+    Ok(true)
+}
+
+async fn take_away<B: Backend>(server: &Shared<B>, shelf: Shelf, id: WebhookId) -> Result<()> {
+    loop {
+        let Some(note) = server.backend.note(shelf, &id.to_string()).await? else { return Ok(()) };
+        if put(server, shelf, id, Some(note.version), None::<&()>).await? {
+            return Ok(());
         }
+    }
+}
+
+/// Keeps the last of those that were deleted.
+async fn forget_deleted<B: Backend>(server: &Shared<B>) -> Result<()> {
+    let notes = server.backend.notes(Shelf::DeletedWebhooks).await?;
+    let mut deleted: Vec<(u64, WebhookId)> = notes
+        .iter()
+        .filter_map(|note| Some((serde_json::from_slice(&note.bytes).ok()?, note.name.parse().ok()?)))
+        .collect();
+    deleted.sort_unstable();
+    let too_many = deleted.len().saturating_sub(DELETED_MAX);
+    for (_, id) in &deleted[..too_many] {
+        take_away(server, Shelf::DeletedWebhooks, *id).await?;
     }
     Ok(())
 }

@@ -28,6 +28,10 @@ async fn an_endpoint_is_made_once_and_its_secret_shown_once() {
         assert_eq!(house.ask("DELETE", &hook, "-", Value::Null).await.0, 204);
     }
     assert_eq!(house.ask("GET", &hook, "-", Value::Null).await.0, 404);
+    let never = format!("{}x", &hook[..hook.len() - 1]);
+    for never in [if never == hook { format!("{}y", &hook[..hook.len() - 1]) } else { never }, format!("{hook}0")] {
+        assert_eq!(house.ask("DELETE", &never, "-", Value::Null).await.0, 404, "{never}");
+    }
     house.deposit("d", 1).await;
     for (body, field) in [
         (json!({}), "url"),
@@ -264,4 +268,33 @@ async fn of_heads_that_announce_an_answer_only_so_much_is_read() {
     receiver.wait("six", |got| got.iter().flat_map(Got::events).count() == 6).await;
     assert_eq!(house.get(&hook).await["last_error"], Value::Null);
     house.close().await;
+}
+
+/// Those who ask at once for the last place: one gets it, and who gives its own up makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_sixty_four_at_most_whoever_asks_at_once() {
+    let (data, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+    let house = Arc::new(House::open(data.path(), options(&[&receiver])).await);
+    let (url, body) = (receiver.url(), |url: &str| json!({"url": url, "types": ["order.created"]}));
+    let first = house.post("/v1/webhooks", "w0", body(&url), 201).await;
+    for nth in 1..63 {
+        house.post("/v1/webhooks", &format!("w{nth}"), body(&url), 201).await;
+    }
+    let asks = (63..71).map(|nth| {
+        let (house, body) = (Arc::clone(&house), body(&url));
+        tokio::spawn(async move { house.ask("POST", "/v1/webhooks", &format!("w{nth}"), body).await })
+    });
+    let mut codes = Vec::new();
+    for ask in asks.collect::<Vec<_>>() {
+        codes.push(ask.await.unwrap().0);
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [201, 409, 409, 409, 409, 409, 409, 409]);
+    assert_eq!(house.get("/v1/webhooks").await["webhooks"].as_array().map(Vec::len), Some(64));
+    let (again, _) = house.ask("POST", "/v1/webhooks", "w0", body(&url)).await;
+    assert_eq!(again, 201, "a repeat of one that is there takes no place");
+    let hook = format!("/v1/webhooks/{}", first["id"].as_str().unwrap());
+    assert_eq!(house.ask("DELETE", &hook, "-", Value::Null).await.0, 204);
+    house.post("/v1/webhooks", "w99", body(&url), 201).await;
+    Arc::into_inner(house).expect("nobody else has it").close().await;
 }

@@ -52,7 +52,11 @@ impl House<Embedded> {
 
     /// The same, whose events are kept up to so many bytes.
     pub async fn keeping(data: &Path, webhooks: WebhookOptions, kept_bytes_max: u64) -> House<Embedded> {
-        let journal = JournalOptions { kept_bytes_max, ..JournalOptions::default() };
+        House::with(data, webhooks, JournalOptions { kept_bytes_max, ..JournalOptions::default() }).await
+    }
+
+    /// The same with a journal of its own kind.
+    pub async fn with(data: &Path, webhooks: WebhookOptions, journal: JournalOptions) -> House<Embedded> {
         let options = EmbeddedOptions { test_mode: true, journal, ..EmbeddedOptions::default() };
         let (engine, _) = Embedded::open(data, options).unwrap();
         House::over(Arc::new(engine), webhooks).await

@@ -7,6 +7,7 @@
 mod client;
 mod deliveries;
 mod endpoints;
+mod full_disk;
 mod house;
 mod killed;
 #[path = "../crash/process.rs"]
@@ -16,3 +17,5 @@ mod receiver;
 mod redis;
 #[path = "../../../engine/tests/redis_stand/mod.rs"]
 mod redis_stand;
+#[path = "../../../engine/tests/small_disk/mod.rs"]
+mod small_disk;

@@ -63,7 +63,7 @@ pub fn status(code: u16) -> String {
 
 /// What makes a receiver say nothing.
 pub const SILENCE: &str = "";
-/// What makes it answer 200 only when it is let.
+/// What makes it answer only when it is let: with what stands behind it, or 200.
 pub const HELD_UP: &str = "held up";
 /// What makes it send a body that does not end.
 pub const ENDLESS: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -121,6 +121,11 @@ impl Receiver {
         self.go_on.send_replace(true);
     }
 
+    /// Lets it do so no more.
+    pub fn hold_up(&self) {
+        self.go_on.send_replace(false);
+    }
+
     pub fn got(&self) -> Vec<Got> {
         self.got.lock().unwrap().clone()
     }
@@ -170,9 +175,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         if answer == SILENCE {
             return std::future::pending().await;
         }
-        if answer == HELD_UP {
+        if let Some(then) = answer.strip_prefix(HELD_UP) {
             let _ = goes_on.wait_for(|goes_on| *goes_on).await;
-            answer = status(200);
+            answer = if then.is_empty() { status(200) } else { then.to_owned() };
         }
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
