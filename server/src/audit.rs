@@ -1,6 +1,6 @@
 //! `hongbao audit`: checks every invariant of a directory, or of a deployment in Redis.
 
-use crate::config::Placed;
+use crate::config::{Placed, urls_of_environment};
 use crate::failure::{Failure, check_data_directory};
 use crate::progress::Bar;
 use crate::reconcile::{in_front_of, tell_unsettled, word_of};
@@ -13,11 +13,21 @@ use std::path::Path;
 /// How many findings are printed; the rest is counted.
 const PRINTED_MAX: u64 = 20;
 
-/// Audits a directory and prints what was found. Says whether it was clean.
+/// Audits a directory, or the deployment in Redis that is named or else in the environment, and prints what was
+/// found. Says whether it was clean.
 ///
 /// # Errors
-/// Why the directory cannot be audited at all.
-pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Failure> {
+/// Why it cannot be audited at all.
+pub fn run(data: Option<&Path>, archive: Option<&Path>, place: &Placed) -> Result<bool, Failure> {
+    // Whoever names a directory means it, whatever the environment says.
+    let names_directory = data.is_some() || archive.is_some();
+    if !place.redis.is_empty() || !names_directory && !urls_of_environment().is_empty() {
+        return run_on_redis(place);
+    }
+    run_on_directory(data.unwrap_or(Path::new("./data")), archive)
+}
+
+fn run_on_directory(data: &Path, archive: Option<&Path>) -> Result<bool, Failure> {
     check_data_directory("--data", data, &["journal", "store"])?;
     if let Some(archive) = archive.filter(|path| !path.is_dir()) {
         let why = "is not a directory; name the one that the server was given with --archive";
@@ -27,11 +37,7 @@ pub fn run(data: &Path, archive: Option<&Path>) -> Result<bool, Failure> {
     Ok(tell(&report.audited, report.records, report.last_lsn))
 }
 
-/// Audits a deployment in Redis and prints what was found. Says whether it was clean.
-///
-/// # Errors
-/// Why it cannot be audited at all.
-pub fn run_on_redis(place: &Placed) -> Result<bool, Failure> {
+fn run_on_redis(place: &Placed) -> Result<bool, Failure> {
     let report = in_front_of(place, async |backend| {
         let bar = Bar::of("buckets");
         Ok(backend.audit_rows(&mut |Progress { done, all }| bar.tell(done, all)).await?)

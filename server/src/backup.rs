@@ -7,6 +7,7 @@ use crate::views::At;
 use clap::Args;
 use hongbao_engine::backup::{Backup, BackupError, BackupOptions, BackupStream, Progress, back_up};
 use hongbao_engine::memory::OpenError;
+use hongbao_engine::store::StoreError;
 use hongbao_engine::types::Timestamp;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -78,6 +79,10 @@ impl From<BackupError> for Failure {
         match error {
             BackupError::Open(error) => error.into(),
             BackupError::Refused(why) => Failure::Usage(why),
+            // No server of theirs is to be restarted.
+            BackupError::Store(StoreError::Failed(why)) => {
+                Failure::Broken(format!("the disk: {why}; free space or look at the disk, then run the same again"))
+            }
             error @ (BackupError::Store(_)
             | BackupError::File { .. }
             | BackupError::Ended(_)

@@ -8,6 +8,7 @@
 //! for a clock that nobody has looked at.
 
 use crate::failure::{Failure, check_data_directory};
+use hongbao_engine::backup::BackupInfo;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,10 @@ pub const TELL_EVERY: Duration = Duration::from_millis(500);
 pub fn accept(data: &Path) -> Result<String, Failure> {
     check_data_directory("--data", data, &["journal", "store"])?;
     let shown = data.display();
+    if BackupInfo::read(data).is_ok() {
+        let why = "is a backup, which no server serves; name the directory of the server whose clock it is with --data";
+        return Err(Failure::Usage(format!("{shown} {why}")));
+    }
     let why = fs::read_to_string(data.join(ALARM_FILE)).ok();
     let file = data.join(ACCEPT_FILE);
     let made = OpenOptions::new().write(true).create(true).truncate(true).open(&file);

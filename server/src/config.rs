@@ -48,9 +48,9 @@ pub enum Task {
     /// would. With --archive it builds the store once more beside it, which takes as much disk until it is done.
     /// A deployment: with --redis instead of --data, whether servers run or not. It changes nothing there.
     Audit {
-        /// Directory of journal, store and keys
-        #[arg(long, default_value = "./data", conflicts_with = "redis")]
-        data: PathBuf,
+        /// Directory of journal, store and keys; ./data without it, unless HONGBAO_REDIS says where a deployment is
+        #[arg(long, conflicts_with = "redis")]
+        data: Option<PathBuf>,
         /// Directory of archived segments: check everything from the first record
         #[arg(long, conflicts_with = "redis")]
         archive: Option<PathBuf>,
@@ -102,7 +102,8 @@ pub enum Task {
 /// Where a deployment in Redis is, for tasks that do not serve.
 #[derive(Clone, Debug, Args)]
 pub struct Placed {
-    /// Servers of the deployment, as redis://user:password@host:port; of a Cluster some are enough
+    /// Servers of the deployment, as redis://user:password@host:port; of a Cluster some are enough. Without it what
+    /// HONGBAO_REDIS says, which no list of processes shows
     #[arg(long, value_delimiter = ',')]
     pub redis: Vec<String>,
     /// How.
@@ -116,12 +117,23 @@ impl Placed {
     /// # Errors
     /// [`Failure::Usage`] if no server is named.
     pub fn options(&self) -> Result<RedisOptions, Failure> {
-        if self.redis.is_empty() {
-            return Err(Failure::Usage("name the servers: --redis redis://HOST:PORT[,...]".to_owned()));
+        let urls = if self.redis.is_empty() { urls_of_environment() } else { self.redis.clone() };
+        if urls.is_empty() {
+            let why = "name the servers: --redis redis://HOST:PORT[,...], or the same in HONGBAO_REDIS";
+            return Err(Failure::Usage(why.to_owned()));
         }
-        Ok(self.way.options(self.redis.clone()))
+        Ok(self.way.options(urls))
     }
 }
+
+/// What stands for the urls where they have a password that nobody is to see.
+pub(crate) fn urls_of_environment() -> Vec<String> {
+    let urls = std::env::var(REDIS_URLS).unwrap_or_default();
+    urls.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect()
+}
+
+/// The variable with the urls of a deployment's servers.
+const REDIS_URLS: &str = "HONGBAO_REDIS";
 
 /// The way to a deployment's servers.
 #[derive(Clone, Debug, Args)]
@@ -203,7 +215,8 @@ pub enum ReconcileWith {
 /// What is copied, and where to.
 #[derive(Clone, Debug, Args)]
 pub struct Copy {
-    /// The source: a data directory, or redis://user:password@host:port[,...]
+    /// The source: a data directory, or redis://user:password@host:port[,...]; redis:// alone stands for HONGBAO_REDIS,
+    /// which no list of processes shows
     #[arg(long)]
     pub from: String,
     /// The target: the other of the two
@@ -316,7 +329,7 @@ pub struct Serve {
     #[arg(long, default_value = "embedded")]
     pub backend: BackendName,
     /// Servers of the redis backend, as redis://user:password@host:port, or rediss:// for TLS; of a Cluster some are enough
-    #[arg(long, value_delimiter = ',', env = "HONGBAO_REDIS", hide_env_values = true)]
+    #[arg(long, value_delimiter = ',', env = REDIS_URLS, hide_env_values = true)]
     pub redis: Vec<String>,
     /// How those are reached, and what has to confirm.
     #[command(flatten)]

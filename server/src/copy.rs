@@ -1,7 +1,7 @@
 //! `hongbao copy`: from a directory into Redis, or back.
 
 use crate::audit::printer;
-use crate::config::Copy;
+use crate::config::{Copy, urls_of_environment};
 use crate::failure::{Failure, check_data_directory};
 use crate::progress::Bar;
 use hongbao_engine::EngineError;
@@ -25,7 +25,7 @@ pub fn run(options: &Copy) -> Result<bool, Failure> {
     if into_redis {
         check_data_directory("--from", directory, &["journal", "store"])?;
     }
-    let redis = options.way.options(urls.split(',').map(str::to_owned).collect());
+    let redis = options.way.options(urls_at(urls)?);
     let copying = CopyOptions {
         backend: RedisBackendOptions { redis, ..RedisBackendOptions::default() },
         ..CopyOptions::default()
@@ -41,6 +41,21 @@ pub fn run(options: &Copy) -> Result<bool, Failure> {
     })?;
     drop(bar);
     Ok(tell(&report))
+}
+
+/// The urls that were given, or of which was said that the environment has them.
+fn urls_at(place: &str) -> Result<Vec<String>, Failure> {
+    if place.split_once("://").is_some_and(|(_, rest)| !rest.is_empty()) {
+        return Ok(place.split(',').map(str::to_owned).collect());
+    }
+    let urls = urls_of_environment();
+    if urls.is_empty() {
+        let why = format!(
+            "{place} alone stands for what HONGBAO_REDIS says, and that says nothing; set it, or name the servers"
+        );
+        return Err(Failure::Usage(why));
+    }
+    Ok(urls)
 }
 
 fn is_url(place: &str) -> bool {

@@ -260,11 +260,13 @@ async fn a_call_that_finds_redis_away_makes_the_server_unready() {
 
 /// What the binary says, and the status it ends with.
 fn hongbao(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hongbao"))
-        .args(arguments)
-        .env_remove("HONGBAO_REDIS")
-        .output()
-        .expect("the binary runs");
+    hongbao_at("", arguments)
+}
+
+/// The same where the environment says where the deployment is.
+fn hongbao_at(urls: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hongbao"));
+    let output = command.args(arguments).env("HONGBAO_REDIS", urls).output().expect("the binary runs");
     let told = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     (output.status.code(), told.concat())
 }
@@ -296,7 +298,13 @@ async fn a_deployment_is_audited_and_reconciled_from_outside() {
     assert_eq!(status, Some(0), "{told}");
     assert!(told.contains("2 wallets, 3 movements, 1 envelopes, 1 shares"), "{told}");
     assert!(told.contains("clean: nothing is lost"), "{told}");
-    let (status, told) = hongbao(&["reconcile", "--redis", &url, "--repair", "--format", "json"]);
+    let (status, same) = hongbao_at(&url, &["audit"]);
+    assert_eq!((status, same), (Some(0), told), "its url need not be seen by others");
+    let (status, told) = hongbao_at(&url, &["audit", "--data", "/nowhere"]);
+    assert!(status == Some(2) && told.contains("/nowhere does not exist"), "a directory is what it says: {told}");
+    let (status, told) = hongbao_at(&url, &["reconcile", "payouts", "/nowhere.csv"]);
+    assert!(status == Some(2) && told.contains("/nowhere.csv"), "{told}");
+    let (status, told) = hongbao_at(&url, &["reconcile", "--repair", "--format", "json"]);
     assert_eq!(status, Some(0), "{told}");
     let report: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!((&report["carried"], &report["findings"]), (&json!(0), &json!([])));
@@ -400,7 +408,9 @@ async fn a_directory_is_copied_there_and_back() {
     assert!(told.contains("2 things copied: 100 deposited, 0 withdrawn, 100 in wallets"), "{told}");
     let (status, told) = hongbao(&["copy", "--from", &first, "--to", &url]);
     assert_eq!(status, Some(2), "{told}");
-    let (status, told) = hongbao(&["copy", "--from", &url, "--to", &back]);
+    let (status, told) = hongbao(&["copy", "--from", "redis://", "--to", &back]);
+    assert!(status == Some(2) && told.contains("HONGBAO_REDIS"), "{told}");
+    let (status, told) = hongbao_at(&url, &["copy", "--from", "redis://", "--to", &back]);
     assert_eq!(status, Some(0), "{told}");
     let (engine, _) = Embedded::open(back.as_ref(), EmbeddedOptions::default()).expect("it opens");
     assert_eq!(engine.wallet(&bob).await.expect("a read").available.minor(), 100);

@@ -29,6 +29,8 @@ pub(crate) use recovery::BEING_COPIED;
 pub use recovery::{EmbeddedOptions, OpenError, StartReport};
 pub(crate) use recovery::{lock, lock_any};
 pub(crate) use settings::Settings;
+#[cfg(feature = "redis")]
+pub(crate) use settings::option_of;
 
 use crate::backend::{OnceKey, Reply};
 use crate::clock::Clock;

@@ -8,7 +8,7 @@
 //! engine, in the journal's order, from exactly where the store ends.
 
 use super::cold::store_failed;
-use super::settings::Settings;
+use super::settings::{Settings, option_of};
 use super::{CLOSING, Core, Durable, Embedded, EngineStats, Log, NOT_READY, SERVING, Unshared, housekeeping};
 use crate::backup;
 use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
@@ -59,8 +59,9 @@ pub struct EmbeddedOptions {
     pub clock: Option<Arc<dyn Clock>>,
     /// Where ids and secrets come from.
     pub entropy: Arc<dyn Entropy>,
-    /// How long events can be read again, seconds, if so much of the journal is kept
-    /// (`journal.kept_bytes_max`).
+    /// How long events can be read again, seconds, if so much of the journal is kept (`journal.kept_bytes_max`). That is
+    /// nothing unless it is set: then they go with what the journal needs no more, at the latest when the engine is closed,
+    /// and older cursors are [`EngineError::CursorGone`]. Whoever follows events over a close sets both.
     pub events_kept_s: u64,
     /// How many envelopes a sender may make in a day; `None` is no cap.
     pub creates: Option<CreatesCap>,
@@ -167,7 +168,8 @@ pub enum OpenError {
     HalfCopied(PathBuf),
     /// It was made for something else.
     #[error(
-        "this directory was made with {setting} = {made}, not {asked}; use another directory or the setting it was made with"
+        "this directory was made with {setting} = {made}, not {asked}; use another directory, or start it {}",
+        option_of(.setting, .made)
     )]
     Setting {
         /// Which setting.

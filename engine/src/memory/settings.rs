@@ -12,6 +12,17 @@ use std::path::Path;
 /// store has it, and a file beside the store, for when the store is lost.
 pub(crate) struct Settings(Vec<(&'static str, String)>);
 
+/// How a server is started that has this setting.
+pub(crate) fn option_of(setting: &str, value: &str) -> String {
+    match (setting, value) {
+        ("mode", "test") => "with --test".to_owned(),
+        ("mode", _) => "without --test".to_owned(),
+        ("currency", _) => format!("with --currency {value}"),
+        ("buckets", _) => format!("with --redis-buckets {value}"),
+        _ => "of the version that made it".to_owned(),
+    }
+}
+
 impl Settings {
     const SECRET: &str = "fingerprint_secret";
     /// Histories that restores have begun: nothing in a directory that none has made.

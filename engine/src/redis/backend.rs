@@ -23,6 +23,7 @@ use crate::creates::CreatesCap;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::EngineError;
 use crate::feed::cursor::Seal;
+use crate::memory::option_of;
 use crate::types::Timestamp;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -321,8 +322,9 @@ async fn settle_settings(
             return Err(RedisOpenError::Deployment {
                 why: format!(
                     "the deployment under the key prefix {:?} was made with {name} = {made}, not {asked}; \
-                     use another prefix or the setting it was made with",
-                    layout.prefix
+                     use another prefix, or start the server {}",
+                    layout.prefix,
+                    option_of(name, &made)
                 ),
             });
         }

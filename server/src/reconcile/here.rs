@@ -8,10 +8,13 @@ use hongbao_client::{Client, Error};
 use hongbao_engine::payout::{Payout, PayoutState};
 use hongbao_engine::types::Timestamp;
 use std::path::Path;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// Payouts asked for at a time.
 const PAGE: u64 = 1000;
+/// How long it is waited without a word.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Whose wallet is asked for, to learn the currency: a user that need not be.
 const NOBODY: &str = "reconcile";
 
@@ -50,6 +53,7 @@ pub(super) enum Source {
 
 pub(super) struct Served {
     client: Client,
+    target: String,
     currency: String,
     runtime: Runtime,
 }
@@ -66,8 +70,9 @@ impl Source {
         let key = options.key.as_deref().ok_or_else(|| Failure::Usage(why.to_owned()))?;
         let client = Client::new(target, key).map_err(asked(target))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let currency = runtime.block_on(client.wallet(NOBODY)).map_err(asked(target))?.currency;
-        Ok(Source::Server(Box::new(Served { client, currency, runtime })))
+        let wallet = runtime.block_on(patiently(target, client.wallet(NOBODY), tell));
+        let currency = wallet.map_err(asked(target))?.currency;
+        Ok(Source::Server(Box::new(Served { client, target: target.clone(), currency, runtime })))
     }
 
     pub(super) fn currency(&self) -> &str {
@@ -92,8 +97,8 @@ impl Source {
             }
             Source::Server(server) => server.runtime.block_on(async {
                 let mut pages = server.client.payouts(&PayoutsQuery::new().limit(PAGE));
-                while let Some(payout) = pages.next().await {
-                    take(here_of(payout.map_err(asked("the server"))?)?);
+                while let Some(payout) = patiently(&server.target, pages.next(), tell).await {
+                    take(here_of(payout.map_err(asked(&server.target))?)?);
                 }
                 Ok(())
             }),
@@ -119,6 +124,22 @@ fn here_of(payout: hongbao_client::types::Payout) -> Result<Here, Failure> {
     })
 }
 
+fn tell(waits: String) {
+    eprintln!("hongbao: {waits}");
+}
+
+/// Waits for an answer, and says so if that takes longer than people wait without asking themselves why.
+async fn patiently<T>(target: &str, answer: impl Future<Output = T>, tell: impl FnOnce(String)) -> T {
+    let mut answer = std::pin::pin!(answer);
+    match tokio::time::timeout(SILENCE_MAX, &mut answer).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            tell(format!("waiting for an answer of {target}; it is asked again for up to 30 s"));
+            answer.await
+        }
+    }
+}
+
 /// Refused is asked wrongly; anything else is broken, also a server that cannot answer now.
 fn asked(target: &str) -> impl Fn(Error) -> Failure {
     move |error| {
@@ -131,6 +152,24 @@ fn asked(target: &str) -> impl Fn(Error) -> Failure {
                 "{target}: no answer after {attempts} attempts: {reason}; is the server running, and is --target right?"
             )),
             _ => Failure::Broken(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_for_whom() {
+        for (waits_s, told) in [(1, false), (9, true)] {
+            let mut said = None;
+            let answer = async {
+                tokio::time::sleep(Duration::from_secs(waits_s)).await;
+                7
+            };
+            assert_eq!(patiently("http://there", answer, |words| said = Some(words)).await, 7);
+            assert_eq!(said.is_some_and(|words| words.contains("an answer of http://there")), told, "{waits_s} s");
         }
     }
 }

@@ -220,6 +220,9 @@ fn a_backup_killed_in_the_middle_is_none() {
 
     succeeds(&mut backup(&data, &kept));
     is_clean(&kept);
+    let mut accept = hongbao();
+    refused(accept.args(["clock", "accept", "--data"]).arg(&kept), USAGE, &["is a backup", "--data"]);
+    assert!(!kept.join("clock.accept").exists());
 }
 
 #[test]
@@ -238,6 +241,7 @@ fn a_full_disk_is_told_and_left_as_it_was() {
     let output = run(&mut command);
     let told = told(&output);
     assert!(told.contains("status 1\n") && told.contains("No space left") && told.contains("free space"), "{told}");
+    assert!(!told.contains("restart"), "whose? {told}");
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("status 1\n"), "nothing is left there: {told}");
     // The server's own disk had nothing to do with it.
     assert_eq!(Client::new(address).json(&Ask::get("/v1/audit"))["balanced"], true);

@@ -129,8 +129,12 @@ fn the_wrong_currency_and_mode_are_refused() {
     for command in [&mut serve(&test, &["--currency", "EUR"]), &mut live(&real)] {
         assert!(Running::ready(command).0.stop().0.success());
     }
-    refused(&mut serve(&test, &[]), USAGE, &["currency = EUR, not CNY", "another directory"]);
-    refused(live(&test).args(["--currency", "EUR"]), USAGE, &["mode = test, not live", "another directory"]);
+    refused(&mut serve(&test, &[]), USAGE, &["currency = EUR, not CNY", "start it with --currency EUR"]);
+    refused(
+        live(&test).args(["--currency", "EUR"]),
+        USAGE,
+        &["mode = test, not live", "another directory", "start it with --test"],
+    );
     refused(&mut serve(&real, &[]), USAGE, &["mode = live, not test", "another directory"]);
     let without_key = |command: &mut Command| refused(command.env_remove(ADMIN_KEY), USAGE, &["another directory"]);
     without_key(live(&test).args(["--currency", "EUR"]));

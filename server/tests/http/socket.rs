@@ -515,3 +515,41 @@ async fn stopping_does_not_wait_for_ever() {
     live.done.await.unwrap().unwrap();
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
+
+/// Whoever asks for the head only gets that, as `GET` would have it, and what follows on the connection is the next answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_what_get_answers_without_its_body() {
+    let live = Live::start(limits());
+    let ask = |method: &str, path: &str, key: &str, connection: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: {connection}\r\n\r\n"
+        )
+    };
+    let rows = [
+        ("/v1/wallets/bob", KEY, "200"),
+        ("/v1/wallets/a%20b", KEY, "404"),
+        ("/v1/wallets/bob", "hb_nobodys_key_0123", "401"),
+        ("/v1/grabs", KEY, "405"),
+        ("/livez", "-", "200"),
+    ];
+    for (path, key, status) in rows {
+        let mut stream = live.connect().await;
+        stream.write_all(ask("GET", path, key, "close").as_bytes()).await.unwrap();
+        let (whole, _) = until_closed(stream).await;
+        let (whole_head, body) = whole.split_once("\r\n\r\n").unwrap();
+        assert!(whole_head.starts_with(&format!("HTTP/1.1 {status}")) && !body.is_empty(), "{path}: {whole}");
+
+        let mut stream = live.connect().await;
+        let both = ask("HEAD", path, key, "keep-alive") + &ask("GET", path, key, "close");
+        stream.write_all(both.as_bytes()).await.unwrap();
+        let (answers, _) = until_closed(stream).await;
+        let (head, then) = answers.split_once("\r\n\r\n").unwrap();
+        let told = |head: &str| {
+            let of_itself = ["x-request-id", "date", "connection"];
+            let lines = head.lines().filter(|line| !of_itself.iter().any(|name| line.starts_with(name)));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(told(head), told(whole_head), "{path}");
+        assert!(then.starts_with("HTTP/1.1 "), "the next answer comes right behind the head of {path}: {answers}");
+    }
+}
