@@ -28,7 +28,7 @@ fn race_29_redis_fails_over_again_and_again() {
     game.end(house);
 }
 
-pub fn kill_primary(house: &mut House, pace: &Pace<'_>, slot: u16) {
+fn kill_primary(house: &mut House, pace: &Pace<'_>, slot: u16) {
     let old = house.cluster.kill_primary_of(slot);
     house.cluster.wait_taken_over(slot, old);
     pace.more(20);

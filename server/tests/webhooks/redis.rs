@@ -138,3 +138,39 @@ fn who_comes_back_too_late_delivers_no_more() {
     late.kill();
     prompt.kill();
 }
+
+/// Neither server sees the other's while it makes its own; whoever finds one too many gives way.
+#[test]
+fn two_servers_make_no_more_than_there_may_be() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let outside = Runtime::new().unwrap();
+    let receiver = outside.block_on(Receiver::start());
+    let webhooks = || WebhookOptions { is_shared: true, ..options(&[&receiver]) };
+    let servers = [Alone::open(&redis, webhooks()), Alone::open(&redis, webhooks())];
+    let make = |server: &Alone, key: String| {
+        let body = json!({"url": receiver.url()});
+        let (code, answer) = server.runtime.block_on(server.house.ask("POST", "/v1/webhooks", &key, body));
+        assert!([201, 409].contains(&code), "{answer}");
+        code == 201
+    };
+    let there = || {
+        let told = servers[1].runtime.block_on(servers[1].house.get("/v1/webhooks"));
+        told["webhooks"].as_array().unwrap().len()
+    };
+    let first = (0..56).filter(|nth| make(&servers[0], format!("w{nth}"))).count();
+    let at_once: usize = std::thread::scope(|scope| {
+        let of = |which: usize| {
+            let (server, make) = (&servers[which], &make);
+            scope.spawn(move || (0..8).filter(|nth| make(server, format!("{which}-{nth}"))).count())
+        };
+        [of(0), of(1)].into_iter().map(|asking| asking.join().unwrap()).sum()
+    });
+    assert_eq!((first, there()), (56, first + at_once), "who was told that one was made has it");
+    // Of two that both gave way one may have the place.
+    let last = (0..16).filter(|nth| make(&servers[1], format!("l{nth}"))).count();
+    assert_eq!((there(), first + at_once + last), (64, 64));
+    servers.into_iter().for_each(Alone::kill);
+}
