@@ -22,6 +22,7 @@ mod notes;
 mod picture;
 mod reads;
 mod recovery;
+mod redact;
 mod settings;
 
 #[cfg(feature = "redis")]
@@ -201,7 +202,12 @@ impl Core {
                     None => self.run_any(command, once, Some(Drawn::Hold(hold))),
                 }
             }
-            _ => self.run_any(command, once, None),
+            (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
+            _ => {
+                let mut done = self.run_any(command, once, None)?;
+                self.tell_redacted(command, &mut done)?;
+                Ok(done)
+            }
         }
     }
 
@@ -453,7 +459,8 @@ impl Core {
             | Command::ReleaseHold { .. }
             | Command::AdvanceClock { .. }
             | Command::DeleteApiKey { .. }
-            | Command::PayoutResults(_) => Drawn::Nothing,
+            | Command::PayoutResults(_)
+            | Command::Redact { .. } => Drawn::Nothing,
         }
     }
 
@@ -553,6 +560,7 @@ impl Core {
             (Command::CreateEnvelope(_) | Command::CreateItem(_), _) => {
                 unreachable!("a command that makes something comes with an id for it")
             }
+            (Command::Redact { .. }, _) => unreachable!("a redaction finds out for itself what it needs"),
         }
         for key in keys.each() {
             footprint.memos.push(key);
@@ -609,7 +617,8 @@ fn class_of(command: &Command) -> Class {
         | Command::ReleaseHold { .. }
         | Command::AdvanceClock { .. }
         | Command::DeleteApiKey { .. }
-        | Command::PayoutResults(_) => Class::Settle,
+        | Command::PayoutResults(_)
+        | Command::Redact { .. } => Class::Settle,
     }
 }
 
