@@ -97,6 +97,14 @@ pub enum Command {
     /// Tells what came of payouts, 1 to 1000, each for itself and in order.
     /// Answers [`Outcome::Payouts`].
     PayoutResults(Vec<PayoutResult>),
+    /// Takes an envelope's message back, whatever has become of the envelope; again, the
+    /// same answer. Answers [`Outcome::Envelope`]. It needs no key, and none is kept for it.
+    Redact {
+        /// The envelope.
+        envelope: EnvelopeId,
+        /// Whether its metadata as well.
+        metadata: bool,
+    },
 }
 
 impl Command {
@@ -576,6 +584,9 @@ pub struct EnvelopeView {
     pub reference: Option<String>,
     /// What the caller keeps with it, as JSON text.
     pub metadata: String,
+    /// When its message was taken back. Not kept with an answer: whoever repeats that asks anew.
+    #[serde(skip)]
+    pub redacted_at: Option<Timestamp>,
 }
 
 /// Units of an item.

@@ -93,6 +93,7 @@ pub mod mutants;
 pub mod notes;
 pub mod payout;
 pub mod rebuild;
+pub mod redaction;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod split;

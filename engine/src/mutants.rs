@@ -42,11 +42,15 @@ pub enum Mutant {
     RefundWalletToo,
     /// What is paid is counted twice.
     CountPaidTwice,
+    /// An answer kept under a key tells a message again that was taken back.
+    RepeatRedacted,
+    /// What was taken back is told again once it is read from the store.
+    ForgetRedactions,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 18] = [
+    pub const ALL: [Mutant; 20] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -65,6 +69,8 @@ impl Mutant {
         Mutant::PayOutTwice,
         Mutant::RefundWalletToo,
         Mutant::CountPaidTwice,
+        Mutant::RepeatRedacted,
+        Mutant::ForgetRedactions,
     ];
 }
 

@@ -148,6 +148,7 @@ pub struct EnvelopeJson<'a> {
     seed_secret: Option<String>,
     reference: Option<&'a str>,
     metadata: &'a RawValue,
+    redacted_at: Option<At>,
 }
 
 impl<'a> EnvelopeJson<'a> {
@@ -176,6 +177,7 @@ impl<'a> EnvelopeJson<'a> {
             reference: view.reference.as_deref(),
             // It was checked on the way in; an engine filled by other means may hold other text.
             metadata: serde_json::from_str(&view.metadata).unwrap_or(RawValue::NULL),
+            redacted_at: view.redacted_at.map(At),
         }
     }
 }

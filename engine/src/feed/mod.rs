@@ -15,6 +15,7 @@ pub(crate) mod record;
 use crate::command::{EnvelopeView, HoldView, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::payout::{Payout, PayoutState, PayoutView};
+use crate::redaction::Redaction;
 use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
 use std::fmt;
 use std::str::FromStr;
@@ -77,6 +78,8 @@ event_types! {
     PayoutPaid = "payout.paid",
     /// It could not be paid.
     PayoutFailed = "payout.failed",
+    /// An envelope's message was taken back: whoever keeps it lets it go.
+    EnvelopeRedacted = "envelope.redacted",
 }
 
 impl EventType {
@@ -307,6 +310,13 @@ pub enum Happened {
     Order(Box<OrderView>),
     /// A payout as it is from then on.
     Payout(Box<PayoutView>),
+    /// An envelope's message was taken back.
+    Redacted {
+        /// Which.
+        envelope: EnvelopeFacts,
+        /// What of it.
+        redaction: Redaction,
+    },
 }
 
 /// A share that somebody has.
@@ -361,6 +371,7 @@ impl Happened {
             },
             Happened::Order(_) => EventType::OrderCreated,
             Happened::Payout(view) => EventType::of_payout(view.payout.state),
+            Happened::Redacted { .. } => EventType::EnvelopeRedacted,
         }
     }
 
@@ -372,6 +383,7 @@ impl Happened {
             | Happened::Expired { envelope, .. }
             | Happened::Cancelled { envelope, .. }
             | Happened::Settled { envelope, .. }
+            | Happened::Redacted { envelope, .. }
             | Happened::Grabbed(Share { envelope, .. })
             | Happened::Claimed(Share { envelope, .. })
             | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),

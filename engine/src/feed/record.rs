@@ -92,6 +92,9 @@ pub(crate) fn told<E>(
                 tell(first + 1, Happened::Order(Box::new(order)));
             }
         }
+        Event::EnvelopeRedacted(event) if has(EventType::EnvelopeRedacted) => {
+            tell(first, Happened::Redacted { envelope: facts(event.created.id)?, redaction: event.redaction });
+        }
         Event::PayoutMade(made) if has(EventType::PayoutDue) => {
             let view = facts(made.envelope)?.paying(made.payout(at));
             tell(first, Happened::Payout(Box::new(view)));
@@ -112,7 +115,8 @@ pub(crate) fn told<E>(
         | Event::ApiKeyPut(_)
         | Event::EnvelopeOutside(_)
         | Event::PayoutMade(_)
-        | Event::PayoutChanged(_) => {}
+        | Event::PayoutChanged(_)
+        | Event::EnvelopeRedacted(_) => {}
     }
     Ok(())
 }

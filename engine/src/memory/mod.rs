@@ -22,6 +22,7 @@ mod notes;
 mod picture;
 mod reads;
 mod recovery;
+mod redact;
 mod settings;
 
 #[cfg(feature = "redis")]
@@ -203,7 +204,12 @@ impl Core {
                     None => self.run_any(command, once, Some(Drawn::Hold(hold))),
                 }
             }
-            _ => self.run_any(command, once, None),
+            (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
+            _ => {
+                let mut done = self.run_any(command, once, None)?;
+                self.tell_redacted(command, &mut done)?;
+                Ok(done)
+            }
         }
     }
 
@@ -455,7 +461,8 @@ impl Core {
             | Command::ReleaseHold { .. }
             | Command::AdvanceClock { .. }
             | Command::DeleteApiKey { .. }
-            | Command::PayoutResults(_) => Drawn::Nothing,
+            | Command::PayoutResults(_)
+            | Command::Redact { .. } => Drawn::Nothing,
         }
     }
 
@@ -555,6 +562,7 @@ impl Core {
             (Command::CreateEnvelope(_) | Command::CreateItem(_), _) => {
                 unreachable!("a command that makes something comes with an id for it")
             }
+            (Command::Redact { .. }, _) => unreachable!("a redaction finds out for itself what it needs"),
         }
         for key in keys.each() {
             footprint.memos.push(key);
@@ -611,7 +619,8 @@ fn class_of(command: &Command) -> Class {
         | Command::ReleaseHold { .. }
         | Command::AdvanceClock { .. }
         | Command::DeleteApiKey { .. }
-        | Command::PayoutResults(_) => Class::Settle,
+        | Command::PayoutResults(_)
+        | Command::Redact { .. } => Class::Settle,
     }
 }
 

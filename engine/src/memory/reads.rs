@@ -74,7 +74,11 @@ impl Backend for Embedded {
                 core.wait(Some(lsn)).await?;
                 Ok(Some(view))
             }
-            None => core.cold_envelope(id, now),
+            None => {
+                let Some((view, lsn)) = core.cold_envelope(id, now)? else { return Ok(None) };
+                core.wait(Some(lsn)).await?;
+                Ok(Some(view))
+            }
         }
     }
 
@@ -393,22 +397,21 @@ impl Core {
         Some((shard.items.get(&id)?.view(), shard.last_lsn))
     }
 
-    fn cold_envelope(&self, id: EnvelopeId, now: Timestamp) -> Result<Option<EnvelopeView>> {
-        let Some(durable) = &self.durable else { return Ok(None) };
-        let Some(row) = durable.store.envelope(id).map_err(store_failed)? else { return Ok(None) };
-        Ok(Some(figures(&row)?.view(&row.created, now)))
+    fn cold_envelope(&self, id: EnvelopeId, now: Timestamp) -> Result<Option<(EnvelopeView, Lsn)>> {
+        let Some((row, lsn)) = self.stored_envelope(id)? else { return Ok(None) };
+        Ok(Some((figures(&row)?.view(&row.created, now), lsn)))
     }
 
     fn kept_view(&self, id: EnvelopeId, filter: &EnvelopeFilter, last: &mut Lsn) -> Result<Option<EnvelopeView>> {
         let now = self.clock.now();
-        let view = match self.look(id, |envelope| envelope.view(now)) {
-            Some((view, lsn)) => {
-                *last = lsn.max(*last);
-                Some(view)
-            }
+        let found = match self.look(id, |envelope| envelope.view(now)) {
+            Some(found) => Some(found),
             None => self.cold_envelope(id, now)?,
         };
-        Ok(view.filter(|view| filter.matches(view)))
+        Ok(found.and_then(|(view, lsn)| {
+            *last = lsn.max(*last);
+            filter.matches(&view).then_some(view)
+        }))
     }
 
     /// And what to wait for before telling them.

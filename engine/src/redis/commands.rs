@@ -58,9 +58,10 @@ impl Core {
             Command::Grab { envelope, user } | Command::Claim { envelope, user } if is_mass(*envelope) => {
                 layout.of_user(user)
             }
-            Command::Grab { envelope, .. } | Command::Claim { envelope, .. } | Command::Cancel { envelope } => {
-                layout.of_id(envelope.bytes())
-            }
+            Command::Grab { envelope, .. }
+            | Command::Claim { envelope, .. }
+            | Command::Cancel { envelope }
+            | Command::Redact { envelope, .. } => layout.of_id(envelope.bytes()),
             Command::PutMerchant(merchant) => layout.of_user(&merchant.id),
             Command::CreateItem(_) | Command::PayoutResults(_) => layout.of_id(id),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
@@ -138,6 +139,9 @@ impl Core {
             Command::CreateApiKey(new) => self.create_api_key(new, operation).await?,
             Command::DeleteApiKey { key } => self.delete_api_key(*key, operation).await?,
             Command::PayoutResults(results) => self.tell_results(results, operation).await?,
+            Command::Redact { envelope, metadata } => {
+                return Ok(self.answer(self.redact(*envelope, *metadata, operation).await?));
+            }
         };
         self.verdict(command, operation, decided).await
     }
@@ -236,6 +240,7 @@ impl Core {
             secret: self.random(),
             best_share: 0,
             payout_secret: secret_of(&self.fingerprint_secret, EnvelopeId::from_bytes(id)),
+            redacted: None,
         };
         created.best_share = created.split().best();
         let bytes = created.to_bytes();
@@ -469,7 +474,8 @@ fn keep_of(command: &Command) -> Keep {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::DeleteApiKey { .. } => Keep::Natural,
+        | Command::DeleteApiKey { .. }
+        | Command::Redact { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
         | Command::CreateEnvelope(_)

@@ -17,6 +17,7 @@ use crate::feed::{
     After, EnvelopeFacts, EventPage, EventQuery, EventType, EventTypes, FeedEvent, Happened, Moved, Share,
 };
 use crate::payout::{Payout, PayoutKind, PayoutState};
+use crate::redaction::Redaction;
 use crate::state::envelope::Figures;
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp};
 use std::collections::HashMap;
@@ -261,6 +262,7 @@ impl Core {
             b'H' | b'h' => EventType::HoldHeld,
             b'o' => EventType::OrderCreated,
             b'p' => EventType::PayoutDue,
+            b'r' => EventType::EnvelopeRedacted,
             _ => return Err(wrong()),
         };
         // How a hold ended is told by the hold, and how a payout stands by the payout.
@@ -355,6 +357,11 @@ impl Core {
                     return Ok(None);
                 }
                 Happened::Payout(Box::new(self.facts(payout.envelope).await?.paying(payout)))
+            }
+            b'r' => {
+                let words = words(4);
+                let redaction = Redaction { at: words.at(1)?, metadata: words.flag(2) };
+                Happened::Redacted { envelope: self.facts(envelope(words.bytes(3)?)?).await?, redaction }
             }
             _ => unreachable!("other kinds were refused"),
         }))

@@ -85,6 +85,11 @@ impl Layout {
         self.key(bucket, "fences")
     }
 
+    /// Envelope -> what was taken back of it.
+    pub(super) fn redactions(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "redactions")
+    }
+
     pub(super) fn deployment(&self) -> Key {
         self.key(Layout::COMMON, "deployment")
     }

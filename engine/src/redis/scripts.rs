@@ -48,6 +48,7 @@ pub(super) static GRAB: Script =
 /// What is due of one envelope: up to 64 credits.
 pub(super) static ENVELOPE_DUE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]).alone();
+pub(super) static REDACT: Script = Script::one("redact", &[PRELUDE, DECIDE, lua!("redact")]);
 pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, CHANGED, SETTLING, lua!("reserve")]);
 pub(super) static POOL: Script = Script::one("pool", &[PRELUDE, lua!("pool")]);
 pub(super) static POOL_GRAB: Script =

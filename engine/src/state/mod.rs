@@ -24,9 +24,10 @@ use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::{HoldView, OrderView, Outcome};
 use crate::creates::MadeInDay;
-use crate::event::{Event, Held, Remembered};
+use crate::event::{EnvelopeRedacted, Event, Held, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
+use crate::redaction::Redaction;
 use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use envelope::Envelope;
 use hashbrown::HashMap;
@@ -98,6 +99,8 @@ pub(crate) struct Shard {
     pub(crate) merchants: HashMap<UserId, MerchantAccount, UserHash>,
     /// Orders that the store may not have yet, with their record.
     pub(crate) orders: HashMap<OrderId, (OrderView, Lsn), IdHash>,
+    /// What was taken back of envelopes that are not in memory, and the store may not know yet, with their record.
+    pub(crate) redactions: HashMap<EnvelopeId, (Redaction, Lsn), IdHash>,
     pub(crate) memos: HashMap<OnceKey, Memo, IdHash>,
     /// Payouts that the store may not have yet, and those that were asked for.
     pub(crate) payouts: HashMap<PayoutId, KnownPayout, IdHash>,
@@ -208,6 +211,7 @@ impl Router {
             }
             Event::PayoutMade(e) => touch(self.payout(e.payout)),
             Event::PayoutChanged(e) => touch(self.payout(e.payout.id)),
+            Event::EnvelopeRedacted(e) => touch(self.envelope(e.created.id)),
         }
     }
 }
@@ -348,6 +352,19 @@ pub(crate) fn apply(
                 let shard = shards.shard_mut(router.envelope(event.envelope));
                 shard.envelope_mut(event.envelope, lsn).apply_outside(*event);
             }
+            Event::EnvelopeRedacted(event) => {
+                let EnvelopeRedacted { created, redaction } = *event;
+                let shard = shards.shard_mut(router.envelope(created.id));
+                match shard.envelopes.get_mut(&created.id) {
+                    Some(envelope) => {
+                        envelope.last_lsn = lsn;
+                        redaction.put(&mut envelope.created);
+                    }
+                    None => {
+                        shard.redactions.insert(created.id, (redaction, lsn));
+                    }
+                }
+            }
             Event::PayoutMade(event) => {
                 let shard = shards.shard_mut(router.payout(event.payout));
                 credit(&mut shard.sums.payable, event.amount);
@@ -398,6 +415,7 @@ impl Shard {
             + self.envelopes.len()
             + self.holds.len()
             + self.orders.len()
+            + self.redactions.len()
             + self.payouts.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }

@@ -334,6 +334,8 @@ impl<S: Stand> Story<S> {
             ("grab", [envelope, user]) => Command::Grab { envelope: self.id(envelope)?, user: self.user(user)? },
             ("claim", [envelope, user]) => Command::Claim { envelope: self.id(envelope)?, user: self.user(user)? },
             ("cancel", [envelope]) => Command::Cancel { envelope: self.id(envelope)? },
+            ("redact", [envelope]) => Command::Redact { envelope: self.id(envelope)?, metadata: false },
+            ("redact", [envelope, "metadata"]) => Command::Redact { envelope: self.id(envelope)?, metadata: true },
             ("put_merchant", [merchant, status]) => Command::PutMerchant(Box::new(NewMerchant {
                 id: self.user(merchant)?,
                 name: self.text(step.fields.get("name").copied().unwrap_or("Rosy")),
@@ -657,6 +659,7 @@ impl<S: Stand> Story<S> {
             .with("claim_by", self.told_time(view.claim_by))
             .with("reference", view.reference.as_deref().unwrap_or("none"))
             .with("metadata", &view.metadata)
+            .with("redacted", view.redacted_at.map_or("none".to_owned(), |at| self.told_time(at)))
     }
 
     fn told_item(&self, view: &ItemView) -> Told {

@@ -195,7 +195,20 @@ macro_rules! on_every_backend {
     };
 }
 
-on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts, caps);
+on_every_backend!(
+    wallets,
+    envelopes,
+    splits,
+    answers_again,
+    lists,
+    items,
+    holds,
+    draws,
+    api_keys,
+    payouts,
+    caps,
+    redactions
+);
 
 /// The same for the stands that need a redis-server.
 #[cfg(feature = "redis")]
@@ -266,7 +279,20 @@ mod redis {
         )+};
     }
 
-    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts, caps);
+    stories!(
+        wallets,
+        envelopes,
+        splits,
+        answers_again,
+        lists,
+        items,
+        holds,
+        draws,
+        api_keys,
+        payouts,
+        caps,
+        redactions
+    );
 
     #[test]
     fn in_pools_on_a_cluster() {

@@ -156,6 +156,7 @@ fn thing(event: &FeedEvent) -> String {
         | Happened::Expired { envelope, .. }
         | Happened::Cancelled { envelope, .. }
         | Happened::Settled { envelope, .. }
+        | Happened::Redacted { envelope, .. }
         | Happened::Lapsed { envelope, .. } => envelope.id.to_string(),
         Happened::Grabbed(share) | Happened::Claimed(share) => share.envelope.id.to_string(),
         Happened::Deposited(moved) | Happened::Withdrawn(moved) => moved.user.to_string(),

@@ -162,6 +162,9 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
             let (envelope, user) = random.pick(&owed);
             Command::Claim { envelope, user }
         }
+        63..=64 if random.once_in(3) => {
+            Command::Redact { envelope: an_envelope(model, random), metadata: random.once_in(2) }
+        }
         63..=65 => Command::Cancel { envelope: an_envelope(model, random) },
         66..=68 => {
             if random.once_in(2) {
@@ -279,7 +282,7 @@ fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelo
         auto_claim: random.once_in(3),
         unclaimed: random.pick(&[Unclaimed::Return, Unclaimed::Credit]),
         reference: reference(random),
-        metadata: "{}".to_owned(),
+        metadata: r#"{"theme":1}"#.to_owned(),
         client_seed: random.maybe(3, |_| "mine".to_owned()),
         outside: Outside {
             funding: random.maybe(4, |random| format!("f{}", random.below(24))),

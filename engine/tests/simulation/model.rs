@@ -13,6 +13,7 @@ use hongbao_engine::command::{
     NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, WalletView,
 };
 use hongbao_engine::payout::PayoutTo;
+use hongbao_engine::redaction::Redaction;
 use hongbao_engine::split::{self, commitment, envelope_seed};
 use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::collections::BTreeMap;
@@ -110,6 +111,8 @@ pub(crate) struct Envelope {
     pub(crate) ended: Option<EndedAs>,
     pub(crate) settled: bool,
     pub(crate) refunded: u64,
+    /// What was taken back, and with which record.
+    pub(crate) redacted: Option<(Redaction, u64)>,
     /// The last record that changed it.
     pub(crate) lsn: u64,
 }
@@ -255,11 +258,14 @@ impl Model {
         if let Some(field) = fault(command) {
             return told(Outcome::Refused(Refusal::invalid(field, "")), false, 0);
         }
+        // A redaction is known again by what it did, and kept under no key.
+        let once = once.filter(|_| !matches!(command, Command::Redact { .. }));
         if let Some(kept) = once.and_then(|key| self.remembered(key, now)) {
             if kept.command != *command {
                 return told(Outcome::Refused(Refusal::IdempotencyMismatch), false, 0);
             }
-            return told(kept.answer.clone(), true, kept.lsn);
+            let (answer, lsn) = self.as_redacted(kept);
+            return told(answer, true, lsn);
         }
         let references = references_of(command);
         let lsn = self.lsn + 1;
@@ -267,7 +273,10 @@ impl Model {
             Some(kept) if kept.command != *command => {
                 return told(Outcome::Refused(Refusal::ReferenceConflict), false, 0);
             }
-            Some(kept) => (Decided(kept.answer.clone(), false, kept.lsn), true),
+            Some(kept) => {
+                let (answer, lsn) = self.as_redacted(kept);
+                (Decided(answer, false, lsn), true)
+            }
             None => (self.decide(now, command, drawn, lsn), false),
         };
         let Decided(outcome, mut changes, needs) = decided;
@@ -285,6 +294,18 @@ impl Model {
         }
         let needs = if changes && is_positive(&outcome) { lsn } else { needs };
         Expected { reply: Reply { outcome, replayed }, records: changes.into(), needs }
+    }
+
+    /// A kept answer as it is told by now, and what it tells of.
+    fn as_redacted(&self, kept: &Memo) -> (Outcome, u64) {
+        let (mut answer, mut lsn) = (kept.answer.clone(), kept.lsn);
+        if let Outcome::Envelope(view) = &mut answer
+            && let Some(envelope) = self.envelopes.get(&view.id)
+        {
+            envelope.blank(view);
+            lsn = lsn.max(envelope.redacted_lsn());
+        }
+        (answer, lsn)
     }
 
     fn remembered(&self, key: OnceKey, now: Timestamp) -> Option<&Memo> {
@@ -313,6 +334,7 @@ impl Model {
             Command::Grab { envelope, user } => self.grab(now, *envelope, user, lsn),
             Command::Claim { envelope, user } => self.claim(now, *envelope, user, lsn),
             Command::Cancel { envelope } => self.cancel(now, *envelope, lsn),
+            Command::Redact { envelope, metadata } => self.redact(now, *envelope, *metadata, lsn),
             Command::PutMerchant(new) => {
                 let known = self.merchants.get(&new.id);
                 let owed = known.map_or(0, |(_, owed)| *owed);
@@ -462,6 +484,7 @@ impl Model {
             ended: None,
             settled: false,
             refunded: 0,
+            redacted: None,
             lsn,
         };
         let answer = Outcome::Envelope(Box::new(envelope.view(now)));
@@ -526,7 +549,9 @@ impl Model {
     fn cancel(&mut self, now: Timestamp, id: EnvelopeId, lsn: u64) -> Decided {
         let Some(envelope) = self.envelopes.get_mut(&id) else { return refuse(Refusal::NotFound) };
         match envelope.ended {
-            Some(EndedAs::Cancelled) => Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.lsn),
+            Some(EndedAs::Cancelled) => {
+                Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.told_lsn())
+            }
             None if now < envelope.expires_at => {
                 let (sender, unsold) = envelope.end(EndedAs::Cancelled, lsn);
                 let answer = Outcome::Envelope(Box::new(envelope.view(now)));
@@ -535,6 +560,19 @@ impl Model {
             }
             _ => refuse(Refusal::WrongState(String::new())),
         }
+    }
+
+    fn redact(&mut self, now: Timestamp, id: EnvelopeId, metadata: bool, lsn: u64) -> Decided {
+        let Some(envelope) = self.envelopes.get_mut(&id) else { return refuse(Refusal::NotFound) };
+        let redaction = match envelope.redacted {
+            Some((done, _)) if done.metadata || !metadata => {
+                return Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.told_lsn());
+            }
+            Some((done, _)) => Redaction { metadata, ..done },
+            None => Redaction { at: now, metadata },
+        };
+        envelope.redacted = Some((redaction, lsn));
+        Decided(Outcome::Envelope(Box::new(envelope.view(now))), true, lsn)
     }
 
     fn item_answer(&self, id: ItemId) -> Outcome {
@@ -930,7 +968,7 @@ impl Envelope {
         };
         let over = self.ended.is_some();
         let unsold = if over { 0 } else { self.amounts.len() - self.wins.len() };
-        EnvelopeView {
+        let mut view = EnvelopeView {
             id: self.id,
             owner: self.terms.owner.clone(),
             sender: self.terms.sender.clone(),
@@ -952,6 +990,28 @@ impl Envelope {
             secret: (self.wins.len() == self.amounts.len()).then_some(self.secret),
             reference: self.terms.reference.as_ref().map(|r| r.text.clone()),
             metadata: self.terms.metadata.clone(),
+            redacted_at: None,
+        };
+        self.blank(&mut view);
+        view
+    }
+
+    /// The last record that what is told of it tells of.
+    pub(crate) fn told_lsn(&self) -> u64 {
+        self.lsn.max(self.redacted_lsn())
+    }
+
+    fn redacted_lsn(&self) -> u64 {
+        self.redacted.map_or(0, |(_, lsn)| lsn)
+    }
+
+    /// Leaves nothing of what was taken back in what is told of it.
+    fn blank(&self, view: &mut EnvelopeView) {
+        if let Some((Redaction { at, metadata }, _)) = self.redacted {
+            (view.message, view.redacted_at) = (String::new(), Some(at));
+            if metadata {
+                view.metadata = "{}".to_owned();
+            }
         }
     }
 }

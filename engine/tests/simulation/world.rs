@@ -468,7 +468,7 @@ impl World {
             Box::pin(async move { vec![engine.envelope(id).await.map(|view| Told::Envelope(view.map(Box::new)))] });
         let envelope = &self.model.envelopes[&id];
         let told = Told::Envelope(Some(Box::new(envelope.view(self.now()))));
-        let needs = envelope.lsn;
+        let needs = envelope.told_lsn();
         self.read("envelope", asking, Expectation::Exactly(told, needs));
     }
 

@@ -56,6 +56,7 @@ pub(crate) fn made(id: EnvelopeId, sender: UserId, total: Amount, shares: u32, n
         secret: [7; 32],
         best_share: 0,
         payout_secret: [0; 32],
+        redacted: None,
     }
 }
 

@@ -587,7 +587,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -621,6 +621,16 @@ class EnvelopeChanged:
     ended_as: Literal["sold_out", "expired", "cancelled"]
     claimed_amount: Optional[Balance] = None
     refunded_amount: Optional[Balance] = None
+
+
+@dataclass(frozen=True)
+class RedactedEnvelope:
+    id: EnvelopeId
+    sender: User
+    reference: Optional[str]
+    redacted_at: Time
+    with_metadata: bool
+    """Whether the metadata was taken back as well."""
 
 
 @dataclass(frozen=True)
@@ -738,6 +748,8 @@ class Envelope:
     """The secret, in hexadecimal, once no share is ungrabbed."""
     reference: Optional[Reference]
     metadata: Dict[str, Any]
+    redacted_at: Optional[str]
+    """When its message was taken back; then `message` is empty."""
 
 
 @dataclass(frozen=True)
@@ -1168,6 +1180,7 @@ __all__ += [
     "Payouts",
     "Received",
     "ReceivedGrabs",
+    "RedactedEnvelope",
     "Reference",
     "ReleaseOutcome",
     "Released",
@@ -1203,6 +1216,7 @@ class Client(_Transport):
         ("POST", "/v1/envelopes/{id}/grab"),
         ("POST", "/v1/envelopes/{id}/claim"),
         ("POST", "/v1/envelopes/{id}/cancel"),
+        ("POST", "/v1/envelopes/{id}/redact"),
         ("GET", "/v1/envelopes/{id}/grabs"),
         ("GET", "/v1/envelopes/{id}/grabs/{user}"),
         ("POST", "/v1/grabs"),
@@ -1426,6 +1440,21 @@ class Client(_Transport):
             body={},
             keyed=True,
             idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def redact(self, id: str, *, metadata: Union[bool, Unset] = UNSET, limit_s: Optional[float] = None) -> Envelope:
+        """
+        Take an envelope's message back. Whatever has become of the envelope. From the answer on nobody is told
+        the message any more, also not who repeats the call that made the envelope; docs/REDACT.md says what
+        lies where on disk, and until when. Asked again it answers the same. It is not undone.
+        """
+        answer: Envelope = self._call(
+            Envelope,
+            "POST",
+            f"/v1/envelopes/{_part(id)}/redact",
+            body={"metadata": metadata},
             limit_s=limit_s,
         )
         return answer

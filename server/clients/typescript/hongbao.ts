@@ -524,7 +524,7 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted">;
   at: Time;
   /** The owner of the envelope, if it is about one or its payouts. */
   owner?: string;
@@ -548,6 +548,15 @@ export interface EnvelopeChanged {
   ended_as: Open<"sold_out" | "expired" | "cancelled">;
   claimed_amount?: Balance;
   refunded_amount?: Balance;
+}
+
+export interface RedactedEnvelope {
+  id: EnvelopeId;
+  sender: User;
+  reference: string | null;
+  redacted_at: Time;
+  /** Whether the metadata was taken back as well. */
+  with_metadata: boolean;
 }
 
 export interface ShareOf {
@@ -687,6 +696,8 @@ export interface Envelope {
   seed_secret: string | null;
   reference: Reference | null;
   metadata: Record<string, unknown>;
+  /** When its message was taken back; then `message` is empty. */
+  redacted_at: string | null;
 }
 
 export interface Envelopes {
@@ -696,6 +707,12 @@ export interface Envelopes {
 
 export interface ByUser {
   user: User;
+}
+
+/** What is taken back besides the message; the body may also be empty. */
+export interface Redact {
+  /** The metadata as well; later is fine. */
+  metadata?: boolean;
 }
 
 export interface Won {
@@ -1087,6 +1104,7 @@ export class Client extends Transport {
     ["POST", "/v1/envelopes/{id}/grab"],
     ["POST", "/v1/envelopes/{id}/claim"],
     ["POST", "/v1/envelopes/{id}/cancel"],
+    ["POST", "/v1/envelopes/{id}/redact"],
     ["GET", "/v1/envelopes/{id}/grabs"],
     ["GET", "/v1/envelopes/{id}/grabs/{user}"],
     ["POST", "/v1/grabs"],
@@ -1162,7 +1180,7 @@ export class Client extends Transport {
 
   /** Create an envelope, from its sender's wallet or funded from outside. */
   async createEnvelope(body: NewEnvelope, options: KeyedOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "POST", path: "/v1/envelopes", body, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: "/v1/envelopes", body, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
@@ -1182,7 +1200,7 @@ export class Client extends Transport {
 
   /** An envelope. */
   async envelope(id: string, options: CallOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}` }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    const answer = checked<Envelope>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}` }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
@@ -1200,7 +1218,13 @@ export class Client extends Transport {
 
   /** End an envelope; unsold shares go back to the sender. */
   async cancel(id: string, options: KeyedOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/cancel`, body: {}, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/cancel`, body: {}, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
+    return answer;
+  }
+
+  /** Take an envelope's message back. Whatever has become of the envelope. From the answer on nobody is told the message any more, also not who repeats the call that made the envelope; docs/REDACT.md says what lies where on disk, and until when. Asked again it answers the same. It is not undone. */
+  async redact(id: string, body: Redact, options: CallOptions = {}): Promise<Envelope> {
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/redact`, body }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 

@@ -37,6 +37,7 @@ enum Data<'a> {
     Hold(HoldJson<'a>),
     Order(OrderJson<'a>),
     Payout(Box<PayoutJson<'a>>),
+    Redacted(RedactedJson<'a>),
 }
 
 #[derive(Serialize)]
@@ -109,6 +110,15 @@ struct LapsedJson<'a> {
 }
 
 #[derive(Serialize)]
+struct RedactedJson<'a> {
+    id: Shown<EnvelopeId>,
+    sender: &'a UserId,
+    reference: Option<&'a str>,
+    redacted_at: At,
+    with_metadata: bool,
+}
+
+#[derive(Serialize)]
 struct MovedJson<'a> {
     user: &'a UserId,
     currency: Currency,
@@ -163,6 +173,13 @@ impl<'a> Data<'a> {
             Happened::Hold(hold) => Data::Hold(HoldJson::new(hold, currency)),
             Happened::Order(order) => Data::Order(OrderJson::new(order, currency)),
             Happened::Payout(view) => Data::Payout(Box::new(PayoutJson::new(view, currency))),
+            Happened::Redacted { envelope, redaction } => Data::Redacted(RedactedJson {
+                id: Shown(envelope.id),
+                sender: &envelope.sender,
+                reference: envelope.reference.as_deref(),
+                redacted_at: At(redaction.at),
+                with_metadata: redaction.metadata,
+            }),
         }
     }
 }

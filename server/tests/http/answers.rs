@@ -185,6 +185,7 @@ async fn envelopes_are_shown_as_the_contract_says() {
         "remaining_amount": 900, "claimed_amount": 100, "refunded_amount": 0, "created_at": NOW_TEXT,
         "opens_at": NOW_TEXT, "expires_at": "2027-02-06T08:01:00.123Z", "claim_by": "2027-02-06T08:02:00.123Z",
         "commitment": "ab".repeat(32), "seed_secret": null, "reference": null, "metadata": null,
+        "redacted_at": null,
     });
     let mut shown = answer.json();
     assert!(answer.text().contains(r#""metadata":{"n": 123456789012345678901234567890}"#), "{}", answer.text());
@@ -196,6 +197,7 @@ async fn envelopes_are_shown_as_the_contract_says() {
     view.secret = Some([1; 32]);
     view.reference = Some("order-1".into());
     view.metadata = "{}".into();
+    (view.message, view.redacted_at) = (String::new(), Some(NOW));
     site.fake.inner.lock().unwrap().envelopes.insert(view.id, view);
     for (name, value) in [
         ("state", json!("settled")),
@@ -203,6 +205,8 @@ async fn envelopes_are_shown_as_the_contract_says() {
         ("seed_secret", json!("01".repeat(32))),
         ("reference", json!("order-1")),
         ("metadata", json!({})),
+        ("message", json!("")),
+        ("redacted_at", json!(NOW_TEXT)),
     ] {
         expected[name] = value;
     }

@@ -363,6 +363,7 @@ pub fn envelope_view(n: u8) -> EnvelopeView {
         secret: None,
         reference: None,
         metadata: r#"{"n": 123456789012345678901234567890}"#.into(),
+        redacted_at: None,
     }
 }
 

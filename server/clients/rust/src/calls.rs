@@ -19,6 +19,7 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/envelopes/{id}/grab"),
     ("POST", "/v1/envelopes/{id}/claim"),
     ("POST", "/v1/envelopes/{id}/cancel"),
+    ("POST", "/v1/envelopes/{id}/redact"),
     ("GET", "/v1/envelopes/{id}/grabs"),
     ("GET", "/v1/envelopes/{id}/grabs/{user}"),
     ("POST", "/v1/grabs"),
@@ -138,6 +139,16 @@ impl Client {
     /// See [`Error`].
     pub async fn cancel(&self, id: &str) -> Result<types::Envelope, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/envelopes/{}/cancel", &[id]).json(&serde_json::json!({})).keyed()).await?)
+    }
+
+    /// Take an envelope's message back. Whatever has become of the envelope. From the answer on nobody is told the
+    /// message any more, also not who repeats the call that made the envelope; docs/REDACT.md says what lies where on
+    /// disk, and until when. Asked again it answers the same. It is not undone.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn redact(&self, id: &str, body: &types::Redact) -> Result<types::Envelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/envelopes/{}/redact", &[id]).json(body)).await?)
     }
 
     /// An envelope's grabs, by share. All of them, page after page as they are asked for; `limit` is a page's size.

@@ -340,7 +340,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted" }
 }
 
 /// `Event` of the API.
@@ -402,6 +402,22 @@ pub struct EnvelopeChanged {
     /// `refunded_amount`.
     #[serde(default)]
     pub refunded_amount: Option<Balance>,
+}
+
+/// `RedactedEnvelope` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct RedactedEnvelope {
+    /// `id`.
+    pub id: EnvelopeId,
+    /// `sender`.
+    pub sender: User,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// `redacted_at`.
+    pub redacted_at: Time,
+    /// Whether the metadata was taken back as well.
+    pub with_metadata: bool,
 }
 
 words! {
@@ -841,6 +857,8 @@ pub struct Envelope {
     pub reference: Option<Reference>,
     /// `metadata`.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// When its message was taken back; then `message` is empty.
+    pub redacted_at: Option<String>,
 }
 
 /// `Envelopes` of the API.
@@ -865,6 +883,35 @@ impl ByUser {
     /// With what there must be; the rest is left out.
     pub fn new(user: impl Into<String>) -> Self {
         ByUser { user: user.into() }
+    }
+}
+
+/// What is taken back besides the message; the body may also be empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Redact {
+    /// The metadata as well; later is fine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<bool>,
+}
+
+impl Redact {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        Redact { metadata: None }
+    }
+
+    /// Sets `metadata`.
+    #[must_use]
+    pub fn metadata(mut self, metadata: bool) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+}
+
+impl Default for Redact {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
