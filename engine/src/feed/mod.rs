@@ -5,14 +5,14 @@
 //! it is kept in is the engine's: the embedded one reads its journal.
 //!
 //! **Invariant:** whoever goes on from the cursor of each page is told every
-//! event that is kept, once, those of one envelope, wallet, item, hold or payout in
-//! the order in which they happened; or is told that some are gone.
+//! event that is kept, once, those of one envelope, wallet, item, hold, payout or
+//! merchant in the order in which they happened; or is told that some are gone.
 
 pub(crate) mod cursor;
 pub(crate) mod histories;
 pub(crate) mod record;
 
-use crate::command::{EnvelopeView, HoldView, OrderView};
+use crate::command::{EnvelopeView, HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
@@ -77,6 +77,8 @@ event_types! {
     PayoutPaid = "payout.paid",
     /// It could not be paid.
     PayoutFailed = "payout.failed",
+    /// A merchant was registered, or what is known of it changed: whether it may sell, say.
+    MerchantChanged = "merchant.changed",
 }
 
 impl EventType {
@@ -307,6 +309,8 @@ pub enum Happened {
     Order(Box<OrderView>),
     /// A payout as it is from then on.
     Payout(Box<PayoutView>),
+    /// A merchant as it is from then on.
+    Merchant(Box<Merchant>),
 }
 
 /// A share that somebody has.
@@ -361,6 +365,7 @@ impl Happened {
             },
             Happened::Order(_) => EventType::OrderCreated,
             Happened::Payout(view) => EventType::of_payout(view.payout.state),
+            Happened::Merchant(_) => EventType::MerchantChanged,
         }
     }
 
@@ -380,7 +385,8 @@ impl Happened {
             | Happened::Withdrawn(_)
             | Happened::Item(_)
             | Happened::Hold(_)
-            | Happened::Order(_) => None,
+            | Happened::Order(_)
+            | Happened::Merchant(_) => None,
         }
     }
 }
