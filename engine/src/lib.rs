@@ -88,6 +88,7 @@ pub mod fairness;
 pub mod feed;
 pub mod journal;
 pub mod memory;
+mod merchant;
 #[doc(hidden)]
 pub mod mutants;
 pub mod notes;

@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 46] = [
+pub const OPERATIONS: [(&str, &str, Roles); 48] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -63,6 +63,8 @@ pub const OPERATIONS: [(&str, &str, Roles); 46] = [
     ("GET", "/v1/payouts/{id}", TREASURER.or(ISSUER).or(VIEWER)),
     ("POST", "/v1/payouts/results", TREASURER),
     ("POST", "/v1/merchants", ADMIN),
+    ("GET", "/v1/merchants", USERS_READ.or(ISSUER)),
+    ("GET", "/v1/merchants/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("POST", "/v1/items", ISSUER),
     ("GET", "/v1/items", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("GET", "/v1/items/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),

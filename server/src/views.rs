@@ -8,8 +8,8 @@ use crate::extract::hex;
 use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, ReceivedRow};
 use hongbao_engine::command::{
-    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, NewItem, OrderView, ShareStatus,
-    Stock, WalletView,
+    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus, NewItem, OrderView,
+    ShareStatus, Stock, Verification, WalletView,
 };
 use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutView};
 use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
@@ -292,14 +292,30 @@ impl AuditJson {
 /// A merchant.
 #[derive(Serialize)]
 pub struct MerchantJson<'a> {
-    #[serde(flatten)]
-    merchant: &'a Merchant,
+    id: &'a UserId,
+    name: &'a str,
+    status: MerchantStatus,
+    verification: Option<VerificationJson<'a>>,
+}
+
+/// Who checked a merchant's papers.
+#[derive(Serialize)]
+struct VerificationJson<'a> {
+    by: &'a str,
+    reference: Option<&'a str>,
+    at: At,
 }
 
 impl<'a> MerchantJson<'a> {
     /// `merchant`, shown.
     pub fn new(merchant: &'a Merchant) -> Self {
-        MerchantJson { merchant }
+        let Merchant { id, name, status, verification } = merchant;
+        let verification = verification.as_ref().map(|Verification { by, reference, at }| VerificationJson {
+            by,
+            reference: reference.as_deref(),
+            at: At(*at),
+        });
+        MerchantJson { id, name, status: *status, verification }
     }
 }
 

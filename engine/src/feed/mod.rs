@@ -5,14 +5,14 @@
 //! it is kept in is the engine's: the embedded one reads its journal.
 //!
 //! **Invariant:** whoever goes on from the cursor of each page is told every
-//! event that is kept, once, those of one envelope, wallet, item, hold or payout in
-//! the order in which they happened; or is told that some are gone.
+//! event that is kept, once, those of one envelope, wallet, item, hold, payout or
+//! merchant in the order in which they happened; or is told that some are gone.
 
 pub(crate) mod cursor;
 pub(crate) mod histories;
 pub(crate) mod record;
 
-use crate::command::{EnvelopeView, HoldView, OrderView};
+use crate::command::{EnvelopeView, HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::redaction::Redaction;
@@ -80,6 +80,8 @@ event_types! {
     PayoutFailed = "payout.failed",
     /// An envelope's message was taken back: whoever keeps it lets it go.
     EnvelopeRedacted = "envelope.redacted",
+    /// A merchant was registered, or what is known of it changed: whether it may sell, say.
+    MerchantChanged = "merchant.changed",
 }
 
 impl EventType {
@@ -317,6 +319,8 @@ pub enum Happened {
         /// What of it.
         redaction: Redaction,
     },
+    /// A merchant as it is from then on.
+    Merchant(Box<Merchant>),
 }
 
 /// A share that somebody has.
@@ -372,6 +376,7 @@ impl Happened {
             Happened::Order(_) => EventType::OrderCreated,
             Happened::Payout(view) => EventType::of_payout(view.payout.state),
             Happened::Redacted { .. } => EventType::EnvelopeRedacted,
+            Happened::Merchant(_) => EventType::MerchantChanged,
         }
     }
 
@@ -392,7 +397,8 @@ impl Happened {
             | Happened::Withdrawn(_)
             | Happened::Item(_)
             | Happened::Hold(_)
-            | Happened::Order(_) => None,
+            | Happened::Order(_)
+            | Happened::Merchant(_) => None,
         }
     }
 }

@@ -103,6 +103,9 @@ pub(crate) fn told<E>(
             let view = facts(changed.payout.envelope)?.paying(changed.payout.clone());
             tell(first, Happened::Payout(Box::new(view)));
         }
+        Event::MerchantPut(merchant) if has(EventType::MerchantChanged) => {
+            tell(first, Happened::Merchant(merchant.clone()));
+        }
         Event::EnvelopeCreated(_)
         | Event::Claimed(_)
         | Event::EnvelopeLapsed { .. }

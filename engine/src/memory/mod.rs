@@ -258,7 +258,8 @@ impl Core {
         let shard = &mut *guard;
         let Some(item) = shard.items.get(&id) else { return Ok(None) };
         let now = self.clock.now();
-        let decision = item.grab(&shard.holds, now, (&name, user), quantity, hold);
+        let refused = shard.refuses(&item.put.terms.merchant);
+        let decision = item.grab(&shard.holds, now, refused, (&name, user), quantity, hold);
         let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
         if !expired.is_empty() {
             return Ok(None);
@@ -527,7 +528,8 @@ impl Core {
                     None => footprint.wallet(router, &terms.sender),
                 }
             }
-            (Command::PutMerchant(merchant), _) => footprint.shards.push(router.user(&merchant.id)),
+            // Each grab looks in its own item's shard whether the merchant may sell.
+            (Command::PutMerchant(_), _) => footprint.shards.extend(router.all()),
             (Command::CreateItem(terms), Drawn::Item(id)) => {
                 footprint.shards.push(router.item(*id));
                 footprint.shards.push(router.user(&terms.merchant));

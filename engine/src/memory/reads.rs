@@ -9,10 +9,13 @@ use crate::api_key::{self, ApiKey};
 use crate::backend::{
     Audit, Backend, Entry, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply, Result,
 };
-use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, WalletView};
+use crate::command::{
+    Command, EnvelopeView, HoldView, ItemView, Merchant, MerchantStatus, OrderView, Outcome, WalletView,
+};
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
+use crate::merchant;
 use crate::payout::{Payout, PayoutFilter, PayoutView};
 use crate::state::Router;
 use crate::state::envelope::{Envelope, share_status};
@@ -178,6 +181,24 @@ impl Backend for Embedded {
         };
         core.wait(Some(lsn)).await?;
         Ok(merchant)
+    }
+
+    async fn merchants(&self, status: Option<MerchantStatus>, page: &Page) -> Result<Listing<Merchant>> {
+        let core = &self.core;
+        let after = merchant::after(page)?;
+        let mut rows = merchant::FirstOf::new(page.limit);
+        let mut last = Lsn(0);
+        for shard in &core.shards {
+            let shard = shard.lock();
+            last = last.max(shard.last_lsn);
+            let all = shard.merchants.values().map(|account| &account.merchant);
+            let wanted = all.filter(|merchant| status.is_none_or(|status| merchant.status == status));
+            wanted
+                .filter(|merchant| after.as_ref().is_none_or(|after| merchant.id > *after))
+                .for_each(|it| rows.offer(it));
+        }
+        core.wait(Some(last)).await?;
+        Ok(rows.listing())
     }
 
     async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {

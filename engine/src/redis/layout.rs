@@ -17,7 +17,7 @@ use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId};
 use std::fmt::Write;
 
 /// The form of everything in Redis. A new form has a new number.
-pub(super) const FORMAT: &str = "6";
+pub(super) const FORMAT: &str = "7";
 
 /// A deployment's keys.
 pub(super) struct Layout {
@@ -142,6 +142,17 @@ impl Layout {
         self.key(self.of_user(id), &format!("merchant:{id}"))
     }
 
+    /// A bucket's merchants, in the order of their ids.
+    pub(super) fn merchants(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "merchants")
+    }
+
+    /// Of all merchants those that have been kept from selling: as what each stands,
+    /// and how often that has changed. In every bucket, for the items there.
+    pub(super) fn not_selling(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "not_selling")
+    }
+
     pub(super) fn owed(&self, id: &UserId) -> Key {
         self.key(self.of_user(id), &format!("owed:{id}"))
     }
@@ -226,6 +237,7 @@ impl Layout {
         }
         keys.push(&[&place, b"holds"]);
         keys.push(&[&place, b"due"]);
+        keys.push(&[&place, b"not_selling"]);
         mark.iter().for_each(|mark| keys.push(&[mark]));
         keys
     }

@@ -232,7 +232,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         }
         (Command::PutMerchant(new), _) => {
             let known = shards.shard(router.user(&new.id)).merchants.get(&new.id);
-            let merchant = Box::new(new.over(known.map(|account| account.merchant.status)));
+            let merchant = Box::new(new.over(known.map(|account| &account.merchant), now));
             Decision::new(smallvec![Event::MerchantPut(merchant.clone())], Outcome::Merchant(merchant))
         }
         (Command::CreateItem(terms), Drawn::Item(id)) => {
@@ -648,7 +648,8 @@ fn grab_item(
     let Some(found) = shard.items.get(&item) else {
         return Decision::refuse(Refusal::NotFound);
     };
-    let grab = found.grab(&shard.holds, now, (&Name::of(user), user), quantity, hold);
+    let refused = shard.refuses(&found.put.terms.merchant);
+    let grab = found.grab(&shard.holds, now, refused, (&Name::of(user), user), quantity, hold);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
         None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
@@ -739,15 +740,12 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::CreateEnvelope(terms) => envelope::check(terms),
         Command::CreateItem(terms) => stock::check(terms),
         Command::CreateApiKey(new) => new.check(),
-        Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
-            Err(Refusal::invalid("name", "must be 1 to 200 characters long"))
-        }
+        Command::PutMerchant(merchant) => merchant.check(),
         Command::AdvanceClock { by_s } if *by_s > ADVANCE_S_MAX => {
             Err(Refusal::invalid("advance_s", "must be at most 31536000"))
         }
         Command::Deposit(_)
         | Command::Withdraw(_)
-        | Command::PutMerchant(_)
         | Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }

@@ -11,7 +11,7 @@
 use super::slab::Indexed;
 use super::winners::Name;
 use super::{Chore, Timers};
-use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
+use crate::command::{HoldState, HoldView, ItemChange, ItemView, MerchantStatus, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
 use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, HoldId, ItemId, Lsn, Timestamp, UserId};
@@ -297,12 +297,14 @@ impl Item {
         }
     }
 
-    /// Decides a grab. `hold` is the id of the hold it may make.
+    /// Decides a grab. `refused`: as what its merchant stands, if it may not sell;
+    /// `hold` is the id of the hold it may make.
     #[inline]
     pub(crate) fn grab(
         &self,
         holds: &Holds,
         now: Timestamp,
+        refused: Option<MerchantStatus>,
         (name, user): (&Name<'_>, &UserId),
         quantity: u32,
         hold: HoldId,
@@ -328,6 +330,9 @@ impl Item {
             if let Some((hold, Live { quantity, amount, expires_at, .. })) = live {
                 return answer(Outcome::Held { hold, quantity, amount, expires_at, replayed: true });
             }
+        }
+        if let Some(status) = refused {
+            return answer(Outcome::Refused(Refusal::merchant(status)));
         }
         if terms.ends_at.is_some_and(|ends_at| now >= ends_at) {
             return answer(Outcome::Ended);

@@ -10,7 +10,8 @@ use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
 use hongbao_engine::command::{
     Command, EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus,
-    NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, WalletView,
+    NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, Verification,
+    WalletView,
 };
 use hongbao_engine::payout::PayoutTo;
 use hongbao_engine::redaction::Redaction;
@@ -343,7 +344,20 @@ impl Model {
                     (None, Some((merchant, _))) => merchant.status,
                     (None, None) => MerchantStatus::Pending,
                 };
-                let merchant = Merchant { id: new.id.clone(), name: new.name.clone(), status };
+                let before = known.map(|(merchant, _)| (merchant.status, merchant.verification.clone()));
+                let is_checked = new.status == Some(MerchantStatus::Verified)
+                    && (new.verification.is_some() || !matches!(before, Some((MerchantStatus::Verified, Some(_)))));
+                let verification = match (status, before) {
+                    (MerchantStatus::Pending, _) => None,
+                    (MerchantStatus::Verified, _) if is_checked => {
+                        let told = new.verification.clone().unwrap_or_default();
+                        let by = told.by.unwrap_or(new.told_by.clone());
+                        Some(Verification { by, reference: told.reference, at: now })
+                    }
+                    (_, Some((_, verification))) => verification,
+                    (_, None) => None,
+                };
+                let merchant = Merchant { id: new.id.clone(), name: new.name.clone(), status, verification };
                 self.merchants.insert(merchant.id.clone(), (merchant.clone(), owed));
                 Decided(Outcome::Merchant(Box::new(merchant)), true, lsn)
             }
@@ -601,6 +615,9 @@ impl Model {
             && let Some((hold, held_lsn)) = live.min_by_key(|(hold, _)| (hold.created_at, hold.id))
         {
             return Decided(held(hold, true), false, *held_lsn);
+        }
+        if self.merchants[&terms.merchant].0.status != MerchantStatus::Verified {
+            return refuse(Refusal::WrongState(String::new()));
         }
         if terms.ends_at.is_some_and(|ends_at| now >= ends_at) {
             return no(Outcome::Ended);

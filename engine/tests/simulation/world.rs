@@ -1176,11 +1176,11 @@ impl World {
         self.pump_out();
         self.was_full = false;
         let before = self.model.lsn;
-        let command = Command::PutMerchant(Box::new(NewMerchant {
-            id: commands::user("last"),
-            name: "the last".to_owned(),
-            status: Some(hongbao_engine::command::MerchantStatus::Verified),
-        }));
+        let command = Command::PutMerchant(Box::new(NewMerchant::new(
+            commands::user("last"),
+            "the last",
+            Some(hongbao_engine::command::MerchantStatus::Verified),
+        )));
         self.ask(command, None);
         assert!(self.model.lsn > before, "an engine at rest lets a command in");
         self.pump_out();

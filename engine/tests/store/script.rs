@@ -427,7 +427,12 @@ impl Script {
 
     fn sell(&mut self) {
         let merchant = user(20 + self.below(2));
-        let known = Merchant { id: merchant.clone(), name: "玫瑰".to_owned(), status: MerchantStatus::Verified };
+        let known = Merchant {
+            id: merchant.clone(),
+            name: "玫瑰".to_owned(),
+            status: MerchantStatus::Verified,
+            verification: None,
+        };
         let terms = NewItem {
             merchant,
             name: "99 roses".to_owned(),

@@ -524,11 +524,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed">;
   at: Time;
   /** The owner of the envelope, if it is about one or its payouts. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of merchant.changed a Merchant, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -968,17 +968,45 @@ export interface Audit {
   in_flight: Balance;
 }
 
+/** Who checked its papers; only beside the status `verified`. */
+export interface NewMerchantVerification {
+  /** Left out, the name of the calling key. */
+  by?: string | null;
+  /** The checker's own number of what was checked. */
+  reference?: string | null;
+}
+
 export interface NewMerchant {
   id: User;
   name: string;
   /** Left out, a merchant keeps the one it has; a new one is pending. */
   status?: "pending" | "verified" | "suspended";
+  /** Who checked its papers; only beside the status `verified`. */
+  verification?: NewMerchantVerification | null;
+}
+
+export type MerchantStatus = Open<"pending" | "verified" | "suspended">;
+
+/** Who checked its papers, if somebody did since it was last pending. */
+export interface MerchantVerification {
+  /** Who checked them. */
+  by: string;
+  /** The checker's own number of what was checked. */
+  reference: string | null;
+  at: Time;
 }
 
 export interface Merchant {
   id: User;
   name: string;
-  status: Open<"pending" | "verified" | "suspended">;
+  status: MerchantStatus;
+  /** Who checked its papers, if somebody did since it was last pending. */
+  verification: MerchantVerification | null;
+}
+
+export interface Merchants {
+  merchants: Array<Merchant>;
+  next_cursor: Cursor;
 }
 
 export interface NewItem {
@@ -1115,6 +1143,8 @@ export class Client extends Transport {
     ["GET", "/v1/payouts/{id}"],
     ["POST", "/v1/payouts/results"],
     ["POST", "/v1/merchants"],
+    ["GET", "/v1/merchants"],
+    ["GET", "/v1/merchants/{id}"],
     ["POST", "/v1/items"],
     ["GET", "/v1/items"],
     ["GET", "/v1/items/{id}"],
@@ -1314,9 +1344,29 @@ export class Client extends Transport {
     return readPayoutAnswers(answer);
   }
 
-  /** Register or change a merchant. */
+  /** Register or change a merchant. Only a verified merchant's items can be put on sale and grabbed. Units that are held when it is suspended may still be paid. With the status `verified` its papers count as checked: `verification` says by whom and under which reference; left out, by the calling key. It stays when a merchant is suspended, and goes when it is pending again. */
   async putMerchant(body: NewMerchant, options: KeyedOptions = {}): Promise<Merchant> {
-    const answer = checked<Merchant>(await this.call({ method: "POST", path: "/v1/merchants", body, keyed: true }, options), ["id", "name", "status"]);
+    const answer = checked<Merchant>(await this.call({ method: "POST", path: "/v1/merchants", body, keyed: true }, options), ["id", "name", "status", "verification"]);
+    return answer;
+  }
+
+  /** Merchants, by their ids. All of them, page after page as they are asked for; `limit` is a page's size. */
+  merchants(query: { status?: MerchantStatus; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Merchant> {
+    return this.pages(async (cursor) => {
+      const shown = await this.merchantsPage({ ...query, cursor }, options);
+      return { items: shown.merchants, next: shown.next_cursor };
+    });
+  }
+
+  /** Merchants, by their ids. One page. */
+  async merchantsPage(query: { status?: MerchantStatus; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Merchants> {
+    const answer = checked<Merchants>(await this.call({ method: "GET", path: "/v1/merchants", query }, options), ["merchants", "next_cursor"]);
+    return answer;
+  }
+
+  /** A merchant. */
+  async merchant(id: string, options: CallOptions = {}): Promise<Merchant> {
+    const answer = checked<Merchant>(await this.call({ method: "GET", path: `/v1/merchants/${pathPart(id)}` }, options), ["id", "name", "status", "verification"]);
     return answer;
   }
 
@@ -1358,7 +1408,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Hold units for a user, all or none. */
+  /** Hold units for a user, all or none. Of a merchant that is pending or suspended nothing is held: 409 `wrong_state`. Who already has the one unit there is a user is told of it all the same. */
   async grabItem(id: string, body: ItemGrab, options: KeyedOptions = {}): Promise<ItemGrabOutcome> {
     const answer = checked<ItemGrabOutcome>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/grab`, body, keyed: true }, options), []);
     return readItemGrabOutcome(answer);

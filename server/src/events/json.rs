@@ -2,7 +2,7 @@
 //! answers use.
 
 use crate::config::Currency;
-use crate::views::{At, EnvelopeJson, HoldJson, ItemJson, OrderJson, PayoutJson, Shown};
+use crate::views::{At, EnvelopeJson, HoldJson, ItemJson, MerchantJson, OrderJson, PayoutJson, Shown};
 use hongbao_engine::command::{EndedAs, EnvelopeState, ShareStatus};
 use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, Share};
 use hongbao_engine::types::{Amount, EnvelopeId, EventId, UserId};
@@ -38,6 +38,7 @@ enum Data<'a> {
     Order(OrderJson<'a>),
     Payout(Box<PayoutJson<'a>>),
     Redacted(RedactedJson<'a>),
+    Merchant(MerchantJson<'a>),
 }
 
 #[derive(Serialize)]
@@ -180,6 +181,7 @@ impl<'a> Data<'a> {
                 redacted_at: At(redaction.at),
                 with_metadata: redaction.metadata,
             }),
+            Happened::Merchant(merchant) => Data::Merchant(MerchantJson::new(merchant)),
         }
     }
 }

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Method;
 use hongbao_engine::EngineError;
 use hongbao_engine::command::{
-    Command, EndedAs, EnvelopeState, Merchant, MerchantStatus, Outcome, Refusal, ShareStatus,
+    Command, EndedAs, EnvelopeState, Merchant, MerchantStatus, Outcome, Refusal, ShareStatus, Verification,
 };
 use hongbao_engine::types::{Amount, HoldId, OrderId, UserId};
 use serde_json::{Value, json};
@@ -274,11 +274,16 @@ async fn lists_take_limit_cursor_and_filters() {
 #[tokio::test]
 async fn sales_are_shown_as_the_contract_says() {
     let site = Site::new();
-    let merchant = Merchant { id: UserId::new("rosy").unwrap(), name: "Rosy".into(), status: MerchantStatus::Verified };
+    let verification = Some(Verification { by: "li".into(), reference: None, at: NOW });
+    let (id, status) = (UserId::new("rosy").unwrap(), MerchantStatus::Verified);
+    let merchant = Merchant { id, name: "Rosy".into(), status, verification };
     site.fake.script([Ok(Outcome::Merchant(Box::new(merchant))), Ok(Outcome::Item(Box::new(item_view(1, Some(1)))))]);
     let body = r#"{"id":"rosy","name":"Rosy","status":"verified"}"#;
     let answer = site.post("/v1/merchants", "k", body).await;
-    let expected = json!({"id": "rosy", "name": "Rosy", "status": "verified"});
+    let expected = json!({
+        "id": "rosy", "name": "Rosy", "status": "verified",
+        "verification": {"by": "li", "reference": null, "at": NOW_TEXT},
+    });
     assert_eq!((answer.status.as_u16(), answer.json()), (201, expected));
     let body = r#"{"merchant":"rosy","name":"99 roses","category":"flowers","price":29900,"stock":500,
         "per_user_limit":1,"starts_at":null,"ends_at":null,"hold_ttl_s":900,"image_url":null}"#;

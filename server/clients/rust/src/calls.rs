@@ -30,6 +30,8 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/payouts/{id}"),
     ("POST", "/v1/payouts/results"),
     ("POST", "/v1/merchants"),
+    ("GET", "/v1/merchants"),
+    ("GET", "/v1/merchants/{id}"),
     ("POST", "/v1/items"),
     ("GET", "/v1/items"),
     ("GET", "/v1/items/{id}"),
@@ -225,12 +227,30 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/payouts/results", &[]).json(body).keyed()).await?)
     }
 
-    /// Register or change a merchant.
+    /// Register or change a merchant. Only a verified merchant's items can be put on sale and grabbed. Units that are
+    /// held when it is suspended may still be paid. With the status `verified` its papers count as checked:
+    /// `verification` says by whom and under which reference; left out, by the calling key. It stays when a merchant
+    /// is suspended, and goes when it is pending again.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn put_merchant(&self, body: &types::NewMerchant) -> Result<types::Merchant, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/merchants", &[]).json(body).keyed()).await?)
+    }
+
+    /// Merchants, by their ids. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn merchants(&self, query: &types::MerchantsQuery) -> Pages<types::Merchant> {
+        Pages::new(self, Call::new(Method::GET, "/v1/merchants", &[]).query(&query.told()), |body| {
+            read::<types::Merchants>(body).map(|page| (page.merchants, page.next_cursor))
+        })
+    }
+
+    /// A merchant.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn merchant(&self, id: &str) -> Result<types::Merchant, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/merchants/{}", &[id])).await?)
     }
 
     /// Put an item on sale.
@@ -272,7 +292,8 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/items/{}/restock", &[id]).json(body).keyed()).await?)
     }
 
-    /// Hold units for a user, all or none.
+    /// Hold units for a user, all or none. Of a merchant that is pending or suspended nothing is held: 409
+    /// `wrong_state`. Who already has the one unit there is a user is told of it all the same.
     ///
     /// # Errors
     /// See [`Error`].
