@@ -53,6 +53,7 @@
 //! - [`feed`]: what has happened, for those who follow it.
 //! - [`notes`]: what a server keeps for itself.
 //! - [`storage`]: the journal's door to the disk, and a disk that fails on purpose.
+//! - `migrate`: a directory of an older form brought to this build's.
 //! - [`audit`], [`rebuild`]: a directory that is not in use, checked, or its store made anew.
 //! - [`erase`]: texts taken out of what was written, for copies of it.
 //! - [`backup`]: a directory, in use or not, as it was after one record; [`export`]: its books.
@@ -90,6 +91,7 @@ pub mod fairness;
 pub mod feed;
 pub mod journal;
 pub mod memory;
+mod migrate;
 #[doc(hidden)]
 pub mod mutants;
 pub mod notes;

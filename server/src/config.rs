@@ -377,6 +377,10 @@ pub struct Serve {
     /// Mark a new data directory for tests: the clock can be moved
     #[arg(long)]
     pub test: bool,
+    /// Bring a data directory of an older form to this version's first. Make a backup of it before: a copy of the
+    /// whole directory while nothing runs there
+    #[arg(long)]
+    pub migrate: bool,
     /// What no envelope may exceed.
     #[command(flatten)]
     pub caps: Caps,

@@ -206,7 +206,7 @@ pub(super) fn whole<T>(to: &Path, make: impl FnOnce(&Path) -> Result<T, BackupEr
 }
 
 /// Makes a store of `rows` in `part`, and puts its settings beside it.
-pub(super) fn lay_rows(
+pub(crate) fn lay_rows(
     part: &Path,
     position: &Position,
     began_as_copy: bool,

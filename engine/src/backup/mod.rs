@@ -25,6 +25,7 @@ mod stream;
 pub use erase::{Erased, Kind, Step, erase};
 pub(crate) use files::linked;
 pub use lost::Answer;
+pub(crate) use make::lay_rows;
 pub use make::{Backup, BackupOptions, Progress, back_up};
 pub use restore::{Left, RestoreOptions, Restored, restore, what_is_left};
 pub use stream::{BackupStream, send};
@@ -146,7 +147,10 @@ impl BackupInfo {
         };
         let form = number("form")?;
         if form != 1 {
-            let why = format!("{} is a backup of form {form}; use the version that made it", directory.display());
+            let why = format!(
+                "{} is a backup of form {form}, and this version knows 1; use the version that made it",
+                directory.display()
+            );
             return Err(BackupError::Refused(why));
         }
         Ok(BackupInfo {

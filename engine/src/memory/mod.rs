@@ -25,7 +25,7 @@ mod recovery;
 mod redact;
 mod settings;
 
-pub(crate) use recovery::{BEING_COPIED, lock, lock_any};
+pub(crate) use recovery::{BEING_COPIED, lock, lock_any, lock_unmigrated};
 pub use recovery::{EmbeddedOptions, OpenError, StartReport};
 pub(crate) use settings::Settings;
 #[cfg(feature = "redis")]
