@@ -380,7 +380,7 @@ impl Happened {
         }
     }
 
-    /// Whose envelope it is about, or whose envelope's payout, if it is about one.
+    /// Whose envelope it is about, whose envelope's payout or whose item, if it is about one.
     pub fn owner(&self) -> Option<&str> {
         match self {
             Happened::Created(view) => Some(&view.owner),
@@ -393,9 +393,9 @@ impl Happened {
             | Happened::Claimed(Share { envelope, .. })
             | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),
             Happened::Payout(view) => Some(&view.owner),
+            Happened::Item(put) => Some(&*put.terms.origin.owner).filter(|owner| !owner.is_empty()),
             Happened::Deposited(_)
             | Happened::Withdrawn(_)
-            | Happened::Item(_)
             | Happened::Hold(_)
             | Happened::Order(_)
             | Happened::Merchant(_) => None,
