@@ -10,6 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use hongbao_engine::backend::Backend;
+use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_server::app::{Server, Setup, Shared, app};
@@ -22,7 +23,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 const KEY: &str = "hb_test_0123456789";
@@ -46,13 +48,15 @@ fn server_over<B: Backend>(engine: Arc<B>) -> Shared<B> {
 
 struct House {
     router: Router,
+    /// Ends those who follow the stream.
+    stop: CancellationToken,
 }
 
 impl House {
     async fn over<B: Backend>(engine: &Arc<B>) -> House {
         let server = server_over(Arc::clone(engine));
         server.keys().refresh(&**engine).await.expect("keys are there");
-        House { router: app(server) }
+        House { stop: server.stop.clone(), router: app(server) }
     }
 
     async fn ask(&self, method: &str, path: &str, key: &str, body: Value, status: u16) -> String {
@@ -86,8 +90,10 @@ impl House {
         assert_eq!(response.status().as_u16(), 200);
         let mut body = response.into_body();
         let mut told = String::new();
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
         while !told.contains(last) {
-            let frame = tokio::time::timeout(Duration::from_secs(60), body.frame()).await.expect("more of the stream");
+            let frame = tokio::time::timeout_at(until, body.frame()).await;
+            let frame = frame.unwrap_or_else(|_| panic!("no {last} in the stream: {told}"));
             if let Ok(bytes) = frame.expect("it goes on").expect("a frame").into_data() {
                 told.push_str(&String::from_utf8_lossy(&bytes));
             }
@@ -139,14 +145,14 @@ async fn told(house: &House, ids: &[String], last_event: &str) -> Vec<(String, S
         told.push((path.clone(), house.ask("GET", &path, "-", Value::Null, status).await));
     }
     for reference in ["open", "settled"] {
-        for key in [reference, "another", "one more"] {
-            let key = format!("{key}{}", if key == reference { "" } else { reference });
+        for key in ["", "another-", "one-more-"] {
+            let key = format!("{key}{reference}");
             let what = format!("create again under {key} and {reference}");
             told.push((what, house.ask("POST", "/v1/envelopes", &key, terms(MARK, reference), 201).await));
         }
     }
     let path = format!("/v1/envelopes/{}/cancel", ids[1]);
-    for key in ["end", "end again"] {
+    for key in ["end", "end-again"] {
         told.push((format!("cancel under {key}"), house.ask("POST", &path, key, json!({}), 200).await));
     }
     told.push(("the stream".to_owned(), house.stream(last_event).await));
@@ -190,7 +196,8 @@ fn assert_told(told: &[(String, String)]) {
 async fn no_route_tells_it_over_a_directory() {
     let data = tempfile::tempdir().expect("a directory");
     let open = || {
-        let options = EmbeddedOptions { test_mode: true, ..EmbeddedOptions::default() };
+        let journal = JournalOptions { kept_bytes_max: 64 << 20, ..JournalOptions::default() };
+        let options = EmbeddedOptions { test_mode: true, journal, ..EmbeddedOptions::default() };
         Arc::new(Embedded::open(data.path(), options).expect("it opens").0)
     };
     let engine = open();
@@ -200,8 +207,15 @@ async fn no_route_tells_it_over_a_directory() {
     assert_told(&before);
     redact(&house, &ids).await;
     assert_gone(&told(&house, &ids, "envelope.redacted").await, &before, "at once");
+    house.stop.cancel();
     engine.close().expect("it closes");
+    let left = Arc::downgrade(&engine);
     drop((house, engine));
+    let until = Instant::now() + Duration::from_secs(60);
+    while left.strong_count() > 0 {
+        assert!(Instant::now() < until, "who follows the stream has not let go of the engine");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let engine = open();
     let house = House::over(&engine).await;
     assert_gone(&told(&house, &ids, "envelope.redacted").await, &before, "after a start");
@@ -249,7 +263,7 @@ async fn no_route_tells_it_in_front_of_redis() {
         let house = House::over(&other).await;
         assert_gone(&told(&house, &ids, "envelope.redacted").await, &before, "by another server");
         if archive.is_some() {
-            house.post(&format!("/v1/envelopes/{}/cancel", ids[0]), "end 0", json!({}), 200).await;
+            house.post(&format!("/v1/envelopes/{}/cancel", ids[0]), "end-0", json!({}), 200).await;
             settle(&other).await;
             assert_eq!(other.archived().envelopes, 1);
             for id in &ids[..2] {
@@ -290,7 +304,7 @@ async fn the_command_takes_them_back() {
     let listeners = listen_on_first(&["127.0.0.1:0".parse().expect("an address")]).expect("a port");
     let target = format!("http://{}", listeners[0].local_addr().expect("an address"));
     let (stop, metrics) = (server.stop.clone(), Arc::clone(&server.metrics));
-    let house = House { router: app(server) };
+    let house = House { stop: stop.clone(), router: app(server) };
     let ids = make(&house).await;
     let served = tokio::spawn(serve(house.router.clone(), listeners, Limits::default(), metrics, stop.clone()));
 
