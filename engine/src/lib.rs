@@ -86,6 +86,7 @@ pub mod event;
 pub mod export;
 pub mod fairness;
 pub mod feed;
+pub mod gift;
 pub mod journal;
 pub mod memory;
 #[doc(hidden)]

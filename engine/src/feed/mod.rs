@@ -5,7 +5,7 @@
 //! it is kept in is the engine's: the embedded one reads its journal.
 //!
 //! **Invariant:** whoever goes on from the cursor of each page is told every
-//! event that is kept, once, those of one envelope, wallet, item, hold or payout in
+//! event that is kept, once, those of one envelope, wallet, item, hold, gift or payout in
 //! the order in which they happened; or is told that some are gone.
 
 pub(crate) mod cursor;
@@ -14,6 +14,7 @@ pub(crate) mod record;
 
 use crate::command::{EnvelopeView, HoldView, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
+use crate::gift::{Gift, GiftState};
 use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
 use std::fmt;
@@ -77,6 +78,24 @@ event_types! {
     PayoutPaid = "payout.paid",
     /// It could not be paid.
     PayoutFailed = "payout.failed",
+    /// A gift was made, and somebody was asked to pay.
+    GiftAwaitingPayment = "gift.awaiting_payment",
+    /// It is paid, and its recipient may accept.
+    GiftOffered = "gift.offered",
+    /// Its recipient has accepted; the merchant is to ship.
+    GiftAccepted = "gift.accepted",
+    /// It is on its way, and its money is the merchant's.
+    GiftShipped = "gift.shipped",
+    /// It has arrived.
+    GiftDelivered = "gift.delivered",
+    /// Its recipient did not want it, and the money went back.
+    GiftDeclined = "gift.declined",
+    /// It was not paid or accepted in time, and what was paid went back.
+    GiftExpired = "gift.expired",
+    /// Its giver took it back, and the money went back.
+    GiftCancelled = "gift.cancelled",
+    /// The merchant cannot ship, or did not in time, and the money went back.
+    GiftFailed = "gift.failed",
 }
 
 impl EventType {
@@ -89,11 +108,26 @@ impl EventType {
             PayoutState::Failed => EventType::PayoutFailed,
         }
     }
+
+    /// That of a gift which stands so from now on.
+    pub(crate) const fn of_gift(state: GiftState) -> EventType {
+        match state {
+            GiftState::AwaitingPayment => EventType::GiftAwaitingPayment,
+            GiftState::Offered => EventType::GiftOffered,
+            GiftState::Accepted => EventType::GiftAccepted,
+            GiftState::Shipped => EventType::GiftShipped,
+            GiftState::Delivered => EventType::GiftDelivered,
+            GiftState::Declined => EventType::GiftDeclined,
+            GiftState::Expired => EventType::GiftExpired,
+            GiftState::Cancelled => EventType::GiftCancelled,
+            GiftState::Failed => EventType::GiftFailed,
+        }
+    }
 }
 
 /// Some of the types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventTypes(u32);
+pub struct EventTypes(u64);
 
 impl EventTypes {
     /// None of them.
@@ -307,6 +341,8 @@ pub enum Happened {
     Order(Box<OrderView>),
     /// A payout as it is from then on.
     Payout(Box<PayoutView>),
+    /// A gift as it is from then on.
+    Gift(Box<Gift>),
 }
 
 /// A share that somebody has.
@@ -361,10 +397,11 @@ impl Happened {
             },
             Happened::Order(_) => EventType::OrderCreated,
             Happened::Payout(view) => EventType::of_payout(view.payout.state),
+            Happened::Gift(gift) => EventType::of_gift(gift.state),
         }
     }
 
-    /// Whose envelope it is about, or whose envelope's payout, if it is about one.
+    /// Whose envelope or gift it is about, or whose envelope's payout, if it is about one.
     pub fn owner(&self) -> Option<&str> {
         match self {
             Happened::Created(view) => Some(&view.owner),
@@ -376,6 +413,7 @@ impl Happened {
             | Happened::Claimed(Share { envelope, .. })
             | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),
             Happened::Payout(view) => Some(&view.owner),
+            Happened::Gift(gift) => Some(&gift.owner),
             Happened::Deposited(_)
             | Happened::Withdrawn(_)
             | Happened::Item(_)

@@ -100,6 +100,12 @@ pub(crate) fn told<E>(
             let view = facts(changed.payout.envelope)?.paying(changed.payout.clone());
             tell(first, Happened::Payout(Box::new(view)));
         }
+        Event::GiftChanged(changed) => {
+            // A note of thanks changes no state, and is told as the gift is.
+            if has(EventType::of_gift(changed.gift.state)) {
+                tell(first, Happened::Gift(Box::new(changed.gift.clone())));
+            }
+        }
         Event::EnvelopeCreated(_)
         | Event::Claimed(_)
         | Event::EnvelopeLapsed { .. }

@@ -63,6 +63,8 @@ impl Core {
             }
             Command::PutMerchant(merchant) => layout.of_user(&merchant.id),
             Command::CreateItem(_) | Command::PayoutResults(_) => layout.of_id(id),
+            Command::CreateGift(terms) => layout.of_id(terms.item.bytes()),
+            Command::StepGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -97,6 +99,7 @@ impl Core {
                 let decided = self.envelope_script(b"cancel", *envelope, None, operation).await?;
                 self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?
             }
+            Command::CreateGift(_) | Command::StepGift { .. } => return Ok(self.refuse(Refusal::no_gifts())),
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
                 Ok(decided) => decided,
@@ -469,6 +472,7 @@ fn keep_of(command: &Command) -> Keep {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
+        | Command::StepGift { .. }
         | Command::DeleteApiKey { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
@@ -478,6 +482,7 @@ fn keep_of(command: &Command) -> Keep {
         | Command::Restock { .. }
         | Command::AdvanceClock { .. }
         | Command::CreateApiKey(_)
+        | Command::CreateGift(_)
         | Command::PayoutResults(_) => Keep::Repeats,
     }
 }

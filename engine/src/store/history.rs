@@ -20,6 +20,7 @@ use super::{DurableBatch, RowRead, Snapshot, Store, StoreError, damaged, index, 
 use crate::EngineError;
 use crate::backend::{Entry, Listing, Page};
 use crate::command::{HoldView, OrderView};
+use crate::gift::{Gift, GiftRole};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, UserId};
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ enum List {
     PayoutsOfEnvelope = 7,
     /// In a state, or in any.
     Payouts = 8,
+    /// Of a user, in a role.
+    Gifts = 9,
 }
 
 impl List {
@@ -68,6 +71,7 @@ impl List {
             List::Items => Table::ItemsByTime,
             List::PayoutsOfEnvelope => Table::PayoutsOfEnvelope,
             List::Payouts => Table::PayoutsByState,
+            List::Gifts => Table::GiftsOfUser,
         }
     }
 
@@ -75,9 +79,13 @@ impl List {
     const fn position_bytes(self) -> usize {
         match self {
             List::Entries => 8 + 4,
-            List::Envelopes | List::Sent | List::Received | List::Items | List::PayoutsOfEnvelope | List::Payouts => {
-                8 + 16
-            }
+            List::Envelopes
+            | List::Sent
+            | List::Received
+            | List::Items
+            | List::PayoutsOfEnvelope
+            | List::Payouts
+            | List::Gifts => 8 + 16,
             List::Wins => 4,
         }
     }
@@ -259,6 +267,22 @@ impl View {
         places.sort_unstable();
         places.truncate(PLACES_MAX);
         Ok(places)
+    }
+
+    /// A user's gifts, the newest first.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>, EngineError> {
+        let prefix = keys::gifts_prefix(user, role);
+        let ids = self.list(List::Gifts, &prefix, KeyRange::prefix(&prefix), page, |key, _| {
+            Ok(Some(keys::tail::<16>(key).map(Bytes::from).ok_or_else(|| damaged(Table::GiftsOfUser, key))?))
+        })?;
+        let mut rows = Vec::with_capacity(ids.rows.len());
+        for (key, value) in self.get_all(Table::Gifts, ids.rows)? {
+            rows.push(cold(Table::Gifts, &key, value)?.ok_or_else(|| damaged(Table::Gifts, &key))?);
+        }
+        Ok(Listing { rows, next: ids.next })
     }
 
     /// One payout.

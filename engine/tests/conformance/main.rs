@@ -195,7 +195,20 @@ macro_rules! on_every_backend {
     };
 }
 
-on_every_backend!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts, caps);
+on_every_backend!(
+    wallets,
+    envelopes,
+    splits,
+    answers_again,
+    lists,
+    items,
+    holds,
+    gifts,
+    draws,
+    api_keys,
+    payouts,
+    caps
+);
 
 /// The same for the stands that need a redis-server.
 #[cfg(feature = "redis")]

@@ -163,6 +163,7 @@ fn thing(event: &FeedEvent) -> String {
         Happened::Hold(hold) => hold.id.to_string(),
         Happened::Order(order) => order.id.to_string(),
         Happened::Payout(view) => view.payout.id.to_string(),
+        Happened::Gift(gift) => gift.id.to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! answers use.
 
 use crate::config::Currency;
-use crate::views::{At, EnvelopeJson, HoldJson, ItemJson, OrderJson, PayoutJson, Shown};
+use crate::views::{At, EnvelopeJson, GiftJson, HoldJson, ItemJson, OrderJson, PayoutJson, Shown};
 use hongbao_engine::command::{EndedAs, EnvelopeState, ShareStatus};
 use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, Share};
 use hongbao_engine::types::{Amount, EnvelopeId, EventId, UserId};
@@ -37,6 +37,7 @@ enum Data<'a> {
     Hold(HoldJson<'a>),
     Order(OrderJson<'a>),
     Payout(Box<PayoutJson<'a>>),
+    Gift(Box<GiftJson<'a>>),
 }
 
 #[derive(Serialize)]
@@ -162,6 +163,7 @@ impl<'a> Data<'a> {
             }
             Happened::Hold(hold) => Data::Hold(HoldJson::new(hold, currency)),
             Happened::Order(order) => Data::Order(OrderJson::new(order, currency)),
+            Happened::Gift(gift) => Data::Gift(Box::new(GiftJson::new(gift, currency))),
             Happened::Payout(view) => Data::Payout(Box::new(PayoutJson::new(view, currency))),
         }
     }
