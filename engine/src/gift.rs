@@ -8,6 +8,7 @@
 //! is follows from its state alone, so a change of state says what moves.
 
 use crate::command::{Reference, Refusal};
+use crate::mutants::{Mutant, is_planted};
 use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -81,8 +82,9 @@ impl GiftState {
     }
 
     /// Whether its unit is sold.
-    pub(crate) const fn has_sold(self) -> bool {
+    pub(crate) fn has_sold(self) -> bool {
         matches!(self, GiftState::Accepted | GiftState::Shipped | GiftState::Delivered)
+            || matches!(self, GiftState::Failed) && is_planted(Mutant::KeepUnitOfFailed)
     }
 
     /// Whether the money is the gift's own.
@@ -523,7 +525,9 @@ impl Gift {
     /// Refused unless it stands in one of `states` and its time there is not over.
     fn must_be(&self, states: &[GiftState], now: Timestamp, what: &str) -> Result<(), Refusal> {
         // What is due has happened, whether or not anybody has looked.
-        let state = self.due(now).map_or(self.state, |due| due.state);
+        let is_in_time = is_planted(Mutant::AcceptAtDeadline) && self.deadline() == Some(now);
+        let due = if is_in_time { None } else { self.due(now) };
+        let state = due.map_or(self.state, |due| due.state);
         if states.contains(&state) {
             return Ok(());
         }

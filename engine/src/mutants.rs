@@ -42,11 +42,17 @@ pub enum Mutant {
     RefundWalletToo,
     /// What is paid is counted twice.
     CountPaidTwice,
+    /// A gift can be accepted at exactly its deadline.
+    AcceptAtDeadline,
+    /// An item is sold out though a gift that is due holds a unit of it.
+    IgnoreDueGifts,
+    /// The unit of a gift that failed never comes back.
+    KeepUnitOfFailed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 18] = [
+    pub const ALL: [Mutant; 21] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -65,6 +71,9 @@ impl Mutant {
         Mutant::PayOutTwice,
         Mutant::RefundWalletToo,
         Mutant::CountPaidTwice,
+        Mutant::AcceptAtDeadline,
+        Mutant::IgnoreDueGifts,
+        Mutant::KeepUnitOfFailed,
     ];
 }
 

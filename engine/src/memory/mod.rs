@@ -256,7 +256,8 @@ impl Core {
         let now = self.clock.now();
         let decision = item.grab(&shard.holds, now, (&name, user), quantity, hold);
         let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
-        let is_in_the_way = || matches!(result, Err(Outcome::SoldOut)) && item.due_gifts(now).next().is_some();
+        let is_in_the_way =
+            || matches!(result, Err(Outcome::SoldOut | Outcome::LimitReached)) && item.due_gifts(now).next().is_some();
         if !expired.is_empty() || is_in_the_way() {
             return Ok(None);
         }

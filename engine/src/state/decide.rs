@@ -633,7 +633,7 @@ fn grab_item(
     match grab.result {
         None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
         // A gift that is due holds a unit: it ends first, which takes its payer's wallet.
-        Some(Err(Outcome::SoldOut)) if found.due_gifts(now).next().is_some() => {
+        Some(Err(Outcome::SoldOut | Outcome::LimitReached)) if found.due_gifts(now).next().is_some() => {
             Decision { again: true, events, ..Decision::no(Outcome::SoldOut) }
         }
         Some(Ok(held)) => {
@@ -665,7 +665,7 @@ fn create_gift(
     let no = |outcome, events| Decision { events, ..Decision::no(outcome) };
     let held = match given.result {
         None => return Decision { again: true, ..no(Outcome::SoldOut, events) },
-        Some(Err(Outcome::SoldOut)) if item.due_gifts(now).next().is_some() => {
+        Some(Err(Outcome::SoldOut | Outcome::LimitReached)) if item.due_gifts(now).next().is_some() => {
             return Decision { again: true, ..no(Outcome::SoldOut, events) };
         }
         Some(Err(outcome)) => return no(outcome, events),

@@ -440,7 +440,8 @@ impl Item {
 
     /// Gifts whose time is over and that hold units all the same, until somebody ends them.
     pub(crate) fn due_gifts(&self, now: Timestamp) -> impl Iterator<Item = GiftId> {
-        self.gifts.iter().take_while(move |(at, _)| *at <= now).map(|(_, gift)| *gift)
+        let is_ignored = is_planted(Mutant::IgnoreDueGifts);
+        self.gifts.iter().take_while(move |(at, _)| *at <= now && !is_ignored).map(|(_, gift)| *gift)
     }
 
     /// Notes until when a gift holds a unit, if it does.
