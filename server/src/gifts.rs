@@ -9,14 +9,14 @@ use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Empty, Json, MaybeOnce, NoParams, Once, One, Params};
 use crate::fields::{JsonObject, Seconds, Text, Visible};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
-use crate::views::GiftJson;
+use crate::views::{At, GiftJson};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use hongbao_engine::backend::{Backend, OnceKey};
-use hongbao_engine::command::Command;
+use hongbao_engine::backend::{Backend, OnceKey, Reply};
+use hongbao_engine::command::{Command, Outcome};
 use hongbao_engine::gift::{
     ACCEPT_WITHIN_S, Gift, GiftRole, GiftStep, GiftToken, NewGift, PAY_WITHIN_S, SHIP_WITHIN_S,
 };
@@ -154,8 +154,26 @@ async fn create<B: Backend>(
     Once(once): Once,
     Json(body): Json<Create>,
 ) -> Result<Response, Problem> {
-    let command = body.command(&caller);
-    reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
+    let decided = server.backend.execute(body.command(&caller), Some(once)).await;
+    if let Ok(Reply { outcome, .. }) = &decided
+        && let Some(why) = nothing_to_give(outcome)
+    {
+        return Err(Problem::new(Code::WrongState, why));
+    }
+    reply(&server, decided, StatusCode::CREATED)
+}
+
+/// Why there was no unit to give; nothing was made then.
+fn nothing_to_give(outcome: &Outcome) -> Option<String> {
+    Some(match outcome {
+        Outcome::SoldOut => "The item is sold out.".to_owned(),
+        Outcome::LimitReached => {
+            "The giver holds, has given and has bought as many of this item as one user may.".to_owned()
+        }
+        Outcome::NotOpen { opens_at } => format!("The sale opens at {}.", At(*opens_at)),
+        Outcome::Ended => "The sale is over.".to_owned(),
+        _ => return None,
+    })
 }
 
 async fn step<B: Backend>(
@@ -286,13 +304,12 @@ async fn of_user<B: Backend>(
     params: Params,
 ) -> Result<Response, Problem> {
     let page = params.page(&["role"])?;
-    let names = "must be given or received";
     let role = params.parse("role", |text| match text {
         "given" => Ok(GiftRole::Given),
         "received" => Ok(GiftRole::Received),
-        _ => Err(names),
+        _ => Err("must be given or received"),
     })?;
-    let role = role.ok_or_else(|| Problem::field("role", names))?;
+    let role = role.unwrap_or(GiftRole::Received);
     let rows = server.backend.gifts(&user, role, &page).await.map_err(|error| from_engine(&error))?;
     Ok(list("gifts", &rows, |gift| shown(gift, &caller, &server)))
 }

@@ -6,6 +6,7 @@ use axum::http::{Method, Request};
 use hongbao_engine::command::*;
 use hongbao_engine::event::ItemPut;
 use hongbao_engine::feed::*;
+use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use hongbao_server::service::OPENAPI;
@@ -135,7 +136,8 @@ fn all() -> Vec<FeedEvent> {
         paying(PayoutState::Paid),
         paying(PayoutState::Failed),
     ];
-    what.into_iter().zip(1..).map(|(what, n)| event(n, what)).collect()
+    let gifts = GiftState::ALL.map(|state| Happened::Gift(Box::new(Gift { state, ..a_gift(1) })));
+    what.into_iter().chain(gifts).zip(1..).map(|(what, n)| event(n, what)).collect()
 }
 
 impl Site {
