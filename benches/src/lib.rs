@@ -378,7 +378,7 @@ pub async fn create_many(engine: &Embedded, terms: &NewEnvelope, count: usize) -
 /// Puts so many units on sale, one a user.
 pub async fn sell(engine: &impl Backend, stock: u32) -> ItemId {
     let id = UserId::new("rosy").expect("a merchant");
-    let merchant = NewMerchant { id: id.clone(), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) };
+    let merchant = NewMerchant::new(id.clone(), "Rosy", Some(MerchantStatus::Verified));
     engine.execute(Command::PutMerchant(Box::new(merchant)), None).await.expect("a merchant is made");
     let terms = NewItem {
         merchant: id,

@@ -6,7 +6,8 @@
 
 use crate::api_key::ApiKey;
 use crate::command::{
-    Command, EnvelopeState, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, ShareStatus, WalletView,
+    Command, EnvelopeState, EnvelopeView, HoldView, ItemView, Merchant, MerchantStatus, OrderView, Outcome,
+    ShareStatus, WalletView,
 };
 use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
@@ -288,6 +289,12 @@ pub trait Backend: Notes + Send + Sync + 'static {
     fn received(&self, user: &UserId, page: &Page) -> impl Future<Output = Result<Listing<ReceivedRow>>> + Send;
     /// One merchant.
     fn merchant(&self, id: &UserId) -> impl Future<Output = Result<Option<Merchant>>> + Send;
+    /// Merchants by their ids, only those that stand so if a status is given.
+    fn merchants(
+        &self,
+        status: Option<MerchantStatus>,
+        page: &Page,
+    ) -> impl Future<Output = Result<Listing<Merchant>>> + Send;
     /// One item.
     fn item(&self, id: ItemId) -> impl Future<Output = Result<Option<ItemView>>> + Send;
     /// Items, newest first.

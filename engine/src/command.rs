@@ -13,6 +13,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+pub use crate::merchant::{Merchant, MerchantStatus, NewMerchant, NewVerification, Verification};
+
 /// Something that changes state. Ids, seeds and times that the engine has to
 /// invent are not part of it: it fills them in from its entropy and clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,6 +100,14 @@ pub enum Command {
     /// Tells what came of payouts, 1 to 1000, each for itself and in order.
     /// Answers [`Outcome::Payouts`].
     PayoutResults(Vec<PayoutResult>),
+    /// Takes an envelope's message back, whatever has become of the envelope; again, the
+    /// same answer. Answers [`Outcome::Envelope`]. It needs no key, and none is kept for it.
+    Redact {
+        /// The envelope.
+        envelope: EnvelopeId,
+        /// Whether its metadata as well.
+        metadata: bool,
+    },
     /// Sets a unit of an item aside to be given. Answers [`Outcome::Gift`], or as a
     /// grab of the item does when there is none.
     CreateGift(Box<NewGift>),
@@ -121,6 +131,12 @@ impl Command {
             && terms.outside.is_any()
         {
             bytes = postcard::to_extend(&terms.outside, bytes).expect(FORM);
+        }
+        // The same of a merchant whose papers nobody names.
+        if let Command::PutMerchant(new) = self
+            && let Some(verification) = &new.verification
+        {
+            bytes = postcard::to_extend(verification, bytes).expect(FORM);
         }
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
         mac.update(&bytes);
@@ -218,59 +234,6 @@ impl NewEnvelope {
             client_seed: None,
             outside: Outside::default(),
         }
-    }
-}
-
-/// Whether a merchant's items may be sold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MerchantStatus {
-    /// Papers not checked yet.
-    Pending,
-    /// May sell.
-    Verified,
-    /// May not sell any more.
-    Suspended,
-}
-
-impl MerchantStatus {
-    /// Its name in the API, and in Redis.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            MerchantStatus::Pending => "pending",
-            MerchantStatus::Verified => "verified",
-            MerchantStatus::Suspended => "suspended",
-        }
-    }
-}
-
-/// A seller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Merchant {
-    /// The caller's name for it; the same characters as a user.
-    pub id: UserId,
-    /// What people read, 1 to 200 characters.
-    pub name: String,
-    /// Whether it may sell.
-    pub status: MerchantStatus,
-}
-
-/// A seller to be registered or changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewMerchant {
-    /// The caller's name for it; the same characters as a user.
-    pub id: UserId,
-    /// What people read, 1 to 200 characters.
-    pub name: String,
-    /// Whether it may sell; `None` keeps what is known, which of a new one is nothing yet.
-    pub status: Option<MerchantStatus>,
-}
-
-impl NewMerchant {
-    /// What it becomes, by the status that is known.
-    pub(crate) fn over(&self, known: Option<MerchantStatus>) -> Merchant {
-        let status = self.status.or(known).unwrap_or(MerchantStatus::Pending);
-        Merchant { id: self.id.clone(), name: self.name.clone(), status }
     }
 }
 
@@ -468,7 +431,7 @@ impl Refusal {
     /// The refusal of an item of a merchant that is not verified.
     pub(crate) fn merchant(status: MerchantStatus) -> Refusal {
         let status = status.name();
-        let remedy = "only a verified one puts items on sale: POST /v1/merchants with \"status\":\"verified\" first";
+        let remedy = "only a verified one sells: POST /v1/merchants with \"status\":\"verified\" first";
         Refusal::WrongState(format!("the merchant is {status}; {remedy}"))
     }
 
@@ -597,6 +560,9 @@ pub struct EnvelopeView {
     pub reference: Option<String>,
     /// What the caller keeps with it, as JSON text.
     pub metadata: String,
+    /// When its message was taken back. Not kept with an answer: whoever repeats that asks anew.
+    #[serde(skip)]
+    pub redacted_at: Option<Timestamp>,
 }
 
 /// Units of an item.

@@ -17,6 +17,7 @@ use crate::backend::{EntryKind, OnceKey};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
+use crate::redaction::Redaction;
 use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,8 @@ pub enum Event {
     PayoutMade(PayoutMade),
     /// Something came of a payout.
     PayoutChanged(Box<PayoutChanged>),
+    /// An envelope's message was taken back.
+    EnvelopeRedacted(Box<EnvelopeRedacted>),
     /// A gift was made, or something has become of it. The payment and what goes back
     /// is a [`WalletMoved`] beside it.
     GiftChanged(Box<GiftChanged>),
@@ -96,7 +99,7 @@ impl WalletMoved {
     }
 }
 
-/// An envelope as it was made. None of it changes later.
+/// An envelope as it was made. None of it changes later, but for what is taken back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnvelopeCreated {
     /// Its id.
@@ -118,6 +121,9 @@ pub struct EnvelopeCreated {
     /// From what the ids of its payouts are made, if it makes any; see [`EnvelopeOutside`].
     #[serde(skip)]
     pub payout_secret: [u8; 32],
+    /// What of it was taken back; see [`EnvelopeRedacted`].
+    #[serde(skip)]
+    pub redacted: Option<Redaction>,
 }
 
 /// Where an envelope's money comes from and goes to, if not from and into wallets:
@@ -147,10 +153,33 @@ impl EnvelopeOutside {
         })
     }
 
+    /// That of an envelope within wallets.
+    #[cfg(feature = "redis")]
+    fn none(envelope: EnvelopeId) -> EnvelopeOutside {
+        EnvelopeOutside { envelope, outside: Outside::default(), deposited: Amount::ZERO, payout_secret: [0; 32] }
+    }
+
     /// Puts it where it belongs.
     pub(crate) fn put(self, created: &mut EnvelopeCreated) {
         created.terms.outside = self.outside;
         created.payout_secret = self.payout_secret;
+    }
+}
+
+/// An envelope's message was taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvelopeRedacted {
+    /// The envelope without what was taken back.
+    pub created: EnvelopeCreated,
+    /// What was.
+    pub redaction: Redaction,
+}
+
+impl EnvelopeRedacted {
+    /// The event that makes `redaction` of an envelope.
+    pub(crate) fn new(mut created: EnvelopeCreated, redaction: Redaction) -> EnvelopeRedacted {
+        redaction.put(&mut created);
+        EnvelopeRedacted { created, redaction }
     }
 }
 
@@ -188,13 +217,17 @@ pub struct PayoutChanged {
 #[cfg(feature = "redis")]
 impl EnvelopeCreated {
     /// All of it in one piece, with what it has to do with the outside behind the
-    /// rest, if it has.
+    /// rest, if it has; and behind both, then, what was taken back.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         const FORM: &str = "every envelope has a postcard form";
         let bytes = postcard::to_extend(self, Vec::new()).expect(FORM);
-        match EnvelopeOutside::of(self) {
-            Some(outside) => postcard::to_extend(&outside, bytes).expect(FORM),
-            None => bytes,
+        match (EnvelopeOutside::of(self), self.redacted) {
+            (None, None) => bytes,
+            (Some(outside), None) => postcard::to_extend(&outside, bytes).expect(FORM),
+            (outside, Some(redaction)) => {
+                let outside = outside.unwrap_or_else(|| EnvelopeOutside::none(self.id));
+                postcard::to_extend(&(outside, redaction), bytes).expect(FORM)
+            }
         }
     }
 
@@ -203,10 +236,13 @@ impl EnvelopeCreated {
         let (mut created, rest) = postcard::take_from_bytes::<EnvelopeCreated>(bytes).ok()?;
         if !rest.is_empty() {
             let (outside, rest) = postcard::take_from_bytes::<EnvelopeOutside>(rest).ok()?;
-            if outside.envelope != created.id || !rest.is_empty() {
+            if outside.envelope != created.id {
                 return None;
             }
             outside.put(&mut created);
+            if !rest.is_empty() {
+                postcard::from_bytes::<Redaction>(rest).ok()?.put(&mut created);
+            }
         }
         Some(created)
     }
@@ -435,6 +471,7 @@ const LAST_GRABBED: u8 = 32;
 const ENVELOPE_OUTSIDE: u8 = 16;
 const PAYOUT_MADE: u8 = 17;
 const PAYOUT_CHANGED: u8 = 18;
+const ENVELOPE_REDACTED: u8 = 19;
 const GIFT_CHANGED: u8 = 24;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
@@ -548,6 +585,7 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::EnvelopeOutside(e) => put_cold(ENVELOPE_OUTSIDE, e, bytes),
         Event::PayoutMade(e) => put_cold(PAYOUT_MADE, e, bytes),
         Event::PayoutChanged(e) => put_cold(PAYOUT_CHANGED, e, bytes),
+        Event::EnvelopeRedacted(e) => put_cold(ENVELOPE_REDACTED, e, bytes),
         Event::GiftChanged(e) => put_cold(GIFT_CHANGED, e, bytes),
     }
 }
@@ -618,7 +656,8 @@ impl Record {
                 | Event::Held(_)
                 | Event::Remembered(_)
                 | Event::ClockAdvanced { .. }
-                | Event::ApiKeyPut(_) => {}
+                | Event::ApiKeyPut(_)
+                | Event::EnvelopeRedacted(_) => {}
             }
         }
         sum == 0
@@ -736,6 +775,10 @@ impl<'a> Reader<'a> {
             ENVELOPE_OUTSIDE => Event::EnvelopeOutside(self.cold()?),
             PAYOUT_MADE => Event::PayoutMade(self.cold()?),
             PAYOUT_CHANGED => Event::PayoutChanged(self.cold()?),
+            ENVELOPE_REDACTED => {
+                let EnvelopeRedacted { created, redaction } = self.cold()?;
+                Event::EnvelopeRedacted(Box::new(EnvelopeRedacted::new(created, redaction)))
+            }
             GIFT_CHANGED => Event::GiftChanged(self.cold()?),
             _ => return Err(UnknownForm),
         })

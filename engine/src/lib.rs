@@ -89,11 +89,13 @@ pub mod feed;
 pub mod gift;
 pub mod journal;
 pub mod memory;
+mod merchant;
 #[doc(hidden)]
 pub mod mutants;
 pub mod notes;
 pub mod payout;
 pub mod rebuild;
+pub mod redaction;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod split;

@@ -42,6 +42,10 @@ pub enum Mutant {
     RefundWalletToo,
     /// What is paid is counted twice.
     CountPaidTwice,
+    /// An answer kept under a key tells a message again that was taken back.
+    RepeatRedacted,
+    /// What was taken back is told again once it is read from the store.
+    ForgetRedactions,
     /// A gift can be accepted at exactly its deadline.
     AcceptAtDeadline,
     /// An item is sold out though a gift that is due holds a unit of it.
@@ -52,7 +56,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 21] = [
+    pub const ALL: [Mutant; 23] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -71,6 +75,8 @@ impl Mutant {
         Mutant::PayOutTwice,
         Mutant::RefundWalletToo,
         Mutant::CountPaidTwice,
+        Mutant::RepeatRedacted,
+        Mutant::ForgetRedactions,
         Mutant::AcceptAtDeadline,
         Mutant::IgnoreDueGifts,
         Mutant::KeepUnitOfFailed,

@@ -61,11 +61,7 @@ fn commands(life: usize) -> Vec<Command> {
         Command::Deposit(transfer("bob", 50)),
         Command::CreateEnvelope(Box::new(NewEnvelope { metadata: long, ..envelope(100, 5) })),
         Command::CreateEnvelope(Box::new(NewEnvelope { auto_claim: true, ..envelope(30, 3) })),
-        Command::PutMerchant(Box::new(NewMerchant {
-            id: user("rosy"),
-            name: "Rosy".to_owned(),
-            status: Some(MerchantStatus::Verified),
-        })),
+        Command::PutMerchant(Box::new(NewMerchant::new(user("rosy"), "Rosy", Some(MerchantStatus::Verified)))),
         Command::CreateItem(Box::new(item(4))),
     ];
     commands.push(Command::Withdraw(transfer("bob", 7)));

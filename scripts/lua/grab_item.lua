@@ -2,6 +2,7 @@
 --
 -- KEYS[2]  the bucket's outbox
 -- KEYS[3]  to KEYS[8]: see holds.lua
+-- KEYS[9]  merchants that have been kept from selling
 -- then of each call that has one: the mark of its operation
 -- ARGV[1]  how many calls there are
 -- ARGV[2]  the newest caller's time
@@ -15,7 +16,7 @@
 -- holds it writes at its end, so before its first write it looks at every key
 -- that it may write then.
 
-local SHARED_KEYS, SHARED_ARGS = 8, 4
+local SHARED_KEYS, SHARED_ARGS = 9, 4
 -- Due holds that a run ends besides those whose units it needs.
 local END_WITH_GRAB = 64
 
@@ -34,7 +35,9 @@ for call = 1, calls do
   local at = SHARED_ARGS + (call - 1) * args_each
   ids[call], users[call] = ARGV[at + 1], ARGV[at + 2]
 end
-local row = redis.call('HMGET', ITEM, 'total', 'held', 'sold', 'price', 'limit', 'starts', 'ends', 'ttl')
+local row = redis.call('HMGET', ITEM, 'total', 'held', 'sold', 'price', 'limit', 'starts', 'ends', 'ttl', 'merchant')
+local standing = row[1] and redis.call('HGET', KEYS[9], row[9])
+local refused = standing and string.match(standing, '^%d+ (.*)$')
 local made = redis.call('HMGET', HOLDS, unpack(ids))
 local packed_parts = redis.call('HMGET', USERS, unpack(users))
 local due = redis.call('ZRANGEBYSCORE', LIVE, '-inf', now_text, 'LIMIT', 0, END_MAX + 1)
@@ -157,6 +160,9 @@ local function grab(call, id, user, quantity_text)
     if first then
       return told_again(first, '1')
     end
+  end
+  if refused and refused ~= 'verified' then
+    return no({'no', 'merchant', refused})
   end
   if row[7] ~= '' and now >= tonumber(row[7]) then
     return no({'no', 'ended'})

@@ -71,6 +71,10 @@ if what == 'listed' then
   return rows
 end
 
+if what == 'names' then
+  return redis.call('ZRANGEBYLEX', KEYS[1], ARGV[2], '+', 'LIMIT', 0, ARGV[3])
+end
+
 if what == 'win' then
   local packed = redis.call('HGET', KEYS[1], ARGV[4])
   return packed and win(packed, ARGV[4], KEYS[2]) or {}

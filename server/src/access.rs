@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 56] = [
+pub const OPERATIONS: [(&str, &str, Roles); 59] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -52,6 +52,7 @@ pub const OPERATIONS: [(&str, &str, Roles); 56] = [
     ("POST", "/v1/envelopes/{id}/grab", CALLER),
     ("POST", "/v1/envelopes/{id}/claim", CALLER),
     ("POST", "/v1/envelopes/{id}/cancel", ISSUER),
+    ("POST", "/v1/envelopes/{id}/redact", ADMIN),
     ("GET", "/v1/envelopes/{id}/grabs", USERS_READ.or(ISSUER)),
     ("GET", "/v1/envelopes/{id}/grabs/{user}", USERS_READ.or(ISSUER)),
     ("POST", "/v1/grabs", CALLER),
@@ -62,6 +63,8 @@ pub const OPERATIONS: [(&str, &str, Roles); 56] = [
     ("GET", "/v1/payouts/{id}", TREASURER.or(ISSUER).or(VIEWER)),
     ("POST", "/v1/payouts/results", TREASURER),
     ("POST", "/v1/merchants", ADMIN),
+    ("GET", "/v1/merchants", USERS_READ.or(ISSUER)),
+    ("GET", "/v1/merchants/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("POST", "/v1/items", ISSUER),
     ("GET", "/v1/items", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("GET", "/v1/items/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),

@@ -58,6 +58,7 @@ pub struct Caller(
 #[derive(Debug)]
 struct Holder {
     id: ApiKeyId,
+    name: String,
     owner: UserId,
     roles: Roles,
     merchants: Box<[UserId]>,
@@ -67,6 +68,11 @@ impl Caller {
     /// Whose references, idempotency keys and envelopes are meant.
     pub fn owner(&self) -> &str {
         self.0.as_ref().map_or(ADMIN_OWNER, |holder| holder.owner.as_str())
+    }
+
+    /// What the key is called.
+    pub fn name(&self) -> &str {
+        self.0.as_ref().map_or(ADMIN_OWNER, |holder| &holder.name)
     }
 
     /// What the key may be used for.
@@ -177,7 +183,8 @@ impl Holder {
             _ => None,
         };
         let merchants = key.roles.iter().filter_map(merchant).collect();
-        Holder { id: key.id, owner: key.owner.clone(), roles: Roles::of(&key.roles), merchants }
+        let (name, owner) = (key.name.clone(), key.owner.clone());
+        Holder { id: key.id, name, owner, roles: Roles::of(&key.roles), merchants }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::export::Export;
 use crate::extract::read_hex;
 use crate::failure::Failure;
 use crate::reconcile::ReconcilePayouts;
+use crate::redact::RedactTask;
 use crate::restore::RestoreTask;
 use crate::webhooks::AllowedTarget;
 use clap::{Args, Parser, Subcommand};
@@ -71,6 +72,11 @@ pub enum Task {
     /// With the old directory's journal, or an archive, it brings back what was answered after the backup. Answers that
     /// it cannot bring back it lists, and does nothing unless that is accepted: exit status 1.
     Restore(RestoreTask),
+    /// Take messages back, and with --metadata what was kept with the envelopes
+    ///
+    /// Nobody is told them any more from then on. docs/REDACT.md says what lies where on disk, and until when. Exit status:
+    /// 1 if an envelope is not there.
+    Redact(RedactTask),
     /// Write a period's ledger, envelopes, grabs or payouts into a file, and its sums into another
     ///
     /// Of a directory, served or not, or of a backup. The period has to be over: the same question has the same bytes as

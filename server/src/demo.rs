@@ -85,8 +85,7 @@ pub async fn campaign(backend: &impl Backend) -> Result<Campaign, EngineError> {
         groups.push(create(backend, terms).await?);
     }
     let rosy = user("rosy");
-    let merchant =
-        NewMerchant { id: rosy.clone(), name: "Rosy 花店".to_owned(), status: Some(MerchantStatus::Verified) };
+    let merchant = NewMerchant::new(rosy.clone(), "Rosy 花店", Some(MerchantStatus::Verified));
     expect(backend, Command::PutMerchant(Box::new(merchant))).await?;
     let mut items = Vec::new();
     for (name, category, price, stock, limit) in SHELF {

@@ -1,6 +1,6 @@
 //! Envelopes: create, grab, claim, cancel, and what can be asked about them.
 //!
-//! **Invariant:** a grab or claim needs no idempotency key, since envelope and
+//! **Invariant:** a grab, claim or redaction needs no idempotency key, since envelope and
 //! user already name it.
 
 use crate::access::ADMIN;
@@ -16,8 +16,8 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use hongbao_engine::backend::{Backend, EnvelopeFilter};
-use hongbao_engine::command::{Command, EnvelopeState, NewEnvelope, Unclaimed};
+use hongbao_engine::backend::{Backend, EnvelopeFilter, Reply};
+use hongbao_engine::command::{Command, EnvelopeState, NewEnvelope, Outcome, Unclaimed};
 use hongbao_engine::payout::{Outside, PayoutTo};
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{EnvelopeId, UserId};
@@ -34,6 +34,7 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
         .post("/v1/envelopes/{id}/grab", Class::Ordinary, grab::<B>)
         .post("/v1/envelopes/{id}/claim", Class::Settling, claim::<B>)
         .post("/v1/envelopes/{id}/cancel", Class::Settling, cancel::<B>)
+        .post("/v1/envelopes/{id}/redact", Class::Settling, redact::<B>)
         .get("/v1/envelopes/{id}/grabs", Class::Ordinary, grabs::<B>)
         .get("/v1/envelopes/{id}/grabs/{user}", Class::Ordinary, grab_of::<B>)
         .post("/v1/grabs", Class::Ordinary, grab_many::<B>)
@@ -257,6 +258,31 @@ async fn cancel<B: Backend>(
     }
     let command = Command::Cancel { envelope };
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::OK)
+}
+
+/// What of an envelope is taken back besides its message.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Redact {
+    #[serde(default)]
+    metadata: bool,
+}
+
+impl Content for Redact {
+    const MAY_BE_EMPTY: bool = true;
+}
+
+async fn redact<B: Backend>(
+    State(server): State<Shared<B>>,
+    caller: Caller,
+    One(envelope): One<EnvelopeId>,
+    Json(Redact { metadata }): Json<Redact>,
+) -> Result<Response, Problem> {
+    let result = server.backend.execute(Command::Redact { envelope, metadata }, None).await;
+    if let Ok(Reply { outcome: Outcome::Envelope(view), .. }) = &result {
+        tracing::info!(envelope = %view.id, by = caller.owner(), metadata, "a message is taken back");
+    }
+    reply(&server, result, StatusCode::OK)
 }
 
 /// An element of a batch. A malformed id is that of no envelope, which is told

@@ -3,6 +3,7 @@
 //! **Invariant:** status 2 says that it has to be called otherwise, and nothing
 //! was checked; status 1 that a check failed or something broke.
 
+use hongbao_client::Error;
 use hongbao_engine::EngineError;
 use hongbao_engine::memory::OpenError;
 use hongbao_engine::redis::RedisOpenError;
@@ -137,4 +138,20 @@ pub fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(0o600);
     options
+}
+
+/// What a server's refusal comes to: refused is asked wrongly, anything else is broken, also a server that cannot answer now.
+pub(crate) fn asked(target: &str) -> impl Fn(Error) -> Failure {
+    move |error| {
+        let why = format!("{target}: {error}");
+        match error {
+            Error::Problem(problem) if problem.status >= 500 || problem.status == 429 => Failure::Broken(why),
+            Error::Request(_) | Error::Problem(_) => Failure::Usage(why),
+            // Nothing is told here, so there is no key to repeat.
+            Error::NoAnswer { reason, attempts, .. } => Failure::Broken(format!(
+                "{target}: no answer after {attempts} attempts: {reason}; is the server running, and is --target right?"
+            )),
+            _ => Failure::Broken(why),
+        }
+    }
 }

@@ -14,7 +14,7 @@
 //! - [`reply`], [`views`], [`problem`]: from outcomes, views and errors to JSON
 //! - [`serve`], `timer`, `wire`: accept loops, limits of connections, stopping; [`handover`]: starting while another ends
 //! - [`auth`], [`config`], [`metrics`]
-//! - [`demo`], [`audit`], [`backup`], [`restore`], [`export`], [`rebuild`], [`reconcile`], [`copy`], [`split`], [`clock`]: the other tasks of the
+//! - [`demo`], [`audit`], [`backup`], [`restore`], [`export`], [`rebuild`], [`reconcile`], [`redact`], [`copy`], [`split`], [`clock`]: the other tasks of the
 //!   command line; [`operator`]: their door to a running server; [`failure`]: how any of them ends when it fails
 
 pub mod access;
@@ -49,6 +49,7 @@ pub mod problem;
 mod progress;
 pub mod rebuild;
 pub mod reconcile;
+pub mod redact;
 pub mod reply;
 pub mod restore;
 pub mod sales;

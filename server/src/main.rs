@@ -19,7 +19,7 @@ use hongbao_server::metrics::Durations;
 use hongbao_server::operator::Door;
 use hongbao_server::serve::{Limits, Refused, listen_on_first, serve};
 use hongbao_server::webhooks::{self, WebhookOptions};
-use hongbao_server::{audit, backup, clock, copy, export, rebuild, reconcile, restore, split, top};
+use hongbao_server::{audit, backup, clock, copy, export, rebuild, reconcile, redact, restore, split, top};
 use rustls::ClientConfig;
 use std::env;
 use std::fmt::Display;
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         Task::Reconcile(options) => reconcile::run(&options),
         Task::Backup(options) => backup::run(&options),
         Task::Restore(options) => restore::run(&options),
+        Task::Redact(options) => redact::run(&options),
         Task::Export(options) => export::run(&options),
         Task::Copy(options) => copy::run(&options),
         Task::Rebuild { data, archive } => rebuild::run(&data, &archive),

@@ -11,12 +11,12 @@ use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_
 use crate::fields::{Count, Money, Seconds, Text, Time, Url, some, some_word};
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
-use crate::views::{HoldJson, ItemJson, OrderJson};
+use crate::views::{HoldJson, ItemJson, MerchantJson, OrderJson};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use hongbao_engine::backend::{Backend, ItemFilter};
-use hongbao_engine::command::{Command, ItemChange, MerchantStatus, NewItem, NewMerchant};
+use hongbao_engine::command::{Command, ItemChange, MerchantStatus, NewItem, NewMerchant, NewVerification};
 use hongbao_engine::types::{HoldId, ItemId, OrderId, UserId};
 use serde::Deserialize;
 
@@ -24,6 +24,8 @@ use serde::Deserialize;
 pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
     table
         .post("/v1/merchants", Class::Ordinary, put_merchant::<B>)
+        .get("/v1/merchants", Class::Ordinary, merchants::<B>)
+        .get("/v1/merchants/{id}", Class::Ordinary, merchant::<B>)
         .post("/v1/items", Class::Ordinary, create::<B>)
         .get("/v1/items", Class::Ordinary, find::<B>)
         .get("/v1/items/{id}", Class::Ordinary, show::<B>)
@@ -44,6 +46,18 @@ struct PutMerchant {
     name: Text<1, 200>,
     #[serde(default, deserialize_with = "some_word")]
     status: Option<MerchantStatus>,
+    #[serde(default)]
+    verification: Option<Papers>,
+}
+
+/// What is told of a merchant's papers, as it is sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Papers {
+    #[serde(default)]
+    by: Option<Text<1, 128>>,
+    #[serde(default)]
+    reference: Option<Text<1, 128>>,
 }
 
 impl Content for PutMerchant {}
@@ -178,11 +192,39 @@ fn one_unit() -> Count {
 
 async fn put_merchant<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     Once(once): Once,
-    Json(PutMerchant { id, name, status }): Json<PutMerchant>,
+    Json(PutMerchant { id, name, status, verification }): Json<PutMerchant>,
 ) -> Result<Response, Problem> {
-    let command = Command::PutMerchant(Box::new(NewMerchant { id, name: name.0, status }));
+    let verification = verification.map(|Papers { by, reference }| NewVerification {
+        by: by.map(|text| text.0),
+        reference: reference.map(|text| text.0),
+    });
+    let told_by = caller.name().to_owned();
+    let new = NewMerchant { verification, told_by, ..NewMerchant::new(id, &name.0, status) };
+    let command = Command::PutMerchant(Box::new(new));
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
+}
+
+async fn merchants<B: Backend>(State(server): State<Shared<B>>, params: Params) -> Result<Response, Problem> {
+    let page = params.page(&["status"])?;
+    let status = params.parse("status", |name| {
+        let found = MerchantStatus::ALL.into_iter().find(|status| status.name() == name);
+        found.ok_or("must be pending, verified or suspended")
+    })?;
+    let rows = server.backend.merchants(status, &page).await.map_err(|error| from_engine(&error))?;
+    Ok(list("merchants", &rows, MerchantJson::new))
+}
+
+async fn merchant<B: Backend>(
+    State(server): State<Shared<B>>,
+    caller: Caller,
+    One(id): One<UserId>,
+    _: NoParams,
+) -> Result<Response, Problem> {
+    let merchant = server.backend.merchant(&id).await.map_err(|error| from_engine(&error))?;
+    let merchant = merchant.filter(|_| caller.sees_merchant(&id));
+    Ok(json(&MerchantJson::new(&merchant.ok_or_else(Problem::not_found)?)))
 }
 
 async fn create<B: Backend>(

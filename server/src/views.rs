@@ -8,8 +8,8 @@ use crate::extract::hex;
 use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, ReceivedRow};
 use hongbao_engine::command::{
-    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, NewItem, OrderView, ShareStatus,
-    Stock, WalletView,
+    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus, NewItem, OrderView,
+    ShareStatus, Stock, Verification, WalletView,
 };
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutView};
@@ -156,6 +156,7 @@ pub struct EnvelopeJson<'a> {
     seed_secret: Option<String>,
     reference: Option<&'a str>,
     metadata: &'a RawValue,
+    redacted_at: Option<At>,
 }
 
 impl<'a> EnvelopeJson<'a> {
@@ -184,6 +185,7 @@ impl<'a> EnvelopeJson<'a> {
             reference: view.reference.as_deref(),
             // It was checked on the way in; an engine filled by other means may hold other text.
             metadata: serde_json::from_str(&view.metadata).unwrap_or(RawValue::NULL),
+            redacted_at: view.redacted_at.map(At),
         }
     }
 }
@@ -298,14 +300,30 @@ impl AuditJson {
 /// A merchant.
 #[derive(Serialize)]
 pub struct MerchantJson<'a> {
-    #[serde(flatten)]
-    merchant: &'a Merchant,
+    id: &'a UserId,
+    name: &'a str,
+    status: MerchantStatus,
+    verification: Option<VerificationJson<'a>>,
+}
+
+/// Who checked a merchant's papers.
+#[derive(Serialize)]
+struct VerificationJson<'a> {
+    by: &'a str,
+    reference: Option<&'a str>,
+    at: At,
 }
 
 impl<'a> MerchantJson<'a> {
     /// `merchant`, shown.
     pub fn new(merchant: &'a Merchant) -> Self {
-        MerchantJson { merchant }
+        let Merchant { id, name, status, verification } = merchant;
+        let verification = verification.as_ref().map(|Verification { by, reference, at }| VerificationJson {
+            by,
+            reference: reference.as_deref(),
+            at: At(*at),
+        });
+        MerchantJson { id, name, status: *status, verification }
     }
 }
 

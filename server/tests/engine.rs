@@ -226,6 +226,17 @@ async fn refusals_name_what_would_be_right() {
     house.post("/v1/merchants", "m", json!({"id": "rosy", "name": "Rosy", "status": "verified"}), 201).await;
     let made = house.post("/v1/items", "i", item, 201).await;
     let grab = format!("/v1/items/{}/grab", made["id"].as_str().unwrap());
+    house.post("/v1/merchants", "s", json!({"id": "rosy", "name": "Rosy", "status": "suspended"}), 201).await;
+    let one = json!({"user": "bob", "quantity": 1});
+    told(&grab, "s", one, 409, &["suspended", "only a verified one sells", "POST /v1/merchants"]).await;
+    let papers = json!({"by": "Li Lei", "reference": "p-1"});
+    let verified = json!({"id": "rosy", "name": "Rosy", "status": "verified", "verification": papers});
+    let merchant = house.post("/v1/merchants", "v", verified, 201).await;
+    assert_eq!(merchant["verification"]["by"], "Li Lei");
+    assert_eq!(house.get("/v1/merchants/rosy").await, merchant);
+    let page = json!({"merchants": [merchant], "next_cursor": null});
+    assert_eq!(house.get("/v1/merchants?status=verified").await, page);
+    assert_eq!(house.get("/v1/merchants?status=pending").await["merchants"], json!([]));
     let fewer = ["quantity: ", "above 9007199254740991", "take fewer"];
     told(&grab, "g", json!({"user": "bob", "quantity": 2}), 422, &fewer).await;
     let held = house.post(&grab, "g", json!({"user": "bob", "quantity": 1}), 200).await;

@@ -115,6 +115,7 @@ impl Answer {
                     reference: e.payout.reference.clone().unwrap_or_default(),
                     ..blank
                 },
+                Event::EnvelopeRedacted(e) => Answer { kind: "redaction", of: e.created.id.to_string(), ..blank },
                 Event::EnvelopeOutside(e) => match &e.outside.funding {
                     // It came from outside for this envelope, under a number that only this event has.
                     Some(funding) => Answer {

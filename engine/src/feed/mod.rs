@@ -5,6 +5,8 @@
 //! it is kept in is the engine's: the embedded one reads its journal.
 //!
 //! **Invariant:** whoever goes on from the cursor of each page is told every
+//! event that is kept, once, those of one envelope, wallet, item, hold, payout or
+//! merchant in the order in which they happened; or is told that some are gone.
 //! event that is kept, once, those of one envelope, wallet, item, hold, gift or payout in
 //! the order in which they happened; or is told that some are gone.
 
@@ -12,10 +14,11 @@ pub(crate) mod cursor;
 pub(crate) mod histories;
 pub(crate) mod record;
 
-use crate::command::{EnvelopeView, HoldView, OrderView};
+use crate::command::{EnvelopeView, HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::gift::{Gift, GiftState};
 use crate::payout::{Payout, PayoutState, PayoutView};
+use crate::redaction::Redaction;
 use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
 use std::fmt;
 use std::str::FromStr;
@@ -78,6 +81,10 @@ event_types! {
     PayoutPaid = "payout.paid",
     /// It could not be paid.
     PayoutFailed = "payout.failed",
+    /// An envelope's message was taken back: whoever keeps it lets it go.
+    EnvelopeRedacted = "envelope.redacted",
+    /// A merchant was registered, or what is known of it changed: whether it may sell, say.
+    MerchantChanged = "merchant.changed",
     /// A gift was made, and somebody was asked to pay.
     GiftAwaitingPayment = "gift.awaiting_payment",
     /// It is paid, and its recipient may accept.
@@ -341,6 +348,15 @@ pub enum Happened {
     Order(Box<OrderView>),
     /// A payout as it is from then on.
     Payout(Box<PayoutView>),
+    /// An envelope's message was taken back.
+    Redacted {
+        /// Which.
+        envelope: EnvelopeFacts,
+        /// What of it.
+        redaction: Redaction,
+    },
+    /// A merchant as it is from then on.
+    Merchant(Box<Merchant>),
     /// A gift as it is from then on.
     Gift(Box<Gift>),
 }
@@ -397,6 +413,8 @@ impl Happened {
             },
             Happened::Order(_) => EventType::OrderCreated,
             Happened::Payout(view) => EventType::of_payout(view.payout.state),
+            Happened::Redacted { .. } => EventType::EnvelopeRedacted,
+            Happened::Merchant(_) => EventType::MerchantChanged,
             Happened::Gift(gift) => EventType::of_gift(gift.state),
         }
     }
@@ -409,6 +427,7 @@ impl Happened {
             | Happened::Expired { envelope, .. }
             | Happened::Cancelled { envelope, .. }
             | Happened::Settled { envelope, .. }
+            | Happened::Redacted { envelope, .. }
             | Happened::Grabbed(Share { envelope, .. })
             | Happened::Claimed(Share { envelope, .. })
             | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),
@@ -418,7 +437,8 @@ impl Happened {
             | Happened::Withdrawn(_)
             | Happened::Item(_)
             | Happened::Hold(_)
-            | Happened::Order(_) => None,
+            | Happened::Order(_)
+            | Happened::Merchant(_) => None,
         }
     }
 }

@@ -92,6 +92,9 @@ pub(crate) fn told<E>(
                 tell(first + 1, Happened::Order(Box::new(order)));
             }
         }
+        Event::EnvelopeRedacted(event) if has(EventType::EnvelopeRedacted) => {
+            tell(first, Happened::Redacted { envelope: facts(event.created.id)?, redaction: event.redaction });
+        }
         Event::PayoutMade(made) if has(EventType::PayoutDue) => {
             let view = facts(made.envelope)?.paying(made.payout(at));
             tell(first, Happened::Payout(Box::new(view)));
@@ -99,6 +102,9 @@ pub(crate) fn told<E>(
         Event::PayoutChanged(changed) if has(EventType::of_payout(changed.payout.state)) => {
             let view = facts(changed.payout.envelope)?.paying(changed.payout.clone());
             tell(first, Happened::Payout(Box::new(view)));
+        }
+        Event::MerchantPut(merchant) if has(EventType::MerchantChanged) => {
+            tell(first, Happened::Merchant(merchant.clone()));
         }
         Event::GiftChanged(changed) => {
             // A note of thanks changes no state, and is told as the gift is.
@@ -118,7 +124,8 @@ pub(crate) fn told<E>(
         | Event::ApiKeyPut(_)
         | Event::EnvelopeOutside(_)
         | Event::PayoutMade(_)
-        | Event::PayoutChanged(_) => {}
+        | Event::PayoutChanged(_)
+        | Event::EnvelopeRedacted(_) => {}
     }
     Ok(())
 }

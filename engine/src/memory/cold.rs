@@ -17,7 +17,7 @@ use crate::state::gifts::KnownGift;
 use crate::state::ledger::Wallet;
 use crate::state::{KnownPayout, Memo, Shards};
 use crate::store::{EnvelopeRow, StoreError};
-use crate::types::{GiftId, HoldId, Lsn, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, Lsn, PayoutId, Timestamp, UserId};
 use std::sync::atomic::Ordering;
 
 /// How long a wallet or an answer stays in memory after its last use.
@@ -263,9 +263,23 @@ impl Core {
             | Command::CreateApiKey(_)
             | Command::DeleteApiKey { .. }
             | Command::PayoutResults(_)
+            | Command::Redact { .. }
             | Command::CreateGift(_)
             | Command::StepGift { .. } => return not_found(),
         })
+    }
+
+    /// An envelope that only the store has, without what was taken back of it; and what has
+    /// to be durable before it is told.
+    pub(super) fn stored_envelope(&self, id: EnvelopeId) -> Result<Option<(EnvelopeRow, Lsn)>, EngineError> {
+        let Some(durable) = &self.durable else { return Ok(None) };
+        // Looked at before the store: what leaves here is there.
+        let pending = self.shards[self.router.envelope(id)].lock().redactions.get(&id).copied();
+        let Some(mut row) = durable.store.envelope(id).map_err(store_failed)? else { return Ok(None) };
+        if let Some((redaction, _)) = pending {
+            redaction.put(&mut row.created);
+        }
+        Ok(Some((row, pending.map_or(Lsn(0), |(_, lsn)| lsn))))
     }
 
     pub(super) fn cold_hold(&self, id: HoldId) -> Result<Option<crate::command::HoldView>, EngineError> {
@@ -291,6 +305,7 @@ impl Core {
         });
         shard.holds.forget_ended(persisted);
         shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
+        shard.redactions.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         shard.payouts.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard
             .gifts

@@ -10,7 +10,7 @@ use crate::error::EngineError;
 use crate::event::Record;
 use crate::feed::cursor::Seal;
 use crate::feed::record::{is_passed_over, told};
-use crate::feed::{After, EnvelopeFacts, EventPage, EventQuery, FeedEvent};
+use crate::feed::{After, EnvelopeFacts, EventPage, EventQuery, FeedEvent, Happened};
 use crate::journal::{Journal, ReadError};
 use crate::types::{EnvelopeId, Lsn, Timestamp};
 use std::collections::HashMap;
@@ -224,8 +224,13 @@ impl Page<'_> {
             let facts = |id| Page::facts(&mut self.facts, self.core, id);
             told(number as u32, event, record.at, self.query.types, facts, |number, what| found.push((number, what)))
                 .map_err(Stop::Failed)?;
-            for (number, what) in found {
+            for (number, mut what) in found {
                 if (told_before..told_until).contains(&number) && self.is_seen(what.owner()) {
+                    if let Happened::Created(view) = &mut what
+                        && let Some((redaction, _)) = self.core.redaction(view.id).map_err(Stop::Failed)?
+                    {
+                        redaction.put_in_told(view);
+                    }
                     let after = Position { lsn: lsn.0, told: number + 1, checksum };
                     self.push(after, number, record.at, what);
                     if self.events.len() == self.query.limit {
@@ -252,7 +257,7 @@ impl Page<'_> {
         self.query.owner.as_deref().is_none_or(|wanted| owner == Some(wanted))
     }
 
-    fn push(&mut self, after: Position, number: u32, at: Timestamp, what: crate::feed::Happened) {
+    fn push(&mut self, after: Position, number: u32, at: Timestamp, what: Happened) {
         let seal = &self.core.seal;
         let id = seal.id(&[&after.lsn.to_le_bytes(), &number.to_le_bytes()], at);
         self.events.push(FeedEvent { id, at, what, cursor: after.seal(seal, self.core.histories.current()) });

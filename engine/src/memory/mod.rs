@@ -22,6 +22,7 @@ mod notes;
 mod picture;
 mod reads;
 mod recovery;
+mod redact;
 mod settings;
 
 #[cfg(feature = "redis")]
@@ -205,7 +206,12 @@ impl Core {
                     None => self.run_any(command, once, Some(Drawn::Hold(hold))),
                 }
             }
-            _ => self.run_any(command, once, None),
+            (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
+            _ => {
+                let mut done = self.run_any(command, once, None)?;
+                self.tell_redacted(command, &mut done)?;
+                Ok(done)
+            }
         }
     }
 
@@ -254,7 +260,8 @@ impl Core {
         let shard = &mut *guard;
         let Some(item) = shard.items.get(&id) else { return Ok(None) };
         let now = self.clock.now();
-        let decision = item.grab(&shard.holds, now, (&name, user), quantity, hold);
+        let refused = shard.refuses(&item.put.terms.merchant);
+        let decision = item.grab(&shard.holds, now, refused, (&name, user), quantity, hold);
         let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
         let is_in_the_way =
             || matches!(result, Err(Outcome::SoldOut | Outcome::LimitReached)) && item.due_gifts(now).next().is_some();
@@ -464,6 +471,7 @@ impl Core {
             | Command::AdvanceClock { .. }
             | Command::DeleteApiKey { .. }
             | Command::PayoutResults(_)
+            | Command::Redact { .. }
             | Command::StepGift { .. } => Drawn::Nothing,
         }
     }
@@ -529,7 +537,8 @@ impl Core {
                     None => footprint.wallet(router, &terms.sender),
                 }
             }
-            (Command::PutMerchant(merchant), _) => footprint.shards.push(router.user(&merchant.id)),
+            // Each grab looks in its own item's shard whether the merchant may sell.
+            (Command::PutMerchant(_), _) => footprint.shards.extend(router.all()),
             (Command::CreateItem(terms), Drawn::Item(id)) => {
                 footprint.shards.push(router.item(*id));
                 footprint.shards.push(router.user(&terms.merchant));
@@ -576,6 +585,7 @@ impl Core {
             (Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::CreateGift(_), _) => {
                 unreachable!("a command that makes something comes with an id for it")
             }
+            (Command::Redact { .. }, _) => unreachable!("a redaction finds out for itself what it needs"),
         }
         for key in keys.each() {
             footprint.memos.push(key);
@@ -634,6 +644,7 @@ fn class_of(command: &Command) -> Class {
         | Command::AdvanceClock { .. }
         | Command::DeleteApiKey { .. }
         | Command::PayoutResults(_)
+        | Command::Redact { .. }
         | Command::StepGift { .. } => Class::Settle,
     }
 }

@@ -9,11 +9,14 @@ use crate::api_key::{self, ApiKey};
 use crate::backend::{
     Audit, Backend, Entry, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply, Result,
 };
-use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, Outcome, WalletView};
+use crate::command::{
+    Command, EnvelopeView, HoldView, ItemView, Merchant, MerchantStatus, OrderView, Outcome, WalletView,
+};
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::merchant;
 use crate::payout::{Payout, PayoutFilter, PayoutView};
 use crate::state::Router;
 use crate::state::envelope::{Envelope, share_status};
@@ -75,7 +78,11 @@ impl Backend for Embedded {
                 core.wait(Some(lsn)).await?;
                 Ok(Some(view))
             }
-            None => core.cold_envelope(id, now),
+            None => {
+                let Some((view, lsn)) = core.cold_envelope(id, now)? else { return Ok(None) };
+                core.wait(Some(lsn)).await?;
+                Ok(Some(view))
+            }
         }
     }
 
@@ -175,6 +182,24 @@ impl Backend for Embedded {
         };
         core.wait(Some(lsn)).await?;
         Ok(merchant)
+    }
+
+    async fn merchants(&self, status: Option<MerchantStatus>, page: &Page) -> Result<Listing<Merchant>> {
+        let core = &self.core;
+        let after = merchant::after(page)?;
+        let mut rows = merchant::FirstOf::new(page.limit);
+        let mut last = Lsn(0);
+        for shard in &core.shards {
+            let shard = shard.lock();
+            last = last.max(shard.last_lsn);
+            let all = shard.merchants.values().map(|account| &account.merchant);
+            let wanted = all.filter(|merchant| status.is_none_or(|status| merchant.status == status));
+            wanted
+                .filter(|merchant| after.as_ref().is_none_or(|after| merchant.id > *after))
+                .for_each(|it| rows.offer(it));
+        }
+        core.wait(Some(last)).await?;
+        Ok(rows.listing())
     }
 
     async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {
@@ -414,22 +439,21 @@ impl Core {
         Some((shard.items.get(&id)?.view(), shard.last_lsn))
     }
 
-    fn cold_envelope(&self, id: EnvelopeId, now: Timestamp) -> Result<Option<EnvelopeView>> {
-        let Some(durable) = &self.durable else { return Ok(None) };
-        let Some(row) = durable.store.envelope(id).map_err(store_failed)? else { return Ok(None) };
-        Ok(Some(figures(&row)?.view(&row.created, now)))
+    fn cold_envelope(&self, id: EnvelopeId, now: Timestamp) -> Result<Option<(EnvelopeView, Lsn)>> {
+        let Some((row, lsn)) = self.stored_envelope(id)? else { return Ok(None) };
+        Ok(Some((figures(&row)?.view(&row.created, now), lsn)))
     }
 
     fn kept_view(&self, id: EnvelopeId, filter: &EnvelopeFilter, last: &mut Lsn) -> Result<Option<EnvelopeView>> {
         let now = self.clock.now();
-        let view = match self.look(id, |envelope| envelope.view(now)) {
-            Some((view, lsn)) => {
-                *last = lsn.max(*last);
-                Some(view)
-            }
+        let found = match self.look(id, |envelope| envelope.view(now)) {
+            Some(found) => Some(found),
             None => self.cold_envelope(id, now)?,
         };
-        Ok(view.filter(|view| filter.matches(view)))
+        Ok(found.and_then(|(view, lsn)| {
+            *last = lsn.max(*last);
+            filter.matches(&view).then_some(view)
+        }))
     }
 
     /// And what to wait for before telling them.

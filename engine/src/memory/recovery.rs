@@ -582,6 +582,7 @@ impl Loading {
             Ok(())
         })?;
         store.merchants(|merchant, owed| {
+            shards.iter_mut().for_each(|shard| shard.get_mut().let_sell(&merchant));
             let accounts = &mut shards[router.user(&merchant.id)].get_mut().merchants;
             accounts.insert(merchant.id.clone(), MerchantAccount { merchant, owed });
             Ok(())

@@ -10,22 +10,27 @@ use super::layout::{Layout, flag, is_mass};
 use super::memos::Verdict;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
 use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
-use crate::backend::{OnceKey, Reply};
+use crate::backend::{Listing, OnceKey, Page, Reply};
 use crate::command::{
     Command, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Refusal, Stock,
-    Transfer, Unclaimed, WalletView,
+    Transfer, Unclaimed, Verification, WalletView,
 };
 use crate::creates::Allowance;
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
+use crate::merchant;
 use crate::payout::{PayoutAnswer, secret_of};
 use crate::state::envelope::{Figures, check_opening, share_status};
 use crate::state::{decide, stock};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::sync::Arc;
 
 /// How often a command about units is decided again, because others' payments
 /// or the ends of many holds come first.
 pub(super) const ATTEMPTS_MAX: usize = 1000;
+/// Rows of one list read at once.
+const LOOKED_AT_ONCE: usize = 64;
 /// What a bucket gets beyond what it needs when it asks for more deposits.
 const QUOTA_STEP: u64 = 1 << 33;
 
@@ -58,9 +63,10 @@ impl Core {
             Command::Grab { envelope, user } | Command::Claim { envelope, user } if is_mass(*envelope) => {
                 layout.of_user(user)
             }
-            Command::Grab { envelope, .. } | Command::Claim { envelope, .. } | Command::Cancel { envelope } => {
-                layout.of_id(envelope.bytes())
-            }
+            Command::Grab { envelope, .. }
+            | Command::Claim { envelope, .. }
+            | Command::Cancel { envelope }
+            | Command::Redact { envelope, .. } => layout.of_id(envelope.bytes()),
             Command::PutMerchant(merchant) => layout.of_user(&merchant.id),
             Command::CreateItem(_) | Command::PayoutResults(_) => layout.of_id(id),
             Command::CreateGift(terms) => layout.of_id(terms.item.bytes()),
@@ -141,6 +147,9 @@ impl Core {
             Command::CreateApiKey(new) => self.create_api_key(new, operation).await?,
             Command::DeleteApiKey { key } => self.delete_api_key(*key, operation).await?,
             Command::PayoutResults(results) => self.tell_results(results, operation).await?,
+            Command::Redact { envelope, metadata } => {
+                return Ok(self.answer(self.redact(*envelope, *metadata, operation).await?));
+            }
         };
         self.verdict(command, operation, decided).await
     }
@@ -239,6 +248,7 @@ impl Core {
             secret: self.random(),
             best_share: 0,
             payout_secret: secret_of(&self.fingerprint_secret, EnvelopeId::from_bytes(id)),
+            redacted: None,
         };
         created.best_share = created.split().best();
         let bytes = created.to_bytes();
@@ -280,10 +290,11 @@ impl Core {
     }
 
     async fn put_merchant(&self, merchant: &NewMerchant, operation: &Operation) -> Result<Decided> {
-        let keys = [self.layout.merchant(&merchant.id), self.layout.owed(&merchant.id)];
         let status = merchant.status.map_or("", MerchantStatus::name);
-        let args = [b"put".to_vec(), merchant.name.as_bytes().to_vec(), status.as_bytes().to_vec()];
-        self.ask(&MERCHANT, operation, keys, args).await
+        let (by, reference) = (merchant.checker(), merchant.checked_under().unwrap_or_default());
+        let said = if merchant.verification.is_some() { "1" } else { "" };
+        let args = ["put", &merchant.name, status, by, reference, said].map(|word| word.as_bytes().to_vec());
+        self.ask(&MERCHANT, operation, self.merchant_keys(&merchant.id), args).await
     }
 
     async fn create_item(
@@ -389,10 +400,7 @@ impl Core {
             b"claimed" => {
                 Outcome::Claimed { amount: answer.amount(1)?, claimed_at: answer.at(2)?, replayed: answer.flag(3) }
             }
-            b"merchant" => {
-                let Command::PutMerchant(merchant) = command else { return Err(damaged("an answer")) };
-                Outcome::Merchant(Box::new(merchant.over(Some(answer.merchant_status(1)?))))
-            }
+            b"merchant" => Outcome::Merchant(Box::new(merchant_of_answer(answer)?)),
             b"item" => Outcome::Item(Box::new(item_view(ItemId::from_bytes(answer.id(1)?), answer, 2)?)),
             b"held" => Outcome::Held {
                 hold: HoldId::from_bytes(answer.id(1)?),
@@ -438,12 +446,49 @@ impl Core {
     }
 
     pub(super) async fn merchant(&self, id: &UserId) -> Result<Option<Merchant>> {
-        let args = ["row", "name", "status"].map(|field| field.as_bytes().to_vec());
+        let args = ["row", "name", "status", "by", "reference", "checked"].map(|field| field.as_bytes().to_vec());
         let row = self.read(self.layout.of_user(id), &[self.layout.merchant(id)], &args).await?;
         if row.maybe(0).is_none() {
             return Ok(None);
         }
-        Ok(Some(Merchant { id: id.clone(), name: row.text(0)?.to_owned(), status: row.merchant_status(1)? }))
+        let (name, status) = (row.text(0)?.to_owned(), row.merchant_status(1)?);
+        Ok(Some(Merchant { id: id.clone(), name, status, verification: verification(&row, 2)? }))
+    }
+
+    /// Of every bucket the first merchants behind an id, then which of them stand so.
+    pub(super) async fn merchants(
+        self: &Arc<Self>,
+        status: Option<MerchantStatus>,
+        page: &Page,
+    ) -> Result<Listing<Merchant>> {
+        let mut rows = merchant::FirstOf::new(page.limit);
+        let mut after = merchant::after(page)?;
+        // Until the page is full of those that are wanted, or there are no more.
+        loop {
+            let from = after.as_ref().map_or(b"-".to_vec(), |after| [b"(", after.as_str().as_bytes()].concat());
+            let most = page.limit + 1;
+            let found = self.in_every_bucket(|core, bucket| {
+                let args = [b"names".to_vec(), from.clone(), most.to_string().into_bytes()];
+                async move { core.read(bucket, &[core.layout.merchants(bucket)], &args).await }
+            });
+            let mut names = Vec::new();
+            for found in found.await? {
+                for index in 0..found.len() {
+                    names.push(found.user(index)?);
+                }
+            }
+            names.sort_unstable();
+            let is_end = names.len() < most;
+            names.truncate(most);
+            after = names.last().cloned();
+            let looked = stream::iter(names).map(|name| async move { self.merchant(&name).await });
+            let looked: Vec<_> = looked.buffered(LOOKED_AT_ONCE).try_collect().await?;
+            let wanted = |merchant: &Merchant| status.is_none_or(|status| merchant.status == status);
+            looked.into_iter().flatten().filter(wanted).for_each(|merchant| rows.offer(&merchant));
+            if is_end || rows.is_full() {
+                return Ok(rows.listing());
+            }
+        }
     }
 
     pub(super) async fn hold(&self, id: HoldId) -> Result<Option<HoldView>> {
@@ -472,8 +517,9 @@ fn keep_of(command: &Command) -> Keep {
         | Command::GrabItem { .. }
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
-        | Command::StepGift { .. }
-        | Command::DeleteApiKey { .. } => Keep::Natural,
+        | Command::DeleteApiKey { .. }
+        | Command::Redact { .. }
+        | Command::StepGift { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
         | Command::CreateEnvelope(_)
@@ -526,6 +572,7 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
         }
         b"quantity" => refused(Refusal::over_limit(answer.units(2)?)),
         b"price" => refused(Refusal::price_too_high()),
+        b"merchant" => refused(Refusal::merchant(answer.merchant_status(2)?)),
         b"sold_out" => Outcome::SoldOut,
         b"expired" => Outcome::Expired,
         b"cancelled" => Outcome::Cancelled,
@@ -537,6 +584,19 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
         b"hold_expired" => Outcome::HoldExpired,
         _ => return Err(damaged("an answer")),
     })
+}
+
+/// A merchant as `merchant.lua` answers.
+pub(super) fn merchant_of_answer(answer: &Answer) -> Result<Merchant> {
+    let (id, name) = (answer.user(2)?, answer.text(3)?.to_owned());
+    Ok(Merchant { id, name, status: answer.merchant_status(1)?, verification: verification(answer, 4)? })
+}
+
+/// Who checked a merchant's papers, under which reference and when, from `first` on.
+pub(super) fn verification(row: &Answer, first: usize) -> Result<Option<Verification>> {
+    let Some(at) = row.at_if_any(first + 2)? else { return Ok(None) };
+    let reference = Some(row.text(first + 1)?.to_owned()).filter(|reference| !reference.is_empty());
+    Ok(Some(Verification { by: row.text(first)?.to_owned(), reference, at }))
 }
 
 /// The figures of an envelope, which stand in a row from `first` on.

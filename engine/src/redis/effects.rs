@@ -16,6 +16,7 @@
 //! | the same four, `x` behind what they say | a payout of it is made instead of a credit |
 //! | `p` order | a hold is being paid: debit, then end the hold either way |
 //! | `m` order | a merchant is owed |
+//! | `k` merchant | whether it may sell is told to every bucket |
 //!
 //! **Invariant:** an effect enters another bucket only when its cause is
 //! confirmed, and leaves the outbox only when it is confirmed itself. It may
@@ -26,7 +27,7 @@ use super::bucket::Bucket;
 use super::layout::{Key, Layout};
 use super::payouts::kind_name;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
-use super::scripts::{CREDIT, HOLD, LISTED, MERCHANT, PAY, PAY_OUT, READ, SETTLED};
+use super::scripts::{CREDIT, HOLD, LET_SELL, LISTED, MERCHANT, PAY, PAY_OUT, READ, SETTLED};
 use crate::payout::{CLAIM, PayoutKind};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Timestamp, UserId};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -120,6 +121,7 @@ impl Core {
                 return Ok(None);
             }
             b'm' => self.owe(&effect).await?,
+            b'k' => self.let_sell(&effect).await?,
             b'p' => {
                 // The hold's own script takes it out.
                 let natural = Operation { id: [0; 16], keep: Keep::Natural, bucket: cause };
@@ -251,9 +253,20 @@ impl Core {
         let (_, words) = effect.words()?;
         let (order, merchant) = (effect.id()?, words.user(3)?);
         let operation = Operation { id: [0; 16], keep: Keep::Natural, bucket: self.layout.of_user(&merchant) };
-        let keys = [self.layout.merchant(&merchant), self.layout.owed(&merchant)];
+        let keys = self.merchant_keys(&merchant);
         let args = [b"owe".to_vec(), order.to_vec(), words.bytes(2)?.to_vec()];
         self.ask(&MERCHANT, &operation, keys, args).await.map(drop)
+    }
+
+    /// Tells every bucket whether a merchant may sell.
+    async fn let_sell(&self, effect: &Effect) -> Result<()> {
+        let (_, words) = effect.words()?;
+        let args = [words.bytes(3)?.to_vec(), words.bytes(2)?.to_vec(), words.bytes(4)?.to_vec()];
+        let told = self.layout.all().map(|bucket| {
+            let args = &args;
+            async move { self.call(bucket, &LET_SELL, &[self.layout.not_selling(bucket)], args, true).await.map(drop) }
+        });
+        stream::iter(told).buffer_unordered(CARRIED_AT_ONCE).try_collect().await
     }
 
     /// Ends the payment of a hold: its user's wallet decides, and then the hold
@@ -312,6 +325,11 @@ impl Core {
         let (cause, envelope) = (self.layout.of_id(envelope.bytes()), *envelope.bytes());
         let (grabbed_at, kind) = (Some(at), "c");
         self.enter(Credit { cause, read_in, field, id, envelope, at, user, grabbed_at, kind, amount, is_outside }).await
+    }
+
+    /// The keys of `merchant.lua`.
+    pub(super) fn merchant_keys(&self, id: &UserId) -> [Key; 3] {
+        [self.layout.merchant(id), self.layout.owed(id), self.layout.merchants(self.layout.of_user(id))]
     }
 
     /// The keys of `hold.lua`.

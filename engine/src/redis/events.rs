@@ -10,13 +10,14 @@ use super::bucket::Bucket;
 use super::commands::hold_view;
 use super::reply::{Answer, damaged};
 use super::scripts::{TELLING, TOLD};
-use crate::command::{EndedAs, OrderView};
+use crate::command::{EndedAs, Merchant, OrderView, Verification};
 use crate::error::EngineError;
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::feed::{
     After, EnvelopeFacts, EventPage, EventQuery, EventType, EventTypes, FeedEvent, Happened, Moved, Share,
 };
 use crate::payout::{Payout, PayoutKind, PayoutState};
+use crate::redaction::Redaction;
 use crate::state::envelope::Figures;
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp};
 use std::collections::HashMap;
@@ -261,6 +262,8 @@ impl Core {
             b'H' | b'h' => EventType::HoldHeld,
             b'o' => EventType::OrderCreated,
             b'p' => EventType::PayoutDue,
+            b'r' => EventType::EnvelopeRedacted,
+            b'm' => EventType::MerchantChanged,
             _ => return Err(wrong()),
         };
         // How a hold ended is told by the hold, and how a payout stands by the payout.
@@ -356,6 +359,12 @@ impl Core {
                 }
                 Happened::Payout(Box::new(self.facts(payout.envelope).await?.paying(payout)))
             }
+            b'r' => {
+                let words = words(4);
+                let redaction = Redaction { at: words.at(1)?, metadata: words.flag(2) };
+                Happened::Redacted { envelope: self.facts(envelope(words.bytes(3)?)?).await?, redaction }
+            }
+            b'm' => Happened::Merchant(Box::new(merchant_of(&words(7))?)),
             _ => unreachable!("other kinds were refused"),
         }))
     }
@@ -407,6 +416,18 @@ fn payout_of(words: &Answer) -> Result<Payout> {
         created_at: words.at(4)?,
         changed_at: words.at(0)?,
     })
+}
+
+/// A merchant as merchant.lua tells it.
+fn merchant_of(words: &Answer) -> Result<Merchant> {
+    let wrong = || damaged("an event");
+    let (by, rest) = words.bytes(6)?.split_at_checked(words.units(4)? as usize).ok_or_else(wrong)?;
+    let (reference, name) = rest.split_at_checked(words.units(5)? as usize).ok_or_else(wrong)?;
+    let told = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| wrong());
+    let (by, reference, at) = (told(by)?, told(reference)?, words.at(3)?);
+    let reference = Some(reference).filter(|reference| !reference.is_empty());
+    let verification = (at > Timestamp::default()).then_some(Verification { by, reference, at });
+    Ok(Merchant { id: words.user(2)?, name: told(name)?, status: words.merchant_status(1)?, verification })
 }
 
 fn text(number: u64) -> Vec<u8> {

@@ -17,7 +17,7 @@ use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId};
 use std::fmt::Write;
 
 /// The form of everything in Redis. A new form has a new number.
-pub(super) const FORMAT: &str = "6";
+pub(super) const FORMAT: &str = "7";
 
 /// A deployment's keys.
 pub(super) struct Layout {
@@ -85,6 +85,11 @@ impl Layout {
         self.key(bucket, "fences")
     }
 
+    /// Envelope -> what was taken back of it.
+    pub(super) fn redactions(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "redactions")
+    }
+
     pub(super) fn deployment(&self) -> Key {
         self.key(Layout::COMMON, "deployment")
     }
@@ -135,6 +140,17 @@ impl Layout {
 
     pub(super) fn merchant(&self, id: &UserId) -> Key {
         self.key(self.of_user(id), &format!("merchant:{id}"))
+    }
+
+    /// A bucket's merchants, in the order of their ids.
+    pub(super) fn merchants(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "merchants")
+    }
+
+    /// Of all merchants those that have been kept from selling: as what each stands,
+    /// and how often that has changed. In every bucket, for the items there.
+    pub(super) fn not_selling(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "not_selling")
     }
 
     pub(super) fn owed(&self, id: &UserId) -> Key {
@@ -221,6 +237,7 @@ impl Layout {
         }
         keys.push(&[&place, b"holds"]);
         keys.push(&[&place, b"due"]);
+        keys.push(&[&place, b"not_selling"]);
         mark.iter().for_each(|mark| keys.push(&[mark]));
         keys
     }

@@ -10,6 +10,7 @@
 //! - `opening`: a funded envelope opens.
 //! - `pools`, `pool_reads`: mass envelopes, of which every bucket has a part.
 //! - `payouts`: what is to be paid outside, and what came of it.
+//! - `redact`: messages that are taken back.
 //! - `sweep`: deadlines, and what ended engines left in the middle.
 //! - `reads`, `lists`: reads, lists and where all money is.
 //! - `archive`: what has left Redis, in files.
@@ -54,6 +55,7 @@ mod pool_reads;
 mod pools;
 mod reads;
 mod reconcile;
+mod redact;
 mod reply;
 mod rows;
 #[allow(dead_code, reason = "scripts that write whenever they answer will want it")]

@@ -16,7 +16,7 @@ use crate::api_key::ApiKey;
 use crate::backend::{
     Audit, Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
 };
-use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, OrderView, WalletView};
+use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, MerchantStatus, OrderView, WalletView};
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
@@ -92,6 +92,10 @@ impl Backend for RedisBackend {
 
     async fn merchant(&self, id: &UserId) -> Result<Option<Merchant>> {
         self.core.merchant(id).await
+    }
+
+    async fn merchants(&self, status: Option<MerchantStatus>, page: &Page) -> Result<Listing<Merchant>> {
+        self.core.merchants(status, page).await
     }
 
     async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {

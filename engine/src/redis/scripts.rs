@@ -48,6 +48,7 @@ pub(super) static GRAB: Script =
 /// What is due of one envelope: up to 64 credits.
 pub(super) static ENVELOPE_DUE: Script =
     Script::one("envelope", &[PRELUDE, DECIDE, CHANGED, SETTLING, WIN, lua!("envelope")]).alone();
+pub(super) static REDACT: Script = Script::one("redact", &[PRELUDE, DECIDE, lua!("redact")]);
 pub(super) static RESERVE: Script = Script::one("reserve", &[PRELUDE, DECIDE, CHANGED, SETTLING, lua!("reserve")]);
 pub(super) static POOL: Script = Script::one("pool", &[PRELUDE, lua!("pool")]);
 pub(super) static POOL_GRAB: Script =
@@ -62,10 +63,11 @@ pub(super) static PAY_OUT: Script = Script::one("pay out", &[PRELUDE, FENCE, PAY
 pub(super) static RESULTS: Script = Script::one("results", &[PRELUDE, DECIDE, PAYOUT, lua!("results")]).alone();
 pub(super) static LISTED: Script = Script::lane("listed", &[FAILURE, LANE, FENCE, lua!("listed")], 0, 0);
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
+pub(super) static LET_SELL: Script = Script::one("let sell", &[lua!("let_sell")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
 pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]);
 pub(super) static GRAB_ITEM: Script =
-    Script::lane("grab_item", &[FAILURE, LANE, LEDGER, OPERATIONS, GRAB_ITEM_KEYS, HOLDS, lua!("grab_item")], 8, 3);
+    Script::lane("grab_item", &[FAILURE, LANE, LEDGER, OPERATIONS, GRAB_ITEM_KEYS, HOLDS, lua!("grab_item")], 9, 3);
 /// What is due of one item: up to 512 ended holds.
 pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]).alone();
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);

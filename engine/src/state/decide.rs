@@ -12,26 +12,31 @@ use super::winners::Name;
 use super::{Router, Shards, is_positive, stock};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
-use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, Outcome, Refusal, Transfer};
+use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, NewEnvelope, Outcome, Refusal, Transfer};
 use crate::creates::Allowance;
 use crate::event::{
-    self, Claimed, EnvelopeEnded, EnvelopeOutside, Event, Events, ItemPut, PayoutChanged, Remembered, Units,
-    WalletMoved,
+    self, Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, Event, Events, ItemPut,
+    PayoutChanged, Remembered, Units, WalletMoved,
 };
 use crate::gift::{Gift, GiftStep, GiftToken, NewGift};
 use crate::journal::MAX_RECORD_BYTES;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, REFERENCE_CHARS_MAX, RESULTS_MAX};
+use crate::redaction::Redaction;
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use smallvec::smallvec;
 use std::collections::HashMap;
 
 /// How long an answer is kept under an idempotency key.
-const REMEMBER_S: u64 = 8 * 86_400;
+pub(crate) const REMEMBER_S: u64 = 8 * 86_400;
 /// How far a test's clock is moved at a time: times stay far from their bounds.
 const ADVANCE_S_MAX: u64 = 31_536_000;
 /// Shares credited in one record: each may need a shard of its own.
 pub(crate) const CREDIT_RECORD_MAX: usize = 64;
+/// What answers that are blanked may take in a record, beside ten thousand amounts and metadata.
+const BLANKED_BYTES_MAX: usize = MAX_RECORD_BYTES - (80 << 10);
+/// What else an answer that tells an envelope takes, at most.
+const ANSWER_BYTES_MAX: usize = 1536;
 /// What results of payouts may take in a record; the rest is for what is remembered of them.
 const RESULTS_BYTES_MAX: usize = MAX_RECORD_BYTES - 4 * RESULTS_MAX - 1024;
 
@@ -150,6 +155,7 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::CreateApiKey(_)
         | Command::DeleteApiKey { .. }
         | Command::PayoutResults(_)
+        | Command::Redact { .. }
         | Command::StepGift { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
@@ -157,21 +163,17 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
 
 /// The keys of a command's references.
 pub(crate) fn reference_keys(command: &Command) -> References {
-    let own = reference_and_kind(command)
-        .map(|(kind, reference)| OnceKey::reference(&reference.owner, kind, &reference.text));
-    let funding = match command {
-        Command::CreateEnvelope(terms) => terms.outside.funding.as_ref(),
-        _ => None,
-    };
-    [own, funding.zip(owner_of(command)).map(|(text, owner)| OnceKey::reference(owner, "funding", text))]
+    if let Command::CreateEnvelope(terms) = command {
+        return envelope_references(terms);
+    }
+    [reference_and_kind(command).map(|(kind, own)| OnceKey::reference(&own.owner, kind, &own.text)), None]
 }
 
-/// The owner of what a command creates, if that has one.
-fn owner_of(command: &Command) -> Option<&str> {
-    match command {
-        Command::CreateEnvelope(terms) => Some(&terms.owner),
-        _ => None,
-    }
+/// The keys of an envelope's references.
+pub(crate) fn envelope_references(terms: &NewEnvelope) -> References {
+    let own = terms.reference.as_ref().map(|own| OnceKey::reference(&own.owner, "envelope", &own.text));
+    let funding = terms.outside.funding.as_ref();
+    [own, funding.map(|text| OnceKey::reference(&terms.owner, "funding", text))]
 }
 
 /// Decides a command: first whether it was answered before, then itself.
@@ -235,7 +237,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         }
         (Command::PutMerchant(new), _) => {
             let known = shards.shard(router.user(&new.id)).merchants.get(&new.id);
-            let merchant = Box::new(new.over(known.map(|account| account.merchant.status)));
+            let merchant = Box::new(new.over(known.map(|account| &account.merchant), now));
             Decision::new(smallvec![Event::MerchantPut(merchant.clone())], Outcome::Merchant(merchant))
         }
         (Command::CreateItem(terms), Drawn::Item(id)) => {
@@ -304,7 +306,39 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         ) => {
             unreachable!("a command that makes something comes with an id for it")
         }
+        (Command::Redact { .. }, _) => unreachable!("a redaction is decided with what it takes back"),
     }
+}
+
+/// Makes a redaction of an envelope, if anything is left to take back, and with it the
+/// same of the answers kept under these keys, of as many as the record has room for.
+pub(crate) fn redact(
+    shards: &impl Shards,
+    router: Router,
+    created: &EnvelopeCreated,
+    redaction: Option<Redaction>,
+    kept_under: &[OnceKey],
+) -> Events {
+    let Some(redaction) = redaction else { return Events::new() };
+    let mut events = Events::new();
+    let mut bytes = 0;
+    for &key in kept_under {
+        let kept = shards.shard(router.memo(key)).memos.get(&key).and_then(|memo| memo.kept.as_ref());
+        if let Some(kept) = kept
+            && let Outcome::Envelope(view) = &kept.answer
+            && view.id == created.id
+        {
+            let mut blanked = view.clone();
+            redaction.put_in_kept(&mut blanked);
+            bytes += ANSWER_BYTES_MAX + view.message.len() + view.metadata.len();
+            if blanked != *view && bytes <= BLANKED_BYTES_MAX {
+                let kept = Remembered { answer: Outcome::Envelope(blanked), ..(**kept).clone() };
+                events.push(Event::Remembered(Box::new(kept)));
+            }
+        }
+    }
+    events.push(Event::EnvelopeRedacted(Box::new(EnvelopeRedacted::new(created.clone(), redaction))));
+    events
 }
 
 fn put_api_key(key: ApiKey) -> Decision {
@@ -628,7 +662,8 @@ fn grab_item(
     let Some(found) = shard.items.get(&item) else {
         return Decision::refuse(Refusal::NotFound);
     };
-    let grab = found.grab(&shard.holds, now, (&Name::of(user), user), quantity, hold);
+    let refused = shard.refuses(&found.put.terms.merchant);
+    let grab = found.grab(&shard.holds, now, refused, (&Name::of(user), user), quantity, hold);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
         None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
@@ -659,7 +694,8 @@ fn create_gift(
         return Decision::refuse(Refusal::NotFound);
     };
     let merchant = &item.put.terms.merchant;
-    let given = item.give(&shard.holds, now, &terms.giver, drawn.0);
+    let refused = shard.refuses(merchant);
+    let given = item.give(&shard.holds, now, refused, &terms.giver, drawn.0);
     // Units that came free on the way are given back whatever the answer.
     let mut events: Events = given.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     let no = |outcome, events| Decision { events, ..Decision::no(outcome) };
@@ -793,15 +829,12 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::CreateEnvelope(terms) => envelope::check(terms),
         Command::CreateItem(terms) => stock::check(terms),
         Command::CreateApiKey(new) => new.check(),
-        Command::PutMerchant(merchant) if !(1..=200).contains(&merchant.name.chars().count()) => {
-            Err(Refusal::invalid("name", "must be 1 to 200 characters long"))
-        }
+        Command::PutMerchant(merchant) => merchant.check(),
         Command::AdvanceClock { by_s } if *by_s > ADVANCE_S_MAX => {
             Err(Refusal::invalid("advance_s", "must be at most 31536000"))
         }
         Command::Deposit(_)
         | Command::Withdraw(_)
-        | Command::PutMerchant(_)
         | Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -811,7 +844,8 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
         | Command::AdvanceClock { .. }
-        | Command::DeleteApiKey { .. } => Ok(()),
+        | Command::DeleteApiKey { .. }
+        | Command::Redact { .. } => Ok(()),
     }
 }
 

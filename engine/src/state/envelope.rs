@@ -98,6 +98,7 @@ impl Envelope {
             secret,
             best_share: 0,
             payout_secret: [0; 32],
+            redacted: None,
         };
         let split = created.split();
         created.best_share = split.best();
@@ -371,6 +372,11 @@ impl Envelope {
 
     /// The envelope as its caller sees it.
     pub(crate) fn view(&self, now: Timestamp) -> EnvelopeView {
+        self.figures().view(&self.created, now)
+    }
+
+    /// What of it changes.
+    pub(crate) fn figures(&self) -> Figures {
         Figures {
             ended: self.ended,
             settled: self.settled,
@@ -379,7 +385,6 @@ impl Envelope {
             claimed: self.claimed_amount,
             refunded: self.refunded,
         }
-        .view(&self.created, now)
     }
 
     /// Whether a share can be the next to be restored. Of an envelope that was
@@ -450,7 +455,7 @@ impl Figures {
             (false, None) => EnvelopeState::Open,
         };
         let over = self.ended.is_some();
-        EnvelopeView {
+        let mut view = EnvelopeView {
             id: created.id,
             owner: terms.owner.clone(),
             sender: terms.sender.clone(),
@@ -472,7 +477,12 @@ impl Figures {
             secret: (self.taken == terms.shares).then_some(created.secret),
             reference: terms.reference.as_ref().map(|r| r.text.clone()),
             metadata: terms.metadata.clone(),
+            redacted_at: None,
+        };
+        if let Some(redaction) = created.redacted {
+            redaction.put_in_told(&mut view);
         }
+        view
     }
 }
 

@@ -23,11 +23,12 @@ pub(crate) mod winners;
 
 use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
-use crate::command::{HoldView, OrderView, Outcome};
+use crate::command::{HoldView, Merchant, MerchantStatus, OrderView, Outcome};
 use crate::creates::MadeInDay;
-use crate::event::{Event, Held, Remembered};
+use crate::event::{EnvelopeRedacted, Event, Held, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
+use crate::redaction::Redaction;
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use envelope::Envelope;
 use gifts::KnownGift;
@@ -99,8 +100,13 @@ pub(crate) struct Shard {
     pub(crate) holds: Holds,
     pub(crate) wallets: HashMap<UserId, Wallet, UserHash>,
     pub(crate) merchants: HashMap<UserId, MerchantAccount, UserHash>,
+    /// Of all merchants those that may not sell, in every shard: a grab looks here,
+    /// beside its item.
+    pub(crate) not_selling: HashMap<UserId, MerchantStatus, UserHash>,
     /// Orders that the store may not have yet, with their record.
     pub(crate) orders: HashMap<OrderId, (OrderView, Lsn), IdHash>,
+    /// What was taken back of envelopes that are not in memory, and the store may not know yet, with their record.
+    pub(crate) redactions: HashMap<EnvelopeId, (Redaction, Lsn), IdHash>,
     pub(crate) memos: HashMap<OnceKey, Memo, IdHash>,
     /// Payouts that the store may not have yet, and those that were asked for.
     pub(crate) payouts: HashMap<PayoutId, KnownPayout, IdHash>,
@@ -137,6 +143,11 @@ impl Router {
     pub(crate) fn new(shards: usize) -> Router {
         assert!(shards.is_power_of_two(), "the number of shards is a power of two");
         Router { mask: shards - 1 }
+    }
+
+    /// Every shard.
+    pub(crate) fn all(self) -> impl Iterator<Item = usize> {
+        0..=self.mask
     }
 
     #[inline]
@@ -197,7 +208,7 @@ impl Router {
             Event::EnvelopeEnded(e) => touch(self.envelope(e.envelope)),
             Event::EnvelopeLapsed { envelope, .. } => touch(self.envelope(*envelope)),
             Event::EnvelopeSettled(e) => touch(self.envelope(e.envelope)),
-            Event::MerchantPut(e) => touch(self.user(&e.id)),
+            Event::MerchantPut(_) => self.all().for_each(touch),
             Event::ItemPut(e) => touch(self.item(e.id)),
             Event::Held(e) => touch(self.item(e.item)),
             Event::HoldEnded(e) => {
@@ -217,6 +228,7 @@ impl Router {
             }
             Event::PayoutMade(e) => touch(self.payout(e.payout)),
             Event::PayoutChanged(e) => touch(self.payout(e.payout.id)),
+            Event::EnvelopeRedacted(e) => touch(self.envelope(e.created.id)),
             Event::GiftChanged(e) => {
                 touch(self.gift(e.gift.id));
                 if e.owed_after.is_some() {
@@ -308,6 +320,7 @@ pub(crate) fn apply(
                 envelope.touched_at = at;
             }
             Event::MerchantPut(merchant) => {
+                router.all().for_each(|index| shards.shard_mut(index).let_sell(&merchant));
                 let accounts = &mut shards.shard_mut(router.user(&merchant.id)).merchants;
                 let owed = accounts.get(&merchant.id).map_or_else(Default::default, |account| account.owed);
                 accounts.insert(merchant.id.clone(), MerchantAccount { merchant: *merchant, owed });
@@ -360,6 +373,19 @@ pub(crate) fn apply(
                 let shard = shards.shard_mut(router.envelope(event.envelope));
                 shard.envelope_mut(event.envelope, lsn).apply_outside(*event);
             }
+            Event::EnvelopeRedacted(event) => {
+                let EnvelopeRedacted { created, redaction } = *event;
+                let shard = shards.shard_mut(router.envelope(created.id));
+                match shard.envelopes.get_mut(&created.id) {
+                    Some(envelope) => {
+                        envelope.last_lsn = lsn;
+                        redaction.put(&mut envelope.created);
+                    }
+                    None => {
+                        shard.redactions.insert(created.id, (redaction, lsn));
+                    }
+                }
+            }
             Event::PayoutMade(event) => {
                 let shard = shards.shard_mut(router.payout(event.payout));
                 credit(&mut shard.sums.payable, event.amount);
@@ -410,6 +436,20 @@ impl Shard {
         Some(envelope)
     }
 
+    /// Lets a merchant sell this shard's items or not.
+    pub(crate) fn let_sell(&mut self, merchant: &Merchant) {
+        match merchant.status {
+            MerchantStatus::Verified => _ = self.not_selling.remove(&merchant.id),
+            status => _ = self.not_selling.insert(merchant.id.clone(), status),
+        }
+    }
+
+    /// As what an item's merchant stands, if it may not sell.
+    #[inline]
+    pub(crate) fn refuses(&self, merchant: &UserId) -> Option<MerchantStatus> {
+        if self.not_selling.is_empty() { None } else { self.not_selling.get(merchant).copied() }
+    }
+
     /// How much there is in it that may be evicted.
     pub(crate) fn entities(&self) -> usize {
         self.wallets.len()
@@ -417,6 +457,7 @@ impl Shard {
             + self.envelopes.len()
             + self.holds.len()
             + self.orders.len()
+            + self.redactions.len()
             + self.payouts.len()
             + self.gifts.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()

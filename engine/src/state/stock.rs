@@ -12,7 +12,7 @@ use super::gifts::unit_of;
 use super::slab::Indexed;
 use super::winners::Name;
 use super::{Chore, Timers};
-use crate::command::{HoldState, HoldView, ItemChange, ItemView, NewItem, Outcome, Refusal, Stock};
+use crate::command::{HoldState, HoldView, ItemChange, ItemView, MerchantStatus, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
 use crate::gift::{Gift, GiftState};
 use crate::mutants::{Mutant, is_planted};
@@ -302,12 +302,14 @@ impl Item {
         }
     }
 
-    /// Decides a grab. `hold` is the id of the hold it may make.
+    /// Decides a grab. `refused`: as what its merchant stands, if it may not sell;
+    /// `hold` is the id of the hold it may make.
     #[inline]
     pub(crate) fn grab(
         &self,
         holds: &Holds,
         now: Timestamp,
+        refused: Option<MerchantStatus>,
         (name, user): (&Name<'_>, &UserId),
         quantity: u32,
         hold: HoldId,
@@ -334,12 +336,26 @@ impl Item {
                 return answer(Outcome::Held { hold, quantity, amount, expires_at, replayed: true });
             }
         }
+        if let Some(status) = refused {
+            return answer(Outcome::Refused(Refusal::merchant(status)));
+        }
         self.set_aside(holds, now, (name, user), (quantity, amount), hold)
     }
 
     /// Decides whether a unit is set aside for a gift of this user's. What is held is
     /// the gift's, whatever the id.
-    pub(crate) fn give(&self, holds: &Holds, now: Timestamp, giver: &UserId, gift: GiftId) -> GrabItemDecision {
+    pub(crate) fn give(
+        &self,
+        holds: &Holds,
+        now: Timestamp,
+        refused: Option<MerchantStatus>,
+        giver: &UserId,
+        gift: GiftId,
+    ) -> GrabItemDecision {
+        if let Some(status) = refused {
+            let result = Some(Err(Outcome::Refused(Refusal::merchant(status))));
+            return GrabItemDecision { expired: Vec::new(), result };
+        }
         let hold = HoldId::from_bytes(*gift.bytes());
         self.set_aside(holds, now, (&Name::of(giver), giver), (1, self.put.terms.price), hold)
     }

@@ -13,16 +13,17 @@
 //! projector has come.
 
 use super::keys::{self, Bytes, KeyRange, MadeBetween, Table};
-use super::projection::{Position, RowSink, rows_of};
+use super::projection::{Position, RowSink, memo, rows_of};
 use super::reads::{cold, envelope_row, read, received_while_open, win_row};
 use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{DurableBatch, RowRead, Snapshot, Store, StoreError, damaged, index, position_of};
 use crate::EngineError;
-use crate::backend::{Entry, Listing, Page};
-use crate::command::{HoldView, OrderView};
+use crate::backend::{Entry, Listing, OnceKey, Page};
+use crate::command::{HoldView, OrderView, Outcome};
 use crate::gift::{Gift, GiftRole};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
-use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, UserId};
+use crate::state::decide::REMEMBER_S;
+use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::iter::Peekable;
@@ -31,6 +32,9 @@ use std::ops::Bound;
 /// Rows a list looks at for one page when few of them are wanted; then the page
 /// ends early and its cursor goes on from there.
 const LOOKED_AT_MAX: usize = 10_000;
+
+/// Answers looked at for those that tell of one envelope.
+const KEPT_MAX: usize = 100_000;
 
 /// Payouts looked up at a time.
 const PLACES_MAX: usize = 1000;
@@ -351,6 +355,28 @@ impl View {
     pub fn order(&self, id: OrderId) -> Result<Option<OrderView>, StoreError> {
         let key = keys::order(id);
         cold(Table::Orders, &key, self.get(Table::Orders, key.clone())?)
+    }
+
+    /// The idempotency keys under which an envelope made at `made_at` is told, the oldest
+    /// first. Whoever made it comes first; of what was kept later so many keys are looked at.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub(crate) fn kept_about(&self, id: EnvelopeId, made_at: Timestamp) -> Result<Vec<OnceKey>, StoreError> {
+        let from = Bound::Included(Bytes::from(&made_at.plus_s(REMEMBER_S).ms().to_be_bytes()));
+        let mut about = Vec::new();
+        for row in self.scan(Table::MemoExpiries, &KeyRange { from, to: Bound::Unbounded })?.take(KEPT_MAX) {
+            let (expiry, _) = row?;
+            let key = keys::tail::<16>(&expiry).ok_or_else(|| damaged(Table::MemoExpiries, &expiry))?;
+            let kept = self.get(Table::Memos, Bytes::from(&key))?;
+            let kept = kept.and_then(|bytes| memo(OnceKey::from_bytes(key), &bytes));
+            let is_about = kept.is_some_and(|kept| matches!(kept.answer, Outcome::Envelope(view) if view.id == id));
+            // A key that was used anew after its time has two expiries.
+            if is_about && !about.contains(&OnceKey::from_bytes(key)) {
+                about.push(OnceKey::from_bytes(key));
+            }
+        }
+        Ok(about)
     }
 
     /// How far this view reaches, and where all money is there.

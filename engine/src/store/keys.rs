@@ -105,6 +105,8 @@ pub(crate) enum EndPart {
     Settled = 2,
     /// No end, but what was fixed besides its terms: `EnvelopeOutside`.
     Outside = 3,
+    /// No end either, but what of its terms was taken back: `Redaction`.
+    Redacted = 4,
 }
 
 /// Under which part of a [`Merchants`](Table::Merchants) key what stands.

@@ -10,7 +10,7 @@ use super::keys::{self, Bytes, EndPart, MerchantPart, Table};
 use super::values::{self, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::Outcome;
-use crate::event::{Event, Record, Remembered, WalletMoved};
+use crate::event::{EnvelopeRedacted, Event, Record, Remembered, WalletMoved};
 use crate::gift::GiftRole;
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::types::{Amount, Lsn, Timestamp};
@@ -139,7 +139,8 @@ impl Position {
             | Event::ItemPut(_)
             | Event::Held(_)
             | Event::Remembered(_)
-            | Event::ApiKeyPut(_) => {}
+            | Event::ApiKeyPut(_)
+            | Event::EnvelopeRedacted(_) => {}
         }
     }
 }
@@ -234,6 +235,12 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
         Event::ApiKeyPut(key) => put!(ApiKeys, keys::id(key.id.bytes()), Some(values::put_cold(key))),
         Event::EnvelopeOutside(outside) => {
             put!(EnvelopeEnds, keys::envelope_end(outside.envelope, EndPart::Outside), Some(values::put_cold(outside)));
+        }
+        Event::EnvelopeRedacted(event) => {
+            let EnvelopeRedacted { created, redaction } = &**event;
+            put!(Envelopes, keys::id(created.id.bytes()), Some(values::put_cold(created)));
+            let key = keys::envelope_end(created.id, EndPart::Redacted);
+            put!(EnvelopeEnds, key, Some(values::put_cold(redaction)));
         }
         Event::PayoutMade(made) => {
             let Payout { id, envelope, state, .. } = made.payout(at);

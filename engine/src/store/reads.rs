@@ -16,7 +16,9 @@ use crate::event::{
     EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, Event, ItemPut, Record, Remembered, Units,
 };
 use crate::gift::Gift;
+use crate::mutants::{Mutant, is_planted};
 use crate::payout::Payout;
+use crate::redaction::Redaction;
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
 use std::ops::Bound;
@@ -119,6 +121,7 @@ impl Store {
                 Event::EnvelopeEnded(e) => is_there(Table::Envelopes, e.envelope.bytes())?,
                 Event::PayoutMade(e) => is_there(Table::Payouts, e.payout.bytes())?,
                 Event::PayoutChanged(e) => is_there(Table::Payouts, e.payout.id.bytes())?,
+                Event::EnvelopeRedacted(e) => is_there(Table::Envelopes, e.created.id.bytes())?,
                 Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
                 _ => true,
             };
@@ -143,6 +146,15 @@ impl Store {
     /// [`StoreError`] if it cannot be read.
     pub fn envelope(&self, id: EnvelopeId) -> Result<Option<EnvelopeRow>, StoreError> {
         envelope(&*self.snapshot(), id)
+    }
+
+    /// What was taken back of an envelope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn redaction(&self, id: EnvelopeId) -> Result<Option<Redaction>, StoreError> {
+        let key = keys::envelope_end(id, EndPart::Redacted);
+        cold(Table::EnvelopeEnds, &key, self.snapshot().get(Table::EnvelopeEnds, &key)?)
     }
 
     /// How many envelopes a user made in a day; counted up to `most`.
@@ -332,6 +344,7 @@ pub(super) fn envelope_row(
     const LAPSED: u8 = EndPart::Lapsed as u8;
     const SETTLED: u8 = EndPart::Settled as u8;
     const OUTSIDE: u8 = EndPart::Outside as u8;
+    const REDACTED: u8 = EndPart::Redacted as u8;
     let mut row = EnvelopeRow { created, ended: None, lapsed: None, settled: None };
     for end in ends {
         let (key, value) = end?;
@@ -339,6 +352,8 @@ pub(super) fn envelope_row(
             Some(&ENDED) => values::cold::<(Timestamp, EnvelopeEnded)>(&value).map(|end| row.ended = Some(end)),
             Some(&LAPSED) => values::cold::<(Timestamp, Amount)>(&value).map(|end| row.lapsed = Some(end)),
             Some(&SETTLED) => values::cold::<(Timestamp, EnvelopeSettled)>(&value).map(|end| row.settled = Some(end)),
+            Some(&REDACTED) if is_planted(Mutant::ForgetRedactions) => Some(()),
+            Some(&REDACTED) => values::cold::<Redaction>(&value).map(|redaction| redaction.put(&mut row.created)),
             Some(&OUTSIDE) => values::cold::<EnvelopeOutside>(&value).map(|outside| outside.put(&mut row.created)),
             _ => None,
         };

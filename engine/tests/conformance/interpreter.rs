@@ -336,17 +336,21 @@ impl<S: Stand> Story<S> {
             ("grab", [envelope, user]) => Command::Grab { envelope: self.id(envelope)?, user: self.user(user)? },
             ("claim", [envelope, user]) => Command::Claim { envelope: self.id(envelope)?, user: self.user(user)? },
             ("cancel", [envelope]) => Command::Cancel { envelope: self.id(envelope)? },
-            ("put_merchant", [merchant, status]) => Command::PutMerchant(Box::new(NewMerchant {
-                id: self.user(merchant)?,
-                name: self.text(step.fields.get("name").copied().unwrap_or("Rosy")),
-                status: match *status {
-                    "none" => None,
-                    "pending" => Some(MerchantStatus::Pending),
-                    "verified" => Some(MerchantStatus::Verified),
-                    "suspended" => Some(MerchantStatus::Suspended),
-                    other => return Err(format!("{other} is no merchant's status")),
-                },
-            })),
+            ("redact", [envelope]) => Command::Redact { envelope: self.id(envelope)?, metadata: false },
+            ("redact", [envelope, "metadata"]) => Command::Redact { envelope: self.id(envelope)?, metadata: true },
+            ("put_merchant", [merchant, status]) => {
+                let told = |field| step.fields.get(field).map(|text| self.text(text));
+                let papers = NewVerification { by: told("by"), reference: told("papers") };
+                Command::PutMerchant(Box::new(NewMerchant {
+                    verification: (papers != NewVerification::default()).then_some(papers),
+                    told_by: "app".to_owned(),
+                    ..NewMerchant::new(
+                        self.user(merchant)?,
+                        &told("name").unwrap_or("Rosy".to_owned()),
+                        if *status == "none" { None } else { Some(merchant_status(status)?) },
+                    )
+                }))
+            }
             ("create_item", [_]) => Command::CreateItem(Box::new(self.new_item(step)?)),
             ("change_item", [item]) => {
                 let change = Box::new(self.item_change(step)?);
@@ -746,6 +750,7 @@ impl<S: Stand> Story<S> {
             .with("claim_by", self.told_time(view.claim_by))
             .with("reference", view.reference.as_deref().unwrap_or("none"))
             .with("metadata", &view.metadata)
+            .with("redacted", view.redacted_at.map_or("none".to_owned(), |at| self.told_time(at)))
     }
 
     fn told_item(&self, view: &ItemView) -> Told {
@@ -826,6 +831,11 @@ impl<S: Stand> Story<S> {
                 Some(merchant) => told_merchant(&merchant),
                 None => Told::of(["none"]),
             },
+            ("merchants", []) => {
+                let status = step.fields.get("status").map(|status| merchant_status(status)).transpose()?;
+                let row = |merchant: Merchant| format!("{}:{}", merchant.id, merchant.status.name());
+                self.told_list(|page| self.drive(backend.merchants(status, page)), row)?
+            }
             ("item", [item]) => match self.drive(backend.item(self.id(item)?)).map_err(failed)? {
                 Some(view) => self.told_item(&view),
                 None => Told::of(["none"]),
@@ -1111,12 +1121,15 @@ fn told_wallet(view: &WalletView) -> Told {
 }
 
 fn told_merchant(merchant: &Merchant) -> Told {
-    let status = match merchant.status {
-        MerchantStatus::Pending => "pending",
-        MerchantStatus::Verified => "verified",
-        MerchantStatus::Suspended => "suspended",
-    };
-    Told::of([status]).with("name", &merchant.name).with("id", &merchant.id)
+    let papers = merchant.verification.as_ref();
+    let told = Told::of([merchant.status.name()]).with("name", &merchant.name).with("id", &merchant.id);
+    told.with("by", papers.map_or("none", |papers| &papers.by))
+        .with("papers", papers.and_then(|papers| papers.reference.as_deref()).unwrap_or("none"))
+}
+
+fn merchant_status(name: &str) -> Result<MerchantStatus, String> {
+    let found = MerchantStatus::ALL.into_iter().find(|status| status.name() == name);
+    found.ok_or_else(|| format!("{name} is no merchant's status"))
 }
 
 fn told_status(status: ShareStatus) -> &'static str {

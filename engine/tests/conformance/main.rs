@@ -203,11 +203,12 @@ on_every_backend!(
     lists,
     items,
     holds,
-    gifts,
     draws,
     api_keys,
     payouts,
-    caps
+    caps,
+    redactions,
+    gifts
 );
 
 /// The same for the stands that need a redis-server.
@@ -279,7 +280,20 @@ mod redis {
         )+};
     }
 
-    stories!(wallets, envelopes, splits, answers_again, lists, items, holds, draws, api_keys, payouts, caps);
+    stories!(
+        wallets,
+        envelopes,
+        splits,
+        answers_again,
+        lists,
+        items,
+        holds,
+        draws,
+        api_keys,
+        payouts,
+        caps,
+        redactions
+    );
 
     #[test]
     fn in_pools_on_a_cluster() {

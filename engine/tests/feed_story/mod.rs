@@ -96,6 +96,12 @@ pub(crate) fn play<B: Backend>(engine: &B) -> Made {
     assert!(matches!(engine.claim(left, &bob), Outcome::Claimed { .. }));
     engine.cancel(cancelled);
     let item = engine.sell(item(10));
+    let papers = NewVerification { by: Some("Li Lei".to_owned()), reference: Some("p 1".to_owned()) };
+    for (status, verification) in [("suspended", None), ("pending", None), ("verified", Some(papers))] {
+        let status = MerchantStatus::ALL.into_iter().find(|it| it.name() == status);
+        let rosy = NewMerchant::new(user("rosy"), "Rosy 花店", status);
+        engine.ask(Command::PutMerchant(Box::new(NewMerchant { verification, ..rosy })));
+    }
     engine.ask(Command::Restock { item, quantity: 5 });
     engine.deposit(&dave, 500);
     let held = |quantity| match engine.grab_item(item, &dave, quantity) {
@@ -156,6 +162,7 @@ fn thing(event: &FeedEvent) -> String {
         | Happened::Expired { envelope, .. }
         | Happened::Cancelled { envelope, .. }
         | Happened::Settled { envelope, .. }
+        | Happened::Redacted { envelope, .. }
         | Happened::Lapsed { envelope, .. } => envelope.id.to_string(),
         Happened::Grabbed(share) | Happened::Claimed(share) => share.envelope.id.to_string(),
         Happened::Deposited(moved) | Happened::Withdrawn(moved) => moved.user.to_string(),
@@ -163,6 +170,7 @@ fn thing(event: &FeedEvent) -> String {
         Happened::Hold(hold) => hold.id.to_string(),
         Happened::Order(order) => order.id.to_string(),
         Happened::Payout(view) => view.payout.id.to_string(),
+        Happened::Merchant(merchant) => format!("merchant {}", merchant.id),
         Happened::Gift(gift) => gift.id.to_string(),
     }
 }
@@ -283,4 +291,16 @@ pub(crate) fn assert_agrees<B: Backend>(engine: &B, made: &Made, events: &[FeedE
         })
         .collect();
     assert_eq!(put, [10, 15]);
+    let merchants: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.what {
+            Happened::Merchant(merchant) => Some((**merchant).clone()),
+            _ => None,
+        })
+        .collect();
+    let stood: Vec<_> = merchants.iter().map(|merchant| merchant.status.name()).collect();
+    assert_eq!(stood, ["verified", "suspended", "pending", "verified"], "the history of its status");
+    assert_eq!(merchants.last().cloned(), wait(engine.merchant(&user("rosy"))).unwrap());
+    let papers = merchants[3].verification.as_ref().expect("its papers were checked");
+    assert_eq!((&*papers.by, papers.reference.as_deref()), ("Li Lei", Some("p 1")));
 }

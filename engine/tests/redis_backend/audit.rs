@@ -115,6 +115,9 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
     ("redis.call('DEL', beside(alice, 'funded'))", &[LostMoney, Sums]),
     ("redis.call('HINCRBY', beside(alice, 'funded'), field(beside(alice, 'funded'), '.*'), 1)", &[LostMoney, Sums]),
     ("redis.call('DEL', key('owed:rosy'))", &[FindingKind::Merchant, LostMoney, Sums]),
+    ("redis.call('DEL', beside(item, 'not_selling'))", &[FindingKind::Merchant]),
+    ("redis.call('HSET', beside(item, 'not_selling'), 'lily', '1 verified')", &[FindingKind::Merchant]),
+    ("redis.call('DEL', key('merchants'))", &[List]),
 ];
 
 /// A deployment in which everything has happened, and what is open in it.
@@ -171,7 +174,10 @@ impl Scene {
             }
         }
         let status = Some(MerchantStatus::Verified);
-        scene.ask(Command::PutMerchant(Box::new(NewMerchant { id: user("rosy"), name: "Rosy".to_owned(), status })));
+        scene.ask(Command::PutMerchant(Box::new(NewMerchant::new(user("rosy"), "Rosy", status))));
+        for status in [Some(MerchantStatus::Pending), Some(MerchantStatus::Suspended)] {
+            scene.ask(Command::PutMerchant(Box::new(NewMerchant::new(user("lily"), "Lily", status))));
+        }
         let Outcome::Item(view) = scene.ask(Command::CreateItem(Box::new(item(9)))) else { panic!("no item") };
         scene.item = view.id;
         let hold = scene.hold("bob");
@@ -348,7 +354,7 @@ async fn evening(backend: &RedisBackend, asker: u64, nth: u64) {
     }
     ask(Command::Cancel { envelope: made.id }).await;
     let status = Some(MerchantStatus::Verified);
-    let merchant = NewMerchant { id: seller.clone(), name: "Rosy".to_owned(), status };
+    let merchant = NewMerchant::new(seller.clone(), "Rosy", status);
     ask(Command::PutMerchant(Box::new(merchant))).await;
     let terms = NewItem { merchant: seller, ..item(3) };
     let Outcome::Item(made) = ask(Command::CreateItem(Box::new(terms))).await else { panic!("no item") };

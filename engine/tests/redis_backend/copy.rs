@@ -99,7 +99,7 @@ fn draw(random: &mut Random, story: &Story) -> Command {
             _ => {
                 let (id, name) = (user("rosy"), "Rosy".to_owned());
                 let status = random.pick(&[None, Some(MerchantStatus::Verified)]).flatten();
-                Command::PutMerchant(Box::new(NewMerchant { id, name, status }))
+                Command::PutMerchant(Box::new(NewMerchant::new(id, &name, status)))
             }
         },
         16 => {
@@ -521,7 +521,7 @@ fn a_copy_that_was_given_up_does_not_go_on() {
     let redis = stage.deployment.open();
     let merchant = |name: &str| {
         let status = Some(MerchantStatus::Verified);
-        Command::PutMerchant(Box::new(NewMerchant { id: user(name), name: name.to_owned(), status }))
+        Command::PutMerchant(Box::new(NewMerchant::new(user(name), name, status)))
     };
     stage.deployment.drive(redis.execute(merchant("rosy"), None)).expect("it is answered");
     let back = stage.path("back");

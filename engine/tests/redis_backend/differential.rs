@@ -174,7 +174,7 @@ impl Pair {
                     Some(MerchantStatus::Suspended),
                 ]);
                 let id = random.pick(merchants);
-                Drawn::Plain(Command::PutMerchant(Box::new(NewMerchant { id, name: "Rosy".to_owned(), status })))
+                Drawn::Plain(Command::PutMerchant(Box::new(NewMerchant::new(id, "Rosy", status))))
             }
             15..=16 => Drawn::Plain(Command::CreateItem(Box::new(NewItem {
                 merchant: random.pick(merchants),

@@ -177,6 +177,14 @@ fn a_merchant() {
 }
 
 #[test]
+fn a_suspension() {
+    play(|trial| {
+        trial.sell();
+        Command::PutMerchant(Box::new(NewMerchant { status: Some(MerchantStatus::Suspended), ..trial.merchant() }))
+    });
+}
+
+#[test]
 fn an_api_key() {
     play(|trial| Command::CreateApiKey(Box::new(trial.api_key())));
 }
@@ -646,7 +654,7 @@ impl Trial<'_> {
     }
 
     fn merchant(&self) -> NewMerchant {
-        NewMerchant { id: self.user("rosy"), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) }
+        NewMerchant::new(self.user("rosy"), "Rosy", Some(MerchantStatus::Verified))
     }
 
     fn api_key(&self) -> NewApiKey {
@@ -735,10 +743,16 @@ impl Trial<'_> {
                 writeln!(told, "  received {} {:?}", row.grab.amount, row.grab.status).expect("a string takes it");
             }
         }
-        let merchant = Some(self.user("rosy"));
-        let mine = ItemFilter { merchant, ..ItemFilter::default() };
+        let rosy = self.user("rosy");
+        let status = deployment.drive(backend.merchant(&rosy)).expect("a read").map(|merchant| merchant.status);
+        let mine = ItemFilter { merchant: Some(rosy), ..ItemFilter::default() };
         for view in deployment.drive(backend.items(&mine, &all)).expect("a read").rows {
-            writeln!(told, "item {} {:?}", view.terms.price, view.stock).expect("a string takes it");
+            writeln!(told, "item {} {:?} of {status:?}", view.terms.price, view.stock).expect("a string takes it");
+            if status != Some(MerchantStatus::Verified) {
+                let grab = Command::GrabItem { item: view.id, user: self.user("bob"), quantity: 1 };
+                let refused = deployment.drive(backend.execute(grab, None)).expect("it is answered").outcome;
+                assert!(matches!(refused, Outcome::Refused(Refusal::WrongState(_))), "{refused:?}");
+            }
         }
         let shop = self.user("shop");
         for key in deployment.drive(backend.api_keys(&all)).expect("a read").rows {

@@ -56,7 +56,7 @@ impl Two {
 
     pub(crate) fn sell(&self, terms: NewItem) -> ItemId {
         let (id, name) = (terms.merchant.clone(), "Rosy".to_owned());
-        self.ask(Command::PutMerchant(Box::new(NewMerchant { id, name, status: Some(MerchantStatus::Verified) })));
+        self.ask(Command::PutMerchant(Box::new(NewMerchant::new(id, &name, Some(MerchantStatus::Verified)))));
         match self.ask(Command::CreateItem(Box::new(terms))) {
             Outcome::Item(view) => view.id,
             other => panic!("{other:?}"),

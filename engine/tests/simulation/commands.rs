@@ -5,7 +5,8 @@ use crate::random::Random;
 use hongbao_engine::api_key::{NewApiKey, Role};
 use hongbao_engine::backend::OnceKey;
 use hongbao_engine::command::{
-    Command, HoldState, ItemChange, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Reference, Transfer, Unclaimed,
+    Command, HoldState, ItemChange, MerchantStatus, NewEnvelope, NewItem, NewMerchant, NewVerification, Reference,
+    Transfer, Unclaimed,
 };
 use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
 use hongbao_engine::payout::{Outside, PayoutResult, PayoutState, PayoutTo};
@@ -190,7 +191,7 @@ pub(crate) enum Theme {
 
 pub(crate) fn verified(random: &mut Random) -> Command {
     let id = user(random.pick(&MERCHANTS));
-    Command::PutMerchant(Box::new(NewMerchant { id, name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) }))
+    Command::PutMerchant(Box::new(NewMerchant::new(id, "Rosy", Some(MerchantStatus::Verified))))
 }
 
 pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Random) -> Command {
@@ -231,14 +232,24 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
             let (envelope, user) = random.pick(&owed);
             Command::Claim { envelope, user }
         }
+        63..=64 if random.once_in(3) => {
+            Command::Redact { envelope: an_envelope(model, random), metadata: random.once_in(2) }
+        }
         63..=65 => Command::Cancel { envelope: an_envelope(model, random) },
         66..=68 => {
             if random.once_in(2) {
                 return verified(random);
             }
-            let status = random.pick(&[None, Some(MerchantStatus::Pending), Some(MerchantStatus::Suspended)]);
             let id = user(random.pick(&MERCHANTS));
-            Command::PutMerchant(Box::new(NewMerchant { id, name: "Rosy Ltd".to_owned(), status }))
+            if random.once_in(4) {
+                let by = random.once_in(2).then(|| "li".to_owned());
+                let papers = NewVerification { by, reference: random.once_in(2).then(|| "papers".to_owned()) };
+                let verified = NewMerchant::new(id, "Rosy", Some(MerchantStatus::Verified));
+                let told_by = "app".to_owned();
+                return Command::PutMerchant(Box::new(NewMerchant { verification: Some(papers), told_by, ..verified }));
+            }
+            let status = random.pick(&[None, Some(MerchantStatus::Pending), Some(MerchantStatus::Suspended)]);
+            Command::PutMerchant(Box::new(NewMerchant::new(id, "Rosy Ltd", status)))
         }
         69..=72 => Command::CreateItem(Box::new(new_item(now, random))),
         73..=94 if model.items.is_empty() => Command::CreateItem(Box::new(new_item(now, random))),
@@ -359,7 +370,7 @@ fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelo
         auto_claim: random.once_in(3),
         unclaimed: random.pick(&[Unclaimed::Return, Unclaimed::Credit]),
         reference: reference(random),
-        metadata: "{}".to_owned(),
+        metadata: r#"{"theme":1}"#.to_owned(),
         client_seed: random.maybe(3, |_| "mine".to_owned()),
         outside: Outside {
             funding: random.maybe(4, |random| format!("f{}", random.below(24))),

@@ -93,7 +93,11 @@ impl Model {
         let limit = terms.per_user_limit.unwrap_or(u32::MAX);
         let is_grab = matches!(command, Command::GrabItem { .. });
         let is_open = terms.ends_at.is_none_or(|at| now < at) && terms.starts_at.is_none_or(|at| now >= at);
-        if !is_open || is_grab && (quantity == 0 || quantity > limit) || self.has_hold_again(now, command) {
+        if !self.may_sell(&terms.merchant)
+            || !is_open
+            || is_grab && (quantity == 0 || quantity > limit)
+            || self.has_hold_again(now, command)
+        {
             return none;
         }
         let mut due: Vec<_> =
@@ -160,6 +164,9 @@ impl Model {
     pub(crate) fn create_gift(&mut self, now: Timestamp, terms: &NewGift, drawn: &[Vec<u8>], lsn: u64) -> Decided {
         let Some(item) = self.items.get(&terms.item) else { return refuse(Refusal::NotFound) };
         let (sale, total) = (item.terms.clone(), item.total);
+        if !self.may_sell(&sale.merchant) {
+            return refuse(Refusal::WrongState(String::new()));
+        }
         if sale.ends_at.is_some_and(|ends_at| now >= ends_at) {
             return no(Outcome::Ended);
         }

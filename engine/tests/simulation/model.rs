@@ -11,9 +11,11 @@ use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
 use hongbao_engine::command::{
     Command, EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus,
-    NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, WalletView,
+    NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, Verification,
+    WalletView,
 };
 use hongbao_engine::payout::PayoutTo;
+use hongbao_engine::redaction::Redaction;
 use hongbao_engine::split::{self, commitment, envelope_seed};
 use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::collections::BTreeMap;
@@ -118,6 +120,8 @@ pub(crate) struct Envelope {
     pub(crate) ended: Option<EndedAs>,
     pub(crate) settled: bool,
     pub(crate) refunded: u64,
+    /// What was taken back, and with which record.
+    pub(crate) redacted: Option<(Redaction, u64)>,
     /// The last record that changed it.
     pub(crate) lsn: u64,
 }
@@ -269,11 +273,14 @@ impl Model {
         if let Some(field) = fault(command) {
             return told(Outcome::Refused(Refusal::invalid(field, "")), false, 0);
         }
+        // A redaction is known again by what it did, and kept under no key.
+        let once = once.filter(|_| !matches!(command, Command::Redact { .. }));
         if let Some(kept) = once.and_then(|key| self.remembered(key, now)) {
             if kept.command != *command {
                 return told(Outcome::Refused(Refusal::IdempotencyMismatch), false, 0);
             }
-            return told(kept.answer.clone(), true, kept.lsn);
+            let (answer, lsn) = self.as_redacted(kept);
+            return told(answer, true, lsn);
         }
         let references = references_of(command);
         let before = self.lsn;
@@ -287,7 +294,10 @@ impl Model {
             Some(kept) if kept.command != *command => {
                 return told(Outcome::Refused(Refusal::ReferenceConflict), false, 0);
             }
-            Some(kept) => (Decided(kept.answer.clone(), false, kept.lsn), true),
+            Some(kept) => {
+                let (answer, lsn) = self.as_redacted(kept);
+                (Decided(answer, false, lsn), true)
+            }
             None => (self.decide(now, command, drawn, lsn), false),
         };
         let Decided(outcome, mut changes, needs) = decided;
@@ -305,6 +315,18 @@ impl Model {
         }
         let needs = if changes && is_positive(&outcome) { lsn } else { needs };
         Expected { reply: Reply { outcome, replayed }, records: self.lsn - before, needs }
+    }
+
+    /// A kept answer as it is told by now, and what it tells of.
+    fn as_redacted(&self, kept: &Memo) -> (Outcome, u64) {
+        let (mut answer, mut lsn) = (kept.answer.clone(), kept.lsn);
+        if let Outcome::Envelope(view) = &mut answer
+            && let Some(envelope) = self.envelopes.get(&view.id)
+        {
+            envelope.blank(view);
+            lsn = lsn.max(envelope.redacted_lsn());
+        }
+        (answer, lsn)
     }
 
     fn remembered(&self, key: OnceKey, now: Timestamp) -> Option<&Memo> {
@@ -333,6 +355,7 @@ impl Model {
             Command::Grab { envelope, user } => self.grab(now, *envelope, user, lsn),
             Command::Claim { envelope, user } => self.claim(now, *envelope, user, lsn),
             Command::Cancel { envelope } => self.cancel(now, *envelope, lsn),
+            Command::Redact { envelope, metadata } => self.redact(now, *envelope, *metadata, lsn),
             Command::PutMerchant(new) => {
                 let known = self.merchants.get(&new.id);
                 let owed = known.map_or(0, |(_, owed)| *owed);
@@ -341,7 +364,20 @@ impl Model {
                     (None, Some((merchant, _))) => merchant.status,
                     (None, None) => MerchantStatus::Pending,
                 };
-                let merchant = Merchant { id: new.id.clone(), name: new.name.clone(), status };
+                let before = known.map(|(merchant, _)| (merchant.status, merchant.verification.clone()));
+                let is_checked = new.status == Some(MerchantStatus::Verified)
+                    && (new.verification.is_some() || !matches!(before, Some((MerchantStatus::Verified, Some(_)))));
+                let verification = match (status, before) {
+                    (MerchantStatus::Pending, _) => None,
+                    (MerchantStatus::Verified, _) if is_checked => {
+                        let told = new.verification.clone().unwrap_or_default();
+                        let by = told.by.unwrap_or(new.told_by.clone());
+                        Some(Verification { by, reference: told.reference, at: now })
+                    }
+                    (_, Some((_, verification))) => verification,
+                    (_, None) => None,
+                };
+                let merchant = Merchant { id: new.id.clone(), name: new.name.clone(), status, verification };
                 self.merchants.insert(merchant.id.clone(), (merchant.clone(), owed));
                 Decided(Outcome::Merchant(Box::new(merchant)), true, lsn)
             }
@@ -484,6 +520,7 @@ impl Model {
             ended: None,
             settled: false,
             refunded: 0,
+            redacted: None,
             lsn,
         };
         let answer = Outcome::Envelope(Box::new(envelope.view(now)));
@@ -548,7 +585,9 @@ impl Model {
     fn cancel(&mut self, now: Timestamp, id: EnvelopeId, lsn: u64) -> Decided {
         let Some(envelope) = self.envelopes.get_mut(&id) else { return refuse(Refusal::NotFound) };
         match envelope.ended {
-            Some(EndedAs::Cancelled) => Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.lsn),
+            Some(EndedAs::Cancelled) => {
+                Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.told_lsn())
+            }
             None if now < envelope.expires_at => {
                 let (sender, unsold) = envelope.end(EndedAs::Cancelled, lsn);
                 let answer = Outcome::Envelope(Box::new(envelope.view(now)));
@@ -557,6 +596,19 @@ impl Model {
             }
             _ => refuse(Refusal::WrongState(String::new())),
         }
+    }
+
+    fn redact(&mut self, now: Timestamp, id: EnvelopeId, metadata: bool, lsn: u64) -> Decided {
+        let Some(envelope) = self.envelopes.get_mut(&id) else { return refuse(Refusal::NotFound) };
+        let redaction = match envelope.redacted {
+            Some((done, _)) if done.metadata || !metadata => {
+                return Decided(Outcome::Envelope(Box::new(envelope.view(now))), false, envelope.told_lsn());
+            }
+            Some((done, _)) => Redaction { metadata, ..done },
+            None => Redaction { at: now, metadata },
+        };
+        envelope.redacted = Some((redaction, lsn));
+        Decided(Outcome::Envelope(Box::new(envelope.view(now))), true, lsn)
     }
 
     fn item_answer(&self, id: ItemId) -> Outcome {
@@ -580,6 +632,9 @@ impl Model {
         }
         if let Some((hold, held_lsn)) = self.hold_again(now, id, user) {
             return Decided(held(hold, true), false, *held_lsn);
+        }
+        if !self.may_sell(&terms.merchant) {
+            return refuse(Refusal::WrongState(String::new()));
         }
         if terms.ends_at.is_some_and(|ends_at| now >= ends_at) {
             return no(Outcome::Ended);
@@ -653,6 +708,10 @@ impl Model {
         self.orders.insert(order, (view, lsn));
         self.move_money(user, EntryKind::Order(order), price, Moment::now(now, lsn));
         Decided(Outcome::Ordered { order, replayed: false }, true, lsn)
+    }
+
+    pub(crate) fn may_sell(&self, merchant: &UserId) -> bool {
+        self.merchants[merchant].0.status == MerchantStatus::Verified
     }
 
     /// The live hold that who may have one is given again.
@@ -975,7 +1034,7 @@ impl Envelope {
         };
         let over = self.ended.is_some();
         let unsold = if over { 0 } else { self.amounts.len() - self.wins.len() };
-        EnvelopeView {
+        let mut view = EnvelopeView {
             id: self.id,
             owner: self.terms.owner.clone(),
             sender: self.terms.sender.clone(),
@@ -997,6 +1056,28 @@ impl Envelope {
             secret: (self.wins.len() == self.amounts.len()).then_some(self.secret),
             reference: self.terms.reference.as_ref().map(|r| r.text.clone()),
             metadata: self.terms.metadata.clone(),
+            redacted_at: None,
+        };
+        self.blank(&mut view);
+        view
+    }
+
+    /// The last record that what is told of it tells of.
+    pub(crate) fn told_lsn(&self) -> u64 {
+        self.lsn.max(self.redacted_lsn())
+    }
+
+    fn redacted_lsn(&self) -> u64 {
+        self.redacted.map_or(0, |(_, lsn)| lsn)
+    }
+
+    /// Leaves nothing of what was taken back in what is told of it.
+    fn blank(&self, view: &mut EnvelopeView) {
+        if let Some((Redaction { at, metadata }, _)) = self.redacted {
+            (view.message, view.redacted_at) = (String::new(), Some(at));
+            if metadata {
+                view.metadata = "{}".to_owned();
+            }
         }
     }
 }

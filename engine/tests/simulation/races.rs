@@ -478,8 +478,7 @@ fn a_user_with_two_holds_is_given_the_older_one_again_also_after_a_start() {
     for seed in 0..8 {
         let mut machine = Machine::new(seed);
         let running = machine.open();
-        let merchant =
-            NewMerchant { id: user("rosy"), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) };
+        let merchant = NewMerchant::new(user("rosy"), "Rosy", Some(MerchantStatus::Verified));
         running.get(Command::PutMerchant(Box::new(merchant)));
         let terms = NewItem {
             merchant: user("rosy"),

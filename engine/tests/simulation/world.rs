@@ -510,7 +510,7 @@ impl World {
             Box::pin(async move { vec![engine.envelope(id).await.map(|view| Told::Envelope(view.map(Box::new)))] });
         let envelope = &self.model.envelopes[&id];
         let told = Told::Envelope(Some(Box::new(envelope.view(self.now()))));
-        let needs = envelope.lsn;
+        let needs = envelope.told_lsn();
         self.read("envelope", asking, Expectation::Exactly(told, needs));
     }
 
@@ -1248,11 +1248,11 @@ impl World {
         self.pump_out();
         self.was_full = false;
         let before = self.model.lsn;
-        let command = Command::PutMerchant(Box::new(NewMerchant {
-            id: commands::user("last"),
-            name: "the last".to_owned(),
-            status: Some(hongbao_engine::command::MerchantStatus::Verified),
-        }));
+        let command = Command::PutMerchant(Box::new(NewMerchant::new(
+            commands::user("last"),
+            "the last",
+            Some(hongbao_engine::command::MerchantStatus::Verified),
+        )));
         self.ask(command, None);
         assert!(self.model.lsn > before, "an engine at rest lets a command in");
         self.pump_out();

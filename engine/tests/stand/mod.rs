@@ -313,8 +313,7 @@ pub(crate) trait Ask: Backend + Sized {
 
     /// Verifies the merchant and puts the item on sale.
     fn sell(&self, terms: NewItem) -> ItemId {
-        let merchant =
-            NewMerchant { id: terms.merchant.clone(), name: "Rosy".to_owned(), status: Some(MerchantStatus::Verified) };
+        let merchant = NewMerchant::new(terms.merchant.clone(), "Rosy", Some(MerchantStatus::Verified));
         assert!(matches!(self.ask(Command::PutMerchant(Box::new(merchant))), Outcome::Merchant(_)));
         match self.ask(Command::CreateItem(Box::new(terms))) {
             Outcome::Item(view) => view.id,

@@ -57,6 +57,7 @@ pub(crate) fn made(id: EnvelopeId, sender: UserId, total: Amount, shares: u32, n
         secret: [7; 32],
         best_share: 0,
         payout_secret: [0; 32],
+        redacted: None,
     }
 }
 
@@ -431,7 +432,12 @@ impl Script {
 
     fn sell(&mut self) {
         let merchant = user(20 + self.below(2));
-        let known = Merchant { id: merchant.clone(), name: "玫瑰".to_owned(), status: MerchantStatus::Verified };
+        let known = Merchant {
+            id: merchant.clone(),
+            name: "玫瑰".to_owned(),
+            status: MerchantStatus::Verified,
+            verification: None,
+        };
         let terms = NewItem {
             merchant,
             name: "99 roses".to_owned(),

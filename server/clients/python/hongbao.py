@@ -588,7 +588,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -597,7 +597,8 @@ class Event:
     data: Dict[str, Any]
     """
     What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    Order, of payout.* a Payout, of gift.* a Gift, of item.put an Item whose stock tells `total` only.
+    Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose
+    stock tells `total` only.
     """
     owner: Optional[str] = None
     """The owner of the envelope or gift, if it is about one or its payouts."""
@@ -622,6 +623,16 @@ class EnvelopeChanged:
     ended_as: Literal["sold_out", "expired", "cancelled"]
     claimed_amount: Optional[Balance] = None
     refunded_amount: Optional[Balance] = None
+
+
+@dataclass(frozen=True)
+class RedactedEnvelope:
+    id: EnvelopeId
+    sender: User
+    reference: Optional[str]
+    redacted_at: Time
+    with_metadata: bool
+    """Whether the metadata was taken back as well."""
 
 
 @dataclass(frozen=True)
@@ -740,6 +751,8 @@ class Envelope:
     """The secret, in hexadecimal, once no share is ungrabbed."""
     reference: Optional[Reference]
     metadata: Dict[str, Any]
+    redacted_at: Optional[str]
+    """When its message was taken back; then `message` is empty."""
 
 
 @dataclass(frozen=True)
@@ -1023,10 +1036,42 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class NewMerchantVerification:
+    """Who checked its papers; only beside the status `verified`."""
+
+    by: Union[Optional[str], Unset] = UNSET
+    """Left out, the name of the calling key."""
+    reference: Union[Optional[str], Unset] = UNSET
+    """The checker's own number of what was checked."""
+
+
+MerchantStatus = Literal["pending", "verified", "suspended"]
+
+
+@dataclass(frozen=True)
+class MerchantVerification:
+    """Who checked its papers, if somebody did since it was last pending."""
+
+    by: str
+    """Who checked them."""
+    reference: Optional[str]
+    """The checker's own number of what was checked."""
+    at: Time
+
+
+@dataclass(frozen=True)
 class Merchant:
     id: User
     name: str
-    status: Literal["pending", "verified", "suspended"]
+    status: MerchantStatus
+    verification: Optional[MerchantVerification]
+    """Who checked its papers, if somebody did since it was last pending."""
+
+
+@dataclass(frozen=True)
+class Merchants:
+    merchants: List[Merchant]
+    next_cursor: Cursor
 
 
 @dataclass(frozen=True)
@@ -1209,8 +1254,12 @@ __all__ += [
     "LimitReached",
     "MadeKey",
     "Merchant",
+    "MerchantStatus",
+    "MerchantVerification",
+    "Merchants",
     "MovedMoney",
     "NewEnvelopeFunding",
+    "NewMerchantVerification",
     "NotEligible",
     "NotOpen",
     "NotWon",
@@ -1227,6 +1276,7 @@ __all__ += [
     "Payouts",
     "Received",
     "ReceivedGrabs",
+    "RedactedEnvelope",
     "Reference",
     "ReleaseOutcome",
     "Released",
@@ -1262,6 +1312,7 @@ class Client(_Transport):
         ("POST", "/v1/envelopes/{id}/grab"),
         ("POST", "/v1/envelopes/{id}/claim"),
         ("POST", "/v1/envelopes/{id}/cancel"),
+        ("POST", "/v1/envelopes/{id}/redact"),
         ("GET", "/v1/envelopes/{id}/grabs"),
         ("GET", "/v1/envelopes/{id}/grabs/{user}"),
         ("POST", "/v1/grabs"),
@@ -1272,6 +1323,8 @@ class Client(_Transport):
         ("GET", "/v1/payouts/{id}"),
         ("POST", "/v1/payouts/results"),
         ("POST", "/v1/merchants"),
+        ("GET", "/v1/merchants"),
+        ("GET", "/v1/merchants/{id}"),
         ("POST", "/v1/items"),
         ("GET", "/v1/items"),
         ("GET", "/v1/items/{id}"),
@@ -1500,6 +1553,21 @@ class Client(_Transport):
         )
         return answer
 
+    def redact(self, id: str, *, metadata: Union[bool, Unset] = UNSET, limit_s: Optional[float] = None) -> Envelope:
+        """
+        Take an envelope's message back. Whatever has become of the envelope. From the answer on nobody is told
+        the message any more, also not who repeats the call that made the envelope; docs/REDACT.md says what
+        lies where on disk, and until when. Asked again it answers the same. It is not undone.
+        """
+        answer: Envelope = self._call(
+            Envelope,
+            "POST",
+            f"/v1/envelopes/{_part(id)}/redact",
+            body={"metadata": metadata},
+            limit_s=limit_s,
+        )
+        return answer
+
     def grabs(self, id: str, *, limit: Optional[int] = None, limit_s: Optional[float] = None) -> Iterator[Grab]:
         """
         An envelope's grabs, by share. All of them, page after page as they are asked for; `limit` is a page's
@@ -1682,19 +1750,60 @@ class Client(_Transport):
         id: User,
         name: str,
         status: Union[Literal["pending", "verified", "suspended"], Unset] = UNSET,
+        verification: Union[Optional[NewMerchantVerification], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Merchant:
-        """Register or change a merchant."""
+        """
+        Register or change a merchant. Only a verified merchant's items can be put on sale and grabbed. Units
+        that are held when it is suspended may still be paid. With the status `verified` its papers count as
+        checked: `verification` says by whom and under which reference; left out, by the calling key. It stays
+        when a merchant is suspended, and goes when it is pending again.
+        """
         answer: Merchant = self._call(
             Merchant,
             "POST",
             "/v1/merchants",
-            body={"id": id, "name": name, "status": status},
+            body={"id": id, "name": name, "status": status, "verification": verification},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
         )
+        return answer
+
+    def merchants(
+        self,
+        *,
+        status: Optional[MerchantStatus] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Merchant]:
+        """
+        Merchants, by their ids. All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.merchants_page(status=status, limit=limit, limit_s=limit_s, cursor=cursor), "merchants")
+
+    def merchants_page(
+        self,
+        *,
+        status: Optional[MerchantStatus] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Merchants:
+        """Merchants, by their ids. One page."""
+        answer: Merchants = self._call(
+            Merchants,
+            "GET",
+            "/v1/merchants",
+            query={"status": status, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def merchant(self, id: str, *, limit_s: Optional[float] = None) -> Merchant:
+        """A merchant."""
+        answer: Merchant = self._call(Merchant, "GET", f"/v1/merchants/{_part(id)}", limit_s=limit_s)
         return answer
 
     def create_item(
@@ -1818,7 +1927,10 @@ class Client(_Transport):
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> ItemGrabOutcome:
-        """Hold units for a user, all or none."""
+        """
+        Hold units for a user, all or none. Of a merchant that is pending or suspended nothing is held: 409
+        `wrong_state`. Who already has the one unit there is a user is told of it all the same.
+        """
         answer: ItemGrabOutcome = self._call(
             ItemGrabOutcome,
             "POST",

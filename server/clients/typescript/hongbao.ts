@@ -526,11 +526,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed">;
   at: Time;
   /** The owner of the envelope or gift, if it is about one or its payouts. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -550,6 +550,15 @@ export interface EnvelopeChanged {
   ended_as: Open<"sold_out" | "expired" | "cancelled">;
   claimed_amount?: Balance;
   refunded_amount?: Balance;
+}
+
+export interface RedactedEnvelope {
+  id: EnvelopeId;
+  sender: User;
+  reference: string | null;
+  redacted_at: Time;
+  /** Whether the metadata was taken back as well. */
+  with_metadata: boolean;
 }
 
 export interface ShareOf {
@@ -690,6 +699,8 @@ export interface Envelope {
   seed_secret: string | null;
   reference: Reference | null;
   metadata: Record<string, unknown>;
+  /** When its message was taken back; then `message` is empty. */
+  redacted_at: string | null;
 }
 
 export interface Envelopes {
@@ -699,6 +710,12 @@ export interface Envelopes {
 
 export interface ByUser {
   user: User;
+}
+
+/** What is taken back besides the message; the body may also be empty. */
+export interface Redact {
+  /** The metadata as well; later is fine. */
+  metadata?: boolean;
 }
 
 export interface Won {
@@ -954,17 +971,45 @@ export interface Audit {
   in_flight: Balance;
 }
 
+/** Who checked its papers; only beside the status `verified`. */
+export interface NewMerchantVerification {
+  /** Left out, the name of the calling key. */
+  by?: string | null;
+  /** The checker's own number of what was checked. */
+  reference?: string | null;
+}
+
 export interface NewMerchant {
   id: User;
   name: string;
   /** Left out, a merchant keeps the one it has; a new one is pending. */
   status?: "pending" | "verified" | "suspended";
+  /** Who checked its papers; only beside the status `verified`. */
+  verification?: NewMerchantVerification | null;
+}
+
+export type MerchantStatus = Open<"pending" | "verified" | "suspended">;
+
+/** Who checked its papers, if somebody did since it was last pending. */
+export interface MerchantVerification {
+  /** Who checked them. */
+  by: string;
+  /** The checker's own number of what was checked. */
+  reference: string | null;
+  at: Time;
 }
 
 export interface Merchant {
   id: User;
   name: string;
-  status: Open<"pending" | "verified" | "suspended">;
+  status: MerchantStatus;
+  /** Who checked its papers, if somebody did since it was last pending. */
+  verification: MerchantVerification | null;
+}
+
+export interface Merchants {
+  merchants: Array<Merchant>;
+  next_cursor: Cursor;
 }
 
 export interface NewItem {
@@ -1185,6 +1230,7 @@ export class Client extends Transport {
     ["POST", "/v1/envelopes/{id}/grab"],
     ["POST", "/v1/envelopes/{id}/claim"],
     ["POST", "/v1/envelopes/{id}/cancel"],
+    ["POST", "/v1/envelopes/{id}/redact"],
     ["GET", "/v1/envelopes/{id}/grabs"],
     ["GET", "/v1/envelopes/{id}/grabs/{user}"],
     ["POST", "/v1/grabs"],
@@ -1195,6 +1241,8 @@ export class Client extends Transport {
     ["GET", "/v1/payouts/{id}"],
     ["POST", "/v1/payouts/results"],
     ["POST", "/v1/merchants"],
+    ["GET", "/v1/merchants"],
+    ["GET", "/v1/merchants/{id}"],
     ["POST", "/v1/items"],
     ["GET", "/v1/items"],
     ["GET", "/v1/items/{id}"],
@@ -1271,7 +1319,7 @@ export class Client extends Transport {
 
   /** Create an envelope, from its sender's wallet or funded from outside. */
   async createEnvelope(body: NewEnvelope, options: KeyedOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "POST", path: "/v1/envelopes", body, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: "/v1/envelopes", body, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
@@ -1291,7 +1339,7 @@ export class Client extends Transport {
 
   /** An envelope. */
   async envelope(id: string, options: CallOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}` }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    const answer = checked<Envelope>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}` }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
@@ -1309,7 +1357,13 @@ export class Client extends Transport {
 
   /** End an envelope; unsold shares go back to the sender. */
   async cancel(id: string, options: KeyedOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/cancel`, body: {}, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata"]);
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/cancel`, body: {}, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
+    return answer;
+  }
+
+  /** Take an envelope's message back. Whatever has become of the envelope. From the answer on nobody is told the message any more, also not who repeats the call that made the envelope; docs/REDACT.md says what lies where on disk, and until when. Asked again it answers the same. It is not undone. */
+  async redact(id: string, body: Redact, options: CallOptions = {}): Promise<Envelope> {
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/redact`, body }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
@@ -1399,9 +1453,29 @@ export class Client extends Transport {
     return readPayoutAnswers(answer);
   }
 
-  /** Register or change a merchant. */
+  /** Register or change a merchant. Only a verified merchant's items can be put on sale and grabbed. Units that are held when it is suspended may still be paid. With the status `verified` its papers count as checked: `verification` says by whom and under which reference; left out, by the calling key. It stays when a merchant is suspended, and goes when it is pending again. */
   async putMerchant(body: NewMerchant, options: KeyedOptions = {}): Promise<Merchant> {
-    const answer = checked<Merchant>(await this.call({ method: "POST", path: "/v1/merchants", body, keyed: true }, options), ["id", "name", "status"]);
+    const answer = checked<Merchant>(await this.call({ method: "POST", path: "/v1/merchants", body, keyed: true }, options), ["id", "name", "status", "verification"]);
+    return answer;
+  }
+
+  /** Merchants, by their ids. All of them, page after page as they are asked for; `limit` is a page's size. */
+  merchants(query: { status?: MerchantStatus; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Merchant> {
+    return this.pages(async (cursor) => {
+      const shown = await this.merchantsPage({ ...query, cursor }, options);
+      return { items: shown.merchants, next: shown.next_cursor };
+    });
+  }
+
+  /** Merchants, by their ids. One page. */
+  async merchantsPage(query: { status?: MerchantStatus; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Merchants> {
+    const answer = checked<Merchants>(await this.call({ method: "GET", path: "/v1/merchants", query }, options), ["merchants", "next_cursor"]);
+    return answer;
+  }
+
+  /** A merchant. */
+  async merchant(id: string, options: CallOptions = {}): Promise<Merchant> {
+    const answer = checked<Merchant>(await this.call({ method: "GET", path: `/v1/merchants/${pathPart(id)}` }, options), ["id", "name", "status", "verification"]);
     return answer;
   }
 
@@ -1443,7 +1517,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Hold units for a user, all or none. */
+  /** Hold units for a user, all or none. Of a merchant that is pending or suspended nothing is held: 409 `wrong_state`. Who already has the one unit there is a user is told of it all the same. */
   async grabItem(id: string, body: ItemGrab, options: KeyedOptions = {}): Promise<ItemGrabOutcome> {
     const answer = checked<ItemGrabOutcome>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/grab`, body, keyed: true }, options), []);
     return readItemGrabOutcome(answer);

@@ -2,7 +2,7 @@
 //! answers use.
 
 use crate::config::Currency;
-use crate::views::{At, EnvelopeJson, GiftJson, HoldJson, ItemJson, OrderJson, PayoutJson, Shown};
+use crate::views::{At, EnvelopeJson, GiftJson, HoldJson, ItemJson, MerchantJson, OrderJson, PayoutJson, Shown};
 use hongbao_engine::command::{EndedAs, EnvelopeState, ShareStatus};
 use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, Share};
 use hongbao_engine::types::{Amount, EnvelopeId, EventId, UserId};
@@ -37,6 +37,8 @@ enum Data<'a> {
     Hold(HoldJson<'a>),
     Order(OrderJson<'a>),
     Payout(Box<PayoutJson<'a>>),
+    Redacted(RedactedJson<'a>),
+    Merchant(MerchantJson<'a>),
     Gift(Box<GiftJson<'a>>),
 }
 
@@ -110,6 +112,15 @@ struct LapsedJson<'a> {
 }
 
 #[derive(Serialize)]
+struct RedactedJson<'a> {
+    id: Shown<EnvelopeId>,
+    sender: &'a UserId,
+    reference: Option<&'a str>,
+    redacted_at: At,
+    with_metadata: bool,
+}
+
+#[derive(Serialize)]
 struct MovedJson<'a> {
     user: &'a UserId,
     currency: Currency,
@@ -165,6 +176,14 @@ impl<'a> Data<'a> {
             Happened::Order(order) => Data::Order(OrderJson::new(order, currency)),
             Happened::Gift(gift) => Data::Gift(Box::new(GiftJson::new(gift, currency))),
             Happened::Payout(view) => Data::Payout(Box::new(PayoutJson::new(view, currency))),
+            Happened::Redacted { envelope, redaction } => Data::Redacted(RedactedJson {
+                id: Shown(envelope.id),
+                sender: &envelope.sender,
+                reference: envelope.reference.as_deref(),
+                redacted_at: At(redaction.at),
+                with_metadata: redaction.metadata,
+            }),
+            Happened::Merchant(merchant) => Data::Merchant(MerchantJson::new(merchant)),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::payouts::ReconcilePayouts;
 use crate::books::{self, Opened};
-use crate::failure::Failure;
+use crate::failure::{Failure, asked};
+use hongbao_client::Client;
 use hongbao_client::types::PayoutsQuery;
-use hongbao_client::{Client, Error};
 use hongbao_engine::payout::{Payout, PayoutState};
 use hongbao_engine::types::Timestamp;
 use std::path::Path;
@@ -136,22 +136,6 @@ async fn patiently<T>(target: &str, answer: impl Future<Output = T>, tell: impl 
         Err(_) => {
             tell(format!("waiting for an answer of {target}; it is asked again for up to 30 s"));
             answer.await
-        }
-    }
-}
-
-/// Refused is asked wrongly; anything else is broken, also a server that cannot answer now.
-fn asked(target: &str) -> impl Fn(Error) -> Failure {
-    move |error| {
-        let why = format!("{target}: {error}");
-        match error {
-            Error::Problem(problem) if problem.status >= 500 || problem.status == 429 => Failure::Broken(why),
-            Error::Request(_) | Error::Problem(_) => Failure::Usage(why),
-            // Nothing is told here, so there is no key to repeat.
-            Error::NoAnswer { reason, attempts, .. } => Failure::Broken(format!(
-                "{target}: no answer after {attempts} attempts: {reason}; is the server running, and is --target right?"
-            )),
-            _ => Failure::Broken(why),
         }
     }
 }

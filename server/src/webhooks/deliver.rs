@@ -235,7 +235,15 @@ impl<B: Backend> Worker<B> {
 
     /// Sends what is pending, and notes what became of it.
     async fn attempt(&mut self, endpoint: &Endpoint, pending: &Pending) -> Result<Step> {
-        let batch = &pending.batch;
+        let (batch, pace) = (&pending.batch, self.webhooks().pace);
+        if pending.was_tried_for(pace.give_up_after, self.now()) {
+            // Whoever gave it up was interrupted before the endpoint went on.
+            let mut letters = shelf::dead(&self.server, self.id).await?.into_iter();
+            if let Some(letter) = letters.find(|letter| letter.batch.id == batch.id && !letter.gone) {
+                self.bury(batch, letter.attempts, letter.why, false, &batch.until).await?;
+                return Ok(Step::Again);
+            }
+        }
         let body = batch::body(&*self.server.backend, self.server.currency, self.id, endpoint, batch).await;
         let body = match body {
             Ok(body) => body,
@@ -280,9 +288,7 @@ impl<B: Backend> Worker<B> {
             }
             Outcome::Failed(why, retry_after) => {
                 self.webhooks().failed.increment(1);
-                let pace = self.webhooks().pace;
-                let tried_ms = now.ms().saturating_sub(pending.since_ms);
-                if u128::from(tried_ms) >= pace.give_up_after.as_millis() {
+                if pending.was_tried_for(pace.give_up_after, now) {
                     let attempts = pending.attempts + 1;
                     self.bury(batch, attempts, why, false, &batch.until).await?;
                     return Ok(Step::Again);

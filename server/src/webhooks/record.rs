@@ -6,6 +6,7 @@
 use super::sign::Secret;
 use hongbao_engine::types::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// How long a secret signs after another has taken its place.
 pub(super) const ROTATION_MS: u64 = 24 * 3_600_000;
@@ -81,6 +82,11 @@ impl Pending {
     /// A batch to be sent now.
     pub(super) fn new(batch: Batch, now: Timestamp) -> Pending {
         Pending { batch, attempts: 0, since_ms: now.ms(), next_at_ms: now.ms() }
+    }
+
+    /// Whether it has been tried for so long.
+    pub(super) fn was_tried_for(&self, time: Duration, now: Timestamp) -> bool {
+        u128::from(now.ms().saturating_sub(self.since_ms)) >= time.as_millis()
     }
 }
 

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Method;
 use hongbao_engine::EngineError;
 use hongbao_engine::command::{
-    Command, EndedAs, EnvelopeState, Merchant, MerchantStatus, Outcome, Refusal, ShareStatus,
+    Command, EndedAs, EnvelopeState, Merchant, MerchantStatus, Outcome, Refusal, ShareStatus, Verification,
 };
 use hongbao_engine::types::{Amount, HoldId, OrderId, UserId};
 use serde_json::{Value, json};
@@ -187,6 +187,7 @@ async fn envelopes_are_shown_as_the_contract_says() {
         "remaining_amount": 900, "claimed_amount": 100, "refunded_amount": 0, "created_at": NOW_TEXT,
         "opens_at": NOW_TEXT, "expires_at": "2027-02-06T08:01:00.123Z", "claim_by": "2027-02-06T08:02:00.123Z",
         "commitment": "ab".repeat(32), "seed_secret": null, "reference": null, "metadata": null,
+        "redacted_at": null,
     });
     let mut shown = answer.json();
     assert!(answer.text().contains(r#""metadata":{"n": 123456789012345678901234567890}"#), "{}", answer.text());
@@ -198,6 +199,7 @@ async fn envelopes_are_shown_as_the_contract_says() {
     view.secret = Some([1; 32]);
     view.reference = Some("order-1".into());
     view.metadata = "{}".into();
+    (view.message, view.redacted_at) = (String::new(), Some(NOW));
     site.fake.inner.lock().unwrap().envelopes.insert(view.id, view);
     for (name, value) in [
         ("state", json!("settled")),
@@ -205,6 +207,8 @@ async fn envelopes_are_shown_as_the_contract_says() {
         ("seed_secret", json!("01".repeat(32))),
         ("reference", json!("order-1")),
         ("metadata", json!({})),
+        ("message", json!("")),
+        ("redacted_at", json!(NOW_TEXT)),
     ] {
         expected[name] = value;
     }
@@ -272,11 +276,16 @@ async fn lists_take_limit_cursor_and_filters() {
 #[tokio::test]
 async fn sales_are_shown_as_the_contract_says() {
     let site = Site::new();
-    let merchant = Merchant { id: UserId::new("rosy").unwrap(), name: "Rosy".into(), status: MerchantStatus::Verified };
+    let verification = Some(Verification { by: "li".into(), reference: None, at: NOW });
+    let (id, status) = (UserId::new("rosy").unwrap(), MerchantStatus::Verified);
+    let merchant = Merchant { id, name: "Rosy".into(), status, verification };
     site.fake.script([Ok(Outcome::Merchant(Box::new(merchant))), Ok(Outcome::Item(Box::new(item_view(1, Some(1)))))]);
     let body = r#"{"id":"rosy","name":"Rosy","status":"verified"}"#;
     let answer = site.post("/v1/merchants", "k", body).await;
-    let expected = json!({"id": "rosy", "name": "Rosy", "status": "verified"});
+    let expected = json!({
+        "id": "rosy", "name": "Rosy", "status": "verified",
+        "verification": {"by": "li", "reference": null, "at": NOW_TEXT},
+    });
     assert_eq!((answer.status.as_u16(), answer.json()), (201, expected));
     let body = r#"{"merchant":"rosy","name":"99 roses","category":"flowers","price":29900,"stock":500,
         "per_user_limit":1,"starts_at":null,"ends_at":null,"hold_ttl_s":900,"image_url":null}"#;

@@ -8,6 +8,7 @@ use hongbao_engine::event::ItemPut;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::*;
+use hongbao_engine::redaction::Redaction;
 use hongbao_engine::types::*;
 use hongbao_server::service::OPENAPI;
 use http_body_util::BodyExt;
@@ -56,6 +57,7 @@ fn view() -> EnvelopeView {
         secret: None,
         reference: Some("gala-1".into()),
         metadata: "{}".into(),
+        redacted_at: None,
     }
 }
 
@@ -135,6 +137,7 @@ fn all() -> Vec<FeedEvent> {
         paying(PayoutState::Sent),
         paying(PayoutState::Paid),
         paying(PayoutState::Failed),
+        Happened::Redacted { envelope: facts(), redaction: Redaction { at: NOW, metadata: true } },
     ];
     let gifts = GiftState::ALL.map(|state| Happened::Gift(Box::new(Gift { state, ..a_gift(1) })));
     what.into_iter().chain(gifts).zip(1..).map(|(what, n)| event(n, what)).collect()
@@ -178,6 +181,7 @@ async fn every_type_is_told_as_the_document_says() {
         let (shape, lacks) = match kind {
             "envelope.created" => ("Envelope", &[][..]),
             "share.lapsed" => ("LapsedShares", &[][..]),
+            "envelope.redacted" => ("RedactedEnvelope", &[][..]),
             kind if kind.starts_with("envelope.") => ("EnvelopeChanged", &[][..]),
             kind if kind.starts_with("share.") => ("ShareOf", &[][..]),
             kind if kind.starts_with("wallet.") => ("MovedMoney", &[][..]),
@@ -199,7 +203,8 @@ async fn every_type_is_told_as_the_document_says() {
     assert_eq!(events[6]["data"]["claimed_at"], NOW_TEXT);
     assert_eq!(events[10]["data"]["stock"], json!({"total": 8}));
     assert_eq!((&events[18]["type"], &events[18]["data"]["state"]), (&json!("payout.paid"), &json!("paid")));
-    assert!(site.get("/metrics").await.text().lines().any(|line| line == "hongbao_events_told_total 20"));
+    assert_eq!(events[20]["data"]["with_metadata"], true);
+    assert!(site.get("/metrics").await.text().lines().any(|line| line == "hongbao_events_told_total 21"));
 }
 
 #[tokio::test]

@@ -257,8 +257,12 @@ impl Backend for Fake {
         let row = ReceivedRow { envelope: envelope_id(1), sender: UserId::new("alice").unwrap(), grab: grab_row() };
         Ok(Listing { rows: vec![row], next: None })
     }
-    async fn merchant(&self, _: &UserId) -> Result<Option<Merchant>> {
-        Ok(None)
+    async fn merchant(&self, id: &UserId) -> Result<Option<Merchant>> {
+        let (name, status, verification) = ("Rosy".to_owned(), MerchantStatus::Pending, None);
+        Ok(Some(Merchant { id: id.clone(), name, status, verification }))
+    }
+    async fn merchants(&self, _: Option<MerchantStatus>, _: &Page) -> Result<Listing<Merchant>> {
+        Ok(none())
     }
     async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {
         Ok(self.inner.lock().unwrap().items.get(&id).cloned())
@@ -417,6 +421,7 @@ pub fn envelope_view(n: u8) -> EnvelopeView {
         secret: None,
         reference: None,
         metadata: r#"{"n": 123456789012345678901234567890}"#.into(),
+        redacted_at: None,
     }
 }
 

@@ -369,7 +369,7 @@ fn owner_of(command: &Command) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_merchant_reads_its_own_items_and_orders() {
+async fn a_merchant_reads_itself_its_own_items_and_orders() {
     let site = Site::new();
     let (own, _) = site.key("rosy", &["merchant:rosy", "merchant:tim"]).await;
     let (other, _) = site.key("eve", &["merchant:eve", "treasurer"]).await;
@@ -392,7 +392,8 @@ async fn a_merchant_reads_its_own_items_and_orders() {
             },
         );
     }
-    for path in [format!("/v1/items/{}", item_id(1)), format!("/v1/orders/{order}")] {
+    let (item, order) = (format!("/v1/items/{}", item_id(1)), format!("/v1/orders/{order}"));
+    for path in [item, order, "/v1/merchants/rosy".to_owned()] {
         assert_eq!(site.get_with(&own, &path).await.status, 200, "{path}");
         assert_eq!(site.get_with(&caller, &path).await.status, 200, "{path}");
         site.get_with(&other, &path).await.assert_problem(404, "not_found", &path);

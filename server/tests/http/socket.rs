@@ -528,6 +528,7 @@ async fn a_head_is_what_get_answers_without_its_body() {
     let rows = [
         ("/v1/wallets/bob", KEY, "200"),
         ("/v1/wallets/a%20b", KEY, "422"),
+        ("/v1/nothing", KEY, "404"),
         ("/v1/wallets/bob", "hb_nobodys_key_0123", "401"),
         ("/v1/grabs", KEY, "405"),
         ("/livez", "-", "200"),

@@ -168,6 +168,42 @@ async fn after_a_day_it_is_a_dead_letter_which_can_be_redelivered() {
     house.close().await;
 }
 
+/// Ended between the two notes of a burial: the dead letter stands, and the endpoint has not gone on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burial_that_was_interrupted_is_ended_by_whoever_goes_on() {
+    let (data, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+    let house = House::open(data.path(), options(&[&receiver])).await;
+    receiver.answer(|_, _| status(500));
+    let (hook, _) = house.hook(&receiver, "w1", json!({})).await;
+    house.deposit("dies", 1).await;
+    house.wait(&hook, "a failure", |told| told["state"] == "failing").await;
+    // What stands in the way of the second note.
+    let part = data.path().join("webhooks").join(format!("{}.part", hook.rsplit('/').next().unwrap()));
+    while std::fs::create_dir(&part).is_err() {
+        tokio::task::yield_now().await;
+    }
+    house.advance(25).await;
+    let letters = format!("{hook}/dead");
+    house.wait(&letters, "a dead letter", |told| told["dead"].as_array().is_some_and(|dead| dead.len() == 1)).await;
+    assert_eq!(house.get(&hook).await["pending"], 1);
+    house.close().await;
+    std::fs::remove_dir(&part).unwrap();
+
+    receiver.answer(|_, _| status(200));
+    let before = receiver.got().len();
+    let house = House::open(data.path(), options(&[&receiver])).await;
+    house.deposit("goes-on", 1).await;
+    let got = receiver.wait("the next", |got| got.len() > before).await;
+    assert_eq!(got[before].events(), house.told().await[1..], "what is dead is sent when that is asked for");
+    let told = house.wait(&hook, "it to be noted", |told| told["pending"] == 0).await;
+    assert_eq!(told["dead"], 1, "{told}");
+    let id = house.get(&letters).await["dead"][0]["id"].clone();
+    house.post(&format!("{hook}/redeliver"), "-", json!({"ids": [id]}), 200).await;
+    house.wait(&hook, "nothing dead", |told| told["dead"] == 0).await;
+    assert_eq!(receiver.got()[before + 1].events(), house.told().await[..1]);
+    house.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_since_a_cursor_can_be_sent_again() {
     let (data, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await);

@@ -64,7 +64,8 @@ impl Core {
 
     pub(in crate::redis) async fn archived_row(&self, id: EnvelopeId) -> Result<Option<Fields>> {
         let found = self.look(move |files| files.get(&rows::envelope(id))).await?.flatten();
-        found.map(|value| rows::fields(&value)).transpose()
+        let Some(row) = found else { return Ok(None) };
+        self.without_redacted(id, rows::fields(&row)?).await.map(Some)
     }
 
     /// A user's win of an archived envelope.

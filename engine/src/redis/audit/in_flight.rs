@@ -110,6 +110,10 @@ fn late(effect: &Effect) -> Finding {
         b'e' => format!("{envelope}: its pools are not told how it has ended"),
         b't' => format!("{envelope}: a transfer with one of its pools does not end"),
         b'm' => format!("{}: its merchant is not owed", OrderId::from_bytes(id)),
+        b'k' => {
+            let merchant = String::from_utf8_lossy(effect.field.get(1..).unwrap_or_default()).into_owned();
+            format!("merchant {merchant}: not every bucket is told whether it may sell")
+        }
         kind => format!("an effect of the kind {kind}"),
     };
     Finding { kind: FindingKind::LateEffect, what }
@@ -152,6 +156,9 @@ impl Core {
 
     /// When an effect was caused, and how much money it has on its way.
     async fn money_of(&self, effect: &Effect) -> Result<(Timestamp, u64)> {
+        if effect.kind() == b'k' {
+            return Ok((effect.words()?.0, 0));
+        }
         let id = effect.id()?;
         if effect.kind() == b'f' {
             let created = EnvelopeCreated::of_bytes(&effect.value).ok_or_else(|| damaged("an envelope"))?;

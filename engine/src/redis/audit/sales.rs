@@ -272,7 +272,15 @@ impl Look<'_> {
     async fn merchant(&mut self, name: &str) -> Result<()> {
         let Ok(id) = UserId::new(name) else { return Err(damaged("its name")) };
         let core = Arc::clone(&self.core);
-        let row = core.fields(self.bucket, core.layout.merchant(&id), &words(["owed"])).await?;
+        let row = core.fields(self.bucket, core.layout.merchant(&id), &words(["owed", "status", "turn"])).await?;
+        let listed = core.scores(self.bucket, core.layout.merchants(self.bucket), &[name.as_bytes().to_vec()]).await?;
+        if row.maybe(1).is_some() && listed[0].is_none() {
+            self.found_if_still(FindingKind::List, format!("merchant {id}: it is missing from the list of merchants"));
+        }
+        if let Some(turn) = row.maybe(2) {
+            let standing = [turn, b" ", row.bytes(1)?].concat();
+            self.standing(&id, &standing).await?;
+        }
         let told = if row.maybe(0).is_some() { row.number(0)? } else { 0 };
         let (mut owed, mut seen) = (0, HashSet::new());
         let mut pages = Pages::of(&core, self.bucket, core.layout.owed(&id));
@@ -284,6 +292,28 @@ impl Look<'_> {
         }
         self.money.merchants += owed;
         self.expect(FindingKind::Merchant, &format!("merchant {id}: money owed"), told, owed);
+        Ok(())
+    }
+}
+
+impl Look<'_> {
+    /// A merchant that was kept from selling stands so in every bucket, or will.
+    async fn standing(&mut self, id: &UserId, standing: &[u8]) -> Result<()> {
+        let core = Arc::clone(&self.core);
+        let effect = [b"k", id.as_str().as_bytes()].concat();
+        for bucket in core.layout.all() {
+            let name = [id.as_str().as_bytes().to_vec()];
+            let there = core.fields(bucket, core.layout.not_selling(bucket), &name).await?;
+            if there.maybe(0) == Some(standing) {
+                continue;
+            }
+            let waits =
+                core.fields(self.bucket, core.layout.outbox(self.bucket), std::slice::from_ref(&effect)).await?;
+            if waits.maybe(0).is_none() {
+                let what = format!("merchant {id}: bucket {} does not know whether it may sell", bucket.number());
+                self.found_if_still(FindingKind::Merchant, what);
+            }
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{CopyError, Result};
 use crate::command::{Command, EndedAs, EnvelopeState, Outcome, ShareStatus};
-use crate::command::{Merchant, Transfer};
+use crate::command::{Merchant, Transfer, Verification};
 use crate::event::Remembered;
 use crate::redis::api_keys::api_key_row;
 use crate::redis::backend::Core;
@@ -59,7 +59,9 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
             vec![text("claimed"), number(amount.minor()), number(claimed_at.ms()), flag(*replayed)]
         }
         Outcome::Merchant(merchant) => {
-            vec![text("merchant"), text(merchant.status.name()), text(merchant.id.as_str()), text(&merchant.name)]
+            let [by, reference, checked] = verification_words(merchant);
+            let [status, id, name] = [merchant.status.name(), merchant.id.as_str(), &merchant.name].map(text);
+            vec![text("merchant"), status, id, name, by, reference, checked]
         }
         Outcome::Item(view) => {
             let terms = postcard::to_extend(&view.terms, Vec::new()).expect("every item has a postcard form");
@@ -95,6 +97,13 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
     })
 }
 
+/// Who checked a merchant's papers, under which reference and when.
+pub(super) fn verification_words(merchant: &Merchant) -> [Vec<u8>; 3] {
+    let Some(Verification { by, reference, at }) = &merchant.verification else { return Default::default() };
+    let reference = reference.as_deref().unwrap_or_default();
+    [by.as_bytes().to_vec(), reference.as_bytes().to_vec(), at.ms().to_string().into_bytes()]
+}
+
 /// When it was answered, as far as the answer depends on it.
 pub(super) fn answered_at(memo: &Remembered, otherwise: Timestamp) -> Timestamp {
     let at = match (&memo.answer, memo.expires_at) {
@@ -115,11 +124,6 @@ impl Core {
         let command = match answer.tag() {
             b"wallet" => Command::Deposit(Transfer { user: answer.user(2)?, amount: Amount::ZERO, reference: None }),
             b"envelope" => Command::Cancel { envelope: EnvelopeId::from_bytes(answer.id(7)?) },
-            b"merchant" => {
-                let (id, name) = (answer.user(2)?, answer.text(3)?.to_owned());
-                let merchant = Merchant { id, name, status: answer.merchant_status(1)? };
-                return Ok(Outcome::Merchant(Box::new(merchant)));
-            }
             _ => Command::AdvanceClock { by_s: 0 },
         };
         Ok(self.outcome(&command, at, answer).await?)

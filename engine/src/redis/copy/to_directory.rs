@@ -12,8 +12,8 @@ use crate::audit::audit;
 use crate::backend::{Audit, OnceKey};
 use crate::command::{EndedAs, HoldState};
 use crate::event::{
-    Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, Event, Grabbed, Held, HoldEnded,
-    ItemPut, PayoutChanged, PayoutMade, Remembered, Units,
+    Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, EnvelopeSettled, Event, Grabbed, Held,
+    HoldEnded, ItemPut, PayoutChanged, PayoutMade, Remembered, Units,
 };
 use crate::memory::{Settings, lock};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
@@ -342,6 +342,10 @@ impl Copying<'_> {
         let (at, outside) = (created.created_at, EnvelopeOutside::of(&created));
         if let Some(outside) = outside {
             self.copied.event(at, Event::EnvelopeOutside(Box::new(outside)));
+        }
+        if let Some(redaction) = created.redacted {
+            let redacted = EnvelopeRedacted { created: created.clone(), redaction };
+            self.copied.event(redaction.at, Event::EnvelopeRedacted(Box::new(redacted)));
         }
         self.thing(at, Event::EnvelopeCreated(Box::new(created)))
     }

@@ -3,12 +3,12 @@
 //!
 //! **Invariant:** what is written into one bucket is written in order.
 
-use super::answers::{answered_at, words_of};
+use super::answers::{answered_at, verification_words, words_of};
 use super::pools::{Pools, end_of};
 use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, Result};
 use crate::audit::{bring_up, open};
 use crate::backend::{Audit, Entry, EntryKind};
-use crate::command::HoldState;
+use crate::command::{HoldState, MerchantStatus};
 use crate::event::EnvelopeCreated;
 use crate::memory::{OpenError, Settings, lock};
 use crate::payout::{Payout, PayoutState};
@@ -209,7 +209,18 @@ impl Writing {
             Thing::Merchant(merchant, owed) => {
                 let bucket = self.core.layout.of_user(&merchant.id);
                 let status = merchant.status.name();
+                let [by, reference, checked] = verification_words(&merchant);
                 let mut fields = vec![text("name"), text(&merchant.name), text("status"), text(status)];
+                fields.extend([text("by"), by, text("reference"), reference, text("checked"), checked]);
+                if merchant.status != MerchantStatus::Verified {
+                    fields.extend([text("turn"), number(1)]);
+                    for bucket in self.core.layout.all() {
+                        let standing = [text(merchant.id.as_str()), text(&format!("1 {status}"))];
+                        self.write(bucket, "HSET", self.core.layout.not_selling(bucket), standing).await?;
+                    }
+                }
+                let listed = [number(0), text(merchant.id.as_str())];
+                self.write(bucket, "ZADD", self.core.layout.merchants(bucket), listed).await?;
                 if !owed.is_zero() {
                     fields.extend([text("owed"), number(owed.minor())]);
                 }

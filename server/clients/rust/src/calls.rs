@@ -19,6 +19,7 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/envelopes/{id}/grab"),
     ("POST", "/v1/envelopes/{id}/claim"),
     ("POST", "/v1/envelopes/{id}/cancel"),
+    ("POST", "/v1/envelopes/{id}/redact"),
     ("GET", "/v1/envelopes/{id}/grabs"),
     ("GET", "/v1/envelopes/{id}/grabs/{user}"),
     ("POST", "/v1/grabs"),
@@ -29,6 +30,8 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/payouts/{id}"),
     ("POST", "/v1/payouts/results"),
     ("POST", "/v1/merchants"),
+    ("GET", "/v1/merchants"),
+    ("GET", "/v1/merchants/{id}"),
     ("POST", "/v1/items"),
     ("GET", "/v1/items"),
     ("GET", "/v1/items/{id}"),
@@ -151,6 +154,16 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/envelopes/{}/cancel", &[id]).json(&serde_json::json!({})).keyed()).await?)
     }
 
+    /// Take an envelope's message back. Whatever has become of the envelope. From the answer on nobody is told the
+    /// message any more, also not who repeats the call that made the envelope; docs/REDACT.md says what lies where on
+    /// disk, and until when. Asked again it answers the same. It is not undone.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn redact(&self, id: &str, body: &types::Redact) -> Result<types::Envelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/envelopes/{}/redact", &[id]).json(body)).await?)
+    }
+
     /// An envelope's grabs, by share. All of them, page after page as they are asked for; `limit` is a page's size.
     pub fn grabs(&self, id: &str, query: &types::GrabsQuery) -> Pages<types::Grab> {
         Pages::new(self, Call::new(Method::GET, "/v1/envelopes/{}/grabs", &[id]).query(&query.told()), |body| {
@@ -225,12 +238,30 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/payouts/results", &[]).json(body).keyed()).await?)
     }
 
-    /// Register or change a merchant.
+    /// Register or change a merchant. Only a verified merchant's items can be put on sale and grabbed. Units that are
+    /// held when it is suspended may still be paid. With the status `verified` its papers count as checked:
+    /// `verification` says by whom and under which reference; left out, by the calling key. It stays when a merchant
+    /// is suspended, and goes when it is pending again.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn put_merchant(&self, body: &types::NewMerchant) -> Result<types::Merchant, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/merchants", &[]).json(body).keyed()).await?)
+    }
+
+    /// Merchants, by their ids. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn merchants(&self, query: &types::MerchantsQuery) -> Pages<types::Merchant> {
+        Pages::new(self, Call::new(Method::GET, "/v1/merchants", &[]).query(&query.told()), |body| {
+            read::<types::Merchants>(body).map(|page| (page.merchants, page.next_cursor))
+        })
+    }
+
+    /// A merchant.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn merchant(&self, id: &str) -> Result<types::Merchant, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/merchants/{}", &[id])).await?)
     }
 
     /// Put an item on sale.
@@ -272,7 +303,8 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/items/{}/restock", &[id]).json(body).keyed()).await?)
     }
 
-    /// Hold units for a user, all or none.
+    /// Hold units for a user, all or none. Of a merchant that is pending or suspended nothing is held: 409
+    /// `wrong_state`. Who already has the one unit there is a user is told of it all the same.
     ///
     /// # Errors
     /// See [`Error`].

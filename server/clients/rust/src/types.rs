@@ -343,7 +343,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed" }
 }
 
 /// `Event` of the API.
@@ -361,7 +361,8 @@ pub struct Event {
     #[serde(default)]
     pub owner: Option<String>,
     /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    /// Order, of payout.* a Payout, of gift.* a Gift, of item.put an Item whose stock tells `total` only.
+    /// Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose stock
+    /// tells `total` only.
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -405,6 +406,22 @@ pub struct EnvelopeChanged {
     /// `refunded_amount`.
     #[serde(default)]
     pub refunded_amount: Option<Balance>,
+}
+
+/// `RedactedEnvelope` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct RedactedEnvelope {
+    /// `id`.
+    pub id: EnvelopeId,
+    /// `sender`.
+    pub sender: User,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// `redacted_at`.
+    pub redacted_at: Time,
+    /// Whether the metadata was taken back as well.
+    pub with_metadata: bool,
 }
 
 words! {
@@ -847,6 +864,8 @@ pub struct Envelope {
     pub reference: Option<Reference>,
     /// `metadata`.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// When its message was taken back; then `message` is empty.
+    pub redacted_at: Option<String>,
 }
 
 /// `Envelopes` of the API.
@@ -871,6 +890,35 @@ impl ByUser {
     /// With what there must be; the rest is left out.
     pub fn new(user: impl Into<String>) -> Self {
         ByUser { user: user.into() }
+    }
+}
+
+/// What is taken back besides the message; the body may also be empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Redact {
+    /// The metadata as well; later is fine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<bool>,
+}
+
+impl Redact {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        Redact { metadata: None }
+    }
+
+    /// Sets `metadata`.
+    #[must_use]
+    pub fn metadata(mut self, metadata: bool) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+}
+
+impl Default for Redact {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -1288,6 +1336,45 @@ pub struct Audit {
     pub in_flight: Balance,
 }
 
+/// Who checked its papers; only beside the status `verified`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewMerchantVerification {
+    /// Left out, the name of the calling key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Option<String>>,
+    /// The checker's own number of what was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Option<String>>,
+}
+
+impl NewMerchantVerification {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        NewMerchantVerification { by: None, reference: None }
+    }
+
+    /// Sets `by`. `None` is sent as null.
+    #[must_use]
+    pub fn by(mut self, by: impl Into<Option<String>>) -> Self {
+        self.by = Some(by.into());
+        self
+    }
+
+    /// Sets `reference`. `None` is sent as null.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<Option<String>>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+}
+
+impl Default for NewMerchantVerification {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 words! {
     /// `status` of [`NewMerchant`].
     NewMerchantStatus { Pending = "pending", Verified = "verified", Suspended = "suspended" }
@@ -1304,12 +1391,15 @@ pub struct NewMerchant {
     /// Left out, a merchant keeps the one it has; a new one is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<NewMerchantStatus>,
+    /// Who checked its papers; only beside the status `verified`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Option<NewMerchantVerification>>,
 }
 
 impl NewMerchant {
     /// With what there must be; the rest is left out.
     pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
-        NewMerchant { id: id.into(), name: name.into(), status: None }
+        NewMerchant { id: id.into(), name: name.into(), status: None, verification: None }
     }
 
     /// Sets `status`.
@@ -1318,11 +1408,30 @@ impl NewMerchant {
         self.status = Some(status);
         self
     }
+
+    /// Sets `verification`. `None` is sent as null.
+    #[must_use]
+    pub fn verification(mut self, verification: impl Into<Option<NewMerchantVerification>>) -> Self {
+        self.verification = Some(verification.into());
+        self
+    }
 }
 
 words! {
-    /// `status` of [`Merchant`].
+    /// `MerchantStatus` of the API.
     MerchantStatus { Pending = "pending", Verified = "verified", Suspended = "suspended" }
+}
+
+/// Who checked its papers, if somebody did since it was last pending.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct MerchantVerification {
+    /// Who checked them.
+    pub by: String,
+    /// The checker's own number of what was checked.
+    pub reference: Option<String>,
+    /// `at`.
+    pub at: Time,
 }
 
 /// `Merchant` of the API.
@@ -1335,6 +1444,18 @@ pub struct Merchant {
     pub name: String,
     /// `status`.
     pub status: MerchantStatus,
+    /// Who checked its papers, if somebody did since it was last pending.
+    pub verification: Option<MerchantVerification>,
+}
+
+/// `Merchants` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Merchants {
+    /// `merchants`.
+    pub merchants: Vec<Merchant>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
 }
 
 /// `NewItem` of the API.
@@ -2283,6 +2404,46 @@ impl PayoutsQuery {
             ("envelope", self.envelope.as_ref().map(ToString::to_string)),
             ("created_from", self.created_from.as_ref().map(ToString::to_string)),
             ("created_to", self.created_to.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`merchants`](crate::Client::merchants).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct MerchantsQuery {
+    /// `status`.
+    pub status: Option<MerchantStatus>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl MerchantsQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        MerchantsQuery { status: None, limit: None }
+    }
+
+    /// Sets `status`.
+    #[must_use]
+    pub fn status(mut self, status: MerchantStatus) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl MerchantsQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
+        [
+            ("status", self.status.as_ref().map(ToString::to_string)),
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
