@@ -53,7 +53,9 @@
 //! - [`feed`]: what has happened, for those who follow it.
 //! - [`notes`]: what a server keeps for itself.
 //! - [`storage`]: the journal's door to the disk, and a disk that fails on purpose.
+//! - `migrate`: a directory of an older form brought to this build's.
 //! - [`audit`], [`rebuild`]: a directory that is not in use, checked, or its store made anew.
+//! - [`erase`]: texts taken out of what was written, for copies of it.
 //! - [`backup`]: a directory, in use or not, as it was after one record; [`export`]: its books.
 //! - [`split`]: how a total is divided, as pure and frozen functions of a seed.
 //! - [`fairness`]: measures that the order of grabbing changes nobody's odds.
@@ -81,6 +83,7 @@ pub mod clock;
 pub mod command;
 pub mod creates;
 pub mod entropy;
+pub mod erase;
 pub mod error;
 pub mod event;
 pub mod export;
@@ -90,6 +93,7 @@ pub mod gift;
 pub mod journal;
 pub mod memory;
 mod merchant;
+mod migrate;
 #[doc(hidden)]
 pub mod mutants;
 pub mod notes;

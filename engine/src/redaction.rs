@@ -49,9 +49,19 @@ impl Redaction {
 
     /// The length stays: a row that becomes shorter would leave parts of what it was behind it.
     fn blank(self, message: &mut String, metadata: &mut String) {
-        *message = " ".repeat(message.len());
+        *message = blank_message(message);
         if self.metadata {
-            *metadata = format!("{{{}}}", " ".repeat(metadata.len().saturating_sub(2)));
+            *metadata = blank_metadata(metadata);
         }
     }
+}
+
+/// What stands for a message, of the same length.
+pub(crate) fn blank_message(message: &str) -> String {
+    " ".repeat(message.len())
+}
+
+/// What stands for metadata: an object in JSON that holds nothing, of the same length.
+pub(crate) fn blank_metadata(metadata: &str) -> String {
+    format!("{{{}}}", " ".repeat(metadata.len().saturating_sub(2)))
 }

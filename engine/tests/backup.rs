@@ -48,6 +48,12 @@ fn rows_that_were_cut_off_make_no_backup() {
     flipped[stream.len() - 40] ^= 1;
     assert!(made(&flipped, &to).is_err());
 
+    // Of another form: it stands behind the head's length.
+    let mut other = stream.clone();
+    other[5] += 1;
+    let told = made(&other, &to).expect_err("it is of another form").to_string();
+    assert!(told.contains("of another version than this one: use that one"), "{told}");
+
     let rows = made(&stream, &to).unwrap();
     assert!(rows > 10);
     let info = BackupInfo::read(&to).unwrap();
@@ -56,6 +62,13 @@ fn rows_that_were_cut_off_make_no_backup() {
     assert_eq!((report.last_lsn, report.audited.wins), (info.lsn, 1));
     assert!(matches!(Embedded::open(&to, World::new(5).options()), Err(OpenError::IsBackup(_))));
     assert!(matches!(made(&stream, &to), Err(BackupError::Refused(_))), "there is one already");
+    let told = to.join("backup");
+    let text = std::fs::read_to_string(&told).unwrap();
+    for form in ["form=0", "form=2"] {
+        std::fs::write(&told, text.replace("form=1", form)).unwrap();
+        let error = BackupInfo::read(&to).expect_err("it is of another form").to_string();
+        assert!(error.contains("use the version that made it"), "{error}");
+    }
     engine.close().unwrap();
 
     let mut refusal = Vec::new();

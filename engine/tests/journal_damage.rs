@@ -167,7 +167,7 @@ fn a_missing_segment_is_refused() {
 #[test]
 fn another_format_is_refused_with_what_to_do() {
     // Version 1 becomes 3 and 0.
-    for (mask, words) in [(2, "newer build"), (1, "--migrate")] {
+    for (mask, words) in [(2, "newer build"), (1, "the build that wrote it")] {
         for file in ["segment-0000000000000002", MARKER] {
             let disk = sample(true);
             disk.flip(file, 8, mask);

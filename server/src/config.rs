@@ -74,8 +74,9 @@ pub enum Task {
     Restore(RestoreTask),
     /// Take messages back, and with --metadata what was kept with the envelopes
     ///
-    /// Nobody is told them any more from then on. docs/REDACT.md says what lies where on disk, and until when. Exit status:
-    /// 1 if an envelope is not there.
+    /// Of a server that runs, with --target: nobody is told them any more from then on; exit status 1 if an envelope is
+    /// not there. With --from and --to of what nobody writes to: an archive, a backup or a stopped data directory is
+    /// copied without them, and the copy takes its place. docs/REDACT.md says what lies where on disk, and until when.
     Redact(RedactTask),
     /// Write a period's ledger, envelopes, grabs or payouts into a file, and its sums into another
     ///
@@ -376,6 +377,10 @@ pub struct Serve {
     /// Mark a new data directory for tests: the clock can be moved
     #[arg(long)]
     pub test: bool,
+    /// Bring a data directory of an older form to this version's first. Make a backup of it before: a copy of the
+    /// whole directory while nothing runs there
+    #[arg(long)]
+    pub migrate: bool,
     /// What no envelope may exceed.
     #[command(flatten)]
     pub caps: Caps,

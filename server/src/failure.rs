@@ -47,6 +47,9 @@ impl From<OpenError> for Failure {
             | OpenError::HalfCopied(_)
             | OpenError::IsBackup(_)
             | OpenError::HalfMade(_)
+            | OpenError::HalfMigrated(_)
+            | OpenError::OtherForm { .. }
+            | OpenError::Migration { .. }
             | OpenError::Setting { .. }
             | OpenError::Rebuild(_) => Failure::Usage(why),
             OpenError::Journal(_)

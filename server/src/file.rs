@@ -52,7 +52,8 @@ fn words_of(path: &Path) -> Result<Vec<OsString>, String> {
     for (name, value) in table {
         let option = name.replace('_', "-");
         let known = serve.get_arguments().find(|known| known.get_long() == Some(&option));
-        let known = known.filter(|_| !name.contains('-') && name != "config");
+        // To migrate is asked for once, after a backup.
+        let known = known.filter(|_| !name.contains('-') && !["config", "migrate"].contains(&&*name));
         let known = known.ok_or_else(|| {
             format!("there is no option {name}; `hongbao serve --help` lists them, here with _ for -")
         })?;

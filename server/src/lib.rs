@@ -50,6 +50,7 @@ mod progress;
 pub mod rebuild;
 pub mod reconcile;
 pub mod redact;
+mod redact_copy;
 pub mod reply;
 pub mod restore;
 pub mod sales;

@@ -129,6 +129,11 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         (BackendName::Embedded, false) => {
             return Err(wrong("--redis (or HONGBAO_REDIS) is for --backend redis: give both, or neither"));
         }
+        (BackendName::Redis, false) if options.migrate => {
+            return Err(wrong(
+                "--migrate is for an embedded engine's directory; what is in Redis says itself what to do",
+            ));
+        }
         (BackendName::Redis, false) if options.archive.is_some() => {
             let why = "--archive keeps an embedded engine's journal; with --backend redis name --redis-archive";
             return Err(wrong(why));
@@ -293,6 +298,7 @@ fn open(options: &Serve, handover: &mut Handover) -> Result<Embedded, Failure> {
         downtime_s_max: options.max_downtime_s,
         events_kept_s: options.events_kept_s,
         creates: options.daily_cap.for_engine(),
+        migrate: options.migrate,
         journal: JournalOptions {
             archive,
             kept_bytes_max: if options.events_kept_s == 0 { 0 } else { options.events_kept_bytes },

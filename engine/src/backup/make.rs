@@ -11,7 +11,8 @@ use crate::journal::Journal;
 use crate::memory::{OpenError, Settings, lock, lock_any};
 use crate::notes::{NoteFiles, Shelf, put_file};
 use crate::rebuild::{BEGAN_AS_COPY, mark_copy};
-use crate::store::{FjallOptions, Store, StoreError};
+use crate::store::picture::Row;
+use crate::store::{FjallOptions, Position, Store, StoreError};
 use crate::types::Timestamp;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -147,24 +148,7 @@ impl<R: Read> BackupStream<R> {
         made_at: Timestamp,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Backup, BackupError> {
-        check_target(to)?;
-        let mut name = to.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let part = to.with_file_name(name);
-        let making = Making::begin(&part)?;
-        let made = self.make_in(&part, made_at, progress).and_then(|made| {
-            making.end()?;
-            // Looked at again, as a directory that is empty would be replaced.
-            check_target(to)?;
-            fs::rename(&part, to).map_err(at(to))?;
-            sync(parent_of(to))?;
-            Ok(made)
-        });
-        if made.is_err() {
-            // It may be what filled the disk. What stays is taken away by the next one.
-            let _ = fs::remove_dir_all(&part);
-        }
-        made
+        whole(to, |part| self.make_in(part, made_at, progress))
     }
 
     fn make_in(
@@ -176,30 +160,16 @@ impl<R: Read> BackupStream<R> {
         let (position, about) = (self.position, self.head.count_about);
         let began_as_copy = self.head.began_as_copy;
         let mut rows = 0;
-        let store = Store::of_rows::<BackupError>(
-            &part.join("store"),
-            self.by_ref().inspect(|row| {
-                rows += u64::from(row.is_ok());
-                if rows % 4096 == 0 {
-                    progress(Progress { done: rows, about });
-                }
-            }),
-        )?;
-        if store.position() != position {
-            return Err(BackupError::Ended("they are of another record than was said".to_owned()));
-        }
-        let settings = Settings::of(&store)?;
-        settings.write(part)?;
-        store.checkpoint()?;
-        drop(store);
-        if began_as_copy {
-            mark_copy(part).map_err(at(part))?;
-        }
+        let mut counted = |row: &Result<_, BackupError>| {
+            rows += u64::from(row.is_ok());
+            if rows % 4096 == 0 {
+                progress(Progress { done: rows, about });
+            }
+        };
+        let settings = lay_rows(part, &position, began_as_copy, self.by_ref().inspect(|row| counted(row)))?;
         for (file, bytes) in &self.head.files {
             put_note_file(part, file, bytes)?;
         }
-        let journal = open(&part.join("journal"))?;
-        Journal::begin(&journal, position.applied, None).map_err(OpenError::from)?;
         let info = BackupInfo {
             lsn: position.applied,
             at: position.at,
@@ -208,28 +178,80 @@ impl<R: Read> BackupStream<R> {
             currency: settings.value("currency").to_owned(),
             mode: settings.value("mode").to_owned(),
         };
-        write(&part.join(INFO), &info.text())?;
-        let (mut sums, mut bytes) = (String::new(), 0);
-        let Tree { mut files, directories } = Tree::of(part)?;
-        files.retain(|file| file != UNFINISHED && file != "lock");
-        for file in &files {
-            let path = part.join(file);
-            let sum = digest(&path, |chunk| {
-                bytes += chunk.len() as u64;
-                Ok(())
-            })?;
-            sync(&path)?;
-            sums.push_str(&format!("{sum}  {file}\n"));
-        }
-        write(&part.join(SUMS), &sums)?;
-        directories.iter().try_for_each(|directory| sync(directory))?;
-        Ok(Backup { info, rows, files: files.len(), bytes })
+        let (files, bytes) = end_backup(part, &info)?;
+        Ok(Backup { info, rows, files, bytes })
     }
+}
+
+/// Makes what is called `to` of what `make` puts into another directory, once all of it is on the disk.
+pub(super) fn whole<T>(to: &Path, make: impl FnOnce(&Path) -> Result<T, BackupError>) -> Result<T, BackupError> {
+    check_target(to)?;
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = to.with_file_name(name);
+    let making = Making::begin(&part)?;
+    let made = make(&part).and_then(|made| {
+        making.end()?;
+        // Looked at again, as a directory that is empty would be replaced.
+        check_target(to)?;
+        fs::rename(&part, to).map_err(at(to))?;
+        sync(parent_of(to))?;
+        Ok(made)
+    });
+    if made.is_err() {
+        // It may be what filled the disk. What stays is taken away by the next one.
+        let _ = fs::remove_dir_all(&part);
+    }
+    made
+}
+
+/// Makes a store of `rows` in `part`, and puts its settings beside it.
+pub(crate) fn lay_rows(
+    part: &Path,
+    position: &Position,
+    began_as_copy: bool,
+    rows: impl Iterator<Item = Result<Row, BackupError>>,
+) -> Result<Settings, BackupError> {
+    let store = Store::of_rows(&part.join("store"), rows)?;
+    if store.position() != *position {
+        return Err(BackupError::Ended("they are of another record than was said".to_owned()));
+    }
+    let settings = Settings::of(&store)?;
+    settings.write(part)?;
+    store.checkpoint()?;
+    drop(store);
+    if began_as_copy {
+        mark_copy(part).map_err(at(part))?;
+    }
+    Ok(settings)
+}
+
+/// Makes a backup of what lies in `part`: a journal that goes on behind it, what it says of itself, and
+/// digests, all on the disk. Says how many files there are, and bytes in them.
+pub(super) fn end_backup(part: &Path, info: &BackupInfo) -> Result<(usize, u64), BackupError> {
+    let journal = open(&part.join("journal"))?;
+    Journal::begin(&journal, info.lsn, None).map_err(OpenError::from)?;
+    write(&part.join(INFO), &info.text())?;
+    let (mut sums, mut bytes) = (String::new(), 0);
+    let Tree { mut files, directories } = Tree::of(part)?;
+    files.retain(|file| file != UNFINISHED && file != "lock");
+    for file in &files {
+        let path = part.join(file);
+        let sum = digest(&path, |chunk| {
+            bytes += chunk.len() as u64;
+            Ok(())
+        })?;
+        sync(&path)?;
+        sums.push_str(&format!("{sum}  {file}\n"));
+    }
+    write(&part.join(SUMS), &sums)?;
+    directories.iter().try_for_each(|directory| sync(directory))?;
+    Ok((files.len(), bytes))
 }
 
 /// Writes a note below `part`. Where it goes came over a socket, so only a shelf and
 /// a name are taken for a path.
-fn put_note_file(part: &Path, file: &str, bytes: &[u8]) -> Result<(), BackupError> {
+pub(super) fn put_note_file(part: &Path, file: &str, bytes: &[u8]) -> Result<(), BackupError> {
     let place = file.split_once('/').and_then(|(on, name)| {
         let shelf = Shelf::ALL.into_iter().find(|shelf| shelf.name() == on)?;
         name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_').then_some((shelf, name))
@@ -264,7 +286,7 @@ impl Making {
                 fs::remove_file(&path).map_err(at(&path))?;
             }
         }
-        write(&part.join(UNFINISHED), "hongbao backup has not ended here: the next one takes this away\n")?;
+        write(&part.join(UNFINISHED), "what was being made here was not ended: the next one takes this away\n")?;
         Ok(Making { part: part.to_owned(), _lock: lock })
     }
 

@@ -8,20 +8,24 @@
 //! - `stream.rs`: all rows on their way from whoever has the store to whoever makes the backup
 //! - `make.rs`: a backup of them
 //! - `restore.rs`: a data directory of a backup and what came after it; `lost.rs`: what did not come with it
+//! - `erase.rs`: a copy without some envelopes' texts, of a backup and of what it was made of
 //! - `files.rs`: digests of files, and what is on the disk for sure
 //!
 //! **Invariant:** a backup has its name only once all of it is on the disk. Until then it is
 //! called `NAME.part`.
 //! **Invariant:** nobody writes to a backup: it is refused where a data directory is opened.
 
+mod erase;
 mod files;
 mod lost;
 mod make;
 mod restore;
 mod stream;
 
+pub use erase::{Erased, Kind, Step, erase};
 pub(crate) use files::linked;
 pub use lost::Answer;
+pub(crate) use make::lay_rows;
 pub use make::{Backup, BackupOptions, Progress, back_up};
 pub use restore::{Left, RestoreOptions, Restored, restore, what_is_left};
 pub use stream::{BackupStream, send};
@@ -143,7 +147,10 @@ impl BackupInfo {
         };
         let form = number("form")?;
         if form != 1 {
-            let why = format!("{} is a backup of form {form}; use the version that made it", directory.display());
+            let why = format!(
+                "{} is a backup of form {form}, and this version knows 1; use the version that made it",
+                directory.display()
+            );
             return Err(BackupError::Refused(why));
         }
         Ok(BackupInfo {

@@ -141,7 +141,8 @@ impl<R: Read> BackupStream<R> {
             _ => return Err(BackupError::Ended("something else than rows came".to_owned())),
         }
         let length = u32::from_le_bytes(take(&mut from)?);
-        let other = || BackupError::Ended("whoever sends them is of another version than this one".to_owned());
+        let other =
+            || BackupError::Ended("whoever sends them is of another version than this one: use that one".to_owned());
         let head: Head = postcard::from_bytes(&take_bytes(&mut from, length)?).map_err(|_| other())?;
         if head.form != FORM || !Table::ALL.iter().map(|table| table.name()).eq(head.tables.iter().map(String::as_str))
         {

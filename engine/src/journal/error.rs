@@ -44,7 +44,7 @@ pub enum JournalError {
         supported: u32,
     },
     /// An older build wrote this journal.
-    #[error("{file} has format version {found}, this build reads {supported}: back it up and start with --migrate")]
+    #[error("{file} has format version {found}, this build reads {supported}: start the build that wrote it")]
     OlderFormat {
         /// The file.
         file: String,

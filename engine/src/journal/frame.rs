@@ -208,6 +208,11 @@ impl<'a> Records<'a> {
         Records { rest: payload }
     }
 
+    /// Bytes of the records that are still to come.
+    pub(crate) fn left_bytes(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Whether the payload is exactly `count` well-formed records.
     pub(crate) fn are_sound(&self, count: u32) -> bool {
         let mut records = self.clone();

@@ -29,6 +29,7 @@
 //! - `segment.rs`: file names, the segment header, the clean-shutdown marker
 //! - `reader.rs`: replay with every check
 //! - `salvage.rs`: what is left of a journal and its archive, damaged or not
+//! - `rewrite.rs`: a copy with some records changed
 //! - `admission.rs`: the staging buffer and the gate before it
 //! - `writer.rs`: swap, write, sync, publish, wake
 //! - `wake.rs`: waiting without losing a wake-up
@@ -50,6 +51,7 @@ mod history;
 mod meter;
 mod options;
 mod reader;
+pub(crate) mod rewrite;
 pub(crate) mod salvage;
 mod segment;
 mod spares;
@@ -178,7 +180,8 @@ impl Journal {
     pub(crate) fn begin(storage: &dyn Storage, lsn: Lsn, after: Option<&Salvaged>) -> Result<(), JournalError> {
         let last = after.and_then(|found| Some((found.segments.last()?.header, found.chain)));
         let (sequence, epoch, chain) = last.map_or((0, 0, 0), |(last, chain)| (last.sequence, last.epoch, chain));
-        let header = Header { sequence: sequence + 1, epoch: epoch + 1, first_lsn: lsn.0 + 1, chain };
+        let header =
+            Header { sequence: sequence + 1, epoch: epoch + 1, first_lsn: lsn.0 + 1, chain, is_rewritten: false };
         let name = segment_name(header.sequence);
         let made = storage.create(&name).and_then(|mut file| {
             file.write_at(&header.encode(), 0)?;
@@ -535,7 +538,8 @@ fn open_segment(shared: &Shared, read: &JournalRead) -> Result<writer::Active, J
         spares::reuse_empty(shared, sequence).map_err(JournalError::io("recycle", storage, &empty.name))?;
     }
     let spare = spares::take_or_make(shared).map_err(JournalError::io("write a segment in", storage, ""))?;
-    let header = Header { sequence, epoch: read.epoch_max + 1, first_lsn: read.last_lsn + 1, chain: read.chain };
+    let (epoch, first_lsn) = (read.epoch_max + 1, read.last_lsn + 1);
+    let header = Header { sequence, epoch, first_lsn, chain: read.chain, is_rewritten: false };
     let active = writer::activate(shared, &spare, header)
         .map_err(|(what, error)| JournalError::io(what, storage, &segment_name(sequence))(error))?;
     for segment in segments {

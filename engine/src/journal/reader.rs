@@ -194,7 +194,8 @@ impl JournalRead {
                 if header.epoch <= before.header.epoch {
                     return Err(corrupt(storage, file, 24, "its epoch is not above the one before".to_owned()));
                 }
-                if header.first_lsn != self.last_lsn + 1 || header.chain != self.chain {
+                let is_chained = header.chain == self.chain || before.header.may_differ(header);
+                if header.first_lsn != self.last_lsn + 1 || !is_chained {
                     let what = format!(
                         "its valid frames end at LSN {}, but the next segment continues at LSN {}",
                         self.last_lsn, header.first_lsn
@@ -203,6 +204,7 @@ impl JournalRead {
                 }
                 // The segment that follows vouches for the cut: it was made, and reported, at an earlier start.
                 self.torn_tail = None;
+                self.chain = header.chain;
             }
         }
         self.epoch_max = self.epoch_max.max(header.epoch);
@@ -282,7 +284,7 @@ fn read_file(storage: &dyn Storage, file: &str) -> Result<Vec<u8>, JournalError>
     read_all(&*open).map_err(JournalError::io("read", storage, file))
 }
 
-fn unreadable(storage: &dyn Storage, file: &str, why: Unreadable) -> JournalError {
+pub(super) fn unreadable(storage: &dyn Storage, file: &str, why: Unreadable) -> JournalError {
     match why {
         Unreadable::Damaged(what) => corrupt(storage, file, 0, format!("its header is damaged: {what}")),
         Unreadable::Version(found) if found > FORMAT_VERSION => {
@@ -294,6 +296,6 @@ fn unreadable(storage: &dyn Storage, file: &str, why: Unreadable) -> JournalErro
     }
 }
 
-fn corrupt(storage: &dyn Storage, file: &str, offset: u64, what: String) -> JournalError {
+pub(super) fn corrupt(storage: &dyn Storage, file: &str, offset: u64, what: String) -> JournalError {
     JournalError::Corrupt { file: storage.path_of(file), offset, what, remedy: REMEDY }
 }

@@ -158,7 +158,8 @@ impl Reading<'_> {
                 return Ok(());
             }
         };
-        let header = Header { sequence, epoch, first_lsn, chain: previous };
+        let is_rewritten = header.is_some_and(|header| header.is_rewritten);
+        let header = Header { sequence, epoch, first_lsn, chain: previous, is_rewritten };
         self.begin(&path, &header);
         let mut next = Position { epoch, first_lsn, previous };
         let mut offset = BLOCK_BYTES;
@@ -185,7 +186,7 @@ impl Reading<'_> {
         let of = HeaderOf { sequence, epoch };
         self.found.segments.push(Whole { storage: index, name: file, header: of, end: offset as u64 });
         // What a next one has to say of this one.
-        self.before = Some(Header { sequence, epoch, first_lsn: self.last + 1, chain: next.previous });
+        self.before = Some(Header { first_lsn: self.last + 1, chain: next.previous, ..header });
         if self.place == Place::Follows {
             self.found.chain = next.previous;
         }
@@ -201,7 +202,8 @@ impl Reading<'_> {
             Some(before) => {
                 header.sequence == before.sequence + 1
                     && header.epoch > before.epoch
-                    && (header.first_lsn, header.chain) == (before.first_lsn, before.chain)
+                    && header.first_lsn == before.first_lsn
+                    && (header.chain == before.chain || before.may_differ(header))
             }
         };
         if !continues {

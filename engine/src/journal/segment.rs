@@ -1,14 +1,15 @@
 //! The segment file: its names, its header, and the marker of a clean shutdown.
 //!
 //! ```text
-//! segment  0 "HONGBAOJ"  8 version  12 crc32c  16 sequence  24 epoch  32 first_lsn  40 chain  44 zeros to 4096, frames
+//! segment  0 "HONGBAOJ"  8 version  12 crc32c  16 sequence  24 epoch  32 first_lsn  40 chain  44 rewritten (1)
+//!          45 zeros to 4096, frames
 //! marker   0 "HONGBAOC"  8 version  12 crc32c  16 sequence  24 epoch  32 last_lsn   40 chain  44 zeros  48 end offset
 //! ```
 //!
 //! **Invariant:** a file with a segment's name has a durable header: the header
 //! is synced while the file still has a spare's name.
 //! **Invariant:** sequences have no gaps, epochs only grow; `first_lsn` and
-//! `chain` repeat where the segment before ended.
+//! `chain` repeat where the segment before ended, unless one of the two was rewritten since.
 
 use super::frame::{BLOCK_BYTES, u32_at, u64_at};
 
@@ -92,6 +93,9 @@ pub(crate) struct Header {
     pub(crate) first_lsn: u64,
     /// The checksum of the last frame before this segment.
     pub(crate) chain: u32,
+    /// Whether records were changed, here or before, after it was written: then the checksums of
+    /// neighbours that were not rewritten with it are others.
+    pub(crate) is_rewritten: bool,
 }
 
 impl Header {
@@ -101,6 +105,7 @@ impl Header {
         block[24..32].copy_from_slice(&self.epoch.to_le_bytes());
         block[32..40].copy_from_slice(&self.first_lsn.to_le_bytes());
         block[40..44].copy_from_slice(&self.chain.to_le_bytes());
+        block[44] = u8::from(self.is_rewritten);
         sign(&mut block, SEGMENT_MAGIC);
         block
     }
@@ -112,7 +117,13 @@ impl Header {
             epoch: u64_at(block, 24),
             first_lsn: u64_at(block, 32),
             chain: u32_at(block, 40),
+            is_rewritten: block[44] == 1,
         })
+    }
+
+    /// Whether a segment's last checksum may be another than the one that the next one repeats.
+    pub(crate) fn may_differ(&self, next: &Header) -> bool {
+        self.is_rewritten || next.is_rewritten
     }
 }
 
@@ -190,7 +201,7 @@ mod tests {
 
     #[test]
     fn headers_and_markers_are_read_back_and_refuse_every_flipped_byte() {
-        let header = Header { sequence: 3, epoch: 9, first_lsn: 77, chain: 0xabcd };
+        let header = Header { sequence: 3, epoch: 9, first_lsn: 77, chain: 0xabcd, is_rewritten: true };
         let marker = Marker { sequence: 3, epoch: 9, last_lsn: 99, chain: 0xabcd, end: 8192 };
         let (mut a, mut b) = (header.encode(), marker.encode());
         assert_eq!(Header::decode(&a), Ok(header));

@@ -236,6 +236,7 @@ impl Writer {
             epoch: next.epoch,
             first_lsn: next.first_lsn,
             chain: next.previous,
+            is_rewritten: false,
         };
         let name = segment_name(header.sequence);
         let active = activate(&self.shared, &spare, header).map_err(|(what, error)| {

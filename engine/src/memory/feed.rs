@@ -6,6 +6,7 @@
 use super::cold::store_failed;
 use super::{Core, Log};
 use crate::backend::Result;
+use crate::erase::is_erased;
 use crate::error::EngineError;
 use crate::event::Record;
 use crate::feed::cursor::Seal;
@@ -203,7 +204,9 @@ impl Page<'_> {
     fn take(&mut self, lsn: Lsn, bytes: &[u8]) -> std::result::Result<ControlFlow<()>, Stop> {
         let checksum = crc32c::crc32c(bytes);
         let told_before = if lsn.0 == self.from.lsn { self.from.told } else { 0 };
-        if lsn.0 == self.from.lsn && self.from.checksum != 0 && self.from.checksum != checksum {
+        // The same record without its texts is still the one that was told.
+        let is_other = self.from.checksum != 0 && self.from.checksum != checksum;
+        if lsn.0 == self.from.lsn && is_other && !is_erased(bytes) {
             return Err(Stop::Replaced);
         }
         let until = self.until.filter(|until| until.lsn <= lsn.0);

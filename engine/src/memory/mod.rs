@@ -25,10 +25,8 @@ mod recovery;
 mod redact;
 mod settings;
 
-#[cfg(feature = "redis")]
-pub(crate) use recovery::BEING_COPIED;
+pub(crate) use recovery::{BEING_COPIED, lock, lock_any, lock_unmigrated};
 pub use recovery::{EmbeddedOptions, OpenError, StartReport};
-pub(crate) use recovery::{lock, lock_any};
 pub(crate) use settings::Settings;
 #[cfg(feature = "redis")]
 pub(crate) use settings::option_of;

@@ -19,6 +19,7 @@ use crate::event::{Event, Record};
 use crate::feed::cursor::Seal;
 use crate::feed::histories::Histories;
 use crate::journal::{self, Journal, JournalError, JournalOptions, Recovery};
+use crate::migrate::{MIGRATION, migrate};
 use crate::mutants::{Mutant, is_planted};
 use crate::notes::NoteFiles;
 use crate::state::envelope::Envelope;
@@ -68,6 +69,8 @@ pub struct EmbeddedOptions {
     /// Whether deadlines are kept by a thread; without one
     /// [`Embedded::tick`] does it.
     pub threaded: bool,
+    /// Whether a directory of an older form is brought to this build's first. What stood there is set aside.
+    pub migrate: bool,
 }
 
 impl Default for EmbeddedOptions {
@@ -85,6 +88,7 @@ impl Default for EmbeddedOptions {
             events_kept_s: 3 * 86_400,
             creates: None,
             threaded: true,
+            migrate: false,
         }
     }
 }
@@ -166,6 +170,27 @@ pub enum OpenError {
          into a new one"
     )]
     HalfCopied(PathBuf),
+    /// A file in it is of another form.
+    #[error("{} has form {found} and this version knows {known}; run the version that wrote it", path.display())]
+    OtherForm {
+        /// The file.
+        path: PathBuf,
+        /// Its form.
+        found: String,
+        /// The form of this version.
+        known: u32,
+    },
+    /// A migration of it was interrupted.
+    #[error("a migration of {0} is not finished: start it once with `hongbao serve --migrate`, which ends it")]
+    HalfMigrated(PathBuf),
+    /// It cannot be brought to this build's form.
+    #[error("{} cannot be migrated: {why}", directory.display())]
+    Migration {
+        /// The directory.
+        directory: PathBuf,
+        /// What is in the way, and what to do.
+        why: String,
+    },
     /// It was made for something else.
     #[error(
         "this directory was made with {setting} = {made}, not {asked}; use another directory, or start it {}",
@@ -234,6 +259,11 @@ impl Embedded {
     /// # Errors
     /// [`OpenError`] says what is wrong and what to do.
     pub fn open(directory: &Path, options: EmbeddedOptions) -> Result<(Embedded, StartReport), OpenError> {
+        if options.migrate
+            && let Some(aside) = migrate(directory)?
+        {
+            tracing::warn!(data = %directory.display(), aside = %aside.display(), "migrated; what stood there is set aside");
+        }
         let lock = lock(directory)?;
         if directory.join(BEING_COPIED).exists() {
             return Err(OpenError::HalfCopied(directory.to_owned()));
@@ -516,6 +546,14 @@ fn fresh_shards(count: usize) -> Box<[CachePadded<Mutex<Shard>>]> {
 
 /// Makes this process the only one that uses `directory`, which it may change.
 pub(crate) fn lock(directory: &Path) -> Result<std::fs::File, OpenError> {
+    if directory.join(MIGRATION).exists() {
+        return Err(OpenError::HalfMigrated(directory.to_owned()));
+    }
+    lock_unmigrated(directory)
+}
+
+/// The same for whoever ends a migration.
+pub(crate) fn lock_unmigrated(directory: &Path) -> Result<std::fs::File, OpenError> {
     if [backup::UNFINISHED, backup::RESTORING].iter().any(|marker| directory.join(marker).exists()) {
         return Err(OpenError::HalfMade(directory.to_owned()));
     }

@@ -28,6 +28,8 @@ impl Settings {
     /// Histories that restores have begun: nothing in a directory that none has made.
     const HISTORIES: &str = "histories";
     const NAMES: [&str; 4] = ["currency", "mode", Settings::SECRET, Settings::HISTORIES];
+    /// The form of that file, in its first line. The first ones do not say it.
+    const FORM: u32 = 1;
     /// The file beside the store.
     pub(super) const FILE: &str = "settings";
 
@@ -132,6 +134,10 @@ impl Settings {
         let path = directory.join(Settings::FILE);
         let text =
             std::fs::read_to_string(&path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+        let form = text.lines().find_map(|line| line.strip_prefix("form="));
+        if let Some(found) = form.filter(|found| *found != Settings::FORM.to_string()) {
+            return Err(OpenError::OtherForm { path, found: found.to_owned(), known: Settings::FORM });
+        }
         let setting = |name: &'static str| {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             let is_secret = |value: &str| value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -148,7 +154,8 @@ impl Settings {
     pub(crate) fn write(&self, directory: &Path) -> Result<(), OpenError> {
         let path = directory.join(Settings::FILE);
         let written = self.0.iter().filter(|(_, value)| !value.is_empty());
-        let text: String = written.map(|(name, value)| format!("{name}={value}\n")).collect();
+        let lines = written.map(|(name, value)| format!("{name}={value}\n"));
+        let text: String = std::iter::once(format!("form={}\n", Settings::FORM)).chain(lines).collect();
         if std::fs::read_to_string(&path).is_ok_and(|written| written == text) {
             return Ok(());
         }

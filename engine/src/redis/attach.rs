@@ -28,9 +28,7 @@ impl RedisBackend {
         let text = |name: &str| settled.get(name).map(|value| String::from_utf8_lossy(value).into_owned());
         let format = text("format").unwrap_or_default();
         if format != FORMAT {
-            let why =
-                format!("the deployment has format {format} and this version knows {FORMAT}; run the one that made it");
-            return Err(RedisOpenError::Deployment { why });
+            return Err(other_format(&format));
         }
         let buckets = text("buckets").and_then(|text| text.parse().ok()).unwrap_or(0);
         let redis = RedisOptions { buckets, ..options.redis };
@@ -40,6 +38,19 @@ impl RedisBackend {
         let options = RedisBackendOptions { redis, test_mode, sweep_every: None, ..options };
         RedisBackend::over(nodes, layout, options, &settled)
     }
+}
+
+/// The refusal of a deployment of another format.
+pub(super) fn other_format(found: &str) -> RedisOpenError {
+    let is_older = found.parse::<u32>().ok() < FORMAT.parse().ok();
+    let remedy = if is_older {
+        "run the version that made it, or take it along: `hongbao copy` of that one into a directory, and of this one from \
+         there under another --redis-prefix"
+    } else {
+        "run the version that made it or a newer one"
+    };
+    let why = format!("the deployment has format {found} and this version knows {FORMAT}; {remedy}");
+    RedisOpenError::Deployment { why }
 }
 
 /// What the deployment under a prefix was made with, if there is one.

@@ -4,6 +4,7 @@
 //! of engines stand before one deployment, and any of them may end at any time.
 
 use super::archive::{Archived, Archiving, NOTED, archive_of, note_archive};
+use super::attach::other_format;
 use super::bucket::Bucket;
 use super::copy::{MARK, refusal};
 use super::effects::{Arrived, Generations};
@@ -317,6 +318,9 @@ async fn settle_settings(
     }
     for (name, value) in &asked[..4] {
         let made = settled.get(*name).map(Vec::as_slice).unwrap_or_default();
+        if made != *value && *name == "format" {
+            return Err(other_format(&String::from_utf8_lossy(made)));
+        }
         if made != *value {
             let (made, asked) = (String::from_utf8_lossy(made), String::from_utf8_lossy(value));
             return Err(RedisOpenError::Deployment {

@@ -15,6 +15,7 @@
 //! - `audit.rs`, `audit_payouts.rs`, `audit_sales.rs`: every invariant, checked from the rows
 //! - `copy.rs`: everything, out of a store and into one (with the feature `redis`)
 //! - `period.rs`: what happened in a time, as it was at its end
+//! - `form_1.rs`: the rows of a store of the form before
 //! - `picture.rs`: all rows as they lie there, for a backup, and a store of them
 //!
 //! **Invariant:** the rows are exactly those of the records up to
@@ -33,6 +34,7 @@ mod batch;
 #[cfg(feature = "redis")]
 pub(crate) mod copy;
 mod fjall_rows;
+pub(crate) mod form_1;
 mod history;
 mod index;
 mod keys;
@@ -132,16 +134,10 @@ impl Store {
     /// [`StoreError`] if they are of another format, damaged or cannot be read.
     pub fn over(rows: Arc<dyn Rows>) -> Result<Store, StoreError> {
         let snapshot = rows.snapshot();
-        match snapshot.get(Table::Meta, FORMAT_KEY)? {
-            Some(format) => {
-                let found = values::cold::<u32>(&format).ok_or_else(|| damaged(Table::Meta, FORMAT_KEY))?;
-                if found > FORMAT {
-                    return Err(StoreError::Newer { found, known: FORMAT });
-                }
-                if found < FORMAT {
-                    return Err(StoreError::Older { found, known: FORMAT });
-                }
-            }
+        match form_1::form_of(&*snapshot)? {
+            Some(found) if found > FORMAT => return Err(StoreError::Newer { found, known: FORMAT }),
+            Some(found) if found < FORMAT => return Err(StoreError::Older { found, known: FORMAT }),
+            Some(_) => {}
             None => {
                 rows.commit(vec![(Table::Meta, Bytes::from(FORMAT_KEY), Some(values::put_cold(&FORMAT)))])?;
                 rows.persist()?;

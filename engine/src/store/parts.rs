@@ -27,6 +27,11 @@ fn part_key(table: Table, key: &[u8], number: u32) -> Bytes {
     Bytes::from([&[table as u8], key, &number.to_be_bytes()].concat())
 }
 
+/// Where all further parts of a value stand, those too that an earlier and longer one has left.
+pub(super) fn further(table: Table, key: &[u8]) -> KeyRange {
+    KeyRange::prefix(&[&[table as u8], key].concat())
+}
+
 /// The same changes, values in parts. What an earlier and longer value leaves
 /// behind its last part is never read.
 pub(super) fn in_parts(mut changes: Vec<RowChange>) -> Vec<RowChange> {
@@ -58,8 +63,8 @@ pub(super) fn deleted(table: Table, key: &[u8], value: &[u8]) -> impl Iterator<I
 pub(super) struct Whole(Arc<dyn Snapshot>);
 
 impl Whole {
-    pub(super) fn of(snapshot: Box<dyn Snapshot>) -> Box<dyn Snapshot> {
-        Box::new(Whole(Arc::from(snapshot)))
+    pub(super) fn of(snapshot: impl Into<Arc<dyn Snapshot>>) -> Box<dyn Snapshot> {
+        Box::new(Whole(snapshot.into()))
     }
 }
 

@@ -8,18 +8,25 @@ use super::keys::{KeyRange, Table};
 use super::{
     Bytes, FORMAT, FORMAT_KEY, FjallOptions, FjallRows, Position, Rows, Snapshot, Store, StoreError, position_of,
 };
-use super::{damaged, values};
+use super::{damaged, parts, projection, values};
+use crate::backend::OnceKey;
+use crate::erase::Erasure;
+use crate::event::EnvelopeCreated;
+use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A row and its table.
 pub(crate) type Row = (Table, Bytes, Bytes);
 
 /// All rows as they were after one record.
 pub(crate) struct Picture {
-    snapshot: Box<dyn Snapshot>,
+    snapshot: Arc<dyn Snapshot>,
     position: Position,
     count_about: u64,
+    /// Rows that are told otherwise than they lie there, or not at all.
+    changed: BTreeMap<(Table, Bytes), Option<Bytes>>,
 }
 
 impl Picture {
@@ -35,9 +42,56 @@ impl Picture {
 
     /// Every row, table by table, each in the order of its keys.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Result<Row, StoreError>> {
-        Table::ALL.iter().flat_map(|&table| {
-            self.snapshot.scan(table, &KeyRange::all()).map(move |row| row.map(|(key, value)| (table, key, value)))
+        Table::ALL.iter().flat_map(move |&table| {
+            self.snapshot.scan(table, &KeyRange::all()).filter_map(move |row| {
+                let row = row.map(|(key, value)| (table, key, value));
+                match &row {
+                    Ok((_, key, _)) if !self.changed.is_empty() => match self.changed.get(&(table, key.clone())) {
+                        Some(changed) => changed.clone().map(|value| Ok((table, key.clone(), value))),
+                        None => Some(row),
+                    },
+                    _ => Some(row),
+                }
+            })
         })
+    }
+
+    /// The same rows without the texts that `erasure` takes out, and how many had some.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub(crate) fn without(mut self, erasure: &Erasure) -> Result<(Picture, u64), StoreError> {
+        let whole = parts::Whole::of(Arc::clone(&self.snapshot));
+        let mut count = 0;
+        for id in erasure.envelopes() {
+            let Some(value) = whole.get(Table::Envelopes, id.bytes())? else { continue };
+            let wrong = || damaged(Table::Envelopes, id.bytes());
+            let mut created = values::cold::<EnvelopeCreated>(&value).ok_or_else(wrong)?;
+            count += u64::from(erasure.created(&mut created));
+            self.put(Table::Envelopes, Bytes::from(id.bytes()), values::put_cold(&created))?;
+        }
+        for row in whole.scan(Table::Memos, &KeyRange::all()) {
+            let (key, value) = row?;
+            if !erasure.is_named_in(&value) {
+                continue;
+            }
+            let wrong = || damaged(Table::Memos, &key);
+            let once = OnceKey::from_bytes(*key.first_chunk().ok_or_else(wrong)?);
+            let mut memo = projection::memo(once, &value).ok_or_else(wrong)?;
+            count += u64::from(erasure.answer(&mut memo.answer));
+            self.put(Table::Memos, key, projection::put_memo(&memo))?;
+        }
+        Ok((self, count))
+    }
+
+    /// Tells `value` for what lies under `key`, and nothing of what longer ones have left behind it.
+    fn put(&mut self, table: Table, key: Bytes, value: Bytes) -> Result<(), StoreError> {
+        for row in self.snapshot.scan(Table::Parts, &parts::further(table, &key)) {
+            self.changed.insert((Table::Parts, row?.0), None);
+        }
+        let changes = parts::in_parts(vec![(table, key, Some(value))]);
+        self.changed.extend(changes.into_iter().map(|(table, key, value)| ((table, key), value)));
+        Ok(())
     }
 }
 
@@ -48,9 +102,9 @@ impl Store {
     /// [`StoreError`] if they cannot be read.
     pub(crate) fn picture(&self) -> Result<Picture, StoreError> {
         // Values stay in parts: a row of a picture is one of the table's.
-        let snapshot = self.rows.snapshot();
+        let snapshot: Arc<dyn Snapshot> = self.rows.snapshot().into();
         let position = position_of(&*snapshot)?;
-        Ok(Picture { snapshot, position, count_about: self.rows.count_about() })
+        Ok(Picture { snapshot, position, count_about: self.rows.count_about(), changed: BTreeMap::new() })
     }
 
     /// Makes a store in `directory`, which must have none, of rows in the order in
@@ -81,7 +135,7 @@ impl Store {
             return Err(damaged(Table::Meta, FORMAT_KEY).into());
         }
         filled.persist()?;
-        Ok(Store::over(std::sync::Arc::new(filled))?)
+        Ok(Store::over(Arc::new(filled))?)
     }
 }
 

@@ -273,7 +273,7 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
     }
 }
 
-fn put_memo(memo: &Remembered) -> Bytes {
+pub(crate) fn put_memo(memo: &Remembered) -> Bytes {
     values::put_cold(&(memo.fingerprint, &memo.answer, memo.expires_at))
 }
 

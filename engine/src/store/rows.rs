@@ -23,8 +23,8 @@ pub enum StoreError {
     },
     /// Written by a version before this one.
     #[error(
-        "the store has format {found} and this version needs {known}; run the version that wrote it, or make the store \
-         anew from the archive with `hongbao rebuild`"
+        "the store has format {found} and this version needs {known}: make a backup of the whole data directory (a copy of \
+         it while nothing runs there), then start once with `hongbao serve --migrate`; or run the version that wrote it"
     )]
     Older {
         /// The format on disk.

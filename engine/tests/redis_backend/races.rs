@@ -1,6 +1,7 @@
 //! Races between engines in front of one deployment, each by name.
 
 use crate::deployment::{Deployment, is_missing};
+use crate::redis_stand::{RedisServer, ServerOptions};
 use crate::stand::{START, envelope, fen, item, user};
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Backend, OnceKey, Page, Reply};
@@ -329,7 +330,8 @@ fn a_deployment_keeps_its_settings() {
     if is_missing() {
         return;
     }
-    let deployment = Deployment::new(31);
+    let server = Arc::new(RedisServer::start(ServerOptions::without_aof()));
+    let deployment = Deployment::alone_on(31, &server);
     drop(deployment.open());
     let mut changes: Vec<(&str, RedisBackendOptions)> = Vec::new();
     changes.push(("mode", RedisBackendOptions { test_mode: false, ..deployment.options.clone() }));
@@ -341,6 +343,17 @@ fn a_deployment_keeps_its_settings() {
         match deployment.drive(RedisBackend::open(options)) {
             Err(RedisOpenError::Deployment { why }) => assert!(why.contains(setting), "{why}"),
             other => panic!("{setting}: {:?}", other.err()),
+        }
+    }
+    let asked = server.cli(&["--scan", "--pattern", "*deployment*"]);
+    let key = asked.split_whitespace().next().expect("it stands in Redis").to_owned();
+    for (format, remedy) in [("5", "`hongbao copy` of that one"), ("7", "or a newer one")] {
+        server.cli(&["HSET", &key, "format", format]);
+        let opened = deployment.drive(RedisBackend::open(deployment.options.clone()));
+        let attached = deployment.drive(RedisBackend::attach(deployment.options.clone()));
+        for refused in [opened.err(), attached.err()] {
+            let why = refused.expect("it is of another format").to_string();
+            assert!(why.contains(&format!("format {format}")) && why.contains(remedy), "{why}");
         }
     }
 }

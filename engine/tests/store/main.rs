@@ -444,7 +444,7 @@ fn another_format_is_refused_and_settings_last() {
     let again = Store::over(Arc::new(rows.crash(0))).unwrap();
     assert_eq!(again.get_setting("currency").unwrap().as_deref(), Some("CNY"));
     assert_eq!(again.get_setting("other").unwrap(), None);
-    for (format, says) in [(9, "newer one"), (1, "hongbao rebuild")] {
+    for (format, says) in [(9, "newer one"), (1, "hongbao serve --migrate")] {
         rows.commit(vec![(Table::Meta, Bytes::from(b"format"), Some(Bytes::from(&[format])))]).unwrap();
         let rows: Arc<dyn Rows> = Arc::<MemoryRows>::clone(&rows);
         let error = Store::over(rows).err().unwrap();

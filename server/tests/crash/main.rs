@@ -9,6 +9,7 @@
 //! - `feed.rs`, `follower.rs`: whoever follows the events, over every crash
 //! - `backup.rs`, `restore.rs`: backups of a server under load, and what is made of them
 //! - `export.rs`, `reconcile.rs`: the books of a period, and a bank's file beside them
+//! - `migrate.rs`, `redact.rs`: a directory of an older form; a text taken out of what it has left
 //! - `refusals.rs`, `damage.rs`, `downtime.rs`, `commands.rs`: one story a test
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
@@ -25,7 +26,9 @@ mod follower;
 mod inquiry;
 mod kill;
 mod load;
+mod migrate;
 mod process;
 mod reconcile;
+mod redact;
 mod refusals;
 mod restore;

@@ -22,6 +22,7 @@ use std::io;
 
 /// How every file begins; the last digit is the form's number.
 const MAGIC: &[u8; 16] = b"hongbao archive1";
+const FORM_AT: usize = MAGIC.len() - 1;
 /// A block is written once it has so many bytes. One with a longer row is longer.
 const BLOCK_BYTES: usize = 16 << 10;
 /// The longest block there can be.
@@ -183,6 +184,13 @@ impl Reader {
         let mut magic = [0; MAGIC.len()];
         read_exact(&*file, &mut magic, 0)?;
         if magic != *MAGIC {
+            let (name, form) = magic.split_at(FORM_AT);
+            if *name == MAGIC[..FORM_AT] && form[0].is_ascii_digit() {
+                let (found, known) = (char::from(form[0]), char::from(MAGIC[FORM_AT]));
+                let why =
+                    format!("{path} has form {found} and this version knows {known}; run the version that wrote it");
+                return Ok(Err(EngineError::Archive(why)));
+            }
             return Ok(Err(damaged(path, 0, "it does not begin like a file of this form")));
         }
         let at = bytes - FOOTER_BYTES as u64;
@@ -370,6 +378,18 @@ mod tests {
             writer.add(&key(2 * n), &vec![n as u8; (n % 50) as usize]).unwrap();
         }
         writer.finish().unwrap();
+    }
+
+    #[test]
+    fn another_form_is_refused_with_what_to_do() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temporary.path()).unwrap();
+        write(&directory, 10);
+        for (byte, says) in [(b'0', "has form 0"), (b'2', "run the version that wrote it"), (b'x', "is damaged")] {
+            directory.open("rows").unwrap().write_at(&[byte], 15).unwrap();
+            let error = open(&directory).unwrap().map(drop).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]
