@@ -8,7 +8,7 @@ use crate::auth::Caller;
 use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Empty, Json, MaybeOnce, NoParams, Once, One, Params};
-use crate::fields::{JsonObject, Seconds, Text, Visible};
+use crate::fields::{JsonObject, Seconds, Text, Visible, id};
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{At, GiftJson};
@@ -46,6 +46,7 @@ struct Create {
     giver: UserId,
     #[serde(default)]
     recipient: Option<UserId>,
+    #[serde(deserialize_with = "id")]
     item: ItemId,
     #[serde(default)]
     payer: Option<UserId>,

@@ -175,7 +175,7 @@ async fn every_type_is_told_as_the_document_says() {
     assert_eq!(types, EventType::ALL.iter().map(|of| of.name()).collect::<BTreeSet<_>>());
     for event in events {
         let kind = event["type"].as_str().unwrap();
-        let of_envelope = ["envelope.", "share.", "payout."].iter().any(|group| kind.starts_with(group));
+        let of_envelope = ["envelope.", "share.", "payout.", "gift."].iter().any(|group| kind.starts_with(group));
         assert_eq!(event["owner"], if of_envelope { json!("shop") } else { Value::Null }, "{kind}");
         assert_eq!(event["at"], NOW_TEXT);
         let (shape, lacks) = match kind {
@@ -188,6 +188,7 @@ async fn every_type_is_told_as_the_document_says() {
             "item.put" => ("Item", &["free", "held", "sold"][..]),
             "order.created" => ("Order", &[][..]),
             kind if kind.starts_with("payout.") => ("Payout", &[][..]),
+            kind if kind.starts_with("gift.") => ("Gift", &[][..]),
             _ => ("Hold", &[][..]),
         };
         let names: BTreeSet<_> = event["data"].as_object().unwrap().keys().map(String::as_str).collect();
