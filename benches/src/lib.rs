@@ -11,7 +11,9 @@ pub mod burst;
 pub mod http;
 
 use hongbao_engine::backend::Backend;
-use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
+use hongbao_engine::command::{
+    Command, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer,
+};
 use hongbao_engine::journal::JournalStats;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::split::SplitRule;
@@ -391,6 +393,7 @@ pub async fn sell(engine: &impl Backend, stock: u32) -> ItemId {
         ends_at: None,
         hold_ttl_s: 900,
         image_url: None,
+        origin: ItemOrigin::default(),
     };
     match engine.execute(Command::CreateItem(Box::new(terms)), None).await.expect("an item is made").outcome {
         Outcome::Item(view) => view.id,

@@ -6,8 +6,8 @@
 
 use crate::api_key::ApiKey;
 use crate::command::{
-    Command, EnvelopeState, EnvelopeView, HoldView, ItemView, Merchant, MerchantStatus, OrderView, Outcome,
-    ShareStatus, WalletView,
+    Command, EnvelopeState, EnvelopeView, HoldView, ItemKind, ItemView, Merchant, MerchantStatus, NewItem, OrderView,
+    Outcome, ShareStatus, WalletView,
 };
 use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
@@ -204,12 +204,23 @@ pub struct ItemFilter {
     pub category: Option<String>,
     /// Only this merchant's.
     pub merchant: Option<UserId>,
+    /// Only of this kind.
+    pub kind: Option<ItemKind>,
+    /// Only variants of this item.
+    pub variant_of: Option<ItemId>,
+    /// Only those whose merchant may sell and whose sale has begun and not ended, or
+    /// only the others. What is sold out is on sale all the same.
+    pub on_sale: Option<bool>,
 }
 
 impl ItemFilter {
+    /// All but whether it is on sale.
     pub(crate) fn matches(&self, view: &ItemView) -> bool {
-        self.category.as_ref().is_none_or(|category| *category == view.terms.category)
-            && self.merchant.as_ref().is_none_or(|merchant| *merchant == view.terms.merchant)
+        let NewItem { category, merchant, origin, .. } = &view.terms;
+        self.category.as_ref().is_none_or(|wanted| wanted == category)
+            && self.merchant.as_ref().is_none_or(|wanted| wanted == merchant)
+            && self.kind.is_none_or(|wanted| wanted == origin.kind)
+            && self.variant_of.is_none_or(|wanted| origin.variant_of == Some(wanted))
     }
 }
 

@@ -13,6 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+pub use crate::item::{ItemChange, ItemKind, ItemOrigin, NewItem};
 pub use crate::merchant::{Merchant, MerchantStatus, NewMerchant, NewVerification, Verification};
 
 /// Something that changes state. Ids, seeds and times that the engine has to
@@ -132,6 +133,12 @@ impl Command {
         {
             bytes = postcard::to_extend(&terms.outside, bytes).expect(FORM);
         }
+        // And of an item, whoever makes it: keys are its owner's anyway.
+        if let Command::CreateItem(terms) = self {
+            let origin = ItemOrigin { owner: String::new(), ..terms.origin.clone() };
+            let command = Command::CreateItem(Box::new(NewItem { origin, ..(**terms).clone() }));
+            bytes = postcard::to_extend(&command, Vec::new()).expect(FORM);
+        }
         // The same of a merchant whose papers nobody names.
         if let Command::PutMerchant(new) = self
             && let Some(verification) = &new.verification
@@ -235,52 +242,6 @@ impl NewEnvelope {
             outside: Outside::default(),
         }
     }
-}
-
-/// An item to be put on sale.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewItem {
-    /// Who sells it.
-    pub merchant: UserId,
-    /// What people read, 1 to 200 characters.
-    pub name: String,
-    /// A category, 1 to 64 characters.
-    pub category: String,
-    /// The price of one unit.
-    pub price: Amount,
-    /// Units to sell.
-    pub stock: u32,
-    /// Units a user may hold and have bought together; `None` is no limit.
-    pub per_user_limit: Option<u32>,
-    /// When the sale opens; `None` is at once. At most a year ahead.
-    pub starts_at: Option<Timestamp>,
-    /// When the sale ends; `None` is never. At most two years ahead.
-    pub ends_at: Option<Timestamp>,
-    /// How long a hold lives, 1 to 31,536,000 seconds.
-    pub hold_ttl_s: u64,
-    /// A picture.
-    pub image_url: Option<String>,
-}
-
-/// Changes to an item. The outer `None` leaves a field as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ItemChange {
-    /// A new name.
-    pub name: Option<String>,
-    /// A new category.
-    pub category: Option<String>,
-    /// A new price; holds keep the price they saw.
-    pub price: Option<Amount>,
-    /// A new limit.
-    pub per_user_limit: Option<Option<u32>>,
-    /// A new opening time.
-    pub starts_at: Option<Option<Timestamp>>,
-    /// A new end; one that has passed by up to a minute ends the sale at once.
-    pub ends_at: Option<Option<Timestamp>>,
-    /// A new life of holds made from now on.
-    pub hold_ttl_s: Option<u64>,
-    /// A new picture.
-    pub image_url: Option<Option<String>>,
 }
 
 /// What a grabbed share has become.

@@ -10,7 +10,8 @@
 //! that enters others ([`Record::balances`]).
 //!
 //! **Invariant:** the form of a variant never changes once released; a new
-//! meaning is a new variant with a new tag.
+//! meaning is a new variant with a new tag, or one more behind the last variant
+//! of an enum in it, so that what is there is read as it was.
 
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};

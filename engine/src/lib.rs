@@ -90,6 +90,7 @@ pub mod export;
 pub mod fairness;
 pub mod feed;
 pub mod gift;
+mod item;
 pub mod journal;
 pub mod memory;
 mod merchant;

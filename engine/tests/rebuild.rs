@@ -125,7 +125,7 @@ fn told(engine: &Embedded) -> Vec<String> {
         say(&wait(engine.envelope(envelope.id)).unwrap());
         say(&wait(engine.grabs(envelope.id, &page)).unwrap().unwrap().rows);
     }
-    let filter = ItemFilter { merchant: None, category: None };
+    let filter = ItemFilter::default();
     say(&wait(engine.items(&filter, &page)).unwrap().rows);
     say(&wait(engine.api_keys(&page)).unwrap().rows);
     say(&wait(engine.audit()).unwrap());

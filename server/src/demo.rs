@@ -3,7 +3,7 @@
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::{
-    Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Reference, Transfer,
+    Command, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Reference, Transfer,
 };
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{Amount, EnvelopeId, ItemId, UserId};
@@ -100,6 +100,7 @@ pub async fn campaign(backend: &impl Backend) -> Result<Campaign, EngineError> {
             ends_at: None,
             hold_ttl_s: 900,
             image_url: None,
+            origin: ItemOrigin::default(),
         };
         if let Outcome::Item(view) = expect(backend, Command::CreateItem(Box::new(terms))).await? {
             items.push(view.id);

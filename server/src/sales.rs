@@ -3,12 +3,13 @@
 //! **Invariant:** an item whose limit is not one a user is grabbed only under an
 //! idempotency key, since two grabs of one user may both be meant.
 
+use crate::access::ADMIN;
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
-use crate::fields::{Count, Money, Seconds, Text, Time, Url, some, some_word};
+use crate::fields::{Count, Money, Seconds, Text, Time, Url, some, some_word, word};
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{HoldJson, ItemJson, MerchantJson, OrderJson};
@@ -16,7 +17,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use hongbao_engine::backend::{Backend, ItemFilter};
-use hongbao_engine::command::{Command, ItemChange, MerchantStatus, NewItem, NewMerchant, NewVerification};
+use hongbao_engine::command::{
+    Command, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewItem, NewMerchant, NewVerification,
+};
 use hongbao_engine::types::{HoldId, ItemId, OrderId, UserId};
 use serde::Deserialize;
 
@@ -81,6 +84,10 @@ struct Create {
     hold_ttl_s: Seconds,
     #[serde(default)]
     image_url: Option<Url>,
+    #[serde(default, deserialize_with = "word")]
+    kind: ItemKind,
+    #[serde(default)]
+    variant_of: Option<String>,
 }
 
 fn one_each() -> Option<Count> {
@@ -107,8 +114,10 @@ fn check_times(starts_at: Option<Time>, ends_at: Option<Time>) -> Result<(), Pro
 }
 
 impl Create {
-    fn command(self) -> Command {
-        Command::CreateItem(Box::new(NewItem {
+    fn command(self, caller: &Caller) -> Result<Command, Problem> {
+        let variant_of = self.variant_of.map(|id| id.parse::<ItemId>()).transpose();
+        let variant_of = variant_of.map_err(|_| Problem::field("variant_of", "is no item's id"))?;
+        Ok(Command::CreateItem(Box::new(NewItem {
             merchant: self.merchant,
             name: self.name.0,
             category: self.category.0,
@@ -119,7 +128,8 @@ impl Create {
             ends_at: self.ends_at.map(|time| time.0),
             hold_ttl_s: self.hold_ttl_s.get(),
             image_url: self.image_url.map(|url| url.0),
-        }))
+            origin: ItemOrigin { owner: caller.owner().to_owned(), kind: self.kind, variant_of },
+        })))
     }
 }
 
@@ -229,29 +239,49 @@ async fn merchant<B: Backend>(
 
 async fn create<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     Once(once): Once,
     Json(body): Json<Create>,
 ) -> Result<Response, Problem> {
-    let command = body.command();
+    let command = body.command(&caller)?;
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
+}
+
+/// Whether the caller may change the item: its owner made it, or nobody did since
+/// items have owners. Its owner never changes.
+async fn check_owner<B: Backend>(server: &Shared<B>, caller: &Caller, id: ItemId) -> Result<(), Problem> {
+    if caller.roles().any_of(ADMIN) {
+        return Ok(());
+    }
+    let view = server.backend.item(id).await.map_err(|error| from_engine(&error))?;
+    let is_own = |owner: &str| owner.is_empty() || owner == caller.owner();
+    if view.is_some_and(|view| is_own(&view.terms.origin.owner)) {
+        return Ok(());
+    }
+    let detail = "There is no such item of this key's owner; check the id, or use a key of the owner that made it.";
+    Err(Problem::new(Code::NotFound, detail))
 }
 
 async fn change<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     One(item): One<ItemId>,
     MaybeOnce(once): MaybeOnce,
     Json(body): Json<Change>,
 ) -> Result<Response, Problem> {
+    check_owner(&server, &caller, item).await?;
     let command = body.command(item);
     reply(&server, server.backend.execute(command, once).await, StatusCode::OK)
 }
 
 async fn restock<B: Backend>(
     State(server): State<Shared<B>>,
+    caller: Caller,
     One(item): One<ItemId>,
     Once(once): Once,
     Json(Restock { quantity }): Json<Restock>,
 ) -> Result<Response, Problem> {
+    check_owner(&server, &caller, item).await?;
     let command = Command::Restock { item, quantity: quantity.count() };
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::OK)
 }
@@ -306,10 +336,16 @@ async fn find<B: Backend>(
     caller: Caller,
     params: Params,
 ) -> Result<Response, Problem> {
-    let page = params.page(&["category", "merchant"])?;
+    let page = params.page(&["category", "merchant", "kind", "variant_of", "on_sale"])?;
     let filter = ItemFilter {
         category: params.get("category").map(str::to_owned),
         merchant: params.parse("merchant", UserId::new)?,
+        kind: params.parse("kind", |name| {
+            let found = ItemKind::ALL.into_iter().find(|kind| kind.name() == name);
+            found.ok_or("must be physical or virtual")
+        })?,
+        variant_of: params.parse("variant_of", |id| id.parse::<ItemId>().map_err(|_| "is no item's id"))?,
+        on_sale: params.parse("on_sale", |word| word.parse::<bool>().map_err(|_| "must be true or false"))?,
     };
     if !caller.sees_all_merchants() && !filter.merchant.as_ref().is_some_and(|it| caller.sees_merchant(it)) {
         let own: Vec<_> = caller.merchants().iter().map(|id| format!("?merchant={id}")).collect();

@@ -8,8 +8,8 @@ use crate::extract::hex;
 use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, ReceivedRow};
 use hongbao_engine::command::{
-    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus, NewItem, OrderView,
-    ShareStatus, Stock, Verification, WalletView,
+    EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemKind, ItemView, Merchant, MerchantStatus, NewItem,
+    OrderView, ShareStatus, Stock, Verification, WalletView,
 };
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutView};
@@ -366,6 +366,8 @@ pub struct ItemJson<'a, S = Stock> {
     merchant: &'a UserId,
     name: &'a str,
     category: &'a str,
+    kind: ItemKind,
+    variant_of: Option<Shown<ItemId>>,
     price: Amount,
     currency: Currency,
     stock: S,
@@ -392,6 +394,8 @@ impl<'a, S> ItemJson<'a, S> {
             merchant: &terms.merchant,
             name: &terms.name,
             category: &terms.category,
+            kind: terms.origin.kind,
+            variant_of: terms.origin.variant_of.map(Shown),
             price: terms.price,
             currency,
             stock,

@@ -419,7 +419,7 @@ impl Happened {
         }
     }
 
-    /// Whose envelope or gift it is about, or whose envelope's payout, if it is about one.
+    /// Whose envelope, gift or item it is about, or whose envelope's payout, if it is about one.
     pub fn owner(&self) -> Option<&str> {
         match self {
             Happened::Created(view) => Some(&view.owner),
@@ -432,10 +432,10 @@ impl Happened {
             | Happened::Claimed(Share { envelope, .. })
             | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),
             Happened::Payout(view) => Some(&view.owner),
+            Happened::Item(put) => Some(&*put.terms.origin.owner).filter(|owner| !owner.is_empty()),
             Happened::Gift(gift) => Some(&gift.owner),
             Happened::Deposited(_)
             | Happened::Withdrawn(_)
-            | Happened::Item(_)
             | Happened::Hold(_)
             | Happened::Order(_)
             | Happened::Merchant(_) => None,

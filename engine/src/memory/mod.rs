@@ -540,6 +540,7 @@ impl Core {
             (Command::CreateItem(terms), Drawn::Item(id)) => {
                 footprint.shards.push(router.item(*id));
                 footprint.shards.push(router.user(&terms.merchant));
+                footprint.shards.extend(terms.origin.variant_of.map(|of| router.item(of)));
             }
             (Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. }, _) => {
                 footprint.shards.push(router.item(*item));

@@ -203,18 +203,19 @@ impl Backend for Embedded {
     }
 
     async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {
-        let Some((view, lsn)) = self.core.look_at_item(id) else { return Ok(None) };
+        let Some((view, _, lsn)) = self.core.look_at_item(id) else { return Ok(None) };
         self.core.wait(Some(lsn)).await?;
         Ok(Some(view))
     }
 
     async fn items(&self, filter: &ItemFilter, page: &Page) -> Result<Listing<ItemView>> {
         let core = &self.core;
-        let mut last = Lsn(0);
+        let (now, mut last) = (core.clock.now(), Lsn(0));
         let listing = core.view()?.items(page, |id| {
-            Ok(core.look_at_item(id).and_then(|(view, lsn)| {
+            Ok(core.look_at_item(id).and_then(|(view, may_sell, lsn)| {
                 last = last.max(lsn);
-                filter.matches(&view).then_some(view)
+                let is_on_sale = may_sell && view.terms.is_open(now);
+                (filter.matches(&view) && filter.on_sale.is_none_or(|wanted| wanted == is_on_sale)).then_some(view)
             }))
         })?;
         core.wait(Some(last)).await?;
@@ -434,9 +435,12 @@ impl Core {
         Some((read(envelope), last_lsn))
     }
 
-    fn look_at_item(&self, id: ItemId) -> Option<(ItemView, Lsn)> {
+    /// An item, whether its merchant may sell, and what to wait for before telling.
+    fn look_at_item(&self, id: ItemId) -> Option<(ItemView, bool, Lsn)> {
         let shard = self.shards[self.router.item(id)].lock();
-        Some((shard.items.get(&id)?.view(), shard.last_lsn))
+        let view = shard.items.get(&id)?.view();
+        let may_sell = shard.refuses(&view.terms.merchant).is_none();
+        Some((view, may_sell, shard.last_lsn))
     }
 
     fn cold_envelope(&self, id: EnvelopeId, now: Timestamp) -> Result<Option<(EnvelopeView, Lsn)>> {

@@ -312,6 +312,13 @@ impl Core {
             }
             Some(_) => {}
         }
+        if let Some(of) = terms.origin.variant_of {
+            // What is looked at of it never changes.
+            let of = self.item(of).await?;
+            if let Err(refusal) = terms.check_variant(of.as_ref().map(|view| &view.terms)) {
+                return Ok(Err(refusal));
+            }
+        }
         let id = ItemId::from_bytes(operation.id);
         let args = [b"create".to_vec(), id.bytes().to_vec(), terms.stock.to_string().into_bytes()];
         let merchant = [b"merchant".to_vec(), terms.merchant.as_str().as_bytes().to_vec()];

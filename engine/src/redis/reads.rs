@@ -24,6 +24,7 @@ use crate::gift::{Gift, GiftRole};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::state::envelope::{Figures, share_status};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How often an audit looks again while money moves under its eyes.
@@ -363,13 +364,31 @@ impl Core {
     async fn items(self: &Arc<Self>, filter: &ItemFilter, page: &Page) -> Result<Listing<ItemView>> {
         let bounds = Bounds::after(position(List::Items, page)?);
         let mut walk = Walk::of_all(self, Layout::items_by_time, bounds, None).await?;
+        // Merchants of this page, and whether they may sell.
+        let (now, mut selling) = (self.clock.now(), HashMap::new());
         let mut rows = Vec::new();
         while let Some(at) = walk.next().await? {
             if let Some(next) = walk.end_of_page(rows.len(), page.limit) {
                 return Ok(Listing { rows, next: Some(cursor(List::Items, &next)) });
             }
-            let view = self.item(ItemId::from_bytes(at.id)).await?;
-            rows.extend(view.filter(|view| filter.matches(view)));
+            let view = self.item(ItemId::from_bytes(at.id)).await?.filter(|view| filter.matches(view));
+            let is_wanted = match (&view, filter.on_sale) {
+                (Some(view), Some(wanted)) => {
+                    let merchant = &view.terms.merchant;
+                    let may_sell = match selling.get(merchant) {
+                        Some(may_sell) => *may_sell,
+                        None => {
+                            let status = self.merchant(merchant).await?.map(|merchant| merchant.status);
+                            let may_sell = status == Some(MerchantStatus::Verified);
+                            selling.insert(merchant.clone(), may_sell);
+                            may_sell
+                        }
+                    };
+                    wanted == (may_sell && view.terms.is_open(now))
+                }
+                _ => true,
+            };
+            rows.extend(view.filter(|_| is_wanted));
             walk.pass(at);
         }
         Ok(Listing { rows, next: None })

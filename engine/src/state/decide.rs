@@ -250,6 +250,12 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             if account.merchant.status != MerchantStatus::Verified {
                 return Decision::refuse(Refusal::merchant(account.merchant.status));
             }
+            if let Some(of) = terms.origin.variant_of {
+                let of = shards.shard(router.item(of)).items.get(&of);
+                if let Err(refusal) = terms.check_variant(of.map(|item| &item.put.terms)) {
+                    return Decision::refuse(refusal);
+                }
+            }
             let terms = (**terms).clone();
             let stock_total = terms.stock;
             put_item(shards, router, ItemPut { id: *id, created_at: now, terms, stock_total })

@@ -607,6 +607,11 @@ impl<S: Stand> Story<S> {
             ends_at: self.optional(field("ends", "none"), |story, text| story.time(text))?,
             hold_ttl_s: self.number(field("ttl", "900"))?,
             image_url: self.optional(field("image", "none"), |story, text| Ok(story.text(text)))?,
+            origin: ItemOrigin {
+                owner: field("owner", "app").to_owned(),
+                kind: item_kind(field("kind", "physical"))?,
+                variant_of: self.optional(field("variant", "none"), |story, text| story.id(text))?,
+            },
         })
     }
 
@@ -769,7 +774,10 @@ impl<S: Stand> Story<S> {
             .with("starts", or_none(terms.starts_at.map(|at| self.told_time(at))))
             .with("ends", or_none(terms.ends_at.map(|at| self.told_time(at))))
             .with("ttl", terms.hold_ttl_s)
-            .with("image", or_none(terms.image_url.clone()));
+            .with("image", or_none(terms.image_url.clone()))
+            .with("owner", &terms.origin.owner)
+            .with("kind", terms.origin.kind.name())
+            .with("variant", or_none(terms.origin.variant_of.map(|of| self.name_of(of))));
         stock_words.into_iter().fold(told, |told, (name, units)| told.with(name, units))
     }
 
@@ -841,9 +849,13 @@ impl<S: Stand> Story<S> {
                 None => Told::of(["none"]),
             },
             ("items", []) => {
+                let field = |name| step.fields.get(name).copied();
                 let filter = ItemFilter {
-                    category: step.fields.get("category").map(|category| (*category).to_owned()),
-                    merchant: step.fields.get("merchant").map(|merchant| self.user(merchant)).transpose()?,
+                    category: field("category").map(str::to_owned),
+                    merchant: field("merchant").map(|merchant| self.user(merchant)).transpose()?,
+                    kind: field("kind").map(item_kind).transpose()?,
+                    variant_of: field("variant").map(|item| self.id(item)).transpose()?,
+                    on_sale: field("on_sale").map(|wanted| wanted == "yes"),
                 };
                 self.told_list(|page| self.drive(backend.items(&filter, page)), |view| self.name_of(view.id))?
             }
@@ -1125,6 +1137,11 @@ fn told_merchant(merchant: &Merchant) -> Told {
     let told = Told::of([merchant.status.name()]).with("name", &merchant.name).with("id", &merchant.id);
     told.with("by", papers.map_or("none", |papers| &papers.by))
         .with("papers", papers.and_then(|papers| papers.reference.as_deref()).unwrap_or("none"))
+}
+
+fn item_kind(name: &str) -> Result<ItemKind, String> {
+    let found = ItemKind::ALL.into_iter().find(|kind| kind.name() == name);
+    found.ok_or_else(|| format!("{name} is no item's kind"))
 }
 
 fn merchant_status(name: &str) -> Result<MerchantStatus, String> {

@@ -187,6 +187,11 @@ impl Pair {
                 ends_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
                 hold_ttl_s: 1 + random.below(40),
                 image_url: None,
+                origin: ItemOrigin {
+                    owner: random.pick(&["", "shop"]).to_owned(),
+                    kind: random.pick(&ItemKind::ALL),
+                    variant_of: None,
+                },
             }))),
             17..=18 if !self.made.items.is_empty() => {
                 Drawn::GrabItem(below(random, self.made.items.len()), who, random.below(4) as u32)

@@ -676,6 +676,7 @@ impl Trial<'_> {
             ends_at,
             hold_ttl_s: 100,
             image_url,
+            origin: ItemOrigin::default(),
         }
     }
 

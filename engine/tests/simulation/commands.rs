@@ -5,8 +5,8 @@ use crate::random::Random;
 use hongbao_engine::api_key::{NewApiKey, Role};
 use hongbao_engine::backend::OnceKey;
 use hongbao_engine::command::{
-    Command, HoldState, ItemChange, MerchantStatus, NewEnvelope, NewItem, NewMerchant, NewVerification, Reference,
-    Transfer, Unclaimed,
+    Command, HoldState, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant,
+    NewVerification, Reference, Transfer, Unclaimed,
 };
 use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
 use hongbao_engine::payout::{Outside, PayoutResult, PayoutState, PayoutTo};
@@ -251,8 +251,8 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
             let status = random.pick(&[None, Some(MerchantStatus::Pending), Some(MerchantStatus::Suspended)]);
             Command::PutMerchant(Box::new(NewMerchant::new(id, "Rosy Ltd", status)))
         }
-        69..=72 => Command::CreateItem(Box::new(new_item(now, random))),
-        73..=94 if model.items.is_empty() => Command::CreateItem(Box::new(new_item(now, random))),
+        69..=72 => Command::CreateItem(Box::new(new_item(model, now, random))),
+        73..=94 if model.items.is_empty() => Command::CreateItem(Box::new(new_item(model, now, random))),
         73..=74 => Command::ChangeItem { item: an_item(model, random), change: Box::new(change(now, random)) },
         75..=76 => Command::Restock { item: an_item(model, random), quantity: random.below(4) as u32 },
         77..=87 => {
@@ -379,7 +379,7 @@ fn new_envelope(model: &Model, now: Timestamp, random: &mut Random) -> NewEnvelo
     }
 }
 
-fn new_item(now: Timestamp, random: &mut Random) -> NewItem {
+fn new_item(model: &Model, now: Timestamp, random: &mut Random) -> NewItem {
     let starts_at = match random.below(20) {
         0..=3 => Some(now.plus_ms(random.between(0, 2_000))),
         4 => Some(random.pick(&[Timestamp::from_ms(now.ms() - 1), now.plus_s(31_536_001)])),
@@ -395,7 +395,12 @@ fn new_item(now: Timestamp, random: &mut Random) -> NewItem {
         starts_at,
         ends_at: random.maybe(5, |random| now.plus_ms(random.between(1_000, 90_000))),
         hold_ttl_s: random.pick(&[1, 2, 60, 900]),
-        image_url: None,
+        image_url: random.once_in(6).then(|| "https://example.com/roses.png".to_owned()),
+        origin: ItemOrigin {
+            owner: random.pick(&["", "app", "shop"]).to_owned(),
+            kind: random.pick(&ItemKind::ALL),
+            variant_of: (random.once_in(4) && !model.items.is_empty()).then(|| an_item(model, random)),
+        },
     }
 }
 

@@ -392,7 +392,13 @@ impl Model {
                 Some((merchant, _)) if merchant.status != MerchantStatus::Verified => {
                     refuse(Refusal::WrongState(String::new()))
                 }
-                Some(_) => {
+                Some((merchant, _)) => {
+                    if let Some(of) = terms.origin.variant_of {
+                        let of = self.items.get(&of).filter(|of| of.terms.merchant == merchant.id);
+                        if of.is_none_or(|of| of.terms.origin.variant_of.is_some()) {
+                            return refuse(Refusal::invalid("variant_of", ""));
+                        }
+                    }
                     let id = ItemId::from_bytes(drawn[0].as_slice().try_into().expect("an item's id is drawn"));
                     let total = terms.stock;
                     self.items.insert(id, Item { id, terms: (**terms).clone(), created_at: now, total, lsn });

@@ -5,8 +5,8 @@ use crate::commands::{fen, user};
 use hongbao_engine::backend::{Backend, Page, Reply};
 use hongbao_engine::clock::{Clock, ManualClock};
 use hongbao_engine::command::{
-    Command, EnvelopeState, ItemChange, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, ShareStatus,
-    Transfer, Unclaimed,
+    Command, EnvelopeState, ItemChange, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome,
+    ShareStatus, Transfer, Unclaimed,
 };
 use hongbao_engine::entropy::SeededEntropy;
 use hongbao_engine::error::EngineError;
@@ -491,6 +491,7 @@ fn a_user_with_two_holds_is_given_the_older_one_again_also_after_a_start() {
             ends_at: None,
             hold_ttl_s: 60,
             image_url: None,
+            origin: ItemOrigin::default(),
         };
         let Outcome::Item(item) = running.get(Command::CreateItem(Box::new(terms))) else { panic!("not on sale") };
         let grab = || Command::GrabItem { item: item.id, user: user("bob"), quantity: 1 };

@@ -260,6 +260,7 @@ pub(crate) fn item(stock: u32) -> NewItem {
         ends_at: None,
         hold_ttl_s: 900,
         image_url: None,
+        origin: ItemOrigin::default(),
     }
 }
 

@@ -449,6 +449,7 @@ impl Script {
             ends_at: None,
             hold_ttl_s: 900,
             image_url: None,
+            origin: ItemOrigin::default(),
         };
         let put = ItemPut {
             id: ItemId::from_bytes(id(2, self.number())),

@@ -569,9 +569,9 @@ class DeadLetters:
 
 
 KeyId = str
-# admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller:
-# grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:<id>:
-# reads this merchant's items and orders. viewer: reads everything but keys.
+# admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes, changes its
+# owner's items. caller: grabs, claims and reads on behalf of users. treasurer: moves money in and out of
+# wallets. merchant:<id>: reads this merchant's items and orders. viewer: reads everything but keys.
 Role = str
 
 
@@ -601,7 +601,9 @@ class Event:
     stock tells `total` only.
     """
     owner: Optional[str] = None
-    """The owner of the envelope or gift, if it is about one or its payouts."""
+    """
+    The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
+    """
 
 
 @dataclass(frozen=True)
@@ -1074,6 +1076,10 @@ class Merchants:
     next_cursor: Cursor
 
 
+# What comes of a unit that is paid: it is shipped, or delivered otherwise.
+ItemKind = Literal["physical", "virtual"]
+
+
 @dataclass(frozen=True)
 class Stock:
     total: Count
@@ -1088,6 +1094,9 @@ class Item:
     merchant: User
     name: str
     category: str
+    kind: ItemKind
+    variant_of: Optional[str]
+    """The item of which it is a variant."""
     price: Amount
     currency: Currency
     stock: Stock
@@ -1245,6 +1254,7 @@ __all__ += [
     "Item",
     "ItemGrabOutcome",
     "ItemId",
+    "ItemKind",
     "Items",
     "Key",
     "KeyId",
@@ -1819,6 +1829,8 @@ class Client(_Transport):
         ends_at: Union[Optional[str], Unset] = UNSET,
         hold_ttl_s: Union[int, Unset] = UNSET,
         image_url: Union[Optional[str], Unset] = UNSET,
+        kind: Union[ItemKind, Unset] = UNSET,
+        variant_of: Union[Optional[str], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Item:
@@ -1827,7 +1839,7 @@ class Client(_Transport):
             Item,
             "POST",
             "/v1/items",
-            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url},
+            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "kind": kind, "variant_of": variant_of},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -1839,19 +1851,25 @@ class Client(_Transport):
         *,
         category: Optional[str] = None,
         merchant: Optional[User] = None,
+        kind: Optional[ItemKind] = None,
+        variant_of: Optional[ItemId] = None,
+        on_sale: Optional[bool] = None,
         limit: Optional[int] = None,
         limit_s: Optional[float] = None,
     ) -> Iterator[Item]:
         """
         Items, newest first. All of them, page after page as they are asked for; `limit` is a page's size.
         """
-        return self._pages(lambda cursor: self.items_page(category=category, merchant=merchant, limit=limit, limit_s=limit_s, cursor=cursor), "items")
+        return self._pages(lambda cursor: self.items_page(category=category, merchant=merchant, kind=kind, variant_of=variant_of, on_sale=on_sale, limit=limit, limit_s=limit_s, cursor=cursor), "items")
 
     def items_page(
         self,
         *,
         category: Optional[str] = None,
         merchant: Optional[User] = None,
+        kind: Optional[ItemKind] = None,
+        variant_of: Optional[ItemId] = None,
+        on_sale: Optional[bool] = None,
         limit: Optional[int] = None,
         cursor: Optional[str] = None,
         limit_s: Optional[float] = None,
@@ -1861,7 +1879,7 @@ class Client(_Transport):
             Items,
             "GET",
             "/v1/items",
-            query={"category": category, "merchant": merchant, "limit": limit, "cursor": cursor},
+            query={"category": category, "merchant": merchant, "kind": kind, "variant_of": variant_of, "on_sale": on_sale, "limit": limit, "cursor": cursor},
             limit_s=limit_s,
         )
         return answer
@@ -1886,7 +1904,10 @@ class Client(_Transport):
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Item:
-        """Change an item."""
+        """
+        Change an item. An issuer changes its owner's items, and those that were made before items had owners;
+        another owner's is 404. Holds keep the price they saw.
+        """
         answer: Item = self._call(
             Item,
             "PATCH",
@@ -1906,7 +1927,10 @@ class Client(_Transport):
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Item:
-        """Add units to an item's stock."""
+        """
+        Add units to an item's stock. An issuer restocks its owner's items, and those that were made before
+        items had owners; another owner's is 404.
+        """
         answer: Item = self._call(
             Item,
             "POST",
@@ -2236,7 +2260,7 @@ class Client(_Transport):
         then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen,
         until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on
         behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what
-        happens to its owner's envelopes and their payouts.
+        happens to its owner's envelopes and their payouts, and of its items what is put.
         """
         answer: Events = self._call(
             Events,

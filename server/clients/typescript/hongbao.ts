@@ -503,7 +503,7 @@ export interface Redeliver {
 
 export type KeyId = string;
 
-/** admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller: grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:<id>: reads this merchant's items and orders. viewer: reads everything but keys. */
+/** admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes, changes its owner's items. caller: grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:<id>: reads this merchant's items and orders. viewer: reads everything but keys. */
 export type Role = string;
 
 export interface NewKey {
@@ -528,7 +528,7 @@ export interface Event {
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
   type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed">;
   at: Time;
-  /** The owner of the envelope or gift, if it is about one or its payouts. */
+  /** The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put. */
   owner?: string;
   /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
@@ -1012,9 +1012,13 @@ export interface Merchants {
   next_cursor: Cursor;
 }
 
+/** What comes of a unit that is paid: it is shipped, or delivered otherwise. */
+export type ItemKind = "physical" | "virtual";
+
 export interface NewItem {
   merchant: User;
   name: string;
+  /** What lists are asked for by: `flowers`, `home`, `beauty`, `digital`, `jewelry`, or a word of your own. */
   category: string;
   price: Amount;
   stock: number;
@@ -1026,11 +1030,15 @@ export interface NewItem {
   ends_at?: string | null;
   hold_ttl_s?: number;
   image_url?: string | null;
+  kind?: ItemKind;
+  /** Of which item of the same merchant this is a variant; that one is none itself. Like `kind` it never changes. */
+  variant_of?: string | null;
 }
 
 /** What is left out stays as it is; null takes it away. */
 export interface ItemChange {
   name?: string;
+  /** What lists are asked for by: `flowers`, `home`, `beauty`, `digital`, `jewelry`, or a word of your own. */
   category?: string;
   price?: Amount;
   per_user_limit?: number | null;
@@ -1054,6 +1062,9 @@ export interface Item {
   merchant: User;
   name: string;
   category: string;
+  kind: ItemKind;
+  /** The item of which it is a variant. */
+  variant_of: string | null;
   price: Amount;
   currency: Currency;
   stock: Stock;
@@ -1481,12 +1492,12 @@ export class Client extends Transport {
 
   /** Put an item on sale. */
   async createItem(body: NewItem, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
   /** Items, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
-  items(query: { category?: string; merchant?: User; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Item> {
+  items(query: { category?: string; merchant?: User; kind?: ItemKind; variant_of?: ItemId; on_sale?: boolean; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Item> {
     return this.pages(async (cursor) => {
       const shown = await this.itemsPage({ ...query, cursor }, options);
       return { items: shown.items, next: shown.next_cursor };
@@ -1494,26 +1505,26 @@ export class Client extends Transport {
   }
 
   /** Items, newest first. One page. */
-  async itemsPage(query: { category?: string; merchant?: User; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Items> {
+  async itemsPage(query: { category?: string; merchant?: User; kind?: ItemKind; variant_of?: ItemId; on_sale?: boolean; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Items> {
     const answer = checked<Items>(await this.call({ method: "GET", path: "/v1/items", query }, options), ["items", "next_cursor"]);
     return answer;
   }
 
   /** An item. */
   async item(id: string, options: CallOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
-  /** Change an item. */
+  /** Change an item. An issuer changes its owner's items, and those that were made before items had owners; another owner's is 404. Holds keep the price they saw. */
   async changeItem(id: string, body: ItemChange, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
-  /** Add units to an item's stock. */
+  /** Add units to an item's stock. An issuer restocks its owner's items, and those that were made before items had owners; another owner's is 404. */
   async restock(id: string, body: Restock, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
@@ -1633,7 +1644,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which things happened to one envelope, wallet, item, hold or payout. An event has the same id whenever it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to its owner's envelopes and their payouts. */
+  /** What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which things happened to one envelope, wallet, item, hold or payout. An event has the same id whenever it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to its owner's envelopes and their payouts, and of its items what is put. */
   async events(query: { after?: string; types?: string; limit?: number; wait_s?: number } = {}, options: CallOptions = {}): Promise<Events> {
     const answer = checked<Events>(await this.call({ method: "GET", path: "/v1/events", query: { wait_s: undefined, ...query } }, options), ["events", "next_cursor"]);
     return answer;

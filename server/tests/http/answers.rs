@@ -291,7 +291,7 @@ async fn sales_are_shown_as_the_contract_says() {
         "per_user_limit":1,"starts_at":null,"ends_at":null,"hold_ttl_s":900,"image_url":null}"#;
     let answer = site.post("/v1/items", "k", body).await;
     let expected = json!({
-        "id": item_id(1).to_string(), "merchant": "rosy", "name": "99 roses", "category": "flowers", "price": 29900,
+        "id": item_id(1).to_string(), "merchant": "rosy", "name": "99 roses", "category": "flowers", "kind": "physical", "variant_of": null, "price": 29900,
         "currency": "CNY", "stock": {"total": 500, "free": 400, "held": 60, "sold": 40}, "per_user_limit": 1,
         "starts_at": null, "ends_at": null, "hold_ttl_s": 900, "image_url": null, "created_at": NOW_TEXT,
     });

@@ -650,12 +650,20 @@ async fn query_parameters_that_cannot_be() {
         refused("/v1/envelopes", &format!("{filter}=a&{filter}=a"), filter).await;
         refused("/v1/items", &format!("{filter}=a"), filter).await;
     }
-    for filter in ["category", "merchant"] {
+    for filter in ["category", "merchant", "kind", "variant_of", "on_sale"] {
         refused("/v1/items", &format!("limit=5&{filter}="), filter).await;
         refused("/v1/envelopes", &format!("{filter}=a"), filter).await;
     }
+    for (filter, words) in [("kind", "physical or virtual"), ("variant_of", "item's id"), ("on_sale", "true or false")]
+    {
+        let told = refused("/v1/items", &format!("{filter}=x"), filter).await;
+        assert!(told.contains(words), "{told}");
+    }
     let told = refused("/v1/items", "colour=red", "colour").await;
-    assert_eq!(told, "colour: unknown parameter; this takes category, merchant, limit, cursor");
+    assert_eq!(
+        told,
+        "colour: unknown parameter; this takes category, merchant, kind, variant_of, on_sale, limit, cursor"
+    );
     let long = refused("/v1/items", &format!("{}=1", "x".repeat(5000)), &"x".repeat(200)).await;
     assert!(long.len() < 400, "{long}");
 }

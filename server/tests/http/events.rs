@@ -106,6 +106,7 @@ fn all() -> Vec<FeedEvent> {
         ends_at: None,
         hold_ttl_s: 900,
         image_url: None,
+        origin: ItemOrigin { owner: "shop".into(), ..ItemOrigin::default() },
     };
     let what = [
         Happened::Created(Box::new(view())),
@@ -138,6 +139,12 @@ fn all() -> Vec<FeedEvent> {
         paying(PayoutState::Paid),
         paying(PayoutState::Failed),
         Happened::Redacted { envelope: facts(), redaction: Redaction { at: NOW, metadata: true } },
+        Happened::Merchant(Box::new(Merchant {
+            id: user("rosy"),
+            name: "Rosy".into(),
+            status: MerchantStatus::Suspended,
+            verification: Some(Verification { by: "li".into(), reference: None, at: NOW }),
+        })),
     ];
     let gifts = GiftState::ALL.map(|state| Happened::Gift(Box::new(Gift { state, ..a_gift(1) })));
     what.into_iter().chain(gifts).zip(1..).map(|(what, n)| event(n, what)).collect()
@@ -175,7 +182,8 @@ async fn every_type_is_told_as_the_document_says() {
     assert_eq!(types, EventType::ALL.iter().map(|of| of.name()).collect::<BTreeSet<_>>());
     for event in events {
         let kind = event["type"].as_str().unwrap();
-        let of_envelope = ["envelope.", "share.", "payout.", "gift."].iter().any(|group| kind.starts_with(group));
+        let of_envelope =
+            ["envelope.", "share.", "payout.", "item.", "gift."].iter().any(|group| kind.starts_with(group));
         assert_eq!(event["owner"], if of_envelope { json!("shop") } else { Value::Null }, "{kind}");
         assert_eq!(event["at"], NOW_TEXT);
         let (shape, lacks) = match kind {
@@ -187,6 +195,7 @@ async fn every_type_is_told_as_the_document_says() {
             kind if kind.starts_with("wallet.") => ("MovedMoney", &[][..]),
             "item.put" => ("Item", &["free", "held", "sold"][..]),
             "order.created" => ("Order", &[][..]),
+            "merchant.changed" => ("Merchant", &[][..]),
             kind if kind.starts_with("payout.") => ("Payout", &[][..]),
             kind if kind.starts_with("gift.") => ("Gift", &[][..]),
             _ => ("Hold", &[][..]),
@@ -205,7 +214,7 @@ async fn every_type_is_told_as_the_document_says() {
     assert_eq!(events[10]["data"]["stock"], json!({"total": 8}));
     assert_eq!((&events[18]["type"], &events[18]["data"]["state"]), (&json!("payout.paid"), &json!("paid")));
     assert_eq!(events[20]["data"]["with_metadata"], true);
-    assert!(site.get("/metrics").await.text().lines().any(|line| line == "hongbao_events_told_total 21"));
+    assert!(site.get("/metrics").await.text().lines().any(|line| line == "hongbao_events_told_total 22"));
 }
 
 #[tokio::test]

@@ -461,6 +461,7 @@ pub fn item_view(n: u8, per_user_limit: Option<u32>) -> ItemView {
             ends_at: None,
             hold_ttl_s: 900,
             image_url: None,
+            origin: ItemOrigin::default(),
         },
         stock: Stock { total: 500, free: 400, held: 60, sold: 40 },
     }

@@ -5,7 +5,7 @@ use crate::fake::*;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use hongbao_engine::EngineError;
-use hongbao_engine::command::{Command, OrderView, Outcome, Refusal};
+use hongbao_engine::command::{Command, ItemKind, ItemOrigin, OrderView, Outcome, Refusal};
 use hongbao_engine::types::{Amount, HoldId, OrderId, UserId};
 use hongbao_server::app::{Setup, routes};
 use hongbao_server::service::OPENAPI;
@@ -330,6 +330,49 @@ async fn what_belongs_to_another_owner_is_not_there_for_an_issuer() {
         site.fake.script([Ok(Outcome::Envelope(Box::new(envelope_view(1))))]);
         assert_eq!(site.ask_with(key, "POST", &cancel, json!({})).await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn another_owners_item_is_not_there_to_be_changed() {
+    let site = Site::new();
+    let (own, _) = site.key("shop", &["issuer"]).await;
+    let (other, _) = site.key("rival", &["issuer", "caller"]).await;
+    let (admin, _) = site.key("boss", &["admin"]).await;
+    {
+        let mut inner = site.fake.inner.lock().unwrap();
+        let mut of_shop = item_view(1, Some(1));
+        of_shop.terms.origin.owner = "shop".to_owned();
+        inner.items.insert(item_id(1), of_shop);
+        inner.items.insert(item_id(2), item_view(2, Some(1)));
+    }
+    let asks = |id: u8| {
+        let path = format!("/v1/items/{}", item_id(id));
+        [("PATCH", path.clone(), json!({"price": 7})), ("POST", format!("{path}/restock"), json!({"quantity": 1}))]
+    };
+    for ((method, path, body), (_, never, _)) in asks(1).into_iter().zip(asks(9)) {
+        let before = site.fake.commands().len();
+        let others = site.ask_with(&other, method, &path, body.clone()).await.assert_problem(404, "not_found", &path);
+        let unknown =
+            site.ask_with(&other, method, &never, body.clone()).await.assert_problem(404, "not_found", &never);
+        assert_eq!(unknown["detail"], others["detail"], "nobody can tell one from the other");
+        assert_eq!(site.fake.commands().len(), before, "none came to the engine");
+        for key in [&own, &admin] {
+            site.fake.script([Ok(Outcome::Item(Box::new(item_view(1, Some(1)))))]);
+            assert_eq!(site.ask_with(key, method, &path, body.clone()).await.status, 200, "{path}");
+        }
+    }
+    for (method, path, body) in asks(2) {
+        site.fake.script([Ok(Outcome::Item(Box::new(item_view(2, Some(1)))))]);
+        assert_eq!(site.ask_with(&other, method, &path, body).await.status, 200, "{path}: it has no owner");
+    }
+    assert_eq!(site.get_with(&other, &format!("/v1/items/{}", item_id(1))).await.status, 200, "all read it");
+    let made = json!({"merchant": "rosy", "name": "rose", "category": "home", "price": 1, "stock": 1, "kind": "virtual",
+                      "variant_of": item_id(1).to_string()});
+    site.fake.script([Ok(Outcome::Item(Box::new(item_view(3, Some(1)))))]);
+    assert_eq!(site.ask_with(&other, "POST", "/v1/items", made).await.status, 201);
+    let Some(Command::CreateItem(terms)) = site.fake.commands().pop() else { panic!("no item was made") };
+    let origin = ItemOrigin { owner: "rival".to_owned(), kind: ItemKind::Virtual, variant_of: Some(item_id(1)) };
+    assert_eq!(terms.origin, origin);
 }
 
 #[tokio::test]

@@ -287,7 +287,8 @@ impl Client {
         read(&self.call(Call::new(Method::GET, "/v1/items/{}", &[id])).await?)
     }
 
-    /// Change an item.
+    /// Change an item. An issuer changes its owner's items, and those that were made before items had owners; another
+    /// owner's is 404. Holds keep the price they saw.
     ///
     /// # Errors
     /// See [`Error`].
@@ -295,7 +296,8 @@ impl Client {
         read(&self.call(Call::new(Method::PATCH, "/v1/items/{}", &[id]).json(body).keyed()).await?)
     }
 
-    /// Add units to an item's stock.
+    /// Add units to an item's stock. An issuer restocks its owner's items, and those that were made before items had
+    /// owners; another owner's is 404.
     ///
     /// # Errors
     /// See [`Error`].
@@ -456,7 +458,8 @@ impl Client {
     /// With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go
     /// on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is
     /// the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role
-    /// issuer and neither viewer nor admin is told what happens to its owner's envelopes and their payouts.
+    /// issuer and neither viewer nor admin is told what happens to its owner's envelopes and their payouts, and of
+    /// its items what is put.
     ///
     /// # Errors
     /// See [`Error`].

@@ -292,9 +292,9 @@ impl Default for Redeliver {
 /// `KeyId` of the API.
 pub type KeyId = String;
 
-/// admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes. caller: grabs,
-/// claims and reads on behalf of users. treasurer: moves money in and out of wallets. merchant:\<id>: reads this
-/// merchant's items and orders. viewer: reads everything but keys.
+/// admin: everything. issuer: creates envelopes and items, sees and cancels its owner's envelopes, changes its
+/// owner's items. caller: grabs, claims and reads on behalf of users. treasurer: moves money in and out of wallets.
+/// merchant:\<id>: reads this merchant's items and orders. viewer: reads everything but keys.
 pub type Role = String;
 
 /// `NewKey` of the API.
@@ -357,7 +357,7 @@ pub struct Event {
     pub r#type: EventType,
     /// `at`.
     pub at: Time,
-    /// The owner of the envelope or gift, if it is about one or its payouts.
+    /// The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
     #[serde(default)]
     pub owner: Option<String>,
     /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
@@ -1458,6 +1458,11 @@ pub struct Merchants {
     pub next_cursor: Cursor,
 }
 
+words! {
+    /// What comes of a unit that is paid: it is shipped, or delivered otherwise.
+    ItemKind { Physical = "physical", Virtual = "virtual" }
+}
+
 /// `NewItem` of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -1466,7 +1471,7 @@ pub struct NewItem {
     pub merchant: User,
     /// `name`.
     pub name: String,
-    /// `category`.
+    /// What lists are asked for by: `flowers`, `home`, `beauty`, `digital`, `jewelry`, or a word of your own.
     pub category: String,
     /// `price`.
     pub price: Amount,
@@ -1487,12 +1492,18 @@ pub struct NewItem {
     /// `image_url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_url: Option<Option<String>>,
+    /// `kind`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ItemKind>,
+    /// Of which item of the same merchant this is a variant; that one is none itself. Like `kind` it never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant_of: Option<Option<String>>,
 }
 
 impl NewItem {
     /// With what there must be; the rest is left out.
     pub fn new(merchant: impl Into<String>, name: impl Into<String>, category: impl Into<String>, price: Amount, stock: u64) -> Self {
-        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None }
+        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, variant_of: None }
     }
 
     /// Sets `per_user_limit`. `None` is sent as null.
@@ -1529,6 +1540,20 @@ impl NewItem {
         self.image_url = Some(image_url.into());
         self
     }
+
+    /// Sets `kind`.
+    #[must_use]
+    pub fn kind(mut self, kind: ItemKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Sets `variant_of`. `None` is sent as null.
+    #[must_use]
+    pub fn variant_of(mut self, variant_of: impl Into<Option<String>>) -> Self {
+        self.variant_of = Some(variant_of.into());
+        self
+    }
 }
 
 /// What is left out stays as it is; null takes it away.
@@ -1538,7 +1563,7 @@ pub struct ItemChange {
     /// `name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// `category`.
+    /// What lists are asked for by: `flowers`, `home`, `beauty`, `digital`, `jewelry`, or a word of your own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
     /// `price`.
@@ -1657,6 +1682,10 @@ pub struct Item {
     pub name: String,
     /// `category`.
     pub category: String,
+    /// `kind`.
+    pub kind: ItemKind,
+    /// The item of which it is a variant.
+    pub variant_of: Option<String>,
     /// `price`.
     pub price: Amount,
     /// `currency`.
@@ -2457,6 +2486,13 @@ pub struct ItemsQuery {
     pub category: Option<String>,
     /// `merchant`.
     pub merchant: Option<User>,
+    /// `kind`.
+    pub kind: Option<ItemKind>,
+    /// `variant_of`.
+    pub variant_of: Option<ItemId>,
+    /// `true`: the merchant is verified, and the sale has begun and has not ended. What is sold out is on sale all
+    /// the same. `false`: the others.
+    pub on_sale: Option<bool>,
     /// `limit`.
     pub limit: Option<u64>,
 }
@@ -2464,7 +2500,7 @@ pub struct ItemsQuery {
 impl ItemsQuery {
     /// With what there must be; the rest is left out.
     pub fn new() -> Self {
-        ItemsQuery { category: None, merchant: None, limit: None }
+        ItemsQuery { category: None, merchant: None, kind: None, variant_of: None, on_sale: None, limit: None }
     }
 
     /// Sets `category`.
@@ -2481,6 +2517,27 @@ impl ItemsQuery {
         self
     }
 
+    /// Sets `kind`.
+    #[must_use]
+    pub fn kind(mut self, kind: ItemKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Sets `variant_of`.
+    #[must_use]
+    pub fn variant_of(mut self, variant_of: impl Into<String>) -> Self {
+        self.variant_of = Some(variant_of.into());
+        self
+    }
+
+    /// Sets `on_sale`.
+    #[must_use]
+    pub fn on_sale(mut self, on_sale: bool) -> Self {
+        self.on_sale = Some(on_sale);
+        self
+    }
+
     /// Sets `limit`.
     #[must_use]
     pub fn limit(mut self, limit: u64) -> Self {
@@ -2490,10 +2547,13 @@ impl ItemsQuery {
 }
 
 impl ItemsQuery {
-    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 3] {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 6] {
         [
             ("category", self.category.as_ref().map(ToString::to_string)),
             ("merchant", self.merchant.as_ref().map(ToString::to_string)),
+            ("kind", self.kind.as_ref().map(ToString::to_string)),
+            ("variant_of", self.variant_of.as_ref().map(ToString::to_string)),
+            ("on_sale", self.on_sale.as_ref().map(ToString::to_string)),
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
