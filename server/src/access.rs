@@ -75,7 +75,7 @@ pub const OPERATIONS: [(&str, &str, Roles); 59] = [
     ("POST", "/v1/holds/{id}/claim", CALLER),
     ("POST", "/v1/holds/{id}/release", CALLER),
     ("GET", "/v1/orders/{id}", USERS_READ.or(MERCHANT)),
-    ("POST", "/v1/gifts", CALLER.or(ISSUER)),
+    ("POST", "/v1/gifts", CALLER),
     ("GET", "/v1/gifts/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("POST", "/v1/gifts/{id}/pay", CALLER),
     ("POST", "/v1/gifts/{id}/accept", CALLER),

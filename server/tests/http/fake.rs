@@ -52,7 +52,7 @@ pub struct Inner {
 }
 
 /// Answers what is scripted, else deposits and withdraws, makes and deletes keys,
-/// else `SoldOut`.
+/// gives, else `SoldOut`.
 pub struct Fake {
     pub inner: Mutex<Inner>,
     /// Each command takes one of these for good, so that a test can hold them up.
@@ -93,7 +93,9 @@ impl Fake {
             None => {
                 let moved = inner.move_money(&command);
                 let done = moved.or_else(|| inner.change_keys(&command)).or_else(|| inner.tell_results(&command));
-                done.unwrap_or(Outcome::SoldOut)
+                let is_gift = matches!(command, Command::CreateGift(_) | Command::StepGift { .. });
+                let gift = is_gift.then(|| Outcome::Gift(Box::new(a_gift(1))));
+                done.or(gift).unwrap_or(Outcome::SoldOut)
             }
         };
         if let (Some(once), false) = (once, matches!(outcome, Outcome::Refused(_))) {

