@@ -11,9 +11,10 @@ use crate::command::{
 };
 use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
+use crate::gift::{Gift, GiftRole};
 use crate::notes::Notes;
 use crate::payout::{PayoutFilter, PayoutView};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 use std::future::Future;
 
@@ -115,6 +116,26 @@ pub enum EntryKind {
     Lapse(EnvelopeId),
     /// Out, for an order.
     Order(OrderId),
+    /// Out, for a gift.
+    GiftPaid(GiftId),
+    /// In, from a gift that came to nothing.
+    GiftRefund(GiftId),
+}
+
+impl EntryKind {
+    /// Whether the money came in.
+    pub fn is_credit(&self) -> bool {
+        match self {
+            EntryKind::Deposit(_)
+            | EntryKind::Claim(_)
+            | EntryKind::Refund(_)
+            | EntryKind::Lapse(_)
+            | EntryKind::GiftRefund(_) => true,
+            EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) | EntryKind::GiftPaid(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// A share somebody grabbed, as the list of an envelope's grabs tells it.
@@ -293,6 +314,10 @@ pub trait Backend: Notes + Send + Sync + 'static {
     fn hold(&self, id: HoldId) -> impl Future<Output = Result<Option<HoldView>>> + Send;
     /// One order.
     fn order(&self, id: OrderId) -> impl Future<Output = Result<Option<OrderView>>> + Send;
+    /// One gift.
+    fn gift(&self, id: GiftId) -> impl Future<Output = Result<Option<Gift>>> + Send;
+    /// A user's gifts, the newest first.
+    fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> impl Future<Output = Result<Listing<Gift>>> + Send;
     /// One payout.
     fn payout(&self, id: PayoutId) -> impl Future<Output = Result<Option<PayoutView>>> + Send;
     /// Payouts, the oldest first. A page may be short, even empty, and still have a

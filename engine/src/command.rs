@@ -5,9 +5,10 @@
 //! a value. Failures of operation are [`EngineError`](crate::EngineError).
 
 use crate::api_key::{ApiKey, NewApiKey};
+use crate::gift::{Gift, GiftStep, NewGift};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
 use crate::split::{Seed, SplitRule};
-use crate::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -107,6 +108,16 @@ pub enum Command {
         envelope: EnvelopeId,
         /// Whether its metadata as well.
         metadata: bool,
+    },
+    /// Sets a unit of an item aside to be given. Answers [`Outcome::Gift`], or as a
+    /// grab of the item does when there is none.
+    CreateGift(Box<NewGift>),
+    /// What somebody does about a gift. Answers [`Outcome::Gift`].
+    StepGift {
+        /// The gift.
+        gift: GiftId,
+        /// What is done.
+        step: Box<GiftStep>,
     },
 }
 
@@ -337,12 +348,14 @@ pub enum Outcome {
     /// What each result of payouts came to, in their order. Last, as answers are
     /// kept by their variant's number.
     Payouts(Vec<PayoutAnswer>),
+    /// The gift as it is now.
+    Gift(Box<Gift>),
 }
 
 /// Why a command was refused. None of these is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such envelope, item, hold, order, merchant, user, payout or key here.
+    /// There is no such envelope, item, hold, order, gift, merchant, user, payout or key here.
     #[error("not found")]
     NotFound,
     /// The wallet does not hold enough.
@@ -399,6 +412,14 @@ impl Refusal {
     pub(crate) fn too_much_text() -> Refusal {
         let why = "carry too much text to be kept at once; send fewer in a call, or shorter references and reasons";
         Refusal::invalid("results", why)
+    }
+
+    /// The refusal of gifts where there are none yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_gifts() -> Refusal {
+        let why =
+            "gifts are not made in front of Redis yet; serve them from a server of its own with `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
     }
 
     /// The refusal of more units than a user may have, or of none.

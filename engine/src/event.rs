@@ -16,6 +16,7 @@
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
+use crate::gift::{Gift, GiftState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
 use crate::split::{self, Shares};
@@ -74,6 +75,9 @@ pub enum Event {
     PayoutChanged(Box<PayoutChanged>),
     /// An envelope's message was taken back.
     EnvelopeRedacted(Box<EnvelopeRedacted>),
+    /// A gift was made, or something has become of it. The payment and what goes back
+    /// is a [`WalletMoved`] beside it.
+    GiftChanged(Box<GiftChanged>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -92,10 +96,7 @@ pub struct WalletMoved {
 impl WalletMoved {
     /// Whether the money came in.
     pub fn is_credit(&self) -> bool {
-        match self.kind {
-            EntryKind::Deposit(_) | EntryKind::Claim(_) | EntryKind::Refund(_) | EntryKind::Lapse(_) => true,
-            EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) => false,
-        }
+        self.kind.is_credit()
     }
 }
 
@@ -399,6 +400,30 @@ impl HoldEnded {
     }
 }
 
+/// A gift as it is from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GiftChanged {
+    /// As what it stood before; `None` if it is new.
+    pub was: Option<GiftState>,
+    /// The gift afterwards.
+    pub gift: Gift,
+    /// The giver's units of the item afterwards.
+    pub units_after: Units,
+    /// What the merchant is owed afterwards, if the money went there.
+    pub owed_after: Option<Amount>,
+}
+
+impl GiftChanged {
+    /// How much more the gift itself has afterwards, and how much more its merchant.
+    pub(crate) fn moved(&self) -> (i64, i64) {
+        let amount = i64::try_from(self.gift.amount.minor()).expect("an amount has 53 bits");
+        let more = |has: fn(GiftState) -> bool| {
+            amount * (i64::from(has(self.gift.state)) - i64::from(self.was.is_some_and(has)))
+        };
+        (more(GiftState::is_escrowed), more(GiftState::is_merchants))
+    }
+}
+
 /// An answer kept under a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remembered {
@@ -448,6 +473,7 @@ const ENVELOPE_OUTSIDE: u8 = 16;
 const PAYOUT_MADE: u8 = 17;
 const PAYOUT_CHANGED: u8 = 18;
 const ENVELOPE_REDACTED: u8 = 19;
+const GIFT_CHANGED: u8 = 24;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -561,6 +587,7 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::PayoutMade(e) => put_cold(PAYOUT_MADE, e, bytes),
         Event::PayoutChanged(e) => put_cold(PAYOUT_CHANGED, e, bytes),
         Event::EnvelopeRedacted(e) => put_cold(ENVELOPE_REDACTED, e, bytes),
+        Event::GiftChanged(e) => put_cold(GIFT_CHANGED, e, bytes),
     }
 }
 
@@ -617,6 +644,10 @@ impl Record {
                 }
                 Event::EnvelopeOutside(e) => sum -= signed(e.deposited),
                 Event::PayoutMade(e) => sum += signed(e.amount),
+                Event::GiftChanged(e) => {
+                    let (gift, merchant) = e.moved();
+                    sum += i128::from(gift) + i128::from(merchant);
+                }
                 // What is paid leaves one account of payouts for the other.
                 Event::PayoutChanged(_)
                 | Event::Grabbed(_)
@@ -749,6 +780,7 @@ impl<'a> Reader<'a> {
                 let EnvelopeRedacted { created, redaction } = self.cold()?;
                 Event::EnvelopeRedacted(Box::new(EnvelopeRedacted::new(created, redaction)))
             }
+            GIFT_CHANGED => Event::GiftChanged(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

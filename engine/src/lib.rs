@@ -89,6 +89,7 @@ pub mod event;
 pub mod export;
 pub mod fairness;
 pub mod feed;
+pub mod gift;
 mod item;
 pub mod journal;
 pub mod memory;

@@ -46,11 +46,17 @@ pub enum Mutant {
     RepeatRedacted,
     /// What was taken back is told again once it is read from the store.
     ForgetRedactions,
+    /// A gift can be accepted at exactly its deadline.
+    AcceptAtDeadline,
+    /// An item is sold out though a gift that is due holds a unit of it.
+    IgnoreDueGifts,
+    /// The unit of a gift that failed never comes back.
+    KeepUnitOfFailed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 23] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -71,6 +77,9 @@ impl Mutant {
         Mutant::CountPaidTwice,
         Mutant::RepeatRedacted,
         Mutant::ForgetRedactions,
+        Mutant::AcceptAtDeadline,
+        Mutant::IgnoreDueGifts,
+        Mutant::KeepUnitOfFailed,
     ];
 }
 

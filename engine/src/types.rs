@@ -334,6 +334,12 @@ id!(
     "pay_"
 );
 id!(
+    /// Something that one user gives to another. Starts with two bytes of its item's id,
+    /// so that a gift lives in the shard of its item.
+    GiftId,
+    "gift_"
+);
+id!(
     /// An API key.
     ApiKeyId,
     "key_"

@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 48] = [
+pub const OPERATIONS: [(&str, &str, Roles); 59] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -75,6 +75,17 @@ pub const OPERATIONS: [(&str, &str, Roles); 48] = [
     ("POST", "/v1/holds/{id}/claim", CALLER),
     ("POST", "/v1/holds/{id}/release", CALLER),
     ("GET", "/v1/orders/{id}", USERS_READ.or(MERCHANT)),
+    ("POST", "/v1/gifts", CALLER),
+    ("GET", "/v1/gifts/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
+    ("POST", "/v1/gifts/{id}/pay", CALLER),
+    ("POST", "/v1/gifts/{id}/accept", CALLER),
+    ("POST", "/v1/gifts/{id}/decline", CALLER),
+    ("POST", "/v1/gifts/{id}/cancel", CALLER),
+    ("POST", "/v1/gifts/{id}/thank", CALLER),
+    ("POST", "/v1/gifts/{id}/ship", MERCHANT),
+    ("POST", "/v1/gifts/{id}/deliver", MERCHANT),
+    ("POST", "/v1/gifts/{id}/fail", MERCHANT),
+    ("GET", "/v1/users/{user}/gifts", USERS_READ),
     ("GET", "/v1/events", ISSUER.or(VIEWER)),
     ("POST", "/v1/webhooks", ADMIN),
     ("GET", "/v1/webhooks", ADMIN),
@@ -164,6 +175,16 @@ impl Caller {
     /// Whether it sees what is any merchant's.
     pub fn sees_all_merchants(&self) -> bool {
         self.roles().any_of(OF_ANY_MERCHANT)
+    }
+
+    /// Whether it acts for users.
+    pub fn acts_for_users(&self) -> bool {
+        self.roles().any_of(ADMIN.or(CALLER))
+    }
+
+    /// Whether it acts for `merchant`.
+    pub fn is_merchant(&self, merchant: &UserId) -> bool {
+        self.roles().any_of(ADMIN) || self.merchants().contains(merchant)
     }
 
     /// Whether it sees the items and orders of `merchant`.

@@ -282,11 +282,14 @@ fn write_movement(sheet: &mut Sheet<'_>, movement: Movement) -> io::Result<()> {
                 EntryKind::Refund(id) => ("refund", Some(id.to_string()), None),
                 EntryKind::Lapse(id) => ("lapse", Some(id.to_string()), None),
                 EntryKind::Order(id) => ("order", Some(id.to_string()), None),
+                EntryKind::GiftPaid(id) => ("gift", Some(id.to_string()), None),
+                EntryKind::GiftRefund(id) => ("gift_refund", Some(id.to_string()), None),
             };
             (word, of, reference, Some(balance_after))
         }
         MovementKind::Funding(id, reference) => ("funding", Some(id.to_string()), Some(reference), None),
         MovementKind::PayoutMade(id) => ("payout", Some(id.to_string()), None, None),
+        MovementKind::GiftShipped(id) => ("shipped", Some(id.to_string()), None, None),
         MovementKind::Paid(id, reference) => ("paid", Some(id.to_string()), reference, None),
     };
     sheet.add(word, amount);

@@ -15,7 +15,9 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
-use hongbao_engine::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId, WebhookId};
+use hongbao_engine::types::{
+    ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId, WebhookId,
+};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -57,7 +59,7 @@ macro_rules! id_segment {
         }
     )*};
 }
-id_segment!(ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, WebhookId);
+id_segment!(ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, WebhookId);
 
 impl Segment for UserId {
     fn read(text: &str) -> Result<Self, Problem> {

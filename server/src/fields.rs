@@ -6,12 +6,13 @@
 
 use crate::extract::read_time;
 use hongbao_engine::split::SHARES_MAX;
-use hongbao_engine::types::{Amount, Timestamp};
+use hongbao_engine::types::{Amount, NameError, Timestamp};
 use serde::de::value::{self, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 /// An integer of `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +248,14 @@ pub fn word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> 
 /// Those of the enum.
 pub fn some_word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     word(deserializer).map(Some)
+}
+
+/// Reads an id as it is written.
+///
+/// # Errors
+/// That it is not one of its kind.
+pub fn id<'de, T: FromStr<Err = NameError>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 /// Reads a field that, if it is there at all, may be null: to be told apart

@@ -38,6 +38,7 @@ pub mod failure;
 pub mod faults;
 pub mod fields;
 mod file;
+pub mod gifts;
 pub mod handover;
 pub mod keys;
 pub mod metrics;

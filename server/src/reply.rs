@@ -8,7 +8,7 @@ use crate::app::Server;
 use crate::config::Currency;
 use crate::problem::{Code, Problem};
 use crate::seldom::Seldom;
-use crate::views::{ApiKeyJson, At, EnvelopeJson, ItemJson, MerchantJson, Shown, WalletJson};
+use crate::views::{ApiKeyJson, At, EnvelopeJson, GiftJson, ItemJson, MerchantJson, Shown, WalletJson};
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
@@ -43,7 +43,7 @@ kinds! {
     Cancelled = "cancelled", NotOpen = "not_open", Claimed = "claimed", NotWon = "not_won", Lapsed = "lapsed",
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
-    CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts",
+    CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift",
 }
 
 /// Answers with what the engine replied; a thing that was made has status `made`.
@@ -60,7 +60,7 @@ pub fn reply<B>(server: &Server<B>, result: Result<Reply, EngineError>, made: St
     server.metrics.count(kind);
     let mut response = json_bytes(body);
     *response.status_mut() = match kind {
-        Kind::Wallet | Kind::Envelope | Kind::Merchant | Kind::Item | Kind::ApiKey => made,
+        Kind::Wallet | Kind::Envelope | Kind::Merchant | Kind::Item | Kind::ApiKey | Kind::Gift => made,
         _ => StatusCode::OK,
     };
     if replayed {
@@ -115,6 +115,10 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
         Outcome::Wallet(view) => {
             write_object(out, &WalletJson::new(&view, currency));
             Told::Written(Kind::Wallet)
+        }
+        Outcome::Gift(gift) => {
+            write_object(out, &GiftJson::with_token(&gift, currency));
+            Told::Written(Kind::Gift)
         }
         Outcome::Envelope(view) => {
             write_object(out, &EnvelopeJson::new(&view, currency));

@@ -11,8 +11,11 @@ use hongbao_engine::command::{
     EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemKind, ItemView, Merchant, MerchantStatus, NewItem,
     OrderView, ShareStatus, Stock, Verification, WalletView,
 };
+use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutView};
-use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use hongbao_engine::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId,
+};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt::Display;
@@ -96,6 +99,8 @@ pub struct EntryJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<Shown<OrderId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    gift: Option<Shown<GiftId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<&'a str>,
 }
 
@@ -109,6 +114,7 @@ impl<'a> EntryJson<'a> {
             balance_after: entry.balance_after,
             envelope: None,
             order: None,
+            gift: None,
             reference: None,
         };
         match &entry.kind {
@@ -119,6 +125,8 @@ impl<'a> EntryJson<'a> {
             EntryKind::Refund(id) => (json.kind, json.envelope) = ("refund", Some(Shown(*id))),
             EntryKind::Lapse(id) => (json.kind, json.envelope) = ("lapse", Some(Shown(*id))),
             EntryKind::Order(id) => (json.kind, json.order) = ("order", Some(Shown(*id))),
+            EntryKind::GiftPaid(id) => (json.kind, json.gift) = ("gift", Some(Shown(*id))),
+            EntryKind::GiftRefund(id) => (json.kind, json.gift) = ("gift_refund", Some(Shown(*id))),
         }
         json
     }
@@ -468,6 +476,78 @@ impl<'a> OrderJson<'a> {
             currency,
             created_at: At(view.created_at),
         }
+    }
+}
+
+/// A gift. It has no address: whoever gives never sees one.
+#[derive(Serialize)]
+pub struct GiftJson<'a> {
+    id: Shown<GiftId>,
+    state: GiftState,
+    giver: &'a UserId,
+    recipient: Option<&'a UserId>,
+    payer: &'a UserId,
+    item: Shown<ItemId>,
+    merchant: &'a UserId,
+    amount: Amount,
+    currency: Currency,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    created_at: At,
+    pay_by: Option<At>,
+    paid_at: Option<At>,
+    accept_by: Option<At>,
+    accepted_at: Option<At>,
+    ship_by: Option<At>,
+    shipped_at: Option<At>,
+    carrier: Option<&'a str>,
+    tracking: Option<&'a str>,
+    ended_at: Option<At>,
+    reason: Option<&'a str>,
+    note: Option<&'a str>,
+    reference: Option<&'a str>,
+    metadata: &'a RawValue,
+}
+
+impl<'a> GiftJson<'a> {
+    /// `gift`, shown to those who may not accept it.
+    pub fn new(gift: &'a Gift, currency: Currency) -> Self {
+        GiftJson {
+            id: Shown(gift.id),
+            state: gift.state,
+            giver: &gift.giver,
+            recipient: gift.recipient.as_ref(),
+            payer: &gift.payer,
+            item: Shown(gift.item),
+            merchant: &gift.merchant,
+            amount: gift.amount,
+            currency,
+            message: &gift.message,
+            token: None,
+            created_at: At(gift.created_at),
+            pay_by: gift.pay_by.map(At),
+            paid_at: gift.paid_at.map(At),
+            accept_by: gift.accept_by.map(At),
+            accepted_at: gift.accepted_at.map(At),
+            ship_by: gift.ship_by.map(At),
+            shipped_at: gift.shipped_at.map(At),
+            carrier: gift.carrier.as_deref(),
+            tracking: gift.tracking.as_deref(),
+            ended_at: gift.ended_at.map(At),
+            reason: gift.reason.as_deref(),
+            note: gift.note.as_deref(),
+            reference: gift.reference.as_deref(),
+            metadata: serde_json::from_str(&gift.metadata).unwrap_or(RawValue::NULL),
+        }
+    }
+
+    /// The same for whoever acts for its giver, with what a recipient has to show as
+    /// long as that is needed.
+    pub fn with_token(gift: &'a Gift, currency: Currency) -> Self {
+        let is_needed = matches!(gift.state, GiftState::AwaitingPayment | GiftState::Offered);
+        let token = gift.token.filter(|_| is_needed).map(|token| token.to_string());
+        GiftJson { token, ..GiftJson::new(gift, currency) }
     }
 }
 

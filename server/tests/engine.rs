@@ -190,6 +190,85 @@ async fn the_demonstration_balances() {
     house.engine.close().unwrap();
 }
 
+/// A giver asks a third person to pay, the recipient accepts, the merchant ships, and the giver sees where it is.
+/// A second gift is declined, a third expires, a fourth is never shipped: whoever paid has the money back.
+#[tokio::test(flavor = "multi_thread")]
+async fn gifts_from_the_first_to_the_last_day() {
+    let data = tempfile::tempdir().unwrap();
+    let mut house = House::open(data.path()).await;
+    let text = |view: &Value, field: &str| view[field].as_str().unwrap().to_owned();
+    house.post("/v1/wallets/carol/deposits", "d", json!({"amount": 100_000, "reference": "alipay:1"}), 201).await;
+    house.post("/v1/merchants", "m", json!({"id": "rosy", "name": "Rosy", "status": "verified"}), 201).await;
+    let roses = json!({"merchant": "rosy", "name": "99 roses", "category": "flowers", "price": 29_900, "stock": 2,
+                       "per_user_limit": null});
+    let item = text(&house.post("/v1/items", "i", roses, 201).await, "id");
+    let keys = house.post("/v1/keys", "k", json!({"name": "rosy", "roles": ["merchant:rosy"]}), 201).await;
+    let rosy = text(&keys, "key");
+    let give = async |house: &House, key: &str, status: u16| {
+        let terms = json!({"giver": "alice", "recipient": "bob", "item": item, "payer": "carol", "message": "for you"});
+        house.post("/v1/gifts", key, terms, status).await
+    };
+    let path = |gift: &Value, verb: &str| format!("/v1/gifts/{}/{verb}", gift["id"].as_str().unwrap());
+    let carol = json!({"payer": "carol"});
+    let bob = json!({"user": "bob"});
+
+    let first = give(&house, "g1", 201).await;
+    assert_eq!((&first["state"], &first["amount"]), (&json!("awaiting_payment"), &json!(29_900)));
+    house.post(&path(&first, "pay"), "p0", json!({"payer": "dave"}), 403).await;
+    assert_eq!(house.post(&path(&first, "pay"), "p1", carol.clone(), 200).await["state"], "offered");
+    assert_eq!(house.post(&path(&first, "accept"), "a1", bob.clone(), 200).await["state"], "accepted");
+    let parcel = json!({"carrier": "sf", "tracking": "SF1"});
+    house.ask_with(&rosy, "POST", &path(&first, "accept"), "s0", bob.clone(), 403).await;
+    let shipped = house.ask_with(&rosy, "POST", &path(&first, "ship"), "s1", parcel, 200).await;
+    assert_eq!((&shipped["state"], &shipped["tracking"]), (&json!("shipped"), &json!("SF1")));
+    let told = house.get("/v1/users/alice/gifts?role=given").await;
+    assert_eq!((&told["gifts"][0]["tracking"], told["gifts"].as_array().unwrap().len()), (&json!("SF1"), 1));
+
+    let second = give(&house, "g2", 201).await;
+    house.post(&path(&second, "pay"), "p2", carol.clone(), 200).await;
+    give(&house, "g3", 409).await;
+    let no = json!({"user": "bob", "reason": "no vase"});
+    assert_eq!(house.post(&path(&second, "decline"), "n", no, 200).await["state"], "declined");
+    assert_eq!(house.get("/v1/wallets/carol").await["available"], 100_000 - 29_900);
+
+    let third = give(&house, "g3", 201).await;
+    house.post(&path(&third, "pay"), "p3", carol.clone(), 200).await;
+    house.engine.close().unwrap();
+    drop(house);
+    house = House::open(data.path()).await;
+    house.post("/v1/test/clock", "c1", json!({"advance_s": 3 * 86_400}), 200).await;
+    let late = house.post(&path(&third, "accept"), "a3", bob.clone(), 409).await;
+    assert!(late["detail"].as_str().unwrap().contains("expired"), "{late}");
+    let eventually = async |house: &House, gift: &Value, state: &str| {
+        for _ in 0..2000 {
+            if house.get(&format!("/v1/gifts/{}", gift["id"].as_str().unwrap())).await["state"] == state {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{gift} never was {state}");
+    };
+    eventually(&house, &third, "expired").await;
+    assert_eq!(house.get("/v1/wallets/carol").await["available"], 100_000 - 29_900);
+
+    let fourth = give(&house, "g4", 201).await;
+    house.post(&path(&fourth, "pay"), "p4", carol, 200).await;
+    house.post(&path(&fourth, "accept"), "a4", bob, 200).await;
+    house.post("/v1/test/clock", "c2", json!({"advance_s": 14 * 86_400}), 200).await;
+    eventually(&house, &fourth, "failed").await;
+    assert_eq!(house.get("/v1/wallets/carol").await["available"], 100_000 - 29_900);
+    house.ask_with(&rosy, "POST", &path(&first, "deliver"), "d1", json!({}), 200).await;
+    let entries = house.get("/v1/wallets/carol/entries").await;
+    let kinds: Vec<_> = entries["entries"].as_array().unwrap().iter().map(|it| it["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["gift_refund", "gift", "gift_refund", "gift", "gift_refund", "gift", "gift", "deposit"]);
+    let audit = house.get("/v1/audit").await;
+    assert_eq!(
+        (&audit["balanced"], &audit["escrowed"], &audit["merchants"]),
+        (&json!(true), &json!(0), &json!(29_900))
+    );
+    house.engine.close().unwrap();
+}
+
 /// What is refused, and what the caller is told to do about it.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_name_what_would_be_right() {

@@ -212,13 +212,18 @@ fn varies(word: &str) -> Option<&str> {
 
 #[test]
 fn the_readmes_lines_do_what_it_says() {
-    let is_wanted = |title: &str| ["Grab something", "An app with money of its own"].contains(&title);
+    let is_wanted = |title: &str| ["Grab something", "An app with money of its own", "Give something"].contains(&title);
     paste("README.md", is_wanted, Figures::Drawn, None);
 }
 
 #[test]
 fn the_storys_figures_agree() {
     paste("docs/STORY.md", |_| true, Figures::AsShown, None);
+}
+
+#[test]
+fn gifts_go_as_their_page_says() {
+    paste("docs/GIFTS.md", |_| true, Figures::AsShown, None);
 }
 
 /// All but the export, which is of a directory.

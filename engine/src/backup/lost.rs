@@ -3,6 +3,7 @@
 use crate::backend::EntryKind;
 use crate::command::{EndedAs, HoldState};
 use crate::event::{Event, Record};
+use crate::gift::GiftState;
 use crate::payout::PayoutState;
 use crate::types::{Lsn, Timestamp};
 
@@ -48,7 +49,9 @@ impl Answer {
                         | EntryKind::Claim(_)
                         | EntryKind::Refund(_)
                         | EntryKind::Lapse(_)
-                        | EntryKind::Order(_) => continue,
+                        | EntryKind::Order(_)
+                        | EntryKind::GiftPaid(_)
+                        | EntryKind::GiftRefund(_) => continue,
                     };
                     let (user, reference) = (moved.user.to_string(), reference.clone().unwrap_or_default());
                     Answer { kind, user, amount: Some(moved.amount.minor()), reference, ..blank }
@@ -123,6 +126,25 @@ impl Answer {
                         ..blank
                     },
                     None => continue,
+                },
+                Event::GiftChanged(e) => Answer {
+                    // What ends by itself answers nobody, and comes again.
+                    kind: match e.gift.state {
+                        GiftState::AwaitingPayment => "gift",
+                        GiftState::Offered => "gift_offered",
+                        GiftState::Accepted => "gift_accepted",
+                        GiftState::Shipped => "gift_shipped",
+                        GiftState::Delivered => "gift_delivered",
+                        GiftState::Declined => "gift_declined",
+                        GiftState::Expired => continue,
+                        GiftState::Cancelled => "gift_cancelled",
+                        GiftState::Failed => "gift_failed",
+                    },
+                    of: e.gift.id.to_string(),
+                    user: e.gift.giver.to_string(),
+                    amount: Some(e.gift.amount.minor()),
+                    reference: e.gift.reference.clone().unwrap_or_default(),
+                    ..blank
                 },
                 // Told of by the claim or cancel beside it.
                 Event::PayoutMade(_) => continue,

@@ -7,6 +7,8 @@
 //! **Invariant:** whoever goes on from the cursor of each page is told every
 //! event that is kept, once, those of one envelope, wallet, item, hold, payout or
 //! merchant in the order in which they happened; or is told that some are gone.
+//! event that is kept, once, those of one envelope, wallet, item, hold, gift or payout in
+//! the order in which they happened; or is told that some are gone.
 
 pub(crate) mod cursor;
 pub(crate) mod histories;
@@ -14,6 +16,7 @@ pub(crate) mod record;
 
 use crate::command::{EnvelopeView, HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
+use crate::gift::{Gift, GiftState};
 use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::redaction::Redaction;
 use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
@@ -82,6 +85,24 @@ event_types! {
     EnvelopeRedacted = "envelope.redacted",
     /// A merchant was registered, or what is known of it changed: whether it may sell, say.
     MerchantChanged = "merchant.changed",
+    /// A gift was made, and somebody was asked to pay.
+    GiftAwaitingPayment = "gift.awaiting_payment",
+    /// It is paid, and its recipient may accept.
+    GiftOffered = "gift.offered",
+    /// Its recipient has accepted; the merchant is to ship.
+    GiftAccepted = "gift.accepted",
+    /// It is on its way, and its money is the merchant's.
+    GiftShipped = "gift.shipped",
+    /// It has arrived.
+    GiftDelivered = "gift.delivered",
+    /// Its recipient did not want it, and the money went back.
+    GiftDeclined = "gift.declined",
+    /// It was not paid or accepted in time, and what was paid went back.
+    GiftExpired = "gift.expired",
+    /// Its giver took it back, and the money went back.
+    GiftCancelled = "gift.cancelled",
+    /// The merchant cannot ship, or did not in time, and the money went back.
+    GiftFailed = "gift.failed",
 }
 
 impl EventType {
@@ -94,11 +115,26 @@ impl EventType {
             PayoutState::Failed => EventType::PayoutFailed,
         }
     }
+
+    /// That of a gift which stands so from now on.
+    pub(crate) const fn of_gift(state: GiftState) -> EventType {
+        match state {
+            GiftState::AwaitingPayment => EventType::GiftAwaitingPayment,
+            GiftState::Offered => EventType::GiftOffered,
+            GiftState::Accepted => EventType::GiftAccepted,
+            GiftState::Shipped => EventType::GiftShipped,
+            GiftState::Delivered => EventType::GiftDelivered,
+            GiftState::Declined => EventType::GiftDeclined,
+            GiftState::Expired => EventType::GiftExpired,
+            GiftState::Cancelled => EventType::GiftCancelled,
+            GiftState::Failed => EventType::GiftFailed,
+        }
+    }
 }
 
 /// Some of the types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventTypes(u32);
+pub struct EventTypes(u64);
 
 impl EventTypes {
     /// None of them.
@@ -321,6 +357,8 @@ pub enum Happened {
     },
     /// A merchant as it is from then on.
     Merchant(Box<Merchant>),
+    /// A gift as it is from then on.
+    Gift(Box<Gift>),
 }
 
 /// A share that somebody has.
@@ -377,10 +415,11 @@ impl Happened {
             Happened::Payout(view) => EventType::of_payout(view.payout.state),
             Happened::Redacted { .. } => EventType::EnvelopeRedacted,
             Happened::Merchant(_) => EventType::MerchantChanged,
+            Happened::Gift(gift) => EventType::of_gift(gift.state),
         }
     }
 
-    /// Whose envelope it is about, whose envelope's payout or whose item, if it is about one.
+    /// Whose envelope, gift or item it is about, or whose envelope's payout, if it is about one.
     pub fn owner(&self) -> Option<&str> {
         match self {
             Happened::Created(view) => Some(&view.owner),
@@ -394,6 +433,7 @@ impl Happened {
             | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),
             Happened::Payout(view) => Some(&view.owner),
             Happened::Item(put) => Some(&*put.terms.origin.owner).filter(|owner| !owner.is_empty()),
+            Happened::Gift(gift) => Some(&gift.owner),
             Happened::Deposited(_)
             | Happened::Withdrawn(_)
             | Happened::Hold(_)

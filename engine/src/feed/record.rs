@@ -106,6 +106,12 @@ pub(crate) fn told<E>(
         Event::MerchantPut(merchant) if has(EventType::MerchantChanged) => {
             tell(first, Happened::Merchant(merchant.clone()));
         }
+        Event::GiftChanged(changed) => {
+            // A note of thanks changes no state, and is told as the gift is.
+            if has(EventType::of_gift(changed.gift.state)) {
+                tell(first, Happened::Gift(Box::new(changed.gift.clone())));
+            }
+        }
         Event::EnvelopeCreated(_)
         | Event::Claimed(_)
         | Event::EnvelopeLapsed { .. }

@@ -13,10 +13,11 @@ use crate::error::EngineError;
 use crate::mutants::{Mutant, is_planted};
 use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
+use crate::state::gifts::KnownGift;
 use crate::state::ledger::Wallet;
 use crate::state::{KnownPayout, Memo, Shards};
 use crate::store::{EnvelopeRow, StoreError};
-use crate::types::{EnvelopeId, HoldId, Lsn, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, Lsn, PayoutId, Timestamp, UserId};
 use std::sync::atomic::Ordering;
 
 /// How long a wallet or an answer stays in memory after its last use.
@@ -44,6 +45,9 @@ impl Core {
         for id in &footprint.payouts {
             self.warm_payout(durable, *id)?;
         }
+        if let Some(id) = footprint.gift {
+            self.warm_gift(durable, id)?;
+        }
         Ok(())
     }
 
@@ -54,6 +58,7 @@ impl Core {
             || footprint.wallets.iter().all(|user| locked.shard(self.router.user(user)).wallets.contains_key(user))
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
                 && footprint.payouts.iter().all(|id| locked.shard(self.router.payout(*id)).payouts.contains_key(id))
+                && footprint.gift.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
                 && footprint.made.iter().all(|(sender, day, _)| {
                     locked
                         .shard(self.router.user(sender))
@@ -130,6 +135,42 @@ impl Core {
                 return Ok(());
             }
         }
+    }
+
+    fn warm_gift(&self, durable: &Durable, id: GiftId) -> Result<(), EngineError> {
+        let shard = &self.shards[self.router.gift(id)];
+        loop {
+            let evictions = {
+                let mut shard = shard.lock();
+                if let Some(known) = shard.gifts.get_mut(&id) {
+                    known.touched_at = self.clock.now();
+                    return Ok(());
+                }
+                shard.evictions
+            };
+            let gift = durable.store.gift(id).map_err(store_failed)?.map(Box::new);
+            let mut shard = shard.lock();
+            if shard.evictions == evictions {
+                let known = KnownGift::read(gift, self.clock.now());
+                shard.gifts.entry(id).or_insert(known);
+                return Ok(());
+            }
+        }
+    }
+
+    /// What a step of a gift needs, all of which is fixed when the gift is made. Says
+    /// whether there is such a gift.
+    pub(super) fn gift_footprint(&self, id: GiftId, footprint: &mut Footprint) -> Result<bool, EngineError> {
+        if let Some(durable) = &self.durable {
+            self.warm_gift(durable, id)?;
+        }
+        footprint.gift = Some(id);
+        let index = self.router.gift(id);
+        let known = self.shards[index].lock().gift(id).map(|gift| (gift.payer.clone(), gift.merchant.clone()));
+        let Some((payer, merchant)) = known else { return Ok(false) };
+        footprint.shards.extend([index, self.router.user(&merchant)]);
+        footprint.wallet(self.router, &payer);
+        Ok(true)
     }
 
     fn warm_made(&self, sender: &UserId, day: &Day, most: u32) -> Result<(), EngineError> {
@@ -222,7 +263,9 @@ impl Core {
             | Command::CreateApiKey(_)
             | Command::DeleteApiKey { .. }
             | Command::PayoutResults(_)
-            | Command::Redact { .. } => return not_found(),
+            | Command::Redact { .. }
+            | Command::CreateGift(_)
+            | Command::StepGift { .. } => return not_found(),
         })
     }
 
@@ -264,6 +307,9 @@ impl Core {
         shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         shard.redactions.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         shard.payouts.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
+        shard
+            .gifts
+            .retain(|_, known| !known.is_final() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.made.retain(|_, days| {
             days.retain(|made| made.last_lsn > persisted || !idle(made.touched_at, IDLE_MS));
             !days.is_empty()

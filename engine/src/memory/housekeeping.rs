@@ -8,13 +8,13 @@
 //! the clock's time does not move.
 
 use super::{Core, Footprint, Log, Miss};
-use crate::command::Unclaimed;
+use crate::command::{Command, Unclaimed};
 use crate::error::EngineError;
 use crate::journal::Class;
 use crate::mutants::{Mutant, is_planted};
 use crate::state::Chore;
-use crate::state::decide::{CREDIT_RECORD_MAX, envelope_due, item_due};
-use crate::types::{EnvelopeId, ItemId, Lsn, Timestamp};
+use crate::state::decide::{CREDIT_RECORD_MAX, envelope_due, gift_due, item_due};
+use crate::types::{EnvelopeId, GiftId, ItemId, Lsn, Timestamp};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::path::PathBuf;
@@ -30,6 +30,8 @@ const CHORES_MAX: usize = 1024;
 /// Records of one envelope or item before it is the others' turn: an envelope
 /// may have millions of winners to credit.
 const TURN_RECORDS_MAX: usize = 8;
+/// Gifts that are ended at once for somebody who wants a unit.
+const GIFTS_MAX: usize = 64;
 /// Expired answers forgotten at a time, before deadlines are looked at again.
 const PURGE_MAX: usize = 1024;
 
@@ -89,6 +91,7 @@ impl Core {
                 let turn = match chore {
                     Chore::Envelope(id) => self.settle_envelope(id),
                     Chore::Item(id) => self.release_due(id),
+                    Chore::Gift(id) => self.end_gift(id),
                 };
                 any |= turn.any;
                 left |= turn.left;
@@ -164,6 +167,12 @@ impl Core {
                         chores.push(chore);
                     }
                 }
+                Chore::Gift(id) => {
+                    if let Some(known) = shard.gifts.get_mut(&id).filter(|known| known.timer_at == Some(at)) {
+                        known.timer_at = None;
+                        chores.push(chore);
+                    }
+                }
                 Chore::Item(id) => {
                     if let Some(item) = shard.items.get_mut(&id).filter(|item| item.timer_at == Some(at)) {
                         item.timer_at = None;
@@ -202,6 +211,43 @@ impl Core {
             |core, footprint| core.run_due(footprint, |locked, now| item_due(locked, router, now, id)),
         );
         self.shards[router.item(id)].lock().arm_item(id);
+        turn
+    }
+
+    /// Ends gifts that are due and hold units that this command wants.
+    pub(super) fn end_gifts_in_the_way(&self, command: &Command) -> Result<(), EngineError> {
+        let item = match command {
+            Command::GrabItem { item, .. } => *item,
+            Command::CreateGift(terms) => terms.item,
+            _ => return Ok(()),
+        };
+        let due: Vec<GiftId> = {
+            let shard = self.shards[self.router.item(item)].lock();
+            let found = shard.items.get(&item);
+            found.into_iter().flat_map(|found| found.due_gifts(self.clock.now())).take(GIFTS_MAX).collect()
+        };
+        for gift in due {
+            self.check_serving()?;
+            self.admit(Class::Settle)?;
+            self.end_gift(gift);
+        }
+        Ok(())
+    }
+
+    /// Ends a gift whose time is over.
+    fn end_gift(&self, id: GiftId) -> Turn {
+        let router = self.router;
+        let turn = self.take_turn(
+            || {
+                let mut footprint = Footprint::default();
+                // A store that cannot be read now is asked again at the next tick.
+                let found = self.gift_footprint(id, &mut footprint).unwrap_or(false);
+                footprint.sort();
+                found.then_some(footprint)
+            },
+            |core, footprint| core.run_due(footprint, |locked, now| gift_due(locked, router, now, id)),
+        );
+        self.shards[router.gift(id)].lock().arm_gift(id);
         turn
     }
 

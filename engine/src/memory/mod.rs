@@ -40,6 +40,7 @@ use crate::error::EngineError;
 use crate::event::{self, Event, Events};
 use crate::feed::cursor::Seal;
 use crate::feed::histories::Histories;
+use crate::gift::GiftToken;
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::notes::NoteFiles;
@@ -50,7 +51,7 @@ use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
-use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -171,6 +172,7 @@ struct Footprint {
     wallets: SmallVec<[UserId; 1]>,
     memos: SmallVec<[OnceKey; 2]>,
     payouts: Vec<PayoutId>,
+    gift: Option<GiftId>,
     /// Who makes an envelope on which day, and at which count no more are made.
     made: Option<(UserId, Day, u32)>,
 }
@@ -259,7 +261,9 @@ impl Core {
         let refused = shard.refuses(&item.put.terms.merchant);
         let decision = item.grab(&shard.holds, now, refused, (&name, user), quantity, hold);
         let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
-        if !expired.is_empty() {
+        let is_in_the_way =
+            || matches!(result, Err(Outcome::SoldOut | Outcome::LimitReached)) && item.due_gifts(now).next().is_some();
+        if !expired.is_empty() || is_in_the_way() {
             return Ok(None);
         }
         let (outcome, wait) = match result {
@@ -308,7 +312,7 @@ impl Core {
             self.admit(class)?;
             match self.attempt(command, &mut drawn, &keys, &footprint) {
                 Ok(done) => return Ok(done),
-                Err(Miss::Again) => {}
+                Err(Miss::Again) => self.end_gifts_in_the_way(command)?,
                 Err(Miss::Cold) => return self.run_cold(command, &keys, now),
             }
         }
@@ -448,6 +452,10 @@ impl Core {
             Command::CreateItem(_) => Drawn::Item(ItemId::from_bytes(self.random())),
             Command::CreateApiKey(_) => Drawn::ApiKey(ApiKeyId::from_bytes(self.random())),
             Command::GrabItem { item, .. } => Drawn::Hold(self.draw_hold(*item)),
+            Command::CreateGift(terms) => {
+                let id = GiftId::from_bytes(self.random_beside(terms.item.bytes()));
+                Drawn::Gift(id, GiftToken(self.random()))
+            }
             Command::ClaimHold { hold, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(hold.bytes()))),
             Command::Deposit(_)
             | Command::Withdraw(_)
@@ -461,7 +469,8 @@ impl Core {
             | Command::AdvanceClock { .. }
             | Command::DeleteApiKey { .. }
             | Command::PayoutResults(_)
-            | Command::Redact { .. } => Drawn::Nothing,
+            | Command::Redact { .. }
+            | Command::StepGift { .. } => Drawn::Nothing,
         }
     }
 
@@ -560,7 +569,19 @@ impl Core {
                 footprint.payouts.extend(results.iter().map(|result| result.payout));
                 footprint.shards.extend(footprint.payouts.iter().map(|id| router.payout(*id)));
             }
-            (Command::CreateEnvelope(_) | Command::CreateItem(_), _) => {
+            (Command::CreateGift(terms), Drawn::Gift(..)) => {
+                footprint.shards.push(router.item(terms.item));
+                if terms.payer == terms.giver {
+                    footprint.wallet(router, &terms.payer);
+                }
+            }
+            (Command::StepGift { gift, .. }, _) => {
+                // Gone from memory, an answer may still be kept under a key.
+                if !self.gift_footprint(*gift, &mut footprint)? {
+                    footprint.shards.push(router.gift(*gift));
+                }
+            }
+            (Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::CreateGift(_), _) => {
                 unreachable!("a command that makes something comes with an id for it")
             }
             (Command::Redact { .. }, _) => unreachable!("a redaction finds out for itself what it needs"),
@@ -611,7 +632,8 @@ fn class_of(command: &Command) -> Class {
         | Command::CreateItem(_)
         | Command::ChangeItem { .. }
         | Command::Restock { .. }
-        | Command::CreateApiKey(_) => Class::Create,
+        | Command::CreateApiKey(_)
+        | Command::CreateGift(_) => Class::Create,
         Command::Grab { .. } | Command::GrabItem { .. } => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }
@@ -621,7 +643,8 @@ fn class_of(command: &Command) -> Class {
         | Command::AdvanceClock { .. }
         | Command::DeleteApiKey { .. }
         | Command::PayoutResults(_)
-        | Command::Redact { .. } => Class::Settle,
+        | Command::Redact { .. }
+        | Command::StepGift { .. } => Class::Settle,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::command::{
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
+use crate::gift::{Gift, GiftRole};
 use crate::merchant;
 use crate::payout::{Payout, PayoutFilter, PayoutView};
 use crate::state::Router;
@@ -22,7 +23,7 @@ use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
-use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use std::collections::HashMap;
 
 impl Backend for Embedded {
@@ -247,6 +248,26 @@ impl Backend for Embedded {
             (None, Some(durable)) => durable.store.order(id).map_err(store_failed),
             (None, None) => Ok(None),
         }
+    }
+
+    async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
+        let core = &self.core;
+        let found = {
+            let shard = core.shards[core.router.gift(id)].lock();
+            shard.gift(id).map(|gift| (gift.clone(), shard.last_lsn))
+        };
+        match (found, &core.durable) {
+            (Some((gift, lsn)), _) => {
+                core.wait(Some(lsn)).await?;
+                Ok(Some(gift))
+            }
+            (None, Some(durable)) => durable.store.gift(id).map_err(store_failed),
+            (None, None) => Ok(None),
+        }
+    }
+
+    async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {
+        self.core.view()?.gifts(user, role, page)
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {

@@ -629,6 +629,7 @@ impl Loading {
             shards[Router::API_KEYS].get_mut().api_keys.insert(key.id, key);
             Ok(())
         })?;
+        let gifts = store.live_gifts()?;
         store.items(|live| {
             let id = live.item.id;
             let mut item = Item::new(Box::new(live.item));
@@ -643,6 +644,9 @@ impl Loading {
             shard.items.insert(id, Box::new(item));
             Ok(())
         })?;
+        for gift in gifts {
+            shards[router.gift(gift.id)].get_mut().restore_gift(gift);
+        }
         Ok(count)
     }
 
@@ -718,6 +722,8 @@ impl Core {
             envelopes.into_iter().for_each(|id| shard.arm_envelope(id));
             let items: Vec<_> = shard.items.keys().copied().collect();
             items.into_iter().for_each(|id| shard.arm_item(id));
+            let gifts: Vec<_> = shard.gifts.keys().copied().collect();
+            gifts.into_iter().for_each(|id| shard.arm_gift(id));
         }
     }
 

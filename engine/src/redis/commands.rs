@@ -69,6 +69,8 @@ impl Core {
             | Command::Redact { envelope, .. } => layout.of_id(envelope.bytes()),
             Command::PutMerchant(merchant) => layout.of_user(&merchant.id),
             Command::CreateItem(_) | Command::PayoutResults(_) => layout.of_id(id),
+            Command::CreateGift(terms) => layout.of_id(terms.item.bytes()),
+            Command::StepGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -103,6 +105,7 @@ impl Core {
                 let decided = self.envelope_script(b"cancel", *envelope, None, operation).await?;
                 self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?
             }
+            Command::CreateGift(_) | Command::StepGift { .. } => return Ok(self.refuse(Refusal::no_gifts())),
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
                 Ok(decided) => decided,
@@ -522,7 +525,8 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
         | Command::DeleteApiKey { .. }
-        | Command::Redact { .. } => Keep::Natural,
+        | Command::Redact { .. }
+        | Command::StepGift { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
         | Command::CreateEnvelope(_)
@@ -531,6 +535,7 @@ fn keep_of(command: &Command) -> Keep {
         | Command::Restock { .. }
         | Command::AdvanceClock { .. }
         | Command::CreateApiKey(_)
+        | Command::CreateGift(_)
         | Command::PayoutResults(_) => Keep::Repeats,
     }
 }

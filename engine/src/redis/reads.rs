@@ -20,9 +20,10 @@ use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, Mercha
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
+use crate::gift::{Gift, GiftRole};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -112,6 +113,14 @@ impl Backend for RedisBackend {
 
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         self.core.order(id).await
+    }
+
+    async fn gift(&self, _: GiftId) -> Result<Option<Gift>> {
+        Ok(None)
+    }
+
+    async fn gifts(&self, _: &UserId, _: GiftRole, _: &Page) -> Result<Listing<Gift>> {
+        Ok(Listing { rows: Vec::new(), next: None })
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {

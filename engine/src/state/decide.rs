@@ -7,6 +7,7 @@
 //! **Invariant:** the events of a decision balance: see [`Record::balances`](crate::event::Record::balances).
 
 use super::envelope::{self, Due, Envelope, GrabDecision};
+use super::gifts;
 use super::winners::Name;
 use super::{Router, Shards, is_positive, stock};
 use crate::api_key::ApiKey;
@@ -15,13 +16,14 @@ use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, NewE
 use crate::creates::Allowance;
 use crate::event::{
     self, Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, Event, Events, ItemPut,
-    PayoutChanged, Remembered, WalletMoved,
+    PayoutChanged, Remembered, Units, WalletMoved,
 };
+use crate::gift::{Gift, GiftStep, GiftToken, NewGift};
 use crate::journal::MAX_RECORD_BYTES;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, REFERENCE_CHARS_MAX, RESULTS_MAX};
 use crate::redaction::Redaction;
-use crate::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use smallvec::smallvec;
 use std::collections::HashMap;
 
@@ -99,6 +101,7 @@ pub(crate) enum Drawn {
     Hold(HoldId),
     Order(OrderId),
     ApiKey(ApiKeyId),
+    Gift(GiftId, GiftToken),
 }
 
 impl Drawn {
@@ -137,6 +140,7 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         Command::Deposit(transfer) => ("deposit", &transfer.reference),
         Command::Withdraw(transfer) => ("withdrawal", &transfer.reference),
         Command::CreateEnvelope(terms) => ("envelope", &terms.reference),
+        Command::CreateGift(terms) => ("gift", &terms.reference),
         Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -151,7 +155,8 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::CreateApiKey(_)
         | Command::DeleteApiKey { .. }
         | Command::PayoutResults(_)
-        | Command::Redact { .. } => return None,
+        | Command::Redact { .. }
+        | Command::StepGift { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -294,12 +299,15 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             Some(key) => put_api_key(key.deleted(now)),
         },
         (Command::PayoutResults(results), _) => payout_results(shards, router, now, results),
+        (Command::CreateGift(terms), Drawn::Gift(id, token)) => create_gift(shards, router, now, terms, (*id, *token)),
+        (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step),
         (
             Command::CreateEnvelope(_)
             | Command::CreateItem(_)
             | Command::GrabItem { .. }
             | Command::ClaimHold { .. }
-            | Command::CreateApiKey(_),
+            | Command::CreateApiKey(_)
+            | Command::CreateGift(_),
             _,
         ) => {
             unreachable!("a command that makes something comes with an id for it")
@@ -345,7 +353,13 @@ fn put_api_key(key: ApiKey) -> Decision {
 }
 
 /// The event that moves `amount` on a wallet, or `None` if that would leave its bounds.
-fn moved(shards: &impl Shards, router: Router, user: &UserId, kind: EntryKind, amount: Amount) -> Option<WalletMoved> {
+pub(super) fn moved(
+    shards: &impl Shards,
+    router: Router,
+    user: &UserId,
+    kind: EntryKind,
+    amount: Amount,
+) -> Option<WalletMoved> {
     let wallet = shards.shard(router.user(user)).wallets.get(user);
     let available = wallet.map_or(Amount::ZERO, |wallet| wallet.available);
     let mut moved = WalletMoved { user: user.clone(), kind, amount, available_after: available };
@@ -659,6 +673,10 @@ fn grab_item(
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
         None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
+        // A gift that is due holds a unit: it ends first, which takes its payer's wallet.
+        Some(Err(Outcome::SoldOut | Outcome::LimitReached)) if found.due_gifts(now).next().is_some() => {
+            Decision { again: true, events, ..Decision::no(Outcome::SoldOut) }
+        }
         Some(Ok(held)) => {
             let outcome = stock::held_answer(&held);
             events.push(Event::Held(held));
@@ -667,6 +685,75 @@ fn grab_item(
         // Units that came free on the way are given back whatever the answer.
         Some(Err(outcome)) => Decision { durable: is_positive(&outcome), events, ..Decision::no(outcome) },
     }
+}
+
+/// Sets a unit aside for a gift, which its giver pays for at once; somebody else is asked to.
+fn create_gift(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    terms: &NewGift,
+    drawn: (GiftId, GiftToken),
+) -> Decision {
+    let shard = shards.shard(router.item(terms.item));
+    let Some(item) = shard.items.get(&terms.item) else {
+        return Decision::refuse(Refusal::NotFound);
+    };
+    let merchant = &item.put.terms.merchant;
+    let refused = shard.refuses(merchant);
+    let given = item.give(&shard.holds, now, refused, &terms.giver, drawn.0);
+    // Units that came free on the way are given back whatever the answer.
+    let mut events: Events = given.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
+    let no = |outcome, events| Decision { events, ..Decision::no(outcome) };
+    let held = match given.result {
+        None => return Decision { again: true, ..no(Outcome::SoldOut, events) },
+        Some(Err(Outcome::SoldOut | Outcome::LimitReached)) if item.due_gifts(now).next().is_some() => {
+            return Decision { again: true, ..no(Outcome::SoldOut, events) };
+        }
+        Some(Err(outcome)) => return no(outcome, events),
+        Some(Ok(held)) => held,
+    };
+    let mut gift = Gift::make(terms, drawn, (merchant, held.amount), now);
+    if terms.payer == terms.giver {
+        gift = gift.paid_at_once(now);
+    }
+    let units = Units { held: held.units_after.held - 1, ..held.units_after };
+    match gifts::changed(shards, router, None, gift.clone(), units) {
+        Err(refusal) => no(Outcome::Refused(refusal), events),
+        Ok(made) => {
+            events.extend(made);
+            Decision::new(events, Outcome::Gift(Box::new(gift)))
+        }
+    }
+}
+
+fn step_gift(shards: &impl Shards, router: Router, now: Timestamp, id: GiftId, step: &GiftStep) -> Decision {
+    let Some(gift) = shards.shard(router.gift(id)).gift(id) else {
+        return Decision::refuse(Refusal::NotFound);
+    };
+    let after = match gift.step(step, now) {
+        Err(refusal) => return Decision::refuse(refusal),
+        Ok(None) => return Decision::known(Outcome::Gift(Box::new(gift.clone()))),
+        Ok(Some(after)) => after,
+    };
+    match gifts::changed(shards, router, Some(gift), after.clone(), units_of_giver(shards, router, gift)) {
+        Err(refusal) => Decision::refuse(refusal),
+        Ok(events) => Decision::new(events, Outcome::Gift(Box::new(after))),
+    }
+}
+
+/// What has become of a gift by itself; no events if nothing has.
+pub(crate) fn gift_due(shards: &impl Shards, router: Router, now: Timestamp, id: GiftId) -> Events {
+    let Some(gift) = shards.shard(router.gift(id)).gift(id) else {
+        return Events::new();
+    };
+    let Some(after) = gift.due(now) else { return Events::new() };
+    let units = units_of_giver(shards, router, gift);
+    gifts::changed(shards, router, Some(gift), after, units).expect("what is due takes no money out of a wallet")
+}
+
+fn units_of_giver(shards: &impl Shards, router: Router, gift: &Gift) -> Units {
+    shards.shard(router.item(gift.item)).items[&gift.item].units(&gift.giver)
 }
 
 fn claim_hold(
@@ -740,6 +827,8 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
     }
     match command {
         Command::PayoutResults(results) => check_results(results),
+        Command::CreateGift(terms) => terms.check(),
+        Command::StepGift { step, .. } => step.check(),
         Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
             Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
         }

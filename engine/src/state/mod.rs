@@ -14,6 +14,7 @@
 
 pub(crate) mod decide;
 pub(crate) mod envelope;
+pub(crate) mod gifts;
 mod index;
 pub(crate) mod ledger;
 mod slab;
@@ -28,8 +29,9 @@ use crate::event::{EnvelopeRedacted, Event, Held, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
-use crate::types::{ApiKeyId, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use envelope::Envelope;
+use gifts::KnownGift;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
 use smallvec::SmallVec;
@@ -80,6 +82,7 @@ pub(crate) struct KnownPayout {
 pub(crate) enum Chore {
     Envelope(EnvelopeId),
     Item(ItemId),
+    Gift(GiftId),
 }
 
 /// Deadlines of one shard, the next first.
@@ -107,6 +110,8 @@ pub(crate) struct Shard {
     pub(crate) memos: HashMap<OnceKey, Memo, IdHash>,
     /// Payouts that the store may not have yet, and those that were asked for.
     pub(crate) payouts: HashMap<PayoutId, KnownPayout, IdHash>,
+    /// Gifts that have not ended, and others that were asked for.
+    pub(crate) gifts: HashMap<GiftId, KnownGift, IdHash>,
     /// This shard's part in how many payouts stand in each state; like the sums.
     pub(crate) payout_counts: PayoutCounts,
     pub(crate) timers: Timers,
@@ -176,6 +181,10 @@ impl Router {
         self.of_prefix(id.bytes())
     }
 
+    pub(crate) fn gift(self, id: GiftId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
     pub(crate) fn payout(self, id: PayoutId) -> usize {
         self.of_prefix(id.bytes())
     }
@@ -220,6 +229,12 @@ impl Router {
             Event::PayoutMade(e) => touch(self.payout(e.payout)),
             Event::PayoutChanged(e) => touch(self.payout(e.payout.id)),
             Event::EnvelopeRedacted(e) => touch(self.envelope(e.created.id)),
+            Event::GiftChanged(e) => {
+                touch(self.gift(e.gift.id));
+                if e.owed_after.is_some() {
+                    touch(self.user(&e.gift.merchant));
+                }
+            }
         }
     }
 }
@@ -332,10 +347,7 @@ pub(crate) fn apply(
             Event::HoldEnded(event) => {
                 if let Some((merchant, owed_after)) = &event.merchant {
                     let shard = shards.shard_mut(router.user(merchant));
-                    let account = shard.merchants.get_mut(merchant).expect("a merchant that sells exists");
-                    account.owed += event.hold.amount;
-                    assert!(account.owed == *owed_after, "what a merchant is owed is what the last record says");
-                    credit(&mut shard.sums.merchants, event.hold.amount);
+                    shard.credit_merchant(merchant, event.hold.amount, *owed_after);
                 }
                 let shard = shards.shard_mut(router.item(event.hold.item));
                 if let Some(order) = event.order(at) {
@@ -404,6 +416,13 @@ pub(crate) fn apply(
                     "a payout goes on from where it stood (I5)"
                 );
             }
+            Event::GiftChanged(event) => {
+                if let Some(owed_after) = event.owed_after {
+                    let shard = shards.shard_mut(router.user(&event.gift.merchant));
+                    shard.credit_merchant(&event.gift.merchant, event.gift.amount, owed_after);
+                }
+                shards.shard_mut(router.gift(event.gift.id)).apply_gift(*event, at, lsn);
+            }
         }
     }
 }
@@ -440,6 +459,7 @@ impl Shard {
             + self.orders.len()
             + self.redactions.len()
             + self.payouts.len()
+            + self.gifts.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 
@@ -463,6 +483,14 @@ impl Shard {
     pub(crate) fn hold(&self, id: &HoldId) -> Option<HoldView> {
         let item = self.holds.item_of(id)?;
         self.items.get(&item).expect("a hold's item is in memory").hold(&self.holds, id)
+    }
+
+    /// Money of a sale goes to a merchant, who is owed so much then.
+    fn credit_merchant(&mut self, merchant: &UserId, amount: Amount, owed_after: Amount) {
+        let account = self.merchants.get_mut(merchant).expect("a merchant that sells exists");
+        account.owed += amount;
+        assert!(account.owed == owed_after, "what a merchant is owed is what the last record says");
+        credit(&mut self.sums.merchants, amount);
     }
 
     fn envelope_mut(&mut self, id: EnvelopeId, lsn: Lsn) -> &mut Envelope {
@@ -509,14 +537,15 @@ impl Shard {
     /// which may be years after it was settled and evicted.
     pub(crate) fn drop_stale_timers(&mut self) {
         const KEPT_MIN: usize = 1024;
-        if self.timers.len() <= KEPT_MIN + 2 * (self.envelopes.len() + self.items.len()) {
+        if self.timers.len() <= KEPT_MIN + 2 * (self.envelopes.len() + self.items.len() + self.gifts.len()) {
             return;
         }
-        let Shard { timers, envelopes, items, .. } = self;
+        let Shard { timers, envelopes, items, gifts, .. } = self;
         timers.retain(|Reverse((at, chore))| {
             let set_for = match chore {
                 Chore::Envelope(id) => envelopes.get(id).and_then(|envelope| envelope.timer_at),
                 Chore::Item(id) => items.get(id).and_then(|item| item.timer_at),
+                Chore::Gift(id) => gifts.get(id).and_then(|known| known.timer_at),
             };
             set_for == Some(*at)
         });
@@ -543,7 +572,8 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Released { .. }
         | Outcome::Clock(_)
         | Outcome::ApiKey(_)
-        | Outcome::Payouts(_) => true,
+        | Outcome::Payouts(_)
+        | Outcome::Gift(_) => true,
         Outcome::SoldOut
         | Outcome::Expired
         | Outcome::Cancelled
@@ -563,7 +593,6 @@ mod tests {
     use super::*;
     use crate::command::NewEnvelope;
     use crate::split::SplitRule;
-    use crate::types::Amount;
 
     #[test]
     fn timers_of_what_is_gone_do_not_pile_up() {

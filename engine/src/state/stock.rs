@@ -3,22 +3,24 @@
 //! **Invariant (I4):** stock = free + held + sold, none below zero: free is
 //! what is left, and every event checks it.
 //!
-//! **Invariant:** an item says `sold_out` only when none of its holds is due,
-//! however many fell due at once.
+//! **Invariant:** an item says `sold_out` only when none of its holds is due, however
+//! many fell due at once, and no gift that is due holds a unit of it.
 //!
 //! **Invariant:** a user's due holds never count against that user's limit.
 
+use super::gifts::unit_of;
 use super::slab::Indexed;
 use super::winners::Name;
 use super::{Chore, Timers};
 use crate::command::{HoldState, HoldView, ItemChange, ItemView, MerchantStatus, NewItem, Outcome, Refusal, Stock};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
+use crate::gift::{Gift, GiftState};
 use crate::mutants::{Mutant, is_planted};
-use crate::types::{Amount, HoldId, ItemId, Lsn, Timestamp, UserId};
+use crate::types::{Amount, GiftId, HoldId, ItemId, Lsn, Timestamp, UserId};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 
@@ -224,6 +226,8 @@ pub(crate) struct Item {
     users: Indexed<Share>,
     due: Due,
     pub(crate) put: Box<ItemPut>,
+    /// Gifts that hold a unit, by the deadline after which they do not.
+    gifts: BTreeSet<(Timestamp, GiftId)>,
     /// The deadline for which the shard's timer is set.
     pub(crate) timer_at: Option<Timestamp>,
     /// Its number in [`Holds::items`], and in which era that was given.
@@ -247,6 +251,7 @@ impl Item {
             users: Indexed::default(),
             due: Due::default(),
             put,
+            gifts: BTreeSet::new(),
             timer_at: None,
             number: None,
         }
@@ -334,6 +339,40 @@ impl Item {
         if let Some(status) = refused {
             return answer(Outcome::Refused(Refusal::merchant(status)));
         }
+        self.set_aside(holds, now, (name, user), (quantity, amount), hold)
+    }
+
+    /// Decides whether a unit is set aside for a gift of this user's. What is held is
+    /// the gift's, whatever the id.
+    pub(crate) fn give(
+        &self,
+        holds: &Holds,
+        now: Timestamp,
+        refused: Option<MerchantStatus>,
+        giver: &UserId,
+        gift: GiftId,
+    ) -> GrabItemDecision {
+        if let Some(status) = refused {
+            let result = Some(Err(Outcome::Refused(Refusal::merchant(status))));
+            return GrabItemDecision { expired: Vec::new(), result };
+        }
+        let hold = HoldId::from_bytes(*gift.bytes());
+        self.set_aside(holds, now, (&Name::of(giver), giver), (1, self.put.terms.price), hold)
+    }
+
+    #[inline]
+    fn set_aside(
+        &self,
+        holds: &Holds,
+        now: Timestamp,
+        (name, user): (&Name<'_>, &UserId),
+        (quantity, amount): (u32, Amount),
+        hold: HoldId,
+    ) -> GrabItemDecision {
+        let answer = |outcome| GrabItemDecision { expired: Vec::new(), result: Some(Err(outcome)) };
+        let terms = &self.put.terms;
+        let limit = terms.per_user_limit.unwrap_or(u32::MAX);
+        let mine = self.share_of(name);
         if terms.ends_at.is_some_and(|ends_at| now >= ends_at) {
             return answer(Outcome::Ended);
         }
@@ -407,6 +446,43 @@ impl Item {
         assert!(*units == event.units_after, "a user's units are what the last record says (I4)");
         let &Held { hold, quantity, amount, expires_at, .. } = event;
         self.add_hold(holds, hold, Live { share, quantity, amount, created_at: at, expires_at, ..Live::default() });
+        self.last_lsn = lsn;
+    }
+
+    /// A user's units.
+    pub(crate) fn units(&self, user: &UserId) -> Units {
+        self.share_of(&Name::of(user)).map(|share| share.units).unwrap_or_default()
+    }
+
+    /// Gifts whose time is over and that hold units all the same, until somebody ends them.
+    pub(crate) fn due_gifts(&self, now: Timestamp) -> impl Iterator<Item = GiftId> {
+        let is_ignored = is_planted(Mutant::IgnoreDueGifts);
+        self.gifts.iter().take_while(move |(at, _)| *at <= now && !is_ignored).map(|(_, gift)| *gift)
+    }
+
+    /// Notes until when a gift holds a unit, if it does.
+    pub(crate) fn note_gift(&mut self, before: Option<&Gift>, gift: &Gift) {
+        let place = |gift: &Gift| gift.deadline().filter(|_| gift.state.holds_unit()).map(|at| (at, gift.id));
+        if let Some(place) = before.and_then(place) {
+            self.gifts.remove(&place);
+        }
+        self.gifts.extend(place(gift));
+    }
+
+    /// A gift's unit goes from where one state has it to where another does.
+    pub(crate) fn apply_gift(&mut self, was: Option<GiftState>, gift: &Gift, units_after: Units, lsn: Lsn) {
+        let (giver, is) = (&gift.giver, gift.state);
+        let ((held_was, sold_was), (held, sold)) = (unit_of(was), unit_of(Some(is)));
+        (self.held, self.sold) = (self.held + held - held_was, self.sold + sold - sold_was);
+        assert!(self.held + self.sold <= self.put.stock_total, "no unit is given that is not free (I4)");
+        let name = Name::of(giver);
+        let share = self.share_at(giver, &name);
+        let units = &mut self.users.values[share].units;
+        (units.held, units.sold) = (units.held + held - held_was, units.sold + sold - sold_was);
+        assert!(*units == units_after, "a user's units are what the last record says (I4)");
+        if units_after == Units::default() {
+            self.users.remove(name.hash, share);
+        }
         self.last_lsn = lsn;
     }
 

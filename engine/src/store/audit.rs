@@ -7,6 +7,7 @@
 //! **Invariant:** a store whose rows are those of a right journal has no
 //! finding; each finding is told in plain words with the ids concerned.
 
+use super::audit_gifts::GiftMoney;
 use super::audit_payouts::fingerprint;
 use super::keys::{self, KeyRange, Table};
 use super::reads::{self, win_row};
@@ -40,6 +41,8 @@ pub struct Audited {
     pub orders: u64,
     /// Payouts.
     pub payouts: u64,
+    /// Gifts.
+    pub gifts: u64,
     /// Findings.
     pub findings: u64,
 }
@@ -57,12 +60,22 @@ impl Store {
         let snapshot = self.snapshot();
         let position = position_of(&*snapshot)?;
         let audited = Audited::default();
-        let mut audit = Auditor { snapshot: &*snapshot, position, split_of, finding, audited, funded: 0, entered: 0 };
+        let mut audit = Auditor {
+            snapshot: &*snapshot,
+            position,
+            split_of,
+            finding,
+            audited,
+            funded: 0,
+            entered: 0,
+            gift_money: GiftMoney::default(),
+        };
         audit.money();
         audit.wallets()?;
-        audit.envelopes()?;
+        let gifts = audit.gifts()?;
+        audit.envelopes(gifts.escrowed)?;
         audit.payouts()?;
-        audit.sales()?;
+        audit.sales(gifts)?;
         audit.api_keys()?;
         // A damaged block is found only by reading it.
         for &table in Table::ALL {
@@ -82,6 +95,8 @@ pub(super) struct Auditor<'a> {
     funded: u64,
     /// Money from outside that went into wallets.
     entered: u64,
+    /// What wallets paid for gifts and got back.
+    pub(super) gift_money: GiftMoney,
 }
 
 /// What has become of an envelope's money, from its winners' rows.
@@ -165,6 +180,8 @@ impl Auditor<'_> {
                 match entry.kind {
                     EntryKind::Deposit(_) => deposited += amount,
                     EntryKind::Withdrawal(_) => withdrawn += amount,
+                    EntryKind::GiftPaid(gift) => self.gift_money.paid(gift, &user, entry.amount),
+                    EntryKind::GiftRefund(gift) => self.gift_money.refunded(gift, &user, entry.amount),
                     _ => {}
                 }
                 if expected != Some(after) {
@@ -174,7 +191,7 @@ impl Auditor<'_> {
                         entry.at.ms()
                     ));
                 }
-                expected = if is_credit(&entry.kind) { after.checked_sub(amount) } else { after.checked_add(amount) };
+                expected = if entry.kind.is_credit() { after.checked_sub(amount) } else { after.checked_add(amount) };
             }
             if expected != Some(0) {
                 self.found(format!("{user}'s wallet did not begin with nothing: a movement is missing"));
@@ -211,8 +228,8 @@ impl Auditor<'_> {
     }
 
     /// I2 and I3, the lists of envelopes, and the escrow of I1.
-    fn envelopes(&mut self) -> Result<(), StoreError> {
-        let (mut escrowed, mut live) = (0u64, 0u64);
+    fn envelopes(&mut self, in_gifts: u64) -> Result<(), StoreError> {
+        let (mut escrowed, mut live) = (in_gifts, 0u64);
         for row in self.scan(Table::Envelopes, &KeyRange::all()) {
             let (key, value) = row?;
             let wrong = || damaged(Table::Envelopes, &key);
@@ -233,7 +250,7 @@ impl Auditor<'_> {
             self.listed(&envelope)?;
         }
         let totals = self.position.totals;
-        self.expect("money in envelopes", totals.escrowed, escrowed);
+        self.expect("money in envelopes and gifts", totals.escrowed, escrowed);
         self.expect("money deposited", totals.deposited, self.entered + self.funded);
         let live_rows = self.count(Table::LiveEnvelopes)?;
         self.expect("envelopes listed as not settled", live_rows, live);
@@ -387,11 +404,4 @@ fn next_entry(
     let (key, value) = row?;
     let wrong = || damaged(Table::Entries, &key);
     Ok(Some((keys::user_of(&key).ok_or_else(wrong)?, values::entry(&value).ok_or_else(wrong)?)))
-}
-
-fn is_credit(kind: &EntryKind) -> bool {
-    match kind {
-        EntryKind::Deposit(_) | EntryKind::Claim(_) | EntryKind::Refund(_) | EntryKind::Lapse(_) => true,
-        EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) => false,
-    }
 }

@@ -4,6 +4,7 @@
 //! order; what users' and merchants' rows say must agree with them.
 
 use super::audit::Auditor;
+use super::audit_gifts::GiftsMade;
 use super::keys::{self, KeyRange, MerchantPart, Table};
 use super::{StoreError, damaged, reads, values};
 use crate::command::{HoldState, HoldView, OrderView};
@@ -11,22 +12,31 @@ use crate::event::{ItemPut, order_of};
 use crate::types::{ItemId, UserId};
 use std::collections::BTreeMap;
 
-type UnitsByItem = BTreeMap<ItemId, u64>;
-type MoneyByMerchant = BTreeMap<UserId, u64>;
+pub(super) type UnitsByItem = BTreeMap<ItemId, u64>;
+pub(super) type MoneyByMerchant = BTreeMap<UserId, u64>;
 
 impl Auditor<'_> {
     /// I4, I5 for holds, and the merchants' part of I1.
-    pub(super) fn sales(&mut self) -> Result<(), StoreError> {
-        let (mut sold, owed) = self.orders()?;
+    pub(super) fn sales(&mut self, mut gifts: GiftsMade) -> Result<(), StoreError> {
+        let (mut sold, mut owed) = self.orders()?;
+        for (item, units) in std::mem::take(&mut gifts.sold) {
+            *sold.entry(item).or_default() += units;
+        }
+        for (merchant, amount) in std::mem::take(&mut gifts.owed) {
+            *owed.entry(merchant).or_default() += amount;
+        }
         for row in self.scan(Table::Items, &KeyRange::all()) {
             let (key, value) = row?;
             let item: ItemPut = values::cold(&value).ok_or_else(|| damaged(Table::Items, &key))?;
             self.audited.items += 1;
             let sold = sold.remove(&item.id).unwrap_or_default();
-            self.item(&item, sold)?;
+            self.item(&item, sold, gifts.held.remove(&item.id).unwrap_or_default())?;
         }
         for (item, sold) in sold {
             self.found(format!("{item}: {sold} units were ordered and there is no such item"));
+        }
+        for item in gifts.held.into_keys() {
+            self.found(format!("{item}: it is given and there is no such item"));
         }
         let listed = self.count(Table::ItemsByTime)?;
         self.expect("rows in the list of items by time", listed, self.audited.items);
@@ -59,12 +69,12 @@ impl Auditor<'_> {
     }
 
     /// I4: stock = free + held + sold.
-    fn item(&mut self, item: &ItemPut, sold: u64) -> Result<(), StoreError> {
+    fn item(&mut self, item: &ItemPut, sold: u64, given: BTreeMap<UserId, u64>) -> Result<(), StoreError> {
         let id = item.id;
         if !self.has(Table::ItemsByTime, &keys::made_at(item.created_at, id.bytes()))? {
             self.found(format!("{id}: it is missing from the list `{}`", Table::ItemsByTime.name()));
         }
-        let mut held_by = BTreeMap::<UserId, u64>::new();
+        let mut held_by = given;
         for hold in reads::live_holds(self.snapshot, id) {
             let hold = hold?;
             *held_by.entry(hold.user.clone()).or_default() += u64::from(hold.quantity);

@@ -409,7 +409,9 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::LiveEnvelopes
         | Table::LiveHolds
         | Table::PayoutsByState
-        | Table::PayoutsOfEnvelope => FilterPolicy::disabled(),
+        | Table::PayoutsOfEnvelope
+        | Table::LiveGifts
+        | Table::GiftsOfUser => FilterPolicy::disabled(),
         Table::Meta
         | Table::Envelopes
         | Table::EnvelopeEnds
@@ -423,7 +425,8 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Orders
         | Table::Parts
         | Table::ApiKeys
-        | Table::Payouts => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+        | Table::Payouts
+        | Table::Gifts => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

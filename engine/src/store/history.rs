@@ -20,6 +20,7 @@ use super::{DurableBatch, RowRead, Snapshot, Store, StoreError, damaged, index, 
 use crate::EngineError;
 use crate::backend::{Entry, Listing, OnceKey, Page};
 use crate::command::{HoldView, OrderView, Outcome};
+use crate::gift::{Gift, GiftRole};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
 use crate::state::decide::REMEMBER_S;
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
@@ -59,6 +60,8 @@ enum List {
     PayoutsOfEnvelope = 7,
     /// In a state, or in any.
     Payouts = 8,
+    /// Of a user, in a role.
+    Gifts = 9,
 }
 
 impl List {
@@ -72,6 +75,7 @@ impl List {
             List::Items => Table::ItemsByTime,
             List::PayoutsOfEnvelope => Table::PayoutsOfEnvelope,
             List::Payouts => Table::PayoutsByState,
+            List::Gifts => Table::GiftsOfUser,
         }
     }
 
@@ -79,9 +83,13 @@ impl List {
     const fn position_bytes(self) -> usize {
         match self {
             List::Entries => 8 + 4,
-            List::Envelopes | List::Sent | List::Received | List::Items | List::PayoutsOfEnvelope | List::Payouts => {
-                8 + 16
-            }
+            List::Envelopes
+            | List::Sent
+            | List::Received
+            | List::Items
+            | List::PayoutsOfEnvelope
+            | List::Payouts
+            | List::Gifts => 8 + 16,
             List::Wins => 4,
         }
     }
@@ -263,6 +271,22 @@ impl View {
         places.sort_unstable();
         places.truncate(PLACES_MAX);
         Ok(places)
+    }
+
+    /// A user's gifts, the newest first.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>, EngineError> {
+        let prefix = keys::gifts_prefix(user, role);
+        let ids = self.list(List::Gifts, &prefix, KeyRange::prefix(&prefix), page, |key, _| {
+            Ok(Some(keys::tail::<16>(key).map(Bytes::from).ok_or_else(|| damaged(Table::GiftsOfUser, key))?))
+        })?;
+        let mut rows = Vec::with_capacity(ids.rows.len());
+        for (key, value) in self.get_all(Table::Gifts, ids.rows)? {
+            rows.push(cold(Table::Gifts, &key, value)?.ok_or_else(|| damaged(Table::Gifts, &key))?);
+        }
+        Ok(Listing { rows, next: ids.next })
     }
 
     /// One payout.

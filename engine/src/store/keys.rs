@@ -7,8 +7,9 @@
 //! followed by a zero byte, which no user's text contains, or ends the key.
 
 use crate::backend::OnceKey;
+use crate::gift::GiftRole;
 use crate::payout::PayoutState;
-use crate::types::{EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use arrayvec::ArrayVec;
 use std::ops::Bound;
 
@@ -87,6 +88,12 @@ tables! {
     PayoutsByState = "payouts_by_state",
     /// Envelope, oldest first, payout.
     PayoutsOfEnvelope = "payouts_of_envelope",
+    /// Gift -> `Gift`.
+    Gifts = "gifts",
+    /// Gifts that have not ended.
+    LiveGifts = "live_gifts",
+    /// User, role, newest first, gift.
+    GiftsOfUser = "gifts_of_user",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -110,13 +117,13 @@ pub(crate) enum MerchantPart {
     Owed = 1,
 }
 
-/// The longest key: a user, a zero, a time and an id.
-const KEY_BYTES_MAX: usize = 64 + 1 + 8 + 16;
+/// The longest key: a user, a zero, a role, a time and an id.
+const KEY_BYTES_MAX: usize = 64 + 1 + 1 + 8 + 16;
 
 fn join(parts: &[&[u8]]) -> Bytes {
     let mut key = ArrayVec::<u8, KEY_BYTES_MAX>::new();
     for part in parts {
-        key.try_extend_from_slice(part).expect("no key is longer than a user, a time and an id");
+        key.try_extend_from_slice(part).expect("no key is longer than a user, a role, a time and an id");
     }
     Bytes::from(key.as_slice())
 }
@@ -190,6 +197,15 @@ pub(crate) fn order(order: OrderId) -> Bytes {
     id(order.bytes())
 }
 
+/// What all rows of a user's gifts in a role start with.
+pub(crate) fn gifts_prefix(user: &UserId, role: GiftRole) -> Bytes {
+    join(&[user.as_str().as_bytes(), &[0, role as u8]])
+}
+
+pub(crate) fn gift_of_user(user: &UserId, role: GiftRole, at: Timestamp, gift: GiftId) -> Bytes {
+    join(&[&gifts_prefix(user, role), &newest_first(at), gift.bytes()])
+}
+
 /// What is listed by the state of payouts; also how a page of it continues.
 pub(crate) fn payout_in_state(state: PayoutState, at: Timestamp, payout: PayoutId) -> Bytes {
     join(&[&[state as u8], &at.ms().to_be_bytes(), payout.bytes()])
@@ -208,7 +224,7 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         Table::Meta | Table::EnvelopesByTime | Table::MemoExpiries | Table::ItemsByTime => &[],
         Table::PayoutsByState => &key[..1],
         Table::Wallets | Table::Parts => key,
-        Table::Received | Table::Sent | Table::Entries | Table::Merchants => {
+        Table::Received | Table::Sent | Table::Entries | Table::Merchants | Table::GiftsOfUser => {
             key.split_inclusive(|&b| b == 0).next().unwrap_or_default()
         }
         Table::Wins => &key[..16 + 3],
@@ -223,6 +239,8 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::Orders
         | Table::ApiKeys
         | Table::Payouts
+        | Table::Gifts
+        | Table::LiveGifts
         | Table::PayoutsOfEnvelope => &key[..16],
     }
 }

@@ -27,6 +27,7 @@
 //! write, one at a time.
 
 mod audit;
+mod audit_gifts;
 mod audit_payouts;
 mod audit_sales;
 mod batch;

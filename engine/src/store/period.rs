@@ -9,9 +9,10 @@ use super::values::{self, EnvelopeRow, WinRow};
 use super::{Snapshot, Store, StoreError, damaged};
 use crate::backend::{Entry, EntryKind};
 use crate::command::{EndedAs, EnvelopeView, OrderView, ShareStatus};
+use crate::gift::Gift;
 use crate::payout::{Payout, PayoutState};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use std::{fmt, io};
 
 /// From a time on and before another.
@@ -46,6 +47,8 @@ pub enum Account {
     Wallet(UserId),
     /// In an envelope.
     Escrow(EnvelopeId),
+    /// In a gift.
+    Gift(GiftId),
     /// With a merchant.
     Merchant(UserId),
     /// To be paid outside.
@@ -58,6 +61,7 @@ impl fmt::Display for Account {
             Account::External => f.write_str("external"),
             Account::Wallet(user) => write!(f, "wallet:{user}"),
             Account::Escrow(envelope) => write!(f, "escrow:{envelope}"),
+            Account::Gift(gift) => write!(f, "escrow:{gift}"),
             Account::Merchant(merchant) => write!(f, "merchant:{merchant}"),
             Account::Payable => f.write_str("payable"),
         }
@@ -75,6 +79,8 @@ pub enum MovementKind {
     PayoutMade(PayoutId),
     /// Paid, under this reference.
     Paid(PayoutId, Option<String>),
+    /// Out of a gift to its merchant.
+    GiftShipped(GiftId),
 }
 
 /// Money that moved from one account to another.
@@ -103,7 +109,7 @@ pub struct Balances {
     pub external: i128,
     /// With users.
     pub wallets: i128,
-    /// In envelopes.
+    /// In envelopes and gifts.
     pub escrow: i128,
     /// With merchants.
     pub merchants: i128,
@@ -132,7 +138,7 @@ impl Balances {
                 // What goes out is less that came from there.
                 Account::External => self.external -= sign * amount,
                 Account::Wallet(_) => self.wallets += sign * amount,
-                Account::Escrow(_) => self.escrow += sign * amount,
+                Account::Escrow(_) | Account::Gift(_) => self.escrow += sign * amount,
                 Account::Merchant(_) => self.merchants += sign * amount,
                 Account::Payable => self.payable += sign * amount,
             }
@@ -141,8 +147,8 @@ impl Balances {
 }
 
 /// A period's accounts. Opening and closing are added up from wallets' last balances,
-/// envelopes with their shares, orders and payouts; movements from the wallets' entries,
-/// what envelopes were funded with and payouts.
+/// envelopes with their shares, orders, gifts and payouts; movements from the wallets' entries,
+/// what envelopes were funded with, gifts that were shipped and payouts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// At the period's beginning.
@@ -266,6 +272,14 @@ impl Store {
         for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
             balances.escrow = self.escrow_before(snapshot, at)?;
         }
+        for gift in gifts(snapshot) {
+            let gift = gift?;
+            for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+                let (escrow, merchants) = gift.money_before(at);
+                balances.escrow += i128::from(escrow.minor());
+                balances.merchants += i128::from(merchants.minor());
+            }
+        }
         for row in snapshot.scan(Table::Orders, &KeyRange::all()) {
             let (key, value) = row?;
             let order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
@@ -382,13 +396,15 @@ fn movement(snapshot: &dyn Snapshot, user: &UserId, lsn: Lsn, entry: Entry) -> R
             (Account::Escrow(*envelope), wallet)
         }
         EntryKind::Order(order) => (wallet, Account::Merchant(merchant_of(snapshot, *order)?)),
+        EntryKind::GiftPaid(gift) => (wallet, Account::Gift(*gift)),
+        EntryKind::GiftRefund(gift) => (Account::Gift(*gift), wallet),
     };
     let kind = MovementKind::Wallet(kind, balance_after);
     Ok(Movement { lsn: Some(lsn), user: user.clone(), at, kind, from, to, amount })
 }
 
 /// What moved before a time without a wallet: into envelopes that were funded from outside, the oldest
-/// first, and by payouts, in the order of their ids.
+/// first, by payouts and out of gifts to merchants, in the order of their ids.
 fn outside_movements(snapshot: &dyn Snapshot, to: Timestamp) -> Result<Vec<Movement>, StoreError> {
     let mut movements = Vec::new();
     for key in made_oldest_first(snapshot, MadeBetween { from: None, to: Some(to) })? {
@@ -416,7 +432,35 @@ fn outside_movements(snapshot: &dyn Snapshot, to: Timestamp) -> Result<Vec<Movem
             movements.push(of(payout.changed_at, kind, Account::Payable, Account::External));
         }
     }
+    for gift in gifts(snapshot) {
+        let gift = gift?;
+        if let Some(at) = gift.shipped_at.filter(|at| *at < to) {
+            let kind = MovementKind::GiftShipped(gift.id);
+            let (from, to) = (Account::Gift(gift.id), Account::Merchant(gift.merchant.clone()));
+            movements.push(Movement { lsn: None, user: gift.payer, at, kind, from, to, amount: gift.amount });
+        }
+    }
     Ok(movements)
+}
+
+fn gifts(snapshot: &dyn Snapshot) -> impl Iterator<Item = Result<Gift, StoreError>> {
+    snapshot.scan(Table::Gifts, &KeyRange::all()).map(|row| {
+        let (key, value) = row?;
+        values::cold(&value).ok_or_else(|| damaged(Table::Gifts, &key))
+    })
+}
+
+impl Gift {
+    /// Where its money was before a time: in the gift, and with the merchant.
+    fn money_before(&self, at: Timestamp) -> (Amount, Amount) {
+        let is_before = |time: Option<Timestamp>| time.is_some_and(|time| time < at);
+        if is_before(self.shipped_at) {
+            return (Amount::ZERO, self.amount);
+        }
+        let went_back = self.shipped_at.is_none() && is_before(self.ended_at);
+        let is_in_it = is_before(self.paid_at) && !went_back;
+        (if is_in_it { self.amount } else { Amount::ZERO }, Amount::ZERO)
+    }
 }
 
 fn payout_row(row: super::RowRead) -> Result<Payout, StoreError> {

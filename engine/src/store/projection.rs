@@ -11,6 +11,7 @@ use super::values::{self, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::Outcome;
 use crate::event::{EnvelopeRedacted, Event, Record, Remembered, WalletMoved};
+use crate::gift::GiftRole;
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::types::{Amount, Lsn, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -93,7 +94,9 @@ impl Position {
                     | EntryKind::Claim(_)
                     | EntryKind::Refund(_)
                     | EntryKind::Lapse(_)
-                    | EntryKind::Order(_) => {}
+                    | EntryKind::Order(_)
+                    | EntryKind::GiftPaid(_)
+                    | EntryKind::GiftRefund(_) => {}
                 }
                 if moved.is_credit() {
                     into(&mut totals.wallets, moved.amount);
@@ -123,6 +126,11 @@ impl Position {
                 let [was, now] = [changed.was, changed.payout.state].map(|state| state as usize);
                 self.payouts[was] = self.payouts[was].wrapping_sub(1);
                 self.payouts[now] = self.payouts[now].wrapping_add(1);
+            }
+            Event::GiftChanged(changed) => {
+                let (gift, merchant) = changed.moved();
+                totals.escrowed = totals.escrowed.wrapping_add_signed(gift);
+                totals.merchants = totals.merchants.wrapping_add_signed(merchant);
             }
             Event::ClockAdvanced { by_ms } => self.advanced_ms = self.advanced_ms.saturating_add(*by_ms),
             Event::Grabbed(_)
@@ -246,6 +254,21 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             put!(Payouts, keys::id(payout.id.bytes()), Some(values::put_cold(payout)));
             put!(PayoutsByState, place(changed.was), None);
             put!(PayoutsByState, place(payout.state), nothing());
+        }
+        Event::GiftChanged(changed) => {
+            let gift = &changed.gift;
+            let place = |user, role| keys::gift_of_user(user, role, gift.created_at, gift.id);
+            put!(Gifts, keys::id(gift.id.bytes()), Some(values::put_cold(gift)));
+            put!(LiveGifts, keys::id(gift.id.bytes()), (!gift.state.is_final()).then(|| Bytes::from([])));
+            put!(GiftsOfUser, place(&gift.giver, GiftRole::Given), nothing());
+            if let Some(recipient) = &gift.recipient {
+                put!(GiftsOfUser, place(recipient, GiftRole::Received), nothing());
+            }
+            put!(ItemUnits, keys::units(gift.item, &gift.giver), values::put_units(changed.units_after));
+            if let Some(owed_after) = changed.owed_after {
+                let key = keys::merchant(&gift.merchant, MerchantPart::Owed);
+                put!(Merchants, key, Some(values::put_amount(owed_after)));
+            }
         }
     }
 }

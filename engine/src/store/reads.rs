@@ -7,7 +7,7 @@
 
 use super::keys::{self, EndPart, KeyRange, MadeBetween, MerchantPart, Table};
 use super::values::{self, EnvelopeRow, WalletRow, WinRow};
-use super::{Bytes, Snapshot, Store, StoreError, damaged, projection};
+use super::{Bytes, RowRead, Snapshot, Store, StoreError, damaged, projection};
 use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
 use crate::command::{HoldView, Merchant, OrderView};
@@ -15,10 +15,11 @@ use crate::creates::Day;
 use crate::event::{
     EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, Event, ItemPut, Record, Remembered, Units,
 };
+use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::Payout;
 use crate::redaction::Redaction;
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
 use std::ops::Bound;
 
@@ -70,6 +71,36 @@ impl Store {
         cold(Table::Payouts, id.bytes(), self.snapshot().get(Table::Payouts, id.bytes())?)
     }
 
+    /// One gift.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn gift(&self, id: GiftId) -> Result<Option<Gift>, StoreError> {
+        cold(Table::Gifts, id.bytes(), self.snapshot().get(Table::Gifts, id.bytes())?)
+    }
+
+    /// Whether there ever was a gift.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_gifts(&self) -> Result<bool, StoreError> {
+        Ok(self.snapshot().scan(Table::Gifts, &KeyRange::all()).next().transpose()?.is_some())
+    }
+
+    /// Gifts that have not ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read.
+    pub(crate) fn live_gifts(&self) -> Result<Vec<Gift>, StoreError> {
+        let snapshot = self.snapshot();
+        let gift = |row: RowRead| {
+            let (key, _) = row?;
+            cold(Table::Gifts, &key, snapshot.get(Table::Gifts, &key)?)?.ok_or_else(|| damaged(Table::Gifts, &key))
+        };
+        snapshot.scan(Table::LiveGifts, &KeyRange::all()).map(gift).collect()
+    }
+
     /// Whether `record`, which has a number that was projected, is the one that was: by what of
     /// its rows never changes and no other deployment has.
     ///
@@ -91,6 +122,7 @@ impl Store {
                 Event::PayoutMade(e) => is_there(Table::Payouts, e.payout.bytes())?,
                 Event::PayoutChanged(e) => is_there(Table::Payouts, e.payout.id.bytes())?,
                 Event::EnvelopeRedacted(e) => is_there(Table::Envelopes, e.created.id.bytes())?,
+                Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
                 _ => true,
             };
             if !has {
@@ -306,7 +338,7 @@ pub(super) fn envelope(snapshot: &dyn Snapshot, id: EnvelopeId) -> Result<Option
 /// An envelope of its row and those of its ends.
 pub(super) fn envelope_row(
     created: EnvelopeCreated,
-    ends: impl Iterator<Item = super::RowRead>,
+    ends: impl Iterator<Item = RowRead>,
 ) -> Result<EnvelopeRow, StoreError> {
     const ENDED: u8 = EndPart::Ended as u8;
     const LAPSED: u8 = EndPart::Lapsed as u8;

@@ -9,7 +9,7 @@
 use super::keys::Bytes;
 use crate::backend::{Entry, EntryKind};
 use crate::event::{EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, Units};
-use crate::types::{Amount, EnvelopeId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, OrderId, Timestamp, UserId};
 use arrayvec::ArrayVec;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -210,6 +210,8 @@ const CLAIM: u8 = 6;
 const REFUND: u8 = 7;
 const LAPSE: u8 = 8;
 const ORDER: u8 = 9;
+const GIFT_PAID: u8 = 10;
+const GIFT_REFUND: u8 = 11;
 
 pub(crate) fn put_entry(at: Timestamp, kind: &EntryKind, amount: Amount, balance_after: Amount) -> Bytes {
     let (tag, of): (u8, &[u8]) = match kind {
@@ -222,6 +224,8 @@ pub(crate) fn put_entry(at: Timestamp, kind: &EntryKind, amount: Amount, balance
         EntryKind::Refund(envelope) => (REFUND, envelope.bytes()),
         EntryKind::Lapse(envelope) => (LAPSE, envelope.bytes()),
         EntryKind::Order(order) => (ORDER, order.bytes()),
+        EntryKind::GiftPaid(gift) => (GIFT_PAID, gift.bytes()),
+        EntryKind::GiftRefund(gift) => (GIFT_REFUND, gift.bytes()),
     };
     let mut value = Value::new();
     value.push(tag);
@@ -252,6 +256,8 @@ pub(crate) fn entry(bytes: &[u8]) -> Option<Entry> {
         REFUND => EntryKind::Refund(EnvelopeId::from_bytes(reader.id()?)),
         LAPSE => EntryKind::Lapse(EnvelopeId::from_bytes(reader.id()?)),
         ORDER => EntryKind::Order(OrderId::from_bytes(reader.id()?)),
+        GIFT_PAID => EntryKind::GiftPaid(GiftId::from_bytes(reader.id()?)),
+        GIFT_REFUND => EntryKind::GiftRefund(GiftId::from_bytes(reader.id()?)),
         _ => return None,
     };
     reader.end()?;
@@ -289,6 +295,8 @@ mod tests {
             any::<[u8; 16]>().prop_map(|id| EntryKind::Refund(EnvelopeId::from_bytes(id))),
             any::<[u8; 16]>().prop_map(|id| EntryKind::Lapse(EnvelopeId::from_bytes(id))),
             any::<[u8; 16]>().prop_map(|id| EntryKind::Order(OrderId::from_bytes(id))),
+            any::<[u8; 16]>().prop_map(|id| EntryKind::GiftPaid(GiftId::from_bytes(id))),
+            any::<[u8; 16]>().prop_map(|id| EntryKind::GiftRefund(GiftId::from_bytes(id))),
         ]
     }
 

@@ -15,7 +15,7 @@
 //! - A step is a verb, words and `key=value`s; after `=>` stands what is
 //!   answered. Without `=>` the answer has to be positive.
 //! - Names like `E1` are bound by the step that makes the thing. `E?`, `I?`, `H?`,
-//!   `O?` and `K?` stand for things that never were.
+//!   `O?`, `G?` and `K?` stand for things that never were.
 //! - An answer's words and flags (`replayed`: the answer says so; `remembered`:
 //!   it was kept under a key or a reference) have to be those expected, all of
 //!   them; of its `key=value`s only those expected are looked at.
@@ -36,6 +36,7 @@ use hongbao_engine::backend::{
     Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
 };
 use hongbao_engine::command::*;
+use hongbao_engine::gift::*;
 use hongbao_engine::payout::*;
 use hongbao_engine::split::{SplitRule, commitment, envelope_seed, split};
 use hongbao_engine::types::*;
@@ -138,6 +139,7 @@ impl<S: Stand> Story<S> {
         story.bind("I?", ItemId::from_bytes(NEVER_WAS));
         story.bind("H?", HoldId::from_bytes(NEVER_WAS));
         story.bind("O?", OrderId::from_bytes(NEVER_WAS));
+        story.bind("G?", GiftId::from_bytes(NEVER_WAS));
         story.bind("K?", ApiKeyId::from_bytes(NEVER_WAS));
         story
     }
@@ -362,6 +364,11 @@ impl<S: Stand> Story<S> {
             }
             ("claim_hold", [_, hold, user]) => Command::ClaimHold { hold: self.id(hold)?, user: self.user(user)? },
             ("release_hold", [hold, user]) => Command::ReleaseHold { hold: self.id(hold)?, user: self.user(user)? },
+            ("give", [_]) => Command::CreateGift(Box::new(self.new_gift(step)?)),
+            (verb, [gift, words @ ..]) if verb != "results" && self.gift_step(verb, gift, words)?.is_some() => {
+                let gift_step = self.gift_step(verb, gift, words)?.expect("it was just there");
+                Command::StepGift { gift: self.id(gift)?, step: Box::new(gift_step) }
+            }
             ("advance", [by]) => Command::AdvanceClock { by_s: self.number(by.strip_suffix('s').unwrap_or(by))? },
             ("create_api_key", [_]) => Command::CreateApiKey(Box::new(self.new_api_key(step)?)),
             ("delete_api_key", [key]) => Command::DeleteApiKey { key: self.id(key)? },
@@ -380,6 +387,12 @@ impl<S: Stand> Story<S> {
             }
             (Ok(Outcome::Item(view)), Command::CreateItem(_)) => self.bind_new(step.words[0], view.id),
             (Ok(Outcome::ApiKey(key)), _) => self.bind_new(step.words[0], key.id),
+            (Ok(Outcome::Gift(gift)), Command::CreateGift(_)) => {
+                self.bind_new(step.words[0], gift.id);
+                if let Some(token) = gift.token {
+                    self.variables.insert(format!("{}_token", step.words[0]), token.to_string());
+                }
+            }
             (Ok(Outcome::Held { hold, .. }), _) => self.bind_new(step.words[0], hold),
             (Ok(Outcome::Ordered { order, .. }), _) => self.bind_new(step.words[0], order),
             _ => {}
@@ -421,6 +434,81 @@ impl<S: Stand> Story<S> {
             roles: roles.map(str::parse).collect::<Result<_, _>>().map_err(|error| format!("{error}"))?,
             digest: [self.number(field("digest", "1"))?; 32],
         })
+    }
+
+    fn new_gift(&self, step: &Step<'_>) -> Result<NewGift, Wrong> {
+        let field = |name, default| step.fields.get(name).copied().unwrap_or(default);
+        let giver = field("giver", "alice");
+        Ok(NewGift {
+            owner: field("owner", "app").to_owned(),
+            giver: self.user(giver)?,
+            recipient: self.optional(field("recipient", "bob"), |story, text| story.user(text))?,
+            item: self.id(field("item", "I1"))?,
+            payer: self.user(field("payer", giver))?,
+            message: self.text(field("message", "")),
+            pay_within_s: self.number(field("pay_within", "86400"))?,
+            accept_within_s: self.number(field("accept_within", "259200"))?,
+            ship_within_s: self.number(field("ship_within", "1209600"))?,
+            reference: self.reference(step),
+            metadata: self.text(field("metadata", "{}")),
+        })
+    }
+
+    /// What is done about a gift, if that is what the verb says.
+    fn gift_step(&self, verb: &str, gift: &str, words: &[&str]) -> Result<Option<GiftStep>, Wrong> {
+        let text = |at: usize| words.get(at).map(|text| self.text(text));
+        let token = || {
+            let shown = match words.get(1) {
+                Some(&"token") => self.variables.get(&format!("{gift}_token")).cloned(),
+                shown => shown.map(|text| self.text(text)),
+            };
+            shown.map(|text| text.parse::<GiftToken>()).transpose().map_err(|error| error.to_string())
+        };
+        let user = || self.user(words.first().ok_or("somebody does it")?);
+        Ok(Some(match verb {
+            "pay" => GiftStep::Pay { payer: user()? },
+            "accept" => GiftStep::Accept { user: user()?, token: token()? },
+            "decline" => GiftStep::Decline { user: user()?, reason: text(1) },
+            "take_back" => GiftStep::Cancel { user: user()? },
+            "ship" => GiftStep::Ship {
+                carrier: text(0).unwrap_or_else(|| "sf".to_owned()),
+                tracking: text(1).unwrap_or_else(|| "SF1".to_owned()),
+            },
+            "deliver" => GiftStep::Deliver,
+            "fail" => GiftStep::Fail { reason: text(0).unwrap_or_else(|| "withered".to_owned()) },
+            "thank" => GiftStep::Thank { user: user()?, note: text(1).unwrap_or_else(|| "thanks".to_owned()) },
+            _ => return Ok(None),
+        }))
+    }
+
+    fn told_gift(&self, gift: &Gift) -> Told {
+        let time = |at: Option<Timestamp>| at.map_or("none".to_owned(), |at| self.told_time(at));
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        Told::of([gift.state.name()])
+            .with("id", self.name_of(gift.id))
+            .with("owner", &gift.owner)
+            .with("giver", &gift.giver)
+            .with("recipient", gift.recipient.as_ref().map_or("none".to_owned(), ToString::to_string))
+            .with("payer", &gift.payer)
+            .with("item", self.name_of(gift.item))
+            .with("merchant", &gift.merchant)
+            .with("amount", gift.amount)
+            .with("message", &gift.message)
+            .with("token", if gift.token.is_some() { "some" } else { "none" })
+            .with("created", self.told_time(gift.created_at))
+            .with("pay_by", time(gift.pay_by))
+            .with("paid", time(gift.paid_at))
+            .with("accept_by", time(gift.accept_by))
+            .with("accepted", time(gift.accepted_at))
+            .with("ship_by", time(gift.ship_by))
+            .with("shipped", time(gift.shipped_at))
+            .with("carrier", or_none(&gift.carrier))
+            .with("tracking", or_none(&gift.tracking))
+            .with("ended", time(gift.ended_at))
+            .with("reason", or_none(&gift.reason))
+            .with("note", or_none(&gift.note))
+            .with("reference", or_none(&gift.reference))
+            .with("metadata", &gift.metadata)
     }
 
     fn new_envelope(&self, step: &Step<'_>) -> Result<NewEnvelope, Wrong> {
@@ -596,6 +684,7 @@ impl<S: Stand> Story<S> {
             Outcome::Released { replayed } => Told::of(["released"]).flag("replayed", *replayed),
             Outcome::CannotPay => Told::of(["cannot_pay"]),
             Outcome::ApiKey(key) => self.told_api_key(key),
+            Outcome::Gift(gift) => self.told_gift(gift),
             Outcome::Payouts(answers) => Told {
                 words: answers
                     .iter()
@@ -786,6 +875,20 @@ impl<S: Stand> Story<S> {
                     .with("created", self.told_time(view.created_at)),
                 None => Told::of(["none"]),
             },
+            ("gift", [gift]) => match self.drive(backend.gift(self.id(gift)?)).map_err(failed)? {
+                Some(gift) => self.told_gift(&gift),
+                None => Told::of(["none"]),
+            },
+            ("gifts", [user, role]) => {
+                let role = match *role {
+                    "given" => GiftRole::Given,
+                    "received" => GiftRole::Received,
+                    other => return Err(format!("{other} is no role")),
+                };
+                let user = self.user(user)?;
+                let row = |gift: Gift| format!("{}:{}", self.name_of(gift.id), gift.state.name());
+                self.told_list(|page| self.drive(backend.gifts(&user, role, page)), row)?
+            }
             ("payout", [payout]) => match self.drive(backend.payout(self.payout_id(payout)?)).map_err(failed)? {
                 Some(view) => self.told_payout(&view),
                 None => Told::of(["none"]),
@@ -919,6 +1022,8 @@ impl<S: Stand> Story<S> {
             EntryKind::Refund(id) => ("refund", self.name_of(id)),
             EntryKind::Lapse(id) => ("lapse", self.name_of(id)),
             EntryKind::Order(id) => ("order", self.name_of(id)),
+            EntryKind::GiftPaid(id) => ("gift", self.name_of(id)),
+            EntryKind::GiftRefund(id) => ("gift_refund", self.name_of(id)),
         };
         format!("{kind}:{}:{}:{about}:{}", entry.amount, entry.balance_after, self.told_time(entry.at))
     }

@@ -207,7 +207,8 @@ on_every_backend!(
     api_keys,
     payouts,
     caps,
-    redactions
+    redactions,
+    gifts
 );
 
 /// The same for the stands that need a redis-server.

@@ -8,9 +8,10 @@ use hongbao_engine::command::{
     Command, HoldState, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant,
     NewVerification, Reference, Transfer, Unclaimed,
 };
+use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
 use hongbao_engine::payout::{Outside, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::split::SplitRule;
-use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, PayoutId, Timestamp, UserId};
+use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, PayoutId, Timestamp, UserId};
 
 const USERS: [&str; 7] = ["alice", "bob", "7", "07", "carol:x@y", "18446744073709551616", "u"];
 const MERCHANTS: [&str; 3] = ["rosy", "alice", "9"];
@@ -21,6 +22,10 @@ pub(crate) fn fen(minor: u64) -> Amount {
 
 pub(crate) fn user(text: &str) -> UserId {
     UserId::new(text).expect("a well-formed user")
+}
+
+pub(crate) fn users() -> Vec<UserId> {
+    USERS.map(user).to_vec()
 }
 
 pub(crate) fn any_user(random: &mut Random) -> UserId {
@@ -91,6 +96,65 @@ fn transfer(random: &mut Random, most: u64) -> Transfer {
     Transfer { user: any_user(random), amount: fen(minor), reference: reference(random) }
 }
 
+/// A gift to be made, mostly by somebody who can pay.
+fn new_gift(model: &Model, random: &mut Random) -> Command {
+    let giver = a_sender(model, random);
+    let payer = if random.once_in(3) { a_sender(model, random) } else { giver.clone() };
+    let within = |random: &mut Random| random.pick(&[1, 3, 60, 60, 400]);
+    Command::CreateGift(Box::new(NewGift {
+        owner: "app".to_owned(),
+        giver,
+        recipient: if random.once_in(3) { None } else { Some(any_user(random)) },
+        item: an_item(model, random),
+        payer,
+        message: "for you".to_owned(),
+        pay_within_s: within(random),
+        accept_within_s: if random.once_in(60) { 0 } else { within(random) },
+        ship_within_s: within(random),
+        reference: reference(random),
+        metadata: "{}".to_owned(),
+    }))
+}
+
+/// Mostly what comes next for a gift that has not ended, by who may do it.
+fn step_gift(model: &Model, random: &mut Random) -> Command {
+    let live: Vec<GiftId> = model.given.iter().filter(|(_, it)| !it.state().is_final()).map(|(id, _)| *id).collect();
+    let known: Vec<GiftId> = model.given.keys().copied().collect();
+    if known.is_empty() || random.once_in(40) {
+        let gift = GiftId::from_bytes([random.below(4) as u8; 16]);
+        return Command::StepGift { gift, step: Box::new(GiftStep::Deliver) };
+    }
+    let gift = if live.is_empty() || random.once_in(4) { random.pick(&known) } else { random.pick(&live) };
+    let step = Box::new(a_step(model, gift, random));
+    Command::StepGift { gift, step }
+}
+
+fn a_step(model: &Model, id: GiftId, random: &mut Random) -> GiftStep {
+    let gift = model.given[&id].gift();
+    let recipient = gift.recipient.clone().unwrap_or_else(|| any_user(random));
+    let mut user = |right: UserId| if random.once_in(8) { any_user(random) } else { right };
+    let (payer, giver, recipient) = (user(gift.payer), user(gift.giver), user(recipient));
+    let text = |random: &mut Random| format!("t{}", random.below(2));
+    let token = if random.once_in(8) { random.maybe(2, |_| GiftToken([0; 16])) } else { gift.token };
+    let next = match gift.state {
+        GiftState::AwaitingPayment => random.pick(&[0, 0, 0, 3]),
+        GiftState::Offered => random.pick(&[1, 1, 1, 2, 3]),
+        GiftState::Accepted => random.pick(&[4, 4, 6, 7]),
+        GiftState::Shipped => random.pick(&[5, 5, 7]),
+        _ => random.below(8),
+    };
+    match if random.once_in(6) { random.below(8) } else { next } {
+        0 => GiftStep::Pay { payer },
+        1 => GiftStep::Accept { user: recipient, token },
+        2 => GiftStep::Decline { user: recipient, reason: random.maybe(2, text) },
+        3 => GiftStep::Cancel { user: giver },
+        4 => GiftStep::Ship { carrier: text(random), tracking: text(random) },
+        5 => GiftStep::Deliver,
+        6 => GiftStep::Fail { reason: text(random) },
+        _ => GiftStep::Thank { user: recipient, note: text(random) },
+    }
+}
+
 /// A grab from an envelope, for batches.
 pub(crate) fn grab(model: &Model, random: &mut Random) -> Command {
     Command::Grab { envelope: an_envelope(model, random), user: any_user(random) }
@@ -131,6 +195,11 @@ pub(crate) fn verified(random: &mut Random) -> Command {
 }
 
 pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Random) -> Command {
+    let is_of_sales = theme != Theme::Money && !model.items.is_empty();
+    if is_of_sales && random.once_in(4) {
+        let is_new = model.given.is_empty() || random.once_in(3);
+        return if is_new { new_gift(model, random) } else { step_gift(model, random) };
+    }
     let choice = match theme {
         Theme::Everything => random.below(100),
         Theme::Money => random.below(66),
@@ -232,6 +301,17 @@ pub(crate) fn at_a_deadline(model: &Model, now: Timestamp, random: &mut Random) 
         moments.push((hold.expires_at, Command::ClaimHold { hold: id, user }));
         let user = any_user(random);
         moments.push((hold.expires_at, Command::GrabItem { item: hold.item, user, quantity: 1 }));
+    }
+    for given in model.given.values() {
+        let Some(at) = given.deadline() else { continue };
+        let gift = given.gift();
+        for _ in 0..2 {
+            let step = Box::new(a_step(model, gift.id, random));
+            moments.push((at, Command::StepGift { gift: gift.id, step }));
+        }
+        let user = any_user(random);
+        moments.push((at, Command::GrabItem { item: gift.item, user, quantity: 1 }));
+        moments.push((at, new_gift(model, random)));
     }
     for item in model.items.values() {
         for at in item.terms.starts_at.into_iter().chain(item.terms.ends_at) {

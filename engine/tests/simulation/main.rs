@@ -4,7 +4,7 @@
 //!
 //! - `world.rs`: the machine, its disk, clock and clients, and every comparison
 //! - `model.rs`: what the engine should answer, as naively as it can be said
-//! - `payouts.rs`: the same, for payouts
+//! - `payouts.rs`, `gifts.rs`: the same, for these
 //! - `commands.rs`: what clients ask for
 //! - `trial.rs`: a seed from start to end
 //! - `mutants.rs`: bugs planted on purpose, each of which has to be found:
@@ -13,6 +13,7 @@
 //! - `seeds.txt`: seeds that once found something; always run again
 
 mod commands;
+mod gifts;
 mod model;
 #[cfg(feature = "mutants")]
 mod mutants;

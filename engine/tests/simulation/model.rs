@@ -5,6 +5,7 @@
 //! The model knows every random byte the engine draws, so it says the exact
 //! answer to every command beforehand, down to the amount of each share.
 
+use crate::gifts::{Given, InTheWay};
 use crate::payouts::Owed;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
@@ -16,7 +17,7 @@ use hongbao_engine::command::{
 use hongbao_engine::payout::PayoutTo;
 use hongbao_engine::redaction::Redaction;
 use hongbao_engine::split::{self, commitment, envelope_seed};
-use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::collections::BTreeMap;
 
 const REMEMBER_S: u64 = 8 * 86_400;
@@ -57,7 +58,7 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    fn now(now: Timestamp, lsn: u64) -> Moment {
+    pub(crate) fn now(now: Timestamp, lsn: u64) -> Moment {
         Moment { when: When::at(now), records: Records { first: lsn, last: lsn }, group: 0 }
     }
 }
@@ -74,7 +75,14 @@ pub(crate) struct Movement {
 
 impl Movement {
     pub(crate) fn is_credit(&self) -> bool {
-        matches!(self.kind, EntryKind::Deposit(_) | EntryKind::Claim(_) | EntryKind::Refund(_) | EntryKind::Lapse(_))
+        matches!(
+            self.kind,
+            EntryKind::Deposit(_)
+                | EntryKind::Claim(_)
+                | EntryKind::Refund(_)
+                | EntryKind::Lapse(_)
+                | EntryKind::GiftRefund(_)
+        )
     }
 }
 
@@ -150,7 +158,10 @@ pub(crate) struct Model {
     pub(crate) orders: BTreeMap<OrderId, (OrderView, u64)>,
     pub(crate) api_keys: BTreeMap<ApiKeyId, (ApiKey, u64)>,
     pub(crate) payouts: Vec<Owed>,
+    pub(crate) given: BTreeMap<GiftId, Given>,
     pub(crate) memos: BTreeMap<OnceKey, Memo>,
+    /// What the last command ended because it wanted units, a record each.
+    pub(crate) cleared: Vec<InTheWay>,
     /// The last record.
     pub(crate) lsn: u64,
 }
@@ -166,18 +177,18 @@ pub(crate) struct Expected {
 }
 
 /// An outcome, whether it changes anything, and what it tells of.
-struct Decided(Outcome, bool, u64);
+pub(crate) struct Decided(pub(crate) Outcome, pub(crate) bool, pub(crate) u64);
 
 /// What is told without a record.
 fn told(outcome: Outcome, replayed: bool, needs: u64) -> Expected {
     Expected { reply: Reply { outcome, replayed }, records: 0, needs }
 }
 
-fn no(outcome: Outcome) -> Decided {
+pub(crate) fn no(outcome: Outcome) -> Decided {
     Decided(outcome, false, 0)
 }
 
-fn refuse(refusal: Refusal) -> Decided {
+pub(crate) fn refuse(refusal: Refusal) -> Decided {
     no(Outcome::Refused(refusal))
 }
 
@@ -200,6 +211,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::Clock(_)
             | Outcome::ApiKey(_)
             | Outcome::Payouts(_)
+            | Outcome::Gift(_)
     )
 }
 
@@ -208,6 +220,7 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
     let (own, funding) = match command {
         Command::Deposit(transfer) => (key("deposit", &transfer.reference), None),
         Command::Withdraw(transfer) => (key("withdrawal", &transfer.reference), None),
+        Command::CreateGift(terms) => (key("gift", &terms.reference), None),
         Command::CreateEnvelope(terms) => {
             let funding = terms.outside.funding.as_ref();
             let funding = funding.map(|text| OnceKey::reference(&terms.owner, "funding", text));
@@ -228,6 +241,7 @@ fn fault(command: &Command) -> Option<&'static str> {
             Ok(()) => None,
         },
         Command::CreateItem(terms) => item_fault(terms),
+        Command::CreateGift(terms) if terms.accept_within_s == 0 => Some("accept_within_s"),
         _ => None,
     }
 }
@@ -269,6 +283,12 @@ impl Model {
             return told(answer, true, lsn);
         }
         let references = references_of(command);
+        let before = self.lsn;
+        let is_new = references.iter().all(|key| self.remembered(*key, now).is_none());
+        if is_new {
+            self.cleared = self.in_the_way(now, command);
+            self.cleared.clone().into_iter().for_each(|what| self.clear(now, what));
+        }
         let lsn = self.lsn + 1;
         let (decided, replayed) = match references.iter().find_map(|key| self.remembered(*key, now)) {
             Some(kept) if kept.command != *command => {
@@ -294,7 +314,7 @@ impl Model {
             self.lsn = lsn;
         }
         let needs = if changes && is_positive(&outcome) { lsn } else { needs };
-        Expected { reply: Reply { outcome, replayed }, records: changes.into(), needs }
+        Expected { reply: Reply { outcome, replayed }, records: self.lsn - before, needs }
     }
 
     /// A kept answer as it is told by now, and what it tells of.
@@ -454,6 +474,8 @@ impl Model {
                 let (answers, changes, needs) = self.tell_results(results, now, lsn);
                 Decided(Outcome::Payouts(answers), changes, needs)
             }
+            Command::CreateGift(terms) => self.create_gift(now, terms, drawn, lsn),
+            Command::StepGift { gift, step } => self.step_gift(now, *gift, step, lsn),
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
         }
     }
@@ -614,15 +636,10 @@ impl Model {
         if quantity == 0 || quantity > limit {
             return refuse(Refusal::invalid("quantity", ""));
         }
-        let of_item = |hold: &&(HoldView, u64)| hold.0.item == id;
-        let mine = self.holds.values().filter(of_item).filter(|(hold, _)| hold.user == *user);
-        let live = mine.clone().filter(|(hold, _)| hold.state == HoldState::Held && hold.expires_at > now);
-        if limit == 1
-            && let Some((hold, held_lsn)) = live.min_by_key(|(hold, _)| (hold.created_at, hold.id))
-        {
+        if let Some((hold, held_lsn)) = self.hold_again(now, id, user) {
             return Decided(held(hold, true), false, *held_lsn);
         }
-        if self.merchants[&terms.merchant].0.status != MerchantStatus::Verified {
+        if !self.may_sell(&terms.merchant) {
             return refuse(Refusal::WrongState(String::new()));
         }
         if terms.ends_at.is_some_and(|ends_at| now >= ends_at) {
@@ -633,10 +650,7 @@ impl Model {
         }
         let expired = self.end_due_holds(now, Some(id), lsn);
         let stock = self.stock(id);
-        let mine = self.holds.values().filter(|(hold, _)| hold.item == id && hold.user == *user);
-        let counted = mine.filter(|(hold, _)| matches!(hold.state, HoldState::Held | HoldState::Claimed(_)));
-        let units: u64 = counted.map(|(hold, _)| u64::from(hold.quantity)).sum();
-        if units + u64::from(quantity) > u64::from(limit) {
+        if self.units_of(id, user) + u64::from(quantity) > u64::from(limit) {
             return Decided(Outcome::LimitReached, expired, 0);
         }
         if stock.free < quantity {
@@ -702,7 +716,33 @@ impl Model {
         Decided(Outcome::Ordered { order, replayed: false }, true, lsn)
     }
 
-    fn end_due_holds(&mut self, now: Timestamp, item: Option<ItemId>, lsn: u64) -> bool {
+    pub(crate) fn may_sell(&self, merchant: &UserId) -> bool {
+        self.merchants[merchant].0.status == MerchantStatus::Verified
+    }
+
+    /// The live hold that who may have one is given again.
+    fn hold_again(&self, now: Timestamp, item: ItemId, user: &UserId) -> Option<&(HoldView, u64)> {
+        if self.items[&item].terms.per_user_limit != Some(1) {
+            return None;
+        }
+        let mine = self.holds.values().filter(|(hold, _)| hold.item == item && hold.user == *user);
+        let live = mine.filter(|(hold, _)| hold.state == HoldState::Held && !is_due_by(hold, now));
+        live.min_by_key(|(hold, _)| (hold.created_at, hold.id))
+    }
+
+    pub(crate) fn has_hold_again(&self, now: Timestamp, command: &Command) -> bool {
+        matches!(command, Command::GrabItem { item, user, .. } if self.hold_again(now, *item, user).is_some())
+    }
+
+    /// Units of an item that a user holds or has bought, gifts among them.
+    pub(crate) fn units_of(&self, item: ItemId, user: &UserId) -> u64 {
+        let mine = self.holds.values().filter(|(hold, _)| hold.item == item && hold.user == *user);
+        let counted = mine.filter(|(hold, _)| matches!(hold.state, HoldState::Held | HoldState::Claimed(_)));
+        let (held, sold) = self.given_units(item, Some(user));
+        counted.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>() + u64::from(held + sold)
+    }
+
+    pub(crate) fn end_due_holds(&mut self, now: Timestamp, item: Option<ItemId>, lsn: u64) -> bool {
         let mut any = false;
         for (hold, changed) in self.holds.values_mut() {
             let due = hold.state == HoldState::Held && now >= hold.expires_at;
@@ -718,6 +758,7 @@ impl Model {
     /// Does everything that is due. Says whether anything was.
     pub(crate) fn tick(&mut self, now: Timestamp, when: When, records: Records, group: u64) -> bool {
         let mut any = self.end_due_holds(now, None, records.first);
+        any |= self.end_due_gifts(now, Moment { when, records, group });
         let mut moved: Vec<(EnvelopeId, UserId, EntryKind, u64)> = Vec::new();
         for envelope in self.envelopes.values_mut().filter(|envelope| !envelope.settled) {
             if envelope.ended.is_none() && now >= envelope.expires_at {
@@ -768,6 +809,7 @@ impl Model {
             }
         }
         self.widen_payouts(to);
+        self.widen_gifts(to);
     }
 
     pub(crate) fn balance(&self, user: &UserId) -> u64 {
@@ -784,8 +826,9 @@ impl Model {
             of_item.map(|(hold, _)| hold.quantity).sum::<u32>()
         };
         let total = self.items[&id].total;
-        let held = sum(|state| *state == HoldState::Held);
-        let sold = sum(|state| matches!(state, HoldState::Claimed(_)));
+        let (given, sold_given) = self.given_units(id, None);
+        let held = sum(|state| *state == HoldState::Held) + given;
+        let sold = sum(|state| matches!(state, HoldState::Claimed(_))) + sold_given;
         Stock { total, free: total - held - sold, held, sold }
     }
 
@@ -810,7 +853,7 @@ impl Model {
         let funded = self.envelopes.values().filter(|envelope| envelope.terms.outside.funding.is_some());
         audit.deposited += funded.map(|envelope| envelope.terms.total.minor()).sum::<u64>();
         (audit.payable, audit.paid_out) = self.payable_and_paid();
-        audit.escrowed = self.envelopes.values().map(Envelope::escrow).sum();
+        audit.escrowed = self.envelopes.values().map(Envelope::escrow).sum::<u64>() + self.in_gifts();
         audit.merchants = self.merchants.values().map(|(_, owed)| *owed).sum();
         audit
     }
@@ -833,6 +876,7 @@ impl Model {
         for envelope in self.envelopes.values().filter(|envelope| !envelope.settled) {
             deadlines.extend([envelope.opens_at, envelope.expires_at, envelope.claim_by]);
         }
+        deadlines.extend(self.given.values().filter_map(Given::deadline));
         let live = self.holds.values().filter(|(hold, _)| hold.state == HoldState::Held);
         deadlines.extend(live.map(|(hold, _)| hold.expires_at));
         for item in self.items.values() {
@@ -891,6 +935,11 @@ impl Model {
             movement.group = 0;
         }
     }
+}
+
+/// Whether a hold's time is over.
+pub(crate) fn is_due_by(hold: &HoldView, now: Timestamp) -> bool {
+    now >= hold.expires_at
 }
 
 fn held(hold: &HoldView, replayed: bool) -> Outcome {

@@ -6,6 +6,7 @@
 //! answered may lie behind it.
 
 use crate::commands::{self, Theme};
+use crate::gifts::{Given, InTheWay};
 use crate::model::{DAY_MS, Expected, Model, Records, UNCERTAIN, When, is_positive};
 use crate::random::Random;
 use crate::trial::Faults;
@@ -17,12 +18,13 @@ use hongbao_engine::command::{
 use hongbao_engine::creates::{CreatesCap, Day};
 use hongbao_engine::entropy::{Entropy, SeededEntropy};
 use hongbao_engine::error::EngineError;
+use hongbao_engine::gift::{Gift, GiftRole, GiftState};
 use hongbao_engine::journal::{FailureAction, JournalError, JournalOptions};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError, StartReport};
 use hongbao_engine::payout::PayoutView;
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::store::{MemoryRows, Projector, ProjectorOptions, StepLimits};
-use hongbao_engine::types::{EnvelopeId, HoldId, ItemId, Timestamp, UserId};
+use hongbao_engine::types::{EnvelopeId, GiftId, HoldId, ItemId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -56,6 +58,7 @@ enum Told {
     Order(Option<OrderView>),
     Merchant(Option<Merchant>),
     Payout(Option<Box<PayoutView>>),
+    Gift(Option<Box<Gift>>),
     Audit(hongbao_engine::backend::Audit),
 }
 
@@ -79,8 +82,25 @@ struct Client {
 
 /// What was decided in this life, to be decided again up to a crash.
 enum Step {
-    Command { at: Timestamp, command: Command, once: Option<OnceKey>, drawn: Vec<Vec<u8>>, lsn: u64 },
-    Tick { at: Timestamp, records: Records, group: u64, done: bool },
+    Command {
+        at: Timestamp,
+        command: Command,
+        once: Option<OnceKey>,
+        drawn: Vec<Vec<u8>>,
+        lsn: u64,
+    },
+    /// Something ended because a command wanted its units.
+    Cleared {
+        at: Timestamp,
+        what: InTheWay,
+        lsn: u64,
+    },
+    Tick {
+        at: Timestamp,
+        records: Records,
+        group: u64,
+        done: bool,
+    },
 }
 
 /// How an engine's life ends.
@@ -333,7 +353,7 @@ impl World {
             && let Err(error) = &answers[0]
         {
             say!(self, "{} -> {error}", client.what);
-            assert_eq!(staged, 0, "{command:?} was refused with {error} and staged all the same");
+            self.clear_the_way(now, &command, staged);
             return self.may_fail(error);
         }
         if self.failed {
@@ -349,9 +369,26 @@ impl World {
         }
     }
 
+    /// A command was not let in after it had made room for itself, with so many records.
+    fn clear_the_way(&mut self, at: Timestamp, command: &Command, staged: u64) {
+        let cleared = self.model.in_the_way(at, command);
+        assert!(staged <= cleared.len() as u64, "{command:?} was refused and staged all the same");
+        for what in cleared.into_iter().take(staged as usize) {
+            self.model.clear(at, what);
+            self.steps.push(Step::Cleared { at, what, lsn: self.model.lsn });
+        }
+    }
+
     fn decide(&mut self, at: Timestamp, command: &Command, once: Option<OnceKey>, drawn: Vec<Vec<u8>>) -> Expected {
+        let before = self.model.lsn;
         let expected = self.model.execute(at, command, once, &drawn);
-        if expected.records > 0 {
+        let cleared = std::mem::take(&mut self.model.cleared);
+        let of_its_own = expected.records - cleared.len() as u64;
+        for (lsn, what) in (before + 1..).zip(cleared) {
+            // Each is a record of its own: a crash may leave some of them.
+            self.steps.push(Step::Cleared { at, what, lsn });
+        }
+        if of_its_own > 0 {
             let (command, lsn) = (command.clone(), self.model.lsn);
             self.steps.push(Step::Command { at, command, once, drawn, lsn });
         }
@@ -403,6 +440,11 @@ impl World {
         let envelope = if envelopes.is_empty() { None } else { Some(self.random.pick(&envelopes)) };
         match (self.random.below(8), envelope) {
             (6, _) if self.random.once_in(2) => self.read_payout(),
+            (7, _) if !self.model.given.is_empty() => {
+                let gifts: Vec<GiftId> = self.model.given.keys().copied().collect();
+                let gift = self.random.pick(&gifts);
+                self.read_gift(gift);
+            }
             (0, _) => self.read_wallet(&user),
             (1, _) => self.read_entries(&user),
             (2 | 3, Some(envelope)) => self.read_envelope(envelope),
@@ -505,7 +547,9 @@ impl World {
         let asking: Asking =
             Box::pin(async move { vec![engine.item(id).await.map(|view| Told::Item(view.map(Box::new)))] });
         let holds = self.model.holds.values().filter(|(hold, _)| hold.item == id);
-        let needs = holds.map(|(_, lsn)| *lsn).max().unwrap_or(0).max(self.model.items[&id].lsn);
+        let holds = holds.map(|(_, lsn)| *lsn);
+        let gifts = self.model.given.values().filter(|given| given.gift().item == id).map(|given| given.lsn);
+        let needs = holds.chain(gifts).max().unwrap_or(0).max(self.model.items[&id].lsn);
         let told = Told::Item(self.model.item(id).map(Box::new));
         self.read("item", asking, Expectation::Exactly(told, needs));
     }
@@ -525,6 +569,15 @@ impl World {
         let asking: Asking =
             Box::pin(async move { vec![engine.payout(id).await.map(|view| Told::Payout(view.map(Box::new)))] });
         self.read("payout", asking, Expectation::Exactly(Told::Payout(Some(Box::new(view))), needs));
+    }
+
+    fn read_gift(&mut self, id: GiftId) {
+        let engine = Arc::clone(self.engine());
+        let asking: Asking =
+            Box::pin(async move { vec![engine.gift(id).await.map(|gift| Told::Gift(gift.map(Box::new)))] });
+        let given = &self.model.given[&id];
+        let (gift, needs) = (given.gift(), given.lsn);
+        self.read("gift", asking, Expectation::Exactly(Told::Gift(Some(Box::new(gift))), needs));
     }
 
     fn read_audit(&mut self) {
@@ -840,6 +893,21 @@ impl World {
         for id in self.model.holds.keys().copied().collect::<Vec<_>>() {
             self.read_hold(id);
         }
+        for giver in commands::users() {
+            let gifts = self.list(async |engine, page| engine.gifts(&giver, GiftRole::Given, &page).await);
+            assert!(gifts.is_sorted_by_key(|gift| std::cmp::Reverse(gift.created_at)), "newest first");
+            if let Err(wrong) = self.model.learn_gifts(&giver, &gifts) {
+                panic!("gifts of {giver}: {wrong}");
+            }
+            let mut gifts = self.list(async |engine, page| engine.gifts(&giver, GiftRole::Received, &page).await);
+            gifts.sort_by_key(|gift| gift.id);
+            let received = self.model.given.values().map(Given::gift);
+            let received: Vec<Gift> = received.filter(|gift| gift.recipient.as_ref() == Some(&giver)).collect();
+            assert_eq!(gifts, received, "gifts that {giver} received");
+        }
+        for id in self.model.given.keys().copied().collect::<Vec<_>>() {
+            self.read_gift(id);
+        }
         for (order, _) in self.model.orders.values().cloned().collect::<Vec<_>>() {
             let engine = Arc::clone(self.engine());
             let id = order.id;
@@ -1109,6 +1177,10 @@ impl World {
                     self.model.execute(at, &command, once, &drawn);
                     assert_eq!(self.model.lsn, lsn, "the same again");
                 }
+                Step::Cleared { at, what, lsn } if lsn <= last => {
+                    self.model.clear(at, what);
+                    assert_eq!(self.model.lsn, lsn, "the same again");
+                }
                 Step::Tick { at, records, group, done } if records.first <= last => {
                     let whole = done && records.last <= last;
                     if whole && group != UNCERTAIN {
@@ -1121,7 +1193,7 @@ impl World {
                     }
                     self.model.lsn = records.last.min(last);
                 }
-                Step::Command { .. } | Step::Tick { .. } => break,
+                Step::Command { .. } | Step::Cleared { .. } | Step::Tick { .. } => break,
             }
         }
         self.model.lsn = last;
@@ -1240,6 +1312,17 @@ fn kind_of(reply: &Reply) -> &'static str {
         Outcome::ApiKey(key) if key.deleted_at.is_some() => "API key deleted",
         Outcome::ApiKey(_) => "API key",
         Outcome::Payouts(_) => "results of payouts",
+        Outcome::Gift(gift) => match gift.state {
+            GiftState::AwaitingPayment => "gift awaiting payment",
+            GiftState::Offered => "gift offered",
+            GiftState::Accepted => "gift accepted",
+            GiftState::Shipped => "gift shipped",
+            GiftState::Delivered => "gift delivered",
+            GiftState::Declined => "gift declined",
+            GiftState::Expired => "gift expired",
+            GiftState::Cancelled => "gift cancelled",
+            GiftState::Failed => "gift failed",
+        },
         Outcome::Clock(_) => "clock",
         Outcome::Refused(Refusal::NotFound) => "not found",
         Outcome::Refused(Refusal::InsufficientFunds) => "insufficient funds",
@@ -1284,6 +1367,15 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "API key",
     "API key deleted",
     "results of payouts",
+    "gift awaiting payment",
+    "gift offered",
+    "gift accepted",
+    "gift shipped",
+    "gift delivered",
+    "gift declined",
+    "gift expired",
+    "gift cancelled",
+    "gift failed",
     "made too many in a day",
     "due",
     "sent",

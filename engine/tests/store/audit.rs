@@ -2,6 +2,7 @@
 
 use super::script::{self, Script};
 use super::{in_memory, projected};
+use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::{Payout, PayoutState};
 use hongbao_engine::store::*;
 use hongbao_engine::types::*;
@@ -28,9 +29,9 @@ fn an_audit_of_what_was_projected_finds_nothing() {
     let mut looked_at = 0;
     let store = projected(&mut Script::of(0, 400));
     let audited = store.audit(&|_| None, &mut |_| looked_at += 1).unwrap();
-    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, findings: _ } = audited;
+    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, findings: _ } = audited;
     assert!(
-        [wallets, entries, envelopes, wins, items, holds, orders, payouts].iter().all(|&seen| seen > 0),
+        [wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts].iter().all(|&seen| seen > 0),
         "{audited:?}"
     );
 }
@@ -47,6 +48,20 @@ enum Planted {
     Deleted,
     Value(Vec<u8>),
     Copied(Vec<u8>),
+}
+
+/// A gift changed, if that makes it another.
+fn gift_changed(value: &[u8], change: impl FnOnce(&mut Gift)) -> Option<Planted> {
+    let before: Gift = postcard::from_bytes(value).ok()?;
+    let mut gift = before.clone();
+    change(&mut gift);
+    (gift != before).then(|| Planted::Value(postcard::to_allocvec(&gift).unwrap()))
+}
+
+/// The same of one that was paid: of another nothing else tells what it costs.
+fn moved_money(value: &[u8], change: impl FnOnce(&mut Gift)) -> Option<Planted> {
+    postcard::from_bytes::<Gift>(value).ok()?.paid_at?;
+    gift_changed(value, change)
 }
 
 /// A payout changed, if that makes it another.
@@ -259,6 +274,68 @@ const PLANTS: &[Plant] = &[
         says: "money deposited",
         table: Table::EnvelopeEnds,
         change: |key, _| (key[16] == 3).then_some(Planted::Deleted),
+    },
+    Plant {
+        says: "missing from the list `gifts_of_user`",
+        table: Table::GiftsOfUser,
+        change: |_, _| Some(Planted::Deleted),
+    },
+    Plant {
+        says: "list of users' gifts",
+        table: Table::GiftsOfUser,
+        change: |key, _| Some(Planted::Copied([b"u", key].concat())),
+    },
+    Plant {
+        says: "missing from the list `live_gifts`",
+        table: Table::LiveGifts,
+        change: |_, _| Some(Planted::Deleted),
+    },
+    Plant { says: "list of gifts that have not ended", table: Table::Gifts, change: |_, _| Some(Planted::Deleted) },
+    Plant {
+        says: "money in envelopes and gifts",
+        table: Table::Gifts,
+        change: |_, value| moved_money(value, |gift| gift.amount += script::amount(1)),
+    },
+    Plant {
+        says: "was paid for gifts",
+        table: Table::Gifts,
+        change: |_, value| moved_money(value, |gift| gift.payer = script::user(30)),
+    },
+    Plant {
+        says: "came back from gifts",
+        table: Table::Gifts,
+        change: |_, value| moved_money(value, |gift| gift.amount += script::amount(1)),
+    },
+    Plant {
+        says: "money owed to merchant",
+        table: Table::Gifts,
+        change: |_, value| moved_money(value, |gift| gift.state = GiftState::Shipped),
+    },
+    Plant {
+        says: "units held for",
+        table: Table::Gifts,
+        change: |_, value| {
+            postcard::from_bytes::<Gift>(value).ok().filter(|gift| gift.state == GiftState::Offered)?;
+            gift_changed(value, |gift| gift.giver = script::user(30))
+        },
+    },
+    Plant {
+        says: "units sold to its users",
+        table: Table::Gifts,
+        change: |_, value| moved_money(value, |gift| gift.state = GiftState::Accepted),
+    },
+    Plant {
+        says: "should not be in the list `live_gifts`",
+        table: Table::Gifts,
+        change: |_, value| {
+            postcard::from_bytes::<Gift>(value).ok().filter(|gift| gift.state == GiftState::Offered)?;
+            gift_changed(value, |gift| gift.state = GiftState::Declined)
+        },
+    },
+    Plant {
+        says: "it stands under another id",
+        table: Table::Gifts,
+        change: |_, _| Some(Planted::Copied(vec![7; 16])),
     },
     Plant {
         says: "money owed to merchant",

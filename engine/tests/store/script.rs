@@ -6,6 +6,7 @@ use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{EntryKind, OnceKey};
 use hongbao_engine::command::*;
 use hongbao_engine::event::*;
+use hongbao_engine::gift::*;
 use hongbao_engine::payout::*;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::store::DurableBatch;
@@ -98,6 +99,7 @@ pub(crate) struct Script {
     holds: Vec<HoldView>,
     owed: BTreeMap<UserId, Amount>,
     pub(crate) payouts: Vec<Payout>,
+    pub(crate) gifts: Vec<Gift>,
     numbers: u64,
     pub(crate) records: Vec<Vec<u8>>,
 }
@@ -114,6 +116,7 @@ impl Script {
             holds: Vec::new(),
             owed: BTreeMap::new(),
             payouts: Vec::new(),
+            gifts: Vec::new(),
             numbers: 0,
             records: Vec::new(),
         }
@@ -270,7 +273,7 @@ impl Script {
         // Time often stands still, so that lists have ties.
         let pause = [0, 0, 1, 50][self.below(4) as usize];
         self.now = self.now.plus_ms(pause);
-        match self.below(23) {
+        match self.below(27) {
             0..2 => self.deposit(),
             2 => self.withdraw(),
             3..5 => self.create(),
@@ -283,6 +286,8 @@ impl Script {
             18 => self.end_hold(),
             19 => self.api_key(),
             20..22 => self.tell_result(),
+            22 => self.give(),
+            23..26 => self.change_gift(),
             _ => {
                 let by_ms = self.below(1000);
                 self.record(vec![Event::ClockAdvanced { by_ms }]);
@@ -514,6 +519,114 @@ impl Script {
             expires_at: held.expires_at,
         });
         self.record(vec![Event::Held(held)]);
+    }
+
+    fn give(&mut self) {
+        if self.items.is_empty() {
+            return;
+        }
+        let (giver, number) = (user(self.below(5)), self.number());
+        let item = self.below(self.items.len() as u64) as usize;
+        let put = &self.items[item].put;
+        let used: u32 = self.items[item].units.values().map(|units| units.held + units.sold).sum();
+        if used == put.stock_total {
+            return;
+        }
+        let mut bytes = id(5, number);
+        bytes[..2].copy_from_slice(&put.id.bytes()[..2]);
+        let gift = Gift {
+            id: GiftId::from_bytes(bytes),
+            owner: "app".to_owned(),
+            state: GiftState::AwaitingPayment,
+            recipient: number.is_multiple_of(3).then(|| user(6)),
+            payer: user(number % 5),
+            item: put.id,
+            merchant: put.terms.merchant.clone(),
+            amount: put.terms.price,
+            message: "恭喜发财".to_owned(),
+            token: None,
+            created_at: self.now,
+            pay_by: Some(self.now.plus_s(900)),
+            paid_at: None,
+            accept_within_s: 900,
+            accept_by: None,
+            accepted_at: None,
+            ship_within_s: 900,
+            ship_by: None,
+            shipped_at: None,
+            carrier: None,
+            tracking: None,
+            ended_at: None,
+            reason: None,
+            note: None,
+            reference: None,
+            metadata: "{}".to_owned(),
+            giver,
+        };
+        self.gifts.push(gift.clone());
+        self.gift_becomes(None, gift);
+    }
+
+    fn change_gift(&mut self) {
+        use GiftState::*;
+        let live: Vec<usize> = (0..self.gifts.len()).filter(|&at| !self.gifts[at].state.is_final()).collect();
+        if live.is_empty() {
+            return;
+        }
+        let at = live[self.below(live.len() as u64) as usize];
+        let was = self.gifts[at].state;
+        let can_pay = self.wallets.get(&self.gifts[at].payer).is_some_and(|&has| has >= self.gifts[at].amount);
+        let leads_to: &[GiftState] = match was {
+            AwaitingPayment if can_pay => &[Offered, Offered, Offered, Expired, Cancelled],
+            AwaitingPayment => &[Expired],
+            Offered => &[Accepted, Accepted, Declined, Expired, Cancelled],
+            Accepted => &[Shipped, Failed],
+            _ => &[Delivered],
+        };
+        let state = leads_to[self.below(leads_to.len() as u64) as usize];
+        let now = Some(self.now);
+        let gift = &mut self.gifts[at];
+        gift.state = state;
+        match state {
+            Offered => (gift.paid_at, gift.accept_by) = (now, Some(self.now.plus_s(900))),
+            Accepted => {
+                (gift.accepted_at, gift.ship_by) = (now, Some(self.now.plus_s(900)));
+                gift.recipient.get_or_insert_with(|| user(7));
+            }
+            Shipped => (gift.shipped_at, gift.tracking) = (now, Some("SF1".to_owned())),
+            _ => gift.ended_at = now,
+        }
+        let gift = gift.clone();
+        self.gift_becomes(Some(was), gift);
+    }
+
+    /// Where the unit and the money are follows from the state alone.
+    fn gift_becomes(&mut self, was: Option<GiftState>, gift: Gift) {
+        use GiftState::*;
+        let held = |state| matches!(state, Some(AwaitingPayment | Offered));
+        let sold = |state| matches!(state, Some(Accepted | Shipped | Delivered));
+        let own = |state| matches!(state, Some(Offered | Accepted));
+        let is = Some(gift.state);
+        let item = self.items.iter_mut().find(|item| item.put.id == gift.item).unwrap();
+        let units = item.units.entry(gift.giver.clone()).or_default();
+        units.held = units.held + u32::from(held(is)) - u32::from(held(was));
+        units.sold = units.sold + u32::from(sold(is)) - u32::from(sold(was));
+        let units_after = *units;
+        let mut events = Vec::new();
+        let mut owed_after = None;
+        let payer = gift.payer.clone();
+        match (own(was), own(is), gift.state) {
+            (false, true, _) => events.push(self.moved(&payer, EntryKind::GiftPaid(gift.id), gift.amount)),
+            (true, false, Shipped) => {
+                let owed = self.owed.entry(gift.merchant.clone()).or_default();
+                *owed += gift.amount;
+                owed_after = Some(*owed);
+            }
+            (true, false, _) => events.push(self.moved(&payer, EntryKind::GiftRefund(gift.id), gift.amount)),
+            _ => {}
+        }
+        events.push(Event::GiftChanged(Box::new(GiftChanged { was, gift, units_after, owed_after })));
+        self.record(events);
     }
 
     fn end_hold(&mut self) {

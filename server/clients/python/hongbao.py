@@ -483,6 +483,7 @@ ItemId = str
 HoldId = str
 OrderId = str
 PayoutId = str
+GiftId = str
 WebhookId = str
 
 
@@ -587,7 +588,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -596,12 +597,12 @@ class Event:
     data: Dict[str, Any]
     """
     What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    Order, of payout.* a Payout, of merchant.changed a Merchant, of item.put an Item whose stock tells `total`
-    only.
+    Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose
+    stock tells `total` only.
     """
     owner: Optional[str] = None
     """
-    The owner of the envelope, if it is about one or its payouts, or of the item that was put.
+    The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
     """
 
 
@@ -703,11 +704,12 @@ class Wallet:
 @dataclass(frozen=True)
 class Entry:
     at: Time
-    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order"]
+    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order", "gift", "gift_refund"]
     amount: Amount
     balance_after: Balance
     envelope: Optional[EnvelopeId] = None
     order: Optional[OrderId] = None
+    gift: Optional[GiftId] = None
     reference: Optional[Reference] = None
 
 
@@ -1139,6 +1141,59 @@ class Order:
     created_at: Time
 
 
+GiftState = Literal["awaiting_payment", "offered", "accepted", "shipped", "delivered", "declined", "expired", "cancelled", "failed"]
+
+
+@dataclass(frozen=True)
+class Gift:
+    id: GiftId
+    state: GiftState
+    giver: User
+    recipient: Optional[str]
+    """null until somebody accepts it, if it was made for nobody in particular."""
+    payer: User
+    """Who pays or has paid, and gets the money back if it comes to nothing."""
+    item: ItemId
+    merchant: User
+    amount: Amount
+    currency: Currency
+    message: str
+    created_at: Time
+    pay_by: Optional[str]
+    """Until when it may be paid, if somebody else was asked."""
+    paid_at: Optional[str]
+    """When it was paid."""
+    accept_by: Optional[str]
+    """Until when it may be accepted, once it is paid."""
+    accepted_at: Optional[str]
+    """When it was accepted."""
+    ship_by: Optional[str]
+    """Until when it is to be shipped, once it is accepted."""
+    shipped_at: Optional[str]
+    """When it was shipped."""
+    carrier: Optional[str]
+    tracking: Optional[str]
+    ended_at: Optional[str]
+    """When it came to its end."""
+    reason: Optional[str]
+    """Why it was declined or failed."""
+    note: Optional[str]
+    """What the recipient has said."""
+    reference: Optional[str]
+    metadata: Dict[str, Any]
+    token: Optional[str] = None
+    """
+    What whoever accepts it has to show, if it was made for nobody in particular: told while it can be
+    accepted, to keys with the role admin or caller.
+    """
+
+
+@dataclass(frozen=True)
+class Gifts:
+    gifts: List[Gift]
+    next_cursor: Cursor
+
+
 @dataclass(frozen=True)
 class Clock:
     now: Time
@@ -1182,6 +1237,10 @@ __all__ += [
     "Expired",
     "Failed",
     "Faults",
+    "Gift",
+    "GiftId",
+    "GiftState",
+    "Gifts",
     "Grab",
     "GrabOutcome",
     "GrabPair",
@@ -1288,6 +1347,17 @@ class Client(_Transport):
         ("GET", "/v1/orders/{id}"),
         ("POST", "/v1/test/clock"),
         ("POST", "/v1/test/faults"),
+        ("POST", "/v1/gifts"),
+        ("GET", "/v1/gifts/{id}"),
+        ("POST", "/v1/gifts/{id}/pay"),
+        ("POST", "/v1/gifts/{id}/accept"),
+        ("POST", "/v1/gifts/{id}/decline"),
+        ("POST", "/v1/gifts/{id}/cancel"),
+        ("POST", "/v1/gifts/{id}/thank"),
+        ("POST", "/v1/gifts/{id}/ship"),
+        ("POST", "/v1/gifts/{id}/deliver"),
+        ("POST", "/v1/gifts/{id}/fail"),
+        ("GET", "/v1/users/{user}/gifts"),
         ("GET", "/v1/events"),
         ("POST", "/v1/webhooks"),
         ("GET", "/v1/webhooks"),
@@ -1942,6 +2012,235 @@ class Client(_Transport):
         count of 0 takes back what is left.
         """
         answer: Faults = self._call(Faults, "POST", "/v1/test/faults", body={"fault": fault, "count": count}, limit_s=limit_s)
+        return answer
+
+    def create_gift(
+        self,
+        *,
+        giver: User,
+        item: ItemId,
+        recipient: Union[Optional[str], Unset] = UNSET,
+        payer: Union[Optional[str], Unset] = UNSET,
+        message: Union[str, Unset] = UNSET,
+        pay_within_s: Union[int, Unset] = UNSET,
+        accept_within_s: Union[int, Unset] = UNSET,
+        ship_within_s: Union[int, Unset] = UNSET,
+        reference: Union[Optional[Reference], Unset] = UNSET,
+        metadata: Union[Dict[str, Any], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Set a unit aside and give it; the giver pays at once, or somebody else is asked to."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            "/v1/gifts",
+            body={"giver": giver, "recipient": recipient, "item": item, "payer": payer, "message": message, "pay_within_s": pay_within_s, "accept_within_s": accept_within_s, "ship_within_s": ship_within_s, "reference": reference, "metadata": metadata},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def gift(self, id: str, *, limit_s: Optional[float] = None) -> Gift:
+        """A gift."""
+        answer: Gift = self._call(Gift, "GET", f"/v1/gifts/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def pay_gift(
+        self,
+        id: str,
+        *,
+        payer: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Pay for a gift that one was asked to pay for."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            f"/v1/gifts/{_part(id)}/pay",
+            body={"payer": payer},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def accept_gift(
+        self,
+        id: str,
+        *,
+        user: User,
+        token: Union[Optional[str], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Accept a gift."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            f"/v1/gifts/{_part(id)}/accept",
+            body={"user": user, "token": token},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def decline_gift(
+        self,
+        id: str,
+        *,
+        user: User,
+        reason: Union[Optional[str], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Decline a gift; the money goes back to whoever paid."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            f"/v1/gifts/{_part(id)}/decline",
+            body={"user": user, "reason": reason},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def cancel_gift(
+        self,
+        id: str,
+        *,
+        user: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Take a gift back before it is accepted."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            f"/v1/gifts/{_part(id)}/cancel",
+            body={"user": user},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def thank_for_gift(
+        self,
+        id: str,
+        *,
+        user: User,
+        note: str,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Say thank you; a later note stands for an earlier one."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            f"/v1/gifts/{_part(id)}/thank",
+            body={"user": user, "note": note},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def ship_gift(
+        self,
+        id: str,
+        *,
+        carrier: str,
+        tracking: str,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Ship a gift; its money is the merchant's from then on."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            f"/v1/gifts/{_part(id)}/ship",
+            body={"carrier": carrier, "tracking": tracking},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def deliver_gift(
+        self,
+        id: str,
+        *,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Tell that a gift has arrived."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            f"/v1/gifts/{_part(id)}/deliver",
+            body={},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def fail_gift(
+        self,
+        id: str,
+        *,
+        reason: str,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """Tell that a gift cannot be shipped; the money goes back to whoever paid."""
+        answer: Gift = self._call(
+            Gift,
+            "POST",
+            f"/v1/gifts/{_part(id)}/fail",
+            body={"reason": reason},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def gifts_of(
+        self,
+        user: str,
+        *,
+        role: Optional[Literal["given", "received"]] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Gift]:
+        """
+        A user's gifts, newest first. All of them, page after page as they are asked for; `limit` is a page's
+        size.
+        """
+        return self._pages(lambda cursor: self.gifts_of_page(user, role=role, limit=limit, limit_s=limit_s, cursor=cursor), "gifts")
+
+    def gifts_of_page(
+        self,
+        user: str,
+        *,
+        role: Optional[Literal["given", "received"]] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Gifts:
+        """A user's gifts, newest first. One page."""
+        answer: Gifts = self._call(
+            Gifts,
+            "GET",
+            f"/v1/users/{_part(user)}/gifts",
+            query={"role": role, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
         return answer
 
     def events(

@@ -399,6 +399,8 @@ export type OrderId = string;
 
 export type PayoutId = string;
 
+export type GiftId = string;
+
 export type WebhookId = string;
 
 export interface NewWebhook {
@@ -524,11 +526,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed">;
   at: Time;
-  /** The owner of the envelope, if it is about one or its payouts, or of the item that was put. */
+  /** The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of merchant.changed a Merchant, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -624,11 +626,12 @@ export interface Wallet {
 
 export interface Entry {
   at: Time;
-  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order">;
+  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order" | "gift" | "gift_refund">;
   amount: Amount;
   balance_after: Balance;
   envelope?: EnvelopeId;
   order?: OrderId;
+  gift?: GiftId;
   reference?: Reference;
 }
 
@@ -1112,6 +1115,101 @@ export interface Order {
   created_at: Time;
 }
 
+export type GiftState = Open<"awaiting_payment" | "offered" | "accepted" | "shipped" | "delivered" | "declined" | "expired" | "cancelled" | "failed">;
+
+export interface NewGift {
+  giver: User;
+  /** null: whoever accepts first with the gift's token. */
+  recipient?: string | null;
+  item: ItemId;
+  /** Who pays; the giver unless said. Anybody else is asked to. */
+  payer?: string | null;
+  message?: string;
+  /** How long whoever was asked may take to pay. */
+  pay_within_s?: number;
+  /** How long the recipient may take, from the payment on. */
+  accept_within_s?: number;
+  /** How long the merchant may take, from the acceptance on. */
+  ship_within_s?: number;
+  reference?: Reference | null;
+  /** Up to 4 KiB and 32 levels deep, kept as it comes. */
+  metadata?: Record<string, unknown>;
+}
+
+export interface Gift {
+  id: GiftId;
+  state: GiftState;
+  giver: User;
+  /** null until somebody accepts it, if it was made for nobody in particular. */
+  recipient: string | null;
+  /** Who pays or has paid, and gets the money back if it comes to nothing. */
+  payer: User;
+  item: ItemId;
+  merchant: User;
+  amount: Amount;
+  currency: Currency;
+  message: string;
+  /** What whoever accepts it has to show, if it was made for nobody in particular: told while it can be accepted, to keys with the role admin or caller. */
+  token?: string;
+  created_at: Time;
+  /** Until when it may be paid, if somebody else was asked. */
+  pay_by: string | null;
+  /** When it was paid. */
+  paid_at: string | null;
+  /** Until when it may be accepted, once it is paid. */
+  accept_by: string | null;
+  /** When it was accepted. */
+  accepted_at: string | null;
+  /** Until when it is to be shipped, once it is accepted. */
+  ship_by: string | null;
+  /** When it was shipped. */
+  shipped_at: string | null;
+  carrier: string | null;
+  tracking: string | null;
+  /** When it came to its end. */
+  ended_at: string | null;
+  /** Why it was declined or failed. */
+  reason: string | null;
+  /** What the recipient has said. */
+  note: string | null;
+  reference: string | null;
+  metadata: Record<string, unknown>;
+}
+
+export interface Gifts {
+  gifts: Array<Gift>;
+  next_cursor: Cursor;
+}
+
+export interface GiftPay {
+  payer: User;
+}
+
+export interface GiftAccept {
+  user: User;
+  /** The gift's, if it was made for nobody in particular. */
+  token?: string | null;
+}
+
+export interface GiftDecline {
+  user: User;
+  reason?: string | null;
+}
+
+export interface GiftThank {
+  user: User;
+  note: string;
+}
+
+export interface GiftShip {
+  carrier: string;
+  tracking: string;
+}
+
+export interface GiftFail {
+  reason: string;
+}
+
 export interface Advance {
   advance_s: number;
 }
@@ -1168,6 +1266,17 @@ export class Client extends Transport {
     ["GET", "/v1/orders/{id}"],
     ["POST", "/v1/test/clock"],
     ["POST", "/v1/test/faults"],
+    ["POST", "/v1/gifts"],
+    ["GET", "/v1/gifts/{id}"],
+    ["POST", "/v1/gifts/{id}/pay"],
+    ["POST", "/v1/gifts/{id}/accept"],
+    ["POST", "/v1/gifts/{id}/decline"],
+    ["POST", "/v1/gifts/{id}/cancel"],
+    ["POST", "/v1/gifts/{id}/thank"],
+    ["POST", "/v1/gifts/{id}/ship"],
+    ["POST", "/v1/gifts/{id}/deliver"],
+    ["POST", "/v1/gifts/{id}/fail"],
+    ["GET", "/v1/users/{user}/gifts"],
     ["GET", "/v1/events"],
     ["POST", "/v1/webhooks"],
     ["GET", "/v1/webhooks"],
@@ -1458,6 +1567,80 @@ export class Client extends Transport {
   /** Make the next requests fail; only with --test, else 404. Befalls requests under /v1, but not those under /v1/test. `overloaded`: 503, and nothing happens. `slow`: carried out two seconds later. `lose_reply`: carried out, and the connection ends without an answer; ask again, with the same key. A count of 0 takes back what is left. */
   async plantFaults(body: Faults, options: CallOptions = {}): Promise<Faults> {
     const answer = checked<Faults>(await this.call({ method: "POST", path: "/v1/test/faults", body }, options), ["fault", "count"]);
+    return answer;
+  }
+
+  /** Set a unit aside and give it; the giver pays at once, or somebody else is asked to. */
+  async createGift(body: NewGift, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: "/v1/gifts", body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** A gift. */
+  async gift(id: string, options: CallOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "GET", path: `/v1/gifts/${pathPart(id)}` }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Pay for a gift that one was asked to pay for. */
+  async payGift(id: string, body: GiftPay, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/pay`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Accept a gift. */
+  async acceptGift(id: string, body: GiftAccept, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/accept`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Decline a gift; the money goes back to whoever paid. */
+  async declineGift(id: string, body: GiftDecline, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/decline`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Take a gift back before it is accepted. */
+  async cancelGift(id: string, body: ByUser, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/cancel`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Say thank you; a later note stands for an earlier one. */
+  async thankForGift(id: string, body: GiftThank, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/thank`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Ship a gift; its money is the merchant's from then on. */
+  async shipGift(id: string, body: GiftShip, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/ship`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Tell that a gift has arrived. */
+  async deliverGift(id: string, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/deliver`, body: {}, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** Tell that a gift cannot be shipped; the money goes back to whoever paid. */
+  async failGift(id: string, body: GiftFail, options: KeyedOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/fail`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    return answer;
+  }
+
+  /** A user's gifts, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  giftsOf(user: string, query: { role?: "given" | "received"; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Gift> {
+    return this.pages(async (cursor) => {
+      const shown = await this.giftsOfPage(user, { ...query, cursor }, options);
+      return { items: shown.gifts, next: shown.next_cursor };
+    });
+  }
+
+  /** A user's gifts, newest first. One page. */
+  async giftsOfPage(user: string, query: { role?: "given" | "received"; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Gifts> {
+    const answer = checked<Gifts>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/gifts`, query }, options), ["gifts", "next_cursor"]);
     return answer;
   }
 

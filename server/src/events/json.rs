@@ -2,7 +2,7 @@
 //! answers use.
 
 use crate::config::Currency;
-use crate::views::{At, EnvelopeJson, HoldJson, ItemJson, MerchantJson, OrderJson, PayoutJson, Shown};
+use crate::views::{At, EnvelopeJson, GiftJson, HoldJson, ItemJson, MerchantJson, OrderJson, PayoutJson, Shown};
 use hongbao_engine::command::{EndedAs, EnvelopeState, ShareStatus};
 use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, Share};
 use hongbao_engine::types::{Amount, EnvelopeId, EventId, UserId};
@@ -39,6 +39,7 @@ enum Data<'a> {
     Payout(Box<PayoutJson<'a>>),
     Redacted(RedactedJson<'a>),
     Merchant(MerchantJson<'a>),
+    Gift(Box<GiftJson<'a>>),
 }
 
 #[derive(Serialize)]
@@ -173,6 +174,7 @@ impl<'a> Data<'a> {
             }
             Happened::Hold(hold) => Data::Hold(HoldJson::new(hold, currency)),
             Happened::Order(order) => Data::Order(OrderJson::new(order, currency)),
+            Happened::Gift(gift) => Data::Gift(Box::new(GiftJson::new(gift, currency))),
             Happened::Payout(view) => Data::Payout(Box::new(PayoutJson::new(view, currency))),
             Happened::Redacted { envelope, redaction } => Data::Redacted(RedactedJson {
                 id: Shown(envelope.id),

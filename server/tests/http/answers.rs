@@ -168,6 +168,8 @@ async fn wallets_are_shown_as_the_contract_says() {
         row("refund", "envelope", &envelope),
         row("lapse", "envelope", &envelope),
         row("order", "order", &OrderId::from_bytes([1; 16]).to_string()),
+        row("gift", "gift", &gift_id(1).to_string()),
+        row("gift_refund", "gift", &gift_id(1).to_string()),
     ];
     assert_eq!(entries, json!({"entries": expected, "next_cursor": null}));
 }

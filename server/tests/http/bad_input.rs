@@ -1,7 +1,7 @@
 //! Bad input: every POST against everything that can be wrong with a body. Each
 //! row says status, code and field, and none may reach the backend.
 
-use crate::fake::{Site, ask, envelope_id, item_id, item_view, payout_id};
+use crate::fake::{Site, a_gift, ask, envelope_id, gift_id, item_id, item_view, payout_id};
 use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -62,6 +62,7 @@ fn posts() -> Vec<Post> {
         ("per_user_limit", Integer(COUNT_MAX, May)),
         ("hold_ttl_s", Integer(YEAR_S, May)),
     ];
+    let gift = format!("/v1/gifts/{}", gift_id(1));
     let post = |path: String, good: Value, fields| Post { path, good, fields };
     vec![
         post("/v1/wallets/alice/deposits".into(), json!({"amount": 5}), transfer),
@@ -88,6 +89,34 @@ fn posts() -> Vec<Post> {
             json!({"results": [{"id": payout_id(1).to_string(), "state": "paid", "reference": "bank-1"}]}),
             &[],
         ),
+        post(
+            "/v1/gifts".into(),
+            json!({"giver": "alice", "recipient": "bob", "item": item_id(1).to_string()}),
+            &[
+                ("giver", User),
+                ("message", Text(200, May)),
+                ("reference", Text(128, May)),
+                ("pay_within_s", Integer(YEAR_S, May)),
+                ("accept_within_s", Integer(YEAR_S, May)),
+                ("ship_within_s", Integer(YEAR_S, May)),
+            ],
+        ),
+        post(format!("{gift}/pay"), json!({"payer": "carol"}), &[("payer", User)]),
+        post(format!("{gift}/accept"), json!({"user": "bob"}), by_user),
+        post(format!("{gift}/decline"), json!({"user": "bob"}), &[("user", User), ("reason", Text(200, May))]),
+        post(format!("{gift}/cancel"), json!({"user": "alice"}), by_user),
+        post(
+            format!("{gift}/thank"),
+            json!({"user": "bob", "note": "x"}),
+            &[("user", User), ("note", Text(200, Must))],
+        ),
+        post(
+            format!("{gift}/ship"),
+            json!({"carrier": "sf", "tracking": "1"}),
+            &[("carrier", Text(200, Must)), ("tracking", Text(200, Must))],
+        ),
+        post(format!("{gift}/deliver"), json!({}), &[]),
+        post(format!("{gift}/fail"), json!({"reason": "frost"}), &[("reason", Text(200, Must))]),
         post("/v1/test/clock".into(), json!({"advance_s": 60}), &[("advance_s", Integer(YEAR_S, Must))]),
     ]
 }
@@ -95,6 +124,7 @@ fn posts() -> Vec<Post> {
 fn site() -> Site {
     let site = Site::with(&hongbao_server::app::Setup { test: true, ..crate::fake::setup() });
     site.fake.inner.lock().unwrap().items.insert(item_id(1), item_view(1, Some(1)));
+    site.fake.inner.lock().unwrap().gifts.insert(gift_id(1), a_gift(1));
     site
 }
 
@@ -149,7 +179,8 @@ async fn bodies_that_are_not_json() {
     let deep_objects = format!("{}1{}", r#"{"user":"#.repeat(100_000), "}".repeat(100_000));
     for post in posts() {
         let good = post.good.to_string();
-        let may_be_empty = ["/cancel", "/redact"].iter().any(|end| post.path.ends_with(end));
+        let may_be_empty =
+            ["/cancel", "/redact", "/deliver"].iter().any(|end| post.path.ends_with(end) && post.fields.is_empty());
         for (body, what) in [
             ("{", "an open brace"),
             ("{\"user\":}", "a missing value"),

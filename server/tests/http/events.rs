@@ -6,6 +6,7 @@ use axum::http::{Method, Request};
 use hongbao_engine::command::*;
 use hongbao_engine::event::ItemPut;
 use hongbao_engine::feed::*;
+use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::*;
 use hongbao_engine::redaction::Redaction;
 use hongbao_engine::types::*;
@@ -145,7 +146,8 @@ fn all() -> Vec<FeedEvent> {
             verification: Some(Verification { by: "li".into(), reference: None, at: NOW }),
         })),
     ];
-    what.into_iter().zip(1..).map(|(what, n)| event(n, what)).collect()
+    let gifts = GiftState::ALL.map(|state| Happened::Gift(Box::new(Gift { state, ..a_gift(1) })));
+    what.into_iter().chain(gifts).zip(1..).map(|(what, n)| event(n, what)).collect()
 }
 
 impl Site {
@@ -180,7 +182,8 @@ async fn every_type_is_told_as_the_document_says() {
     assert_eq!(types, EventType::ALL.iter().map(|of| of.name()).collect::<BTreeSet<_>>());
     for event in events {
         let kind = event["type"].as_str().unwrap();
-        let of_envelope = ["envelope.", "share.", "payout.", "item."].iter().any(|group| kind.starts_with(group));
+        let of_envelope =
+            ["envelope.", "share.", "payout.", "item.", "gift."].iter().any(|group| kind.starts_with(group));
         assert_eq!(event["owner"], if of_envelope { json!("shop") } else { Value::Null }, "{kind}");
         assert_eq!(event["at"], NOW_TEXT);
         let (shape, lacks) = match kind {
@@ -194,6 +197,7 @@ async fn every_type_is_told_as_the_document_says() {
             "order.created" => ("Order", &[][..]),
             "merchant.changed" => ("Merchant", &[][..]),
             kind if kind.starts_with("payout.") => ("Payout", &[][..]),
+            kind if kind.starts_with("gift.") => ("Gift", &[][..]),
             _ => ("Hold", &[][..]),
         };
         let names: BTreeSet<_> = event["data"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -210,7 +214,13 @@ async fn every_type_is_told_as_the_document_says() {
     assert_eq!(events[10]["data"]["stock"], json!({"total": 8}));
     assert_eq!((&events[18]["type"], &events[18]["data"]["state"]), (&json!("payout.paid"), &json!("paid")));
     assert_eq!(events[20]["data"]["with_metadata"], true);
-    assert!(site.get("/metrics").await.text().lines().any(|line| line == "hongbao_events_told_total 22"));
+    assert!(
+        site.get("/metrics")
+            .await
+            .text()
+            .lines()
+            .any(|line| line == format!("hongbao_events_told_total {}", all().len()))
+    );
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::*;
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
+use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
 use hongbao_engine::notes::*;
 use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
@@ -38,6 +39,7 @@ pub struct Inner {
     pub envelopes: HashMap<EnvelopeId, EnvelopeView>,
     pub orders: HashMap<OrderId, OrderView>,
     pub payouts: HashMap<PayoutId, PayoutView>,
+    pub gifts: HashMap<GiftId, Gift>,
     pub payout_filters: Vec<PayoutFilter>,
     pub keys: Vec<ApiKey>,
     pub keys_version: u64,
@@ -50,7 +52,7 @@ pub struct Inner {
 }
 
 /// Answers what is scripted, else deposits and withdraws, makes and deletes keys,
-/// else `SoldOut`.
+/// gives, else `SoldOut`.
 pub struct Fake {
     pub inner: Mutex<Inner>,
     /// Each command takes one of these for good, so that a test can hold them up.
@@ -91,7 +93,9 @@ impl Fake {
             None => {
                 let moved = inner.move_money(&command);
                 let done = moved.or_else(|| inner.change_keys(&command)).or_else(|| inner.tell_results(&command));
-                done.unwrap_or(Outcome::SoldOut)
+                let is_gift = matches!(command, Command::CreateGift(_) | Command::StepGift { .. });
+                let gift = is_gift.then(|| Outcome::Gift(Box::new(a_gift(1))));
+                done.or(gift).unwrap_or(Outcome::SoldOut)
             }
         };
         if let (Some(once), false) = (once, matches!(outcome, Outcome::Refused(_))) {
@@ -223,6 +227,8 @@ impl Backend for Fake {
             EntryKind::Refund(envelope_id(1)),
             EntryKind::Lapse(envelope_id(1)),
             EntryKind::Order(OrderId::from_bytes([1; 16])),
+            EntryKind::GiftPaid(gift_id(1)),
+            EntryKind::GiftRefund(gift_id(1)),
         ];
         Ok(Listing { rows: kinds.map(entry).into(), next: None })
     }
@@ -281,6 +287,18 @@ impl Backend for Fake {
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         Ok(self.inner.lock().unwrap().orders.get(&id).cloned())
     }
+    async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
+        Ok(self.inner.lock().unwrap().gifts.get(&id).cloned())
+    }
+    async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        let mine = |gift: &&Gift| match role {
+            GiftRole::Given => gift.giver == *user,
+            GiftRole::Received => gift.recipient.as_ref() == Some(user),
+        };
+        Ok(Listing { rows: inner.gifts.values().filter(mine).cloned().collect(), next: None })
+    }
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
         Ok(self.inner.lock().unwrap().payouts.get(&id).cloned())
     }
@@ -326,6 +344,44 @@ impl Backend for Fake {
 
 pub fn envelope_id(n: u8) -> EnvelopeId {
     EnvelopeId::from_bytes([n; 16])
+}
+
+pub fn gift_id(n: u8) -> GiftId {
+    GiftId::from_bytes([n; 16])
+}
+
+/// A gift that anybody may accept who has its token.
+pub fn a_gift(n: u8) -> Gift {
+    let user = |text| UserId::new(text).unwrap();
+    Gift {
+        id: gift_id(n),
+        owner: "shop".into(),
+        state: GiftState::Offered,
+        giver: user("alice"),
+        recipient: None,
+        payer: user("carol"),
+        item: item_id(1),
+        merchant: user("rosy"),
+        amount: Amount::new(29_900).unwrap(),
+        message: "for you".into(),
+        token: Some(GiftToken([n; 16])),
+        created_at: NOW,
+        pay_by: Some(NOW.plus_s(60)),
+        paid_at: Some(NOW),
+        accept_within_s: 60,
+        accept_by: Some(NOW.plus_s(60)),
+        accepted_at: None,
+        ship_within_s: 60,
+        ship_by: None,
+        shipped_at: None,
+        carrier: None,
+        tracking: None,
+        ended_at: None,
+        reason: None,
+        note: None,
+        reference: None,
+        metadata: "{}".into(),
+    }
 }
 
 pub fn item_id(n: u8) -> ItemId {

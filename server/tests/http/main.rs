@@ -7,6 +7,7 @@ mod answers;
 mod bad_input;
 mod events;
 mod fake;
+mod gifts;
 mod keys;
 mod payouts;
 mod routes;

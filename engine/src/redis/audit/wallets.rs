@@ -70,7 +70,7 @@ impl Look<'_> {
     /// What the balance is afterwards, as the row says, so that one wrong row is one finding.
     fn movement(&mut self, user: &UserId, number: u64, row: &Entry, before: u64) -> u64 {
         let (amount, after) = (row.amount.minor(), row.balance_after.minor());
-        let made = match is_credit(&row.kind) {
+        let made = match row.kind.is_credit() {
             true => before.checked_add(amount),
             false => before.checked_sub(amount),
         };
@@ -91,19 +91,13 @@ impl Look<'_> {
 pub(in crate::redis) fn mark_of(kind: &EntryKind) -> Option<Vec<u8>> {
     let mark = |kind: &[u8], id: &[u8; 16]| Some([b"#", kind, id].concat());
     match kind {
-        EntryKind::Deposit(_) | EntryKind::Withdrawal(_) => None,
+        // Gifts are not made in front of Redis, and a directory with gifts is not copied.
+        EntryKind::Deposit(_) | EntryKind::Withdrawal(_) | EntryKind::GiftPaid(_) | EntryKind::GiftRefund(_) => None,
         EntryKind::EnvelopeCreated(envelope) => mark(b"f", envelope.bytes()),
         EntryKind::Claim(envelope) => mark(b"c", envelope.bytes()),
         EntryKind::Refund(envelope) => mark(b"r", envelope.bytes()),
         EntryKind::Lapse(envelope) => mark(b"l", envelope.bytes()),
         EntryKind::Order(order) => mark(b"o", order.bytes()),
-    }
-}
-
-fn is_credit(kind: &EntryKind) -> bool {
-    match kind {
-        EntryKind::Deposit(_) | EntryKind::Claim(_) | EntryKind::Refund(_) | EntryKind::Lapse(_) => true,
-        EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) => false,
     }
 }
 

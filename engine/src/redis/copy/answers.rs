@@ -78,6 +78,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         Outcome::Ordered { order, replayed } => vec![text("ordered"), order.bytes().to_vec(), flag(*replayed)],
         Outcome::Released { replayed } => vec![text("released"), flag(*replayed)],
         Outcome::ApiKey(key) => vec![text("api_key"), api_key_row(key)],
+        Outcome::Gift(_) => return Err(CopyError::Form(super::to_redis::NO_GIFTS.to_owned())),
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],
         Outcome::SoldOut

@@ -44,6 +44,17 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/orders/{id}"),
     ("POST", "/v1/test/clock"),
     ("POST", "/v1/test/faults"),
+    ("POST", "/v1/gifts"),
+    ("GET", "/v1/gifts/{id}"),
+    ("POST", "/v1/gifts/{id}/pay"),
+    ("POST", "/v1/gifts/{id}/accept"),
+    ("POST", "/v1/gifts/{id}/decline"),
+    ("POST", "/v1/gifts/{id}/cancel"),
+    ("POST", "/v1/gifts/{id}/thank"),
+    ("POST", "/v1/gifts/{id}/ship"),
+    ("POST", "/v1/gifts/{id}/deliver"),
+    ("POST", "/v1/gifts/{id}/fail"),
+    ("GET", "/v1/users/{user}/gifts"),
     ("GET", "/v1/events"),
     ("POST", "/v1/webhooks"),
     ("GET", "/v1/webhooks"),
@@ -352,6 +363,93 @@ impl Client {
     /// See [`Error`].
     pub async fn plant_faults(&self, body: &types::Faults) -> Result<types::Faults, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/test/faults", &[]).json(body)).await?)
+    }
+
+    /// Set a unit aside and give it; the giver pays at once, or somebody else is asked to.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_gift(&self, body: &types::NewGift) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts", &[]).json(body).keyed()).await?)
+    }
+
+    /// A gift.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn gift(&self, id: &str) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/gifts/{}", &[id])).await?)
+    }
+
+    /// Pay for a gift that one was asked to pay for.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn pay_gift(&self, id: &str, body: &types::GiftPay) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/pay", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Accept a gift.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn accept_gift(&self, id: &str, body: &types::GiftAccept) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/accept", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Decline a gift; the money goes back to whoever paid.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn decline_gift(&self, id: &str, body: &types::GiftDecline) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/decline", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Take a gift back before it is accepted.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cancel_gift(&self, id: &str, body: &types::ByUser) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/cancel", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Say thank you; a later note stands for an earlier one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn thank_for_gift(&self, id: &str, body: &types::GiftThank) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/thank", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Ship a gift; its money is the merchant's from then on.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn ship_gift(&self, id: &str, body: &types::GiftShip) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/ship", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Tell that a gift has arrived.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn deliver_gift(&self, id: &str) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/deliver", &[id]).json(&serde_json::json!({})).keyed()).await?)
+    }
+
+    /// Tell that a gift cannot be shipped; the money goes back to whoever paid.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn fail_gift(&self, id: &str, body: &types::GiftFail) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/fail", &[id]).json(body).keyed()).await?)
+    }
+
+    /// A user's gifts, newest first. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn gifts_of(&self, user: &str, query: &types::GiftsOfQuery) -> Pages<types::Gift> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/gifts", &[user]).query(&query.told()), |body| {
+            read::<types::Gifts>(body).map(|page| (page.gifts, page.next_cursor))
+        })
     }
 
     /// What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there,

@@ -40,6 +40,9 @@ pub type OrderId = String;
 /// `PayoutId` of the API.
 pub type PayoutId = String;
 
+/// `GiftId` of the API.
+pub type GiftId = String;
+
 /// `WebhookId` of the API.
 pub type WebhookId = String;
 
@@ -340,7 +343,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed" }
 }
 
 /// `Event` of the API.
@@ -354,12 +357,12 @@ pub struct Event {
     pub r#type: EventType,
     /// `at`.
     pub at: Time,
-    /// The owner of the envelope, if it is about one or its payouts, or of the item that was put.
+    /// The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
     #[serde(default)]
     pub owner: Option<String>,
     /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    /// Order, of payout.* a Payout, of merchant.changed a Merchant, of item.put an Item whose stock tells `total`
-    /// only.
+    /// Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose stock
+    /// tells `total` only.
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -567,7 +570,7 @@ pub struct Wallet {
 
 words! {
     /// `kind` of [`Entry`].
-    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order" }
+    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order", Gift = "gift", GiftRefund = "gift_refund" }
 }
 
 /// `Entry` of the API.
@@ -588,6 +591,9 @@ pub struct Entry {
     /// `order`.
     #[serde(default)]
     pub order: Option<OrderId>,
+    /// `gift`.
+    #[serde(default)]
+    pub gift: Option<GiftId>,
     /// `reference`.
     #[serde(default)]
     pub reference: Option<Reference>,
@@ -1805,6 +1811,290 @@ pub struct Order {
     pub created_at: Time,
 }
 
+words! {
+    /// `GiftState` of the API.
+    GiftState { AwaitingPayment = "awaiting_payment", Offered = "offered", Accepted = "accepted", Shipped = "shipped", Delivered = "delivered", Declined = "declined", Expired = "expired", Cancelled = "cancelled", Failed = "failed" }
+}
+
+/// `NewGift` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewGift {
+    /// `giver`.
+    pub giver: User,
+    /// null: whoever accepts first with the gift's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Option<String>>,
+    /// `item`.
+    pub item: ItemId,
+    /// Who pays; the giver unless said. Anybody else is asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<Option<String>>,
+    /// `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// How long whoever was asked may take to pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay_within_s: Option<u64>,
+    /// How long the recipient may take, from the payment on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_within_s: Option<u64>,
+    /// How long the merchant may take, from the acceptance on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ship_within_s: Option<u64>,
+    /// `reference`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Option<Reference>>,
+    /// Up to 4 KiB and 32 levels deep, kept as it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl NewGift {
+    /// With what there must be; the rest is left out.
+    pub fn new(giver: impl Into<String>, item: impl Into<String>) -> Self {
+        NewGift { giver: giver.into(), item: item.into(), recipient: None, payer: None, message: None, pay_within_s: None, accept_within_s: None, ship_within_s: None, reference: None, metadata: None }
+    }
+
+    /// Sets `recipient`. `None` is sent as null.
+    #[must_use]
+    pub fn recipient(mut self, recipient: impl Into<Option<String>>) -> Self {
+        self.recipient = Some(recipient.into());
+        self
+    }
+
+    /// Sets `payer`. `None` is sent as null.
+    #[must_use]
+    pub fn payer(mut self, payer: impl Into<Option<String>>) -> Self {
+        self.payer = Some(payer.into());
+        self
+    }
+
+    /// Sets `message`.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    /// Sets `pay_within_s`.
+    #[must_use]
+    pub fn pay_within_s(mut self, pay_within_s: u64) -> Self {
+        self.pay_within_s = Some(pay_within_s);
+        self
+    }
+
+    /// Sets `accept_within_s`.
+    #[must_use]
+    pub fn accept_within_s(mut self, accept_within_s: u64) -> Self {
+        self.accept_within_s = Some(accept_within_s);
+        self
+    }
+
+    /// Sets `ship_within_s`.
+    #[must_use]
+    pub fn ship_within_s(mut self, ship_within_s: u64) -> Self {
+        self.ship_within_s = Some(ship_within_s);
+        self
+    }
+
+    /// Sets `reference`. `None` is sent as null.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<Option<Reference>>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+
+    /// Sets `metadata`.
+    #[must_use]
+    pub fn metadata(mut self, metadata: serde_json::Map<String, serde_json::Value>) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+}
+
+/// `Gift` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Gift {
+    /// `id`.
+    pub id: GiftId,
+    /// `state`.
+    pub state: GiftState,
+    /// `giver`.
+    pub giver: User,
+    /// null until somebody accepts it, if it was made for nobody in particular.
+    pub recipient: Option<String>,
+    /// Who pays or has paid, and gets the money back if it comes to nothing.
+    pub payer: User,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `message`.
+    pub message: String,
+    /// What whoever accepts it has to show, if it was made for nobody in particular: told while it can be accepted,
+    /// to keys with the role admin or caller.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// Until when it may be paid, if somebody else was asked.
+    pub pay_by: Option<String>,
+    /// When it was paid.
+    pub paid_at: Option<String>,
+    /// Until when it may be accepted, once it is paid.
+    pub accept_by: Option<String>,
+    /// When it was accepted.
+    pub accepted_at: Option<String>,
+    /// Until when it is to be shipped, once it is accepted.
+    pub ship_by: Option<String>,
+    /// When it was shipped.
+    pub shipped_at: Option<String>,
+    /// `carrier`.
+    pub carrier: Option<String>,
+    /// `tracking`.
+    pub tracking: Option<String>,
+    /// When it came to its end.
+    pub ended_at: Option<String>,
+    /// Why it was declined or failed.
+    pub reason: Option<String>,
+    /// What the recipient has said.
+    pub note: Option<String>,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// `metadata`.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `Gifts` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Gifts {
+    /// `gifts`.
+    pub gifts: Vec<Gift>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `GiftPay` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftPay {
+    /// `payer`.
+    pub payer: User,
+}
+
+impl GiftPay {
+    /// With what there must be; the rest is left out.
+    pub fn new(payer: impl Into<String>) -> Self {
+        GiftPay { payer: payer.into() }
+    }
+}
+
+/// `GiftAccept` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftAccept {
+    /// `user`.
+    pub user: User,
+    /// The gift's, if it was made for nobody in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Option<String>>,
+}
+
+impl GiftAccept {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        GiftAccept { user: user.into(), token: None }
+    }
+
+    /// Sets `token`. `None` is sent as null.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<Option<String>>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+}
+
+/// `GiftDecline` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftDecline {
+    /// `user`.
+    pub user: User,
+    /// `reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Option<String>>,
+}
+
+impl GiftDecline {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        GiftDecline { user: user.into(), reason: None }
+    }
+
+    /// Sets `reason`. `None` is sent as null.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<Option<String>>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+/// `GiftThank` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftThank {
+    /// `user`.
+    pub user: User,
+    /// `note`.
+    pub note: String,
+}
+
+impl GiftThank {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>, note: impl Into<String>) -> Self {
+        GiftThank { user: user.into(), note: note.into() }
+    }
+}
+
+/// `GiftShip` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftShip {
+    /// `carrier`.
+    pub carrier: String,
+    /// `tracking`.
+    pub tracking: String,
+}
+
+impl GiftShip {
+    /// With what there must be; the rest is left out.
+    pub fn new(carrier: impl Into<String>, tracking: impl Into<String>) -> Self {
+        GiftShip { carrier: carrier.into(), tracking: tracking.into() }
+    }
+}
+
+/// `GiftFail` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftFail {
+    /// `reason`.
+    pub reason: String,
+}
+
+impl GiftFail {
+    /// With what there must be; the rest is left out.
+    pub fn new(reason: impl Into<String>) -> Self {
+        GiftFail { reason: reason.into() }
+    }
+}
+
 /// `Advance` of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -2264,6 +2554,51 @@ impl ItemsQuery {
             ("kind", self.kind.as_ref().map(ToString::to_string)),
             ("variant_of", self.variant_of.as_ref().map(ToString::to_string)),
             ("on_sale", self.on_sale.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+words! {
+    /// `role` of [`GiftsOfQuery`].
+    GiftsOfRole { Given = "given", Received = "received" }
+}
+
+/// What may be asked of [`gifts_of`](crate::Client::gifts_of).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GiftsOfQuery {
+    /// Those that the user gives, or those that are for the user.
+    pub role: Option<GiftsOfRole>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl GiftsOfQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        GiftsOfQuery { role: None, limit: None }
+    }
+
+    /// Sets `role`.
+    #[must_use]
+    pub fn role(mut self, role: GiftsOfRole) -> Self {
+        self.role = Some(role);
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl GiftsOfQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
+        [
+            ("role", self.role.as_ref().map(ToString::to_string)),
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }

@@ -1,0 +1,117 @@
+//! Gifts in memory: those that have not ended, and others that were asked for.
+//!
+//! **Invariant:** a gift lives in the shard of its item, whose units it holds.
+
+use super::decide::moved;
+use super::{Chore, Router, Shard, Shards};
+use crate::backend::EntryKind;
+use crate::command::Refusal;
+use crate::event::{Event, Events, GiftChanged, Units};
+use crate::gift::{Gift, GiftState};
+use crate::types::{GiftId, Lsn, Timestamp};
+use std::cmp::Reverse;
+
+/// A gift, or the knowledge that there is none under its id.
+pub(crate) struct KnownGift {
+    pub(crate) gift: Option<Box<Gift>>,
+    pub(crate) last_lsn: Lsn,
+    pub(crate) touched_at: Timestamp,
+    /// The deadline for which the shard's timer is set.
+    pub(crate) timer_at: Option<Timestamp>,
+}
+
+impl KnownGift {
+    /// One that was read, or that there is none.
+    pub(crate) fn read(gift: Option<Box<Gift>>, touched_at: Timestamp) -> KnownGift {
+        KnownGift { gift, last_lsn: Lsn(0), touched_at, timer_at: None }
+    }
+
+    /// Whether nothing will become of it any more.
+    pub(crate) fn is_final(&self) -> bool {
+        self.gift.as_ref().is_none_or(|gift| gift.state.is_final())
+    }
+}
+
+impl Shard {
+    /// A gift that is in memory.
+    pub(crate) fn gift(&self, id: GiftId) -> Option<&Gift> {
+        self.gifts.get(&id)?.gift.as_deref()
+    }
+
+    /// Restores a gift that had not ended, after its item.
+    pub(crate) fn restore_gift(&mut self, gift: Gift) {
+        let item = self.items.get_mut(&gift.item).expect("a gift's item exists");
+        item.note_gift(None, &gift);
+        self.gifts.insert(gift.id, KnownGift::read(Some(Box::new(gift)), Timestamp::default()));
+    }
+
+    /// Carries a change out: the unit, the gift's own money, and the gift.
+    pub(crate) fn apply_gift(&mut self, event: GiftChanged, at: Timestamp, lsn: Lsn) {
+        let (escrowed, _) = event.moved();
+        self.sums.escrowed = self.sums.escrowed.wrapping_add_signed(escrowed);
+        let GiftChanged { was, gift, units_after, .. } = event;
+        let id = gift.id;
+        let before = self.gifts.remove(&id);
+        let stood = before.as_ref().and_then(|known| known.gift.as_deref());
+        assert!(stood.is_none_or(|stood| Some(stood.state) == was), "a gift goes on from where it stood (I5)");
+        let item = self.items.get_mut(&gift.item).expect("a gift's item exists");
+        item.apply_gift(was, &gift, units_after, lsn);
+        item.note_gift(stood, &gift);
+        let timer_at = before.and_then(|known| known.timer_at);
+        self.gifts.insert(id, KnownGift { gift: Some(Box::new(gift)), last_lsn: lsn, touched_at: at, timer_at });
+        self.arm_gift(id);
+    }
+
+    /// Sets the timer for a gift's next deadline. One that is set for a deadline that
+    /// has moved finds nothing due and is dropped.
+    pub(crate) fn arm_gift(&mut self, id: GiftId) {
+        let Some(known) = self.gifts.get_mut(&id) else { return };
+        let next = known.gift.as_ref().and_then(|gift| gift.deadline());
+        if next != known.timer_at {
+            known.timer_at = next;
+            if let Some(at) = next {
+                self.timers.push(Reverse((at, Chore::Gift(id))));
+            }
+        }
+    }
+}
+
+/// The events by which a gift changes, with the money that moves: out of the payer's
+/// wallet, back into it, or to the merchant.
+///
+/// # Errors
+/// The wallet does not hold enough.
+pub(super) fn changed(
+    shards: &impl Shards,
+    router: Router,
+    was: Option<&Gift>,
+    gift: Gift,
+    units: Units,
+) -> Result<Events, Refusal> {
+    let (was, mut events) = (was.map(|gift| gift.state), Events::new());
+    let ((held_was, sold_was), (held, sold)) = (unit_of(was), unit_of(Some(gift.state)));
+    let units_after = Units { held: units.held + held - held_was, sold: units.sold + sold - sold_was };
+    let mut event = GiftChanged { was, gift, units_after, owed_after: None };
+    let Gift { id, payer, merchant, amount, .. } = &event.gift;
+    let moves = |kind| moved(shards, router, payer, kind, *amount);
+    match event.moved() {
+        (1.., _) => events.push(Event::WalletMoved(moves(EntryKind::GiftPaid(*id)).ok_or(Refusal::InsufficientFunds)?)),
+        (..0, 0) => {
+            let back = moves(EntryKind::GiftRefund(*id)).expect("deposits never exceed 2^53-1 in all");
+            events.push(Event::WalletMoved(back));
+        }
+        (..0, _) => {
+            let owed = shards.shard(router.user(merchant)).merchants[merchant].owed;
+            event.owed_after = Some(owed + *amount);
+        }
+        (0, _) => {}
+    }
+    events.push(Event::GiftChanged(Box::new(event)));
+    Ok(events)
+}
+
+/// What a gift's state makes of its unit: held, sold or neither.
+pub(super) fn unit_of(state: Option<GiftState>) -> (u32, u32) {
+    let is = |has: fn(GiftState) -> bool| u32::from(state.is_some_and(has));
+    (is(GiftState::holds_unit), is(GiftState::has_sold))
+}

@@ -1,0 +1,109 @@
+//! The offline audit of gifts: what each state says of a unit and of money, and their lists.
+
+use super::audit::Auditor;
+use super::audit_sales::{MoneyByMerchant, UnitsByItem};
+use super::keys::{self, KeyRange, Table};
+use super::{StoreError, damaged, values};
+use crate::gift::{Gift, GiftRole};
+use crate::types::{Amount, GiftId, ItemId, UserId};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+
+/// Who paid how much for which gift, and who got it back: numbers that add up to the same
+/// from wallets' movements and from gifts.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct GiftMoney {
+    paid: u64,
+    refunded: u64,
+}
+
+impl GiftMoney {
+    pub(super) fn paid(&mut self, gift: GiftId, payer: &UserId, amount: Amount) {
+        self.paid = self.paid.wrapping_add(fingerprint(gift, payer, amount));
+    }
+
+    pub(super) fn refunded(&mut self, gift: GiftId, payer: &UserId, amount: Amount) {
+        self.refunded = self.refunded.wrapping_add(fingerprint(gift, payer, amount));
+    }
+}
+
+fn fingerprint(gift: GiftId, payer: &UserId, amount: Amount) -> u64 {
+    foldhash::fast::FixedState::default().hash_one((gift, payer, amount))
+}
+
+/// What gifts are made of, from their own rows.
+#[derive(Default)]
+pub(super) struct GiftsMade {
+    /// Money that is gifts' own.
+    pub(super) escrowed: u64,
+    /// Units held for gifts, by item and giver.
+    pub(super) held: BTreeMap<ItemId, BTreeMap<UserId, u64>>,
+    /// Units sold by gifts.
+    pub(super) sold: UnitsByItem,
+    /// Money that gifts have brought to merchants.
+    pub(super) owed: MoneyByMerchant,
+}
+
+impl Auditor<'_> {
+    /// I5 for gifts, and their part of I1 and I4.
+    pub(super) fn gifts(&mut self) -> Result<GiftsMade, StoreError> {
+        let mut made = GiftsMade::default();
+        let mut money = GiftMoney::default();
+        let (mut live, mut listed) = (0, 0);
+        for row in self.scan(Table::Gifts, &KeyRange::all()) {
+            let (key, value) = row?;
+            let gift: Gift = values::cold(&value).ok_or_else(|| damaged(Table::Gifts, &key))?;
+            let id = gift.id;
+            self.audited.gifts += 1;
+            if key != *id.bytes() {
+                self.found(format!("{id}: it stands under another id"));
+            }
+            if gift.paid_at.is_some() {
+                money.paid(id, &gift.payer, gift.amount);
+                if !gift.state.is_escrowed() && !gift.state.is_merchants() {
+                    money.refunded(id, &gift.payer, gift.amount);
+                }
+            }
+            if gift.state.is_escrowed() {
+                made.escrowed += gift.amount.minor();
+            }
+            if gift.state.is_merchants() {
+                *made.owed.entry(gift.merchant.clone()).or_default() += gift.amount.minor();
+            }
+            if gift.state.holds_unit() {
+                *made.held.entry(gift.item).or_default().entry(gift.giver.clone()).or_default() += 1;
+            }
+            if gift.state.has_sold() {
+                *made.sold.entry(gift.item).or_default() += 1;
+            }
+            let place = |user, role| keys::gift_of_user(user, role, gift.created_at, id);
+            let received = gift.recipient.as_ref().map(|recipient| place(recipient, GiftRole::Received));
+            let mut lists = vec![(Table::LiveGifts, keys::id(id.bytes()), !gift.state.is_final())];
+            lists.push((Table::GiftsOfUser, place(&gift.giver, GiftRole::Given), true));
+            listed += 1 + u64::from(received.is_some());
+            lists.extend(received.map(|key| (Table::GiftsOfUser, key, true)));
+            for (table, key, expected) in lists {
+                if self.has(table, &key)? != expected {
+                    let is = if expected { "is missing from" } else { "should not be in" };
+                    self.found(format!("{id}: it {is} the list `{}`", table.name()));
+                }
+            }
+            live += u64::from(!gift.state.is_final());
+        }
+        for (table, told, rows) in
+            [(Table::LiveGifts, "gifts that have not ended", live), (Table::GiftsOfUser, "users' gifts", listed)]
+        {
+            let counted = self.count(table)?;
+            self.expect(&format!("rows in the list of {told}"), counted, rows);
+        }
+        for (what, wallets, gifts) in [
+            ("was paid for", self.gift_money.paid, money.paid),
+            ("came back from", self.gift_money.refunded, money.refunded),
+        ] {
+            if wallets != gifts {
+                self.found(format!("what {what} gifts is not what their payers' wallets have moved"));
+            }
+        }
+        Ok(made)
+    }
+}

@@ -1,0 +1,353 @@
+//! Gifts as the model sees them: a state, and what follows from it, said again.
+
+use crate::model::{Decided, Model, Moment, When, is_due_by, no, refuse};
+use hongbao_engine::backend::EntryKind;
+use hongbao_engine::command::{Command, HoldState, Outcome, Refusal};
+use hongbao_engine::gift::{Gift, GiftState, GiftStep, GiftToken, NewGift};
+use hongbao_engine::types::{GiftId, ItemId, Timestamp, UserId};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    /// As it is told; of its end only a range may be known.
+    gift: Gift,
+    ended: Option<When>,
+    /// The last record that changed it.
+    pub(crate) lsn: u64,
+}
+
+/// What ends so that a command finds a unit: one record each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum InTheWay {
+    HoldsOf(ItemId),
+    Gift(GiftId),
+}
+
+impl Given {
+    pub(crate) fn gift(&self) -> Gift {
+        Gift { ended_at: self.ended.map(|when| when.from), ..self.gift.clone() }
+    }
+
+    pub(crate) fn state(&self) -> GiftState {
+        self.gift.state
+    }
+
+    /// Until when it may stay as it is.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        match self.gift.state {
+            GiftState::AwaitingPayment => self.gift.pay_by,
+            GiftState::Offered => self.gift.accept_by,
+            GiftState::Accepted => self.gift.ship_by,
+            _ => None,
+        }
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.deadline().is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Whether a unit is kept for it, and whether that is sold.
+    fn unit(&self) -> (u32, u32) {
+        match self.gift.state {
+            GiftState::AwaitingPayment | GiftState::Offered => (1, 0),
+            GiftState::Accepted | GiftState::Shipped | GiftState::Delivered => (0, 1),
+            _ => (0, 0),
+        }
+    }
+
+    fn escrow(&self) -> u64 {
+        match self.gift.state {
+            GiftState::Offered | GiftState::Accepted => self.gift.amount.minor(),
+            _ => 0,
+        }
+    }
+
+    fn end(&mut self, state: GiftState, when: When, lsn: u64) {
+        (self.gift.state, self.ended, self.lsn) = (state, Some(when), lsn);
+    }
+}
+
+impl Model {
+    /// Units that gifts of an item hold, and that they have sold; of one giver or of all.
+    pub(crate) fn given_units(&self, item: ItemId, giver: Option<&UserId>) -> (u32, u32) {
+        let mine =
+            self.given.values().filter(|it| it.gift.item == item && giver.is_none_or(|it2| *it2 == it.gift.giver));
+        mine.map(Given::unit).fold((0, 0), |(held, sold), unit| (held + unit.0, sold + unit.1))
+    }
+
+    /// Money that is gifts' own.
+    pub(crate) fn in_gifts(&self) -> u64 {
+        self.given.values().map(Given::escrow).sum()
+    }
+
+    /// What is due and ends because this command wants a unit and finds none, in the order of
+    /// the records, which come before the command's own.
+    pub(crate) fn in_the_way(&self, now: Timestamp, command: &Command) -> Vec<InTheWay> {
+        let none = Vec::new();
+        let (id, user, quantity) = match command {
+            Command::GrabItem { item, user, quantity } => (*item, user, *quantity),
+            Command::CreateGift(terms) => (terms.item, &terms.giver, 1),
+            _ => return none,
+        };
+        let Some(item) = self.items.get(&id) else { return none };
+        let terms = &item.terms;
+        let limit = terms.per_user_limit.unwrap_or(u32::MAX);
+        let is_grab = matches!(command, Command::GrabItem { .. });
+        let is_open = terms.ends_at.is_none_or(|at| now < at) && terms.starts_at.is_none_or(|at| now >= at);
+        if !self.may_sell(&terms.merchant)
+            || !is_open
+            || is_grab && (quantity == 0 || quantity > limit)
+            || self.has_hold_again(now, command)
+        {
+            return none;
+        }
+        let mut due: Vec<_> =
+            self.given.values().filter(|it| it.gift.item == id && it.unit().0 == 1 && it.is_due(now)).collect();
+        due.sort_by_key(|it| (it.deadline(), it.gift.id));
+        let due: Vec<GiftId> = due.into_iter().map(|it| it.gift.id).collect();
+        if due.is_empty() {
+            return none;
+        }
+        // As if the due holds had ended, which they do first.
+        let holds = self.holds.values().filter(|(hold, _)| hold.item == id);
+        let live = holds.filter(|(hold, _)| match hold.state {
+            HoldState::Held => !is_due_by(hold, now),
+            HoldState::Claimed(_) => true,
+            _ => false,
+        });
+        let units = |user: Option<&UserId>| {
+            let held = live.clone().filter(|(hold, _)| user.is_none_or(|user| *user == hold.user));
+            let (given, sold) = self.given_units(id, user);
+            held.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>() + u64::from(given + sold)
+        };
+        let fits = |used: u64, bound: u32| used + u64::from(quantity) <= u64::from(bound);
+        if fits(units(Some(user)), limit) && fits(units(None), item.total) {
+            return none;
+        }
+        let mut holds = self.holds.values().map(|(hold, _)| hold);
+        let any_due = holds.any(|hold| hold.item == id && hold.state == HoldState::Held && is_due_by(hold, now));
+        let holds = any_due.then_some(InTheWay::HoldsOf(id));
+        holds.into_iter().chain(due.into_iter().map(InTheWay::Gift)).collect()
+    }
+
+    /// Ends it, in the next record.
+    pub(crate) fn clear(&mut self, now: Timestamp, what: InTheWay) {
+        self.lsn += 1;
+        match what {
+            InTheWay::HoldsOf(item) => {
+                self.end_due_holds(now, Some(item), self.lsn);
+            }
+            InTheWay::Gift(gift) => self.end_due_gift(gift, Moment::now(now, self.lsn)),
+        }
+    }
+
+    fn end_due_gift(&mut self, id: GiftId, moment: Moment) {
+        let given = self.given.get_mut(&id).expect("a gift that is due exists");
+        let state = if given.gift.state == GiftState::Accepted { GiftState::Failed } else { GiftState::Expired };
+        if state == GiftState::Failed {
+            given.gift.reason = Some("it was not shipped in time".to_owned());
+        }
+        let back = given.escrow();
+        given.end(state, moment.when, moment.records.first);
+        let payer = given.gift.payer.clone();
+        if back > 0 {
+            self.move_money(&payer, EntryKind::GiftRefund(id), back, moment);
+        }
+    }
+
+    /// Ends every gift that is due. Says whether any was.
+    pub(crate) fn end_due_gifts(&mut self, now: Timestamp, moment: Moment) -> bool {
+        let due: Vec<GiftId> = self.given.values().filter(|it| it.is_due(now)).map(|it| it.gift.id).collect();
+        due.iter().for_each(|id| self.end_due_gift(*id, moment));
+        !due.is_empty()
+    }
+
+    pub(crate) fn create_gift(&mut self, now: Timestamp, terms: &NewGift, drawn: &[Vec<u8>], lsn: u64) -> Decided {
+        let Some(item) = self.items.get(&terms.item) else { return refuse(Refusal::NotFound) };
+        let (sale, total) = (item.terms.clone(), item.total);
+        if !self.may_sell(&sale.merchant) {
+            return refuse(Refusal::WrongState(String::new()));
+        }
+        if sale.ends_at.is_some_and(|ends_at| now >= ends_at) {
+            return no(Outcome::Ended);
+        }
+        if let Some(opens_at) = sale.starts_at.filter(|&starts_at| now < starts_at) {
+            return no(Outcome::NotOpen { opens_at });
+        }
+        let expired = self.end_due_holds(now, Some(terms.item), lsn);
+        if self.units_of(terms.item, &terms.giver) + 1 > u64::from(sale.per_user_limit.unwrap_or(u32::MAX)) {
+            return Decided(Outcome::LimitReached, expired, 0);
+        }
+        let stock = self.stock(terms.item);
+        if stock.held + stock.sold == total {
+            return Decided(Outcome::SoldOut, expired, 0);
+        }
+        let is_own = terms.payer == terms.giver;
+        if is_own && self.balance(&terms.payer) < sale.price.minor() {
+            return Decided(Outcome::Refused(Refusal::InsufficientFunds), expired, 0);
+        }
+        let mut id: [u8; 16] = drawn[0].as_slice().try_into().expect("a gift's id is drawn");
+        id[..2].copy_from_slice(&terms.item.bytes()[..2]);
+        let id = GiftId::from_bytes(id);
+        let token = GiftToken(drawn[1].as_slice().try_into().expect("a gift's token is drawn"));
+        let paid = is_own.then_some(now);
+        let gift = Gift {
+            id,
+            owner: terms.owner.clone(),
+            state: if is_own { GiftState::Offered } else { GiftState::AwaitingPayment },
+            giver: terms.giver.clone(),
+            recipient: terms.recipient.clone(),
+            payer: terms.payer.clone(),
+            item: terms.item,
+            merchant: sale.merchant,
+            amount: sale.price,
+            message: terms.message.clone(),
+            token: if terms.recipient.is_none() { Some(token) } else { None },
+            created_at: now,
+            pay_by: (!is_own).then(|| now.plus_s(terms.pay_within_s)),
+            paid_at: paid,
+            accept_within_s: terms.accept_within_s,
+            accept_by: paid.map(|paid| paid.plus_s(terms.accept_within_s)),
+            accepted_at: None,
+            ship_within_s: terms.ship_within_s,
+            ship_by: None,
+            shipped_at: None,
+            carrier: None,
+            tracking: None,
+            ended_at: None,
+            reason: None,
+            note: None,
+            reference: terms.reference.as_ref().map(|reference| reference.text.clone()),
+            metadata: terms.metadata.clone(),
+        };
+        if is_own {
+            self.move_money(&terms.payer, EntryKind::GiftPaid(id), sale.price.minor(), Moment::now(now, lsn));
+        }
+        self.given.insert(id, Given { gift: gift.clone(), ended: None, lsn });
+        Decided(Outcome::Gift(Box::new(gift)), true, lsn)
+    }
+
+    pub(crate) fn step_gift(&mut self, now: Timestamp, id: GiftId, step: &GiftStep, lsn: u64) -> Decided {
+        use GiftState::*;
+        let Some(given) = self.given.get(&id) else { return refuse(Refusal::NotFound) };
+        let gift = &given.gift;
+        let by = match step {
+            GiftStep::Pay { payer } => Some((payer, Some(&gift.payer))),
+            GiftStep::Cancel { user } => Some((user, Some(&gift.giver))),
+            GiftStep::Decline { user, .. } | GiftStep::Thank { user, .. } => Some((user, gift.recipient.as_ref())),
+            GiftStep::Accept { user, token } => match (gift.token, token) {
+                (Some(own), Some(shown)) if own == *shown => Some((user, gift.recipient.as_ref().or(Some(user)))),
+                (Some(_), _) => Some((user, None)),
+                (None, _) => Some((user, gift.recipient.as_ref())),
+            },
+            GiftStep::Ship { .. } | GiftStep::Deliver | GiftStep::Fail { .. } => None,
+        };
+        if by.is_some_and(|(user, allowed)| allowed != Some(user)) {
+            return refuse(Refusal::Forbidden);
+        }
+        let is_done = match step {
+            GiftStep::Pay { .. } => gift.paid_at.is_some(),
+            GiftStep::Accept { .. } => gift.accepted_at.is_some(),
+            GiftStep::Decline { .. } => gift.state == Declined,
+            GiftStep::Cancel { .. } => gift.state == Cancelled,
+            GiftStep::Ship { carrier, tracking } => {
+                gift.shipped_at.is_some()
+                    && gift.carrier.as_ref() == Some(carrier)
+                    && gift.tracking.as_ref() == Some(tracking)
+            }
+            GiftStep::Deliver => gift.state == Delivered,
+            GiftStep::Fail { .. } => gift.state == Failed,
+            GiftStep::Thank { note, .. } => gift.accepted_at.is_some() && gift.note.as_ref() == Some(note),
+        };
+        if is_done {
+            return Decided(Outcome::Gift(Box::new(given.gift())), false, given.lsn);
+        }
+        let is_right = match step {
+            GiftStep::Pay { .. } => gift.state == AwaitingPayment,
+            GiftStep::Accept { .. } | GiftStep::Decline { .. } => gift.state == Offered,
+            GiftStep::Cancel { .. } => matches!(gift.state, AwaitingPayment | Offered),
+            GiftStep::Ship { .. } | GiftStep::Fail { .. } => gift.state == Accepted,
+            GiftStep::Deliver => gift.state == Shipped,
+            GiftStep::Thank { .. } => gift.accepted_at.is_some(),
+        };
+        let is_over = given.is_due(now) && !matches!(step, GiftStep::Thank { .. });
+        if !is_right || is_over {
+            return refuse(Refusal::WrongState(String::new()));
+        }
+        let (price, payer, merchant) = (gift.amount.minor(), gift.payer.clone(), gift.merchant.clone());
+        if matches!(step, GiftStep::Pay { .. }) && self.balance(&payer) < price {
+            return refuse(Refusal::InsufficientFunds);
+        }
+        let given = self.given.get_mut(&id).expect("it was just there");
+        let was_paid = given.escrow() > 0;
+        given.lsn = lsn;
+        let end = When::at(now);
+        match step.clone() {
+            GiftStep::Pay { .. } => {
+                given.gift.state = Offered;
+                (given.gift.paid_at, given.gift.accept_by) = (Some(now), Some(now.plus_s(given.gift.accept_within_s)));
+            }
+            GiftStep::Accept { user, .. } => {
+                given.gift.state = Accepted;
+                given.gift.recipient = Some(user);
+                (given.gift.accepted_at, given.gift.ship_by) = (Some(now), Some(now.plus_s(given.gift.ship_within_s)));
+            }
+            GiftStep::Decline { reason, .. } => {
+                given.gift.reason = reason;
+                given.end(Declined, end, lsn);
+            }
+            GiftStep::Cancel { .. } => given.end(Cancelled, end, lsn),
+            GiftStep::Ship { carrier, tracking } => {
+                given.gift.state = Shipped;
+                given.gift.shipped_at = Some(now);
+                (given.gift.carrier, given.gift.tracking) = (Some(carrier), Some(tracking));
+            }
+            GiftStep::Deliver => given.end(Delivered, end, lsn),
+            GiftStep::Fail { reason } => {
+                given.gift.reason = Some(reason);
+                given.end(Failed, end, lsn);
+            }
+            GiftStep::Thank { note, .. } => given.gift.note = Some(note),
+        }
+        let (answer, is_paid) = (given.gift(), given.escrow() > 0);
+        let moment = Moment::now(now, lsn);
+        match (was_paid, is_paid) {
+            (false, true) => self.move_money(&payer, EntryKind::GiftPaid(id), price, moment),
+            (true, false) if answer.state == Shipped => {
+                self.merchants.get_mut(&merchant).expect("an item has a merchant").1 += price;
+            }
+            (true, false) => self.move_money(&payer, EntryKind::GiftRefund(id), price, moment),
+            _ => {}
+        }
+        Decided(Outcome::Gift(Box::new(answer)), true, lsn)
+    }
+
+    /// From now on gifts ended when it is told here. Says what is wrong if these are not
+    /// the user's.
+    pub(crate) fn learn_gifts(&mut self, giver: &UserId, gifts: &[Gift]) -> Result<(), String> {
+        let count = self.given.values().filter(|given| given.gift.giver == *giver).count();
+        if count != gifts.len() {
+            return Err(format!("{} instead of {count}", gifts.len()));
+        }
+        for told in gifts {
+            let given = self.given.get_mut(&told.id).ok_or_else(|| format!("{told:?} was never given"))?;
+            if let (Some(when), Some(ended_at)) = (&mut given.ended, told.ended_at)
+                && when.holds(ended_at)
+            {
+                *when = When::at(ended_at);
+            }
+            if given.gift() != *told {
+                return Err(format!("{told:?} should be {given:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A crash left it open until `to` when gifts ended.
+    pub(crate) fn widen_gifts(&mut self, to: Timestamp) {
+        for when in self.given.values_mut().filter_map(|given| given.ended.as_mut()) {
+            if when.from != when.to {
+                when.to = to;
+            }
+        }
+    }
+}
