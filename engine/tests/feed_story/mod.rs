@@ -94,6 +94,9 @@ pub(crate) fn play<B: Backend>(engine: &B) -> Made {
         assert!(matches!(engine.claim(sold_out, user), Outcome::Claimed { .. }));
     }
     assert!(matches!(engine.claim(left, &bob), Outcome::Claimed { .. }));
+    for metadata in [false, false, true, true] {
+        engine.ask(Command::Redact { envelope: left, metadata });
+    }
     engine.cancel(cancelled);
     let item = engine.sell(item(10));
     let papers = NewVerification { by: Some("Li Lei".to_owned()), reference: Some("p 1".to_owned()) };
@@ -196,6 +199,7 @@ pub(crate) fn assert_agrees<B: Backend>(engine: &B, made: &Made, events: &[FeedE
         let count = |name: &str| told.iter().filter(|it| **it == name).count();
         let at = |name: &str| told.iter().position(|it| *it == name);
         assert_eq!(count("envelope.created"), 1, "{told:?}");
+        assert_eq!(count("envelope.redacted"), if view.redacted_at.is_some() { 2 } else { 0 }, "{told:?}");
         assert!(!in_order || told[0] == "envelope.created", "{told:?}");
         let ends = [
             ("envelope.sold_out", EndedAs::SoldOut),

@@ -66,6 +66,7 @@ enum Drawn {
     ClaimHold(usize, UserId),
     ReleaseHold(usize, UserId),
     DeleteApiKey(usize),
+    Redact(usize, bool),
 }
 
 struct Pair {
@@ -216,6 +217,9 @@ impl Pair {
             20..=21 if !self.made.holds.is_empty() => Drawn::ClaimHold(below(random, self.made.holds.len()), who),
             24..=25 if random.once_in(2) => Drawn::Plain(Command::CreateApiKey(Box::new(api_key(who.as_str(), 1)))),
             24..=25 if !self.made.api_keys.is_empty() => Drawn::DeleteApiKey(below(random, self.made.api_keys.len())),
+            23 if !self.made.envelopes.is_empty() => {
+                Drawn::Redact(below(random, self.made.envelopes.len()), random.once_in(2))
+            }
             22 if !self.made.holds.is_empty() => Drawn::ReleaseHold(below(random, self.made.holds.len()), who),
             _ => {
                 let by_s = if random.once_in(20) { 8 * 86_400 } else { 1 + random.below(30) };
@@ -257,6 +261,7 @@ impl Pair {
             Drawn::GrabItem(at, user, quantity) => Command::GrabItem { item: made.items[at][side], user, quantity },
             Drawn::ClaimHold(at, user) => Command::ClaimHold { hold: made.holds[at][side], user },
             Drawn::DeleteApiKey(at) => Command::DeleteApiKey { key: made.api_keys[at][side] },
+            Drawn::Redact(at, metadata) => Command::Redact { envelope: made.envelopes[at][side], metadata },
             Drawn::ReleaseHold(at, user) => Command::ReleaseHold { hold: made.holds[at][side], user },
         }
     }
@@ -413,6 +418,7 @@ fn transfer(random: &mut Random, who: &UserId, nth: usize) -> Transfer {
 fn terms(random: &mut Random, who: &UserId, nth: usize) -> NewEnvelope {
     let shares = if random.once_in(6) { 20 } else { 1 + random.below(4) };
     let mut terms = NewEnvelope::new("app", who.clone(), fen(shares * 10), shares as u32, SplitRule::Equal);
+    (terms.message, terms.metadata) = ("rude".to_owned(), r#"{"theme":1}"#.to_owned());
     terms.expires_in_s = 1 + random.below(60);
     terms.claim_within_s = random.below(60);
     terms.opens_at = random.once_in(6).then(|| START.plus_s(random.below(200)));

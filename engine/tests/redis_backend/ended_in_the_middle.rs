@@ -172,6 +172,16 @@ fn a_cancellation() {
 }
 
 #[test]
+fn a_redaction() {
+    play(|trial| {
+        let message = "rude".to_owned();
+        let envelope = trial.give(NewEnvelope { message, ..trial.terms(30, 3) });
+        trial.ask(Command::Grab { envelope, user: trial.user("bob") });
+        Command::Redact { envelope, metadata: true }
+    });
+}
+
+#[test]
 fn a_merchant() {
     play(|trial| Command::PutMerchant(Box::new(trial.merchant())));
 }
