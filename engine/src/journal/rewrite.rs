@@ -247,10 +247,14 @@ mod tests {
     #[test]
     fn records_change_and_everything_else_stays() {
         let (from, records) = written();
-        let change = |lsn: Lsn, record: &[u8]| (lsn.0 >= 140 && lsn.0.is_multiple_of(7)).then(|| vec![b' '; record.len()]);
+        let change =
+            |lsn: Lsn, record: &[u8]| (lsn.0 >= 140 && lsn.0.is_multiple_of(7)).then(|| vec![b' '; record.len()]);
         let to = FaultyDisk::new(2);
         let done = rewrite(&from, &to, &mut |lsn, record| Ok(change(lsn, record)), &mut |_, _| ()).unwrap();
-        assert_eq!((done.changed, done.last), ((140..=300).filter(|lsn: &u64| lsn.is_multiple_of(7)).count() as u64, Lsn(300)));
+        assert_eq!(
+            (done.changed, done.last),
+            ((140..=300).filter(|lsn: &u64| lsn.is_multiple_of(7)).count() as u64, Lsn(300))
+        );
         let expected = (1..).map(Lsn).zip(&records).map(|(lsn, record)| change(lsn, record).unwrap_or(record.clone()));
         assert_eq!(read(&to).unwrap(), (expected.collect(), true));
         let (old, new) = (segments(&from), segments(&to));
