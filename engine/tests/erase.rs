@@ -212,31 +212,29 @@ fn an_erased_directory_goes_on_with_the_same_answers_and_cursors() {
 
 #[test]
 fn a_restore_takes_erased_pieces_with_others() {
-    // Without what is kept the journal begins where the archive ends.
-    for (kept_bytes_max, choices) in [(0, [1, 7].as_slice()), (KEPT, &[6])] {
-        let (place, made) = Place::story(kept_bytes_max);
-        let erasure = Erasure::of([made[0], made[2]], true);
-        let names = ["archive", "backup", "data"];
-        let last = names.map(|name| place.erase(name, &erasure))[2].last;
-        for choice in choices {
-            let choose = |bit: usize| {
-                let clean = if choice >> bit & 1 == 1 { ".clean" } else { "" };
-                place.at(&format!("{}{clean}", names[bit]))
-            };
-            let options = RestoreOptions {
-                from: choose(1),
-                archive: Some(choose(0)),
-                journal: Some(choose(2)),
-                ..RestoreOptions::default()
-            };
-            let left = what_is_left(&options, &mut |lost| panic!("{choice}: {lost:?}")).unwrap();
-            assert!(!left.is_loss(), "{choice}: {left:?}");
-            let to = place.at(&format!("restored-{choice}"));
-            let restored = restore(&options, &to, &mut |_, _| (), &mut |what| panic!("{what}")).unwrap();
-            assert_eq!((restored.last, restored.archive_goes_on), (last, true), "{choice}");
-            // What was not erased brings the texts back.
-            assert_eq!(count(&to, "CANARY") == 0, choice & 6 == 6, "{choice}");
-        }
+    // Nothing is kept, so the journal begins where the archive ends.
+    let (place, made) = Place::story(0);
+    let erasure = Erasure::of([made[0], made[2]], true);
+    let names = ["archive", "backup", "data"];
+    let last = names.map(|name| place.erase(name, &erasure))[2].last;
+    for choice in [1, 6, 7] {
+        let choose = |bit: usize| {
+            let clean = if choice >> bit & 1 == 1 { ".clean" } else { "" };
+            place.at(&format!("{}{clean}", names[bit]))
+        };
+        let options = RestoreOptions {
+            from: choose(1),
+            archive: Some(choose(0)),
+            journal: Some(choose(2)),
+            ..RestoreOptions::default()
+        };
+        let left = what_is_left(&options, &mut |lost| panic!("{choice}: {lost:?}")).unwrap();
+        assert!(!left.is_loss(), "{choice}: {left:?}");
+        let to = place.at(&format!("restored-{choice}"));
+        let restored = restore(&options, &to, &mut |_, _| (), &mut |what| panic!("{what}")).unwrap();
+        assert_eq!((restored.last, restored.archive_goes_on), (last, true), "{choice}");
+        // What was not erased brings the texts back.
+        assert_eq!(count(&to, "CANARY") == 0, choice & 6 == 6, "{choice}");
     }
 }
 

@@ -198,3 +198,105 @@ impl Copying<'_, '_> {
         written.map_err(JournalError::io("write", self.to, file))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Journal, JournalOptions};
+    use crate::storage::faulty::FaultyDisk;
+    use std::sync::Arc;
+
+    /// A journal of several segments with records of many lengths, closed in order.
+    fn written() -> (FaultyDisk, Vec<Vec<u8>>) {
+        let disk = FaultyDisk::new(1);
+        let options = JournalOptions {
+            segment_bytes: 128 << 10,
+            record_bytes_max: 4096,
+            threads_max: 4,
+            ballast_bytes: 0,
+            threaded: false,
+            ..JournalOptions::default()
+        };
+        let storage = Arc::new(disk.clone());
+        let (journal, _) = Journal::open(storage, options, Lsn(0), &mut |_, _| Ok(()), Box::new(|_| {})).unwrap();
+        let records: Vec<Vec<u8>> = (0..300usize).map(|n| vec![n as u8; n * 37 % 3000]).collect();
+        for (n, record) in records.iter().enumerate() {
+            journal.stage(|bytes| bytes.extend_from_slice(record));
+            if n % 5 == 0 {
+                while journal.pump().unwrap() {}
+            }
+        }
+        journal.close().unwrap();
+        (disk, records)
+    }
+
+    fn segments(disk: &FaultyDisk) -> BTreeMap<String, Vec<u8>> {
+        let names = disk.list().unwrap().into_iter().filter(|name| matches!(name_of(name), Named::Segment(_)));
+        names.map(|name| (name.clone(), read_all(&*disk.open(&name).unwrap()).unwrap())).collect()
+    }
+
+    fn read(disk: &FaultyDisk) -> Result<(Vec<Vec<u8>>, bool), JournalError> {
+        let mut records = Vec::new();
+        let recovery = Journal::verify(disk, Lsn(0), &mut |_, record| {
+            records.push(record.to_vec());
+            Ok(())
+        })?;
+        Ok((records, recovery.clean_shutdown))
+    }
+
+    #[test]
+    fn records_change_and_everything_else_stays() {
+        let (from, records) = written();
+        let change =
+            |lsn: Lsn, record: &[u8]| (lsn.0 >= 140 && lsn.0.is_multiple_of(7)).then(|| vec![b' '; record.len()]);
+        let to = FaultyDisk::new(2);
+        let done = rewrite(&from, &to, &mut |lsn, record| Ok(change(lsn, record)), &mut |_, _| ()).unwrap();
+        assert_eq!(
+            (done.changed, done.last),
+            ((140..=300).filter(|lsn: &u64| lsn.is_multiple_of(7)).count() as u64, Lsn(300))
+        );
+        let expected = (1..).map(Lsn).zip(&records).map(|(lsn, record)| change(lsn, record).unwrap_or(record.clone()));
+        assert_eq!(read(&to).unwrap(), (expected.collect(), true));
+        let (old, new) = (segments(&from), segments(&to));
+        assert!(old.len() > 3 && old.keys().eq(new.keys()) && done.segments == old.len());
+        let is_rewritten: Vec<bool> = new.values().map(|bytes| Header::decode(bytes).unwrap().is_rewritten).collect();
+        assert!(
+            is_rewritten.is_sorted() && !is_rewritten[0] && is_rewritten.last() == Some(&true),
+            "from the first change on"
+        );
+
+        // Beside any that was not rewritten with it.
+        for name in old.keys().skip(1) {
+            let mixed = FaultyDisk::new(3);
+            for (file, bytes) in
+                new.iter().map(|(file, bytes)| if file == name { (file, &old[file]) } else { (file, bytes) })
+            {
+                mixed.create(file).unwrap().write_at(bytes, 0).unwrap();
+            }
+            assert_eq!(read(&mixed).unwrap().0.len(), records.len(), "{name}");
+        }
+        // Without a change every byte stays, of what is not left of earlier lives.
+        let same = FaultyDisk::new(4);
+        rewrite(&from, &same, &mut |_, _| Ok(None), &mut |_, _| ()).unwrap();
+        for (name, bytes) in segments(&same) {
+            assert!(bytes == old[&name][..bytes.len()], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_or_missing_is_refused() {
+        let (from, _) = written();
+        let refused = |disk: &FaultyDisk| {
+            let error = rewrite(disk, &FaultyDisk::new(9), &mut |_, _| Ok(None), &mut |_, _| ()).unwrap_err();
+            assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
+        };
+        let names: Vec<String> = segments(&from).into_keys().collect();
+        for (name, offset) in [(&names[0], 20), (&names[0], 5000), (&names[1], 5000), (names.last().unwrap(), 4100)] {
+            from.flip(name, offset, 1);
+            refused(&from);
+            from.flip(name, offset, 1);
+        }
+        from.remove(&names[1]).unwrap();
+        refused(&from);
+    }
+}

@@ -347,7 +347,7 @@ fn a_deployment_keeps_its_settings() {
     }
     let asked = server.cli(&["--scan", "--pattern", "*deployment*"]);
     let key = asked.split_whitespace().next().expect("it stands in Redis").to_owned();
-    for (format, remedy) in [("5", "`hongbao copy` of that one"), ("7", "or a newer one")] {
+    for (format, remedy) in [("5", "`hongbao copy` of that one"), ("999", "or a newer one")] {
         server.cli(&["HSET", &key, "format", format]);
         let opened = deployment.drive(RedisBackend::open(deployment.options.clone()));
         let attached = deployment.drive(RedisBackend::attach(deployment.options.clone()));
