@@ -46,11 +46,15 @@ pub enum Mutant {
     RepeatRedacted,
     /// What was taken back is told again once it is read from the store.
     ForgetRedactions,
+    /// A grab does not look whether the item's merchant may sell.
+    SellSuspended,
+    /// After a start only the merchant's own shard knows that it may not sell.
+    ForgetSuspensions,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 22] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -71,6 +75,8 @@ impl Mutant {
         Mutant::CountPaidTwice,
         Mutant::RepeatRedacted,
         Mutant::ForgetRedactions,
+        Mutant::SellSuspended,
+        Mutant::ForgetSuspensions,
     ];
 }
 
