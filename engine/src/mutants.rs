@@ -46,6 +46,10 @@ pub enum Mutant {
     RepeatRedacted,
     /// What was taken back is told again once it is read from the store.
     ForgetRedactions,
+    /// A grab does not look whether the item's merchant may sell.
+    SellSuspended,
+    /// After a start only the merchant's own shard knows that it may not sell.
+    ForgetSuspensions,
     /// A gift can be accepted at exactly its deadline.
     AcceptAtDeadline,
     /// An item is sold out though a gift that is due holds a unit of it.
@@ -56,7 +60,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 23] = [
+    pub const ALL: [Mutant; 25] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -77,6 +81,8 @@ impl Mutant {
         Mutant::CountPaidTwice,
         Mutant::RepeatRedacted,
         Mutant::ForgetRedactions,
+        Mutant::SellSuspended,
+        Mutant::ForgetSuspensions,
         Mutant::AcceptAtDeadline,
         Mutant::IgnoreDueGifts,
         Mutant::KeepUnitOfFailed,

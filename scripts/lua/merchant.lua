@@ -26,7 +26,8 @@ if ARGV[4] == 'put' then
   if was and was ~= status and (status ~= 'verified' or row[5]) then
     local turn = int(tonumber(row[5] or '0') + 1)
     redis.call('HSET', KEYS[4], 'turn', turn)
-    effects = {'k' .. id, int(now) .. ' k ' .. turn .. ' ' .. id .. ' ' .. status}
+    -- Under its turn: one that arrives takes no later one out of the outbox.
+    effects = {'k' .. id .. ' ' .. turn, int(now) .. ' k ' .. turn .. ' ' .. id .. ' ' .. status}
   end
   redis.call('HSET', KEYS[4], 'name', ARGV[5], 'status', status, 'by', by, 'reference', reference, 'checked', checked)
   redis.call('ZADD', KEYS[6], 0, id)

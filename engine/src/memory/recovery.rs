@@ -620,7 +620,10 @@ impl Loading {
             Ok(())
         })?;
         store.merchants(|merchant, owed| {
-            shards.iter_mut().for_each(|shard| shard.get_mut().let_sell(&merchant));
+            let own = router.user(&merchant.id);
+            let told =
+                shards.iter_mut().enumerate().filter(|(at, _)| *at == own || !is_planted(Mutant::ForgetSuspensions));
+            told.for_each(|(_, shard)| shard.get_mut().let_sell(&merchant));
             let accounts = &mut shards[router.user(&merchant.id)].get_mut().merchants;
             accounts.insert(merchant.id.clone(), MerchantAccount { merchant, owed });
             Ok(())

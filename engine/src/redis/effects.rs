@@ -16,7 +16,7 @@
 //! | the same four, `x` behind what they say | a payout of it is made instead of a credit |
 //! | `p` order | a hold is being paid: debit, then end the hold either way |
 //! | `m` order | a merchant is owed |
-//! | `k` merchant | whether it may sell is told to every bucket |
+//! | `k` merchant, turn | whether it may sell is told to every bucket |
 //!
 //! **Invariant:** an effect enters another bucket only when its cause is
 //! confirmed, and leaves the outbox only when it is confirmed itself. It may

@@ -447,7 +447,10 @@ impl Shard {
     /// As what an item's merchant stands, if it may not sell.
     #[inline]
     pub(crate) fn refuses(&self, merchant: &UserId) -> Option<MerchantStatus> {
-        if self.not_selling.is_empty() { None } else { self.not_selling.get(merchant).copied() }
+        if self.not_selling.is_empty() || is_planted(Mutant::SellSuspended) {
+            return None;
+        }
+        self.not_selling.get(merchant).copied()
     }
 
     /// How much there is in it that may be evicted.

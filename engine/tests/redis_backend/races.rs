@@ -223,6 +223,27 @@ fn nothing_is_oversold_while_everybody_grabs() {
 }
 
 #[test]
+fn all_buckets_know_the_last_of_many_changes_of_a_merchant() {
+    let Some(two) = Two::new(31) else { return };
+    // In most of the buckets.
+    let items: Vec<ItemId> = (0..40).map(|_| two.sell(item(50))).collect();
+    let rosy = |status| Command::PutMerchant(Box::new(NewMerchant::new(user("rosy"), "Rosy", Some(status))));
+    for _ in 0..8 {
+        let changes = MerchantStatus::ALL.into_iter().chain(MerchantStatus::ALL).map(|status| (rosy(status), None));
+        two.at_once(changes.collect()).into_iter().for_each(|reply| drop(reply.expect("it is answered")));
+        let status = two.deployment.drive(two.engines[0].merchant(&user("rosy"))).unwrap().unwrap().status;
+        for item in &items {
+            let grab = Command::GrabItem { item: *item, user: user("bob"), quantity: 1 };
+            match two.ask(grab) {
+                Outcome::Held { .. } => assert_eq!(status, MerchantStatus::Verified),
+                Outcome::Refused(Refusal::WrongState(why)) => assert!(why.contains(status.name()), "{status:?}: {why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn race_26_a_hold_is_claimed_and_released_at_once() {
     let Some(two) = Two::new(27) else { return };
     let id = two.sell(item(100));

@@ -111,7 +111,8 @@ fn late(effect: &Effect) -> Finding {
         b't' => format!("{envelope}: a transfer with one of its pools does not end"),
         b'm' => format!("{}: its merchant is not owed", OrderId::from_bytes(id)),
         b'k' => {
-            let merchant = String::from_utf8_lossy(effect.field.get(1..).unwrap_or_default()).into_owned();
+            let merchant = effect.field[1..].split(|&byte| byte == b' ').next().unwrap_or_default();
+            let merchant = String::from_utf8_lossy(merchant);
             format!("merchant {merchant}: not every bucket is told whether it may sell")
         }
         kind => format!("an effect of the kind {kind}"),

@@ -278,8 +278,7 @@ impl Look<'_> {
             self.found_if_still(FindingKind::List, format!("merchant {id}: it is missing from the list of merchants"));
         }
         if let Some(turn) = row.maybe(2) {
-            let standing = [turn, b" ", row.bytes(1)?].concat();
-            self.standing(&id, &standing).await?;
+            self.standing(&id, turn, row.bytes(1)?).await?;
         }
         let told = if row.maybe(0).is_some() { row.number(0)? } else { 0 };
         let (mut owed, mut seen) = (0, HashSet::new());
@@ -298,13 +297,14 @@ impl Look<'_> {
 
 impl Look<'_> {
     /// A merchant that was kept from selling stands so in every bucket, or will.
-    async fn standing(&mut self, id: &UserId, standing: &[u8]) -> Result<()> {
+    async fn standing(&mut self, id: &UserId, turn: &[u8], status: &[u8]) -> Result<()> {
         let core = Arc::clone(&self.core);
-        let effect = [b"k", id.as_str().as_bytes()].concat();
+        let standing = [turn, b" ", status].concat();
+        let effect = [b"k", id.as_str().as_bytes(), b" ", turn].concat();
         for bucket in core.layout.all() {
             let name = [id.as_str().as_bytes().to_vec()];
             let there = core.fields(bucket, core.layout.not_selling(bucket), &name).await?;
-            if there.maybe(0) == Some(standing) {
+            if there.maybe(0) == Some(&*standing) {
                 continue;
             }
             let waits =
