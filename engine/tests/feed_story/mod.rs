@@ -98,7 +98,6 @@ pub(crate) fn play<B: Backend>(engine: &B) -> Made {
         engine.ask(Command::Redact { envelope: left, metadata });
     }
     engine.cancel(cancelled);
-    engine.ask(Command::Redact { envelope: cancelled, metadata: false });
     let item = engine.sell(item(10));
     let papers = NewVerification { by: Some("Li Lei".to_owned()), reference: Some("p 1".to_owned()) };
     for (status, verification) in [("suspended", None), ("pending", None), ("verified", Some(papers))] {
