@@ -7,6 +7,7 @@ use crate::stand::*;
 use hongbao_engine::backend::{Backend, OnceKey, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
+use hongbao_engine::gift::GiftState;
 use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -273,14 +274,22 @@ pub(crate) fn assert_agrees<B: Backend>(engine: &B, made: &Made, events: &[FeedE
         assert_eq!(told, moved, "{user}");
     }
     let stock = engine.stock(made.item);
-    let mut units = (0, 0);
+    let (mut units, mut gifts) = ((0, 0), BTreeMap::new());
     for event in events {
         match &event.what {
+            Happened::Gift(gift) if gift.item == made.item => drop(gifts.insert(gift.id, gift.state)),
             Happened::Hold(hold) if hold.item == made.item => match hold.state {
                 HoldState::Held => units.0 += hold.quantity,
                 HoldState::Claimed(_) => (units.0, units.1) = (units.0 - hold.quantity, units.1 + hold.quantity),
                 HoldState::Released | HoldState::Expired => units.0 -= hold.quantity,
             },
+            _ => {}
+        }
+    }
+    for state in gifts.into_values() {
+        match state {
+            GiftState::AwaitingPayment | GiftState::Offered => units.0 += 1,
+            GiftState::Accepted | GiftState::Shipped | GiftState::Delivered => units.1 += 1,
             _ => {}
         }
     }
