@@ -45,7 +45,7 @@ pub struct Campaign {
     pub mass: EnvelopeId,
     /// Small ones in group chats.
     pub groups: Vec<EnvelopeId>,
-    /// A shelf of gifts on a flash sale.
+    /// A shelf of items on a flash sale.
     pub items: Vec<ItemId>,
 }
 
@@ -144,11 +144,11 @@ async fn expect(backend: &impl Backend, command: Command) -> Result<Outcome, Eng
 /// What to paste into a terminal.
 pub fn invitation(address: SocketAddr, key: &str, campaign: &Campaign) -> String {
     let Campaign { mass, groups, items } = campaign;
-    let (group, item) = (groups[0], items[0]);
+    let (group, item, present) = (groups[0], items[0], items[1]);
     format!(
         "\
 A Spring Festival evening is served on http://{address}
-  one envelope of {MASS_SHARES} shares, {} group envelopes, {} gifts on a flash sale
+  one envelope of {MASS_SHARES} shares, {} group envelopes, {} items on a flash sale
   look at http://{address}/docs, http://{address}/metrics
 
 Paste these into another terminal:
@@ -161,6 +161,8 @@ curl -s http://{address}/v1/envelopes/{group}/grabs -H \"Authorization: Bearer $
 curl -s http://{address}/v1/items/{item}/grab -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"bob\",\"quantity\":1}}'
 HOLD=$(curl -s http://{address}/v1/items/{item}/grab -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"bob\",\"quantity\":1}}' | grep -o 'hold_[0-9a-z]*')
 curl -s http://{address}/v1/holds/$HOLD/claim -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"bob\"}}'
+GIFT=$(curl -s http://{address}/v1/gifts -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Idempotency-Key: gift-1' -H 'Content-Type: application/json' -d '{{\"giver\":\"bob\",\"recipient\":\"carol\",\"item\":\"{present}\",\"message\":\"for you\"}}' | grep -o 'gift_[0-9a-z]*')
+curl -s http://{address}/v1/gifts/$GIFT/accept -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"carol\"}}'
 curl -s http://{address}/v1/wallets/bob -H \"Authorization: Bearer $HONGBAO_KEY\"
 curl -s http://{address}/v1/users/bob/received -H \"Authorization: Bearer $HONGBAO_KEY\"
 curl -s http://{address}/v1/audit -H \"Authorization: Bearer $HONGBAO_KEY\"
