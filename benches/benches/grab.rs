@@ -6,14 +6,17 @@
 
 use hashbrown::HashMap;
 use hongbao_benches::{
-    Goal, Pair, Unit, create, decimal_users, each, figure, fund, grab_all, grab_each, heading, now, resident_bytes,
-    sender, setting, text_users, volatile,
+    Goal, Pair, Unit, create, decimal_users, each, figure, fund, grab_all, grab_batches, grab_each, heading, now,
+    resident_bytes, sender, setting, text_users, volatile,
 };
 use hongbao_engine::types::{EnvelopeId, UserId};
 use std::time::{Duration, Instant};
 
 type Hasher = foldhash::fast::RandomState;
 
+/// Grabs in a call.
+const BATCH: usize = 256;
+const IN_BATCHES: Goal = Goal::Times { at_most: 2.5, aim: 1.0 };
 const GOAL: Goal = Goal::Times { at_most: 2.5, aim: 1.5 };
 
 #[global_allocator]
@@ -88,6 +91,12 @@ fn main() {
             "bare insert",
             Unit::Time,
             GOAL,
+        );
+        Pair::measure(rounds, || each(grab_batches(&users, BATCH), count), || each(bare_one(&users), count)).row(
+            &format!("grabs in calls of {BATCH}, durability off, {count} users on one envelope"),
+            "bare insert",
+            Unit::Time,
+            IN_BATCHES,
         );
         let envelopes = count / 10;
         Pair::measure(

@@ -434,6 +434,24 @@ pub fn grab_each(engine: &Embedded, users: &[UserId], envelopes: &[EnvelopeId]) 
     elapsed
 }
 
+/// The same in calls of `batch`, all of one envelope.
+pub fn grab_batches(users: &[UserId], batch: usize) -> Duration {
+    let (engine, sender) = (volatile(), sender());
+    now(fund(&engine, &sender));
+    let ids = [now(create(&engine, &sender, users.len() as u32))];
+    let start = Instant::now();
+    let mut won = 0;
+    for users in users.chunks(batch) {
+        let commands = users.iter().map(|user| grab_of(&ids, 0, user)).collect();
+        for reply in now(engine.execute_all(commands)) {
+            won += usize::from(is_new(&reply.expect("a grab is decided").outcome));
+        }
+    }
+    let elapsed = start.elapsed();
+    assert_eq!(won, users.len(), "every user of the bench wins once");
+    elapsed
+}
+
 /// The memory this process holds, in bytes.
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux tells the memory of a process");

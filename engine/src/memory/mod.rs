@@ -101,6 +101,9 @@ enum Log {
 /// About a microsecond of looking whether a lock is free.
 const SPINS: usize = 64;
 
+/// Grabs decided under one lock: a few microseconds.
+const RUN_MAX: usize = 32;
+
 const SERVING: u8 = 0;
 const NOT_READY: u8 = 1;
 const CLOSING: u8 = 2;
@@ -245,6 +248,58 @@ impl Core {
             shard.arm_envelope(id);
         }
         Ok(Done { reply: Reply { outcome, replayed: false }, wait: Some(lsn) })
+    }
+
+    /// Decides commands one after the other. Grabs of one envelope that follow each other are
+    /// decided under one lock, some at a time: each for itself all the same.
+    fn run_all(&self, commands: &[Command]) -> Vec<Result<Done, EngineError>> {
+        let mut done = Vec::with_capacity(commands.len());
+        let mut rest = commands;
+        while let Some(first) = rest.first() {
+            let users = users_of_run(rest);
+            match first {
+                Command::Grab { envelope, .. } if users.len() > 1 => self.grab_run(*envelope, &users, &mut done),
+                _ => done.push(self.run(first, None)),
+            }
+            rest = &rest[users.len().max(1)..];
+        }
+        done
+    }
+
+    /// What [`Core::grab`] would answer each of these users, in order.
+    fn grab_run(&self, id: EnvelopeId, users: &[&UserId], done: &mut Vec<Result<Done, EngineError>>) {
+        let each_alone = |done: &mut Vec<_>| done.extend(users.iter().map(|user| self.grab(id, user)));
+        // Let in together: what they take together is less than one record may.
+        if self.check_serving().is_err() || self.admit(Class::Grab).is_err() {
+            return each_alone(done);
+        }
+        let names: SmallVec<[Name<'_>; RUN_MAX]> = users.iter().map(|user| Name::of(user)).collect();
+        let mut guard = self.lock_one(self.router.envelope(id));
+        let shard = &mut *guard;
+        let Some(envelope) = shard.envelopes.get_mut(&id) else {
+            drop(guard);
+            return each_alone(done);
+        };
+        envelope.winners.bring_near(&names);
+        let now = self.clock.now();
+        envelope.touch(now);
+        let mut sold_out = false;
+        for (name, user) in names.iter().zip(users) {
+            let (outcome, wait) = match envelope.grab(now, name, user) {
+                GrabDecision::Take(grabbed) => {
+                    let lsn = self.stage(|bytes| event::encode_grab(now, &grabbed, bytes));
+                    shard.last_lsn = lsn;
+                    envelope.last_lsn = lsn;
+                    sold_out |= envelope.apply_grabbed(&grabbed, name, now);
+                    (envelope.won(now, grabbed.share, false), Some(lsn))
+                }
+                GrabDecision::Answer(outcome, durable) => (outcome, durable.then_some(shard.last_lsn)),
+            };
+            done.push(Ok(Done { reply: Reply { outcome, replayed: false }, wait }));
+        }
+        if sold_out {
+            shard.arm_envelope(id);
+        }
     }
 
     /// The same for a grab of an item of which nothing is due; `None` leaves the
@@ -604,6 +659,20 @@ impl Core {
         let events = due(&locked, now);
         Ok(self.carry_out(&mut locked, now, events, None).is_some())
     }
+}
+
+/// The users of the grabs of one envelope with which these commands begin, at most [`RUN_MAX`];
+/// none if they begin otherwise, or with a grab that needs more than its envelope.
+fn users_of_run(commands: &[Command]) -> SmallVec<[&UserId; RUN_MAX]> {
+    let Some(Command::Grab { envelope: first, .. }) = commands.first() else { return SmallVec::new() };
+    if first.is_auto_claim() {
+        return SmallVec::new();
+    }
+    let grabs = commands.iter().take(RUN_MAX).map_while(|command| match command {
+        Command::Grab { envelope, user } if envelope == first => Some(user),
+        _ => None,
+    });
+    grabs.collect()
 }
 
 impl Footprint {

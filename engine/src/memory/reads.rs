@@ -34,7 +34,7 @@ impl Backend for Embedded {
     }
 
     async fn execute_all(&self, commands: Vec<Command>) -> Vec<Result<Reply>> {
-        let done: Vec<_> = commands.iter().map(|command| self.core.run(command, None)).collect();
+        let done = self.core.run_all(&commands);
         let last = done.iter().filter_map(|done| done.as_ref().ok()?.wait).max();
         let waited = self.core.wait(last).await;
         done.into_iter()

@@ -46,6 +46,13 @@ impl Index {
         }
     }
 
+    /// What stands where the search for `hash` begins: read for many before they are searched
+    /// for, it is in the cache by then, and the waits for memory have passed together.
+    #[inline]
+    pub(crate) fn first(&self, hash: u64) -> u32 {
+        self.slots[hash as usize & (self.slots.len() - 1)]
+    }
+
     /// Keeps a share that is not there yet.
     #[inline]
     pub(crate) fn insert(&mut self, hash: u64, share: u32) {
