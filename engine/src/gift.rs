@@ -76,6 +76,12 @@ impl GiftState {
         !matches!(self, GiftState::AwaitingPayment | GiftState::Offered | GiftState::Accepted | GiftState::Shipped)
     }
 
+    /// Whether something becomes of it by itself, sooner or later. Only such a gift has to be in
+    /// memory: one that is shipped may never be told to have arrived.
+    pub(crate) const fn has_deadline(self) -> bool {
+        matches!(self, GiftState::AwaitingPayment | GiftState::Offered | GiftState::Accepted)
+    }
+
     /// Whether its unit is set aside, and not sold.
     pub(crate) const fn holds_unit(self) -> bool {
         matches!(self, GiftState::AwaitingPayment | GiftState::Offered)

@@ -1,4 +1,4 @@
-//! Gifts in memory: those that have not ended, and others that were asked for.
+//! Gifts in memory: those that have a deadline, and others that were asked for.
 //!
 //! **Invariant:** a gift lives in the shard of its item, whose units it holds.
 
@@ -26,9 +26,9 @@ impl KnownGift {
         KnownGift { gift, last_lsn: Lsn(0), touched_at, timer_at: None }
     }
 
-    /// Whether nothing will become of it any more.
-    pub(crate) fn is_final(&self) -> bool {
-        self.gift.as_ref().is_none_or(|gift| gift.state.is_final())
+    /// Whether something will become of it by itself.
+    pub(crate) fn has_deadline(&self) -> bool {
+        self.gift.as_ref().is_some_and(|gift| gift.state.has_deadline())
     }
 }
 
@@ -38,7 +38,7 @@ impl Shard {
         self.gifts.get(&id)?.gift.as_deref()
     }
 
-    /// Restores a gift that had not ended, after its item.
+    /// Restores a gift that has a deadline, after its item.
     pub(crate) fn restore_gift(&mut self, gift: Gift) {
         let item = self.items.get_mut(&gift.item).expect("a gift's item exists");
         item.note_gift(None, &gift);
