@@ -3,12 +3,13 @@
 //! **Invariant:** a gift lives in the shard of its item, whose units it holds.
 
 use super::decide::moved;
+use super::stock::{GrabItemDecision, Item};
 use super::{Chore, Router, Shard, Shards};
 use crate::backend::EntryKind;
-use crate::command::Refusal;
+use crate::command::{Outcome, Refusal};
 use crate::event::{Event, Events, GiftChanged, Units};
 use crate::gift::{Gift, GiftState};
-use crate::types::{GiftId, Lsn, Timestamp};
+use crate::types::{GiftId, Lsn, Timestamp, UserId};
 use std::cmp::Reverse;
 
 /// A gift, or the knowledge that there is none under its id.
@@ -60,6 +61,28 @@ impl Shard {
         let timer_at = before.and_then(|known| known.timer_at);
         self.gifts.insert(id, KnownGift { gift: Some(Box::new(gift)), last_lsn: lsn, touched_at: at, timer_at });
         self.arm_gift(id);
+    }
+
+    /// Gifts whose time is over and that have to end before a user is told a "no" about units
+    /// of an item: as many as make it a yes. None if there are too few for that: who is at
+    /// the limit does not wait until everybody else's gifts have ended.
+    pub(crate) fn gifts_in_the_way(
+        &self,
+        item: &Item,
+        now: Timestamp,
+        (user, quantity): (&UserId, u32),
+        decided: &GrabItemDecision,
+    ) -> Vec<GiftId> {
+        let is_limit = match decided.result {
+            Some(Err(Outcome::LimitReached)) if item.holds_for_gifts(&self.holds, user) => true,
+            Some(Err(Outcome::SoldOut)) => false,
+            _ => return Vec::new(),
+        };
+        let (over, missing) = item.short_by(user, quantity, decided);
+        let needed = if is_limit { over } else { missing } as usize;
+        let is_in_the_way = |gift: &GiftId| !is_limit || self.gift(*gift).is_some_and(|gift| gift.giver == *user);
+        let due: Vec<GiftId> = item.due_gifts(now).filter(is_in_the_way).take(needed).collect();
+        if due.len() < needed { Vec::new() } else { due }
     }
 
     /// Sets the timer for a gift's next deadline. One that is set for a deadline that
