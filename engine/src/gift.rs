@@ -9,6 +9,7 @@
 
 use crate::command::{Reference, Refusal};
 use crate::mutants::{Mutant, is_planted};
+use crate::state::envelope;
 use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +157,7 @@ impl NewGift {
     /// A [`Refusal::Invalid`] that names the field.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         check_text("message", &self.message, 0, MESSAGE_CHARS_MAX)?;
+        envelope::check_metadata(&self.metadata)?;
         for (field, seconds) in [
             ("pay_within_s", self.pay_within_s),
             ("accept_within_s", self.accept_within_s),

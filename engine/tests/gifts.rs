@@ -2,7 +2,7 @@
 
 mod stand;
 
-use hongbao_engine::backend::{Backend, Page};
+use hongbao_engine::backend::{Backend, OnceKey, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftStep, NewGift};
 use hongbao_engine::types::*;
@@ -82,6 +82,26 @@ fn due_gifts_never_count_against_their_givers_limit() {
     assert!(matches!(made(), Outcome::Gift(_)));
     assert_eq!(stand.stock(item).held, 22);
     assert_eq!(made(), Outcome::LimitReached);
+}
+
+#[test]
+fn a_gift_takes_no_more_metadata_than_a_record_has_room_for() {
+    let stand = InDirectory::new(74);
+    let item = stand.sell(item(1));
+    let make = |bytes: usize| {
+        let metadata = format!(r#"{{"m":"{}"}}"#, "m".repeat(bytes - 8));
+        let (alice, reference) = (user("alice"), Some(reference("app", "r")));
+        let payer = user("carol");
+        let terms = NewGift { metadata, reference, payer, ..NewGift::new("app", alice, user("bob"), item) };
+        let once = OnceKey::idempotency("app", "gift", "k");
+        stand.ask_under(Command::CreateGift(Box::new(terms)), Some(once)).outcome
+    };
+    for bytes in [8193, 1 << 20] {
+        let refused = make(bytes);
+        let is_told = matches!(&refused, Outcome::Refused(Refusal::Invalid { field, .. }) if field == "metadata");
+        assert!(is_told, "told {refused:?}");
+    }
+    assert!(matches!(make(8192), Outcome::Gift(_)));
 }
 
 #[test]
