@@ -29,7 +29,8 @@ impl KnownGift {
 
     /// Whether something will become of it by itself.
     pub(crate) fn has_deadline(&self) -> bool {
-        self.gift.as_ref().is_some_and(|gift| gift.state.has_deadline())
+        // The timer tells it of nearly all of them, without a look at each gift.
+        self.timer_at.is_some() || self.gift.as_ref().is_some_and(|gift| gift.state.has_deadline())
     }
 }
 
