@@ -9,6 +9,7 @@
 
 use crate::command::{Reference, Refusal};
 use crate::mutants::{Mutant, is_planted};
+use crate::state::envelope;
 use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,12 @@ impl GiftState {
     /// Whether nothing about it changes any more.
     pub const fn is_final(self) -> bool {
         !matches!(self, GiftState::AwaitingPayment | GiftState::Offered | GiftState::Accepted | GiftState::Shipped)
+    }
+
+    /// Whether something becomes of it by itself, sooner or later. Only such a gift has to be in
+    /// memory: one that is shipped may never be told to have arrived.
+    pub(crate) const fn has_deadline(self) -> bool {
+        matches!(self, GiftState::AwaitingPayment | GiftState::Offered | GiftState::Accepted)
     }
 
     /// Whether its unit is set aside, and not sold.
@@ -150,6 +157,7 @@ impl NewGift {
     /// A [`Refusal::Invalid`] that names the field.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         check_text("message", &self.message, 0, MESSAGE_CHARS_MAX)?;
+        envelope::check_metadata(&self.metadata)?;
         for (field, seconds) in [
             ("pay_within_s", self.pay_within_s),
             ("accept_within_s", self.accept_within_s),

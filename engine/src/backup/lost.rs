@@ -2,7 +2,7 @@
 
 use crate::backend::EntryKind;
 use crate::command::{EndedAs, HoldState};
-use crate::event::{Event, Record};
+use crate::event::{Event, GiftChanged, Record};
 use crate::gift::GiftState;
 use crate::payout::PayoutState;
 use crate::types::{Lsn, Timestamp};
@@ -128,17 +128,9 @@ impl Answer {
                     None => continue,
                 },
                 Event::GiftChanged(e) => Answer {
-                    // What ends by itself answers nobody, and comes again.
-                    kind: match e.gift.state {
-                        GiftState::AwaitingPayment => "gift",
-                        GiftState::Offered => "gift_offered",
-                        GiftState::Accepted => "gift_accepted",
-                        GiftState::Shipped => "gift_shipped",
-                        GiftState::Delivered => "gift_delivered",
-                        GiftState::Declined => "gift_declined",
-                        GiftState::Expired => continue,
-                        GiftState::Cancelled => "gift_cancelled",
-                        GiftState::Failed => "gift_failed",
+                    kind: match told_of_gift(e) {
+                        Some(kind) => kind,
+                        None => continue,
                     },
                     of: e.gift.id.to_string(),
                     user: e.gift.giver.to_string(),
@@ -155,5 +147,62 @@ impl Answer {
             };
             each(answer);
         }
+    }
+}
+
+/// What somebody was answered when a gift changed. What ends by itself answers nobody, and comes again.
+fn told_of_gift(changed: &GiftChanged) -> Option<&'static str> {
+    let gift = &changed.gift;
+    if changed.was == Some(gift.state) {
+        return Some("gift_thanked");
+    }
+    Some(match gift.state {
+        GiftState::AwaitingPayment => "gift",
+        GiftState::Offered => "gift_offered",
+        GiftState::Accepted => "gift_accepted",
+        GiftState::Shipped => "gift_shipped",
+        GiftState::Delivered => "gift_delivered",
+        GiftState::Declined => "gift_declined",
+        GiftState::Expired => return None,
+        GiftState::Cancelled => "gift_cancelled",
+        // Nobody can give it up from then on.
+        GiftState::Failed if gift.ended_at >= gift.ship_by => return None,
+        GiftState::Failed => "gift_failed",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Units;
+    use crate::gift::{Gift, GiftStep, GiftToken, NewGift};
+    use crate::types::{Amount, GiftId, ItemId, UserId};
+
+    #[test]
+    fn of_a_gift_only_what_somebody_was_answered_is_told() {
+        let [alice, bob, rosy] = ["alice", "bob", "rosy"].map(|name| UserId::new(name).unwrap());
+        let terms = NewGift::new("shop", alice, bob.clone(), ItemId::from_bytes([1; 16]));
+        let drawn = (GiftId::from_bytes([1; 16]), GiftToken([2; 16]));
+        let at = Timestamp::from_ms(1_000);
+        let offered = Gift::make(&terms, drawn, (&rosy, Amount::new(1).unwrap()), at).paid_at_once(at);
+        let told = |was: &Gift, gift: &Gift| {
+            let (was, gift) = (Some(was.state), gift.clone());
+            let changed = GiftChanged { was, gift, units_after: Units::default(), owed_after: None };
+            let record = Record { at, events: smallvec::smallvec![Event::GiftChanged(Box::new(changed))] };
+            let mut kinds = Vec::new();
+            Answer::all(Lsn(1), &record, &mut |answer| kinds.push(answer.kind));
+            kinds
+        };
+        let step = |gift: &Gift, step, at| gift.step(&step, at).unwrap().unwrap();
+        let accepted = step(&offered, GiftStep::Accept { user: bob.clone(), token: None }, at);
+        assert_eq!(told(&offered, &accepted), ["gift_accepted"]);
+        let thanked = step(&accepted, GiftStep::Thank { user: bob, note: "thank you".to_owned() }, at);
+        assert_eq!(told(&accepted, &thanked), ["gift_thanked"]);
+        let ship_by = accepted.ship_by.unwrap();
+        assert_eq!(told(&accepted, &accepted.due(ship_by).unwrap()), [""; 0], "by itself");
+        let given_up = GiftStep::Fail { reason: "none left".to_owned() };
+        let failed = step(&accepted, given_up, Timestamp::from_ms(ship_by.ms() - 1));
+        assert_eq!(told(&accepted, &failed), ["gift_failed"]);
+        assert_eq!(told(&offered, &offered.due(offered.accept_by.unwrap()).unwrap()), [""; 0]);
     }
 }

@@ -309,7 +309,7 @@ impl Core {
         shard.payouts.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard
             .gifts
-            .retain(|_, known| !known.is_final() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
+            .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.made.retain(|_, days| {
             days.retain(|made| made.last_lsn > persisted || !idle(made.touched_at, IDLE_MS));
             !days.is_empty()
@@ -377,58 +377,4 @@ fn cold_share(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::Backend;
-    use crate::clock::{Clock, ManualClock};
-    use crate::command::NewEnvelope;
-    use crate::creates::CreatesCap;
-    use crate::journal::JournalOptions;
-    use crate::memory::{Embedded, EmbeddedOptions};
-    use crate::split::SplitRule;
-    use crate::store::ProjectorOptions;
-    use crate::types::Amount;
-    use std::sync::Arc;
-    use std::task::{Context, Poll, Waker};
-
-    /// Whoever tries names of senders that have no money leaves nothing in memory.
-    #[test]
-    fn what_is_counted_of_senders_is_forgotten_when_nobody_asks_any_more() {
-        const DAY_MS: u64 = 86_400_000;
-        let day_of = |at: Timestamp| {
-            let from = Timestamp::from_ms(at.ms() / DAY_MS * DAY_MS);
-            Day { from, to: from.plus_ms(DAY_MS), ends: String::new() }
-        };
-        let clock = Arc::new(ManualClock::at(Timestamp::from_ms(20_000 * DAY_MS)));
-        let directory = tempfile::tempdir().unwrap();
-        let options = EmbeddedOptions {
-            journal: JournalOptions {
-                segment_bytes: 4 << 20,
-                spare_segments: 1,
-                ballast_bytes: 0,
-                threads_max: 4,
-                threaded: false,
-                ..JournalOptions::default()
-            },
-            projector: ProjectorOptions { threaded: false, ..ProjectorOptions::default() },
-            clock: Some(Arc::<ManualClock>::clone(&clock)),
-            creates: Some(CreatesCap { per_day_max: 3, day_of: Arc::new(day_of) }),
-            test_mode: true,
-            threaded: false,
-            ..EmbeddedOptions::default()
-        };
-        let (engine, _) = Embedded::open(directory.path(), options).unwrap();
-        let counted = || engine.core.shards.iter().map(|shard| shard.lock().made.len()).sum::<usize>();
-        for nth in 0..1000 {
-            let sender = UserId::new(&format!("sender{nth}")).unwrap();
-            let terms = NewEnvelope::new("shop", sender, Amount::new(10).unwrap(), 1, SplitRule::Equal);
-            let mut asked = std::pin::pin!(engine.execute(Command::CreateEnvelope(Box::new(terms)), None));
-            let told = asked.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            assert!(matches!(told, Poll::Ready(Ok(Reply { outcome: Outcome::Refused(_), .. }))), "{told:?}");
-        }
-        assert_eq!(counted(), 1000);
-        clock.advance(IDLE_MS);
-        (0..engine.core.shards.len()).for_each(|index| engine.core.evict(index));
-        assert_eq!(counted(), 0);
-    }
-}
+mod tests;

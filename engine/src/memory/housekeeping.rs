@@ -8,7 +8,7 @@
 //! the clock's time does not move.
 
 use super::{Core, Footprint, Log, Miss};
-use crate::command::{Command, Unclaimed};
+use crate::command::Unclaimed;
 use crate::error::EngineError;
 use crate::journal::Class;
 use crate::mutants::{Mutant, is_planted};
@@ -30,8 +30,6 @@ const CHORES_MAX: usize = 1024;
 /// Records of one envelope or item before it is the others' turn: an envelope
 /// may have millions of winners to credit.
 const TURN_RECORDS_MAX: usize = 8;
-/// Gifts that are ended at once for somebody who wants a unit.
-const GIFTS_MAX: usize = 64;
 /// Expired answers forgotten at a time, before deadlines are looked at again.
 const PURGE_MAX: usize = 1024;
 
@@ -214,20 +212,16 @@ impl Core {
         turn
     }
 
-    /// Ends gifts that are due and hold units that this command wants.
-    pub(super) fn end_gifts_in_the_way(&self, command: &Command) -> Result<(), EngineError> {
-        let item = match command {
-            Command::GrabItem { item, .. } => *item,
-            Command::CreateGift(terms) => terms.item,
-            _ => return Ok(()),
-        };
-        let due: Vec<GiftId> = {
-            let shard = self.shards[self.router.item(item)].lock();
-            let found = shard.items.get(&item);
-            found.into_iter().flat_map(|found| found.due_gifts(self.clock.now())).take(GIFTS_MAX).collect()
-        };
-        for gift in due {
+    /// Ends gifts that are due and hold units that somebody wants.
+    ///
+    /// # Errors
+    /// Why one cannot be ended now: it is not tried for ever.
+    pub(super) fn end_gifts(&self, gifts: &[GiftId]) -> Result<(), EngineError> {
+        for &gift in gifts {
             self.check_serving()?;
+            let mut footprint = Footprint::default();
+            self.gift_footprint(gift, &mut footprint)?;
+            self.warm(&footprint)?;
             self.admit(Class::Settle)?;
             self.end_gift(gift);
         }
@@ -284,7 +278,7 @@ impl Core {
                     records += 1;
                 }
                 Ok(false) => return turn,
-                Err(Miss::Again | Miss::Cold) => {}
+                Err(Miss::Again | Miss::InTheWay(_) | Miss::Cold) => {}
             }
         }
     }

@@ -191,6 +191,8 @@ struct Done {
 enum Miss {
     /// Something was evicted after it had been brought in, or has only been prepared.
     Again,
+    /// These gifts are due and have to end first.
+    InTheWay(Vec<GiftId>),
     /// It has ended, and is in the store if anywhere.
     Cold,
 }
@@ -315,10 +317,11 @@ impl Core {
         let now = self.clock.now();
         let refused = shard.refuses(&item.put.terms.merchant);
         let decision = item.grab(&shard.holds, now, refused, (&name, user), quantity, hold);
+        if !shard.gifts_in_the_way(item, now, (user, quantity), &decision).is_empty() {
+            return Ok(None);
+        }
         let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
-        let is_in_the_way =
-            || matches!(result, Err(Outcome::SoldOut | Outcome::LimitReached)) && item.due_gifts(now).next().is_some();
-        if !expired.is_empty() || is_in_the_way() {
+        if !expired.is_empty() {
             return Ok(None);
         }
         let (outcome, wait) = match result {
@@ -367,7 +370,8 @@ impl Core {
             self.admit(class)?;
             match self.attempt(command, &mut drawn, &keys, &footprint) {
                 Ok(done) => return Ok(done),
-                Err(Miss::Again) => self.end_gifts_in_the_way(command)?,
+                Err(Miss::Again) => {}
+                Err(Miss::InTheWay(gifts)) => self.end_gifts(&gifts)?,
                 Err(Miss::Cold) => return self.run_cold(command, &keys, now),
             }
         }
@@ -396,8 +400,8 @@ impl Core {
         let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
         drop(locked);
-        if again {
-            return Err(Miss::Again);
+        if let Some(gifts) = again {
+            return Err(Miss::InTheWay(gifts));
         }
         if let (Command::AdvanceClock { by_s }, Outcome::Clock(_), false) = (command, &outcome, replayed) {
             self.clock.advance(by_s.saturating_mul(1000));

@@ -48,15 +48,15 @@ pub(crate) struct Decision {
     pub(crate) replayed: bool,
     /// Whether the answer tells of something that has to be durable first.
     pub(crate) durable: bool,
-    /// Whether the events only prepare: once they are carried out the command
-    /// has to be decided again, and this answer means nothing.
-    pub(crate) again: bool,
+    /// Whether the events only prepare: once they are carried out, and these gifts
+    /// have ended, the command has to be decided again, and this answer means nothing.
+    pub(crate) again: Option<Vec<GiftId>>,
 }
 
 impl Decision {
     /// An answer that changes nothing and tells of nothing.
     fn no(outcome: Outcome) -> Decision {
-        Decision { events: Events::new(), outcome, replayed: false, durable: false, again: false }
+        Decision { events: Events::new(), outcome, replayed: false, durable: false, again: None }
     }
 
     fn refuse(refusal: Refusal) -> Decision {
@@ -69,7 +69,7 @@ impl Decision {
     }
 
     fn new(events: Events, outcome: Outcome) -> Decision {
-        Decision { events, outcome, replayed: false, durable: true, again: false }
+        Decision { events, outcome, replayed: false, durable: true, again: None }
     }
 
     /// Keeps a positive answer under the command's keys.
@@ -670,13 +670,12 @@ fn grab_item(
     };
     let refused = shard.refuses(&found.put.terms.merchant);
     let grab = found.grab(&shard.holds, now, refused, (&Name::of(user), user), quantity, hold);
+    let in_the_way = shard.gifts_in_the_way(found, now, (user, quantity), &grab);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
-        None => Decision { again: true, events, ..Decision::no(Outcome::SoldOut) },
+        None => Decision { again: Some(Vec::new()), events, ..Decision::no(Outcome::SoldOut) },
         // A gift that is due holds a unit: it ends first, which takes its payer's wallet.
-        Some(Err(Outcome::SoldOut | Outcome::LimitReached)) if found.due_gifts(now).next().is_some() => {
-            Decision { again: true, events, ..Decision::no(Outcome::SoldOut) }
-        }
+        _ if !in_the_way.is_empty() => Decision { again: Some(in_the_way), events, ..Decision::no(Outcome::SoldOut) },
         Some(Ok(held)) => {
             let outcome = stock::held_answer(&held);
             events.push(Event::Held(held));
@@ -702,14 +701,13 @@ fn create_gift(
     let merchant = &item.put.terms.merchant;
     let refused = shard.refuses(merchant);
     let given = item.give(&shard.holds, now, refused, &terms.giver, drawn.0);
+    let in_the_way = shard.gifts_in_the_way(item, now, (&terms.giver, 1), &given);
     // Units that came free on the way are given back whatever the answer.
     let mut events: Events = given.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     let no = |outcome, events| Decision { events, ..Decision::no(outcome) };
     let held = match given.result {
-        None => return Decision { again: true, ..no(Outcome::SoldOut, events) },
-        Some(Err(Outcome::SoldOut | Outcome::LimitReached)) if item.due_gifts(now).next().is_some() => {
-            return Decision { again: true, ..no(Outcome::SoldOut, events) };
-        }
+        None => return Decision { again: Some(Vec::new()), ..no(Outcome::SoldOut, events) },
+        _ if !in_the_way.is_empty() => return Decision { again: Some(in_the_way), ..no(Outcome::SoldOut, events) },
         Some(Err(outcome)) => return no(outcome, events),
         Some(Ok(held)) => held,
     };

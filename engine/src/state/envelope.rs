@@ -20,7 +20,8 @@ use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId};
 
 const YEAR_S: u64 = 31_536_000;
 const MESSAGE_CHARS_MAX: usize = 200;
-/// A record holds the metadata up to three times, beside ten thousand amounts.
+/// A record holds the metadata up to three times, beside ten thousand amounts or the end of as
+/// many holds as it takes.
 const METADATA_BYTES_MAX: usize = 8192;
 const CLIENT_SEED_CHARS_MAX: usize = 128;
 
@@ -486,6 +487,17 @@ impl Figures {
     }
 }
 
+/// Checks that what a caller keeps with something fits a record.
+///
+/// # Errors
+/// A [`Refusal::Invalid`].
+pub(crate) fn check_metadata(metadata: &str) -> Result<(), Refusal> {
+    if metadata.len() > METADATA_BYTES_MAX {
+        return Err(Refusal::invalid("metadata", "must be at most 8192 bytes long"));
+    }
+    Ok(())
+}
+
 /// Checks an envelope's terms, everything but its opening and the sender's money.
 ///
 /// # Errors
@@ -495,9 +507,7 @@ pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
     if terms.message.chars().count() > MESSAGE_CHARS_MAX {
         return Err(Refusal::invalid("message", "must be at most 200 characters long"));
     }
-    if terms.metadata.len() > METADATA_BYTES_MAX {
-        return Err(Refusal::invalid("metadata", "must be at most 8192 bytes long"));
-    }
+    check_metadata(&terms.metadata)?;
     if let Some(funding) = &terms.outside.funding
         && !(1..=payout::REFERENCE_CHARS_MAX).contains(&funding.chars().count())
     {

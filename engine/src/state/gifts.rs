@@ -1,14 +1,15 @@
-//! Gifts in memory: those that have not ended, and others that were asked for.
+//! Gifts in memory: those that have a deadline, and others that were asked for.
 //!
 //! **Invariant:** a gift lives in the shard of its item, whose units it holds.
 
 use super::decide::moved;
+use super::stock::{GrabItemDecision, Item};
 use super::{Chore, Router, Shard, Shards};
 use crate::backend::EntryKind;
-use crate::command::Refusal;
+use crate::command::{Outcome, Refusal};
 use crate::event::{Event, Events, GiftChanged, Units};
 use crate::gift::{Gift, GiftState};
-use crate::types::{GiftId, Lsn, Timestamp};
+use crate::types::{GiftId, Lsn, Timestamp, UserId};
 use std::cmp::Reverse;
 
 /// A gift, or the knowledge that there is none under its id.
@@ -26,9 +27,10 @@ impl KnownGift {
         KnownGift { gift, last_lsn: Lsn(0), touched_at, timer_at: None }
     }
 
-    /// Whether nothing will become of it any more.
-    pub(crate) fn is_final(&self) -> bool {
-        self.gift.as_ref().is_none_or(|gift| gift.state.is_final())
+    /// Whether something will become of it by itself.
+    pub(crate) fn has_deadline(&self) -> bool {
+        // The timer tells it of nearly all of them, without a look at each gift.
+        self.timer_at.is_some() || self.gift.as_ref().is_some_and(|gift| gift.state.has_deadline())
     }
 }
 
@@ -38,7 +40,7 @@ impl Shard {
         self.gifts.get(&id)?.gift.as_deref()
     }
 
-    /// Restores a gift that had not ended, after its item.
+    /// Restores a gift that has a deadline, after its item.
     pub(crate) fn restore_gift(&mut self, gift: Gift) {
         let item = self.items.get_mut(&gift.item).expect("a gift's item exists");
         item.note_gift(None, &gift);
@@ -60,6 +62,28 @@ impl Shard {
         let timer_at = before.and_then(|known| known.timer_at);
         self.gifts.insert(id, KnownGift { gift: Some(Box::new(gift)), last_lsn: lsn, touched_at: at, timer_at });
         self.arm_gift(id);
+    }
+
+    /// Gifts whose time is over and that have to end before a user is told a "no" about units
+    /// of an item: as many as make it a yes. None if there are too few for that: who is at
+    /// the limit does not wait until everybody else's gifts have ended.
+    pub(crate) fn gifts_in_the_way(
+        &self,
+        item: &Item,
+        now: Timestamp,
+        (user, quantity): (&UserId, u32),
+        decided: &GrabItemDecision,
+    ) -> Vec<GiftId> {
+        let is_limit = match decided.result {
+            Some(Err(Outcome::LimitReached)) if item.holds_for_gifts(&self.holds, user) => true,
+            Some(Err(Outcome::SoldOut)) => false,
+            _ => return Vec::new(),
+        };
+        let (over, missing) = item.short_by(user, quantity, decided);
+        let needed = if is_limit { over } else { missing } as usize;
+        let is_in_the_way = |gift: &GiftId| !is_limit || self.gift(*gift).is_some_and(|gift| gift.giver == *user);
+        let due: Vec<GiftId> = item.due_gifts(now).filter(is_in_the_way).take(needed).collect();
+        if due.len() < needed { Vec::new() } else { due }
     }
 
     /// Sets the timer for a gift's next deadline. One that is set for a deadline that

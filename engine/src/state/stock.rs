@@ -4,9 +4,9 @@
 //! what is left, and every event checks it.
 //!
 //! **Invariant:** an item says `sold_out` only when none of its holds is due, however
-//! many fell due at once, and no gift that is due holds a unit of it.
+//! many fell due at once, and too few gifts that are due hold a unit of it.
 //!
-//! **Invariant:** a user's due holds never count against that user's limit.
+//! **Invariant:** a user's due holds and gifts never count against that user's limit.
 
 use super::gifts::unit_of;
 use super::slab::Indexed;
@@ -452,6 +452,24 @@ impl Item {
     /// A user's units.
     pub(crate) fn units(&self, user: &UserId) -> Units {
         self.share_of(&Name::of(user)).map(|share| share.units).unwrap_or_default()
+    }
+
+    /// Units that a decision left a user over the limit, and short of what is free.
+    pub(super) fn short_by(&self, user: &UserId, quantity: u32, decided: &GrabItemDecision) -> (u32, u32) {
+        let freed = |of: Option<&UserId>| {
+            let holds = decided.expired.iter().map(|ended| &ended.hold);
+            holds.filter(|hold| of.is_none_or(|of| *of == hold.user)).map(|hold| hold.quantity).sum::<u32>()
+        };
+        let Units { held, sold } = self.units(user);
+        let wanted = held.saturating_add(sold).saturating_sub(freed(Some(user))).saturating_add(quantity);
+        let over = wanted.saturating_sub(self.put.terms.per_user_limit.unwrap_or(u32::MAX));
+        (over, quantity.saturating_sub(self.stock().free + freed(None)))
+    }
+
+    /// Whether a user holds units of it for gifts: more than by holds.
+    pub(super) fn holds_for_gifts(&self, holds: &Holds, user: &UserId) -> bool {
+        self.share_of(&Name::of(user))
+            .is_some_and(|share| share.units.held > share.holds.iter().map(|&at| holds.live(at).quantity).sum::<u32>())
     }
 
     /// Gifts whose time is over and that hold units all the same, until somebody ends them.

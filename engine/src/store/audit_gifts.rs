@@ -78,7 +78,7 @@ impl Auditor<'_> {
             }
             let place = |user, role| keys::gift_of_user(user, role, gift.created_at, id);
             let received = gift.recipient.as_ref().map(|recipient| place(recipient, GiftRole::Received));
-            let mut lists = vec![(Table::LiveGifts, keys::id(id.bytes()), !gift.state.is_final())];
+            let mut lists = vec![(Table::LiveGifts, keys::id(id.bytes()), gift.state.has_deadline())];
             lists.push((Table::GiftsOfUser, place(&gift.giver, GiftRole::Given), true));
             listed += 1 + u64::from(received.is_some());
             lists.extend(received.map(|key| (Table::GiftsOfUser, key, true)));
@@ -88,10 +88,10 @@ impl Auditor<'_> {
                     self.found(format!("{id}: it {is} the list `{}`", table.name()));
                 }
             }
-            live += u64::from(!gift.state.is_final());
+            live += u64::from(gift.state.has_deadline());
         }
         for (table, told, rows) in
-            [(Table::LiveGifts, "gifts that have not ended", live), (Table::GiftsOfUser, "users' gifts", listed)]
+            [(Table::LiveGifts, "gifts that have a deadline", live), (Table::GiftsOfUser, "users' gifts", listed)]
         {
             let counted = self.count(table)?;
             self.expect(&format!("rows in the list of {told}"), counted, rows);

@@ -90,7 +90,7 @@ tables! {
     PayoutsOfEnvelope = "payouts_of_envelope",
     /// Gift -> `Gift`.
     Gifts = "gifts",
-    /// Gifts that have not ended.
+    /// Gifts that have a deadline.
     LiveGifts = "live_gifts",
     /// User, role, newest first, gift.
     GiftsOfUser = "gifts_of_user",

@@ -259,7 +259,7 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             let gift = &changed.gift;
             let place = |user, role| keys::gift_of_user(user, role, gift.created_at, gift.id);
             put!(Gifts, keys::id(gift.id.bytes()), Some(values::put_cold(gift)));
-            put!(LiveGifts, keys::id(gift.id.bytes()), (!gift.state.is_final()).then(|| Bytes::from([])));
+            put!(LiveGifts, keys::id(gift.id.bytes()), gift.state.has_deadline().then(|| Bytes::from([])));
             put!(GiftsOfUser, place(&gift.giver, GiftRole::Given), nothing());
             if let Some(recipient) = &gift.recipient {
                 put!(GiftsOfUser, place(recipient, GiftRole::Received), nothing());

@@ -88,7 +88,7 @@ impl Store {
         Ok(self.snapshot().scan(Table::Gifts, &KeyRange::all()).next().transpose()?.is_some())
     }
 
-    /// Gifts that have not ended.
+    /// Gifts that have a deadline.
     ///
     /// # Errors
     /// [`StoreError`] if one cannot be read.

@@ -103,10 +103,6 @@ impl Model {
         let mut due: Vec<_> =
             self.given.values().filter(|it| it.gift.item == id && it.unit().0 == 1 && it.is_due(now)).collect();
         due.sort_by_key(|it| (it.deadline(), it.gift.id));
-        let due: Vec<GiftId> = due.into_iter().map(|it| it.gift.id).collect();
-        if due.is_empty() {
-            return none;
-        }
         // As if the due holds had ended, which they do first.
         let holds = self.holds.values().filter(|(hold, _)| hold.item == id);
         let live = holds.filter(|(hold, _)| match hold.state {
@@ -119,14 +115,27 @@ impl Model {
             let (given, sold) = self.given_units(id, user);
             held.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>() + u64::from(given + sold)
         };
-        let fits = |used: u64, bound: u32| used + u64::from(quantity) <= u64::from(bound);
-        if fits(units(Some(user)), limit) && fits(units(None), item.total) {
+        // As many as it takes, and none if that are more than there are: first the user's own,
+        // for the limit, and then anybody's.
+        let mut ended = Vec::new();
+        for (owner, bound) in [(Some(user), limit), (None, item.total)] {
+            let is_theirs = |gift: &&Given| owner.is_none_or(|owner| gift.gift.giver == *owner);
+            let gone = ended.len() as u64;
+            let needed = (units(owner) - gone + u64::from(quantity)).saturating_sub(u64::from(bound)) as usize;
+            let left = due.iter().copied().filter(|gift| !ended.contains(&gift.gift.id));
+            let theirs: Vec<GiftId> = left.filter(is_theirs).map(|gift| gift.gift.id).take(needed).collect();
+            if theirs.len() < needed {
+                break;
+            }
+            ended.extend(theirs);
+        }
+        if ended.is_empty() {
             return none;
         }
         let mut holds = self.holds.values().map(|(hold, _)| hold);
         let any_due = holds.any(|hold| hold.item == id && hold.state == HoldState::Held && is_due_by(hold, now));
         let holds = any_due.then_some(InTheWay::HoldsOf(id));
-        holds.into_iter().chain(due.into_iter().map(InTheWay::Gift)).collect()
+        holds.into_iter().chain(ended.into_iter().map(InTheWay::Gift)).collect()
     }
 
     /// Ends it, in the next record.

@@ -290,7 +290,7 @@ const PLANTS: &[Plant] = &[
         table: Table::LiveGifts,
         change: |_, _| Some(Planted::Deleted),
     },
-    Plant { says: "list of gifts that have not ended", table: Table::Gifts, change: |_, _| Some(Planted::Deleted) },
+    Plant { says: "list of gifts that have a deadline", table: Table::Gifts, change: |_, _| Some(Planted::Deleted) },
     Plant {
         says: "money in envelopes and gifts",
         table: Table::Gifts,

@@ -95,7 +95,8 @@ pub fn list(client: &mut Client, path: &str, name: &str) -> Vec<Value> {
     let mut rows = Vec::new();
     let mut cursor = String::new();
     loop {
-        let mut page = client.json(&Ask::get(format!("{path}?limit=1000&cursor={cursor}")));
+        let and = if path.contains('?') { '&' } else { '?' };
+        let mut page = client.json(&Ask::get(format!("{path}{and}limit=1000&cursor={cursor}")));
         rows.append(page[name].as_array_mut().unwrap());
         match page["next_cursor"].as_str() {
             Some(next) => next.clone_into(&mut cursor),
