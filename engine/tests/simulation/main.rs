@@ -63,15 +63,20 @@ fn seeds_that_once_found_something() {
 fn check_part(part: u64) {
     let seeds = std::env::var("SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("SEEDS is a number"));
     let mut all = Met::new();
-    for seed in (0..seeds).filter(|seed| seed % PARTS == part) {
+    let missed =
+        |all: &Met| world::ALL_THERE_IS.iter().filter(|what| !all.contains_key(*what)).copied().collect::<Vec<_>>();
+    for seed in (0..2 * seeds).filter(|seed| seed % PARTS == part) {
+        // What is rare, such as a torn tail, may come only later: it is looked for in as many again.
+        if seed >= seeds && (seeds / PARTS < 1_000 || missed(&all).is_empty()) {
+            break;
+        }
         for (what, times) in check(seed) {
             *all.entry(what).or_default() += times;
         }
     }
     println!("part {part}: {all:?}");
     if seeds / PARTS >= 1_000 {
-        let missed: Vec<_> = world::ALL_THERE_IS.iter().filter(|what| !all.contains_key(*what)).collect();
-        assert!(missed.is_empty(), "a thousand seeds are to meet everything, but not {missed:?}");
+        assert_eq!(missed(&all), [] as [&str; 0], "two thousand seeds are to meet everything");
     }
 }
 

@@ -1335,7 +1335,7 @@ fn kind_of(reply: &Reply) -> &'static str {
     }
 }
 
-/// Everything that a thousand seeds have to meet.
+/// Everything that a thousand seeds, or the thousand behind them, have to meet.
 pub(crate) const ALL_THERE_IS: &[&str] = &[
     "rows opened anew",
     "answer kept under a key",
