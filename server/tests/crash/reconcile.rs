@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
-/// Payouts to `users`, of as many fen more than 500 as there are before them.
+/// Payouts to `users` in their order, of as many fen more than 500 as there are before them.
 fn pay_outside(client: &mut Client, users: &[&str]) -> Vec<Value> {
     for (more, user) in users.iter().enumerate() {
         let terms = json!({ "sender": "zoe", "total": 500 + more, "shares": 1, "auto_claim": true,
@@ -19,7 +19,10 @@ fn pay_outside(client: &mut Client, users: &[&str]) -> Vec<Value> {
         let id = text(&client.json(&Ask::post("/v1/envelopes", &terms).with_key(format!("of-{user}"))), "id");
         client.json(&Ask::post(format!("/v1/envelopes/{id}/grab"), &json!({ "user": user })));
     }
-    list(client, "/v1/payouts", "payouts")
+    let mut payouts = list(client, "/v1/payouts", "payouts");
+    // Those of one millisecond are listed in the order of their ids.
+    payouts.sort_by_key(|payout| payout["amount"].as_u64());
+    payouts
 }
 
 fn tell(client: &mut Client, payout: &Value, state: &str) {
