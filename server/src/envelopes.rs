@@ -76,7 +76,7 @@ struct Create {
     max_share: Option<Money>,
     #[serde(default)]
     amounts: Option<Vec<Money>>,
-    #[serde(default = "no_message")]
+    #[serde(default)]
     message: Text<0, 200>,
     #[serde(default)]
     opens_at: Option<Time>,
@@ -98,10 +98,6 @@ struct Create {
     funding: Option<Object<Funding>>,
     #[serde(default, deserialize_with = "word")]
     payout: PayoutTo,
-}
-
-fn no_message() -> Text<0, 200> {
-    Text(String::new())
 }
 
 fn a_day() -> Seconds {

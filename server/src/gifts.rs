@@ -50,7 +50,7 @@ struct Create {
     item: ItemId,
     #[serde(default)]
     payer: Option<UserId>,
-    #[serde(default = "no_message")]
+    #[serde(default)]
     message: Text<0, 200>,
     #[serde(default = "a_day")]
     pay_within_s: Seconds,
@@ -62,10 +62,6 @@ struct Create {
     reference: Option<Visible>,
     #[serde(default)]
     metadata: JsonObject,
-}
-
-fn no_message() -> Text<0, 200> {
-    Text(String::new())
 }
 
 fn a_day() -> Seconds {

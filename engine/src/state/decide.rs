@@ -368,8 +368,14 @@ pub(super) fn moved(
     Some(moved)
 }
 
-/// The same for a credit out of an envelope: all money there is fits in one wallet.
-fn credited(shards: &impl Shards, router: Router, user: &UserId, kind: EntryKind, amount: Amount) -> WalletMoved {
+/// The same for a credit out of an envelope or a gift: all money there is fits in one wallet.
+pub(super) fn credited(
+    shards: &impl Shards,
+    router: Router,
+    user: &UserId,
+    kind: EntryKind,
+    amount: Amount,
+) -> WalletMoved {
     moved(shards, router, user, kind, amount).expect("deposits never exceed 2^53-1 in all")
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a gift lives in the shard of its item, whose units it holds.
 
-use super::decide::moved;
+use super::decide::{credited, moved};
 use super::stock::{GrabItemDecision, Item};
 use super::{Chore, Router, Shard, Shards};
 use crate::backend::EntryKind;
@@ -117,11 +117,13 @@ pub(super) fn changed(
     let units_after = Units { held: units.held + held - held_was, sold: units.sold + sold - sold_was };
     let mut event = GiftChanged { was, gift, units_after, owed_after: None };
     let Gift { id, payer, merchant, amount, .. } = &event.gift;
-    let moves = |kind| moved(shards, router, payer, kind, *amount);
     match event.moved() {
-        (1.., _) => events.push(Event::WalletMoved(moves(EntryKind::GiftPaid(*id)).ok_or(Refusal::InsufficientFunds)?)),
+        (1.., _) => {
+            let paid = moved(shards, router, payer, EntryKind::GiftPaid(*id), *amount);
+            events.push(Event::WalletMoved(paid.ok_or(Refusal::InsufficientFunds)?));
+        }
         (..0, 0) => {
-            let back = moves(EntryKind::GiftRefund(*id)).expect("deposits never exceed 2^53-1 in all");
+            let back = credited(shards, router, payer, EntryKind::GiftRefund(*id), *amount);
             events.push(Event::WalletMoved(back));
         }
         (..0, _) => {
