@@ -521,7 +521,11 @@ pub struct EnvelopeView {
     pub reference: Option<String>,
     /// What the caller keeps with it, as JSON text.
     pub metadata: String,
-    /// When its message was taken back. Not kept with an answer: whoever repeats that asks anew.
+    /// Where its money comes from and goes to. Not kept with an answer, as what follows is
+    /// not: whoever repeats that asks anew.
+    #[serde(skip)]
+    pub outside: Outside,
+    /// When its message was taken back.
     #[serde(skip)]
     pub redacted_at: Option<Timestamp>,
 }

@@ -12,7 +12,7 @@ use hongbao_engine::command::{
     OrderView, ShareStatus, Stock, Verification, WalletView,
 };
 use hongbao_engine::gift::{Gift, GiftState};
-use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutView};
+use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutTo, PayoutView};
 use hongbao_engine::types::{
     Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId,
 };
@@ -156,7 +156,15 @@ pub struct EnvelopeJson<'a> {
     seed_secret: Option<String>,
     reference: Option<&'a str>,
     metadata: &'a RawValue,
+    funding: Option<FundingJson<'a>>,
+    payout: PayoutTo,
     redacted_at: Option<At>,
+}
+
+/// Under which reference an envelope's money came from outside.
+#[derive(Serialize)]
+struct FundingJson<'a> {
+    reference: &'a str,
 }
 
 impl<'a> EnvelopeJson<'a> {
@@ -185,6 +193,8 @@ impl<'a> EnvelopeJson<'a> {
             reference: view.reference.as_deref(),
             // It was checked on the way in; an engine filled by other means may hold other text.
             metadata: serde_json::from_str(&view.metadata).unwrap_or(RawValue::NULL),
+            funding: view.outside.funding.as_deref().map(|reference| FundingJson { reference }),
+            payout: view.outside.payout,
             redacted_at: view.redacted_at.map(At),
         }
     }

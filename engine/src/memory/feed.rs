@@ -229,10 +229,9 @@ impl Page<'_> {
                 .map_err(Stop::Failed)?;
             for (number, mut what) in found {
                 if (told_before..told_until).contains(&number) && self.is_seen(what.owner()) {
-                    if let Happened::Created(view) = &mut what
-                        && let Some((redaction, _)) = self.core.redaction(view.id).map_err(Stop::Failed)?
-                    {
-                        redaction.put_in_told(view);
+                    if let Happened::Created(view) = &mut what {
+                        let (unkept, _) = self.core.unkept(view.id).map_err(Stop::Failed)?;
+                        unkept.put(view);
                     }
                     let after = Position { lsn: lsn.0, told: number + 1, checksum };
                     self.push(after, number, record.at, what);

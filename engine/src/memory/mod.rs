@@ -212,7 +212,7 @@ impl Core {
             (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
             _ => {
                 let mut done = self.run_any(command, once, None)?;
-                self.tell_redacted(command, &mut done)?;
+                self.tell_whole(command, &mut done)?;
                 Ok(done)
             }
         }

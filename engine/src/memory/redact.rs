@@ -5,16 +5,19 @@
 //! under idempotency keys, as far as they are found. Where one is not, it is kept for days; so
 //! answers that repeat an envelope are blanked when they are told, too.
 //!
+//! What an answer does not keep of an envelope is put into it when it is told, with that.
+//!
 //! **Invariant:** an answer that repeats an envelope is told as its redaction leaves it.
 
 use super::cold::{figures, store_failed};
-use super::{Core, Done, Footprint, no};
+use super::{Core, Done, Durable, Footprint, no};
 use crate::backend::Reply;
-use crate::command::{Command, Outcome, Refusal};
+use crate::command::{Command, EnvelopeView, Outcome, Refusal};
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::journal::Class;
 use crate::mutants::{Mutant, is_planted};
+use crate::payout::Outside;
 use crate::redaction::Redaction;
 use crate::state::Shards;
 use crate::state::decide;
@@ -94,35 +97,62 @@ impl Core {
         Ok(Some(Done { reply, wait: Some(staged.unwrap_or_else(|| locked.last_lsn())) }))
     }
 
-    /// Leaves nothing of what was taken back in an answer to a command.
-    pub(super) fn tell_redacted(&self, command: &Command, done: &mut Done) -> Result<(), EngineError> {
+    /// Makes an answer whole that tells of an envelope, and leaves nothing in it of what was
+    /// taken back.
+    pub(super) fn tell_whole(&self, command: &Command, done: &mut Done) -> Result<(), EngineError> {
         let Reply { outcome: Outcome::Envelope(view), replayed } = &mut done.reply else { return Ok(()) };
         let is_new = matches!(command, Command::CreateEnvelope(_)) && !*replayed;
-        if is_new || is_planted(Mutant::RepeatRedacted) {
+        if is_new {
             return Ok(());
         }
-        if let Some((redaction, lsn)) = self.redaction(view.id)? {
-            redaction.put_in_told(view);
+        let (mut unkept, lsn) = self.unkept(view.id)?;
+        if is_planted(Mutant::RepeatRedacted) {
+            unkept.redaction = None;
+        }
+        if unkept.redaction.is_some() {
             done.wait = done.wait.max(Some(lsn));
         }
+        unkept.put(view);
         Ok(())
     }
 
-    /// What was taken back of an envelope, and what has to be durable before that is told.
-    pub(super) fn redaction(&self, id: EnvelopeId) -> Result<Option<(Redaction, Lsn)>, EngineError> {
+    /// What no kept answer has of an envelope, and what has to be durable before its redaction
+    /// is told.
+    pub(super) fn unkept(&self, id: EnvelopeId) -> Result<(Unkept, Lsn), EngineError> {
         let pending = {
             let shard = self.shards[self.router.envelope(id)].lock();
             if let Some(envelope) = shard.envelopes.get(&id) {
-                return Ok(envelope.created.redacted.map(|redaction| (redaction, envelope.last_lsn)));
+                let EnvelopeCreated { terms, redacted, .. } = &*envelope.created;
+                let unkept = Unkept { outside: terms.outside.clone(), redaction: *redacted };
+                return Ok((unkept, envelope.last_lsn));
             }
             shard.redactions.get(&id).copied()
         };
-        match (pending, &self.durable) {
-            (None, Some(durable)) => {
-                let stored = durable.store.redaction(id).map_err(store_failed)?;
-                Ok(stored.map(|redaction| (redaction, Lsn(0))))
-            }
-            (pending, _) => Ok(pending),
+        let Some(Durable { store, .. }) = &self.durable else {
+            let (redaction, lsn) = pending.unzip();
+            return Ok((Unkept { outside: Outside::default(), redaction }, lsn.unwrap_or(Lsn(0))));
+        };
+        let outside = store.outside(id).map_err(store_failed)?.unwrap_or_default();
+        let (redaction, lsn) = match pending {
+            Some((redaction, lsn)) => (Some(redaction), lsn),
+            None => (store.redaction(id).map_err(store_failed)?, Lsn(0)),
+        };
+        Ok((Unkept { outside, redaction }, lsn))
+    }
+}
+
+/// What no kept answer and no event has of an envelope, though whoever asks is told it.
+pub(super) struct Unkept {
+    outside: Outside,
+    redaction: Option<Redaction>,
+}
+
+impl Unkept {
+    /// In an envelope as it is told.
+    pub(super) fn put(self, view: &mut EnvelopeView) {
+        view.outside = self.outside;
+        if let Some(redaction) = self.redaction {
+            redaction.put_in_told(view);
         }
     }
 }

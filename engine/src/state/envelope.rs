@@ -478,6 +478,7 @@ impl Figures {
             secret: (self.taken == terms.shares).then_some(created.secret),
             reference: terms.reference.as_ref().map(|r| r.text.clone()),
             metadata: terms.metadata.clone(),
+            outside: terms.outside.clone(),
             redacted_at: None,
         };
         if let Some(redaction) = created.redacted {

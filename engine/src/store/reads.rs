@@ -17,7 +17,7 @@ use crate::event::{
 };
 use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
-use crate::payout::Payout;
+use crate::payout::{Outside, Payout};
 use crate::redaction::Redaction;
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
@@ -155,6 +155,16 @@ impl Store {
     pub(crate) fn redaction(&self, id: EnvelopeId) -> Result<Option<Redaction>, StoreError> {
         let key = keys::envelope_end(id, EndPart::Redacted);
         cold(Table::EnvelopeEnds, &key, self.snapshot().get(Table::EnvelopeEnds, &key)?)
+    }
+
+    /// Where an envelope's money comes from and goes to, if not from and into wallets.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn outside(&self, id: EnvelopeId) -> Result<Option<Outside>, StoreError> {
+        let key = keys::envelope_end(id, EndPart::Outside);
+        let row = cold::<EnvelopeOutside>(Table::EnvelopeEnds, &key, self.snapshot().get(Table::EnvelopeEnds, &key)?)?;
+        Ok(row.map(|row| row.outside))
     }
 
     /// How many envelopes a user made in a day; counted up to `most`.

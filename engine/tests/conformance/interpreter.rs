@@ -755,6 +755,8 @@ impl<S: Stand> Story<S> {
             .with("claim_by", self.told_time(view.claim_by))
             .with("reference", view.reference.as_deref().unwrap_or("none"))
             .with("metadata", &view.metadata)
+            .with("funding", view.outside.funding.as_deref().unwrap_or("none"))
+            .with("payout", if view.outside.payout == PayoutTo::External { "external" } else { "wallet" })
             .with("redacted", view.redacted_at.map_or("none".to_owned(), |at| self.told_time(at)))
     }
 

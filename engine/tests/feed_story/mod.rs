@@ -200,6 +200,11 @@ pub(crate) fn assert_agrees<B: Backend>(engine: &B, made: &Made, events: &[FeedE
         let count = |name: &str| told.iter().filter(|it| **it == name).count();
         let at = |name: &str| told.iter().position(|it| *it == name);
         assert_eq!(count("envelope.created"), 1, "{told:?}");
+        let created = events.iter().find_map(|event| match &event.what {
+            Happened::Created(created) if created.id == *id => Some(created),
+            _ => None,
+        });
+        assert_eq!(created.map(|created| &created.outside), Some(&view.outside), "{id}");
         assert_eq!(count("envelope.redacted"), if view.redacted_at.is_some() { 2 } else { 0 }, "{told:?}");
         assert!(!in_order || told[0] == "envelope.created", "{told:?}");
         let ends = [

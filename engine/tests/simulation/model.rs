@@ -1062,6 +1062,7 @@ impl Envelope {
             secret: (self.wins.len() == self.amounts.len()).then_some(self.secret),
             reference: self.terms.reference.as_ref().map(|r| r.text.clone()),
             metadata: self.terms.metadata.clone(),
+            outside: self.terms.outside.clone(),
             redacted_at: None,
         };
         self.blank(&mut view);

@@ -725,6 +725,15 @@ class NewEnvelopeFunding:
 
 
 @dataclass(frozen=True)
+class EnvelopeFunding:
+    """
+    Under which reference its money came from outside; null if it came from the sender's wallet.
+    """
+
+    reference: Reference
+
+
+@dataclass(frozen=True)
 class Envelope:
     id: EnvelopeId
     sender: User
@@ -753,6 +762,12 @@ class Envelope:
     """The secret, in hexadecimal, once no share is ungrabbed."""
     reference: Optional[Reference]
     metadata: Dict[str, Any]
+    funding: Optional[EnvelopeFunding]
+    """
+    Under which reference its money came from outside; null if it came from the sender's wallet.
+    """
+    payout: Literal["wallet", "external"]
+    """Where a claim goes: into the winner's wallet, or outside, by a payout of kind win."""
     redacted_at: Optional[str]
     """When its message was taken back; then `message` is empty."""
 
@@ -1229,6 +1244,7 @@ __all__ += [
     "Entry",
     "Envelope",
     "EnvelopeChanged",
+    "EnvelopeFunding",
     "EnvelopeId",
     "EnvelopeState",
     "Envelopes",

@@ -675,6 +675,11 @@ export interface NewEnvelope {
   payout?: "wallet" | "external";
 }
 
+/** Under which reference its money came from outside; null if it came from the sender's wallet. */
+export interface EnvelopeFunding {
+  reference: Reference;
+}
+
 export interface Envelope {
   id: EnvelopeId;
   sender: User;
@@ -699,6 +704,10 @@ export interface Envelope {
   seed_secret: string | null;
   reference: Reference | null;
   metadata: Record<string, unknown>;
+  /** Under which reference its money came from outside; null if it came from the sender's wallet. */
+  funding: EnvelopeFunding | null;
+  /** Where a claim goes: into the winner's wallet, or outside, by a payout of kind win. */
+  payout: Open<"wallet" | "external">;
   /** When its message was taken back; then `message` is empty. */
   redacted_at: string | null;
 }
@@ -1330,7 +1339,7 @@ export class Client extends Transport {
 
   /** Create an envelope, from its sender's wallet or funded from outside. */
   async createEnvelope(body: NewEnvelope, options: KeyedOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "POST", path: "/v1/envelopes", body, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: "/v1/envelopes", body, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "funding", "payout", "redacted_at"]);
     return answer;
   }
 
@@ -1350,7 +1359,7 @@ export class Client extends Transport {
 
   /** An envelope. */
   async envelope(id: string, options: CallOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}` }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
+    const answer = checked<Envelope>(await this.call({ method: "GET", path: `/v1/envelopes/${pathPart(id)}` }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "funding", "payout", "redacted_at"]);
     return answer;
   }
 
@@ -1368,13 +1377,13 @@ export class Client extends Transport {
 
   /** End an envelope; unsold shares go back to the sender. */
   async cancel(id: string, options: KeyedOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/cancel`, body: {}, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/cancel`, body: {}, keyed: true }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "funding", "payout", "redacted_at"]);
     return answer;
   }
 
   /** Take an envelope's message back. Whatever has become of the envelope. From the answer on nobody is told the message any more, also not who repeats the call that made the envelope; docs/REDACT.md says what lies where on disk, and until when. Asked again it answers the same. It is not undone. */
   async redact(id: string, body: Redact, options: CallOptions = {}): Promise<Envelope> {
-    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/redact`, body }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "redacted_at"]);
+    const answer = checked<Envelope>(await this.call({ method: "POST", path: `/v1/envelopes/${pathPart(id)}/redact`, body }, options), ["id", "sender", "state", "ended_as", "total", "currency", "shares", "split", "message", "remaining_shares", "remaining_amount", "claimed_amount", "refunded_amount", "created_at", "opens_at", "expires_at", "claim_by", "commitment", "seed_secret", "reference", "metadata", "funding", "payout", "redacted_at"]);
     return answer;
   }
 

@@ -8,6 +8,7 @@ use hongbao_engine::EngineError;
 use hongbao_engine::command::{
     Command, EndedAs, EnvelopeState, Merchant, MerchantStatus, Outcome, Refusal, ShareStatus, Verification,
 };
+use hongbao_engine::payout::{Outside, PayoutTo};
 use hongbao_engine::types::{Amount, HoldId, OrderId, UserId};
 use serde_json::{Value, json};
 
@@ -187,7 +188,7 @@ async fn envelopes_are_shown_as_the_contract_says() {
         "remaining_amount": 900, "claimed_amount": 100, "refunded_amount": 0, "created_at": NOW_TEXT,
         "opens_at": NOW_TEXT, "expires_at": "2027-02-06T08:01:00.123Z", "claim_by": "2027-02-06T08:02:00.123Z",
         "commitment": "ab".repeat(32), "seed_secret": null, "reference": null, "metadata": null,
-        "redacted_at": null,
+        "funding": null, "payout": "wallet", "redacted_at": null,
     });
     let mut shown = answer.json();
     assert!(answer.text().contains(r#""metadata":{"n": 123456789012345678901234567890}"#), "{}", answer.text());
@@ -200,6 +201,7 @@ async fn envelopes_are_shown_as_the_contract_says() {
     view.reference = Some("order-1".into());
     view.metadata = "{}".into();
     (view.message, view.redacted_at) = (String::new(), Some(NOW));
+    view.outside = Outside { funding: Some("bank-7".into()), payout: PayoutTo::External };
     site.fake.inner.lock().unwrap().envelopes.insert(view.id, view);
     for (name, value) in [
         ("state", json!("settled")),
@@ -208,6 +210,8 @@ async fn envelopes_are_shown_as_the_contract_says() {
         ("reference", json!("order-1")),
         ("metadata", json!({})),
         ("message", json!("")),
+        ("funding", json!({"reference": "bank-7"})),
+        ("payout", json!("external")),
         ("redacted_at", json!(NOW_TEXT)),
     ] {
         expected[name] = value;

@@ -57,6 +57,7 @@ fn view() -> EnvelopeView {
         secret: None,
         reference: Some("gala-1".into()),
         metadata: "{}".into(),
+        outside: Outside::default(),
         redacted_at: None,
     }
 }

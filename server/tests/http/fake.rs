@@ -423,6 +423,7 @@ pub fn envelope_view(n: u8) -> EnvelopeView {
         secret: None,
         reference: None,
         metadata: r#"{"n": 123456789012345678901234567890}"#.into(),
+        outside: Outside::default(),
         redacted_at: None,
     }
 }

@@ -811,9 +811,22 @@ impl NewEnvelope {
     }
 }
 
+/// Under which reference its money came from outside; null if it came from the sender's wallet.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct EnvelopeFunding {
+    /// `reference`.
+    pub reference: Reference,
+}
+
 words! {
     /// `ended_as` of [`Envelope`].
     EnvelopeEndedAs { SoldOut = "sold_out", Expired = "expired", Cancelled = "cancelled" }
+}
+
+words! {
+    /// `payout` of [`Envelope`].
+    EnvelopePayout { Wallet = "wallet", External = "external" }
 }
 
 /// `Envelope` of the API.
@@ -864,6 +877,10 @@ pub struct Envelope {
     pub reference: Option<Reference>,
     /// `metadata`.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Under which reference its money came from outside; null if it came from the sender's wallet.
+    pub funding: Option<EnvelopeFunding>,
+    /// Where a claim goes: into the winner's wallet, or outside, by a payout of kind win.
+    pub payout: EnvelopePayout,
     /// When its message was taken back; then `message` is empty.
     pub redacted_at: Option<String>,
 }
