@@ -39,6 +39,7 @@ mod copy;
 mod effects;
 mod error;
 mod events;
+mod gifts;
 mod grabs;
 mod lane;
 mod layout;
