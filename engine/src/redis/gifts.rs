@@ -344,12 +344,8 @@ impl Core {
     ) -> Result<Decided> {
         let (bucket, layout) = (operation.bucket, &self.layout);
         let read_in = self.generations.get(bucket);
-        let keys = [
-            layout.sums(bucket),
-            layout.operation(bucket, &operation.id),
-            layout.outbox(bucket),
-            layout.gifts(bucket),
-        ];
+        let keys =
+            [layout.sums(bucket), layout.operation(bucket, &operation.id), layout.outbox(bucket), layout.gifts(bucket)];
         let keys: Vec<Key> = keys.into_iter().chain(item.map(|item| layout.item(item))).collect();
         let args = [operation.keep.word(), id.bytes().to_vec()];
         let args: Vec<Vec<u8>> = self.preamble().into_iter().chain(args).collect();
@@ -361,7 +357,8 @@ impl Core {
     async fn change_gift(&self, seen: &Seen, gift: &Gift, after: Gift, operation: &Operation) -> Result<Decided> {
         let (id, item) = (gift.id, gift.item);
         let after_packed = packed(&after);
-        let changed = GiftChanged { was: Some(gift.state), gift: after, units_after: Units::default(), owed_after: None };
+        let changed =
+            GiftChanged { was: Some(gift.state), gift: after, units_after: Units::default(), owed_after: None };
         let (escrowed, to_merchant) = changed.moved();
         let after = &changed.gift;
         let mut effects: Vec<Vec<u8>> = listed(Some(gift), after).collect();
@@ -385,11 +382,7 @@ impl Core {
     fn gift_keys(&self, item: ItemId) -> Vec<Key> {
         let bucket = self.layout.of_id(item.bytes());
         let mut keys = self.hold_keys(item)[..6].to_vec();
-        keys.extend([
-            self.layout.gifts_of_item(item),
-            self.layout.gifts(bucket),
-            self.layout.not_selling(bucket),
-        ]);
+        keys.extend([self.layout.gifts_of_item(item), self.layout.gifts(bucket), self.layout.not_selling(bucket)]);
         keys
     }
 }

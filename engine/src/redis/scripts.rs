@@ -22,8 +22,7 @@ const DECIDE: &str = lua!("decide");
 /// Holds of an item, and where its keys stand among those of one call, or of many.
 const HOLDS: &str = lua!("holds");
 const HOLD_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 4, 9)";
-const GRAB_ITEM_KEYS: &str =
-    "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 3, 8)\nlocal GIFTS = KEYS[10]";
+const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 3, 8)\nlocal GIFTS = KEYS[10]";
 /// Gifts that hold units of an item; their key has the same place among those of one call, and of many.
 const GIFTS: &str = lua!("gifts");
 const GIFT_KEYS: &str = "local GIFTS = KEYS[10]";
