@@ -414,14 +414,6 @@ impl Refusal {
         Refusal::invalid("results", why)
     }
 
-    /// The refusal of gifts where there are none yet.
-    #[cfg(feature = "redis")]
-    pub(crate) fn no_gifts() -> Refusal {
-        let why =
-            "gifts are not made in front of Redis yet; serve them from a server of its own with `--backend embedded`";
-        Refusal::WrongState(why.to_owned())
-    }
-
     /// The refusal of more units than a user may have, or of none.
     pub(crate) fn over_limit(limit: u32) -> Refusal {
         let bounds = if limit == 1 { "must be 1".to_owned() } else { format!("must be 1 to {limit}") };

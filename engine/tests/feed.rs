@@ -11,10 +11,8 @@ use hongbao_engine::backend::Backend;
 use hongbao_engine::backup::{BackupOptions, RestoreOptions};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
-use hongbao_engine::gift::{GiftStep, GiftToken, NewGift};
 use hongbao_engine::journal::JournalOptions;
-use hongbao_engine::memory::{Embedded, EmbeddedOptions};
-use hongbao_engine::types::ItemId;
+use hongbao_engine::memory::EmbeddedOptions;
 use stand::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,39 +22,10 @@ fn keeping(options: &mut EmbeddedOptions) {
     options.events_kept_s = u64::MAX;
 }
 
-/// Gifts of which each state is met, the last of them once their time is over.
-fn play_gifts(engine: &Embedded, item: ItemId) {
-    let (alice, bob) = (user("alice"), user("bob"));
-    let give = |payer: &str| {
-        let terms = NewGift { payer: user(payer), ..NewGift::new("shop", alice.clone(), bob.clone(), item) };
-        match engine.ask(Command::CreateGift(Box::new(terms))) {
-            Outcome::Gift(gift) => gift.id,
-            other => panic!("not given: {other:?}"),
-        }
-    };
-    let accept = GiftStep::Accept { user: bob.clone(), token: None::<GiftToken> };
-    let ship = GiftStep::Ship { carrier: "sf".to_owned(), tracking: "SF1".to_owned() };
-    let rows = [
-        vec![accept.clone(), ship, GiftStep::Deliver, GiftStep::Thank { user: bob.clone(), note: "thanks".to_owned() }],
-        vec![accept, GiftStep::Fail { reason: "frost".to_owned() }],
-        vec![GiftStep::Decline { user: bob.clone(), reason: None }],
-        vec![GiftStep::Cancel { user: alice.clone() }],
-    ];
-    for steps in rows {
-        let gift = give("alice");
-        for step in steps {
-            let done = engine.ask(Command::StepGift { gift, step: Box::new(step) });
-            assert!(matches!(done, Outcome::Gift(_)), "{done:?}");
-        }
-    }
-    give("carol");
-}
-
 #[test]
 fn lists_and_feed_agree_before_and_after_everything_has_ended() {
     let mut engine = InDirectory::with(1, keeping);
     let made = play(engine.engine());
-    engine.engine().deposit(&user("alice"), 1000);
     play_gifts(engine.engine(), made.item);
     let events = all(engine.engine());
     assert_agrees(engine.engine(), &made, &events, true);

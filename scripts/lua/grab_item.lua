@@ -3,6 +3,7 @@
 -- KEYS[2]  the bucket's outbox
 -- KEYS[3]  to KEYS[8]: see holds.lua
 -- KEYS[9]  merchants that have been kept from selling
+-- KEYS[10] see gifts.lua
 -- then of each call that has one: the mark of its operation
 -- ARGV[1]  how many calls there are
 -- ARGV[2]  the newest caller's time
@@ -16,7 +17,7 @@
 -- holds it writes at its end, so before its first write it looks at every key
 -- that it may write then.
 
-local SHARED_KEYS, SHARED_ARGS = 9, 4
+local SHARED_KEYS, SHARED_ARGS = 10, 4
 -- Due holds that a run ends besides those whose units it needs.
 local END_WITH_GRAB = 64
 
@@ -129,6 +130,15 @@ local function no(words, effects)
   return table.concat(words, ' ')
 end
 
+-- A no about units, unless as many gifts as make it a yes have to end first.
+local function no_units(word, giver, needed)
+  local others = gifts_in_the_way(now, giver, needed)
+  if others[1] then
+    return no({'no', 'gifts', unpack(others)}, {})
+  end
+  return no({'no', word})
+end
+
 -- The guards stand in the order that the API documents.
 local function grab(call, id, user, quantity_text)
   if not row[1] then
@@ -192,10 +202,10 @@ local function grab(call, id, user, quantity_text)
   end
   local units, sold, live = read_part(part)
   if units + sold + quantity > limit then
-    return no({'no', 'limit_reached'})
+    return no_units('limit_reached', user, units + sold + quantity - limit)
   end
   if free < quantity then
-    return no({'no', 'sold_out'})
+    return no_units('sold_out', nil, quantity - free)
   end
   local amount_text = int(price * quantity)
   packed = before .. quantity_text .. ' ' .. amount_text .. behind .. user

@@ -159,6 +159,87 @@ async fn what_one_server_answered_the_other_knows() {
     }
 }
 
+/// Carol is asked to pay, bob accepts, rosy ships; nobody accepts a second one, and carol has its price back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gift_goes_from_one_server_to_the_other() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let (one, other) = (House::open(&redis).await, House::open(&redis).await);
+    one.post("/v1/wallets/carol/deposits", "d", json!({"amount": 100}), 201).await;
+    one.post("/v1/merchants", "m", json!({"id": "rosy", "name": "Rosy", "status": "verified"}), 201).await;
+    let terms = json!({"merchant": "rosy", "name": "roses", "category": "flowers", "price": 10, "stock": 1});
+    let item = other.post("/v1/items", "i", terms, 201).await;
+    let terms =
+        json!({"giver": "alice", "payer": "carol", "item": item["id"], "message": "for you", "reference": "g-1"});
+    let gift = one.post("/v1/gifts", "g1", terms.clone(), 201).await;
+    assert_eq!(other.post("/v1/gifts", "g1", terms.clone(), 201).await, gift);
+    assert_eq!((&gift["state"], &gift["recipient"]), (&json!("awaiting_payment"), &Value::Null));
+    let sold_out = json!({"giver": "dave", "recipient": "bob", "payer": "carol", "item": item["id"]});
+    other.post("/v1/gifts", "g2", sold_out.clone(), 409).await;
+    let path = |verb: &str| format!("/v1/gifts/{}{verb}", gift["id"].as_str().expect("an id"));
+    one.post(&path("/pay"), "p", json!({"payer": "alice"}), 403).await;
+    let paid = one.post(&path("/pay"), "p1", json!({"payer": "carol"}), 200).await;
+    assert_eq!(other.post(&path("/pay"), "p1", json!({"payer": "carol"}), 200).await, paid);
+    assert_eq!(
+        (&paid["state"], other.get("/v1/wallets/carol").await["available"].as_u64()),
+        (&json!("offered"), Some(90))
+    );
+    let token = &gift["token"];
+    other.post(&path("/accept"), "-", json!({"user": "bob"}), 403).await;
+    let accepted = other.post(&path("/accept"), "-", json!({"user": "bob", "token": token}), 200).await;
+    assert_eq!(accepted["state"], "accepted");
+    let shipped = one.post(&path("/ship"), "s", json!({"carrier": "sf", "tracking": "SF1"}), 200).await;
+    assert_eq!(shipped["tracking"], "SF1");
+    other.post(&path("/deliver"), "-", json!({}), 200).await;
+    one.post(&path("/thank"), "-", json!({"user": "bob", "note": "lovely"}), 200).await;
+    for (house, user, role) in [(&one, "alice", "given"), (&other, "bob", "received")] {
+        let told = house.get(&format!("/v1/users/{user}/gifts?role={role}")).await;
+        assert_eq!((&told["gifts"][0]["state"], &told["gifts"][0]["note"]), (&json!("delivered"), &json!("lovely")));
+    }
+    assert_eq!(other.get("/v1/wallets/carol/entries").await["entries"][0]["gift"], gift["id"]);
+
+    other
+        .post(&format!("/v1/items/{}/restock", item["id"].as_str().expect("an id")), "r", json!({"quantity": 1}), 200)
+        .await;
+    let second = one.post("/v1/gifts", "g3", sold_out, 201).await;
+    let path = |verb: &str| format!("/v1/gifts/{}{verb}", second["id"].as_str().expect("an id"));
+    other.post(&path("/pay"), "p2", json!({"payer": "carol"}), 200).await;
+    one.post("/v1/test/clock", "-", json!({"advance_s": 259_200}), 200).await;
+    let since = Instant::now();
+    // The gift has ended in one step, and what was paid for it is back a little later.
+    while other.get("/v1/wallets/carol").await["available"] != 90 {
+        assert!(since.elapsed() < Duration::from_secs(60), "nobody ends it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(one.get(&path("")).await["state"], "expired");
+    let kinds: Vec<Value> = one.get("/v1/events?limit=100").await["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .map(|event| event["type"].clone())
+        .filter(|kind| kind.as_str().is_some_and(|kind| kind.starts_with("gift.")))
+        .collect();
+    let expected = [
+        "awaiting_payment",
+        "offered",
+        "accepted",
+        "shipped",
+        "delivered",
+        "delivered",
+        "awaiting_payment",
+        "offered",
+        "expired",
+    ];
+    assert_eq!(kinds, expected.map(|state| json!(format!("gift.{state}"))));
+    for house in [one, other] {
+        house.engine.close();
+    }
+    let (status, told) = hongbao(&["audit", "--redis", &redis.url()]);
+    assert!(status == Some(0) && told.contains("2 gifts"), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_works_and_stops_working_on_every_server() {
     if is_missing() {

@@ -6,6 +6,7 @@
 use super::api_keys::api_key;
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
+use super::gifts::gift_of_bytes;
 use super::layout::{Layout, flag, is_mass};
 use super::memos::Verdict;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
@@ -18,6 +19,7 @@ use crate::command::{
 use crate::creates::Allowance;
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
+use crate::gift::GiftStep;
 use crate::merchant;
 use crate::payout::{PayoutAnswer, secret_of};
 use crate::state::envelope::{Figures, check_opening, share_status};
@@ -107,7 +109,14 @@ impl Core {
                 let decided = self.envelope_script(b"cancel", *envelope, None, operation).await?;
                 self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?
             }
-            Command::CreateGift(_) | Command::StepGift { .. } => return Ok(self.refuse(Refusal::no_gifts())),
+            Command::CreateGift(terms) => match self.create_gift(terms, operation).await? {
+                Ok(decided) => decided,
+                Err(outcome) => return Ok(self.answer(outcome)),
+            },
+            Command::StepGift { gift, step } => match self.step_gift(*gift, step, operation).await? {
+                Ok(decided) => decided,
+                Err(outcome) => return Ok(self.answer(outcome)),
+            },
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
                 Ok(decided) => decided,
@@ -175,6 +184,9 @@ impl Core {
         // It is decided. What is left others will do, but the answer has to wait for it.
         let carried = self.carry(operation.bucket, effects).await;
         carried.map_err(decided_all_the_same)?;
+        if answer.tag() == b"paying" {
+            return self.ended_payment(command, operation).await;
+        }
         let outcome = self.outcome(command, at, &answer).await?;
         Ok(Verdict::Answered { outcome, at, kept })
     }
@@ -429,6 +441,7 @@ impl Core {
                 Outcome::Payouts(answers.collect::<Option<_>>().ok_or_else(|| damaged("an answer"))?)
             }
             b"api_key" => Outcome::ApiKey(Box::new(api_key(answer.bytes(1)?)?)),
+            b"gift" => Outcome::Gift(Box::new(gift_of_bytes(answer.bytes(1)?)?)),
             _ => return Err(damaged("an answer")),
         })
     }
@@ -527,8 +540,10 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
         | Command::DeleteApiKey { .. }
-        | Command::Redact { .. }
-        | Command::StepGift { .. } => Keep::Natural,
+        | Command::Redact { .. } => Keep::Natural,
+        // How a payment ends stands under its mark.
+        Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
+        Command::StepGift { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
         | Command::CreateEnvelope(_)

@@ -15,7 +15,10 @@
 //! | `r` envelope, `l` envelope | what was unsold, what lapsed, goes back to the sender |
 //! | the same four, `x` behind what they say | a payout of it is made instead of a credit |
 //! | `p` order | a hold is being paid: debit, then end the hold either way |
-//! | `m` order | a merchant is owed |
+//! | `m` order, `s` gift | a merchant is owed |
+//! | `q` gift | a gift is being paid: debit, then the gift is paid or as before |
+//! | `b` gift | a gift that came to nothing is paid back |
+//! | `v` gift, `g` or `r` | a gift is listed with its giver, with its recipient |
 //! | `k` merchant, turn | whether it may sell is told to every bucket |
 //!
 //! **Invariant:** an effect enters another bucket only when its cause is
@@ -113,14 +116,20 @@ impl Core {
     async fn deliver(&self, cause: Bucket, effect: Effect) -> Result<Option<Vec<u8>>> {
         match effect.kind() {
             b'f' => self.open_envelope(cause, &effect).await?,
-            b'g' | b'c' | b'r' | b'l' => self.credit(cause, &effect).await?,
+            b'g' | b'c' | b'r' | b'l' | b'b' => self.credit(cause, &effect).await?,
             b'e' => self.tell_pools(&effect).await?,
             b't' => {
                 // `reserve note` takes it out: by then another may be open.
                 self.finish_transfer(EnvelopeId::from_bytes(effect.id()?), effect.pool()?).await?;
                 return Ok(None);
             }
-            b'm' => self.owe(&effect).await?,
+            b'm' | b's' => self.owe(&effect).await?,
+            b'v' => self.list_gift(cause, &effect).await?,
+            b'q' => {
+                // The gift's own script takes it out.
+                self.pay_gift(cause, &effect).await?;
+                return Ok(None);
+            }
             b'k' => self.let_sell(&effect).await?,
             b'p' => {
                 // The hold's own script takes it out.
@@ -180,6 +189,7 @@ impl Core {
             b'g' => (marked(b'c'), "c", Some(at)),
             b'c' => (marked(b'c'), "c", None),
             b'r' => (marked(b'r'), "r", None),
+            b'b' => (marked(b'b'), "b", None),
             _ => (marked(b'l'), "l", None),
         };
         let (field, read_in, is_outside) = (&effect.field, effect.read_in, is_outside(&words));
@@ -282,7 +292,8 @@ impl Core {
         let hold = HoldId::from_bytes(*hold);
 
         let keys = [self.layout.wallet(&user), self.layout.unpaid(&user, &order)];
-        let args = [order.to_vec(), amount, Keep::Repeats.word(), begun_at.ms().to_string().into_bytes()];
+        let begun_at = begun_at.ms().to_string().into_bytes();
+        let args = [order.to_vec(), amount, Keep::Repeats.word(), begun_at, b"o".to_vec()];
         let answer = Answer::of_script(self.run(self.layout.of_user(&user), &PAY, keys, args).await?)?;
         let paid = match answer.tag() {
             b"paid" => true,

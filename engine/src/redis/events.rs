@@ -8,6 +8,7 @@
 use super::backend::{Core, Result};
 use super::bucket::Bucket;
 use super::commands::hold_view;
+use super::gifts::gift_of_bytes;
 use super::reply::{Answer, damaged};
 use super::scripts::{TELLING, TOLD};
 use crate::command::{EndedAs, Merchant, OrderView, Verification};
@@ -264,10 +265,11 @@ impl Core {
             b'p' => EventType::PayoutDue,
             b'r' => EventType::EnvelopeRedacted,
             b'm' => EventType::MerchantChanged,
+            b'G' => EventType::GiftOffered,
             _ => return Err(wrong()),
         };
-        // How a hold ended is told by the hold, and how a payout stands by the payout.
-        if !matches!(kind, b'h' | b'p') && !types.has(of) {
+        // How a hold ended is told by the hold, how a payout or a gift stands by itself.
+        if !matches!(kind, b'h' | b'p' | b'G') && !types.has(of) {
             return Ok(None);
         }
         let words = |most: usize| Answer::split(rest.to_vec(), most);
@@ -363,6 +365,13 @@ impl Core {
                 let words = words(4);
                 let redaction = Redaction { at: words.at(1)?, metadata: words.flag(2) };
                 Happened::Redacted { envelope: self.facts(envelope(words.bytes(3)?)?).await?, redaction }
+            }
+            b'G' => {
+                let gift = gift_of_bytes(words(2).bytes(1)?)?;
+                if !types.has(EventType::of_gift(gift.state)) {
+                    return Ok(None);
+                }
+                Happened::Gift(Box::new(gift))
             }
             b'm' => Happened::Merchant(Box::new(merchant_of(&words(7))?)),
             _ => unreachable!("other kinds were refused"),

@@ -4,7 +4,7 @@
 //! causes in its user's bucket; in a Cluster that is carried behind it (see `effects`).
 
 use super::backend::{Core, Keep, Operation, Result};
-use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no, refusal_or_no, won};
+use super::commands::{ATTEMPTS_MAX, decided_all_the_same, refusal_or_no, won};
 use super::lane::Words;
 use super::layout::{Key, is_mass};
 use super::memos::Verdict;
@@ -175,13 +175,11 @@ impl Core {
         for _ in 0..ATTEMPTS_MAX {
             let args = self.grab_item_args(item, &hold, user, quantity, operation);
             let keys = self.layout.grab_item(item, self.mark(operation));
-            let mut decided = match self.run_with(operation.bucket, &GRAB_ITEM, keys, args, 1).await? {
+            let decided = match self.run_with(operation.bucket, &GRAB_ITEM, keys, args, 1).await? {
                 Value::BulkString(text) => decided_alone(text)?,
                 told => Decided::read(told, 0)?,
             };
-            if is_no(&decided, b"unresolved") {
-                self.resolve(&mut decided, operation.bucket).await?;
-            } else if !is_no(&decided, b"again") {
+            if let Some(decided) = self.in_the_way(decided, operation.bucket).await? {
                 return Ok(decided);
             }
         }

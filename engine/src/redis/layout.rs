@@ -11,6 +11,7 @@
 use super::bucket::Bucket;
 use super::lane::Words;
 use crate::backend::OnceKey;
+use crate::gift::GiftRole;
 use crate::notes::Shelf;
 use crate::payout::{PayoutState, PayoutTo};
 use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId};
@@ -238,6 +239,7 @@ impl Layout {
         keys.push(&[&place, b"holds"]);
         keys.push(&[&place, b"due"]);
         keys.push(&[&place, b"not_selling"]);
+        keys.push(&[&place, name.as_bytes(), b":gifts"]);
         mark.iter().for_each(|mark| keys.push(&[mark]));
         keys
     }
@@ -313,6 +315,25 @@ impl Layout {
 
     pub(super) fn orders(&self, bucket: Bucket) -> Key {
         self.key(bucket, "orders")
+    }
+
+    /// Gift -> the gift.
+    pub(super) fn gifts(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "gifts")
+    }
+
+    /// An item's gifts that have a unit set aside, by deadline.
+    pub(super) fn gifts_of_item(&self, id: ItemId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:gifts"))
+    }
+
+    /// A user's gifts by time.
+    pub(super) fn gifts_of_user(&self, user: &UserId, role: GiftRole) -> Key {
+        let list = match role {
+            GiftRole::Given => "given",
+            GiftRole::Received => "gifts",
+        };
+        self.key(self.of_user(user), &format!("{list}:{user}"))
     }
 }
 

@@ -17,6 +17,7 @@
 //! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
+//! - `gifts`: gifts, and the payments with which they are made.
 //! - `notes`: what servers keep for themselves.
 //! - `layout`, `rows`, `reply`, `scripts`: keys, envelopes' rows, answers, and the scripts themselves.
 //! - `bucket`: which of the fixed buckets a thing lies in, and so which slot.
@@ -39,6 +40,7 @@ mod copy;
 mod effects;
 mod error;
 mod events;
+mod gifts;
 mod grabs;
 mod lane;
 mod layout;

@@ -41,6 +41,7 @@ pub(super) enum List {
     Wins = 5,
     Items = 6,
     Payouts = 7,
+    Gifts = 8,
 }
 
 impl Backend for RedisBackend {
@@ -115,12 +116,12 @@ impl Backend for RedisBackend {
         self.core.order(id).await
     }
 
-    async fn gift(&self, _: GiftId) -> Result<Option<Gift>> {
-        Ok(None)
+    async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
+        self.core.gift(id).await
     }
 
-    async fn gifts(&self, _: &UserId, _: GiftRole, _: &Page) -> Result<Listing<Gift>> {
-        Ok(Listing { rows: Vec::new(), next: None })
+    async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {
+        self.core.gifts(user, role, page).await
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
@@ -489,6 +490,8 @@ pub(super) fn entry(row: &[u8]) -> Result<Entry> {
             b"r" => EntryKind::Refund(envelope()?),
             b"l" => EntryKind::Lapse(envelope()?),
             b"o" => EntryKind::Order(words.id(4).map(OrderId::from_bytes)?),
+            b"g" => EntryKind::GiftPaid(words.id(4).map(GiftId::from_bytes)?),
+            b"b" => EntryKind::GiftRefund(words.id(4).map(GiftId::from_bytes)?),
             _ => return Err(damaged("a movement")),
         },
         amount: words.amount(2)?,

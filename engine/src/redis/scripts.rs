@@ -22,7 +22,10 @@ const DECIDE: &str = lua!("decide");
 /// Holds of an item, and where its keys stand among those of one call, or of many.
 const HOLDS: &str = lua!("holds");
 const HOLD_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 4, 9)";
-const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 3, 8)";
+const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpack(KEYS, 3, 8)\nlocal GIFTS = KEYS[10]";
+/// Gifts that hold units of an item; their key has the same place among those of one call, and of many.
+const GIFTS: &str = lua!("gifts");
+const GIFT_KEYS: &str = "local GIFTS = KEYS[10]";
 /// When an envelope is looked at again.
 const SETTLING: &str = lua!("settling");
 /// A share of a winner: which, when grabbed, when claimed.
@@ -66,8 +69,15 @@ pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, 
 pub(super) static LET_SELL: Script = Script::one("let sell", &[lua!("let_sell")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
 pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]);
-pub(super) static GRAB_ITEM: Script =
-    Script::lane("grab_item", &[FAILURE, LANE, LEDGER, OPERATIONS, GRAB_ITEM_KEYS, HOLDS, lua!("grab_item")], 9, 3);
+pub(super) static GRAB_ITEM: Script = Script::lane(
+    "grab_item",
+    &[FAILURE, LANE, LEDGER, OPERATIONS, GRAB_ITEM_KEYS, HOLDS, GIFTS, lua!("grab_item")],
+    10,
+    3,
+);
+pub(super) static GIFT_LOOK: Script = Script::one("gift look", &[PRELUDE, DECIDE, lua!("gift_look")]);
+pub(super) static GIFT: Script =
+    Script::one("gift", &[PRELUDE, DECIDE, HOLD_KEYS, GIFT_KEYS, HOLDS, GIFTS, lua!("gift")]);
 /// What is due of one item: up to 512 ended holds.
 pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]).alone();
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);

@@ -14,7 +14,7 @@ use super::reply::{Answer, Decided, Effect, Told, damaged, effects, parts};
 use super::scripts::{ENVELOPE_DUE, HOLD_DUE, READ, TOUR};
 use crate::error::EngineError;
 use crate::payout::PayoutState;
-use crate::types::{EnvelopeId, ItemId};
+use crate::types::{EnvelopeId, GiftId, ItemId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -152,6 +152,7 @@ impl Core {
                 b'e' if is_mass(EnvelopeId::from_bytes(id)) => self.end_mass(EnvelopeId::from_bytes(id)).await?.any,
                 b'e' => self.settle_envelope(bucket, EnvelopeId::from_bytes(id)).await?,
                 b'i' => self.release_due(bucket, ItemId::from_bytes(id)).await?,
+                b'g' => self.end_gift(bucket, GiftId::from_bytes(id)).await?,
                 _ => return Err(damaged("a deadline")),
             };
         }

@@ -12,6 +12,7 @@ use crate::api_key::ApiKey;
 use crate::backend::Entry;
 use crate::command::{HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, Event, ItemPut, Record, Remembered, Units};
+use crate::gift::Gift;
 use crate::payout::Payout;
 use crate::types::{Amount, HoldId, ItemId, Lsn, Timestamp, UserId};
 
@@ -37,6 +38,8 @@ pub(crate) enum Thing {
     Order(Box<OrderView>),
     /// A payout, whatever came of it.
     Payout(Box<Payout>),
+    /// A gift, whatever became of it.
+    Gift(Box<Gift>),
     /// An answer kept under a key or reference.
     Memo(Box<Remembered>),
     /// An API key, deleted or not.
@@ -137,6 +140,10 @@ impl Store {
             let (key, value) = row?;
             let order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
             tell!(Thing::Order(Box::new(order)));
+        }
+        for row in snapshot.scan(Table::Gifts, &KeyRange::all()) {
+            let (key, value) = row?;
+            tell!(Thing::Gift(Box::new(values::cold(&value).ok_or_else(|| damaged(Table::Gifts, &key))?)));
         }
         for row in snapshot.scan(Table::Memos, &KeyRange::all()) {
             let (key, value) = row?;

@@ -79,15 +79,6 @@ impl Store {
         cold(Table::Gifts, id.bytes(), self.snapshot().get(Table::Gifts, id.bytes())?)
     }
 
-    /// Whether there ever was a gift.
-    ///
-    /// # Errors
-    /// [`StoreError`] if that cannot be read.
-    #[cfg(feature = "redis")]
-    pub(crate) fn has_gifts(&self) -> Result<bool, StoreError> {
-        Ok(self.snapshot().scan(Table::Gifts, &KeyRange::all()).next().transpose()?.is_some())
-    }
-
     /// Gifts that have a deadline.
     ///
     /// # Errors

@@ -292,7 +292,8 @@ mod redis {
         api_keys,
         payouts,
         caps,
-        redactions
+        redactions,
+        gifts
     );
 
     #[test]

@@ -7,7 +7,7 @@ use crate::stand::*;
 use hongbao_engine::backend::{Backend, OnceKey, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
-use hongbao_engine::gift::GiftState;
+use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
 use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +70,35 @@ pub(crate) struct Made {
     pub(crate) envelopes: Vec<EnvelopeId>,
     pub(crate) users: Vec<UserId>,
     pub(crate) item: ItemId,
+}
+
+/// Gifts of which each state is met, the last of them once their time is over.
+pub(crate) fn play_gifts<B: Backend>(engine: &B, item: ItemId) {
+    let (alice, bob) = (user("alice"), user("bob"));
+    engine.deposit(&alice, 1000);
+    let give = |payer: &str| {
+        let terms = NewGift { payer: user(payer), ..NewGift::new("shop", alice.clone(), bob.clone(), item) };
+        match engine.ask(Command::CreateGift(Box::new(terms))) {
+            Outcome::Gift(gift) => gift.id,
+            other => panic!("not given: {other:?}"),
+        }
+    };
+    let accept = GiftStep::Accept { user: bob.clone(), token: None::<GiftToken> };
+    let ship = GiftStep::Ship { carrier: "sf".to_owned(), tracking: "SF1".to_owned() };
+    let rows = [
+        vec![accept.clone(), ship, GiftStep::Deliver, GiftStep::Thank { user: bob.clone(), note: "thanks".to_owned() }],
+        vec![accept, GiftStep::Fail { reason: "frost".to_owned() }],
+        vec![GiftStep::Decline { user: bob.clone(), reason: None }],
+        vec![GiftStep::Cancel { user: alice.clone() }],
+    ];
+    for steps in rows {
+        let gift = give("alice");
+        for step in steps {
+            let done = engine.ask(Command::StepGift { gift, step: Box::new(step) });
+            assert!(matches!(done, Outcome::Gift(_)), "{done:?}");
+        }
+    }
+    give("carol");
 }
 
 /// Envelopes that sell out, are cancelled and are left to end; holds that are

@@ -3,9 +3,10 @@
 
 use crate::deployment::{Deployment, is_missing};
 use crate::redis_stand::{RedisServer, ServerOptions};
-use crate::stand::{World, api_key, envelope, fen, item, reference, user};
+use crate::stand::{World, api_key, envelope, fen, item, reference, until, user};
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, Listing, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
+use hongbao_engine::gift::{GiftRole, GiftState, GiftStep, NewGift};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError};
 use hongbao_engine::payout::{Outside, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::{
@@ -49,6 +50,7 @@ pub(crate) struct Story {
     orders: Vec<OrderId>,
     api_keys: Vec<ApiKeyId>,
     payouts: Vec<PayoutId>,
+    gifts: Vec<GiftId>,
     answered: Vec<(Command, Option<OnceKey>, Reply)>,
 }
 
@@ -62,7 +64,7 @@ fn draw(random: &mut Random, story: &Story) -> Command {
         let reference = text.map(|text| reference("app", &text));
         Transfer { user: who(random), amount: fen(1 + random.below(200)), reference }
     };
-    match random.below(27) {
+    match random.below(34) {
         0..=4 => Command::Deposit(transfer(random)),
         5 => Command::Withdraw(transfer(random)),
         6..=8 => {
@@ -136,6 +138,32 @@ fn draw(random: &mut Random, story: &Story) -> Command {
                 results => Command::PayoutResults(results),
             }
         }
+        27..=28 => match random.pick(&story.items) {
+            Some(item) => Command::CreateGift(Box::new(NewGift {
+                payer: who(random),
+                recipient: (!random.one_in(4)).then(|| who(random)),
+                pay_within_s: 1 + random.below(120),
+                accept_within_s: 1 + random.below(120),
+                ship_within_s: 1 + random.below(120),
+                reference: random.one_in(4).then(|| reference("app", &format!("g{}", random.below(5)))),
+                ..NewGift::new("app", who(random), who(random), item)
+            })),
+            None => Command::Deposit(transfer(random)),
+        },
+        29..=32 => match random.pick(&story.gifts) {
+            Some(gift) => {
+                let (by, text) = (who(random), || "so".to_owned());
+                let step = match random.below(7) {
+                    0..=1 => GiftStep::Pay { payer: by },
+                    2..=3 => GiftStep::Accept { user: by, token: None },
+                    4 => GiftStep::Ship { carrier: text(), tracking: text() },
+                    5 => GiftStep::Fail { reason: text() },
+                    _ => GiftStep::Decline { user: by, reason: Some(text()) },
+                };
+                Command::StepGift { gift, step: Box::new(step) }
+            }
+            None => Command::Deposit(transfer(random)),
+        },
         21..=22 => match random.pick(&story.api_keys) {
             Some(key) if random.one_in(2) => Command::DeleteApiKey { key },
             _ => Command::CreateApiKey(Box::new(api_key("shop", story.api_keys.len() as u8))),
@@ -164,7 +192,15 @@ impl Story {
     /// So many commands to an engine, while time goes on.
     pub(crate) async fn tell(&mut self, backend: &impl Backend, random: &mut Random, world: &World) {
         for nth in 0..COMMANDS {
-            let command = draw(random, self);
+            let command = match nth {
+                // Else few of them have an item.
+                0 => Command::PutMerchant(Box::new(NewMerchant::new(
+                    user("rosy"),
+                    "Rosy",
+                    Some(MerchantStatus::Verified),
+                ))),
+                _ => draw(random, self),
+            };
             let once = random.one_in(2).then(|| OnceKey::idempotency("app", "route", &format!("{}k{nth}", random.0)));
             // Nothing is kept under the key of a redaction.
             let once = once.filter(|_| !matches!(command, Command::Redact { .. }));
@@ -174,6 +210,7 @@ impl Story {
                 Outcome::Item(view) if !self.items.contains(&view.id) => self.items.push(view.id),
                 Outcome::Held { hold, .. } if !self.holds.contains(hold) => self.holds.push(*hold),
                 Outcome::ApiKey(key) if !self.api_keys.contains(&key.id) => self.api_keys.push(key.id),
+                Outcome::Gift(gift) if !self.gifts.contains(&gift.id) => self.gifts.push(gift.id),
                 Outcome::Ordered { order, .. } if !self.orders.contains(order) => self.orders.push(*order),
                 _ => {}
             }
@@ -187,6 +224,7 @@ impl Story {
                 | Outcome::Ordered { .. }
                 | Outcome::ApiKey(_)
                 | Outcome::Payouts(_)
+                | Outcome::Gift(_)
                 | Outcome::Released { .. } => once.is_some(),
                 _ => false,
             };
@@ -204,6 +242,22 @@ impl Story {
         assert!(kinds.len() >= 8, "of too few kinds: {kinds:?}");
     }
 
+    /// Waits until an engine has ended the gifts that were due when it started.
+    pub(crate) fn until_due_gifts_end(&self, stage: &Stage, engine: &Embedded) {
+        until("what is due has ended", || {
+            self.gifts.iter().all(|id| {
+                let gift = stage.deployment.drive(engine.gift(*id)).expect("a read").expect("a gift");
+                let deadline = match gift.state {
+                    GiftState::AwaitingPayment => gift.pay_by,
+                    GiftState::Offered => gift.accept_by,
+                    GiftState::Accepted => gift.ship_by,
+                    _ => None,
+                };
+                deadline.is_none_or(|deadline| engine.now() < deadline)
+            })
+        });
+    }
+
     /// All that can be read.
     pub(crate) async fn read(&self, backend: &impl Backend) -> String {
         let mut told = String::new();
@@ -214,6 +268,9 @@ impl Story {
             line("entries", &all(async |page| backend.entries(&user, &page).await.expect("a list")).await);
             line("sent", &all(async |page| backend.sent(&user, &page).await.expect("a list")).await);
             line("received", &all(async |page| backend.received(&user, &page).await.expect("a list")).await);
+            for role in [GiftRole::Given, GiftRole::Received] {
+                line("gifts", &all(async |page| backend.gifts(&user, role, &page).await.expect("a list")).await);
+            }
             for id in &self.envelopes {
                 line("grab", &backend.grab_of(*id, &user).await.expect("a read"));
             }
@@ -235,6 +292,9 @@ impl Story {
         line("items", &all(async |page| backend.items(&ItemFilter::default(), &page).await.expect("a list")).await);
         for id in &self.holds {
             line("hold", &backend.hold(*id).await.expect("a read"));
+        }
+        for id in &self.gifts {
+            line("gift", &backend.gift(*id).await.expect("a read"));
         }
         for id in &self.orders {
             line("order", &backend.order(*id).await.expect("a read"));
@@ -385,6 +445,7 @@ fn a_directory_is_copied_into_redis_and_back() {
         drop(engine);
         // What is due by now is done at a start.
         let engine = open(&first, &stage.embedded);
+        story.until_due_gifts_end(&stage, &engine);
         let told = stage.deployment.drive(story.read(&engine));
         engine.close().expect("it closes");
         drop(engine);
@@ -434,6 +495,7 @@ fn a_directory_is_copied_into_redis_and_back() {
             stage.deployment.drive(backend.execute(more.clone(), None)).expect("it is answered");
         }
         stage.deployment.drive(redis.execute(more, None)).expect("it is answered");
+        [&engine, &copied].into_iter().for_each(|engine| story.until_due_gifts_end(&stage, engine));
         let told = without_entries(&stage.deployment.drive(story.read(&engine)));
         let read = without_entries(&stage.deployment.drive(story.read(&redis)));
         assert_same(&told, &read, seed, "right is Redis");

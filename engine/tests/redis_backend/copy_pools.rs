@@ -48,6 +48,7 @@ fn stories_in_pools_are_copied_into_a_directory_and_back() {
         engine.close().expect("it closes");
         drop(engine);
         let engine = open(&first, &stage.embedded);
+        story.until_due_gifts_end(&stage, &engine);
         let told = stage.deployment.drive(story.read(&engine));
         let repeats = stage.deployment.drive(story.repeat(&engine));
         engine.close().expect("it closes");
@@ -70,6 +71,7 @@ fn stories_in_pools_are_copied_into_a_directory_and_back() {
         stage.world.advance_s(400);
         stage.deployment.settle(&back);
         let engine = open(&first, &stage.embedded);
+        story.until_due_gifts_end(&stage, &engine);
         let told = without_entries(&stage.deployment.drive(story.read(&engine)));
         engine.close().expect("it closes");
         assert_same(&told, &without_entries(&stage.deployment.drive(story.read(&back))), seed, "right is copied back");

@@ -10,6 +10,7 @@ use crate::stand::{START, World, api_key, creates_cap, fen, reference, user};
 use hongbao_engine::api_key::ApiKey;
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
+use hongbao_engine::gift::{Gift, GiftStep, NewGift};
 use hongbao_engine::memory::Embedded;
 use hongbao_engine::payout::{Outside, PayoutTo};
 use hongbao_engine::redis::RedisBackend;
@@ -51,6 +52,7 @@ struct Made {
     holds: Vec<[HoldId; 2]>,
     orders: Vec<[OrderId; 2]>,
     api_keys: Vec<[ApiKeyId; 2]>,
+    gifts: Vec<[Gift; 2]>,
 }
 
 /// A command whose things are told by their place among those made.
@@ -67,6 +69,8 @@ enum Drawn {
     ReleaseHold(usize, UserId),
     DeleteApiKey(usize),
     Redact(usize, bool),
+    Give(usize, NewGift),
+    StepGift(usize, GiftStep),
 }
 
 struct Pair {
@@ -120,6 +124,8 @@ fn compare_engines(deploy: fn(u64) -> Deployment, in_order: bool) {
             pair.sequence(&mut random, nth);
             sequences += 1;
         }
+        let audit = pair.deployment.drive(pair.redis.audit_rows(&mut |_| ())).expect("an audit");
+        assert!(audit.findings.is_empty(), "HONGBAO_SEED={seed}: {:?}", audit.findings);
         if since.elapsed() > TIME {
             break;
         }
@@ -159,7 +165,7 @@ impl Pair {
     fn draw(&self, random: &mut Random, users: &[UserId], merchants: &[UserId], nth: usize) -> Drawn {
         let who = random.pick(users);
         let below = |random: &mut Random, count: usize| random.below(count as u64) as usize;
-        let kind = random.below(27);
+        let kind = random.below(36);
         match kind {
             0..=2 => Drawn::Plain(Command::Deposit(transfer(random, &who, nth))),
             3 => Drawn::Plain(Command::Withdraw(transfer(random, &who, nth))),
@@ -221,6 +227,26 @@ impl Pair {
                 Drawn::Redact(below(random, self.made.envelopes.len()), random.once_in(2))
             }
             22 if !self.made.holds.is_empty() => Drawn::ReleaseHold(below(random, self.made.holds.len()), who),
+            27..=28 if !self.made.items.is_empty() => {
+                let (payer, recipient) = (random.pick(users), random.pick(users));
+                Drawn::Give(
+                    below(random, self.made.items.len()),
+                    NewGift {
+                        payer: if random.once_in(2) { payer } else { who.clone() },
+                        recipient: (!random.once_in(4)).then_some(recipient),
+                        pay_within_s: 1 + random.below(30),
+                        accept_within_s: 1 + random.below(30),
+                        ship_within_s: 1 + random.below(30),
+                        reference: random.once_in(4).then(|| reference("app", &format!("s{nth}r{}", random.below(3)))),
+                        // The command names its own.
+                        ..NewGift::new("app", who.clone(), who, ItemId::from_bytes([0; 16]))
+                    },
+                )
+            }
+            29..=34 if !self.made.gifts.is_empty() => {
+                let at = below(random, self.made.gifts.len());
+                Drawn::StepGift(at, gift_step(random, &self.made.gifts[at][0], who))
+            }
             _ => {
                 let by_s = if random.once_in(20) { 8 * 86_400 } else { 1 + random.below(30) };
                 Drawn::Plain(Command::AdvanceClock { by_s })
@@ -263,6 +289,16 @@ impl Pair {
             Drawn::DeleteApiKey(at) => Command::DeleteApiKey { key: made.api_keys[at][side] },
             Drawn::Redact(at, metadata) => Command::Redact { envelope: made.envelopes[at][side], metadata },
             Drawn::ReleaseHold(at, user) => Command::ReleaseHold { hold: made.holds[at][side], user },
+            Drawn::Give(at, terms) => Command::CreateGift(Box::new(NewGift { item: made.items[at][side], ..terms })),
+            Drawn::StepGift(at, step) => {
+                let gift = &made.gifts[at][side];
+                // A token is another in each; what is shown stands for it.
+                let step = match step {
+                    GiftStep::Accept { user, token } => GiftStep::Accept { user, token: token.and(gift.token) },
+                    step => step,
+                };
+                Command::StepGift { gift: gift.id, step: Box::new(step) }
+            }
         }
     }
 
@@ -299,6 +335,9 @@ impl Pair {
             (Outcome::ApiKey(a), Outcome::ApiKey(b)) if name('K', [a.id.to_string(), b.id.to_string()]) => {
                 self.made.api_keys.push([a.id, b.id]);
             }
+            (Outcome::Gift(a), Outcome::Gift(b)) if name('G', [a.id.to_string(), b.id.to_string()]) => {
+                self.made.gifts.push([(**a).clone(), (**b).clone()]);
+            }
             _ => {}
         }
     }
@@ -309,6 +348,7 @@ impl Pair {
             Outcome::Envelope(view) => self.tell_envelope(side, view),
             Outcome::Item(view) => tell_item(names, view),
             Outcome::ApiKey(key) => tell_api_key(names, key),
+            Outcome::Gift(gift) => tell_gift(names, gift),
             Outcome::Won { amount, status, grabbed_at, claim_by, replayed, .. } if !self.in_order => {
                 format!("won {amount} {status:?} {grabbed_at:?} {claim_by:?} {replayed}")
             }
@@ -390,6 +430,11 @@ impl Pair {
             let b = self.deployment.drive(self.redis.order(*b)).expect("a read").expect("an order");
             both!("order", (a.quantity, a.amount, a.created_at, a.user), (b.quantity, b.amount, b.created_at, b.user));
         }
+        for [a, b] in &self.made.gifts {
+            let a = drive(self.embedded.gift(a.id)).expect("a read").expect("a gift");
+            let b = self.deployment.drive(self.redis.gift(b.id)).expect("a read").expect("a gift");
+            both!("gift", tell_gift(&names[0], &a), tell_gift(&names[1], &b));
+        }
         let a = drive(self.embedded.api_keys(&ALL)).expect("a list").rows;
         let b = self.deployment.drive(self.redis.api_keys(&ALL)).expect("a list").rows;
         let tell = |side: usize, keys: Vec<ApiKey>| {
@@ -440,6 +485,29 @@ fn tell_item(names: &Names, view: &ItemView) -> String {
 fn tell_api_key(names: &Names, key: &ApiKey) -> String {
     let anonymous = ApiKey { id: ApiKeyId::from_bytes([0; 16]), ..key.clone() };
     format!("{} {anonymous:?}", names.of(key.id))
+}
+
+fn tell_gift(names: &Names, gift: &Gift) -> String {
+    let (id, item) = (GiftId::from_bytes([0; 16]), ItemId::from_bytes([0; 16]));
+    let anonymous = Gift { id, item, ..gift.clone() };
+    format!("{} {} {anonymous:?}", names.of(gift.id), names.of(gift.item))
+}
+
+/// Mostly what leads a gift on, and mostly by whom it may.
+fn gift_step(random: &mut Random, gift: &Gift, who: UserId) -> GiftStep {
+    let is_right = !random.once_in(4);
+    let by = |user: Option<&UserId>| user.filter(|_| is_right).unwrap_or(&who).clone();
+    let (recipient, text) = (by(gift.recipient.as_ref()), || "so".to_owned());
+    match random.below(12) {
+        0..=2 => GiftStep::Pay { payer: by(Some(&gift.payer)) },
+        3..=5 => GiftStep::Accept { user: recipient, token: gift.token.filter(|_| is_right) },
+        6 => GiftStep::Decline { user: recipient, reason: random.once_in(2).then(text) },
+        7 => GiftStep::Cancel { user: by(Some(&gift.giver)) },
+        8 => GiftStep::Ship { carrier: text(), tracking: format!("T{}", random.below(2)) },
+        9 => GiftStep::Deliver,
+        10 => GiftStep::Fail { reason: text() },
+        _ => GiftStep::Thank { user: recipient, note: format!("N{}", random.below(2)) },
+    }
 }
 
 fn tell_hold(names: &Names, view: &HoldView) -> String {

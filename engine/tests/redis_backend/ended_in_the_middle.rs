@@ -9,6 +9,7 @@ use crate::stand::{api_key, fen, reference, user};
 use hongbao_engine::api_key::NewApiKey;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, OnceKey, Page};
 use hongbao_engine::command::*;
+use hongbao_engine::gift::{GiftRole, GiftStep, NewGift};
 use hongbao_engine::payout::{Outside, Payout, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::{Fuse, RedisBackend, RedisBackendOptions};
 use hongbao_engine::split::SplitRule;
@@ -252,6 +253,84 @@ fn a_payment_that_fails() {
         trial.deposit("bob", 3);
         Command::ClaimHold { hold: trial.hold(), user: trial.user("bob") }
     });
+}
+
+#[test]
+fn a_gift() {
+    play(|trial| {
+        trial.deposit("alice", 100);
+        Command::CreateGift(Box::new(trial.gift_terms()))
+    });
+}
+
+#[test]
+fn a_gift_on_a_cluster_under_a_reference() {
+    if !is_missing() {
+        play_over(Deployment::on_cluster(50), |trial| {
+            trial.deposit("alice", 100);
+            let reference = Some(reference("app", &trial.name("r")));
+            Command::CreateGift(Box::new(NewGift { reference, ..trial.gift_terms() }))
+        });
+    }
+}
+
+#[test]
+fn a_gift_that_cannot_be_paid() {
+    play(|trial| {
+        trial.deposit("alice", 3);
+        Command::CreateGift(Box::new(trial.gift_terms()))
+    });
+}
+
+#[test]
+fn a_gift_that_somebody_is_asked_to_pay() {
+    play(|trial| Command::CreateGift(Box::new(NewGift { payer: trial.user("carol"), ..trial.gift_terms() })));
+}
+
+/// The last unit is another gift's, whose time is over, and the money of that goes back first.
+#[test]
+fn a_gift_and_a_due_one_in_its_way() {
+    play(|trial| {
+        trial.deposit("alice", 50);
+        let terms = NewGift { accept_within_s: 10, ..trial.gift_terms() };
+        for _ in 0..5 {
+            trial.ask(Command::CreateGift(Box::new(terms.clone())));
+        }
+        trial.ask(Command::AdvanceClock { by_s: 10 });
+        Command::CreateGift(Box::new(NewGift { payer: trial.user("carol"), ..terms }))
+    });
+}
+
+#[test]
+fn steps_of_a_gift() {
+    let scenes: [Scene; 7] = [
+        |trial| {
+            trial.deposit("carol", 100);
+            trial.step_of("carol", &[], GiftStep::Pay { payer: trial.user("carol") })
+        },
+        |trial| trial.step_of("carol", &[], GiftStep::Pay { payer: trial.user("carol") }),
+        |trial| {
+            trial.deposit("alice", 100);
+            trial.step_of("alice", &[], trial.accept())
+        },
+        |trial| {
+            trial.deposit("alice", 100);
+            trial.step_of("alice", &[], GiftStep::Decline { user: trial.user("bob"), reason: None })
+        },
+        |trial| trial.step_of("carol", &[], GiftStep::Cancel { user: trial.user("alice") }),
+        |trial| {
+            trial.deposit("alice", 100);
+            let ship = GiftStep::Ship { carrier: "sf".to_owned(), tracking: "SF1".to_owned() };
+            trial.step_of("alice", &[trial.accept()], ship)
+        },
+        |trial| {
+            trial.deposit("alice", 100);
+            trial.step_of("alice", &[trial.accept()], GiftStep::Fail { reason: "frost".to_owned() })
+        },
+    ];
+    for (nth, scene) in scenes.into_iter().enumerate().filter(|_| !is_missing()) {
+        play_over(Deployment::new(60 + nth as u64), scene);
+    }
 }
 
 #[test]
@@ -705,6 +784,29 @@ impl Trial<'_> {
         }
     }
 
+    /// Alice gives bob something, and pays.
+    fn gift_terms(&self) -> NewGift {
+        NewGift::new("app", self.user("alice"), self.user("bob"), self.sell())
+    }
+
+    fn accept(&self) -> GiftStep {
+        GiftStep::Accept { user: self.user("bob"), token: None }
+    }
+
+    /// A step of a gift of alice's that has been led on by others.
+    fn step_of(&self, payer: &str, before: &[GiftStep], step: GiftStep) -> Command {
+        let terms = NewGift { payer: self.user(payer), ..self.gift_terms() };
+        let gift = match self.ask(Command::CreateGift(Box::new(terms))) {
+            Outcome::Gift(gift) => gift.id,
+            other => panic!("{other:?}"),
+        };
+        for step in before {
+            let done = self.ask(Command::StepGift { gift, step: Box::new(step.clone()) });
+            assert!(matches!(done, Outcome::Gift(_)), "{done:?}");
+        }
+        Command::StepGift { gift, step: Box::new(step) }
+    }
+
     /// The answer in a word, its money, and whether it is positive.
     fn answered(&self, backend: &RedisBackend, command: &Command) -> Told {
         let reply = self.deployment.drive(backend.execute(command.clone(), self.once(command)));
@@ -722,6 +824,7 @@ impl Trial<'_> {
             Outcome::Held { quantity, amount, .. } => format!("held {quantity} {amount}\n"),
             Outcome::Ordered { .. } => "ordered\n".to_owned(),
             Outcome::Released { .. } => "released\n".to_owned(),
+            Outcome::Gift(gift) => format!("gift {:?} {} {:?}\n", gift.state, gift.amount, gift.paid_at.is_some()),
             other => format!("{other:?}\n"),
         }
     }
@@ -752,6 +855,11 @@ impl Trial<'_> {
             }
             for row in deployment.drive(backend.received(&user, &all)).expect("a read").rows {
                 writeln!(told, "  received {} {:?}", row.grab.amount, row.grab.status).expect("a string takes it");
+            }
+            for role in [GiftRole::Given, GiftRole::Received] {
+                for gift in deployment.drive(backend.gifts(&user, role, &all)).expect("a read").rows {
+                    writeln!(told, "  gift {role:?} {:?}", gift.state).expect("a string takes it");
+                }
             }
         }
         let rosy = self.user("rosy");

@@ -15,6 +15,7 @@ mod ended_in_the_middle;
 mod events;
 #[path = "../feed_story/mod.rs"]
 mod feed_story;
+mod gifts;
 mod lanes;
 mod notes;
 mod payouts;

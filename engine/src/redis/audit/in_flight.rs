@@ -9,7 +9,7 @@ use crate::redis::bucket::Bucket;
 use crate::redis::effects::is_outside;
 use crate::redis::reply::{Effect, damaged};
 use crate::redis::rows::{TransferRow, shares_in};
-use crate::types::{Amount, EnvelopeId, OrderId, Timestamp};
+use crate::types::{Amount, EnvelopeId, GiftId, OrderId, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -110,6 +110,10 @@ fn late(effect: &Effect) -> Finding {
         b'e' => format!("{envelope}: its pools are not told how it has ended"),
         b't' => format!("{envelope}: a transfer with one of its pools does not end"),
         b'm' => format!("{}: its merchant is not owed", OrderId::from_bytes(id)),
+        b'q' => format!("{}: its payment does not end", GiftId::from_bytes(id)),
+        b's' => format!("{}: its merchant is not owed", GiftId::from_bytes(id)),
+        b'b' => format!("{}: what was paid for it does not go back", GiftId::from_bytes(id)),
+        b'v' => format!("{}: it is not in a list of its giver's or recipient's", GiftId::from_bytes(id)),
         b'k' => {
             let merchant = effect.field[1..].split(|&byte| byte == b' ').next().unwrap_or_default();
             let merchant = String::from_utf8_lossy(merchant);
@@ -196,7 +200,10 @@ impl Core {
             b'l' => entered(b"l").await?,
             // What was paid is on its way as long as the hold does not know.
             b'p' => amount - entered(b"o").await?.min(amount),
-            b'm' => {
+            b'q' => amount - entered(b"g").await?.min(amount),
+            b'b' => entered(b"b").await?,
+            b'v' => 0,
+            b'm' | b's' => {
                 let owed = self.fields(self.layout.of_user(&user), self.layout.owed(&user), &[id.to_vec()]).await?;
                 if owed.maybe(0).is_some() { amount } else { 0 }
             }

@@ -8,6 +8,7 @@
 //!   between reserve, transfers and pools, and each pool with its winners
 //! - `payouts`: what is to be paid outside
 //! - `sales`: items, holds, orders, merchants
+//! - `gifts`: gifts, their units, their money and their lists
 //! - `in_flight`: money between buckets, and what waits in outboxes
 //!
 //! A bucket is looked at as a whole. Where two buckets are compared, what was
@@ -21,6 +22,7 @@
 mod api_keys;
 mod archived;
 mod envelopes;
+mod gifts;
 mod in_flight;
 mod mass;
 mod payouts;
@@ -247,6 +249,7 @@ fn add(all: &mut Audited, some: &Audited) {
     all.holds += some.holds;
     all.orders += some.orders;
     all.payouts += some.payouts;
+    all.gifts += some.gifts;
 }
 
 /// What is read of a bucket's sums; what is told of it stands there, too.
@@ -308,6 +311,9 @@ impl Core {
 
     /// Where members stand in a sorted set; `None` is nowhere.
     pub(super) async fn scores(&self, bucket: Bucket, key: Vec<u8>, members: &[Vec<u8>]) -> Result<Vec<Option<i64>>> {
+        if members.is_empty() {
+            return Ok(Vec::new());
+        }
         let args: Vec<Vec<u8>> = words(["scores"]).into_iter().chain(members.iter().cloned()).collect();
         let answer = Answer::read(self.inspect(bucket, &[key], &args).await?)?;
         let score = |index: usize| match answer.maybe(index) {

@@ -53,18 +53,20 @@ impl OrderRow {
     }
 }
 
-/// What the holds of an item make.
+/// What the holds and gifts of an item make.
 #[derive(Default)]
-struct Units {
-    held: u64,
-    sold: u64,
+pub(super) struct Units {
+    pub(super) held: u64,
+    pub(super) sold: u64,
     /// Held and sold, by user.
-    by_user: BTreeMap<UserId, (u64, u64)>,
+    pub(super) by_user: BTreeMap<UserId, (u64, u64)>,
     live: Vec<[u8; 16]>,
     first_due_ms: Option<u64>,
     /// Those that can lapse, and those that are being paid: each with its deadline.
     waiting: Vec<([u8; 16], u64)>,
     paying: Vec<([u8; 16], u64)>,
+    /// Gifts that have a unit set aside, as they are listed with the item.
+    pub(super) gifts: Vec<(Vec<u8>, u64)>,
 }
 
 /// A hold that was paid, under its order.
@@ -73,6 +75,7 @@ type Paid = HashMap<[u8; 16], HoldView>;
 impl Look<'_> {
     pub(super) async fn sales(&mut self) -> Result<()> {
         let (mut units, mut paid) = self.holds().await?;
+        self.gifts(&mut units).await?;
         self.orders(&mut paid).await?;
         for order in paid.keys() {
             let id = OrderId::from_bytes(*order);
@@ -212,6 +215,7 @@ impl Look<'_> {
         if of_it.first_due_ms.is_some_and(|first| due.is_none_or(|due| due > first as i64)) {
             self.found_if_still(FindingKind::List, format!("{id}: nobody will look at it when its next hold is due"));
         }
+        self.gifts_of_item(id, &of_it.gifts).await?;
         // What is being paid is found by its effect.
         for (hold, _) in of_it.paying {
             self.being_paid(HoldId::from_bytes(hold)).await?;

@@ -7,6 +7,7 @@ use crate::command::{Merchant, Transfer, Verification};
 use crate::event::Remembered;
 use crate::redis::api_keys::api_key_row;
 use crate::redis::backend::Core;
+use crate::redis::gifts;
 use crate::redis::reply::Answer;
 use crate::types::{Amount, EnvelopeId, Timestamp};
 
@@ -78,7 +79,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         Outcome::Ordered { order, replayed } => vec![text("ordered"), order.bytes().to_vec(), flag(*replayed)],
         Outcome::Released { replayed } => vec![text("released"), flag(*replayed)],
         Outcome::ApiKey(key) => vec![text("api_key"), api_key_row(key)],
-        Outcome::Gift(_) => return Err(CopyError::Form(super::to_redis::NO_GIFTS.to_owned())),
+        Outcome::Gift(gift) => vec![text("gift"), gifts::bytes_of(gift)],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],
         Outcome::SoldOut

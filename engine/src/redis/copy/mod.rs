@@ -4,6 +4,7 @@
 //!
 //! - `to_redis`, `to_directory`: one way and the other
 //! - `pools`: mass envelopes, which have pools only in Redis
+//! - `gifts`: gifts, both ways
 //! - `directory`: a directory while something is copied into it
 //!
 //! Neither side may be served meanwhile. A directory is locked; a deployment has
@@ -18,6 +19,7 @@
 
 mod answers;
 mod directory;
+mod gifts;
 mod pools;
 mod to_directory;
 mod to_redis;

@@ -261,6 +261,7 @@ impl Copying<'_> {
             self.item(bucket, name.parse().map_err(|_| damaged("an item"))?, &mut units).await?;
         }
         self.holds(bucket, &units).await?;
+        self.gifts(bucket, &units).await?;
         for name in names.keys.sorted() {
             self.memo(bucket, name).await?;
         }
@@ -493,7 +494,7 @@ impl Copying<'_> {
 }
 
 impl Core {
-    async fn owed_to(&self, merchant: &UserId) -> Result<Amount> {
+    pub(super) async fn owed_to(&self, merchant: &UserId) -> Result<Amount> {
         let bucket = self.layout.of_user(merchant);
         let row = self.fields(bucket, self.layout.merchant(merchant), &words(["owed"])).await?;
         Ok(if row.maybe(0).is_some() { row.amount(0)? } else { Amount::ZERO })

@@ -57,9 +57,6 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     let store = Arc::new(Store::open(&path, FjallOptions::default())?);
     bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
-    if store.has_gifts()? {
-        return Err(CopyError::Form(NO_GIFTS.to_owned()));
-    }
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
         told.all += 1;
@@ -100,10 +97,6 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     }
     Ok(CopyReport { things: told.done, totals, differences })
 }
-
-/// Why a directory is not copied that has gifts.
-pub(super) const NO_GIFTS: &str =
-    "the directory has gifts, and deployments in Redis cannot hold any yet; serve it where it is";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(
@@ -279,6 +272,7 @@ impl Writing {
                 self.write(bucket, "HSET", owed, [id, number(order.amount.minor())]).await?;
             }
             Thing::Payout(payout) => self.payout(&payout).await?,
+            Thing::Gift(gift) => self.gift(&gift).await?,
             Thing::Memo(memo) => self.memo(&memo).await?,
             Thing::ApiKey(key) => {
                 let layout = &self.core.layout;
@@ -340,7 +334,8 @@ impl Writing {
             EntryKind::Refund(id) => ("r", id.bytes().to_vec()),
             EntryKind::Lapse(id) => ("l", id.bytes().to_vec()),
             EntryKind::Order(id) => ("o", id.bytes().to_vec()),
-            EntryKind::GiftPaid(_) | EntryKind::GiftRefund(_) => return Err(CopyError::Form(NO_GIFTS.to_owned())),
+            EntryKind::GiftPaid(id) => ("g", id.bytes().to_vec()),
+            EntryKind::GiftRefund(id) => ("b", id.bytes().to_vec()),
         };
         let words = format!("{} {kind} {amount} {} ", entry.at.ms(), entry.balance_after);
         let mut fields = vec![number(nth.into()), [words.as_bytes(), &about].concat()];
