@@ -14,6 +14,7 @@ use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::notes::Notes;
 use crate::payout::{PayoutFilter, PayoutView};
+use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 use std::future::Future;
@@ -306,6 +307,15 @@ pub trait Backend: Notes + Send + Sync + 'static {
         status: Option<MerchantStatus>,
         page: &Page,
     ) -> impl Future<Output = Result<Listing<Merchant>>> + Send;
+    /// What a merchant has; `None` if there is no such merchant.
+    fn merchant_balance(&self, id: &UserId) -> impl Future<Output = Result<Option<MerchantBalance>>> + Send;
+    /// A merchant's entries of a time, the oldest first; `None` if there is no such merchant.
+    fn statement(
+        &self,
+        id: &UserId,
+        time: StatementTime,
+        page: &Page,
+    ) -> impl Future<Output = Result<Option<Statement>>> + Send;
     /// One item.
     fn item(&self, id: ItemId) -> impl Future<Output = Result<Option<ItemView>>> + Send;
     /// Items, newest first.

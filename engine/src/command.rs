@@ -7,6 +7,7 @@
 use crate::api_key::{ApiKey, NewApiKey};
 use crate::gift::{Gift, GiftStep, NewGift};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
+use crate::sale::MerchantBalance;
 use crate::split::{Seed, SplitRule};
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
@@ -119,6 +120,9 @@ pub enum Command {
         /// What is done.
         step: Box<GiftStep>,
     },
+    /// Takes available sale money of a merchant, whom the transfer names as its user, out.
+    /// Answers [`Outcome::Sales`].
+    WithdrawSales(Transfer),
 }
 
 impl Command {
@@ -144,6 +148,12 @@ impl Command {
             && let Some(verification) = &new.verification
         {
             bytes = postcard::to_extend(verification, bytes).expect(FORM);
+        }
+        // And of one whose terms of sale are not told.
+        if let Command::PutMerchant(new) = self
+            && (new.settle_after_s, new.commission_bps) != (None, None)
+        {
+            bytes = postcard::to_extend(&("terms", new.settle_after_s, new.commission_bps), bytes).expect(FORM);
         }
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
         mac.update(&bytes);
@@ -350,6 +360,13 @@ pub enum Outcome {
     Payouts(Vec<PayoutAnswer>),
     /// The gift as it is now.
     Gift(Box<Gift>),
+    /// What a merchant has now.
+    Sales {
+        /// Which.
+        merchant: UserId,
+        /// Its money.
+        balance: MerchantBalance,
+    },
 }
 
 /// Why a command was refused. None of these is remembered.
@@ -412,6 +429,13 @@ impl Refusal {
     pub(crate) fn too_much_text() -> Refusal {
         let why = "carry too much text to be kept at once; send fewer in a call, or shorter references and reasons";
         Refusal::invalid("results", why)
+    }
+
+    /// The refusal of terms of sale, and of withdrawals of sale money, where there are none yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_sale_terms() -> Refusal {
+        let why = "in front of Redis sale money is the merchant's at once and whole, and is not taken out yet; leave `settle_after_s` and `commission_bps` away there, or serve sales with `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
     }
 
     /// The refusal of more units than a user may have, or of none.

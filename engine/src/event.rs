@@ -19,6 +19,7 @@ use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewIte
 use crate::gift::{Gift, GiftState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
+use crate::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
 use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,8 @@ pub enum Event {
     /// A gift was made, or something has become of it. The payment and what goes back
     /// is a [`WalletMoved`] beside it.
     GiftChanged(Box<GiftChanged>),
+    /// A merchant's money moved; a sale and what goes back of it stand beside their cause.
+    MerchantMoved(Box<MerchantMoved>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -424,6 +427,95 @@ impl GiftChanged {
     }
 }
 
+/// A merchant's money moved. A sale's money comes with the order or gift beside it: this
+/// says only that it is pending. What a merchant was owed by records without it is available.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MerchantMoved {
+    /// Whose money.
+    pub merchant: UserId,
+    /// Why, and where it was and is.
+    pub kind: MerchantMove,
+    /// How much; of sales that are settled with their commission.
+    pub amount: Amount,
+    /// What the merchant has afterwards.
+    pub balance_after: MerchantBalance,
+}
+
+/// What moved a merchant's money.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MerchantMove {
+    /// Something was sold: its money is pending.
+    Sold {
+        /// What.
+        of: SaleOf,
+        /// What of it is the platform's once it is due.
+        commission: Amount,
+        /// When it is due.
+        due: Timestamp,
+        /// All that is due then.
+        slot_after: Slot,
+    },
+    /// What was due became available, and the commission the platform's.
+    Settled {
+        /// When it was due.
+        due: Timestamp,
+        /// What of it is the platform's.
+        commission: Amount,
+    },
+    /// Available money went out, under the caller's reference.
+    Withdrawn(Option<String>),
+    /// A sale's money went back to who had paid, which the event beside it tells.
+    Refunded {
+        /// What was sold.
+        of: SaleOf,
+        /// What of it would have been the platform's, if it was still pending.
+        commission: Amount,
+        /// When it would have been due, and what is due then without it, if it was still pending.
+        pending: Option<(Timestamp, Slot)>,
+    },
+}
+
+impl MerchantMoved {
+    /// What is due at a time from now on, if that changed; nothing more if it is `None`.
+    pub(crate) fn slot_after(&self) -> Option<(Timestamp, Option<Slot>)> {
+        match self.kind {
+            MerchantMove::Sold { due, slot_after, .. } => Some((due, Some(slot_after))),
+            MerchantMove::Settled { due, .. } => Some((due, None)),
+            MerchantMove::Refunded { pending: Some((due, slot)), .. } => Some((due, Some(slot))),
+            MerchantMove::Withdrawn(_) | MerchantMove::Refunded { pending: None, .. } => None,
+        }
+    }
+
+    /// The entries of its statement, each with what the merchant has after it.
+    pub(crate) fn entries(&self) -> SmallVec<[(MerchantEntryKind, Amount, MerchantBalance); 2]> {
+        let (amount, after) = (self.amount, self.balance_after);
+        match &self.kind {
+            MerchantMove::Sold { of, commission, due, .. } => {
+                let (of, commission, due) = (*of, *commission, *due);
+                smallvec::smallvec![(MerchantEntryKind::Sale { of, commission, due }, amount, after)]
+            }
+            MerchantMove::Settled { due, commission } => {
+                let (due, net) = (*due, amount - *commission);
+                let settled = (MerchantEntryKind::Settled { due }, net, after);
+                if commission.is_zero() {
+                    return smallvec::smallvec![settled];
+                }
+                // The commission goes first, so that it is pending money that it is taken from.
+                let before = MerchantBalance { pending: after.pending + net, available: after.available - net };
+                smallvec::smallvec![(MerchantEntryKind::Commission { due }, *commission, before), settled]
+            }
+            MerchantMove::Withdrawn(reference) => {
+                smallvec::smallvec![(MerchantEntryKind::Withdrawal(reference.clone()), amount, after)]
+            }
+            MerchantMove::Refunded { of, commission, pending } => {
+                let pending_until = pending.map(|(due, _)| due);
+                let kind = MerchantEntryKind::Refund { of: *of, commission: *commission, pending_until };
+                smallvec::smallvec![(kind, amount, after)]
+            }
+        }
+    }
+}
+
 /// An answer kept under a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remembered {
@@ -474,6 +566,7 @@ const PAYOUT_MADE: u8 = 17;
 const PAYOUT_CHANGED: u8 = 18;
 const ENVELOPE_REDACTED: u8 = 19;
 const GIFT_CHANGED: u8 = 24;
+const MERCHANT_MOVED: u8 = 33;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -588,6 +681,7 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::PayoutChanged(e) => put_cold(PAYOUT_CHANGED, e, bytes),
         Event::EnvelopeRedacted(e) => put_cold(ENVELOPE_REDACTED, e, bytes),
         Event::GiftChanged(e) => put_cold(GIFT_CHANGED, e, bytes),
+        Event::MerchantMoved(e) => put_cold(MERCHANT_MOVED, e, bytes),
     }
 }
 
@@ -647,6 +741,11 @@ impl Record {
                 Event::GiftChanged(e) => {
                     let (gift, merchant) = e.moved();
                     sum += i128::from(gift) + i128::from(merchant);
+                }
+                Event::MerchantMoved(e) => {
+                    if matches!(e.kind, MerchantMove::Refunded { .. }) {
+                        sum -= signed(e.amount);
+                    }
                 }
                 // What is paid leaves one account of payouts for the other.
                 Event::PayoutChanged(_)
@@ -781,6 +880,7 @@ impl<'a> Reader<'a> {
                 Event::EnvelopeRedacted(Box::new(EnvelopeRedacted::new(created, redaction)))
             }
             GIFT_CHANGED => Event::GiftChanged(self.cold()?),
+            MERCHANT_MOVED => Event::MerchantMoved(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

@@ -103,6 +103,7 @@ pub mod rebuild;
 pub mod redaction;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod sale;
 pub mod split;
 mod state;
 pub mod storage;

@@ -7,6 +7,7 @@
 use crate::backend::{Listing, Page};
 use crate::command::Refusal;
 use crate::error::EngineError;
+use crate::sale::SaleTerms;
 use crate::types::{Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -66,10 +67,12 @@ pub struct Merchant {
     /// Who checked its papers, if somebody did since it was pending. One that was
     /// verified by a version that did not ask has none.
     pub verification: Option<Verification>,
+    /// On which terms it sells from now on. One of a version that did not ask has the usual ones.
+    pub terms: SaleTerms,
 }
 
-/// A merchant as it is kept. One without a verification has the form that it had
-/// before there were any; an older version refuses the other.
+/// A merchant as it is kept. One without a verification and on the usual terms has the form
+/// that it had before there were any; an older version refuses the others.
 #[derive(Serialize, Deserialize)]
 struct MerchantForm {
     id: UserId,
@@ -84,12 +87,14 @@ enum Standing {
     Verified,
     Suspended,
     Checked(MerchantStatus, Verification),
+    OnTerms(MerchantStatus, Option<Verification>, SaleTerms),
 }
 
 impl From<Merchant> for MerchantForm {
     fn from(merchant: Merchant) -> MerchantForm {
-        let Merchant { id, name, status, verification } = merchant;
+        let Merchant { id, name, status, verification, terms } = merchant;
         let standing = match (verification, status) {
+            (verification, status) if terms != SaleTerms::default() => Standing::OnTerms(status, verification, terms),
             (Some(verification), status) => Standing::Checked(status, verification),
             (None, MerchantStatus::Pending) => Standing::Pending,
             (None, MerchantStatus::Verified) => Standing::Verified,
@@ -102,13 +107,15 @@ impl From<Merchant> for MerchantForm {
 impl From<MerchantForm> for Merchant {
     fn from(form: MerchantForm) -> Merchant {
         let MerchantForm { id, name, standing } = form;
-        let (status, verification) = match standing {
-            Standing::Pending => (MerchantStatus::Pending, None),
-            Standing::Verified => (MerchantStatus::Verified, None),
-            Standing::Suspended => (MerchantStatus::Suspended, None),
-            Standing::Checked(status, verification) => (status, Some(verification)),
+        let usual = SaleTerms::default();
+        let (status, verification, terms) = match standing {
+            Standing::Pending => (MerchantStatus::Pending, None, usual),
+            Standing::Verified => (MerchantStatus::Verified, None, usual),
+            Standing::Suspended => (MerchantStatus::Suspended, None, usual),
+            Standing::Checked(status, verification) => (status, Some(verification), usual),
+            Standing::OnTerms(status, verification, terms) => (status, verification, terms),
         };
-        Merchant { id, name, status, verification }
+        Merchant { id, name, status, verification, terms }
     }
 }
 
@@ -136,13 +143,29 @@ pub struct NewMerchant {
     /// Who tells it: the name of the calling key.
     #[serde(skip)]
     pub told_by: String,
+    /// How long the money of its sales is pending from now on, seconds; `None` keeps what is
+    /// known, which of a new one is a week.
+    #[serde(skip)]
+    pub settle_after_s: Option<u32>,
+    /// What of it is the platform's from now on, in hundredths of a percent; `None` keeps what
+    /// is known, which of a new one is nothing.
+    #[serde(skip)]
+    pub commission_bps: Option<u16>,
 }
 
 impl NewMerchant {
     /// A merchant of which nothing is told of its papers, if it is verified with
     /// this, but that somebody has checked them.
     pub fn new(id: UserId, name: &str, status: Option<MerchantStatus>) -> NewMerchant {
-        NewMerchant { id, name: name.to_owned(), status, verification: None, told_by: String::new() }
+        NewMerchant {
+            id,
+            name: name.to_owned(),
+            status,
+            verification: None,
+            told_by: String::new(),
+            settle_after_s: None,
+            commission_bps: None,
+        }
     }
 
     /// Checks what can be told from it alone.
@@ -153,6 +176,7 @@ impl NewMerchant {
         if !(1..=200).contains(&self.name.chars().count()) {
             return Err(Refusal::invalid("name", "must be 1 to 200 characters long"));
         }
+        SaleTerms::check(self.settle_after_s, self.commission_bps)?;
         let Some(NewVerification { by, reference }) = &self.verification else { return Ok(()) };
         if self.status != Some(MerchantStatus::Verified) {
             return Err(Refusal::invalid("verification", "stands only beside \"status\":\"verified\""));
@@ -163,6 +187,14 @@ impl NewMerchant {
             }
         }
         Ok(())
+    }
+
+    /// Whether it asks for no other terms of sale than the usual ones.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_on_usual_terms(&self) -> bool {
+        let usual = SaleTerms::default();
+        self.settle_after_s.is_none_or(|seconds| seconds == usual.settle_after_s)
+            && self.commission_bps.is_none_or(|bps| bps == usual.commission_bps)
     }
 
     /// Who checked its papers, if they are checked with this.
@@ -179,6 +211,11 @@ impl NewMerchant {
     /// verified, or is told of by whom; they are forgotten when it is pending again.
     pub(crate) fn over(&self, known: Option<&Merchant>, now: Timestamp) -> Merchant {
         let status = self.status.or(known.map(|known| known.status)).unwrap_or(MerchantStatus::Pending);
+        let sold_on = known.map(|known| known.terms).unwrap_or_default();
+        let terms = SaleTerms {
+            settle_after_s: self.settle_after_s.unwrap_or(sold_on.settle_after_s),
+            commission_bps: self.commission_bps.unwrap_or(sold_on.commission_bps),
+        };
         let known = known.filter(|known| status != MerchantStatus::Verified || known.status == status);
         let known = known.and_then(|known| known.verification.clone());
         let verification = match status {
@@ -189,7 +226,7 @@ impl NewMerchant {
             }
             MerchantStatus::Verified | MerchantStatus::Suspended => known,
         };
-        Merchant { id: self.id.clone(), name: self.name.clone(), status, verification }
+        Merchant { id: self.id.clone(), name: self.name.clone(), status, verification, terms }
     }
 }
 
@@ -246,7 +283,8 @@ mod tests {
     use super::*;
 
     fn merchant(status: MerchantStatus, verification: Option<Verification>) -> Merchant {
-        Merchant { id: UserId::new("rosy").unwrap(), name: "玫瑰".to_owned(), status, verification }
+        let (id, name) = (UserId::new("rosy").unwrap(), "玫瑰".to_owned());
+        Merchant { id, name, status, verification, terms: SaleTerms::default() }
     }
 
     /// As it was kept before papers were asked for.
@@ -262,7 +300,13 @@ mod tests {
             let at = Timestamp::from_ms(7);
             let papers = Some(Verification { by: "li".to_owned(), reference: Some("p-1".to_owned()), at });
             let bytes = postcard::to_extend(&merchant(status, papers.clone()), Vec::new()).unwrap();
-            assert_eq!(postcard::from_bytes::<Merchant>(&bytes), Ok(merchant(status, papers)));
+            assert_eq!(postcard::from_bytes::<Merchant>(&bytes), Ok(merchant(status, papers.clone())));
+            for verification in [None, papers] {
+                let terms = SaleTerms { settle_after_s: 60, commission_bps: 250 };
+                let sold_on = Merchant { terms, ..merchant(status, verification) };
+                let bytes = postcard::to_extend(&sold_on, Vec::new()).unwrap();
+                assert_eq!(postcard::from_bytes::<Merchant>(&bytes), Ok(sold_on));
+            }
         }
     }
 }

@@ -56,11 +56,17 @@ pub enum Mutant {
     IgnoreDueGifts,
     /// The unit of a gift that failed never comes back.
     KeepUnitOfFailed,
+    /// A commission is rounded up.
+    RoundCommissionUp,
+    /// After a start nobody knows what is due to merchants.
+    ForgetSlots,
+    /// What is settled is pending still, and is settled again.
+    SettleTwice,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 28] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -86,6 +92,9 @@ impl Mutant {
         Mutant::AcceptAtDeadline,
         Mutant::IgnoreDueGifts,
         Mutant::KeepUnitOfFailed,
+        Mutant::RoundCommissionUp,
+        Mutant::ForgetSlots,
+        Mutant::SettleTwice,
     ];
 }
 

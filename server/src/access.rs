@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 59] = [
+pub const OPERATIONS: [(&str, &str, Roles); 62] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -65,6 +65,9 @@ pub const OPERATIONS: [(&str, &str, Roles); 59] = [
     ("POST", "/v1/merchants", ADMIN),
     ("GET", "/v1/merchants", USERS_READ.or(ISSUER)),
     ("GET", "/v1/merchants/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
+    ("GET", "/v1/merchants/{id}/balance", TREASURER.or(MERCHANT).or(VIEWER)),
+    ("GET", "/v1/merchants/{id}/statement", TREASURER.or(MERCHANT).or(VIEWER)),
+    ("POST", "/v1/merchants/{id}/withdrawals", TREASURER),
     ("POST", "/v1/items", ISSUER),
     ("GET", "/v1/items", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("GET", "/v1/items/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),

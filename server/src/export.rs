@@ -289,6 +289,8 @@ fn write_movement(sheet: &mut Sheet<'_>, movement: Movement) -> io::Result<()> {
         }
         MovementKind::Funding(id, reference) => ("funding", Some(id.to_string()), Some(reference), None),
         MovementKind::PayoutMade(id) => ("payout", Some(id.to_string()), None, None),
+        MovementKind::Commission => ("commission", None, None, None),
+        MovementKind::SalesWithdrawn(reference) => ("sales_withdrawal", None, reference, None),
         MovementKind::GiftShipped(id) => ("shipped", Some(id.to_string()), None, None),
         MovementKind::Paid(id, reference) => ("paid", Some(id.to_string()), reference, None),
     };

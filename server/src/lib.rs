@@ -53,6 +53,7 @@ pub mod redact;
 mod redact_copy;
 pub mod reply;
 pub mod restore;
+pub mod sale_money;
 pub mod sales;
 mod seldom;
 pub mod serve;

@@ -7,6 +7,7 @@
 use crate::app::Server;
 use crate::config::Currency;
 use crate::problem::{Code, Problem};
+use crate::sale_money::SalesJson;
 use crate::seldom::Seldom;
 use crate::views::{ApiKeyJson, At, EnvelopeJson, GiftJson, ItemJson, MerchantJson, Shown, WalletJson};
 use axum::body::{Body, Bytes};
@@ -44,6 +45,7 @@ kinds! {
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
     CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift",
+    Sales = "sales",
 }
 
 /// Answers with what the engine replied; a thing that was made has status `made`.
@@ -60,7 +62,7 @@ pub fn reply<B>(server: &Server<B>, result: Result<Reply, EngineError>, made: St
     server.metrics.count(kind);
     let mut response = json_bytes(body);
     *response.status_mut() = match kind {
-        Kind::Wallet | Kind::Envelope | Kind::Merchant | Kind::Item | Kind::ApiKey | Kind::Gift => made,
+        Kind::Wallet | Kind::Envelope | Kind::Merchant | Kind::Item | Kind::ApiKey | Kind::Gift | Kind::Sales => made,
         _ => StatusCode::OK,
     };
     if replayed {
@@ -173,6 +175,10 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
         Outcome::ApiKey(key) => {
             write_object(out, &ApiKeyJson::new(&key, None));
             Told::Written(Kind::ApiKey)
+        }
+        Outcome::Sales { merchant, balance } => {
+            write_object(out, &SalesJson::new(&merchant, balance, currency));
+            Told::Written(Kind::Sales)
         }
         Outcome::Payouts(_) => unreachable!("results of payouts are told with their ids, in payouts.rs"),
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),

@@ -9,7 +9,7 @@ use crate::auth::Caller;
 use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
-use crate::fields::{Count, Money, Seconds, Text, Time, Url, some, some_word, word};
+use crate::fields::{Count, Int, Money, Seconds, SecondsOrNone, Text, Time, Url, some, some_word, word};
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{HoldJson, ItemJson, MerchantJson, OrderJson};
@@ -20,6 +20,7 @@ use hongbao_engine::backend::{Backend, ItemFilter};
 use hongbao_engine::command::{
     Command, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewItem, NewMerchant, NewVerification,
 };
+use hongbao_engine::sale::COMMISSION_BPS_MAX;
 use hongbao_engine::types::{HoldId, ItemId, OrderId, UserId};
 use serde::Deserialize;
 
@@ -51,7 +52,14 @@ struct PutMerchant {
     status: Option<MerchantStatus>,
     #[serde(default)]
     verification: Option<Papers>,
+    #[serde(default, deserialize_with = "some")]
+    settle_after_s: Option<SecondsOrNone>,
+    #[serde(default, deserialize_with = "some")]
+    commission_bps: Option<BasisPoints>,
 }
+
+/// Hundredths of a percent, of all at most.
+type BasisPoints = Int<0, { COMMISSION_BPS_MAX as u64 }>;
 
 /// What is told of a merchant's papers, as it is sent.
 #[derive(Deserialize)]
@@ -204,14 +212,22 @@ async fn put_merchant<B: Backend>(
     State(server): State<Shared<B>>,
     caller: Caller,
     Once(once): Once,
-    Json(PutMerchant { id, name, status, verification }): Json<PutMerchant>,
+    Json(body): Json<PutMerchant>,
 ) -> Result<Response, Problem> {
+    let PutMerchant { id, name, status, verification, settle_after_s, commission_bps } = body;
     let verification = verification.map(|Papers { by, reference }| NewVerification {
         by: by.map(|text| text.0),
         reference: reference.map(|text| text.0),
     });
     let told_by = caller.name().to_owned();
-    let new = NewMerchant { verification, told_by, ..NewMerchant::new(id, &name.0, status) };
+    let new = NewMerchant {
+        verification,
+        told_by,
+        settle_after_s: settle_after_s
+            .map(|seconds| u32::try_from(seconds.get()).expect("a year has 25 bits of seconds")),
+        commission_bps: commission_bps.map(|bps| u16::try_from(bps.get()).expect("all of it has 14 bits")),
+        ..NewMerchant::new(id, &name.0, status)
+    };
     let command = Command::PutMerchant(Box::new(new));
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::CREATED)
 }

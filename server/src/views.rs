@@ -13,6 +13,7 @@ use hongbao_engine::command::{
 };
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutTo, PayoutView};
+use hongbao_engine::sale::SaleTerms;
 use hongbao_engine::types::{
     Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId,
 };
@@ -314,6 +315,8 @@ pub struct MerchantJson<'a> {
     name: &'a str,
     status: MerchantStatus,
     verification: Option<VerificationJson<'a>>,
+    settle_after_s: u32,
+    commission_bps: u16,
 }
 
 /// Who checked a merchant's papers.
@@ -327,13 +330,14 @@ struct VerificationJson<'a> {
 impl<'a> MerchantJson<'a> {
     /// `merchant`, shown.
     pub fn new(merchant: &'a Merchant) -> Self {
-        let Merchant { id, name, status, verification } = merchant;
+        let Merchant { id, name, status, verification, terms } = merchant;
+        let SaleTerms { settle_after_s, commission_bps } = *terms;
         let verification = verification.as_ref().map(|Verification { by, reference, at }| VerificationJson {
             by,
             reference: reference.as_deref(),
             at: At(*at),
         });
-        MerchantJson { id, name, status: *status, verification }
+        MerchantJson { id, name, status: *status, verification, settle_after_s, commission_bps }
     }
 }
 

@@ -30,7 +30,7 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
 /// Money in or out.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Moved {
+pub struct Moved {
     amount: Money,
     #[serde(default)]
     reference: Option<Visible>,
@@ -39,7 +39,8 @@ struct Moved {
 impl Content for Moved {}
 
 impl Moved {
-    fn transfer(self, user: UserId, caller: &Caller) -> Transfer {
+    /// As the engine's, on the account of `user`.
+    pub fn transfer(self, user: UserId, caller: &Caller) -> Transfer {
         Transfer { user, amount: self.amount.amount(), reference: self.reference.map(|text| caller.reference(text)) }
     }
 }

@@ -226,6 +226,11 @@ fn gifts_go_as_their_page_says() {
     paste("docs/GIFTS.md", |_| true, Figures::AsShown, None);
 }
 
+#[test]
+fn sale_money_goes_as_its_page_says() {
+    paste("docs/MONEY.md", |_| true, Figures::AsShown, None);
+}
+
 /// All but the export, which is of a directory.
 #[test]
 fn the_storys_figures_agree_in_front_of_redis() {

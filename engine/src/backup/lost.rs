@@ -2,7 +2,7 @@
 
 use crate::backend::EntryKind;
 use crate::command::{EndedAs, HoldState};
-use crate::event::{Event, GiftChanged, Record};
+use crate::event::{Event, GiftChanged, MerchantMove, Record};
 use crate::gift::GiftState;
 use crate::payout::PayoutState;
 use crate::types::{Lsn, Timestamp};
@@ -137,6 +137,19 @@ impl Answer {
                     amount: Some(e.gift.amount.minor()),
                     reference: e.gift.reference.clone().unwrap_or_default(),
                     ..blank
+                },
+                // What is settled comes again by itself, and of a sale and a refund the event beside it tells.
+                Event::MerchantMoved(e) => match &e.kind {
+                    MerchantMove::Withdrawn(reference) => Answer {
+                        kind: "sales_withdrawal",
+                        user: e.merchant.to_string(),
+                        amount: Some(e.amount.minor()),
+                        reference: reference.clone().unwrap_or_default(),
+                        ..blank
+                    },
+                    MerchantMove::Sold { .. } | MerchantMove::Settled { .. } | MerchantMove::Refunded { .. } => {
+                        continue;
+                    }
                 },
                 // Told of by the claim or cancel beside it.
                 Event::PayoutMade(_) => continue,

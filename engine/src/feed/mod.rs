@@ -19,6 +19,7 @@ use crate::event::{EnvelopeCreated, ItemPut};
 use crate::gift::{Gift, GiftState};
 use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::redaction::Redaction;
+use crate::sale::MerchantBalance;
 use crate::types::{Amount, EnvelopeId, EventId, Timestamp, UserId};
 use std::fmt;
 use std::str::FromStr;
@@ -103,6 +104,8 @@ event_types! {
     GiftCancelled = "gift.cancelled",
     /// The merchant cannot ship, or did not in time, and the money went back.
     GiftFailed = "gift.failed",
+    /// Money of sales became available to their merchant, and the commission the platform's.
+    MerchantSettled = "merchant.settled",
 }
 
 impl EventType {
@@ -359,6 +362,23 @@ pub enum Happened {
     Merchant(Box<Merchant>),
     /// A gift as it is from then on.
     Gift(Box<Gift>),
+    /// Sales of a merchant were settled.
+    SalesSettled(Box<SalesSettled>),
+}
+
+/// Sales of a merchant that were settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SalesSettled {
+    /// Which.
+    pub merchant: UserId,
+    /// When their money was due.
+    pub due: Timestamp,
+    /// All that had been paid for them.
+    pub amount: Amount,
+    /// What of it is the platform's.
+    pub commission: Amount,
+    /// What the merchant had afterwards.
+    pub balance: MerchantBalance,
 }
 
 /// A share that somebody has.
@@ -416,6 +436,7 @@ impl Happened {
             Happened::Redacted { .. } => EventType::EnvelopeRedacted,
             Happened::Merchant(_) => EventType::MerchantChanged,
             Happened::Gift(gift) => EventType::of_gift(gift.state),
+            Happened::SalesSettled(_) => EventType::MerchantSettled,
         }
     }
 
@@ -438,7 +459,8 @@ impl Happened {
             | Happened::Withdrawn(_)
             | Happened::Hold(_)
             | Happened::Order(_)
-            | Happened::Merchant(_) => None,
+            | Happened::Merchant(_)
+            | Happened::SalesSettled(_) => None,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! From a record of the journal to the events of the feed.
 
-use super::{EnvelopeFacts, EventType, EventTypes, Happened, Moved, Share};
+use super::{EnvelopeFacts, EventType, EventTypes, Happened, Moved, SalesSettled, Share};
 use crate::backend::EntryKind;
 use crate::command::EndedAs;
-use crate::event::{self, Event, WalletMoved};
+use crate::event::{self, Event, MerchantMove, WalletMoved};
 use crate::state::envelope::Figures;
 use crate::types::{EnvelopeId, Timestamp};
 
@@ -112,6 +112,15 @@ pub(crate) fn told<E>(
                 tell(first, Happened::Gift(Box::new(changed.gift.clone())));
             }
         }
+        Event::MerchantMoved(moved) if has(EventType::MerchantSettled) => {
+            if let MerchantMove::Settled { due, commission } = moved.kind {
+                let (merchant, amount, balance) = (moved.merchant.clone(), moved.amount, moved.balance_after);
+                tell(
+                    first,
+                    Happened::SalesSettled(Box::new(SalesSettled { merchant, due, amount, commission, balance })),
+                );
+            }
+        }
         Event::EnvelopeCreated(_)
         | Event::Claimed(_)
         | Event::EnvelopeLapsed { .. }
@@ -125,7 +134,8 @@ pub(crate) fn told<E>(
         | Event::EnvelopeOutside(_)
         | Event::PayoutMade(_)
         | Event::PayoutChanged(_)
-        | Event::EnvelopeRedacted(_) => {}
+        | Event::EnvelopeRedacted(_)
+        | Event::MerchantMoved(_) => {}
     }
     Ok(())
 }

@@ -265,7 +265,8 @@ impl Core {
             | Command::PayoutResults(_)
             | Command::Redact { .. }
             | Command::CreateGift(_)
-            | Command::StepGift { .. } => return not_found(),
+            | Command::StepGift { .. }
+            | Command::WithdrawSales(_) => return not_found(),
         })
     }
 

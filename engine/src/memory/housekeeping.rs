@@ -14,6 +14,7 @@ use crate::journal::Class;
 use crate::mutants::{Mutant, is_planted};
 use crate::state::Chore;
 use crate::state::decide::{CREDIT_RECORD_MAX, envelope_due, gift_due, item_due};
+use crate::state::sales::settlements_due;
 use crate::types::{EnvelopeId, GiftId, ItemId, Lsn, Timestamp};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
@@ -94,6 +95,9 @@ impl Core {
                 any |= turn.any;
                 left |= turn.left;
             }
+            let turn = self.settle_sales(index);
+            any |= turn.any;
+            left |= turn.left;
         }
         self.housekeeping.left.store(left, Ordering::Relaxed);
         let index = self.housekeeping.evict_next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
@@ -243,6 +247,18 @@ impl Core {
         );
         self.shards[router.gift(id)].lock().arm_gift(id);
         turn
+    }
+
+    /// Settles what is due to the merchants of a shard.
+    fn settle_sales(&self, index: usize) -> Turn {
+        let next = self.shards[index].lock().next_settlement();
+        if next.is_none_or(|due| due > self.clock.now()) {
+            return Turn::default();
+        }
+        self.take_turn(
+            || Some(Footprint { shards: [index].into_iter().collect(), ..Footprint::default() }),
+            |core, footprint| core.run_due(footprint, |locked, now| settlements_due(locked, now, index)),
+        )
     }
 
     /// Repeats a record of housekeeping until nothing is due or it is the

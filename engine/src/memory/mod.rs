@@ -529,7 +529,8 @@ impl Core {
             | Command::DeleteApiKey { .. }
             | Command::PayoutResults(_)
             | Command::Redact { .. }
-            | Command::StepGift { .. } => Drawn::Nothing,
+            | Command::StepGift { .. }
+            | Command::WithdrawSales(_) => Drawn::Nothing,
         }
     }
 
@@ -643,6 +644,9 @@ impl Core {
             (Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::CreateGift(_), _) => {
                 unreachable!("a command that makes something comes with an id for it")
             }
+            (Command::WithdrawSales(transfer), _) => {
+                footprint.shards.extend([Router::EXTERNAL, router.user(&transfer.user)]);
+            }
             (Command::Redact { .. }, _) => unreachable!("a redaction finds out for itself what it needs"),
         }
         for key in keys.each() {
@@ -717,7 +721,8 @@ fn class_of(command: &Command) -> Class {
         | Command::DeleteApiKey { .. }
         | Command::PayoutResults(_)
         | Command::Redact { .. }
-        | Command::StepGift { .. } => Class::Settle,
+        | Command::StepGift { .. }
+        | Command::WithdrawSales(_) => Class::Settle,
     }
 }
 

@@ -18,9 +18,10 @@ use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::merchant;
 use crate::payout::{Payout, PayoutFilter, PayoutView};
+use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::Router;
 use crate::state::envelope::{Envelope, share_status};
-use crate::state::ledger::{self, Wallet};
+use crate::state::ledger::{self, MerchantAccount, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
 use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
@@ -200,6 +201,24 @@ impl Backend for Embedded {
         }
         core.wait(Some(last)).await?;
         Ok(rows.listing())
+    }
+
+    async fn merchant_balance(&self, id: &UserId) -> Result<Option<MerchantBalance>> {
+        let core = &self.core;
+        let (balance, lsn) = {
+            let shard = core.shards[core.router.user(id)].lock();
+            (shard.merchants.get(id).map(MerchantAccount::balance), shard.last_lsn)
+        };
+        core.wait(Some(lsn)).await?;
+        Ok(balance)
+    }
+
+    async fn statement(&self, id: &UserId, time: StatementTime, page: &Page) -> Result<Option<Statement>> {
+        let core = &self.core;
+        if !core.shards[core.router.user(id)].lock().merchants.contains_key(id) {
+            return Ok(None);
+        }
+        core.view()?.statement(id, time, page).map(Some)
     }
 
     async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {

@@ -619,15 +619,27 @@ impl Loading {
             shards[router.envelope(id)].get_mut().envelopes.insert(id, Box::new(envelope));
             Ok(())
         })?;
-        store.merchants(|merchant, owed| {
+        store.merchants(|merchant, balance| {
             let own = router.user(&merchant.id);
             let told =
                 shards.iter_mut().enumerate().filter(|(at, _)| *at == own || !is_planted(Mutant::ForgetSuspensions));
             told.for_each(|(_, shard)| shard.get_mut().let_sell(&merchant));
             let accounts = &mut shards[router.user(&merchant.id)].get_mut().merchants;
-            accounts.insert(merchant.id.clone(), MerchantAccount { merchant, owed });
+            let (owed, pending) = (balance.total(), balance.pending);
+            let account = MerchantAccount { owed, pending, ..MerchantAccount::new(merchant) };
+            accounts.insert(account.merchant.id.clone(), account);
             Ok(())
         })?;
+        if !is_planted(Mutant::ForgetSlots) {
+            store.slots(|merchant, due, slot| {
+                let shard = shards[router.user(&merchant)].get_mut();
+                if let Some(account) = shard.merchants.get_mut(&merchant) {
+                    account.slots.insert(due, slot);
+                    shard.settlements.insert((due, merchant));
+                }
+                Ok(())
+            })?;
+        }
         store.api_keys(|key| {
             shards[Router::API_KEYS].get_mut().api_keys.insert(key.id, key);
             Ok(())
@@ -742,7 +754,8 @@ impl Core {
         }
         let due = self.shards.iter().any(|shard| {
             let shard = shard.lock();
-            shard.timers.peek().is_some_and(|std::cmp::Reverse((at, _))| *at <= now)
+            let timer = shard.timers.peek().map(|std::cmp::Reverse((at, _))| *at);
+            timer.into_iter().chain(shard.next_settlement()).any(|at| at <= now)
         });
         if due && last_at.ms() > 0 && now > last_at.plus_s(downtime_s_max) {
             let downtime_s = (now.ms() - last_at.ms()) / 1000;

@@ -22,6 +22,7 @@ use crate::event::EnvelopeCreated;
 use crate::gift::GiftStep;
 use crate::merchant;
 use crate::payout::{PayoutAnswer, secret_of};
+use crate::sale::SaleTerms;
 use crate::state::envelope::{Figures, check_opening, share_status};
 use crate::state::{decide, stock};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
@@ -75,6 +76,7 @@ impl Core {
             Command::CreateItem(_) | Command::PayoutResults(_) => layout.of_id(id),
             Command::CreateGift(terms) => layout.of_id(terms.item.bytes()),
             Command::StepGift { gift, .. } => layout.of_id(gift.bytes()),
+            Command::WithdrawSales(transfer) => layout.of_user(&transfer.user),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -117,6 +119,10 @@ impl Core {
                 Ok(decided) => decided,
                 Err(outcome) => return Ok(self.answer(outcome)),
             },
+            Command::WithdrawSales(_) => return Ok(self.refuse(Refusal::no_sale_terms())),
+            Command::PutMerchant(merchant) if !merchant.is_on_usual_terms() => {
+                return Ok(self.refuse(Refusal::no_sale_terms()));
+            }
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
                 Ok(decided) => decided,
@@ -474,7 +480,15 @@ impl Core {
             return Ok(None);
         }
         let (name, status) = (row.text(0)?.to_owned(), row.merchant_status(1)?);
-        Ok(Some(Merchant { id: id.clone(), name, status, verification: verification(&row, 2)? }))
+        let (verification, terms) = (verification(&row, 2)?, SaleTerms::default());
+        Ok(Some(Merchant { id: id.clone(), name, status, verification, terms }))
+    }
+
+    /// What a merchant is owed.
+    pub(super) async fn owed_to(&self, merchant: &UserId) -> Result<Amount> {
+        let args = [b"row".to_vec(), b"owed".to_vec()];
+        let row = self.read(self.layout.of_user(merchant), &[self.layout.merchant(merchant)], &args).await?;
+        Ok(if row.maybe(0).is_some() { row.amount(0)? } else { Amount::ZERO })
     }
 
     /// Of every bucket the first merchants behind an id, then which of them stand so.
@@ -553,6 +567,7 @@ fn keep_of(command: &Command) -> Keep {
         | Command::AdvanceClock { .. }
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
+        | Command::WithdrawSales(_)
         | Command::PayoutResults(_) => Keep::Repeats,
     }
 }
@@ -613,7 +628,8 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
 /// A merchant as `merchant.lua` answers.
 pub(super) fn merchant_of_answer(answer: &Answer) -> Result<Merchant> {
     let (id, name) = (answer.user(2)?, answer.text(3)?.to_owned());
-    Ok(Merchant { id, name, status: answer.merchant_status(1)?, verification: verification(answer, 4)? })
+    let (status, verification) = (answer.merchant_status(1)?, verification(answer, 4)?);
+    Ok(Merchant { id, name, status, verification, terms: SaleTerms::default() })
 }
 
 /// Who checked a merchant's papers, under which reference and when, from `first` on.

@@ -19,6 +19,7 @@ use crate::feed::{
 };
 use crate::payout::{Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
+use crate::sale::SaleTerms;
 use crate::state::envelope::Figures;
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp};
 use std::collections::HashMap;
@@ -436,7 +437,8 @@ fn merchant_of(words: &Answer) -> Result<Merchant> {
     let (by, reference, at) = (told(by)?, told(reference)?, words.at(3)?);
     let reference = Some(reference).filter(|reference| !reference.is_empty());
     let verification = (at > Timestamp::default()).then_some(Verification { by, reference, at });
-    Ok(Merchant { id: words.user(2)?, name: told(name)?, status: words.merchant_status(1)?, verification })
+    let (id, status, terms) = (words.user(2)?, words.merchant_status(1)?, SaleTerms::default());
+    Ok(Merchant { id, name: told(name)?, status, verification, terms })
 }
 
 fn text(number: u64) -> Vec<u8> {

@@ -22,6 +22,7 @@ use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::payout::{PayoutFilter, PayoutView};
+use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use std::collections::HashMap;
@@ -98,6 +99,19 @@ impl Backend for RedisBackend {
 
     async fn merchants(&self, status: Option<MerchantStatus>, page: &Page) -> Result<Listing<Merchant>> {
         self.core.merchants(status, page).await
+    }
+
+    /// All that a merchant is owed is available here: see [`Refusal::no_sale_terms`].
+    async fn merchant_balance(&self, id: &UserId) -> Result<Option<MerchantBalance>> {
+        if self.core.merchant(id).await?.is_none() {
+            return Ok(None);
+        }
+        let available = self.core.owed_to(id).await?;
+        Ok(Some(MerchantBalance { pending: Amount::ZERO, available }))
+    }
+
+    async fn statement(&self, _: &UserId, _: StatementTime, _: &Page) -> Result<Option<Statement>> {
+        Ok(None)
     }
 
     async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {

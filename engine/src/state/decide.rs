@@ -9,7 +9,7 @@
 use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::gifts;
 use super::winners::Name;
-use super::{Router, Shards, is_positive, stock};
+use super::{Router, Shards, is_positive, sales, stock};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, NewEnvelope, Outcome, Refusal, Transfer};
@@ -23,6 +23,7 @@ use crate::journal::MAX_RECORD_BYTES;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, REFERENCE_CHARS_MAX, RESULTS_MAX};
 use crate::redaction::Redaction;
+use crate::sale::SaleOf;
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use smallvec::smallvec;
 use std::collections::HashMap;
@@ -59,7 +60,7 @@ impl Decision {
         Decision { events: Events::new(), outcome, replayed: false, durable: false, again: None }
     }
 
-    fn refuse(refusal: Refusal) -> Decision {
+    pub(super) fn refuse(refusal: Refusal) -> Decision {
         Decision::no(Outcome::Refused(refusal))
     }
 
@@ -68,7 +69,7 @@ impl Decision {
         Decision { durable: true, ..Decision::no(outcome) }
     }
 
-    fn new(events: Events, outcome: Outcome) -> Decision {
+    pub(super) fn new(events: Events, outcome: Outcome) -> Decision {
         Decision { events, outcome, replayed: false, durable: true, again: None }
     }
 
@@ -141,6 +142,7 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         Command::Withdraw(transfer) => ("withdrawal", &transfer.reference),
         Command::CreateEnvelope(terms) => ("envelope", &terms.reference),
         Command::CreateGift(terms) => ("gift", &terms.reference),
+        Command::WithdrawSales(transfer) => ("sales_withdrawal", &transfer.reference),
         Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -301,6 +303,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::PayoutResults(results), _) => payout_results(shards, router, now, results),
         (Command::CreateGift(terms), Drawn::Gift(id, token)) => create_gift(shards, router, now, terms, (*id, *token)),
         (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step),
+        (Command::WithdrawSales(transfer), _) => sales::withdraw(shards, router, transfer, now),
         (
             Command::CreateEnvelope(_)
             | Command::CreateItem(_)
@@ -778,9 +781,9 @@ fn claim_hold(
     let Some(payment) = moved(shards, router, user, EntryKind::Order(order), hold.amount) else {
         return Decision::no(Outcome::CannotPay);
     };
-    let owed = shards.shard(router.user(merchant)).merchants[merchant].owed + hold.amount;
+    let (owed, sold) = sales::sold(shards, router, merchant, (SaleOf::Order(order), hold.amount), now);
     let ended = item.end(&hold, HoldState::Claimed(order), Some((merchant.clone(), owed)));
-    let events = smallvec![Event::WalletMoved(payment), Event::HoldEnded(Box::new(ended))];
+    let events = smallvec![Event::WalletMoved(payment), Event::HoldEnded(Box::new(ended)), sold];
     Decision::new(events, Outcome::Ordered { order, replayed: false })
 }
 
@@ -833,7 +836,9 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::PayoutResults(results) => check_results(results),
         Command::CreateGift(terms) => terms.check(),
         Command::StepGift { step, .. } => step.check(),
-        Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => {
+        Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
+            if transfer.amount.is_zero() =>
+        {
             Err(Refusal::invalid("amount", "must be 1 to 9007199254740991"))
         }
         Command::CreateEnvelope(terms) => envelope::check(terms),
@@ -855,7 +860,8 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::ReleaseHold { .. }
         | Command::AdvanceClock { .. }
         | Command::DeleteApiKey { .. }
-        | Command::Redact { .. } => Ok(()),
+        | Command::Redact { .. }
+        | Command::WithdrawSales(_) => Ok(()),
     }
 }
 

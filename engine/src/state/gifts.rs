@@ -4,11 +4,12 @@
 
 use super::decide::{credited, moved};
 use super::stock::{GrabItemDecision, Item};
-use super::{Chore, Router, Shard, Shards};
+use super::{Chore, Router, Shard, Shards, sales};
 use crate::backend::EntryKind;
 use crate::command::{Outcome, Refusal};
 use crate::event::{Event, Events, GiftChanged, Units};
 use crate::gift::{Gift, GiftState};
+use crate::sale::SaleOf;
 use crate::types::{GiftId, Lsn, Timestamp, UserId};
 use std::cmp::Reverse;
 
@@ -116,6 +117,7 @@ pub(super) fn changed(
     let ((held_was, sold_was), (held, sold)) = (unit_of(was), unit_of(Some(gift.state)));
     let units_after = Units { held: units.held + held - held_was, sold: units.sold + sold - sold_was };
     let mut event = GiftChanged { was, gift, units_after, owed_after: None };
+    let mut sold = None;
     let Gift { id, payer, merchant, amount, .. } = &event.gift;
     match event.moved() {
         (1.., _) => {
@@ -127,12 +129,15 @@ pub(super) fn changed(
             events.push(Event::WalletMoved(back));
         }
         (..0, _) => {
-            let owed = shards.shard(router.user(merchant)).merchants[merchant].owed;
-            event.owed_after = Some(owed + *amount);
+            let at = event.gift.shipped_at.expect("what is a merchant's is shipped");
+            let (owed, sale) = sales::sold(shards, router, merchant, (SaleOf::Gift(*id), *amount), at);
+            event.owed_after = Some(owed);
+            sold = Some(sale);
         }
         (0, _) => {}
     }
     events.push(Event::GiftChanged(Box::new(event)));
+    events.extend(sold);
     Ok(events)
 }
 

@@ -9,7 +9,9 @@
 use crate::backend::Audit;
 use crate::command::{Merchant, WalletView};
 use crate::event::WalletMoved;
+use crate::sale::Slot;
 use crate::types::{Amount, Lsn, Timestamp, UserId};
+use std::collections::BTreeMap;
 
 /// A user's money.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +28,12 @@ pub(crate) struct Wallet {
 #[derive(Clone, Debug)]
 pub(crate) struct MerchantAccount {
     pub(crate) merchant: Merchant,
+    /// All of it.
     pub(crate) owed: Amount,
+    /// What of it is not due yet.
+    pub(crate) pending: Amount,
+    /// What is pending, by when it is due.
+    pub(crate) slots: BTreeMap<Timestamp, Slot>,
 }
 
 impl Wallet {

@@ -17,6 +17,7 @@ pub(crate) mod envelope;
 pub(crate) mod gifts;
 mod index;
 pub(crate) mod ledger;
+pub(crate) mod sales;
 mod slab;
 pub(crate) mod stock;
 pub(crate) mod winners;
@@ -25,7 +26,7 @@ use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::{HoldView, Merchant, MerchantStatus, OrderView, Outcome};
 use crate::creates::MadeInDay;
-use crate::event::{EnvelopeRedacted, Event, Held, Remembered};
+use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
@@ -36,7 +37,7 @@ use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::hash::{BuildHasherDefault, Hasher};
 use stock::{Holds, Item};
 use winners::Name;
@@ -115,6 +116,8 @@ pub(crate) struct Shard {
     /// This shard's part in how many payouts stand in each state; like the sums.
     pub(crate) payout_counts: PayoutCounts,
     pub(crate) timers: Timers,
+    /// When money is due to this shard's merchants.
+    pub(crate) settlements: BTreeSet<(Timestamp, UserId)>,
     /// This shard's part in the sums; see [`ledger::credit`].
     pub(crate) sums: Audit,
     /// How many envelopes senders have made in a day, if that is capped, of those who did lately.
@@ -235,6 +238,12 @@ impl Router {
                     touch(self.user(&e.gift.merchant));
                 }
             }
+            Event::MerchantMoved(e) => {
+                touch(self.user(&e.merchant));
+                if matches!(e.kind, MerchantMove::Withdrawn(_)) {
+                    touch(Self::EXTERNAL);
+                }
+            }
         }
     }
 }
@@ -322,8 +331,13 @@ pub(crate) fn apply(
             Event::MerchantPut(merchant) => {
                 router.all().for_each(|index| shards.shard_mut(index).let_sell(&merchant));
                 let accounts = &mut shards.shard_mut(router.user(&merchant.id)).merchants;
-                let owed = accounts.get(&merchant.id).map_or_else(Default::default, |account| account.owed);
-                accounts.insert(merchant.id.clone(), MerchantAccount { merchant: *merchant, owed });
+                match accounts.get_mut(&merchant.id) {
+                    Some(account) => account.merchant = *merchant,
+                    None => {
+                        let new = MerchantAccount::new(*merchant);
+                        accounts.insert(new.merchant.id.clone(), new);
+                    }
+                }
             }
             Event::ItemPut(put) => {
                 let items = &mut shards.shard_mut(router.item(put.id)).items;
@@ -422,6 +436,12 @@ pub(crate) fn apply(
                     shard.credit_merchant(&event.gift.merchant, event.gift.amount, owed_after);
                 }
                 shards.shard_mut(router.gift(event.gift.id)).apply_gift(*event, at, lsn);
+            }
+            Event::MerchantMoved(event) => {
+                if matches!(event.kind, MerchantMove::Withdrawn(_)) {
+                    credit(&mut shards.shard_mut(Router::EXTERNAL).sums.withdrawn, event.amount);
+                }
+                shards.shard_mut(router.user(&event.merchant)).apply_merchant_moved(*event);
             }
         }
     }
@@ -576,7 +596,8 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Clock(_)
         | Outcome::ApiKey(_)
         | Outcome::Payouts(_)
-        | Outcome::Gift(_) => true,
+        | Outcome::Gift(_)
+        | Outcome::Sales { .. } => true,
         Outcome::SoldOut
         | Outcome::Expired
         | Outcome::Cancelled

@@ -1,11 +1,11 @@
-//! The offline audit's second half: items, holds, orders and what merchants are owed.
+//! The offline audit's second half: items, holds and orders.
 //!
 //! **Invariant:** a live hold is counted from its own row, a sold unit from its
 //! order; what users' and merchants' rows say must agree with them.
 
 use super::audit::Auditor;
 use super::audit_gifts::GiftsMade;
-use super::keys::{self, KeyRange, MerchantPart, Table};
+use super::keys::{self, KeyRange, Table};
 use super::{StoreError, damaged, reads, values};
 use crate::command::{HoldState, HoldView, OrderView};
 use crate::event::{ItemPut, order_of};
@@ -124,25 +124,6 @@ impl Auditor<'_> {
         let rows = self.count(Table::LiveHolds)?;
         self.expect("holds listed as live", rows, live);
         self.expect("orders", self.audited.orders, claimed);
-        Ok(())
-    }
-
-    fn merchants(&mut self, mut owed: MoneyByMerchant) -> Result<(), StoreError> {
-        let all = owed.values().sum();
-        for row in self.scan(Table::Merchants, &KeyRange::all()) {
-            let (key, value) = row?;
-            if key.last() == Some(&(MerchantPart::Owed as u8)) {
-                let wrong = || damaged(Table::Merchants, &key);
-                let merchant = keys::user_of(&key).ok_or_else(wrong)?;
-                let told = values::amount(&value).ok_or_else(wrong)?;
-                let orders = owed.remove(&merchant).unwrap_or_default();
-                self.expect(&format!("money owed to merchant {merchant}"), told.minor(), orders);
-            }
-        }
-        for (merchant, orders) in owed {
-            self.expect(&format!("money owed to merchant {merchant}"), 0, orders);
-        }
-        self.expect("money owed to merchants", self.position.totals.merchants, all);
         Ok(())
     }
 }

@@ -109,8 +109,8 @@ impl Store {
             let (key, value) = row?;
             if key.last() == Some(&(keys::MerchantPart::Terms as u8)) {
                 let merchant: Merchant = values::cold(&value).ok_or_else(|| damaged(Table::Merchants, &key))?;
-                let owed = reads::owed(snapshot, &merchant.id)?;
-                tell!(Thing::Merchant(merchant, owed));
+                let balance = reads::merchant_balance(snapshot, &merchant.id)?;
+                tell!(Thing::Merchant(merchant, balance.total()));
             }
         }
         for row in snapshot.scan(Table::Items, &KeyRange::all()) {

@@ -411,7 +411,9 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::PayoutsByState
         | Table::PayoutsOfEnvelope
         | Table::LiveGifts
-        | Table::GiftsOfUser => FilterPolicy::disabled(),
+        | Table::GiftsOfUser
+        | Table::MerchantEntries
+        | Table::MerchantSlots => FilterPolicy::disabled(),
         Table::Meta
         | Table::Envelopes
         | Table::EnvelopeEnds

@@ -49,7 +49,7 @@ pub struct View {
 /// Which list a cursor belongs to; its first byte.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum List {
+pub(super) enum List {
     Entries = 1,
     Envelopes = 2,
     Sent = 3,
@@ -62,6 +62,7 @@ enum List {
     Payouts = 8,
     /// Of a user, in a role.
     Gifts = 9,
+    MerchantEntries = 10,
 }
 
 impl List {
@@ -76,6 +77,7 @@ impl List {
             List::PayoutsOfEnvelope => Table::PayoutsOfEnvelope,
             List::Payouts => Table::PayoutsByState,
             List::Gifts => Table::GiftsOfUser,
+            List::MerchantEntries => Table::MerchantEntries,
         }
     }
 
@@ -83,6 +85,7 @@ impl List {
     const fn position_bytes(self) -> usize {
         match self {
             List::Entries => 8 + 4,
+            List::MerchantEntries => 8 + 8 + 4,
             List::Envelopes
             | List::Sent
             | List::Received
@@ -392,7 +395,7 @@ impl View {
         Ok(position)
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &self,
         list: List,
         prefix: &[u8],
@@ -465,7 +468,7 @@ impl View {
     }
 
     /// The values under `keys`, in one pass over what is unprojected.
-    fn get_all(&self, table: Table, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Option<Bytes>)>, StoreError> {
+    pub(super) fn get_all(&self, table: Table, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Option<Bytes>)>, StoreError> {
         let mut sorted = keys.clone();
         sorted.sort();
         let stems = keys.iter().map(|key| keys::stem(table, key));
@@ -481,7 +484,11 @@ impl View {
             .collect()
     }
 
-    fn scan(&self, table: Table, range: &KeyRange) -> Result<impl Iterator<Item = RowRead> + use<>, StoreError> {
+    pub(super) fn scan(
+        &self,
+        table: Table,
+        range: &KeyRange,
+    ) -> Result<impl Iterator<Item = RowRead> + use<>, StoreError> {
         let stems = range.stems(table);
         let laid_over = self.laid_over(table, stems.iter().map(|stem| &**stem), |key| range.contains(key))?;
         Ok(Merged { stored: self.snapshot.scan(table, range).peekable(), laid_over: laid_over.into_iter().peekable() })

@@ -94,6 +94,10 @@ tables! {
     LiveGifts = "live_gifts",
     /// User, role, newest first, gift.
     GiftsOfUser = "gifts_of_user",
+    /// Merchant, oldest first, LSN, number in its record -> movement of its money.
+    MerchantEntries = "merchant_entries",
+    /// Merchant, when it is due -> what is pending until then.
+    MerchantSlots = "merchant_slots",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -115,6 +119,8 @@ pub(crate) enum EndPart {
 pub(crate) enum MerchantPart {
     Terms = 0,
     Owed = 1,
+    /// What of that is not due yet.
+    Pending = 2,
 }
 
 /// The longest key: a user, a zero, a role, a time and an id.
@@ -185,6 +191,21 @@ pub(crate) fn merchant(merchant: &UserId, part: MerchantPart) -> Bytes {
     join(&[merchant.as_str().as_bytes(), &[0, part as u8]])
 }
 
+pub(crate) fn merchant_entry(merchant: &UserId, at: Timestamp, lsn: Lsn, number: u32) -> Bytes {
+    let numbers = [&lsn.0.to_be_bytes()[..], &number.to_be_bytes()].concat();
+    join(&[merchant.as_str().as_bytes(), &[0], &at.ms().to_be_bytes(), &numbers])
+}
+
+/// The time in a key of [`Table::MerchantEntries`].
+pub(crate) fn at_of_merchant_entry(key: &[u8]) -> Option<Timestamp> {
+    let position: [u8; 20] = tail(key)?;
+    position.first_chunk().map(|at| Timestamp::from_ms(u64::from_be_bytes(*at)))
+}
+
+pub(crate) fn merchant_slot(merchant: &UserId, due: Timestamp) -> Bytes {
+    join(&[merchant.as_str().as_bytes(), &[0], &due.ms().to_be_bytes()])
+}
+
 pub(crate) fn units(item: ItemId, user: &UserId) -> Bytes {
     join(&[item.bytes(), user.as_str().as_bytes()])
 }
@@ -224,9 +245,13 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         Table::Meta | Table::EnvelopesByTime | Table::MemoExpiries | Table::ItemsByTime => &[],
         Table::PayoutsByState => &key[..1],
         Table::Wallets | Table::Parts => key,
-        Table::Received | Table::Sent | Table::Entries | Table::Merchants | Table::GiftsOfUser => {
-            key.split_inclusive(|&b| b == 0).next().unwrap_or_default()
-        }
+        Table::Received
+        | Table::Sent
+        | Table::Entries
+        | Table::Merchants
+        | Table::GiftsOfUser
+        | Table::MerchantEntries
+        | Table::MerchantSlots => key.split_inclusive(|&b| b == 0).next().unwrap_or_default(),
         Table::Wins => &key[..16 + 3],
         Table::Envelopes
         | Table::EnvelopeEnds

@@ -12,7 +12,8 @@
 //! - `projector.rs`: the thread that writes what has become durable
 //! - `reads.rs`: what the engine loads, by key or at its start
 //! - `history.rs`: lists that hold everything durable, written yet or not
-//! - `audit.rs`, `audit_payouts.rs`, `audit_sales.rs`: every invariant, checked from the rows
+//! - `statements.rs`: what merchants have, and how it came to that
+//! - `audit.rs`, `audit_gifts.rs`, `audit_merchants.rs`, `audit_payouts.rs`, `audit_sales.rs`: every invariant, checked from the rows
 //! - `copy.rs`: everything, out of a store and into one (with the feature `redis`)
 //! - `period.rs`: what happened in a time, as it was at its end
 //! - `form_1.rs`: the rows of a store of the form before
@@ -28,6 +29,7 @@
 
 mod audit;
 mod audit_gifts;
+mod audit_merchants;
 mod audit_payouts;
 mod audit_sales;
 mod batch;
@@ -46,6 +48,7 @@ mod projection;
 mod projector;
 mod reads;
 mod rows;
+mod statements;
 mod values;
 
 pub use audit::{Audited, SplitOf};

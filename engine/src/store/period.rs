@@ -11,8 +11,10 @@ use crate::backend::{Entry, EntryKind};
 use crate::command::{EndedAs, EnvelopeView, OrderView, ShareStatus};
 use crate::gift::Gift;
 use crate::payout::{Payout, PayoutState};
+use crate::sale::{MerchantEntry, MerchantEntryKind};
 use crate::state::envelope::{Figures, share_status};
 use crate::types::{Amount, EnvelopeId, GiftId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use std::collections::BTreeMap;
 use std::{fmt, io};
 
 /// From a time on and before another.
@@ -53,6 +55,8 @@ pub enum Account {
     Merchant(UserId),
     /// To be paid outside.
     Payable,
+    /// The platform's commissions.
+    Fees,
 }
 
 impl fmt::Display for Account {
@@ -64,6 +68,7 @@ impl fmt::Display for Account {
             Account::Gift(gift) => write!(f, "escrow:{gift}"),
             Account::Merchant(merchant) => write!(f, "merchant:{merchant}"),
             Account::Payable => f.write_str("payable"),
+            Account::Fees => f.write_str("platform:fees"),
         }
     }
 }
@@ -81,6 +86,10 @@ pub enum MovementKind {
     Paid(PayoutId, Option<String>),
     /// Out of a gift to its merchant.
     GiftShipped(GiftId),
+    /// From a merchant to the platform, of sales that were due.
+    Commission,
+    /// Out of a merchant's available money, under this reference.
+    SalesWithdrawn(Option<String>),
 }
 
 /// Money that moved from one account to another.
@@ -115,18 +124,21 @@ pub struct Balances {
     pub merchants: i128,
     /// To be paid outside.
     pub payable: i128,
+    /// The platform's.
+    pub platform: i128,
 }
 
 impl Balances {
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, i128); 5] {
-        let Balances { external, wallets, escrow, merchants, payable } = *self;
+    pub fn named(&self) -> [(&'static str, i128); 6] {
+        let Balances { external, wallets, escrow, merchants, payable, platform } = *self;
         [
             ("external", external),
             ("wallets", wallets),
             ("escrow", escrow),
             ("merchants", merchants),
             ("payable", payable),
+            ("platform", platform),
         ]
     }
 
@@ -141,14 +153,16 @@ impl Balances {
                 Account::Escrow(_) | Account::Gift(_) => self.escrow += sign * amount,
                 Account::Merchant(_) => self.merchants += sign * amount,
                 Account::Payable => self.payable += sign * amount,
+                Account::Fees => self.platform += sign * amount,
             }
         }
     }
 }
 
 /// A period's accounts. Opening and closing are added up from wallets' last balances,
-/// envelopes with their shares, orders, gifts and payouts; movements from the wallets' entries,
-/// what envelopes were funded with, gifts that were shipped and payouts.
+/// envelopes with their shares, merchants' last balances, gifts and payouts; movements from the
+/// wallets' entries, what envelopes were funded with, gifts that were shipped, payouts, and what
+/// merchants' entries say of commissions and withdrawals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// At the period's beginning.
@@ -188,7 +202,7 @@ impl Accounts {
             }
         }
         for (when, balances) in [("beginning", self.opening), ("end", self.closing)] {
-            let inside = balances.wallets + balances.escrow + balances.merchants + balances.payable;
+            let inside = balances.wallets + balances.escrow + balances.merchants + balances.payable + balances.platform;
             if inside != balances.external {
                 found.push(format!("at the {when} {inside} was there, and {} had come in", balances.external));
             }
@@ -272,20 +286,44 @@ impl Store {
         for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
             balances.escrow = self.escrow_before(snapshot, at)?;
         }
+        // What orders and gifts brought each merchant, by the beginning and by the end.
+        let mut brought = BTreeMap::<UserId, [i128; 2]>::new();
         for gift in gifts(snapshot) {
             let gift = gift?;
-            for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+            for (index, at) in [period.from, period.to].into_iter().enumerate() {
                 let (escrow, merchants) = gift.money_before(at);
+                let balances = if index == 0 { &mut accounts.opening } else { &mut accounts.closing };
                 balances.escrow += i128::from(escrow.minor());
-                balances.merchants += i128::from(merchants.minor());
+                brought.entry(gift.merchant.clone()).or_default()[index] += i128::from(merchants.minor());
             }
         }
         for row in snapshot.scan(Table::Orders, &KeyRange::all()) {
             let (key, value) = row?;
             let order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
-            for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+            for (index, at) in [period.from, period.to].into_iter().enumerate() {
                 if order.created_at < at {
-                    balances.merchants += i128::from(order.amount.minor());
+                    brought.entry(order.merchant.clone()).or_default()[index] += i128::from(order.amount.minor());
+                }
+            }
+        }
+        for (merchant, balances) in last_balances(snapshot, period)? {
+            let brought = brought.entry(merchant).or_default();
+            for (index, balance) in balances.into_iter().enumerate() {
+                brought[index] = balance.unwrap_or(brought[index]);
+            }
+        }
+        for [opening, closing] in brought.into_values() {
+            accounts.opening.merchants += opening;
+            accounts.closing.merchants += closing;
+        }
+        for row in snapshot.scan(Table::MerchantEntries, &KeyRange::all()) {
+            let (key, value) = row?;
+            let entry = reads::merchant_entry(&key, &value)?;
+            if matches!(entry.kind, MerchantEntryKind::Commission { .. }) {
+                for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+                    if entry.at < at {
+                        balances.platform += i128::from(entry.amount.minor());
+                    }
                 }
             }
         }
@@ -404,10 +442,11 @@ fn movement(snapshot: &dyn Snapshot, user: &UserId, lsn: Lsn, entry: Entry) -> R
 }
 
 /// What moved before a time without a wallet: into envelopes that were funded from outside, the oldest
-/// first, by payouts and out of gifts to merchants, in the order of their ids.
-fn outside_movements(snapshot: &dyn Snapshot, to: Timestamp) -> Result<Vec<Movement>, StoreError> {
+/// first, by payouts and out of gifts to merchants, in the order of their ids, and out of what
+/// merchants have, merchant by merchant.
+fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<Movement>, StoreError> {
     let mut movements = Vec::new();
-    for key in made_oldest_first(snapshot, MadeBetween { from: None, to: Some(to) })? {
+    for key in made_oldest_first(snapshot, MadeBetween { from: None, to: Some(before) })? {
         let created = envelope_at(snapshot, &key)?.created;
         let terms = created.terms;
         if let Some(reference) = terms.outside.funding {
@@ -423,24 +462,59 @@ fn outside_movements(snapshot: &dyn Snapshot, to: Timestamp) -> Result<Vec<Movem
             let (user, amount) = (payout.user.clone(), payout.amount);
             Movement { lsn: None, user, at, kind, from, to, amount }
         };
-        if payout.created_at < to {
+        if payout.created_at < before {
             let kind = MovementKind::PayoutMade(payout.id);
             movements.push(of(payout.created_at, kind, Account::Escrow(payout.envelope), Account::Payable));
         }
-        if payout.is_paid_before(to) {
+        if payout.is_paid_before(before) {
             let kind = MovementKind::Paid(payout.id, payout.reference.clone());
             movements.push(of(payout.changed_at, kind, Account::Payable, Account::External));
         }
     }
     for gift in gifts(snapshot) {
         let gift = gift?;
-        if let Some(at) = gift.shipped_at.filter(|at| *at < to) {
+        if let Some(at) = gift.shipped_at.filter(|at| *at < before) {
             let kind = MovementKind::GiftShipped(gift.id);
             let (from, to) = (Account::Gift(gift.id), Account::Merchant(gift.merchant.clone()));
             movements.push(Movement { lsn: None, user: gift.payer, at, kind, from, to, amount: gift.amount });
         }
     }
+    for row in snapshot.scan(Table::MerchantEntries, &KeyRange::all()) {
+        let (key, value) = row?;
+        let MerchantEntry { at, kind, amount, .. } = reads::merchant_entry(&key, &value)?;
+        let (kind, to) = match kind {
+            MerchantEntryKind::Commission { .. } => (MovementKind::Commission, Account::Fees),
+            MerchantEntryKind::Withdrawal(reference) => (MovementKind::SalesWithdrawn(reference), Account::External),
+            // Told by wallets and gifts, or between what is pending and available.
+            MerchantEntryKind::Sale { .. } | MerchantEntryKind::Settled { .. } | MerchantEntryKind::Refund { .. } => {
+                continue;
+            }
+        };
+        if at < before {
+            let user = keys::user_of(&key).ok_or_else(|| damaged(Table::MerchantEntries, &key))?;
+            let from = Account::Merchant(user.clone());
+            movements.push(Movement { lsn: None, user, at, kind, from, to, amount });
+        }
+    }
     Ok(movements)
+}
+
+/// What each merchant had in all after its last entry before a period's beginning and end;
+/// `None` if it had none before then: what it had was all brought by orders and gifts.
+fn last_balances(snapshot: &dyn Snapshot, period: Period) -> Result<BTreeMap<UserId, [Option<i128>; 2]>, StoreError> {
+    let mut balances = BTreeMap::<UserId, [Option<i128>; 2]>::new();
+    for row in snapshot.scan(Table::MerchantEntries, &KeyRange::all()) {
+        let (key, value) = row?;
+        let merchant = keys::user_of(&key).ok_or_else(|| damaged(Table::MerchantEntries, &key))?;
+        let entry = reads::merchant_entry(&key, &value)?;
+        let last = balances.entry(merchant).or_default();
+        for (index, at) in [period.from, period.to].into_iter().enumerate() {
+            if entry.at < at {
+                last[index] = Some(entry.balance_after.total().minor().into());
+            }
+        }
+    }
+    Ok(balances)
 }
 
 fn gifts(snapshot: &dyn Snapshot) -> impl Iterator<Item = Result<Gift, StoreError>> {

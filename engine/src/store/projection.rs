@@ -10,7 +10,7 @@ use super::keys::{self, Bytes, EndPart, MerchantPart, Table};
 use super::values::{self, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::Outcome;
-use crate::event::{EnvelopeRedacted, Event, Record, Remembered, WalletMoved};
+use crate::event::{EnvelopeRedacted, Event, MerchantMove, MerchantMoved, Record, Remembered, WalletMoved};
 use crate::gift::GiftRole;
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::types::{Amount, Lsn, Timestamp};
@@ -71,8 +71,8 @@ impl Position {
         }
         // The order of a record's events does not matter: only at its end must
         // every place hold what was taken from it.
-        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, .. } = self.totals;
-        if [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants]
+        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform, .. } = self.totals;
+        if [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform]
             .iter()
             .any(|&place| place > i64::MAX as u64)
         {
@@ -132,6 +132,18 @@ impl Position {
                 totals.escrowed = totals.escrowed.wrapping_add_signed(gift);
                 totals.merchants = totals.merchants.wrapping_add_signed(merchant);
             }
+            Event::MerchantMoved(moved) => match moved.kind {
+                MerchantMove::Sold { .. } => {}
+                MerchantMove::Settled { commission, .. } => {
+                    out_of(&mut totals.merchants, commission);
+                    into(&mut totals.platform, commission);
+                }
+                MerchantMove::Withdrawn(_) => {
+                    out_of(&mut totals.merchants, moved.amount);
+                    into(&mut totals.withdrawn, moved.amount);
+                }
+                MerchantMove::Refunded { .. } => out_of(&mut totals.merchants, moved.amount),
+            },
             Event::ClockAdvanced { by_ms } => self.advanced_ms = self.advanced_ms.saturating_add(*by_ms),
             Event::Grabbed(_)
             | Event::EnvelopeSettled(_)
@@ -144,6 +156,9 @@ impl Position {
         }
     }
 }
+
+/// A movement of a merchant's money makes at most so many entries.
+const MERCHANT_ENTRIES_MAX: u32 = 2;
 
 /// Where rows go.
 pub(crate) trait RowSink {
@@ -268,6 +283,20 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             if let Some(owed_after) = changed.owed_after {
                 let key = keys::merchant(&gift.merchant, MerchantPart::Owed);
                 put!(Merchants, key, Some(values::put_amount(owed_after)));
+            }
+        }
+        Event::MerchantMoved(moved) => {
+            let MerchantMoved { merchant, balance_after, .. } = &**moved;
+            let place = |part| keys::merchant(merchant, part);
+            put!(Merchants, place(MerchantPart::Owed), Some(values::put_amount(balance_after.total())));
+            put!(Merchants, place(MerchantPart::Pending), Some(values::put_amount(balance_after.pending)));
+            if let Some((due, slot)) = moved.slot_after() {
+                let slot = slot.filter(|slot| !slot.amount.is_zero()).map(|slot| values::put_cold(&slot));
+                put!(MerchantSlots, keys::merchant_slot(merchant, due), slot);
+            }
+            for (number, entry) in moved.entries().iter().enumerate() {
+                let number = index * MERCHANT_ENTRIES_MAX + number as u32;
+                put!(MerchantEntries, keys::merchant_entry(merchant, at, lsn, number), Some(values::put_cold(entry)));
             }
         }
     }

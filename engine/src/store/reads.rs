@@ -19,6 +19,9 @@ use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Outside, Payout};
 use crate::redaction::Redaction;
+#[cfg(feature = "redis")]
+use crate::sale::SaleTerms;
+use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
 use std::ops::Bound;
@@ -77,6 +80,30 @@ impl Store {
     /// [`StoreError`] if it cannot be read.
     pub(crate) fn gift(&self, id: GiftId) -> Result<Option<Gift>, StoreError> {
         cold(Table::Gifts, id.bytes(), self.snapshot().get(Table::Gifts, id.bytes())?)
+    }
+
+    /// Whether a merchant sells on other terms than the usual ones, or money of sales went
+    /// anywhere but to its merchant.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_sale_terms(&self) -> Result<bool, StoreError> {
+        let snapshot = self.snapshot();
+        for row in snapshot.scan(Table::MerchantEntries, &KeyRange::all()) {
+            let (key, value) = row?;
+            match merchant_entry(&key, &value)?.kind {
+                MerchantEntryKind::Sale { commission, .. } if commission.is_zero() => {}
+                MerchantEntryKind::Settled { .. } => {}
+                _ => return Ok(true),
+            }
+        }
+        let mut any = false;
+        self.merchants(|merchant, _| {
+            any |= merchant.terms != SaleTerms::default();
+            Ok(())
+        })?;
+        Ok(any)
     }
 
     /// Gifts that have a deadline.
@@ -240,22 +267,37 @@ impl Store {
         Ok(())
     }
 
-    /// Gives `each` every merchant with what it is owed.
+    /// Gives `each` every merchant with its money.
     ///
     /// # Errors
     /// [`StoreError`] if one cannot be read, or the first that `each` returns.
     pub fn merchants(
         &self,
-        mut each: impl FnMut(Merchant, Amount) -> Result<(), StoreError>,
+        mut each: impl FnMut(Merchant, MerchantBalance) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let snapshot = self.snapshot();
         for row in snapshot.scan(Table::Merchants, &KeyRange::all()) {
             let (key, value) = row?;
             if key.last() == Some(&(MerchantPart::Terms as u8)) {
                 let merchant: Merchant = values::cold(&value).ok_or_else(|| damaged(Table::Merchants, &key))?;
-                let owed = owed(&*snapshot, &merchant.id)?;
-                each(merchant, owed)?;
+                let balance = merchant_balance(&*snapshot, &merchant.id)?;
+                each(merchant, balance)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Gives `each` what is pending, merchant by merchant, by when it is due.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read, or the first that `each` returns.
+    pub fn slots(
+        &self,
+        mut each: impl FnMut(UserId, Timestamp, Slot) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for row in self.snapshot().scan(Table::MerchantSlots, &KeyRange::all()) {
+            let (merchant, due, slot) = slot_row(row?)?;
+            each(merchant, due, slot)?;
         }
         Ok(())
     }
@@ -383,8 +425,35 @@ pub(super) fn live_holds(snapshot: &dyn Snapshot, item: ItemId) -> impl Iterator
     })
 }
 
-pub(super) fn owed(snapshot: &dyn Snapshot, merchant: &UserId) -> Result<Amount, StoreError> {
-    let key = keys::merchant(merchant, MerchantPart::Owed);
-    let owed = read(Table::Merchants, &key, snapshot.get(Table::Merchants, &key)?, values::amount)?;
-    Ok(owed.unwrap_or_default())
+/// What a merchant is owed.
+pub(super) fn merchant_balance(snapshot: &dyn Snapshot, merchant: &UserId) -> Result<MerchantBalance, StoreError> {
+    let [owed, pending] = [MerchantPart::Owed, MerchantPart::Pending].map(|part| {
+        let key = keys::merchant(merchant, part);
+        let amount = read(Table::Merchants, &key, snapshot.get(Table::Merchants, &key)?, values::amount)?;
+        Ok::<_, StoreError>(amount.unwrap_or_default())
+    });
+    balance_of(merchant, owed?, pending?)
+}
+
+/// What a merchant has whose rows say so.
+pub(super) fn balance_of(merchant: &UserId, owed: Amount, pending: Amount) -> Result<MerchantBalance, StoreError> {
+    let balance = MerchantBalance::of_total(owed, pending);
+    balance.ok_or_else(|| damaged(Table::Merchants, &keys::merchant(merchant, MerchantPart::Pending)))
+}
+
+/// A row of [`Table::MerchantSlots`].
+pub(super) fn slot_row((key, value): (Bytes, Bytes)) -> Result<(UserId, Timestamp, Slot), StoreError> {
+    let wrong = || damaged(Table::MerchantSlots, &key);
+    let merchant = keys::user_of(&key).ok_or_else(wrong)?;
+    let due = Timestamp::from_ms(u64::from_be_bytes(keys::tail(&key).ok_or_else(wrong)?));
+    Ok((merchant, due, values::cold(&value).ok_or_else(wrong)?))
+}
+
+/// A row of [`Table::MerchantEntries`].
+pub(super) fn merchant_entry(key: &[u8], value: &[u8]) -> Result<MerchantEntry, StoreError> {
+    let entry = || {
+        let (kind, amount, balance_after) = values::cold::<(MerchantEntryKind, Amount, MerchantBalance)>(value)?;
+        Some(MerchantEntry { at: keys::at_of_merchant_entry(key)?, kind, amount, balance_after })
+    };
+    entry().ok_or_else(|| damaged(Table::MerchantEntries, key))
 }

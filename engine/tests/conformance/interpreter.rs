@@ -38,6 +38,7 @@ use hongbao_engine::backend::{
 use hongbao_engine::command::*;
 use hongbao_engine::gift::*;
 use hongbao_engine::payout::*;
+use hongbao_engine::sale::*;
 use hongbao_engine::split::{SplitRule, commitment, envelope_seed, split};
 use hongbao_engine::types::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -332,6 +333,10 @@ impl<S: Stand> Story<S> {
                     Transfer { user: self.user(user)?, amount: self.amount(amount)?, reference: self.reference(step) };
                 if step.verb == "deposit" { Command::Deposit(transfer) } else { Command::Withdraw(transfer) }
             }
+            ("withdraw_sales", [merchant, amount]) => {
+                let (user, amount) = (self.user(merchant)?, self.amount(amount)?);
+                Command::WithdrawSales(Transfer { user, amount, reference: self.reference(step) })
+            }
             ("create", [_]) => Command::CreateEnvelope(Box::new(self.new_envelope(step)?)),
             ("grab", [envelope, user]) => Command::Grab { envelope: self.id(envelope)?, user: self.user(user)? },
             ("claim", [envelope, user]) => Command::Claim { envelope: self.id(envelope)?, user: self.user(user)? },
@@ -344,6 +349,8 @@ impl<S: Stand> Story<S> {
                 Command::PutMerchant(Box::new(NewMerchant {
                     verification: (papers != NewVerification::default()).then_some(papers),
                     told_by: "app".to_owned(),
+                    settle_after_s: step.fields.get("settle_after").map(|text| self.number(text)).transpose()?,
+                    commission_bps: step.fields.get("commission").map(|text| self.number(text)).transpose()?,
                     ..NewMerchant::new(
                         self.user(merchant)?,
                         &told("name").unwrap_or("Rosy".to_owned()),
@@ -685,6 +692,7 @@ impl<S: Stand> Story<S> {
             Outcome::CannotPay => Told::of(["cannot_pay"]),
             Outcome::ApiKey(key) => self.told_api_key(key),
             Outcome::Gift(gift) => self.told_gift(gift),
+            Outcome::Sales { balance, .. } => told_sales(*balance),
             Outcome::Payouts(answers) => Told {
                 words: answers
                     .iter()
@@ -841,6 +849,13 @@ impl<S: Stand> Story<S> {
                 Some(merchant) => told_merchant(&merchant),
                 None => Told::of(["none"]),
             },
+            ("sales", [merchant]) => {
+                match self.drive(backend.merchant_balance(&self.user(merchant)?)).map_err(failed)? {
+                    Some(balance) => told_sales(balance),
+                    None => Told::of(["none"]),
+                }
+            }
+            ("statement", [merchant]) => self.told_statement(step, &self.user(merchant)?)?,
             ("merchants", []) => {
                 let status = step.fields.get("status").map(|status| merchant_status(status)).transpose()?;
                 let row = |merchant: Merchant| format!("{}:{}", merchant.id, merchant.status.name());
@@ -916,6 +931,7 @@ impl<S: Stand> Story<S> {
                     .with("wallets", audit.wallets)
                     .with("escrowed", audit.escrowed)
                     .with("merchants", audit.merchants)
+                    .with("platform", audit.platform)
                     .with("in_flight", audit.in_flight)
             }
             ("draw", [envelope]) => self.told_draw(self.id(envelope)?)?,
@@ -1012,6 +1028,43 @@ impl<S: Stand> Story<S> {
             }
         }
         Ok(Told { words: all.unwrap_or_default(), ..Told::default() })
+    }
+
+    /// A merchant's entries, and what it had before and after them, which every page tells.
+    fn told_statement(&self, step: &Step<'_>, merchant: &UserId) -> Result<Told, Wrong> {
+        let time = |field| step.fields.get(field).map(|text| self.time(text)).transpose();
+        let time = StatementTime { from: time("from")?, to: time("to")? };
+        let statement = |page: &Page| self.drive(self.stand().backend().statement(merchant, time, page));
+        let Some(Statement { opening, closing, .. }) = statement(&Page { limit: 1, cursor: None }).map_err(failed)?
+        else {
+            return Ok(Told::of(["none"]));
+        };
+        let list = |page: &Page| {
+            let statement = statement(page)?.expect("it is still there");
+            assert_eq!((statement.opening, statement.closing), (opening, closing), "of every page");
+            Ok(statement.entries)
+        };
+        let told = |balance: MerchantBalance| format!("{}:{}", balance.pending, balance.available);
+        let of = |of: &SaleOf| match of {
+            SaleOf::Order(order) => self.name_of(order),
+            SaleOf::Gift(gift) => self.name_of(gift),
+        };
+        let row = |entry: MerchantEntry| {
+            let (kind, about) = match &entry.kind {
+                MerchantEntryKind::Sale { of: sold, due, .. } => {
+                    ("sale", format!("{}:{}", of(sold), self.told_time(*due)))
+                }
+                MerchantEntryKind::Commission { due } => ("commission", self.told_time(*due)),
+                MerchantEntryKind::Settled { due } => ("settled", self.told_time(*due)),
+                MerchantEntryKind::Refund { of: sold, .. } => ("refund", of(sold)),
+                MerchantEntryKind::Withdrawal(reference) => {
+                    ("withdrawal", reference.clone().unwrap_or_else(|| "none".to_owned()))
+                }
+            };
+            format!("{kind}:{}:{}:{about}", entry.amount, told(entry.balance_after))
+        };
+        let told_rows = self.told_list(list, row)?;
+        Ok(told_rows.with("opening", told(opening)).with("closing", told(closing)))
     }
 
     fn told_entry(&self, entry: &Entry) -> String {
@@ -1134,9 +1187,15 @@ fn told_wallet(view: &WalletView) -> Told {
     Told::of([view.available.to_string().as_str()]).with("held", view.held).with("user", &view.user)
 }
 
+fn told_sales(balance: MerchantBalance) -> Told {
+    Told::of([balance.pending.to_string().as_str(), balance.available.to_string().as_str()])
+}
+
 fn told_merchant(merchant: &Merchant) -> Told {
     let papers = merchant.verification.as_ref();
     let told = Told::of([merchant.status.name()]).with("name", &merchant.name).with("id", &merchant.id);
+    let told = told.with("settle_after", merchant.terms.settle_after_s);
+    let told = told.with("commission", merchant.terms.commission_bps);
     told.with("by", papers.map_or("none", |papers| &papers.by))
         .with("papers", papers.and_then(|papers| papers.reference.as_deref()).unwrap_or("none"))
 }

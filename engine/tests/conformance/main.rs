@@ -208,7 +208,8 @@ on_every_backend!(
     payouts,
     caps,
     redactions,
-    gifts
+    gifts,
+    sales
 );
 
 /// The same for the stands that need a redis-server.

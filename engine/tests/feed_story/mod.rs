@@ -205,6 +205,7 @@ fn thing(event: &FeedEvent) -> String {
         Happened::Payout(view) => view.payout.id.to_string(),
         Happened::Merchant(merchant) => format!("merchant {}", merchant.id),
         Happened::Gift(gift) => gift.id.to_string(),
+        Happened::SalesSettled(settled) => format!("merchant {}", settled.merchant),
     }
 }
 

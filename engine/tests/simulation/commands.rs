@@ -191,7 +191,21 @@ pub(crate) enum Theme {
 
 pub(crate) fn verified(random: &mut Random) -> Command {
     let id = user(random.pick(&MERCHANTS));
-    Command::PutMerchant(Box::new(NewMerchant::new(id, "Rosy", Some(MerchantStatus::Verified))))
+    Command::PutMerchant(Box::new(NewMerchant {
+        // What is due within a run, and what is not.
+        settle_after_s: random.maybe(2, |random| random.pick(&[0, 5, 60, 400, 86_400])),
+        commission_bps: random.maybe(2, |random| random.pick(&[0, 1, 250, 3333, 10_000])),
+        ..NewMerchant::new(id, "Rosy", Some(MerchantStatus::Verified))
+    }))
+}
+
+/// Sale money to be taken out, mostly of a merchant that has so much.
+fn withdraw_sales(model: &Model, random: &mut Random) -> Command {
+    let id = user(random.pick(&MERCHANTS));
+    let available = model.merchants.get(&id).map_or(0, |seller| seller.balance().available.minor());
+    let Transfer { reference, .. } = transfer(random, 1);
+    let amount = fen(random.below(available + 3));
+    Command::WithdrawSales(Transfer { user: id, amount, reference })
 }
 
 pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Random) -> Command {
@@ -237,6 +251,9 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
         }
         63..=65 => Command::Cancel { envelope: an_envelope(model, random) },
         66..=68 => {
+            if random.once_in(3) {
+                return withdraw_sales(model, random);
+            }
             if random.once_in(2) {
                 return verified(random);
             }

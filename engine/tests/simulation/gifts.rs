@@ -322,7 +322,7 @@ impl Model {
         match (was_paid, is_paid) {
             (false, true) => self.move_money(&payer, EntryKind::GiftPaid(id), price, moment),
             (true, false) if answer.state == Shipped => {
-                self.merchants.get_mut(&merchant).expect("an item has a merchant").1 += price;
+                self.sell(&merchant, price, now);
             }
             (true, false) => self.move_money(&payer, EntryKind::GiftRefund(id), price, moment),
             _ => {}

@@ -4,7 +4,7 @@
 //!
 //! - `world.rs`: the machine, its disk, clock and clients, and every comparison
 //! - `model.rs`: what the engine should answer, as naively as it can be said
-//! - `payouts.rs`, `gifts.rs`: the same, for these
+//! - `payouts.rs`, `gifts.rs`, `sales.rs`: the same, for these
 //! - `commands.rs`: what clients ask for
 //! - `trial.rs`: a seed from start to end
 //! - `mutants.rs`: bugs planted on purpose, each of which has to be found:
@@ -21,6 +21,7 @@ mod payouts;
 mod races;
 #[path = "../random/mod.rs"]
 mod random;
+mod sales;
 mod trial;
 mod world;
 

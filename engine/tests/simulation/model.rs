@@ -7,6 +7,7 @@
 
 use crate::gifts::{Given, InTheWay};
 use crate::payouts::Owed;
+use crate::sales::Seller;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
 use hongbao_engine::command::{
@@ -16,6 +17,7 @@ use hongbao_engine::command::{
 };
 use hongbao_engine::payout::PayoutTo;
 use hongbao_engine::redaction::Redaction;
+use hongbao_engine::sale::SaleTerms;
 use hongbao_engine::split::{self, commitment, envelope_seed};
 use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use std::collections::BTreeMap;
@@ -152,7 +154,7 @@ pub(crate) struct Model {
     pub(crate) creates: Option<u32>,
     pub(crate) wallets: BTreeMap<UserId, Wallet>,
     pub(crate) envelopes: BTreeMap<EnvelopeId, Envelope>,
-    pub(crate) merchants: BTreeMap<UserId, (Merchant, u64)>,
+    pub(crate) merchants: BTreeMap<UserId, Seller>,
     pub(crate) items: BTreeMap<ItemId, Item>,
     pub(crate) holds: BTreeMap<HoldId, (HoldView, u64)>,
     pub(crate) orders: BTreeMap<OrderId, (OrderView, u64)>,
@@ -212,6 +214,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::ApiKey(_)
             | Outcome::Payouts(_)
             | Outcome::Gift(_)
+            | Outcome::Sales { .. }
     )
 }
 
@@ -221,6 +224,7 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
         Command::Deposit(transfer) => (key("deposit", &transfer.reference), None),
         Command::Withdraw(transfer) => (key("withdrawal", &transfer.reference), None),
         Command::CreateGift(terms) => (key("gift", &terms.reference), None),
+        Command::WithdrawSales(transfer) => (key("sales_withdrawal", &transfer.reference), None),
         Command::CreateEnvelope(terms) => {
             let funding = terms.outside.funding.as_ref();
             let funding = funding.map(|text| OnceKey::reference(&terms.owner, "funding", text));
@@ -234,7 +238,11 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
 /// What is wrong with a command whatever the state: the field at fault.
 fn fault(command: &Command) -> Option<&'static str> {
     match command {
-        Command::Deposit(transfer) | Command::Withdraw(transfer) if transfer.amount.is_zero() => Some("amount"),
+        Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
+            if transfer.amount.is_zero() =>
+        {
+            Some("amount")
+        }
         Command::CreateEnvelope(terms) => match terms.split.check(terms.total, terms.shares) {
             Err(error) => Some(error.field()),
             Ok(()) if terms.expires_in_s == 0 || terms.expires_in_s > YEAR_S => Some("expires_in_s"),
@@ -357,14 +365,13 @@ impl Model {
             Command::Cancel { envelope } => self.cancel(now, *envelope, lsn),
             Command::Redact { envelope, metadata } => self.redact(now, *envelope, *metadata, lsn),
             Command::PutMerchant(new) => {
-                let known = self.merchants.get(&new.id);
-                let owed = known.map_or(0, |(_, owed)| *owed);
+                let known = self.merchants.get(&new.id).map(|seller| &seller.merchant);
                 let status = match (new.status, known) {
                     (Some(status), _) => status,
-                    (None, Some((merchant, _))) => merchant.status,
+                    (None, Some(merchant)) => merchant.status,
                     (None, None) => MerchantStatus::Pending,
                 };
-                let before = known.map(|(merchant, _)| (merchant.status, merchant.verification.clone()));
+                let before = known.map(|merchant| (merchant.status, merchant.verification.clone()));
                 let is_checked = new.status == Some(MerchantStatus::Verified)
                     && (new.verification.is_some() || !matches!(before, Some((MerchantStatus::Verified, Some(_)))));
                 let verification = match (status, before) {
@@ -377,10 +384,17 @@ impl Model {
                     (_, Some((_, verification))) => verification,
                     (_, None) => None,
                 };
-                let merchant = Merchant { id: new.id.clone(), name: new.name.clone(), status, verification };
-                self.merchants.insert(merchant.id.clone(), (merchant.clone(), owed));
+                let mut terms = known.map_or_else(SaleTerms::default, |merchant| merchant.terms);
+                terms.settle_after_s = new.settle_after_s.unwrap_or(terms.settle_after_s);
+                terms.commission_bps = new.commission_bps.unwrap_or(terms.commission_bps);
+                let merchant = Merchant { id: new.id.clone(), name: new.name.clone(), status, verification, terms };
+                match self.merchants.get_mut(&merchant.id) {
+                    Some(seller) => seller.merchant = merchant.clone(),
+                    None => _ = self.merchants.insert(merchant.id.clone(), Seller::new(merchant.clone())),
+                }
                 Decided(Outcome::Merchant(Box::new(merchant)), true, lsn)
             }
+            Command::WithdrawSales(transfer) => self.withdraw_sales(now, transfer, lsn),
             Command::CreateItem(terms) if starts_wrongly(terms.starts_at, now) => {
                 refuse(Refusal::invalid("starts_at", ""))
             }
@@ -389,10 +403,10 @@ impl Model {
             }
             Command::CreateItem(terms) => match self.merchants.get(&terms.merchant) {
                 None => refuse(Refusal::invalid("merchant", "")),
-                Some((merchant, _)) if merchant.status != MerchantStatus::Verified => {
+                Some(seller) if seller.merchant.status != MerchantStatus::Verified => {
                     refuse(Refusal::WrongState(String::new()))
                 }
-                Some((merchant, _)) => {
+                Some(Seller { merchant, .. }) => {
                     if let Some(of) = terms.origin.variant_of {
                         let of = self.items.get(&of).filter(|of| of.terms.merchant == merchant.id);
                         if of.is_none_or(|of| of.terms.origin.variant_of.is_some()) {
@@ -700,7 +714,7 @@ impl Model {
         *changed = lsn;
         let hold = hold.clone();
         let merchant = self.items[&hold.item].terms.merchant.clone();
-        self.merchants.get_mut(&merchant).expect("an item has a merchant").1 += price;
+        self.sell(&merchant, price, now);
         let view = OrderView {
             id: order,
             hold: id,
@@ -717,7 +731,7 @@ impl Model {
     }
 
     pub(crate) fn may_sell(&self, merchant: &UserId) -> bool {
-        self.merchants[merchant].0.status == MerchantStatus::Verified
+        self.merchants[merchant].merchant.status == MerchantStatus::Verified
     }
 
     /// The live hold that who may have one is given again.
@@ -759,6 +773,7 @@ impl Model {
     pub(crate) fn tick(&mut self, now: Timestamp, when: When, records: Records, group: u64) -> bool {
         let mut any = self.end_due_holds(now, None, records.first);
         any |= self.end_due_gifts(now, Moment { when, records, group });
+        any |= self.settle_sales(now);
         let mut moved: Vec<(EnvelopeId, UserId, EntryKind, u64)> = Vec::new();
         for envelope in self.envelopes.values_mut().filter(|envelope| !envelope.settled) {
             if envelope.ended.is_none() && now >= envelope.expires_at {
@@ -854,7 +869,9 @@ impl Model {
         audit.deposited += funded.map(|envelope| envelope.terms.total.minor()).sum::<u64>();
         (audit.payable, audit.paid_out) = self.payable_and_paid();
         audit.escrowed = self.envelopes.values().map(Envelope::escrow).sum::<u64>() + self.in_gifts();
-        audit.merchants = self.merchants.values().map(|(_, owed)| *owed).sum();
+        audit.merchants = self.merchants.values().map(|seller| seller.balance().total().minor()).sum();
+        audit.platform = self.merchants.values().map(Seller::commissions).sum();
+        audit.withdrawn += self.merchants.values().map(|seller| seller.withdrawn).sum::<u64>();
         audit
     }
 
@@ -877,6 +894,8 @@ impl Model {
             deadlines.extend([envelope.opens_at, envelope.expires_at, envelope.claim_by]);
         }
         deadlines.extend(self.given.values().filter_map(Given::deadline));
+        let sales = self.merchants.values().flat_map(|seller| &seller.sales);
+        deadlines.extend(sales.filter(|sale| !sale.is_settled).map(|sale| sale.due));
         let live = self.holds.values().filter(|(hold, _)| hold.state == HoldState::Held);
         deadlines.extend(live.map(|(hold, _)| hold.expires_at));
         for item in self.items.values() {

@@ -9,6 +9,7 @@ use crate::commands::{self, Theme};
 use crate::gifts::{Given, InTheWay};
 use crate::model::{DAY_MS, Expected, Model, Records, UNCERTAIN, When, is_positive};
 use crate::random::Random;
+use crate::sales::Seller;
 use crate::trial::Faults;
 use hongbao_engine::backend::{Backend, Entry, GrabRow, Listing, OnceKey, Page, ReceivedRow, Reply};
 use hongbao_engine::clock::{Clock, ManualClock};
@@ -22,6 +23,7 @@ use hongbao_engine::gift::{Gift, GiftRole, GiftState};
 use hongbao_engine::journal::{FailureAction, JournalError, JournalOptions};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError, StartReport};
 use hongbao_engine::payout::PayoutView;
+use hongbao_engine::sale::{MerchantBalance, StatementTime};
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::store::{MemoryRows, Projector, ProjectorOptions, StepLimits};
 use hongbao_engine::types::{EnvelopeId, GiftId, HoldId, ItemId, Timestamp, UserId};
@@ -57,6 +59,7 @@ enum Told {
     Hold(Option<HoldView>),
     Order(Option<OrderView>),
     Merchant(Option<Merchant>),
+    Sales(Option<MerchantBalance>),
     Payout(Option<Box<PayoutView>>),
     Gift(Option<Box<Gift>>),
     Audit(hongbao_engine::backend::Audit),
@@ -914,10 +917,8 @@ impl World {
             let asking: Asking = Box::pin(async move { vec![engine.order(id).await.map(Told::Order)] });
             self.read("order", asking, Expectation::Exactly(Told::Order(Some(order)), 0));
         }
-        for (merchant, _) in self.model.merchants.values().cloned().collect::<Vec<_>>() {
-            let (engine, id) = (Arc::clone(self.engine()), merchant.id.clone());
-            let asking: Asking = Box::pin(async move { vec![engine.merchant(&id).await.map(Told::Merchant)] });
-            self.read("merchant", asking, Expectation::Exactly(Told::Merchant(Some(merchant)), 0));
+        for seller in self.model.merchants.values().cloned().collect::<Vec<_>>() {
+            self.check_seller(seller);
         }
         let mut keys = self.list(async |engine, page| engine.api_keys(&page).await);
         assert!(keys.is_sorted_by_key(|key| std::cmp::Reverse(key.created_at)), "newest first");
@@ -949,6 +950,28 @@ impl World {
             }
         }
         assert!(self.clients.is_empty(), "everything durable is answered at once");
+    }
+
+    fn check_seller(&mut self, seller: Seller) {
+        let id = seller.merchant.id.clone();
+        let (engine, asked) = (Arc::clone(self.engine()), id.clone());
+        let asking: Asking = Box::pin(async move { vec![engine.merchant(&asked).await.map(Told::Merchant)] });
+        self.read("merchant", asking, Expectation::Exactly(Told::Merchant(Some(seller.merchant.clone())), 0));
+        let (engine, asked) = (Arc::clone(self.engine()), id.clone());
+        let asking: Asking = Box::pin(async move { vec![engine.merchant_balance(&asked).await.map(Told::Sales)] });
+        self.read("sales", asking, Expectation::Exactly(Told::Sales(Some(seller.balance())), 0));
+        let (nothing, has) = (MerchantBalance::default(), seller.balance());
+        let entries = self.list(async |engine, page| {
+            let statement = engine.statement(&id, StatementTime::default(), &page).await?.expect("it is known");
+            assert_eq!((statement.opening, statement.closing), (nothing, has), "of all the time of {id}");
+            Ok(statement.entries)
+        });
+        if let Err(wrong) = seller.check_statement(&entries) {
+            panic!("the statement of {id}: {wrong}");
+        }
+        if seller.commissions() > 0 {
+            self.meet("commission");
+        }
     }
 
     /// Asks for something that has been answered: no record may come of it.
@@ -1312,6 +1335,7 @@ fn kind_of(reply: &Reply) -> &'static str {
         Outcome::ApiKey(key) if key.deleted_at.is_some() => "API key deleted",
         Outcome::ApiKey(_) => "API key",
         Outcome::Payouts(_) => "results of payouts",
+        Outcome::Sales { .. } => "sale money taken out",
         Outcome::Gift(gift) => match gift.state {
             GiftState::AwaitingPayment => "gift awaiting payment",
             GiftState::Offered => "gift offered",
@@ -1367,6 +1391,8 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "API key",
     "API key deleted",
     "results of payouts",
+    "sale money taken out",
+    "commission",
     "gift awaiting payment",
     "gift offered",
     "gift accepted",

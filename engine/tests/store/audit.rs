@@ -4,6 +4,7 @@ use super::script::{self, Script};
 use super::{in_memory, projected};
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::{Payout, PayoutState};
+use hongbao_engine::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
 use hongbao_engine::store::*;
 use hongbao_engine::types::*;
 
@@ -342,7 +343,63 @@ const PLANTS: &[Plant] = &[
         table: Table::Merchants,
         change: |key, _| (key.last() == Some(&1)).then(|| Planted::Value(vec![1])),
     },
+    Plant {
+        says: "pending, its entries make",
+        table: Table::Merchants,
+        change: |key, _| (key.last() == Some(&2)).then(|| Planted::Value(vec![0])),
+    },
+    Plant { says: "what is pending by time", table: Table::MerchantSlots, change: |_, _| Some(Planted::Deleted) },
+    Plant {
+        says: "money pending of merchant",
+        table: Table::MerchantSlots,
+        change: |_, value| {
+            let mut slot: Slot = postcard::from_bytes(value).ok()?;
+            slot.amount += script::amount(1);
+            Some(Planted::Value(postcard::to_allocvec(&slot).unwrap()))
+        },
+    },
+    Plant {
+        says: "does not begin where the one before it ended",
+        table: Table::MerchantEntries,
+        change: |_, _| Some(Planted::Deleted),
+    },
+    Plant {
+        says: "settled of what was due",
+        table: Table::MerchantEntries,
+        change: |_, value| entry_changed(value, |kind| matches!(kind, MerchantEntryKind::Commission { .. })),
+    },
+    Plant {
+        says: "the platform's commissions",
+        table: Table::MerchantEntries,
+        change: |_, value| entry_changed(value, |kind| matches!(kind, MerchantEntryKind::Commission { .. })),
+    },
+    Plant {
+        says: "money withdrawn",
+        table: Table::MerchantEntries,
+        change: |_, value| entry_changed(value, |kind| matches!(kind, MerchantEntryKind::Withdrawal(_))),
+    },
+    Plant {
+        says: "something was sold of which there is no row",
+        table: Table::MerchantEntries,
+        change: |_, value| {
+            entry_changed(value, |kind| match kind {
+                MerchantEntryKind::Sale { of, .. } => {
+                    *of = SaleOf::Order(OrderId::from_bytes([9; 16]));
+                    true
+                }
+                _ => false,
+            })
+        },
+    },
 ];
+
+/// An entry of a merchant with one more moved, if it is one that `change` wants.
+fn entry_changed(value: &[u8], change: fn(&mut MerchantEntryKind) -> bool) -> Option<Planted> {
+    let (mut kind, mut amount, after) =
+        postcard::from_bytes::<(MerchantEntryKind, Amount, MerchantBalance)>(value).ok()?;
+    amount += script::amount(1);
+    change(&mut kind).then(|| Planted::Value(postcard::to_allocvec(&(kind, amount, after)).unwrap()))
+}
 
 #[test]
 fn an_audit_finds_what_is_planted() {

@@ -137,11 +137,16 @@ fn loads(store: &Store, script: &Script) -> Vec<String> {
         Ok(())
     };
     store.items(items).unwrap();
-    let merchants = |merchant, owed| {
-        lines.push(format!("{merchant:?} {owed}"));
+    let merchants = |merchant, balance| {
+        lines.push(format!("{merchant:?} {balance:?}"));
         Ok(())
     };
     store.merchants(merchants).unwrap();
+    let slots = |merchant, due, slot| {
+        lines.push(format!("{merchant:?} {due:?} {slot:?}"));
+        Ok(())
+    };
+    store.slots(slots).unwrap();
     let api_keys = |key| {
         lines.push(format!("{key:?}"));
         Ok(())

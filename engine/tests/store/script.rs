@@ -8,6 +8,7 @@ use hongbao_engine::command::*;
 use hongbao_engine::event::*;
 use hongbao_engine::gift::*;
 use hongbao_engine::payout::*;
+use hongbao_engine::sale::*;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::store::DurableBatch;
 use hongbao_engine::types::*;
@@ -89,6 +90,24 @@ struct Item {
     units: BTreeMap<UserId, Units>,
 }
 
+#[derive(Default)]
+struct Seller {
+    available: Amount,
+    slots: BTreeMap<Timestamp, Slot>,
+}
+
+impl Seller {
+    fn balance(&self) -> MerchantBalance {
+        let pending = self.slots.values().map(|slot| slot.amount).sum();
+        MerchantBalance { pending, available: self.available }
+    }
+
+    fn moved(&self, merchant: &UserId, kind: MerchantMove, amount: Amount) -> Event {
+        let (merchant, balance_after) = (merchant.clone(), self.balance());
+        Event::MerchantMoved(Box::new(MerchantMoved { merchant, kind, amount, balance_after }))
+    }
+}
+
 pub(crate) struct Script {
     random: Random,
     pub(crate) now: Timestamp,
@@ -97,7 +116,7 @@ pub(crate) struct Script {
     items: Vec<Item>,
     api_keys: Vec<ApiKey>,
     holds: Vec<HoldView>,
-    owed: BTreeMap<UserId, Amount>,
+    sellers: BTreeMap<UserId, Seller>,
     pub(crate) payouts: Vec<Payout>,
     pub(crate) gifts: Vec<Gift>,
     numbers: u64,
@@ -114,7 +133,7 @@ impl Script {
             items: Vec::new(),
             api_keys: Vec::new(),
             holds: Vec::new(),
-            owed: BTreeMap::new(),
+            sellers: BTreeMap::new(),
             payouts: Vec::new(),
             gifts: Vec::new(),
             numbers: 0,
@@ -273,7 +292,7 @@ impl Script {
         // Time often stands still, so that lists have ties.
         let pause = [0, 0, 1, 50][self.below(4) as usize];
         self.now = self.now.plus_ms(pause);
-        match self.below(27) {
+        match self.below(29) {
             0..2 => self.deposit(),
             2 => self.withdraw(),
             3..5 => self.create(),
@@ -288,6 +307,8 @@ impl Script {
             20..22 => self.tell_result(),
             22 => self.give(),
             23..26 => self.change_gift(),
+            26 => self.settle_sales(),
+            27 => self.withdraw_sales(),
             _ => {
                 let by_ms = self.below(1000);
                 self.record(vec![Event::ClockAdvanced { by_ms }]);
@@ -437,6 +458,7 @@ impl Script {
             name: "玫瑰".to_owned(),
             status: MerchantStatus::Verified,
             verification: None,
+            terms: SaleTerms::default(),
         };
         let terms = NewItem {
             merchant,
@@ -613,19 +635,19 @@ impl Script {
         units.sold = units.sold + u32::from(sold(is)) - u32::from(sold(was));
         let units_after = *units;
         let mut events = Vec::new();
-        let mut owed_after = None;
+        let (mut owed_after, mut sold) = (None, None);
         let payer = gift.payer.clone();
         match (own(was), own(is), gift.state) {
             (false, true, _) => events.push(self.moved(&payer, EntryKind::GiftPaid(gift.id), gift.amount)),
             (true, false, Shipped) => {
-                let owed = self.owed.entry(gift.merchant.clone()).or_default();
-                *owed += gift.amount;
-                owed_after = Some(*owed);
+                let (owed, event) = self.sold(&gift.merchant, SaleOf::Gift(gift.id), gift.amount);
+                (owed_after, sold) = (Some(owed), event);
             }
             (true, false, _) => events.push(self.moved(&payer, EntryKind::GiftRefund(gift.id), gift.amount)),
             _ => {}
         }
         events.push(Event::GiftChanged(Box::new(GiftChanged { was, gift, units_after, owed_after })));
+        events.extend(sold);
         self.record(events);
     }
 
@@ -638,7 +660,7 @@ impl Script {
         let units = self.items[i].units.get_mut(&hold.user).unwrap();
         units.held -= hold.quantity;
         let mut events = Vec::new();
-        let mut merchant = None;
+        let (mut merchant, mut sold) = (None, None);
         if can_pay {
             units.sold += hold.quantity;
             let mut bytes = id(4, number);
@@ -646,9 +668,8 @@ impl Script {
             let order = OrderId::from_bytes(bytes);
             hold.state = HoldState::Claimed(order);
             let seller = self.items[i].put.terms.merchant.clone();
-            let owed = self.owed.entry(seller.clone()).or_default();
-            *owed += hold.amount;
-            merchant = Some((seller, *owed));
+            let (owed, event) = self.sold(&seller, SaleOf::Order(order), hold.amount);
+            (merchant, sold) = (Some((seller, owed)), event);
             let who = hold.user.clone();
             events.push(self.moved(&who, EntryKind::Order(order), hold.amount));
         } else {
@@ -657,6 +678,50 @@ impl Script {
         let units_after = self.items[i].units[&hold.user];
         self.holds[h] = hold.clone();
         events.push(Event::HoldEnded(Box::new(HoldEnded { hold, units_after, merchant })));
+        events.extend(sold);
         self.record(events);
+    }
+
+    /// What a sale makes of what its merchant is owed. The first records are of a version that
+    /// knew of nothing pending.
+    fn sold(&mut self, merchant: &UserId, of: SaleOf, price: Amount) -> (Amount, Option<Event>) {
+        let is_older = self.records.len() < 60;
+        let (commission, due) = (amount(price.minor() / 3), self.now.plus_s(60 * (1 + self.below(3))));
+        let seller = self.sellers.entry(merchant.clone()).or_default();
+        if is_older && seller.slots.is_empty() {
+            seller.available += price;
+            return (seller.balance().total(), None);
+        }
+        let slot = seller.slots.entry(due).or_default();
+        (slot.amount, slot.commission) = (slot.amount + price, slot.commission + commission);
+        let kind = MerchantMove::Sold { of, commission, due, slot_after: *slot };
+        (seller.balance().total(), Some(seller.moved(merchant, kind, price)))
+    }
+
+    fn settle_sales(&mut self) {
+        let mut events = Vec::new();
+        for (merchant, seller) in &mut self.sellers {
+            if let Some((due, Slot { amount, commission })) = seller.slots.pop_first() {
+                seller.available += amount - commission;
+                events.push(seller.moved(merchant, MerchantMove::Settled { due, commission }, amount));
+            }
+        }
+        if !events.is_empty() {
+            self.record(events);
+        }
+    }
+
+    fn withdraw_sales(&mut self) {
+        // Before all the first records' there are no entries.
+        if self.records.len() < 60 {
+            return;
+        }
+        let rich = self.sellers.iter_mut().find(|(_, seller)| seller.available > amount(1));
+        if let Some((merchant, seller)) = rich {
+            let half = amount(seller.available.minor() / 2);
+            seller.available -= half;
+            let event = seller.moved(merchant, MerchantMove::Withdrawn(Some("bank-1".to_owned())), half);
+            self.record(vec![event]);
+        }
     }
 }

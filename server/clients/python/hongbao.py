@@ -588,7 +588,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -597,8 +597,8 @@ class Event:
     data: Dict[str, Any]
     """
     What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose
-    stock tells `total` only.
+    Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a
+    Gift, of item.put an Item whose stock tells `total` only.
     """
     owner: Optional[str] = None
     """
@@ -1083,6 +1083,72 @@ class Merchant:
     status: MerchantStatus
     verification: Optional[MerchantVerification]
     """Who checked its papers, if somebody did since it was last pending."""
+    settle_after_s: int
+    """How long the money of its sales is pending, seconds."""
+    commission_bps: int
+    """What of its sales is the platform's, in hundredths of a percent."""
+
+
+@dataclass(frozen=True)
+class SalesBalance:
+    """What a merchant has of its sales."""
+
+    merchant: User
+    currency: Currency
+    pending: Balance
+    """Of sales that are not due yet, the platform's commission in it."""
+    available: Balance
+    """What can be taken out."""
+
+
+@dataclass(frozen=True)
+class PendingAndAvailable:
+    pending: Balance
+    available: Balance
+
+
+@dataclass(frozen=True)
+class SalesEntry:
+    """
+    A movement of a merchant's money. A sale comes into what is pending; a commission leaves that for the
+    platform, and what is settled for what is available; a refund leaves either, and a withdrawal what is
+    available.
+    """
+
+    at: Time
+    kind: Literal["sale", "commission", "settled", "refund", "withdrawal"]
+    amount: Balance
+    balance_after: PendingAndAvailable
+    order: Optional[OrderId] = None
+    gift: Optional[GiftId] = None
+    commission: Optional[Balance] = None
+    from_: Optional[Literal["pending", "available"]] = None
+    due: Optional[Time] = None
+    reference: Optional[Reference] = None
+
+
+@dataclass(frozen=True)
+class SalesStatement:
+    """
+    The entries of a time, and what the merchant had before and after all of it, on every page.
+    """
+
+    merchant: User
+    currency: Currency
+    opening: PendingAndAvailable
+    entries: List[SalesEntry]
+    closing: PendingAndAvailable
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class SettledSales:
+    merchant: User
+    currency: Currency
+    due: Time
+    amount: Amount
+    commission: Balance
+    balance_after: PendingAndAvailable
 
 
 @dataclass(frozen=True)
@@ -1300,6 +1366,7 @@ __all__ += [
     "PayoutResultsResultsItem",
     "PayoutState",
     "Payouts",
+    "PendingAndAvailable",
     "Received",
     "ReceivedGrabs",
     "RedactedEnvelope",
@@ -1307,6 +1374,10 @@ __all__ += [
     "ReleaseOutcome",
     "Released",
     "Role",
+    "SalesBalance",
+    "SalesEntry",
+    "SalesStatement",
+    "SettledSales",
     "ShareOf",
     "ShareStatus",
     "SoldOut",
@@ -1351,6 +1422,9 @@ class Client(_Transport):
         ("POST", "/v1/merchants"),
         ("GET", "/v1/merchants"),
         ("GET", "/v1/merchants/{id}"),
+        ("GET", "/v1/merchants/{id}/balance"),
+        ("GET", "/v1/merchants/{id}/statement"),
+        ("POST", "/v1/merchants/{id}/withdrawals"),
         ("POST", "/v1/items"),
         ("GET", "/v1/items"),
         ("GET", "/v1/items/{id}"),
@@ -1777,20 +1851,24 @@ class Client(_Transport):
         name: str,
         status: Union[Literal["pending", "verified", "suspended"], Unset] = UNSET,
         verification: Union[Optional[NewMerchantVerification], Unset] = UNSET,
+        settle_after_s: Union[int, Unset] = UNSET,
+        commission_bps: Union[int, Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Merchant:
         """
-        Register or change a merchant. Only a verified merchant's items can be put on sale and grabbed. Units
-        that are held when it is suspended may still be paid. With the status `verified` its papers count as
-        checked: `verification` says by whom and under which reference; left out, by the calling key. It stays
-        when a merchant is suspended, and goes when it is pending again.
+        Register or change a merchant. The money of a sale is pending for `settle_after_s`, and then available
+        to the merchant, less a commission of `commission_bps` that is the platform's; a change of either is
+        for sales from then on. Only a verified merchant's items can be put on sale and grabbed. Units that are
+        held when it is suspended may still be paid. With the status `verified` its papers count as checked:
+        `verification` says by whom and under which reference; left out, by the calling key. It stays when a
+        merchant is suspended, and goes when it is pending again.
         """
         answer: Merchant = self._call(
             Merchant,
             "POST",
             "/v1/merchants",
-            body={"id": id, "name": name, "status": status, "verification": verification},
+            body={"id": id, "name": name, "status": status, "verification": verification, "settle_after_s": settle_after_s, "commission_bps": commission_bps},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -1830,6 +1908,75 @@ class Client(_Transport):
     def merchant(self, id: str, *, limit_s: Optional[float] = None) -> Merchant:
         """A merchant."""
         answer: Merchant = self._call(Merchant, "GET", f"/v1/merchants/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def merchant_balance(self, id: str, *, limit_s: Optional[float] = None) -> SalesBalance:
+        """What a merchant has of its sales."""
+        answer: SalesBalance = self._call(SalesBalance, "GET", f"/v1/merchants/{_part(id)}/balance", limit_s=limit_s)
+        return answer
+
+    def merchant_statement(
+        self,
+        id: str,
+        *,
+        from_: Optional[Time] = None,
+        to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[SalesEntry]:
+        """
+        The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A
+        time that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404.
+        All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.merchant_statement_page(id, from_=from_, to=to, limit=limit, limit_s=limit_s, cursor=cursor), "entries")
+
+    def merchant_statement_page(
+        self,
+        id: str,
+        *,
+        from_: Optional[Time] = None,
+        to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> SalesStatement:
+        """
+        The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A
+        time that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404.
+        One page.
+        """
+        answer: SalesStatement = self._call(
+            SalesStatement,
+            "GET",
+            f"/v1/merchants/{_part(id)}/statement",
+            query={"from": from_, "to": to, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def withdraw_sales(
+        self,
+        id: str,
+        *,
+        amount: Amount,
+        reference: Union[Optional[Reference], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> SalesBalance:
+        """
+        Take available money of a merchant out. 409 `insufficient_funds` if less is available: what is pending
+        cannot be taken out. In front of Redis it is refused: 409 `wrong_state`.
+        """
+        answer: SalesBalance = self._call(
+            SalesBalance,
+            "POST",
+            f"/v1/merchants/{_part(id)}/withdrawals",
+            body={"amount": amount, "reference": reference},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
         return answer
 
     def create_item(

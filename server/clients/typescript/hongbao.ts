@@ -526,11 +526,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled">;
   at: Time;
   /** The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -995,6 +995,10 @@ export interface NewMerchant {
   status?: "pending" | "verified" | "suspended";
   /** Who checked its papers; only beside the status `verified`. */
   verification?: NewMerchantVerification | null;
+  /** How long the money of its sales is pending from now on, seconds; then until the next whole minute, or from a day on the next whole hour. Left out, it stays; a new merchant has 604800, a week. */
+  settle_after_s?: number;
+  /** What of its sales is the platform's from now on, in hundredths of a percent, each rounded down. Left out, it stays; a new merchant has 0. */
+  commission_bps?: number;
 }
 
 export type MerchantStatus = Open<"pending" | "verified" | "suspended">;
@@ -1014,6 +1018,58 @@ export interface Merchant {
   status: MerchantStatus;
   /** Who checked its papers, if somebody did since it was last pending. */
   verification: MerchantVerification | null;
+  /** How long the money of its sales is pending, seconds. */
+  settle_after_s: number;
+  /** What of its sales is the platform's, in hundredths of a percent. */
+  commission_bps: number;
+}
+
+/** What a merchant has of its sales. */
+export interface SalesBalance {
+  merchant: User;
+  currency: Currency;
+  /** Of sales that are not due yet, the platform's commission in it. */
+  pending: Balance;
+  /** What can be taken out. */
+  available: Balance;
+}
+
+export interface PendingAndAvailable {
+  pending: Balance;
+  available: Balance;
+}
+
+/** A movement of a merchant's money. A sale comes into what is pending; a commission leaves that for the platform, and what is settled for what is available; a refund leaves either, and a withdrawal what is available. */
+export interface SalesEntry {
+  at: Time;
+  kind: Open<"sale" | "commission" | "settled" | "refund" | "withdrawal">;
+  amount: Balance;
+  balance_after: PendingAndAvailable;
+  order?: OrderId;
+  gift?: GiftId;
+  commission?: Balance;
+  from?: Open<"pending" | "available">;
+  due?: Time;
+  reference?: Reference;
+}
+
+/** The entries of a time, and what the merchant had before and after all of it, on every page. */
+export interface SalesStatement {
+  merchant: User;
+  currency: Currency;
+  opening: PendingAndAvailable;
+  entries: Array<SalesEntry>;
+  closing: PendingAndAvailable;
+  next_cursor: Cursor;
+}
+
+export interface SettledSales {
+  merchant: User;
+  currency: Currency;
+  due: Time;
+  amount: Amount;
+  commission: Balance;
+  balance_after: PendingAndAvailable;
 }
 
 export interface Merchants {
@@ -1263,6 +1319,9 @@ export class Client extends Transport {
     ["POST", "/v1/merchants"],
     ["GET", "/v1/merchants"],
     ["GET", "/v1/merchants/{id}"],
+    ["GET", "/v1/merchants/{id}/balance"],
+    ["GET", "/v1/merchants/{id}/statement"],
+    ["POST", "/v1/merchants/{id}/withdrawals"],
     ["POST", "/v1/items"],
     ["GET", "/v1/items"],
     ["GET", "/v1/items/{id}"],
@@ -1473,9 +1532,9 @@ export class Client extends Transport {
     return readPayoutAnswers(answer);
   }
 
-  /** Register or change a merchant. Only a verified merchant's items can be put on sale and grabbed. Units that are held when it is suspended may still be paid. With the status `verified` its papers count as checked: `verification` says by whom and under which reference; left out, by the calling key. It stays when a merchant is suspended, and goes when it is pending again. */
+  /** Register or change a merchant. The money of a sale is pending for `settle_after_s`, and then available to the merchant, less a commission of `commission_bps` that is the platform's; a change of either is for sales from then on. Only a verified merchant's items can be put on sale and grabbed. Units that are held when it is suspended may still be paid. With the status `verified` its papers count as checked: `verification` says by whom and under which reference; left out, by the calling key. It stays when a merchant is suspended, and goes when it is pending again. */
   async putMerchant(body: NewMerchant, options: KeyedOptions = {}): Promise<Merchant> {
-    const answer = checked<Merchant>(await this.call({ method: "POST", path: "/v1/merchants", body, keyed: true }, options), ["id", "name", "status", "verification"]);
+    const answer = checked<Merchant>(await this.call({ method: "POST", path: "/v1/merchants", body, keyed: true }, options), ["id", "name", "status", "verification", "settle_after_s", "commission_bps"]);
     return answer;
   }
 
@@ -1495,7 +1554,33 @@ export class Client extends Transport {
 
   /** A merchant. */
   async merchant(id: string, options: CallOptions = {}): Promise<Merchant> {
-    const answer = checked<Merchant>(await this.call({ method: "GET", path: `/v1/merchants/${pathPart(id)}` }, options), ["id", "name", "status", "verification"]);
+    const answer = checked<Merchant>(await this.call({ method: "GET", path: `/v1/merchants/${pathPart(id)}` }, options), ["id", "name", "status", "verification", "settle_after_s", "commission_bps"]);
+    return answer;
+  }
+
+  /** What a merchant has of its sales. */
+  async merchantBalance(id: string, options: CallOptions = {}): Promise<SalesBalance> {
+    const answer = checked<SalesBalance>(await this.call({ method: "GET", path: `/v1/merchants/${pathPart(id)}/balance` }, options), ["merchant", "currency", "pending", "available"]);
+    return answer;
+  }
+
+  /** The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A time that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404. All of them, page after page as they are asked for; `limit` is a page's size. */
+  merchantStatement(id: string, query: { from?: Time; to?: Time; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<SalesEntry> {
+    return this.pages(async (cursor) => {
+      const shown = await this.merchantStatementPage(id, { ...query, cursor }, options);
+      return { items: shown.entries, next: shown.next_cursor };
+    });
+  }
+
+  /** The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A time that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404. One page. */
+  async merchantStatementPage(id: string, query: { from?: Time; to?: Time; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<SalesStatement> {
+    const answer = checked<SalesStatement>(await this.call({ method: "GET", path: `/v1/merchants/${pathPart(id)}/statement`, query }, options), ["merchant", "currency", "opening", "entries", "closing", "next_cursor"]);
+    return answer;
+  }
+
+  /** Take available money of a merchant out. 409 `insufficient_funds` if less is available: what is pending cannot be taken out. In front of Redis it is refused: 409 `wrong_state`. */
+  async withdrawSales(id: string, body: Transfer, options: KeyedOptions = {}): Promise<SalesBalance> {
+    const answer = checked<SalesBalance>(await this.call({ method: "POST", path: `/v1/merchants/${pathPart(id)}/withdrawals`, body, keyed: true }, options), ["merchant", "currency", "pending", "available"]);
     return answer;
   }
 

@@ -4,7 +4,8 @@
 use crate::config::Currency;
 use crate::views::{At, EnvelopeJson, GiftJson, HoldJson, ItemJson, MerchantJson, OrderJson, PayoutJson, Shown};
 use hongbao_engine::command::{EndedAs, EnvelopeState, ShareStatus};
-use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, Share};
+use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, SalesSettled, Share};
+use hongbao_engine::sale::MerchantBalance;
 use hongbao_engine::types::{Amount, EnvelopeId, EventId, UserId};
 use serde::Serialize;
 
@@ -40,6 +41,17 @@ enum Data<'a> {
     Redacted(RedactedJson<'a>),
     Merchant(MerchantJson<'a>),
     Gift(Box<GiftJson<'a>>),
+    SalesSettled(SalesSettledJson<'a>),
+}
+
+#[derive(Serialize)]
+struct SalesSettledJson<'a> {
+    merchant: &'a UserId,
+    currency: Currency,
+    due: At,
+    amount: Amount,
+    commission: Amount,
+    balance_after: MerchantBalance,
 }
 
 #[derive(Serialize)]
@@ -183,6 +195,17 @@ impl<'a> Data<'a> {
                 redacted_at: At(redaction.at),
                 with_metadata: redaction.metadata,
             }),
+            Happened::SalesSettled(settled) => {
+                let SalesSettled { merchant, due, amount, commission, balance } = &**settled;
+                Data::SalesSettled(SalesSettledJson {
+                    merchant,
+                    currency,
+                    due: At(*due),
+                    amount: *amount,
+                    commission: *commission,
+                    balance_after: *balance,
+                })
+            }
             Happened::Merchant(merchant) => Data::Merchant(MerchantJson::new(merchant)),
         }
     }

@@ -8,7 +8,7 @@
 //!   and every answer asked again
 //! - `feed.rs`, `follower.rs`: whoever follows the events, over every crash
 //! - `backup.rs`, `restore.rs`: backups of a server under load, and what is made of them
-//! - `gifts.rs`: gifts, killed in the middle of their lives
+//! - `gifts.rs`, `sales.rs`: gifts, killed in the middle of their lives; merchants' money, in the middle of settling
 //! - `export.rs`, `reconcile.rs`: the books of a period, and a bank's file beside them
 //! - `migrate.rs`, `redact.rs`: a directory of an older form; a text taken out of what it has left
 //! - `refusals.rs`, `damage.rs`, `downtime.rs`, `commands.rs`: one story a test
@@ -34,3 +34,4 @@ mod reconcile;
 mod redact;
 mod refusals;
 mod restore;
+mod sales;

@@ -9,6 +9,7 @@ use hongbao_engine::command::{
     Command, EndedAs, EnvelopeState, Merchant, MerchantStatus, Outcome, Refusal, ShareStatus, Verification,
 };
 use hongbao_engine::payout::{Outside, PayoutTo};
+use hongbao_engine::sale::{MerchantBalance, SaleTerms};
 use hongbao_engine::types::{Amount, HoldId, OrderId, UserId};
 use serde_json::{Value, json};
 
@@ -282,13 +283,14 @@ async fn sales_are_shown_as_the_contract_says() {
     let site = Site::new();
     let verification = Some(Verification { by: "li".into(), reference: None, at: NOW });
     let (id, status) = (UserId::new("rosy").unwrap(), MerchantStatus::Verified);
-    let merchant = Merchant { id, name: "Rosy".into(), status, verification };
+    let terms = SaleTerms { settle_after_s: 60, commission_bps: 250 };
+    let merchant = Merchant { id, name: "Rosy".into(), status, verification, terms };
     site.fake.script([Ok(Outcome::Merchant(Box::new(merchant))), Ok(Outcome::Item(Box::new(item_view(1, Some(1)))))]);
-    let body = r#"{"id":"rosy","name":"Rosy","status":"verified"}"#;
+    let body = r#"{"id":"rosy","name":"Rosy","status":"verified","settle_after_s":60,"commission_bps":250}"#;
     let answer = site.post("/v1/merchants", "k", body).await;
     let expected = json!({
         "id": "rosy", "name": "Rosy", "status": "verified",
-        "verification": {"by": "li", "reference": null, "at": NOW_TEXT},
+        "verification": {"by": "li", "reference": null, "at": NOW_TEXT}, "settle_after_s": 60, "commission_bps": 250,
     });
     assert_eq!((answer.status.as_u16(), answer.json()), (201, expected));
     let body = r#"{"merchant":"rosy","name":"99 roses","category":"flowers","price":29900,"stock":500,
@@ -307,6 +309,75 @@ async fn sales_are_shown_as_the_contract_says() {
         "expires_at": "2027-02-06T08:15:00.123Z",
     });
     assert_eq!(site.get(&format!("/v1/holds/{hold}")).await.json(), expected);
+}
+
+#[tokio::test]
+async fn sale_money_is_shown_as_the_contract_says() {
+    let site = Site::new();
+    let told = json!({"merchant": "rosy", "currency": "CNY", "pending": 900, "available": 100});
+    assert_eq!(site.get("/v1/merchants/rosy/balance").await.json(), told);
+    let statement = site.get("/v1/merchants/rosy/statement?limit=8&cursor=0a").await.json();
+    let (opening, closing) = (json!({"pending": 2, "available": 1}), json!({"pending": 9, "available": 1}));
+    let due = "2027-02-06T08:01:00.123Z";
+    let (order, gift) = (OrderId::from_bytes([1; 16]).to_string(), gift_id(1).to_string());
+    let entry = |kind, more: serde_json::Value| {
+        let mut entry = json!({"at": NOW_TEXT, "kind": kind, "amount": 7, "balance_after": closing});
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        entry
+    };
+    let entries = [
+        entry("sale", json!({"order": order, "commission": 1, "due": due})),
+        entry("sale", json!({"gift": gift, "commission": 0, "due": due})),
+        entry("commission", json!({"due": due})),
+        entry("settled", json!({"due": due})),
+        entry("refund", json!({"order": order, "commission": 0, "from": "pending", "due": due})),
+        entry("refund", json!({"gift": gift, "commission": 0, "from": "available"})),
+        entry("withdrawal", json!({"reference": "bank:7"})),
+        entry("withdrawal", json!({})),
+    ];
+    let expected = json!({
+        "merchant": "rosy", "currency": "CNY", "opening": opening, "entries": entries, "closing": closing,
+        "next_cursor": "07",
+    });
+    assert_eq!(statement, expected);
+    let page = site.fake.inner.lock().unwrap().pages.last().unwrap().clone();
+    assert_eq!((page.limit, page.cursor), (8, Some(vec![10])));
+    for (query, field) in [
+        ("from=2027-02-06T08:00:00Z&to=2027-02-06T07:59:59Z", "to"),
+        ("from=yesterday", "from"),
+        ("to=1", "to"),
+        ("limit=0", "limit"),
+    ] {
+        let problem = site.get(&format!("/v1/merchants/rosy/statement?{query}")).await;
+        let problem = problem.assert_problem(422, "invalid_field", query);
+        assert_eq!(problem["errors"][0]["field"], field, "{query}");
+    }
+    for (terms, field) in [
+        (r#""settle_after_s":31536001"#, "settle_after_s"),
+        (r#""settle_after_s":-1"#, "settle_after_s"),
+        (r#""settle_after_s":null"#, "settle_after_s"),
+        (r#""commission_bps":10001"#, "commission_bps"),
+        (r#""commission_bps":2.5"#, "commission_bps"),
+    ] {
+        let body = format!(r#"{{"id":"rosy","name":"Rosy",{terms}}}"#);
+        let problem = site.post("/v1/merchants", "terms", body).await.assert_problem(422, "invalid_field", terms);
+        assert_eq!(problem["errors"][0]["field"], field, "{terms}");
+    }
+    let (merchant, amount) = (UserId::new("rosy").unwrap(), |minor| Amount::new(minor).unwrap());
+    let balance = MerchantBalance { pending: amount(900), available: amount(50) };
+    let short = Outcome::Refused(hongbao_engine::command::Refusal::InsufficientFunds);
+    site.fake.script([Ok(Outcome::Sales { merchant, balance }), Ok(short)]);
+    let path = "/v1/merchants/rosy/withdrawals";
+    let answer = site.post(path, "w1", r#"{"amount":50,"reference":"bank:7"}"#).await;
+    let told = json!({"merchant": "rosy", "currency": "CNY", "pending": 900, "available": 50});
+    assert_eq!((answer.status.as_u16(), answer.json()), (201, told));
+    let problem = site.post(path, "w2", r#"{"amount":51}"#).await.assert_problem(409, "insufficient_funds", "too much");
+    assert!(problem["detail"].as_str().unwrap().contains("settled"), "{problem}");
+    let Command::WithdrawSales(transfer) = &site.fake.commands()[0] else { panic!("money was to be taken out") };
+    assert_eq!(
+        (transfer.user.as_str(), transfer.amount, &transfer.reference.as_ref().unwrap().text[..]),
+        ("rosy", amount(50), "bank:7")
+    );
 }
 
 #[tokio::test]
@@ -357,6 +428,7 @@ async fn keys_are_required_where_nothing_else_names_the_request() {
         (format!("{envelope}/grab"), BY_BOB, false),
         (format!("{envelope}/claim"), BY_BOB, false),
         ("/v1/merchants".to_owned(), r#"{"id":"m","name":"M"}"#, true),
+        ("/v1/merchants/m/withdrawals".to_owned(), r#"{"amount":1}"#, true),
         ("/v1/items".to_owned(), r#"{"merchant":"m","name":"n","category":"c","price":1,"stock":1}"#, true),
         (format!("{}/restock", item(1)), r#"{"quantity":1}"#, true),
         (format!("{}/grab", item(1)), BY_BOB, false),

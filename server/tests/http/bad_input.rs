@@ -74,6 +74,7 @@ fn posts() -> Vec<Post> {
         post(format!("{envelope}/redact"), json!({"metadata": true}), &[]),
         post("/v1/grabs".into(), json!({"grabs": [{"envelope": envelope_id(1).to_string(), "user": "bob"}]}), &[]),
         post("/v1/merchants".into(), json!({"id": "rosy", "name": "Rosy"}), &[("id", User), ("name", Text(200, Must))]),
+        post("/v1/merchants/rosy/withdrawals".into(), json!({"amount": 1}), transfer),
         post(
             "/v1/items".into(),
             json!({"merchant": "rosy", "name": "99 roses", "category": "flowers", "price": 29900, "stock": 500}),

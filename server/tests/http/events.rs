@@ -9,6 +9,7 @@ use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::*;
 use hongbao_engine::redaction::Redaction;
+use hongbao_engine::sale::{MerchantBalance, SaleTerms};
 use hongbao_engine::types::*;
 use hongbao_server::service::OPENAPI;
 use http_body_util::BodyExt;
@@ -145,6 +146,14 @@ fn all() -> Vec<FeedEvent> {
             name: "Rosy".into(),
             status: MerchantStatus::Suspended,
             verification: Some(Verification { by: "li".into(), reference: None, at: NOW }),
+            terms: SaleTerms::default(),
+        })),
+        Happened::SalesSettled(Box::new(SalesSettled {
+            merchant: user("rosy"),
+            due: NOW,
+            amount: amount(100),
+            commission: amount(2),
+            balance: MerchantBalance { pending: amount(0), available: amount(98) },
         })),
     ];
     let gifts = GiftState::ALL.map(|state| Happened::Gift(Box::new(Gift { state, ..a_gift(1) })));
@@ -197,6 +206,7 @@ async fn every_type_is_told_as_the_document_says() {
             "item.put" => ("Item", &["free", "held", "sold"][..]),
             "order.created" => ("Order", &[][..]),
             "merchant.changed" => ("Merchant", &[][..]),
+            "merchant.settled" => ("SettledSales", &[][..]),
             kind if kind.starts_with("payout.") => ("Payout", &[][..]),
             kind if kind.starts_with("gift.") => ("Gift", &[][..]),
             _ => ("Hold", &[][..]),

@@ -12,6 +12,9 @@ use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
 use hongbao_engine::notes::*;
 use hongbao_engine::payout::*;
+use hongbao_engine::sale::{
+    MerchantBalance, MerchantEntry, MerchantEntryKind, SaleOf, SaleTerms, Statement, StatementTime,
+};
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
@@ -261,7 +264,29 @@ impl Backend for Fake {
     }
     async fn merchant(&self, id: &UserId) -> Result<Option<Merchant>> {
         let (name, status, verification) = ("Rosy".to_owned(), MerchantStatus::Pending, None);
-        Ok(Some(Merchant { id: id.clone(), name, status, verification }))
+        Ok(Some(Merchant { id: id.clone(), name, status, verification, terms: SaleTerms::default() }))
+    }
+    async fn merchant_balance(&self, _: &UserId) -> Result<Option<MerchantBalance>> {
+        Ok(Some(sales(900, 100)))
+    }
+    async fn statement(&self, _: &UserId, time: StatementTime, page: &Page) -> Result<Option<Statement>> {
+        self.inner.lock().unwrap().pages.push(page.clone());
+        let (order, due) = (SaleOf::Order(OrderId::from_bytes([1; 16])), NOW.plus_s(60));
+        let gift = SaleOf::Gift(gift_id(1));
+        let kinds = [
+            MerchantEntryKind::Sale { of: order, commission: Amount::new(1).unwrap(), due },
+            MerchantEntryKind::Sale { of: gift, commission: Amount::ZERO, due },
+            MerchantEntryKind::Commission { due },
+            MerchantEntryKind::Settled { due },
+            MerchantEntryKind::Refund { of: order, commission: Amount::ZERO, pending_until: Some(due) },
+            MerchantEntryKind::Refund { of: gift, commission: Amount::ZERO, pending_until: None },
+            MerchantEntryKind::Withdrawal(Some("bank:7".into())),
+            MerchantEntryKind::Withdrawal(None),
+        ];
+        let (at, amount) = (time.from.unwrap_or(NOW), Amount::new(7).unwrap());
+        let rows = kinds.map(|kind| MerchantEntry { at, kind, amount, balance_after: sales(9, 1) }).into();
+        let entries = Listing { rows, next: Some(vec![7]) };
+        Ok(Some(Statement { opening: sales(2, 1), entries, closing: sales(9, 1) }))
     }
     async fn merchants(&self, _: Option<MerchantStatus>, _: &Page) -> Result<Listing<Merchant>> {
         Ok(none())
@@ -344,6 +369,11 @@ impl Backend for Fake {
 
 pub fn envelope_id(n: u8) -> EnvelopeId {
     EnvelopeId::from_bytes([n; 16])
+}
+
+fn sales(pending: u64, available: u64) -> MerchantBalance {
+    let [pending, available] = [pending, available].map(|minor| Amount::new(minor).unwrap());
+    MerchantBalance { pending, available }
 }
 
 pub fn gift_id(n: u8) -> GiftId {

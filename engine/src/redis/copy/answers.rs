@@ -9,6 +9,7 @@ use crate::redis::api_keys::api_key_row;
 use crate::redis::backend::Core;
 use crate::redis::gifts;
 use crate::redis::reply::Answer;
+use crate::sale::SaleTerms;
 use crate::types::{Amount, EnvelopeId, Timestamp};
 
 /// How long an answer is kept under an idempotency key.
@@ -59,6 +60,9 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         Outcome::Claimed { amount, claimed_at, replayed } => {
             vec![text("claimed"), number(amount.minor()), number(claimed_at.ms()), flag(*replayed)]
         }
+        Outcome::Merchant(merchant) if merchant.terms != SaleTerms::default() => {
+            return Err(CopyError::Form(super::to_redis::NO_SALE_TERMS.to_owned()));
+        }
         Outcome::Merchant(merchant) => {
             let [by, reference, checked] = verification_words(merchant);
             let [status, id, name] = [merchant.status.name(), merchant.id.as_str(), &merchant.name].map(text);
@@ -79,6 +83,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         Outcome::Ordered { order, replayed } => vec![text("ordered"), order.bytes().to_vec(), flag(*replayed)],
         Outcome::Released { replayed } => vec![text("released"), flag(*replayed)],
         Outcome::ApiKey(key) => vec![text("api_key"), api_key_row(key)],
+        Outcome::Sales { .. } => return Err(CopyError::Form(super::to_redis::NO_SALE_TERMS.to_owned())),
         Outcome::Gift(gift) => vec![text("gift"), gifts::bytes_of(gift)],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],

@@ -493,14 +493,6 @@ impl Copying<'_> {
     }
 }
 
-impl Core {
-    pub(super) async fn owed_to(&self, merchant: &UserId) -> Result<Amount> {
-        let bucket = self.layout.of_user(merchant);
-        let row = self.fields(bucket, self.layout.merchant(merchant), &words(["owed"])).await?;
-        Ok(if row.maybe(0).is_some() { row.amount(0)? } else { Amount::ZERO })
-    }
-}
-
 fn once_key(hex: &str) -> Option<OnceKey> {
     let mut bytes = [0; 16];
     if hex.len() != 32 || !hex.is_ascii() {

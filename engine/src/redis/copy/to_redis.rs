@@ -57,6 +57,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     let store = Arc::new(Store::open(&path, FjallOptions::default())?);
     bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
+    if store.has_sale_terms()? {
+        return Err(CopyError::Form(NO_SALE_TERMS.to_owned()));
+    }
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
         told.all += 1;
@@ -97,6 +100,10 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     }
     Ok(CopyReport { things: told.done, totals, differences })
 }
+
+/// Why a directory is not copied in which merchants sell on other terms than the usual ones.
+pub(super) const NO_SALE_TERMS: &str = "the directory has terms of sale, commissions, refunds or withdrawals of \
+    merchants, and deployments in Redis cannot hold any yet; serve it where it is";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(

@@ -32,6 +32,9 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/merchants"),
     ("GET", "/v1/merchants"),
     ("GET", "/v1/merchants/{id}"),
+    ("GET", "/v1/merchants/{id}/balance"),
+    ("GET", "/v1/merchants/{id}/statement"),
+    ("POST", "/v1/merchants/{id}/withdrawals"),
     ("POST", "/v1/items"),
     ("GET", "/v1/items"),
     ("GET", "/v1/items/{id}"),
@@ -238,10 +241,12 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/payouts/results", &[]).json(body).keyed()).await?)
     }
 
-    /// Register or change a merchant. Only a verified merchant's items can be put on sale and grabbed. Units that are
-    /// held when it is suspended may still be paid. With the status `verified` its papers count as checked:
-    /// `verification` says by whom and under which reference; left out, by the calling key. It stays when a merchant
-    /// is suspended, and goes when it is pending again.
+    /// Register or change a merchant. The money of a sale is pending for `settle_after_s`, and then available to the
+    /// merchant, less a commission of `commission_bps` that is the platform's; a change of either is for sales from
+    /// then on. Only a verified merchant's items can be put on sale and grabbed. Units that are held when it is
+    /// suspended may still be paid. With the status `verified` its papers count as checked: `verification` says by
+    /// whom and under which reference; left out, by the calling key. It stays when a merchant is suspended, and goes
+    /// when it is pending again.
     ///
     /// # Errors
     /// See [`Error`].
@@ -262,6 +267,32 @@ impl Client {
     /// See [`Error`].
     pub async fn merchant(&self, id: &str) -> Result<types::Merchant, Error> {
         read(&self.call(Call::new(Method::GET, "/v1/merchants/{}", &[id])).await?)
+    }
+
+    /// What a merchant has of its sales.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn merchant_balance(&self, id: &str) -> Result<types::SalesBalance, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/merchants/{}/balance", &[id])).await?)
+    }
+
+    /// The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A time
+    /// that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404. All of them,
+    /// page after page as they are asked for; `limit` is a page's size.
+    pub fn merchant_statement(&self, id: &str, query: &types::MerchantStatementQuery) -> Pages<types::SalesEntry> {
+        Pages::new(self, Call::new(Method::GET, "/v1/merchants/{}/statement", &[id]).query(&query.told()), |body| {
+            read::<types::SalesStatement>(body).map(|page| (page.entries, page.next_cursor))
+        })
+    }
+
+    /// Take available money of a merchant out. 409 `insufficient_funds` if less is available: what is pending cannot
+    /// be taken out. In front of Redis it is refused: 409 `wrong_state`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn withdraw_sales(&self, id: &str, body: &types::Transfer) -> Result<types::SalesBalance, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/merchants/{}/withdrawals", &[id]).json(body).keyed()).await?)
     }
 
     /// Put an item on sale.

@@ -343,7 +343,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled" }
 }
 
 /// `Event` of the API.
@@ -361,8 +361,8 @@ pub struct Event {
     #[serde(default)]
     pub owner: Option<String>,
     /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    /// Order, of payout.* a Payout, of merchant.changed a Merchant, of gift.* a Gift, of item.put an Item whose stock
-    /// tells `total` only.
+    /// Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a
+    /// Gift, of item.put an Item whose stock tells `total` only.
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -1411,12 +1411,20 @@ pub struct NewMerchant {
     /// Who checked its papers; only beside the status `verified`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Option<NewMerchantVerification>>,
+    /// How long the money of its sales is pending from now on, seconds; then until the next whole minute, or from a
+    /// day on the next whole hour. Left out, it stays; a new merchant has 604800, a week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle_after_s: Option<u64>,
+    /// What of its sales is the platform's from now on, in hundredths of a percent, each rounded down. Left out, it
+    /// stays; a new merchant has 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commission_bps: Option<u64>,
 }
 
 impl NewMerchant {
     /// With what there must be; the rest is left out.
     pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
-        NewMerchant { id: id.into(), name: name.into(), status: None, verification: None }
+        NewMerchant { id: id.into(), name: name.into(), status: None, verification: None, settle_after_s: None, commission_bps: None }
     }
 
     /// Sets `status`.
@@ -1430,6 +1438,20 @@ impl NewMerchant {
     #[must_use]
     pub fn verification(mut self, verification: impl Into<Option<NewMerchantVerification>>) -> Self {
         self.verification = Some(verification.into());
+        self
+    }
+
+    /// Sets `settle_after_s`.
+    #[must_use]
+    pub fn settle_after_s(mut self, settle_after_s: u64) -> Self {
+        self.settle_after_s = Some(settle_after_s);
+        self
+    }
+
+    /// Sets `commission_bps`.
+    #[must_use]
+    pub fn commission_bps(mut self, commission_bps: u64) -> Self {
+        self.commission_bps = Some(commission_bps);
         self
     }
 }
@@ -1463,6 +1485,113 @@ pub struct Merchant {
     pub status: MerchantStatus,
     /// Who checked its papers, if somebody did since it was last pending.
     pub verification: Option<MerchantVerification>,
+    /// How long the money of its sales is pending, seconds.
+    pub settle_after_s: u64,
+    /// What of its sales is the platform's, in hundredths of a percent.
+    pub commission_bps: u64,
+}
+
+/// What a merchant has of its sales.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct SalesBalance {
+    /// `merchant`.
+    pub merchant: User,
+    /// `currency`.
+    pub currency: Currency,
+    /// Of sales that are not due yet, the platform's commission in it.
+    pub pending: Balance,
+    /// What can be taken out.
+    pub available: Balance,
+}
+
+/// `PendingAndAvailable` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PendingAndAvailable {
+    /// `pending`.
+    pub pending: Balance,
+    /// `available`.
+    pub available: Balance,
+}
+
+words! {
+    /// `kind` of [`SalesEntry`].
+    SalesEntryKind { Sale = "sale", Commission = "commission", Settled = "settled", Refund = "refund", Withdrawal = "withdrawal" }
+}
+
+words! {
+    /// `from` of [`SalesEntry`].
+    SalesEntryFrom { Pending = "pending", Available = "available" }
+}
+
+/// A movement of a merchant's money. A sale comes into what is pending; a commission leaves that for the platform,
+/// and what is settled for what is available; a refund leaves either, and a withdrawal what is available.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct SalesEntry {
+    /// `at`.
+    pub at: Time,
+    /// `kind`.
+    pub kind: SalesEntryKind,
+    /// `amount`.
+    pub amount: Balance,
+    /// `balance_after`.
+    pub balance_after: PendingAndAvailable,
+    /// `order`.
+    #[serde(default)]
+    pub order: Option<OrderId>,
+    /// `gift`.
+    #[serde(default)]
+    pub gift: Option<GiftId>,
+    /// `commission`.
+    #[serde(default)]
+    pub commission: Option<Balance>,
+    /// `from`.
+    #[serde(default)]
+    pub from: Option<SalesEntryFrom>,
+    /// `due`.
+    #[serde(default)]
+    pub due: Option<Time>,
+    /// `reference`.
+    #[serde(default)]
+    pub reference: Option<Reference>,
+}
+
+/// The entries of a time, and what the merchant had before and after all of it, on every page.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct SalesStatement {
+    /// `merchant`.
+    pub merchant: User,
+    /// `currency`.
+    pub currency: Currency,
+    /// `opening`.
+    pub opening: PendingAndAvailable,
+    /// `entries`.
+    pub entries: Vec<SalesEntry>,
+    /// `closing`.
+    pub closing: PendingAndAvailable,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `SettledSales` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct SettledSales {
+    /// `merchant`.
+    pub merchant: User,
+    /// `currency`.
+    pub currency: Currency,
+    /// `due`.
+    pub due: Time,
+    /// `amount`.
+    pub amount: Amount,
+    /// `commission`.
+    pub commission: Balance,
+    /// `balance_after`.
+    pub balance_after: PendingAndAvailable,
 }
 
 /// `Merchants` of the API.
@@ -2490,6 +2619,56 @@ impl MerchantsQuery {
     pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
         [
             ("status", self.status.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`merchant_statement`](crate::Client::merchant_statement).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct MerchantStatementQuery {
+    /// `from`.
+    pub from: Option<Time>,
+    /// `to`.
+    pub to: Option<Time>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl MerchantStatementQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        MerchantStatementQuery { from: None, to: None, limit: None }
+    }
+
+    /// Sets `from`.
+    #[must_use]
+    pub fn from(mut self, from: impl Into<String>) -> Self {
+        self.from = Some(from.into());
+        self
+    }
+
+    /// Sets `to`.
+    #[must_use]
+    pub fn to(mut self, to: impl Into<String>) -> Self {
+        self.to = Some(to.into());
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl MerchantStatementQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 3] {
+        [
+            ("from", self.from.as_ref().map(ToString::to_string)),
+            ("to", self.to.as_ref().map(ToString::to_string)),
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
