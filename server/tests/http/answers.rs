@@ -320,7 +320,7 @@ async fn sale_money_is_shown_as_the_contract_says() {
     let (opening, closing) = (json!({"pending": 2, "available": 1}), json!({"pending": 9, "available": 1}));
     let due = "2027-02-06T08:01:00.123Z";
     let (order, gift) = (OrderId::from_bytes([1; 16]).to_string(), gift_id(1).to_string());
-    let entry = |kind, more: serde_json::Value| {
+    let entry = |kind, more: Value| {
         let mut entry = json!({"at": NOW_TEXT, "kind": kind, "amount": 7, "balance_after": closing});
         entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         entry
@@ -365,7 +365,7 @@ async fn sale_money_is_shown_as_the_contract_says() {
     }
     let (merchant, amount) = (UserId::new("rosy").unwrap(), |minor| Amount::new(minor).unwrap());
     let balance = MerchantBalance { pending: amount(900), available: amount(50) };
-    let short = Outcome::Refused(hongbao_engine::command::Refusal::InsufficientFunds);
+    let short = Outcome::Refused(Refusal::InsufficientFunds);
     site.fake.script([Ok(Outcome::Sales { merchant, balance }), Ok(short)]);
     let path = "/v1/merchants/rosy/withdrawals";
     let answer = site.post(path, "w1", r#"{"amount":50,"reference":"bank:7"}"#).await;
