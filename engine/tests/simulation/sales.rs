@@ -100,7 +100,8 @@ impl Model {
     }
 
     pub(crate) fn settle_sales(&mut self, now: Timestamp) -> bool {
-        self.merchants.values_mut().fold(false, |any, seller| seller.settle(now) || any)
+        // Each of them, whichever has something.
+        self.merchants.values_mut().filter_map(|seller| seller.settle(now).then_some(())).count() > 0
     }
 
     /// Takes a merchant's money out. What is due counts, though nobody has looked.
