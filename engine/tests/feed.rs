@@ -12,7 +12,7 @@ use hongbao_engine::backup::{BackupOptions, RestoreOptions};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::journal::JournalOptions;
-use hongbao_engine::memory::EmbeddedOptions;
+use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use stand::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
