@@ -157,8 +157,8 @@ if ARGV[4] == 'unpaid' then
   end
   redis.call('HDEL', KEYS[3], 'q' .. id)
   if ARGV[9] ~= '-' then
-    -- Nothing was decided under it.
-    redis.call('DEL', KEYS[2])
+    -- A call of it that was sent twice and arrives late makes no gift after this no.
+    make_void(KEYS[2], ARGV[9])
   end
   return {'new', int(now), {'done'}, {}}
 end

@@ -6,11 +6,7 @@
 -- keep:    ARGV[5..] the words of the answer
 
 if ARGV[4] == 'void' then
-  if ARGV[5] == '0' then
-    redis.call('SET', KEYS[2], 'void')
-  else
-    redis.call('SET', KEYS[2], 'void', 'PX', ARGV[5])
-  end
+  make_void(KEYS[2], ARGV[5])
   return {'void'}
 end
 if ARGV[4] == 'keep' then

@@ -29,3 +29,12 @@ local function remember(mark, keep_ms, at, answer, fields)
     redis.call('SET', mark, kept, 'PX', keep_ms)
   end
 end
+
+-- Ends an operation that was never decided, for as long.
+local function make_void(mark, keep_ms)
+  if keep_ms == '0' then
+    redis.call('SET', mark, 'void')
+  else
+    redis.call('SET', mark, 'void', 'PX', keep_ms)
+  end
+end

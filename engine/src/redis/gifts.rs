@@ -104,7 +104,7 @@ impl Core {
             let seen = match self.look_at_gift(id, Some(terms.item), operation, false).await? {
                 Decided::New(told) => Seen::read(told)?,
                 Decided::Kept(_) | Decided::Void => match self.answered(operation).await? {
-                    Some(decided) => return Ok(Ok(decided)),
+                    Some(answered) => return Ok(answered),
                     None => continue,
                 },
             };
@@ -127,7 +127,7 @@ impl Core {
             let args = args.into_iter().chain(listed(None, &gift));
             let decided = self.ask(&GIFT, operation, self.gift_keys(terms.item), args).await?;
             match self.in_the_way(decided, operation.bucket).await? {
-                Some(decided) => return Ok(Ok(decided)),
+                Some(decided) => return Ok(or_unpaid(decided, operation)),
                 None => continue,
             }
         }
@@ -142,7 +142,7 @@ impl Core {
             let seen = match self.look_at_gift(id, None, operation, confirm).await? {
                 Decided::New(told) => Seen::read(told)?,
                 Decided::Kept(_) | Decided::Void => match self.answered(operation).await? {
-                    Some(decided) => return Ok(Ok(decided)),
+                    Some(answered) => return Ok(answered),
                     None => continue,
                 },
             };
@@ -178,7 +178,7 @@ impl Core {
                 _ => self.change_gift(&seen, gift, after, operation).await?,
             };
             match self.in_the_way(decided, bucket).await? {
-                Some(decided) => return Ok(Ok(decided)),
+                Some(decided) => return Ok(or_unpaid(decided, operation)),
                 None => continue,
             }
         }
@@ -214,10 +214,10 @@ impl Core {
     }
 
     /// What stands under an operation's mark, confirmed; nothing if that is gone by now.
-    async fn answered(&self, operation: &Operation) -> Result<Option<Decided>> {
+    async fn answered(&self, operation: &Operation) -> Result<Option<Either>> {
         Ok(match self.ask(&OPERATION, operation, [], peek()).await? {
             Decided::New(_) => None,
-            decided => Some(decided),
+            decided => Some(or_unpaid(decided, operation)),
         })
     }
 
@@ -250,11 +250,15 @@ impl Core {
                     let outcome = self.outcome(command, at, &answer).await?;
                     return Ok(Verdict::Answered { outcome, at, kept: false });
                 }
-                Decided::New(_) => {
+                // Unpaid, so that nothing is decided under it any more.
+                Decided::Void => {
                     let outcome = Outcome::Refused(Refusal::InsufficientFunds);
                     return Ok(Verdict::Answered { outcome, at: self.clock.now(), kept: false });
                 }
-                Decided::Void => return Ok(Verdict::Void),
+                Decided::New(_) => {
+                    let why = "the payment took longer than its answer is kept; look at the gift".to_owned();
+                    return Err(EngineError::Unconfirmed(why));
+                }
             }
         }
         Err(EngineError::Overloaded)
@@ -430,6 +434,15 @@ const fn letter(state: GiftState) -> char {
         GiftState::Expired => 'e',
         GiftState::Cancelled => 'c',
         GiftState::Failed => 'f',
+    }
+}
+
+/// A call that was sent twice finds that its first was not paid. Under a key another
+/// operation takes its place.
+fn or_unpaid(decided: Decided, operation: &Operation) -> Either {
+    match decided {
+        Decided::Void if operation.keep == Keep::Repeats => Err(Outcome::Refused(Refusal::InsufficientFunds)),
+        decided => Ok(decided),
     }
 }
 
