@@ -8,6 +8,7 @@ use crate::scene::{Acts, server, sound_while_engines_decide};
 use crate::stand::{api_key, envelope, fen, item, user};
 use hongbao_engine::backend::{Backend, Page};
 use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
+use hongbao_engine::gift::{GiftStep, NewGift};
 use hongbao_engine::payout::{Outside, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::FindingKind::{
     self, Envelope, Hold, InFlight, Item, LateEffect, List, LostMoney, Share, Sums, Unreadable, Wallet,
@@ -28,7 +29,8 @@ const FINDERS: &str = "
       end
     end
     local env, item = key(ARGV[2]), key(ARGV[3])
-    local bob, alice = key('wallet:bob'), key('wallet:alice')
+    local bob, alice, hana = key('wallet:bob'), key('wallet:alice'), key('wallet:hana')
+    local gifts = beside(item, 'gifts')
     local api_keys, deleted = key('api_keys'), key('deleted_api_keys')
     local function payout(name)
       for _, found in ipairs(redis.call('KEYS', ARGV[1] .. ':*}:pay_*')) do
@@ -118,6 +120,32 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
     ("redis.call('DEL', beside(item, 'not_selling'))", &[FindingKind::Merchant]),
     ("redis.call('HSET', beside(item, 'not_selling'), 'lily', '1 verified')", &[FindingKind::Merchant]),
     ("redis.call('DEL', key('merchants'))", &[List]),
+    ("redis.call('DEL', gifts)", &[Item, List, Sums]),
+    ("redis.call('HSET', gifts, field(gifts, '.*'), 'x')", &[Unreadable]),
+    (
+        "local id = field(gifts, '.*')
+         redis.call('HSET', gifts, id, 'c' .. string.sub(redis.call('HGET', gifts, id), 2))",
+        &[Unreadable],
+    ),
+    ("redis.call('DEL', item .. ':gifts')", &[List]),
+    ("redis.call('ZADD', item .. ':gifts', 0, string.rep('x', 16) .. 'hana')", &[List]),
+    (
+        "for _, member in ipairs(redis.call('ZRANGE', beside(item, 'due'), 0, -1)) do
+           if string.find(member, 'g') == 1 then redis.call('ZREM', beside(item, 'due'), member) end
+         end",
+        &[List],
+    ),
+    ("redis.call('HDEL', hana, field(hana, '#g'))", &[Wallet, LostMoney]),
+    ("redis.call('HDEL', hana, field(hana, '#b'))", &[Wallet, LostMoney]),
+    ("redis.call('DEL', key('given:hana'))", &[List]),
+    ("redis.call('DEL', key('gifts:ivan'))", &[List]),
+    (
+        "local owed = key('owed:rosy')
+         for _, id in ipairs(redis.call('HKEYS', owed)) do
+           if redis.call('HEXISTS', gifts, id) == 1 then redis.call('HDEL', owed, id) end
+         end",
+        &[FindingKind::Merchant, LostMoney, Sums],
+    ),
 ];
 
 /// A deployment in which everything has happened, and what is open in it.
@@ -183,7 +211,30 @@ impl Scene {
         let hold = scene.hold("bob");
         scene.ask(Command::ClaimHold { hold, user: user("bob") });
         scene.hold("bob");
+        scene.gifts();
         scene
+    }
+
+    /// One that waits for its payment, one that is paid, one that is shipped, and one that went back.
+    fn gifts(&self) {
+        self.deposit("hana", 100);
+        let (giver, recipient) = (user("hana"), user("ivan"));
+        let step = |gift, step| {
+            let done = self.ask(Command::StepGift { gift, step: Box::new(step) });
+            assert!(matches!(done, Outcome::Gift(_)), "{done:?}");
+        };
+        for nth in 0..4 {
+            let payer = if nth == 0 { user("jack") } else { giver.clone() };
+            let terms = NewGift { payer, ..NewGift::new("app", giver.clone(), recipient.clone(), self.item) };
+            let Outcome::Gift(gift) = self.ask(Command::CreateGift(Box::new(terms))) else { panic!("no gift") };
+            if nth == 2 {
+                step(gift.id, GiftStep::Accept { user: recipient.clone(), token: None });
+                step(gift.id, GiftStep::Ship { carrier: "sf".to_owned(), tracking: "SF1".to_owned() });
+            } else if nth == 3 {
+                step(gift.id, GiftStep::Decline { user: recipient.clone(), reason: None });
+            }
+        }
+        self.deployment.settle(&self.backend);
     }
 
     fn hold(&self, name: &str) -> HoldId {
@@ -234,7 +285,7 @@ fn every_kind_of_damage_is_found() {
         assert!(clean.settled && clean.unsettled == 0 && clean.totals.balanced(), "{clean:?}");
         let looked = &clean.looked_at;
         assert_eq!((looked.envelopes, looked.wins, looked.items, looked.holds, looked.orders), (4, 6, 1, 2, 1));
-        assert_eq!(looked.payouts, 3);
+        assert_eq!((looked.payouts, looked.gifts), (3, 4));
         scene.damage(&server, lua);
         let found = scene.audit().findings;
         let missing: Vec<_> = kinds.iter().filter(|kind| !found.iter().any(|finding| finding.kind == **kind)).collect();
@@ -329,7 +380,7 @@ fn a_sound_deployment_has_no_finding_while_engines_decide() {
         sound_while_engines_decide(&mut deployment, |backend, asker, nth| Box::pin(evening(backend, asker, nth)));
     let last = deployment.drive(attached.audit_rows(&mut |_| ())).expect("it can be read");
     assert_eq!((last.findings.as_slice(), last.unsettled, last.settled), (&[][..], 0, true));
-    assert!(last.looked_at.wins > 20 && last.looked_at.orders > 20, "{last:?}");
+    assert!(last.looked_at.wins > 20 && last.looked_at.orders > 20 && last.looked_at.gifts > 20, "{last:?}");
 }
 
 /// An envelope and a sale, from beginning to end, by one of many.
@@ -366,6 +417,18 @@ async fn evening(backend: &RedisBackend, asker: u64, nth: u64) {
                 if quantity == 1 { Command::ClaimHold { hold, user } } else { Command::ReleaseHold { hold, user } };
             ask(end).await;
         }
+    }
+    let friend = user(&format!("grabber{}", (asker + 1) % 4));
+    for (payer, step) in [
+        (&giver, GiftStep::Decline { user: friend.clone(), reason: None }),
+        (&giver, GiftStep::Accept { user: friend.clone(), token: None }),
+        (&friend, GiftStep::Cancel { user: giver.clone() }),
+    ] {
+        let terms = NewGift { payer: payer.clone(), ..NewGift::new("app", giver.clone(), friend.clone(), made.id) };
+        let Outcome::Gift(gift) = ask(Command::CreateGift(Box::new(terms))).await else { continue };
+        ask(Command::StepGift { gift: gift.id, step: Box::new(step) }).await;
+        let ship = GiftStep::Ship { carrier: "sf".to_owned(), tracking: "SF1".to_owned() };
+        ask(Command::StepGift { gift: gift.id, step: Box::new(ship) }).await;
     }
     backend.received(&giver, &Page { limit: 10, cursor: None }).await.expect("a read");
 }
