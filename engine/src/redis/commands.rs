@@ -187,12 +187,12 @@ impl Core {
             Decided::Void => return Ok(Verdict::Void),
         };
         let Told { at, answer, effects } = told;
+        if answer.tag() == b"paying" {
+            return self.end_payment(command, operation, effects).await;
+        }
         // It is decided. What is left others will do, but the answer has to wait for it.
         let carried = self.carry(operation.bucket, effects).await;
         carried.map_err(decided_all_the_same)?;
-        if answer.tag() == b"paying" {
-            return self.ended_payment(command, operation).await;
-        }
         let outcome = self.outcome(command, at, &answer).await?;
         Ok(Verdict::Answered { outcome, at, kept })
     }

@@ -26,6 +26,7 @@ use crate::error::EngineError;
 use crate::event::{GiftChanged, Units};
 use crate::gift::{Gift, GiftRole, GiftState, GiftStep, GiftToken, NewGift};
 use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId};
+use futures_util::future::try_join_all;
 use std::sync::Arc;
 
 /// A script's answer, or one that nothing is left to be decided for.
@@ -237,14 +238,26 @@ impl Core {
         Ok(None)
     }
 
-    /// What was decided under an operation by a payment that has ended.
-    pub(super) async fn ended_payment(&self, command: &Command, operation: &Operation) -> Result<Verdict> {
+    /// Ends the payment that an operation has begun, and tells what was decided under it by that.
+    pub(super) async fn end_payment(
+        &self,
+        command: &Command,
+        operation: &Operation,
+        mut payments: Vec<Effect>,
+    ) -> Result<Verdict> {
         for _ in 0..ATTEMPTS_MAX {
-            match self.ask(&OPERATION, operation, [], peek()).await? {
+            let mut ended = None;
+            for payment in payments {
+                let carried = self.pay_gift(operation.bucket, &payment).await;
+                ended = carried.map_err(decided_all_the_same)?;
+            }
+            let ended = match ended {
+                Some(told) => Decided::Kept(told),
+                None => self.ask(&OPERATION, operation, [], peek()).await?,
+            };
+            match ended {
                 // Another has begun it again.
-                Decided::Kept(Told { answer, effects, .. }) if answer.tag() == b"paying" => {
-                    self.carry(operation.bucket, effects).await.map_err(decided_all_the_same)?;
-                }
+                Decided::Kept(Told { answer, effects, .. }) if answer.tag() == b"paying" => payments = effects,
                 Decided::Kept(Told { at, answer, effects }) => {
                     self.carry(operation.bucket, effects).await.map_err(decided_all_the_same)?;
                     let outcome = self.outcome(command, at, &answer).await?;
@@ -264,8 +277,9 @@ impl Core {
         Err(EngineError::Overloaded)
     }
 
-    /// Ends a payment: its payer's wallet decides, and then the gift is paid, or as before.
-    pub(super) async fn pay_gift(&self, cause: Bucket, effect: &Effect) -> Result<()> {
+    /// Ends a payment: its payer's wallet decides, and then the gift is paid, or as before. Tells
+    /// what was decided if it was paid by this, and nobody else has ended it.
+    pub(super) async fn pay_gift(&self, cause: Bucket, effect: &Effect) -> Result<Option<Told>> {
         let payment = Payment::read(effect, cause)?;
         let Payment { attempt, begun_at, operation, keep, gift } = &payment;
         let (id, payer) = (gift.id.bytes(), &gift.payer);
@@ -281,13 +295,11 @@ impl Core {
         let lists = if payment.makes() && verb == "paid" { listed(None, gift).collect() } else { Vec::new() };
         let args = [verb.as_bytes().to_vec(), id.to_vec(), gift_arg, attempt.to_vec(), amount, keep.clone()];
         let decided = self.ask(&GIFT, operation, self.gift_keys(gift.item), args.into_iter().chain(lists)).await?;
-        if let Decided::New(Told { effects, .. }) = decided {
-            for list in effects {
-                self.list_gift(cause, &list).await?;
-                self.leave(cause, list.field);
-            }
-        }
-        Ok(())
+        let Decided::New(mut told) = decided else { return Err(damaged("a payment")) };
+        let lists = std::mem::take(&mut told.effects);
+        try_join_all(lists.iter().map(|list| self.list_gift(cause, list))).await?;
+        lists.into_iter().for_each(|list| self.leave(cause, list.field));
+        Ok((told.answer.tag() == b"gift").then_some(told))
     }
 
     /// Enters a gift into the list of a user.
