@@ -7,6 +7,7 @@
 //! - `envelope.rs`, `envelope/`: funding, pools, grants and recalls, the end, the refund, archiving
 //! - `settlement.rs`: credits across slots, archiving
 //! - `payment.rs`: paying for a hold
+//! - `gift.rs`: a gift that is made with its payment, and paid back
 //! - `limits.rs`: limits per user over several buckets
 //! - `mutants.rs`: rules left out, each of which a search has to find out
 //!
@@ -15,6 +16,7 @@
 
 mod bucket;
 mod envelope;
+mod gift;
 mod limits;
 mod mutants;
 mod payment;
@@ -22,6 +24,7 @@ mod search;
 mod settlement;
 
 use envelope::{Envelope, Size};
+use gift::Giving;
 use limits::Limits;
 use mutants::Mutant;
 use payment::Payment;
@@ -140,6 +143,11 @@ fn paying_for_a_hold() {
 }
 
 #[test]
+fn giving() {
+    check("giving", &Giving { mutant: None });
+}
+
+#[test]
 fn limits_over_buckets() {
     check("limits", &Limits { attempts: 3, mutant: None });
 }
@@ -163,13 +171,14 @@ enum Where {
     In(Size),
     Settlement,
     Payment,
+    Giving,
     Limits,
 }
 
 /// A protocol with one rule less, where to look, and the invariant that tells.
 #[test]
 fn mutants_are_caught() {
-    use Where::{In, Limits as L, Payment as P, Settlement as S};
+    use Where::{Giving as G, In, Limits as L, Payment as P, Settlement as S};
     use envelope::{
         ALIKE, BALANCE, CREATED, ENDED, NOT_LOST, NOT_TWICE, NOTHING_FROM_NOTHING, ONE_KEY, ONE_SHARE, REFUND_LOST,
         REFUSED, SOLD_OUT, WON,
@@ -233,6 +242,15 @@ fn mutants_are_caught() {
         (Mutant::UnpaidWithoutMark, P, payment::PAID),
         (Mutant::UnpaidOfAnotherOrder, P, payment::PAID),
         (Mutant::SoldBeforePaymentConfirmed, P, payment::SOLD),
+        (Mutant::PayBeforeConfirmed, G, gift::PAID),
+        (Mutant::LapseWhilePaying, G, gift::PAID),
+        (Mutant::UnpaidWithoutMark, G, gift::PAID),
+        (Mutant::UnpaidFreesItsOperation, G, gift::UNPAID),
+        (Mutant::GiveWithoutMark, G, gift::ONE),
+        (Mutant::SoldBeforePaymentConfirmed, G, gift::MADE),
+        (Mutant::CreditBeforeCauseConfirmed, G, gift::PAID),
+        (Mutant::CreditWithoutMarker, G, gift::PAID),
+        (Mutant::DeleteBeforeEffectConfirmed, G, gift::PAID),
         (Mutant::GrabBeforeLimitConfirmed, L, limits::OVER),
         (Mutant::ReleaseWithoutBar, L, limits::OVER),
         (Mutant::ReleaseBeforeNoConfirmed, L, limits::OVER),
@@ -245,6 +263,7 @@ fn mutants_are_caught() {
         let found = match place {
             In(size) => run(&Envelope { size, mutant: planted }, &name),
             S => run(&Settlement { shares: 3, generations: 1, mutant: planted }, &name),
+            G => run(&Giving { mutant: planted }, &name),
             P => run(&Payment { orders: 3, mutant: planted }, &name),
             L => run(&Limits { attempts: 3, mutant: planted }, &name),
         };

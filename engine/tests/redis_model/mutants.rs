@@ -61,6 +61,9 @@ pub(crate) enum Mutant {
     UnpaidWithoutMark,
     UnpaidOfAnotherOrder,
     SoldBeforePaymentConfirmed,
+    // Gifts.
+    GiveWithoutMark,
+    UnpaidFreesItsOperation,
     // Limits.
     GrabBeforeLimitConfirmed,
     ReleaseWithoutBar,
