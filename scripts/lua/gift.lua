@@ -206,12 +206,13 @@ if #due > 0 then
   end
   arm(ARGV[10])
 end
-local held, sold = read_part(redis.call('HGET', USERS, giver))
+local held, sold, ids = read_part(redis.call('HGET', USERS, giver))
 local limit = row[5] ~= '' and tonumber(row[5]) or 4294967295
 local over = held + sold + 1 - limit
 local refusal = over > 0 and 'limit_reached' or free < 1 and 'sold_out'
 if refusal then
-  local others = gifts_in_the_way(now, over > 0 and giver or nil, math.max(over, 1))
+  local may_be = over <= 0 or holds_for_gifts(held, ids, read)
+  local others = may_be and gifts_in_the_way(now, over > 0 and giver or nil, math.max(over, 1)) or {}
   if others[1] then
     return no('gifts', unpack(others))
   end

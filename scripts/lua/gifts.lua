@@ -28,3 +28,11 @@ local function gifts_in_the_way(at, giver, needed)
     looked_at = looked_at + #due
   end
 end
+
+-- Whether a user's units are held for gifts too: more of them than by these live holds.
+local function holds_for_gifts(units, live, hold_of)
+  for i = 1, #live, 16 do
+    units = units - hold_of(string.sub(live, i, i + 15)).quantity
+  end
+  return units > 0
+end

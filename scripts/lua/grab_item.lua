@@ -131,8 +131,8 @@ local function no(words, effects)
 end
 
 -- A no about units, unless as many gifts as make it a yes have to end first.
-local function no_units(word, giver, needed)
-  local others = gifts_in_the_way(now, giver, needed)
+local function no_units(word, giver, needed, may_be)
+  local others = may_be and gifts_in_the_way(now, giver, needed) or {}
   if others[1] then
     return no({'no', 'gifts', unpack(others)}, {})
   end
@@ -202,10 +202,10 @@ local function grab(call, id, user, quantity_text)
   end
   local units, sold, live = read_part(part)
   if units + sold + quantity > limit then
-    return no_units('limit_reached', user, units + sold + quantity - limit)
+    return no_units('limit_reached', user, units + sold + quantity - limit, holds_for_gifts(units, live, hold_of))
   end
   if free < quantity then
-    return no_units('sold_out', nil, quantity - free)
+    return no_units('sold_out', nil, quantity - free, true)
   end
   local amount_text = int(price * quantity)
   packed = before .. quantity_text .. ' ' .. amount_text .. behind .. user

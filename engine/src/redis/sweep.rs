@@ -15,6 +15,7 @@ use super::scripts::{ENVELOPE_DUE, HOLD_DUE, READ, TOUR};
 use crate::error::EngineError;
 use crate::payout::PayoutState;
 use crate::types::{EnvelopeId, GiftId, ItemId};
+use futures_util::future::try_join_all;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -145,6 +146,7 @@ impl Core {
         }
         let Around { due, waiting, settled, payouts } = around;
         self.carry_out(bucket, waiting).await?;
+        let mut gifts = Vec::new();
         for index in 0..due.len() {
             let (kind, id) = due.bytes(index)?.split_first().ok_or_else(|| damaged("a deadline"))?;
             let id: [u8; 16] = id.try_into().map_err(|_| damaged("a deadline"))?;
@@ -152,10 +154,16 @@ impl Core {
                 b'e' if is_mass(EnvelopeId::from_bytes(id)) => self.end_mass(EnvelopeId::from_bytes(id)).await?.any,
                 b'e' => self.settle_envelope(bucket, EnvelopeId::from_bytes(id)).await?,
                 b'i' => self.release_due(bucket, ItemId::from_bytes(id)).await?,
-                b'g' => self.end_gift(bucket, GiftId::from_bytes(id)).await?,
+                b'g' => {
+                    gifts.push(GiftId::from_bytes(id));
+                    false
+                }
                 _ => return Err(damaged("a deadline")),
             };
         }
+        // Each has its own deadline, and many may have it together.
+        let ended = gifts.into_iter().map(|id| self.end_gift(bucket, id));
+        any |= try_join_all(ended).await?.into_iter().any(|any| any);
         Ok(Swept { bucket, any, settled, payouts })
     }
 
