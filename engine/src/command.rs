@@ -123,6 +123,15 @@ pub enum Command {
     /// Takes available sale money of a merchant, whom the transfer names as its user, out.
     /// Answers [`Outcome::Sales`].
     WithdrawSales(Transfer),
+    /// Takes a gift's texts back: its message, a reason and a note, whatever has become of it;
+    /// again, the same answer, unless something was written since. Answers [`Outcome::Gift`].
+    /// It needs no key, and none is kept for it.
+    RedactGift {
+        /// The gift.
+        gift: GiftId,
+        /// Whether its metadata as well.
+        metadata: bool,
+    },
 }
 
 impl Command {
@@ -435,6 +444,14 @@ impl Refusal {
     #[cfg(feature = "redis")]
     pub(crate) fn no_sale_terms() -> Refusal {
         let why = "in front of Redis sale money is the merchant's at once and whole, and is not taken out yet; leave `settle_after_s` and `commission_bps` away there, or serve sales with `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal to take a gift's texts back where that is not done yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_gift_redaction() -> Refusal {
+        let why = "the texts of gifts are not taken back in front of Redis yet; `hongbao copy` the deployment into a \
+                   directory, take them back there, and copy it back";
         Refusal::WrongState(why.to_owned())
     }
 

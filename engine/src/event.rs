@@ -414,6 +414,8 @@ pub struct GiftChanged {
     pub units_after: Units,
     /// What the merchant is owed afterwards, if the money went there.
     pub owed_after: Option<Amount>,
+    /// Whether this takes its texts back, and nothing else.
+    pub redacts: bool,
 }
 
 impl GiftChanged {

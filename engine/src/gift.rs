@@ -9,6 +9,7 @@
 
 use crate::command::{Reference, Refusal};
 use crate::mutants::{Mutant, is_planted};
+use crate::redaction::GiftRedaction;
 use crate::state::envelope;
 use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
@@ -354,6 +355,8 @@ pub struct Gift {
     pub reference: Option<String>,
     /// What the caller keeps with it, as JSON text.
     pub metadata: String,
+    /// What of its texts was taken back.
+    pub redacted: Option<GiftRedaction>,
 }
 
 impl Gift {
@@ -392,6 +395,7 @@ impl Gift {
             note: None,
             reference: terms.reference.as_ref().map(|reference| reference.text.clone()),
             metadata: terms.metadata.clone(),
+            redacted: None,
         }
     }
 

@@ -1,10 +1,11 @@
-//! A message that is taken back.
+//! A message that is taken back, or the texts of a gift.
 //!
-//! **Invariant:** an envelope is told as its redaction leaves it by whoever tells of it, from
-//! the acknowledgement on; what lies elsewhere of the message is in docs/REDACT.md.
+//! **Invariant:** an envelope or gift is told as its redaction leaves it by whoever tells of it,
+//! from the acknowledgement on; what lies elsewhere of the texts is in docs/REDACT.md.
 
 use crate::command::EnvelopeView;
 use crate::event::EnvelopeCreated;
+use crate::gift::Gift;
 use crate::types::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,62 @@ impl Redaction {
         if self.metadata {
             *metadata = blank_metadata(metadata);
         }
+    }
+}
+
+/// What of a gift was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiftRedaction {
+    /// When its texts were, the first time.
+    pub at: Timestamp,
+    /// Whether its metadata was, then or later.
+    pub metadata: bool,
+    /// How often something was taken back. Texts may be written after each time.
+    pub times: u32,
+}
+
+impl Gift {
+    /// What it comes to if its texts are taken back at `now`; `None` if nothing is left of them.
+    pub(crate) fn redact(&self, metadata: bool, now: Timestamp) -> Option<Gift> {
+        let mut blank = self.clone();
+        blank.blank(metadata);
+        let redaction = match self.redacted {
+            None => GiftRedaction { at: now, metadata, times: 1 },
+            Some(done) if blank == *self && (done.metadata || !metadata) => return None,
+            Some(done) => {
+                GiftRedaction { metadata: metadata || done.metadata, times: done.times.saturating_add(1), ..done }
+            }
+        };
+        Some(Gift { redacted: Some(redaction), ..blank })
+    }
+
+    /// Leaves nothing but their length of its texts, as in an envelope's terms. Says whether there
+    /// were any.
+    pub(crate) fn blank(&mut self, metadata: bool) -> bool {
+        let was = (self.message.clone(), self.reason.clone(), self.note.clone(), self.metadata.clone());
+        self.message = blank_message(&self.message);
+        for text in [&mut self.reason, &mut self.note].into_iter().flatten() {
+            *text = blank_message(text);
+        }
+        if metadata {
+            self.metadata = blank_metadata(&self.metadata);
+        }
+        was != (self.message.clone(), self.reason.clone(), self.note.clone(), self.metadata.clone())
+    }
+
+    /// Makes of the gift as it was kept what is told of it, `last` being what has been taken back
+    /// by now. What was written since then is told.
+    pub(crate) fn tell(&mut self, last: Option<GiftRedaction>) {
+        let Some(last) = last else { return };
+        let is_older = self.redacted != Some(last);
+        self.message.clear();
+        for text in [&mut self.reason, &mut self.note] {
+            text.take_if(|text| is_older || *text == blank_message(text));
+        }
+        if last.metadata {
+            "{}".clone_into(&mut self.metadata);
+        }
+        self.redacted = Some(last);
     }
 }
 

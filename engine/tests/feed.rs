@@ -7,10 +7,11 @@ mod stand;
 
 use feed_story::*;
 use hongbao_engine::EngineError;
-use hongbao_engine::backend::Backend;
+use hongbao_engine::backend::{Backend, Page};
 use hongbao_engine::backup::{BackupOptions, RestoreOptions};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
+use hongbao_engine::gift::GiftRole;
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use stand::*;
@@ -27,6 +28,9 @@ fn lists_and_feed_agree_before_and_after_everything_has_ended() {
     let mut engine = InDirectory::with(1, keeping);
     let made = play(engine.engine());
     play_gifts(engine.engine(), made.item);
+    let given = wait(engine.engine().gifts(&user("alice"), GiftRole::Given, &Page { limit: 1, cursor: None })).unwrap();
+    let redacted = engine.engine().ask(Command::RedactGift { gift: given.rows[0].id, metadata: true });
+    assert!(matches!(redacted, Outcome::Gift(_)), "{redacted:?}");
     let events = all(engine.engine());
     assert_agrees(engine.engine(), &made, &events, true);
     engine.world.advance_s(400_000);

@@ -6,6 +6,7 @@ mod stand;
 use hongbao_engine::backend::{Backend, OnceKey};
 use hongbao_engine::backup::send;
 use hongbao_engine::command::*;
+use hongbao_engine::gift::{Gift, GiftStep, NewGift};
 use hongbao_engine::memory::Embedded;
 use hongbao_engine::payout::Outside;
 use hongbao_engine::split::SplitRule;
@@ -196,4 +197,104 @@ fn it_stays_taken_back_while_its_envelope_leaves_memory() {
     assert_blank(&engine.seen(kept.id), "a read before the store knows");
     house.reopen(|_| ());
     assert_blank(&house.engine().seen(kept.id), "a read after a start");
+}
+
+/// A gift from alice to bob with a mark in each of its texts, one of which lies in many parts.
+fn rude_gift(item: ItemId, reference: &str) -> NewGift {
+    NewGift {
+        message: format!("{CANARY} in a message"),
+        metadata: format!(r#"{{"long":"{}","note":"{CANARY}"}}"#, "x".repeat(4500)),
+        reference: Some(stand::reference("app", reference)),
+        ..NewGift::new("app", user("alice"), user("bob"), item)
+    }
+}
+
+fn gift_of(reply: Outcome) -> Gift {
+    let Outcome::Gift(gift) = reply else { panic!("{reply:?}") };
+    *gift
+}
+
+fn assert_blank_gift(gift: &Gift, what: &str) {
+    let Gift { message, reason, note, metadata, redacted, .. } = gift;
+    assert_eq!((&**message, reason, note, &**metadata), ("", &None, &None, "{}"), "{what}");
+    assert!(redacted.is_some(), "{what}");
+}
+
+#[test]
+fn no_row_has_anything_of_a_gift() {
+    let mut house = InDirectory::new(4);
+    let engine = house.engine();
+    engine.deposit(&user("alice"), 1_000);
+    let roses = engine.sell(item(10));
+    let step = |gift: GiftId, step| Command::StepGift { gift, step: Box::new(step) };
+    let make = |reference| Command::CreateGift(Box::new(rude_gift(roses, reference)));
+    let thanked = gift_of(engine.ask_under(make("thanked"), once("g1")).outcome).id;
+    let declined = gift_of(engine.ask_under(make("declined"), once("g2")).outcome).id;
+    assert!(engine.ask_under(make("declined"), once("g3")).replayed);
+    engine.ask_under(step(thanked, GiftStep::Accept { user: user("bob"), token: None }), once("a"));
+    let thank = step(thanked, GiftStep::Thank { user: user("bob"), note: format!("{CANARY} in a note") });
+    engine.ask_under(thank.clone(), once("t"));
+    let decline = step(declined, GiftStep::Decline { user: user("bob"), reason: Some(format!("{CANARY}, no")) });
+    engine.ask_under(decline.clone(), once("d"));
+    assert!(in_rows(engine) >= 20, "rows of gifts and answers have it: {}", in_rows(engine));
+
+    // One that memory has, and one that it has not.
+    house.reopen(|_| ());
+    let engine = house.engine();
+    for id in [thanked, declined] {
+        assert_blank_gift(&gift_of(engine.ask(Command::RedactGift { gift: id, metadata: true })), "an answer");
+    }
+    assert_eq!(in_rows(engine), 0, "rows have it no more");
+    house.reopen(|_| ());
+    let engine = house.engine();
+    assert_eq!(in_rows(engine), 0, "nor do they after a start");
+    for (key, command) in
+        [("g1", make("thanked")), ("g3", make("declined")), ("t", thank), ("d", decline), ("anew", make("declined"))]
+    {
+        let reply = engine.ask_under(command, once(key));
+        assert!(reply.replayed, "{key}");
+        assert_blank_gift(&gift_of(reply.outcome), key);
+    }
+    for id in [thanked, declined] {
+        assert_blank_gift(&wait(engine.gift(id)).unwrap().unwrap(), "a read");
+    }
+    assert_eq!(in_rows(engine), 0, "nor are there new ones");
+    assert!(wait(house.engine().audit()).expect("an audit").balanced());
+}
+
+/// Race: redact against accept, thank, decline, a deadline, and another that redacts.
+#[test]
+fn whatever_happens_to_a_gift_meanwhile_it_stays_taken_back() {
+    const GIFTS: usize = 40;
+    let mut house = InDirectory::new(5);
+    let engine = house.engine();
+    engine.deposit(&user("alice"), 10 * GIFTS as u64);
+    let roses = engine.sell(item(GIFTS as u32));
+    let make = |n: usize| Command::CreateGift(Box::new(rude_gift(roses, &format!("r{n}"))));
+    let ids: Vec<GiftId> =
+        (0..GIFTS).map(|n| gift_of(engine.ask_under(make(n), once(&format!("g{n}"))).outcome).id).collect();
+    at_once(4, |thread| {
+        for &gift in &ids {
+            let step = |step| Command::StepGift { gift, step: Box::new(step) };
+            match thread {
+                0 => assert_blank_gift(&gift_of(engine.ask(Command::RedactGift { gift, metadata: true })), "an answer"),
+                1 => drop(engine.ask(Command::RedactGift { gift, metadata: false })),
+                2 => {
+                    engine.ask(step(GiftStep::Accept { user: user("bob"), token: None }));
+                    engine.ask(step(GiftStep::Ship { carrier: "sf".to_owned(), tracking: "1".to_owned() }));
+                }
+                _ => drop(engine.ask_under(step(GiftStep::Cancel { user: user("alice") }), once(&format!("c {gift}")))),
+            }
+        }
+    });
+    let check = |engine: &Embedded| {
+        for (n, &id) in ids.iter().enumerate() {
+            assert_blank_gift(&wait(engine.gift(id)).unwrap().unwrap(), "a read");
+            assert_blank_gift(&gift_of(engine.ask_under(make(n), once(&format!("g{n}"))).outcome), "a repeat");
+        }
+    };
+    check(engine);
+    house.reopen(|_| ());
+    check(house.engine());
+    assert!(wait(house.engine().audit()).expect("an audit").balanced());
 }

@@ -68,6 +68,7 @@ async fn audit_all(audit: &Shared) -> Result<(), String> {
     ask_wins_again_in_batches(audit).await?;
     compare_lists(audit).await?;
     crate::audit_units::audit_units(audit).await?;
+    crate::audit_gifts::audit_gifts(audit).await?;
     crate::audit_units::audit_wallets(audit).await?;
     crate::audit_units::audit_books(audit).await
 }
@@ -428,7 +429,7 @@ fn compare_sums(audit: &Audit, envelope: u32, sums: &ListSums, answer: &Envelope
 }
 
 /// A cursor in a query: opaque, so everything unusual is escaped.
-fn escaped(cursor: &str) -> String {
+pub(crate) fn escaped(cursor: &str) -> String {
     let mut out = String::with_capacity(cursor.len());
     for byte in cursor.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

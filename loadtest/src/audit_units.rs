@@ -86,12 +86,13 @@ struct ItemAnswer {
     stock: Stock,
 }
 
-#[derive(Deserialize)]
-struct Stock {
-    total: i64,
-    free: i64,
-    held: i64,
-    sold: i64,
+/// An item's units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Stock {
+    pub(crate) total: i64,
+    pub(crate) free: i64,
+    pub(crate) held: i64,
+    pub(crate) sold: i64,
 }
 
 /// Stock adds up, and every acknowledged hold, order and release is still so.

@@ -102,6 +102,17 @@ pub(crate) enum CallError {
     TimedOut,
 }
 
+impl CallError {
+    /// Its name among the errors of a run.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unconnected(_) => "unconnected",
+            Self::Lost(_) => "connection_lost",
+            Self::TimedOut => "timeout",
+        }
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

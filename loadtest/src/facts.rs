@@ -4,6 +4,7 @@
 //! one: an answer that disagrees with it becomes a difference. What was asked
 //! and not answered is *unknown* until it is asked again.
 
+use crate::gifts::GiftFact;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -106,6 +107,8 @@ pub(crate) struct Facts {
     /// Pairs of item and user with a request in flight: one at a time, so that
     /// answers come in the order of their questions.
     pub(crate) busy: HashSet<Pair>,
+    /// By the number of their lives.
+    pub(crate) gifts: HashMap<u32, GiftFact>,
     pub(crate) differences: Differences,
     pub(crate) hold_ttl: Duration,
 }
@@ -265,6 +268,7 @@ impl Facts {
             self.shares.extend(other.shares);
         }
         self.holds.extend(other.holds);
+        self.gifts.extend(other.gifts);
         self.differences.absorb(other.differences);
         self.hold_ttl = other.hold_ttl;
     }

@@ -9,6 +9,7 @@ use crate::asker::{Asker, for_each};
 use crate::client::{Request, Target};
 use crate::facts::{Facts, HoldState, ShareFact};
 use crate::failure::Failure;
+use crate::gifts::{Life, Step, StepRequest};
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -95,6 +96,15 @@ pub(crate) async fn take_back(target: &Arc<Target>, world: &Arc<World>, facts: &
         if matches!(fact, ShareFact::Won { .. }) {
             let id = &world.envelopes[*envelope as usize].id;
             settled.push((format!("/v1/envelopes/{id}/claim"), None, user_body(world, *user)));
+        }
+    }
+    if let Some(giving) = &world.giving {
+        for (life, known) in facts.gifts.iter().filter(|(_, known)| !known.id.is_empty()) {
+            if matches!(Life::of(world, giving, *life).end(known.done), "awaiting_payment" | "offered") {
+                let mut request = StepRequest::default();
+                request.compose(world, giving, *life, Step::Cancel, &known.id);
+                settled.push((request.path, Some(request.key), request.body));
+            }
         }
     }
     send(target, &returned, settled).await;

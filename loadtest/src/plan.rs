@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Groups chat at the same time, each for a while.
 const GROUPS_AT_ONCE: usize = 64;
 const RECENT_WINS: usize = 4096;
+/// How long people take from one step of a gift's life to the next, at least.
+const LIFE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The stream of actions of one worker.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct Plan {
     groups_next: u32,
     groups_open: Vec<(u32, u32)>,
     unit_turn: u32,
+    life_turn: u32,
+    lives: VecDeque<(Duration, u32)>,
     later: VecDeque<(Duration, Action)>,
     unclaimed: VecDeque<Pair>,
     recent: Vec<Pair>,
@@ -48,6 +52,8 @@ impl Plan {
             groups_next: world.groups().start + worker,
             groups_open: Vec::with_capacity(GROUPS_AT_ONCE),
             unit_turn: 0,
+            life_turn: 0,
+            lives: VecDeque::new(),
             later: VecDeque::new(),
             unclaimed: VecDeque::new(),
             recent: Vec::with_capacity(RECENT_WINS),
@@ -65,6 +71,9 @@ impl Plan {
         }
         if self.mix.groups > 0 {
             return self.group(world).unwrap_or_else(|| self.group_again(world));
+        }
+        if self.mix.gifts > 0 {
+            return self.gift(world, now).unwrap_or_else(|| self.wallet(world));
         }
         // Everybody has a turn before anybody pays: that is the rush.
         self.unit(world, facts).or_else(|| self.follow_up(facts, now)).unwrap_or_else(|| self.unit_again(world, facts))
@@ -87,6 +96,7 @@ impl Plan {
             Some(2) => self.unit(world, facts),
             Some(3) => self.unclaimed.pop_front().map(Action::ClaimShare),
             Some(4) => self.recent_win().map(Action::GrabShare),
+            Some(6) => self.gift(world, now),
             _ => None,
         };
         wanted.unwrap_or_else(|| match self.rng.random_range(0..4) {
@@ -126,6 +136,24 @@ impl Plan {
             0..85 => self.later.push_back((at, Action::ReleaseUnit(pair))),
             _ => {}
         }
+    }
+
+    /// A gift's life goes on after a pause: its next step, or the last one again.
+    pub(crate) fn on_gift(&mut self, life: u32, now: Duration) {
+        self.lives.push_back((now + LIFE_PAUSE, life));
+    }
+
+    /// The next step of a life that is due, or else a new one.
+    fn gift(&mut self, world: &World, now: Duration) -> Option<Action> {
+        if let Some((_, life)) = self.lives.pop_front_if(|(due, _)| *due <= now) {
+            return Some(Action::Gift(life));
+        }
+        let life = self.worker + self.workers * self.life_turn;
+        if life >= world.giving.as_ref()?.lives {
+            return None;
+        }
+        self.life_turn += 1;
+        Some(Action::Gift(life))
     }
 
     /// The next user of the mass envelope that has not had a turn.
@@ -237,8 +265,9 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::scenario::Scenario;
+    use crate::world::tests::giving_world;
     use crate::world::{Envelope, Item, KeyRange, Share};
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     fn envelope(shares: u32, first_user: u32, users: u32) -> Envelope {
         Envelope { id: String::new(), sender: 0, total: 1000, shares, first_user, users }
@@ -261,6 +290,7 @@ mod tests {
             items: vec![item],
             senders: 1,
             hold_ttl: Duration::from_secs(900),
+            giving: None,
         }
     }
 
@@ -337,6 +367,26 @@ mod tests {
             }
             assert_eq!(seen.len(), expected, "{scenario}");
         }
+    }
+
+    #[test]
+    fn each_life_goes_on_step_by_step_in_one_place() {
+        let (world, facts) = (giving_world(50, false), Facts::default());
+        let mut asked = HashMap::new();
+        for worker in 0..3 {
+            let mut plan = Plan::new(mix("gifts"), &world, 1, worker, 3);
+            for second in 0..200 {
+                let now = Duration::from_secs(second);
+                if let Action::Gift(life) = plan.next(&world, &facts, now) {
+                    assert_eq!(life % 3, worker);
+                    *asked.entry(life).or_insert(0) += 1;
+                    if asked[&life] < 3 {
+                        plan.on_gift(life, now);
+                    }
+                }
+            }
+        }
+        assert_eq!(asked, (0..50).map(|life| (life, 3)).collect());
     }
 
     #[test]

@@ -306,7 +306,7 @@ impl Attempt<'_> {
             users: world.population,
             envelopes: world.envelopes.len(),
             shares: world.envelopes.iter().map(|envelope| u64::from(envelope.shares)).sum(),
-            stock: world.items.iter().map(|item| u64::from(item.stock)).sum(),
+            stock: stock(world),
             offered: starts.offered,
             answered: tally.answers,
             offered_per_s: per_second(starts.offered, duration_s),
@@ -372,5 +372,12 @@ fn unknown(facts: &Facts) -> u64 {
     let units = facts.holds.values().filter(|hold| {
         matches!(hold.state, HoldState::GrabUnknown | HoldState::ClaimUnknown | HoldState::ReleaseUnknown)
     });
-    (shares.count() + units.count()) as u64
+    let steps = facts.gifts.values().filter(|known| known.is_unknown);
+    (shares.count() + units.count() + steps.count()) as u64
+}
+
+/// Units on sale and to be given.
+fn stock(world: &World) -> u64 {
+    let sale: u64 = world.items.iter().map(|item| u64::from(item.stock)).sum();
+    sale + world.giving.as_ref().map_or(0, |giving| u64::from(giving.stock()) * giving.items.len() as u64)
 }

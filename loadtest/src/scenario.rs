@@ -15,11 +15,15 @@ use std::time::Duration;
 /// `hot`: one mass envelope, more users than shares. `groups`: many small
 /// envelopes of 2 to 100 shares, each with a few users too many. `flash`: an item
 /// of which 100 times as many users as units want one at once. `mixed`: all of
-/// them together, with claims, repeats and wallet reads.
-pub(crate) const BUILT_IN: [&str; 4] = ["hot", "groups", "flash", "mixed"];
+/// them together, with claims, repeats and wallet reads. `gifts`: whole lives of gifts,
+/// each to one of its ends.
+pub(crate) const BUILT_IN: [&str; 5] = ["hot", "groups", "flash", "mixed", "gifts"];
 
 /// A small envelope's users are different people: up to 121.
 pub(crate) const USERS_MIN_OF_GROUPS: u32 = 121;
+
+/// A gift's life has more steps than this on average.
+const STEPS_MIN_MEAN: f64 = 2.5;
 
 /// A scenario. Everything but `name`, `stages` and `mix` may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +50,8 @@ pub(crate) struct Scenario {
     pub(crate) groups: Option<Groups>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sale: Option<Sale>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gifts: Option<Gifts>,
 }
 
 /// A stretch of the run.
@@ -85,11 +91,13 @@ pub(crate) struct Mix {
     pub(crate) repeats: u32,
     /// Reads of wallets, and again whatever was asked before.
     pub(crate) others: u32,
+    /// Steps of gifts' lives.
+    pub(crate) gifts: u32,
 }
 
 impl Mix {
-    pub(crate) fn parts(self) -> [u32; 6] {
-        [self.mass, self.groups, self.units, self.claims, self.repeats, self.others]
+    pub(crate) fn parts(self) -> [u32; 7] {
+        [self.mass, self.groups, self.units, self.claims, self.repeats, self.others, self.gifts]
     }
 
     pub(crate) fn sum(self) -> u64 {
@@ -158,6 +166,27 @@ impl Sale {
     }
 }
 
+/// What is given, and by how many.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Gifts {
+    /// Gifts that may be made; by default more than the rate can make, up to 500,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lives: Option<u32>,
+    /// Who gives, pays and gets. People of their own.
+    pub(crate) users: u32,
+    /// In minor units.
+    pub(crate) price: u64,
+    /// Items that are given.
+    pub(crate) items: u32,
+}
+
+impl Default for Gifts {
+    fn default() -> Self {
+        Self { lives: None, users: 1000, price: 9900, items: 16 }
+    }
+}
+
 mod defaults {
     pub(super) fn seed() -> u64 {
         1
@@ -203,7 +232,8 @@ impl Scenario {
             "hot" => Mix { mass: 100, ..Mix::default() },
             "groups" => Mix { groups: 100, ..Mix::default() },
             "flash" => Mix { units: 100, ..Mix::default() },
-            "mixed" => Mix { mass: 35, groups: 25, units: 15, claims: 15, repeats: 5, others: 5 },
+            "mixed" => Mix { mass: 35, groups: 25, units: 15, claims: 15, repeats: 5, others: 5, gifts: 0 },
+            "gifts" => Mix { gifts: 100, ..Mix::default() },
             _ => return None,
         };
         let mut scenario = Self {
@@ -218,6 +248,7 @@ impl Scenario {
             mass: (mix.mass > 0).then(Mass::default),
             groups: (mix.groups > 0).then(Groups::default),
             sale: (mix.units > 0).then(Sale::default),
+            gifts: (mix.gifts > 0).then(Gifts::default),
         };
         scenario.stage_as_built_in(20_000.0, Duration::from_secs(30), Duration::from_secs(2));
         Some(scenario)
@@ -263,6 +294,9 @@ impl Scenario {
         if self.mix.units > 0 {
             self.sale.get_or_insert_default();
         }
+        if self.mix.gifts > 0 {
+            self.gifts.get_or_insert_default();
+        }
     }
 
     /// The scenario as a file.
@@ -301,9 +335,9 @@ impl Scenario {
         for part in self.mix.parts() {
             within("a part of mix", part.into(), 0..=1_000_000)?;
         }
-        let Mix { mass, groups, units, claims, repeats, others } = self.mix;
+        let Mix { mass, groups, units, claims, repeats, others, gifts } = self.mix;
         if self.mix.sum() == 0 || self.mix.sum() == u64::from(claims) + u64::from(repeats) + u64::from(others) {
-            return Err("mix: one of mass, groups and units must be more than 0".to_owned());
+            return Err("mix: one of mass, groups, units and gifts must be more than 0".to_owned());
         }
         if claims + repeats > 0 && mass + groups == 0 {
             return Err("mix: claims and repeats need wins: give mass or groups a part".to_owned());
@@ -312,6 +346,7 @@ impl Scenario {
             (mass, "mass", self.mass.is_some()),
             (groups, "groups", self.groups.is_some()),
             (units, "sale", self.sale.is_some()),
+            (gifts, "gifts", self.gifts.is_some()),
         ] {
             if is_there && part == 0 {
                 return Err(format!("[{section}] is described, but mix never asks for it; give it a part or drop it"));
@@ -347,6 +382,12 @@ impl Scenario {
                 return Err("hold_ttl: whole seconds".to_owned());
             }
         }
+        if let Some(gifts) = &self.gifts {
+            within("gifts.lives", self.lives().into(), 1..=10_000_000)?;
+            within("gifts.users", gifts.users.into(), 3..=1_000_000)?;
+            within("gifts.price", gifts.price, 1..=1_000_000_000)?;
+            within("gifts.items", gifts.items.into(), 1..=1000)?;
+        }
         Ok(())
     }
 
@@ -375,6 +416,13 @@ impl Scenario {
         let wanted = self.arrivals() * part / crate::setup::SMALL_ENVELOPE_USERS_MEAN;
         let given = self.groups.and_then(|groups| groups.envelopes);
         given.unwrap_or((wanted as u32).clamp(100, 50_000))
+    }
+
+    /// Gifts that may be made: unless given, more than there are requests for.
+    pub(crate) fn lives(&self) -> u32 {
+        let wanted = self.arrivals() * f64::from(self.mix.gifts) / self.mix.sum() as f64 / STEPS_MIN_MEAN;
+        let given = self.gifts.and_then(|gifts| gifts.lives);
+        given.unwrap_or((wanted as u32).clamp(100, 500_000))
     }
 
     pub(crate) fn mass_users(&self) -> KeyRange {
@@ -443,7 +491,10 @@ mod tests {
             (text("", "units = 1\n[sale]\nstock = 3\nhold_ttl = '500ms'"), "whole seconds"),
             (text("", "mass = 1\n[sale]\nstock = 3"), "[sale] is described"),
             (text("", "units = 1\nclaims = 1"), "claims and repeats need wins"),
-            (text("", "others = 1"), "one of mass, groups and units"),
+            (text("", "others = 1"), "one of mass, groups, units and gifts"),
+            (text("", "gifts = 1\n[gifts]\nlives = 10\nusers = 3"), ""),
+            (text("", "gifts = 1\n[gifts]\nusers = 2"), "gifts.users is 2; give 3 to"),
+            (text("", "mass = 1\n[gifts]\nusers = 3"), "[gifts] is described"),
             (text("users = 100", "groups = 1"), "121 different people"),
             (text("connections = 0", "mass = 1"), "connections is 0; give 1 to 10000"),
             (text("conections = 5", "mass = 1"), "unknown field `conections`"),

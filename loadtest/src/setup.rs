@@ -7,6 +7,7 @@
 use crate::asker::{Asker, for_each};
 use crate::client::{Request, Target};
 use crate::failure::Failure;
+use crate::gifts::Giving;
 use crate::scenario::Scenario;
 use crate::world::{Envelope, Item, Share, World};
 use rand::rngs::SmallRng;
@@ -72,6 +73,14 @@ pub(crate) fn plan(scenario: &Scenario, tag: String, part: Share, is_live: bool)
         items: items.collect(),
         senders: SENDERS,
         hold_ttl: scenario.sale.map_or(Duration::from_secs(900), |sale| sale.hold_ttl.0),
+        giving: scenario.gifts.map(|gifts| Giving {
+            items: vec![String::new(); gifts.items as usize],
+            lives: scenario.lives(),
+            price: gifts.price,
+            first_user: population + scenario.sale.map_or(0, |sale| sale.users()),
+            users: gifts.users,
+            seed: scenario.seed,
+        }),
     }
 }
 
@@ -94,7 +103,7 @@ pub(crate) async fn create(target: &Arc<Target>, world: &mut World) -> Result<()
         envelope.id = id;
     }
     created?;
-    if world.items.is_empty() {
+    if world.items.is_empty() && world.giving.is_none() {
         return Ok(());
     }
     let merchant = world.merchant();
@@ -102,16 +111,22 @@ pub(crate) async fn create(target: &Arc<Target>, world: &mut World) -> Result<()
     let mut asker = Asker::new(Arc::clone(target), PATIENCE);
     post(&mut asker, "/v1/merchants", &format!("{prefix}merchant"), &body).await?;
     let ttl_s = world.hold_ttl.as_secs();
-    let items = world.items.iter().map(|item| {
+    let for_sale = world.items.iter().map(|item| (item.price, item.stock, Some(1)));
+    let to_give =
+        world.giving.iter().flat_map(|giving| giving.items.iter().map(|_| (giving.price, giving.stock(), None)));
+    let items = for_sale.chain(to_give).map(|(price, stock, per_user_limit): (u64, u32, Option<u32>)| {
         json!({
-            "merchant": merchant, "name": "99 roses", "category": "flowers", "price": item.price,
-            "stock": item.stock, "per_user_limit": 1, "hold_ttl_s": ttl_s,
+            "merchant": merchant, "name": "99 roses", "category": "flowers", "price": price,
+            "stock": stock, "per_user_limit": per_user_limit, "hold_ttl_s": ttl_s,
         })
     });
-    let ids = Rc::new(RefCell::new(vec![String::new(); world.items.len()]));
-    let created = create_all(target, "/v1/items", &prefix, items.enumerate().collect(), &ids).await;
-    for (item, id) in world.items.iter_mut().zip(ids.take()) {
-        item.id = id;
+    let bodies: Vec<_> = items.enumerate().collect();
+    let ids = Rc::new(RefCell::new(vec![String::new(); bodies.len()]));
+    let created = create_all(target, "/v1/items", &prefix, bodies, &ids).await;
+    let places = world.items.iter_mut().map(|item| &mut item.id);
+    let places = places.chain(world.giving.iter_mut().flat_map(|giving| &mut giving.items));
+    for (place, id) in places.zip(ids.take()) {
+        *place = id;
     }
     created
 }

@@ -6,6 +6,7 @@
 
 use crate::client::{CallError, Connection, Request, Target};
 use crate::facts::{Answer, Facts, HoldState, Pair};
+use crate::gifts::{GiftAnswer, Step, StepRequest};
 use crate::interrupt::Interrupt;
 use crate::pacer::Pacer;
 use crate::plan::Plan;
@@ -264,6 +265,7 @@ struct Line {
     path: String,
     body: Vec<u8>,
     request: Vec<u8>,
+    step: StepRequest,
 }
 
 impl Line {
@@ -271,6 +273,9 @@ impl Line {
         use std::fmt::Write as _;
         let world = &worker.run.world;
         let tag = &world.tag;
+        if let Action::Gift(life) = action {
+            return self.compose_step(worker, life);
+        }
         self.path.clear();
         self.body.clear();
         let user = match action {
@@ -300,12 +305,24 @@ impl Line {
                 let _ = write!(self.path, "/v1/wallets/u{tag}-{user}");
                 None
             }
+            Action::Gift(_) => unreachable!("composed above"),
         };
         if let Some(user) = user {
             let _ = write!(self.body, "{{\"user\":\"u{tag}-{user}\"}}");
         }
         let body = (!self.body.is_empty()).then_some(&*self.body);
         let request = Request { path: &self.path, idempotency_key: None, body };
+        worker.run.target.compose(&mut self.request, &request);
+    }
+
+    fn compose_step(&mut self, worker: &Worker, life: u32) {
+        let (world, facts) = (&worker.run.world, worker.facts.borrow());
+        let giving = world.giving.as_ref().expect("a life is of a run in which something is given");
+        let step = facts.next_step(world, giving, life).expect("a life that is planned goes on");
+        let id = facts.gifts.get(&life).map_or("", |known| &*known.id);
+        self.step.compose(world, giving, life, step, id);
+        let StepRequest { path, key, body } = &self.step;
+        let request = Request { path, idempotency_key: Some(key), body: Some(body.as_bytes()) };
         worker.run.target.compose(&mut self.request, &request);
     }
 }
@@ -321,6 +338,10 @@ struct Exchange {
 fn record(worker: &Worker, exchange: &Exchange, result: Result<u16, CallError>, body: &[u8]) {
     let mut tally = worker.tally.borrow_mut();
     let outage = worker.run.outage.load(Ordering::Relaxed);
+    if let Action::Gift(life) = exchange.action {
+        drop(tally);
+        return record_gift(worker, exchange, life, result, body);
+    }
     let unanswered = match result {
         Ok(200) => match serde_json::from_slice::<Answer<'_>>(body) {
             Ok(answer) => {
@@ -340,12 +361,7 @@ fn record(worker: &Worker, exchange: &Exchange, result: Result<u16, CallError>, 
             status >= 500 || status == 429
         }
         Err(error) => {
-            let kind = match error {
-                CallError::Unconnected(_) => "unconnected",
-                CallError::Lost(_) => "connection_lost",
-                CallError::TimedOut => "timeout",
-            };
-            tally.error(kind, outage, || error.to_string());
+            tally.error(error.kind(), outage, || error.to_string());
             !matches!(error, CallError::Unconnected(_))
         }
     };
@@ -361,7 +377,53 @@ fn remember_unknown(facts: &mut Facts, exchange: &Exchange) {
         Action::GrabUnit(pair) => facts.unit_grab_unknown(pair, exchange.sent),
         Action::ClaimUnit(pair) => facts.unit_follow_up(pair, HoldState::ClaimUnknown),
         Action::ReleaseUnit(pair) => facts.unit_follow_up(pair, HoldState::ReleaseUnknown),
-        Action::ReadWallet(_) => {}
+        Action::ReadWallet(_) | Action::Gift(_) => {}
+    }
+}
+
+/// What became of a step of a gift's life; the life goes on after any answer but a refusal.
+fn record_gift(worker: &Worker, exchange: &Exchange, life: u32, result: Result<u16, CallError>, body: &[u8]) {
+    let outage = worker.run.outage.load(Ordering::Relaxed);
+    let world = &worker.run.world;
+    let giving = world.giving.as_ref().expect("a life is of a run in which something is given");
+    let mut tally = worker.tally.borrow_mut();
+    let mut facts = worker.facts.borrow_mut();
+    let Some(step) = facts.next_step(world, giving, life) else { return };
+    let is_unknown = match result {
+        Ok(status @ (200 | 201)) => match serde_json::from_slice::<GiftAnswer<'_>>(body) {
+            Ok(answer) => {
+                tally.answered(exchange.due, exchange.sent, exchange.answered);
+                tally.outcome("gift", answer.state);
+                if step == Step::Make {
+                    tally.win(exchange.answered);
+                }
+                facts.gift_stepped(world, giving, life, &answer);
+                false
+            }
+            Err(error) => {
+                tally.error("unreadable_answer", outage, || format!("{status}: {error}"));
+                true
+            }
+        },
+        Ok(status) => {
+            tally.refused(status, body, outage);
+            let is_again = status >= 500 || status == 429;
+            if !is_again {
+                facts.gift_refused(world, giving, life, status, &String::from_utf8_lossy(body));
+                return;
+            }
+            true
+        }
+        Err(error) => {
+            tally.error(error.kind(), outage, || error.to_string());
+            true
+        }
+    };
+    if is_unknown {
+        facts.gift_unknown(life);
+    }
+    if facts.next_step(world, giving, life).is_some() {
+        worker.plan.borrow_mut().on_gift(life, exchange.answered);
     }
 }
 
@@ -430,5 +492,6 @@ fn outcome(worker: &Worker, exchange: &Exchange, answer: &Answer<'_>) {
             facts.unit_refused(pair, other, now, unit_name(pair));
         }
         (Action::ReadWallet(_), _) => tally.outcome("wallet", "read"),
+        (Action::Gift(_), _) => unreachable!("what becomes of a gift is recorded for itself"),
     }
 }

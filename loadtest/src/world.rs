@@ -5,6 +5,7 @@
 //! about it lives in one place.
 
 use crate::facts::Pair;
+use crate::gifts::Giving;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(crate) enum Action {
     ClaimUnit(Pair),
     ReleaseUnit(Pair),
     ReadWallet(u32),
+    /// The next step of a gift's life.
+    Gift(u32),
 }
 
 /// An envelope created for the run. Its grabbers are `users` people from
@@ -143,6 +146,8 @@ pub(crate) struct World {
     pub(crate) items: Vec<Item>,
     pub(crate) senders: u32,
     pub(crate) hold_ttl: Duration,
+    /// What is given, if anything is.
+    pub(crate) giving: Option<Giving>,
 }
 
 impl World {
@@ -209,13 +214,35 @@ impl World {
             let users = item.first_user..item.first_user + item.users;
             deposits.extend(users.map(|user| (self.user(user), item.price)));
         }
+        if let Some(giving) = &self.giving {
+            let users = giving.first_user..giving.first_user + giving.users;
+            deposits.extend(users.map(|user| (self.user(user), giving.deposit())));
+        }
         deposits
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A world in which nothing is done but to give.
+    pub(crate) fn giving_world(lives: u32, is_live: bool) -> World {
+        let items = vec!["item_1".to_owned(), "item_2".to_owned()];
+        World {
+            tag: "t".to_owned(),
+            part: Share::WHOLE,
+            is_live,
+            population: 100,
+            group_users: KeyRange { start: 0, end: 100 },
+            has_mass: false,
+            envelopes: Vec::new(),
+            items: Vec::new(),
+            senders: 1,
+            hold_ttl: Duration::from_secs(900),
+            giving: Some(Giving { items, lives, price: 10, first_user: 100, users: 7, seed: 1 }),
+        }
+    }
 
     #[test]
     fn parts() {

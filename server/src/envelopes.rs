@@ -256,12 +256,13 @@ async fn cancel<B: Backend>(
     reply(&server, server.backend.execute(command, Some(once)).await, StatusCode::OK)
 }
 
-/// What of an envelope is taken back besides its message.
+/// What of an envelope or gift is taken back besides its texts.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Redact {
+pub struct Redact {
+    /// Whether its metadata as well.
     #[serde(default)]
-    metadata: bool,
+    pub metadata: bool,
 }
 
 impl Content for Redact {

@@ -6,7 +6,7 @@
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::Class;
-use crate::envelopes::ByUser;
+use crate::envelopes::{ByUser, Redact};
 use crate::extract::{Content, Empty, Json, MaybeOnce, NoParams, Once, One, Params};
 use crate::fields::{JsonObject, Seconds, Text, Visible, id};
 use crate::problem::{Code, Problem};
@@ -36,6 +36,7 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
         .post("/v1/gifts/{id}/ship", Class::Settling, ship::<B>)
         .post("/v1/gifts/{id}/deliver", Class::Settling, deliver::<B>)
         .post("/v1/gifts/{id}/fail", Class::Settling, fail::<B>)
+        .post("/v1/gifts/{id}/redact", Class::Settling, redact::<B>)
         .get("/v1/users/{user}/gifts", Class::Ordinary, of_user::<B>)
 }
 
@@ -279,6 +280,19 @@ async fn fail<B: Backend>(
     Json(Fail { reason }): Json<Fail>,
 ) -> Result<Response, Problem> {
     merchants_step(&server, &caller, id, GiftStep::Fail { reason: reason.0 }, Some(once)).await
+}
+
+async fn redact<B: Backend>(
+    State(server): State<Shared<B>>,
+    caller: Caller,
+    One(gift): One<GiftId>,
+    Json(Redact { metadata }): Json<Redact>,
+) -> Result<Response, Problem> {
+    let result = server.backend.execute(Command::RedactGift { gift, metadata }, None).await;
+    if let Ok(Reply { outcome: Outcome::Gift(gift), .. }) = &result {
+        tracing::info!(gift = %gift.id, by = caller.owner(), metadata, "a gift's texts are taken back");
+    }
+    reply(&server, result, StatusCode::OK)
 }
 
 async fn show<B: Backend>(

@@ -522,6 +522,7 @@ pub struct GiftJson<'a> {
     note: Option<&'a str>,
     reference: Option<&'a str>,
     metadata: &'a RawValue,
+    redacted_at: Option<At>,
 }
 
 impl<'a> GiftJson<'a> {
@@ -553,6 +554,7 @@ impl<'a> GiftJson<'a> {
             note: gift.note.as_deref(),
             reference: gift.reference.as_deref(),
             metadata: serde_json::from_str(&gift.metadata).unwrap_or(RawValue::NULL),
+            redacted_at: gift.redacted.map(|redaction| At(redaction.at)),
         }
     }
 

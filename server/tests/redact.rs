@@ -275,6 +275,85 @@ async fn no_route_tells_it_in_front_of_redis() {
     }
 }
 
+/// A delivered gift with the mark in its message and its note, and a declined one with it in its reason.
+async fn make_gifts(house: &House) -> Vec<String> {
+    house.post("/v1/wallets/alice/deposits", "d2", json!({"amount": 1000}), 201).await;
+    house.post("/v1/merchants", "m", json!({"id": "rosy", "name": "Rosy", "status": "verified"}), 201).await;
+    let item = json!({"merchant": "rosy", "name": "99 roses", "category": "flowers", "price": 100, "stock": 9,
+        "per_user_limit": null});
+    let item = house.post("/v1/items", "i", item, 201).await["id"].clone();
+    let mut ids = Vec::new();
+    for n in ["0", "1"] {
+        let made = house.post("/v1/gifts", n, gift(&item, n), 201).await;
+        ids.push(made["id"].as_str().expect("an id").to_owned());
+    }
+    for (nth, verb, key, body) in gift_steps() {
+        house.post(&format!("/v1/gifts/{}/{verb}", ids[nth]), key, body, 200).await;
+    }
+    ids.push(item.as_str().expect("an id").to_owned());
+    ids
+}
+
+fn gift(item: &Value, reference: &str) -> Value {
+    json!({"giver": "alice", "recipient": "bob", "item": item, "message": MARK, "metadata": {"note": MARK},
+        "reference": reference})
+}
+
+/// What happens to which of them.
+fn gift_steps() -> [(usize, &'static str, &'static str, Value); 5] {
+    [
+        (1, "decline", "no", json!({"user": "bob", "reason": format!("not {MARK}")})),
+        (0, "accept", "yes", json!({"user": "bob"})),
+        (0, "thank", "thanks", json!({"user": "bob", "note": format!("thanks {MARK}")})),
+        (0, "ship", "off", json!({"carrier": "sf", "tracking": "1"})),
+        (0, "deliver", "there", json!({})),
+    ]
+}
+
+/// All that is told of the gifts, route by route.
+async fn told_of_gifts(house: &House, made: &[String], last_event: &str) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    let lists = ["alice/gifts?role=given", "bob/gifts?role=received"].map(|list| format!("/v1/users/{list}"));
+    let gifts = made[..2].iter().map(|id| format!("/v1/gifts/{id}"));
+    let events = "/v1/events?after=oldest&wait_s=0&limit=1000".to_owned();
+    for path in gifts.chain(lists).chain([events]) {
+        told.push((path.clone(), house.ask("GET", &path, "-", Value::Null, 200).await));
+    }
+    for (key, reference) in [("0", "0"), ("another-0", "0"), ("1", "1")] {
+        let body = gift(&json!(made[2]), reference);
+        told.push((format!("give again under {key}"), house.ask("POST", "/v1/gifts", key, body, 201).await));
+    }
+    for (nth, verb, key, body) in gift_steps() {
+        let path = format!("/v1/gifts/{}/{verb}", made[nth]);
+        told.push((format!("{verb} again"), house.ask("POST", &path, key, body, 200).await));
+    }
+    told.push(("the stream".to_owned(), house.stream(last_event).await));
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_tells_a_gifts_texts_over_a_directory() {
+    let data = tempfile::tempdir().expect("a directory");
+    let options = EmbeddedOptions { test_mode: true, ..EmbeddedOptions::default() };
+    let engine = Arc::new(Embedded::open(data.path(), options).expect("it opens").0);
+    let house = House::over(&engine).await;
+    let made = make_gifts(&house).await;
+    let before = told_of_gifts(&house, &made, "gift.delivered").await;
+    assert!(before.iter().all(|(_, told)| told.contains(MARK)), "{before:?}");
+    for id in &made[..2] {
+        let path = format!("/v1/gifts/{id}/redact");
+        let first = house.post(&path, "-", json!({"metadata": true}), 200).await;
+        let texts = ["message", "note", "reason", "metadata"].map(|name| first[name].clone());
+        assert_eq!(texts, [json!(""), Value::Null, Value::Null, json!({})], "{first}");
+        assert!(first["redacted_at"].is_string(), "{first}");
+        assert_eq!(house.post(&path, "-", Value::Null, 200).await, first);
+    }
+    house.post("/v1/gifts/gift_00000000000000000000000000/redact", "-", json!({}), 404).await;
+    assert_gone(&told_of_gifts(&house, &made, "gift.redacted").await, &before, "at once");
+    house.stop.cancel();
+    engine.close().expect("it closes");
+}
+
 fn hongbao(words: &[&str], key: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hongbao"));
     command.args(words).env_remove("HONGBAO_ADMIN_KEY").env_remove("HONGBAO_KEY");
@@ -325,6 +404,12 @@ async fn the_command_takes_them_back() {
     let (status, said) = run(&["redact", "--target", &target, "--metadata", &ids[0], none, &ids[1]], Some(KEY)).await;
     assert!(status == Some(1) && said.contains(&format!("{none}: there is no such envelope")), "{status:?} {said}");
     assert!(ids[..2].iter().all(|id| said.contains(&format!("{id}: taken back 2"))), "{said}");
+    let gifts = make_gifts(&house).await;
+    let (status, of_gift) = run(&["redact", "--target", &target, &gifts[0]], Some(KEY)).await;
+    assert!(status == Some(0) && of_gift.contains(&format!("{}: taken back 2", gifts[0])), "{status:?} {of_gift}");
+    let no_gift = "gift_00000000000000000000000000";
+    let (status, of_gift) = run(&["redact", "--target", &target, no_gift], Some(KEY)).await;
+    assert!(status == Some(1) && of_gift.contains(&format!("{no_gift}: there is no such gift")), "{of_gift}");
     let (status, again) = run(&["redact", "--target", &target, &ids[0], &ids[1]], Some(KEY)).await;
     assert_eq!(status, Some(0), "{again}");
     assert!(again.lines().all(|line| said.contains(line)), "the same answer: {again}");

@@ -166,6 +166,9 @@ impl Answer {
 /// What somebody was answered when a gift changed. What ends by itself answers nobody, and comes again.
 fn told_of_gift(changed: &GiftChanged) -> Option<&'static str> {
     let gift = &changed.gift;
+    if changed.redacts {
+        return Some("redaction");
+    }
     if changed.was == Some(gift.state) {
         return Some("gift_thanked");
     }
@@ -200,7 +203,7 @@ mod tests {
         let offered = Gift::make(&terms, drawn, (&rosy, Amount::new(1).unwrap()), at).paid_at_once(at);
         let told = |was: &Gift, gift: &Gift| {
             let (was, gift) = (Some(was.state), gift.clone());
-            let changed = GiftChanged { was, gift, units_after: Units::default(), owed_after: None };
+            let changed = GiftChanged { was, gift, units_after: Units::default(), owed_after: None, redacts: false };
             let record = Record { at, events: smallvec::smallvec![Event::GiftChanged(Box::new(changed))] };
             let mut kinds = Vec::new();
             Answer::all(Lsn(1), &record, &mut |answer| kinds.push(answer.kind));

@@ -106,6 +106,8 @@ event_types! {
     GiftFailed = "gift.failed",
     /// Money of sales became available to their merchant, and the commission the platform's.
     MerchantSettled = "merchant.settled",
+    /// A gift's texts were taken back: whoever keeps them lets them go.
+    GiftRedacted = "gift.redacted",
 }
 
 impl EventType {
@@ -362,6 +364,8 @@ pub enum Happened {
     Merchant(Box<Merchant>),
     /// A gift as it is from then on.
     Gift(Box<Gift>),
+    /// A gift whose texts were taken back, as it is from then on.
+    GiftRedacted(Box<Gift>),
     /// Sales of a merchant were settled.
     SalesSettled(Box<SalesSettled>),
 }
@@ -437,6 +441,7 @@ impl Happened {
             Happened::Merchant(_) => EventType::MerchantChanged,
             Happened::Gift(gift) => EventType::of_gift(gift.state),
             Happened::SalesSettled(_) => EventType::MerchantSettled,
+            Happened::GiftRedacted(_) => EventType::GiftRedacted,
         }
     }
 
@@ -454,7 +459,7 @@ impl Happened {
             | Happened::Lapsed { envelope, .. } => Some(&envelope.owner),
             Happened::Payout(view) => Some(&view.owner),
             Happened::Item(put) => Some(&*put.terms.origin.owner).filter(|owner| !owner.is_empty()),
-            Happened::Gift(gift) => Some(&gift.owner),
+            Happened::Gift(gift) | Happened::GiftRedacted(gift) => Some(&gift.owner),
             Happened::Deposited(_)
             | Happened::Withdrawn(_)
             | Happened::Hold(_)

@@ -106,6 +106,11 @@ pub(crate) fn told<E>(
         Event::MerchantPut(merchant) if has(EventType::MerchantChanged) => {
             tell(first, Happened::Merchant(merchant.clone()));
         }
+        Event::GiftChanged(changed) if changed.redacts => {
+            if has(EventType::GiftRedacted) {
+                tell(first, Happened::GiftRedacted(Box::new(changed.gift.clone())));
+            }
+        }
         Event::GiftChanged(changed) => {
             // A note of thanks changes no state, and is told as the gift is.
             if has(EventType::of_gift(changed.gift.state)) {

@@ -266,6 +266,7 @@ impl Core {
             | Command::Redact { .. }
             | Command::CreateGift(_)
             | Command::StepGift { .. }
+            | Command::RedactGift { .. }
             | Command::WithdrawSales(_) => return not_found(),
         })
     }

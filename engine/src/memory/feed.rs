@@ -233,6 +233,9 @@ impl Page<'_> {
                         let (unkept, _) = self.core.unkept(view.id).map_err(Stop::Failed)?;
                         unkept.put(view);
                     }
+                    if let Happened::Gift(gift) | Happened::GiftRedacted(gift) = &mut what {
+                        gift.tell(self.core.gift_redaction(gift.id).map_err(Stop::Failed)?.0);
+                    }
                     let after = Position { lsn: lsn.0, told: number + 1, checksum };
                     self.push(after, number, record.at, what);
                     if self.events.len() == self.query.limit {

@@ -23,6 +23,7 @@ mod picture;
 mod reads;
 mod recovery;
 mod redact;
+mod redact_gift;
 mod settings;
 
 pub(crate) use recovery::{BEING_COPIED, lock, lock_any, lock_unmigrated};
@@ -210,6 +211,7 @@ impl Core {
                 }
             }
             (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
+            (Command::RedactGift { gift, metadata }, _) => self.redact_gift(*gift, *metadata),
             _ => {
                 let mut done = self.run_any(command, once, None)?;
                 self.tell_whole(command, &mut done)?;
@@ -530,6 +532,7 @@ impl Core {
             | Command::PayoutResults(_)
             | Command::Redact { .. }
             | Command::StepGift { .. }
+            | Command::RedactGift { .. }
             | Command::WithdrawSales(_) => Drawn::Nothing,
         }
     }
@@ -647,7 +650,9 @@ impl Core {
             (Command::WithdrawSales(transfer), _) => {
                 footprint.shards.extend([Router::EXTERNAL, router.user(&transfer.user)]);
             }
-            (Command::Redact { .. }, _) => unreachable!("a redaction finds out for itself what it needs"),
+            (Command::Redact { .. } | Command::RedactGift { .. }, _) => {
+                unreachable!("a redaction finds out for itself what it needs")
+            }
         }
         for key in keys.each() {
             footprint.memos.push(key);
@@ -722,6 +727,7 @@ fn class_of(command: &Command) -> Class {
         | Command::PayoutResults(_)
         | Command::Redact { .. }
         | Command::StepGift { .. }
+        | Command::RedactGift { .. }
         | Command::WithdrawSales(_) => Class::Settle,
     }
 }

@@ -275,18 +275,22 @@ impl Backend for Embedded {
             let shard = core.shards[core.router.gift(id)].lock();
             shard.gift(id).map(|gift| (gift.clone(), shard.last_lsn))
         };
-        match (found, &core.durable) {
+        let mut gift = match (found, &core.durable) {
             (Some((gift, lsn)), _) => {
                 core.wait(Some(lsn)).await?;
-                Ok(Some(gift))
+                Some(gift)
             }
-            (None, Some(durable)) => durable.store.gift(id).map_err(store_failed),
-            (None, None) => Ok(None),
-        }
+            (None, Some(durable)) => durable.store.gift(id).map_err(store_failed)?,
+            (None, None) => None,
+        };
+        gift.iter_mut().for_each(|gift| gift.tell(gift.redacted));
+        Ok(gift)
     }
 
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {
-        self.core.view()?.gifts(user, role, page)
+        let mut listing = self.core.view()?.gifts(user, role, page)?;
+        listing.rows.iter_mut().for_each(|gift| gift.tell(gift.redacted));
+        Ok(listing)
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {

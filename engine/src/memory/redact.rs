@@ -64,7 +64,8 @@ impl Core {
         footprint.memos.extend(decide::envelope_references(&created.terms).into_iter().flatten());
         if let Some(durable) = &self.durable {
             let view = durable.projector.view().map_err(store_failed)?;
-            footprint.memos.extend(view.kept_about(id, created.created_at).map_err(store_failed)?);
+            let is_about = |answer: &Outcome| matches!(answer, Outcome::Envelope(view) if view.id == id);
+            footprint.memos.extend(view.kept_about(is_about, created.created_at).map_err(store_failed)?);
         }
         footprint.shards.extend(footprint.memos.iter().map(|&key| self.router.memo(key)));
         footprint.sort();
@@ -97,22 +98,33 @@ impl Core {
         Ok(Some(Done { reply, wait: Some(staged.unwrap_or_else(|| locked.last_lsn())) }))
     }
 
-    /// Makes an answer whole that tells of an envelope, and leaves nothing in it of what was
-    /// taken back.
+    /// Makes an answer whole that tells of an envelope or gift, and leaves nothing in it of what
+    /// was taken back.
     pub(super) fn tell_whole(&self, command: &Command, done: &mut Done) -> Result<(), EngineError> {
-        let Reply { outcome: Outcome::Envelope(view), replayed } = &mut done.reply else { return Ok(()) };
-        let is_new = matches!(command, Command::CreateEnvelope(_)) && !*replayed;
-        if is_new {
-            return Ok(());
+        match &mut done.reply {
+            Reply { outcome: Outcome::Envelope(view), replayed } => {
+                let is_new = matches!(command, Command::CreateEnvelope(_)) && !*replayed;
+                if is_new {
+                    return Ok(());
+                }
+                let (mut unkept, lsn) = self.unkept(view.id)?;
+                if is_planted(Mutant::RepeatRedacted) {
+                    unkept.redaction = None;
+                }
+                if unkept.redaction.is_some() {
+                    done.wait = done.wait.max(Some(lsn));
+                }
+                unkept.put(view);
+            }
+            Reply { outcome: Outcome::Gift(gift), replayed } => {
+                let (redacted, lsn) = if *replayed { self.gift_redaction(gift.id)? } else { (gift.redacted, Lsn(0)) };
+                if redacted.is_some() {
+                    done.wait = done.wait.max(Some(lsn));
+                }
+                gift.tell(redacted);
+            }
+            _ => {}
         }
-        let (mut unkept, lsn) = self.unkept(view.id)?;
-        if is_planted(Mutant::RepeatRedacted) {
-            unkept.redaction = None;
-        }
-        if unkept.redaction.is_some() {
-            done.wait = done.wait.max(Some(lsn));
-        }
-        unkept.put(view);
         Ok(())
     }
 

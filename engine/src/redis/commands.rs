@@ -46,7 +46,7 @@ impl Core {
             return Err(EngineError::NotReady("the clock can be moved only in test mode".to_owned()));
         }
         // A redaction is known again by what it did, and kept under no key.
-        let once = once.filter(|_| !matches!(command, Command::Redact { .. }));
+        let once = once.filter(|_| !matches!(command, Command::Redact { .. } | Command::RedactGift { .. }));
         let references = decide::reference_keys(command);
         if once.into_iter().chain(references.into_iter().flatten()).next().is_some() {
             return self.run_keyed(command, once, references).await;
@@ -77,6 +77,7 @@ impl Core {
             Command::CreateGift(terms) => layout.of_id(terms.item.bytes()),
             Command::StepGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::WithdrawSales(transfer) => layout.of_user(&transfer.user),
+            Command::RedactGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -123,6 +124,7 @@ impl Core {
             Command::PutMerchant(merchant) if !merchant.is_on_usual_terms() => {
                 return Ok(self.refuse(Refusal::no_sale_terms()));
             }
+            Command::RedactGift { .. } => return Ok(self.refuse(Refusal::no_gift_redaction())),
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
                 Ok(decided) => decided,
@@ -447,7 +449,11 @@ impl Core {
                 Outcome::Payouts(answers.collect::<Option<_>>().ok_or_else(|| damaged("an answer"))?)
             }
             b"api_key" => Outcome::ApiKey(Box::new(api_key(answer.bytes(1)?)?)),
-            b"gift" => Outcome::Gift(Box::new(gift_of_bytes(answer.bytes(1)?)?)),
+            b"gift" => {
+                let mut gift = gift_of_bytes(answer.bytes(1)?)?;
+                gift.tell(gift.redacted);
+                Outcome::Gift(Box::new(gift))
+            }
             _ => return Err(damaged("an answer")),
         })
     }
@@ -554,7 +560,8 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ClaimHold { .. }
         | Command::ReleaseHold { .. }
         | Command::DeleteApiKey { .. }
-        | Command::Redact { .. } => Keep::Natural,
+        | Command::Redact { .. }
+        | Command::RedactGift { .. } => Keep::Natural,
         // How a payment ends stands under its mark.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
         Command::StepGift { .. } => Keep::Natural,

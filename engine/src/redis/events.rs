@@ -368,7 +368,8 @@ impl Core {
                 Happened::Redacted { envelope: self.facts(envelope(words.bytes(3)?)?).await?, redaction }
             }
             b'G' => {
-                let gift = gift_of_bytes(words(2).bytes(1)?)?;
+                let mut gift = gift_of_bytes(words(2).bytes(1)?)?;
+                gift.tell(gift.redacted);
                 if !types.has(EventType::of_gift(gift.state)) {
                     return Ok(None);
                 }

@@ -373,8 +373,13 @@ impl Core {
     async fn change_gift(&self, seen: &Seen, gift: &Gift, after: Gift, operation: &Operation) -> Result<Decided> {
         let (id, item) = (gift.id, gift.item);
         let after_packed = packed(&after);
-        let changed =
-            GiftChanged { was: Some(gift.state), gift: after, units_after: Units::default(), owed_after: None };
+        let changed = GiftChanged {
+            was: Some(gift.state),
+            gift: after,
+            units_after: Units::default(),
+            owed_after: None,
+            redacts: false,
+        };
         let (escrowed, to_merchant) = changed.moved();
         let after = &changed.gift;
         let mut effects: Vec<Vec<u8>> = listed(Some(gift), after).collect();

@@ -131,11 +131,15 @@ impl Backend for RedisBackend {
     }
 
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
-        self.core.gift(id).await
+        let mut gift = self.core.gift(id).await?;
+        gift.iter_mut().for_each(|gift| gift.tell(gift.redacted));
+        Ok(gift)
     }
 
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {
-        self.core.gifts(user, role, page).await
+        let mut listing = self.core.gifts(user, role, page).await?;
+        listing.rows.iter_mut().for_each(|gift| gift.tell(gift.redacted));
+        Ok(listing)
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {

@@ -15,8 +15,8 @@ use crate::backend::{EntryKind, OnceKey};
 use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, NewEnvelope, Outcome, Refusal, Transfer};
 use crate::creates::Allowance;
 use crate::event::{
-    self, Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, Event, Events, ItemPut,
-    PayoutChanged, Remembered, Units, WalletMoved,
+    self, Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, Event, Events, GiftChanged,
+    ItemPut, PayoutChanged, Remembered, Units, WalletMoved,
 };
 use crate::gift::{Gift, GiftStep, GiftToken, NewGift};
 use crate::journal::MAX_RECORD_BYTES;
@@ -158,7 +158,8 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::DeleteApiKey { .. }
         | Command::PayoutResults(_)
         | Command::Redact { .. }
-        | Command::StepGift { .. } => return None,
+        | Command::StepGift { .. }
+        | Command::RedactGift { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -169,6 +170,11 @@ pub(crate) fn reference_keys(command: &Command) -> References {
         return envelope_references(terms);
     }
     [reference_and_kind(command).map(|(kind, own)| OnceKey::reference(&own.owner, kind, &own.text)), None]
+}
+
+/// The key of a gift's reference.
+pub(crate) fn gift_reference(gift: &Gift) -> Option<OnceKey> {
+    gift.reference.as_ref().map(|text| OnceKey::reference(&gift.owner, "gift", text))
 }
 
 /// The keys of an envelope's references.
@@ -315,7 +321,9 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         ) => {
             unreachable!("a command that makes something comes with an id for it")
         }
-        (Command::Redact { .. }, _) => unreachable!("a redaction is decided with what it takes back"),
+        (Command::Redact { .. } | Command::RedactGift { .. }, _) => {
+            unreachable!("a redaction is decided with what it takes back")
+        }
     }
 }
 
@@ -329,24 +337,65 @@ pub(crate) fn redact(
     kept_under: &[OnceKey],
 ) -> Events {
     let Some(redaction) = redaction else { return Events::new() };
-    let mut events = Events::new();
-    let mut bytes = 0;
+    let mut events = blanked_answers(shards, router, kept_under, |answer| match answer {
+        Outcome::Envelope(view) if view.id == created.id => {
+            redaction.put_in_kept(view);
+            Some(view.message.len() + view.metadata.len())
+        }
+        _ => None,
+    });
+    events.push(Event::EnvelopeRedacted(Box::new(EnvelopeRedacted::new(created.clone(), redaction))));
+    events
+}
+
+/// The same of a gift in memory, which has `after` for what is left of it.
+pub(crate) fn redact_gift(
+    shards: &impl Shards,
+    router: Router,
+    gift: &Gift,
+    after: Gift,
+    metadata: bool,
+    kept_under: &[OnceKey],
+) -> Events {
+    let mut events = blanked_answers(shards, router, kept_under, |answer| match answer {
+        Outcome::Gift(kept) if kept.id == gift.id => {
+            kept.blank(metadata);
+            Some(
+                [&kept.message, &kept.metadata]
+                    .into_iter()
+                    .chain(&kept.reason)
+                    .chain(&kept.note)
+                    .map(String::len)
+                    .sum(),
+            )
+        }
+        _ => None,
+    });
+    let units_after = units_of_giver(shards, router, gift);
+    let change = GiftChanged { was: Some(gift.state), gift: after, units_after, owed_after: None, redacts: true };
+    events.push(Event::GiftChanged(Box::new(change)));
+    events
+}
+
+/// The answers under these keys in which `blank` leaves something to be kept in their place, as many as
+/// a record has room for. It says how many bytes an answer's texts have, of one that it is for.
+fn blanked_answers(
+    shards: &impl Shards,
+    router: Router,
+    kept_under: &[OnceKey],
+    blank: impl Fn(&mut Outcome) -> Option<usize>,
+) -> Events {
+    let (mut events, mut bytes) = (Events::new(), 0);
     for &key in kept_under {
         let kept = shards.shard(router.memo(key)).memos.get(&key).and_then(|memo| memo.kept.as_ref());
-        if let Some(kept) = kept
-            && let Outcome::Envelope(view) = &kept.answer
-            && view.id == created.id
-        {
-            let mut blanked = view.clone();
-            redaction.put_in_kept(&mut blanked);
-            bytes += ANSWER_BYTES_MAX + view.message.len() + view.metadata.len();
-            if blanked != *view && bytes <= BLANKED_BYTES_MAX {
-                let kept = Remembered { answer: Outcome::Envelope(blanked), ..(**kept).clone() };
-                events.push(Event::Remembered(Box::new(kept)));
-            }
+        let Some(kept) = kept else { continue };
+        let mut blanked = kept.clone();
+        let Some(texts) = blank(&mut blanked.answer) else { continue };
+        bytes += ANSWER_BYTES_MAX + texts;
+        if blanked != *kept && bytes <= BLANKED_BYTES_MAX {
+            events.push(Event::Remembered(blanked));
         }
     }
-    events.push(Event::EnvelopeRedacted(Box::new(EnvelopeRedacted::new(created.clone(), redaction))));
     events
 }
 
@@ -861,6 +910,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::AdvanceClock { .. }
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
+        | Command::RedactGift { .. }
         | Command::WithdrawSales(_) => Ok(()),
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn changed(
     let (was, mut events) = (was.map(|gift| gift.state), Events::new());
     let ((held_was, sold_was), (held, sold)) = (unit_of(was), unit_of(Some(gift.state)));
     let units_after = Units { held: units.held + held - held_was, sold: units.sold + sold - sold_was };
-    let mut event = GiftChanged { was, gift, units_after, owed_after: None };
+    let mut event = GiftChanged { was, gift, units_after, owed_after: None, redacts: false };
     let mut sold = None;
     let Gift { id, payer, merchant, amount, .. } = &event.gift;
     match event.moved() {

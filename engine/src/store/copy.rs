@@ -10,7 +10,7 @@ use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{Bytes, Changes, POSITION_KEY, Store, StoreError, damaged, parts, reads};
 use crate::api_key::ApiKey;
 use crate::backend::Entry;
-use crate::command::{HoldView, Merchant, OrderView};
+use crate::command::{HoldView, Merchant, OrderView, Outcome};
 use crate::event::{EnvelopeCreated, Event, ItemPut, Record, Remembered, Units};
 use crate::gift::Gift;
 use crate::payout::Payout;
@@ -149,7 +149,15 @@ impl Store {
             let (key, value) = row?;
             let wrong = || damaged(Table::Memos, &key);
             let once = crate::backend::OnceKey::from_bytes(keys::tail(&key).ok_or_else(wrong)?);
-            tell!(Thing::Memo(Box::new(memo(once, &value).ok_or_else(wrong)?)));
+            let mut memo = memo(once, &value).ok_or_else(wrong)?;
+            // Elsewhere nobody would know what was taken back since it was kept.
+            if let Outcome::Gift(gift) = &mut memo.answer
+                && let Some(value) = snapshot.get(Table::Gifts, gift.id.bytes())?
+            {
+                let last: Gift = values::cold(&value).ok_or_else(|| damaged(Table::Gifts, gift.id.bytes()))?;
+                gift.tell(last.redacted);
+            }
+            tell!(Thing::Memo(Box::new(memo)));
         }
         for row in snapshot.scan(Table::ApiKeys, &KeyRange::all()) {
             let (key, value) = row?;

@@ -360,12 +360,16 @@ impl View {
         cold(Table::Orders, &key, self.get(Table::Orders, key.clone())?)
     }
 
-    /// The idempotency keys under which an envelope made at `made_at` is told, the oldest
+    /// The idempotency keys of answers about an envelope or gift made at `made_at`, the oldest
     /// first. Whoever made it comes first; of what was kept later so many keys are looked at.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
-    pub(crate) fn kept_about(&self, id: EnvelopeId, made_at: Timestamp) -> Result<Vec<OnceKey>, StoreError> {
+    pub(crate) fn kept_about(
+        &self,
+        is_about: impl Fn(&Outcome) -> bool,
+        made_at: Timestamp,
+    ) -> Result<Vec<OnceKey>, StoreError> {
         let from = Bound::Included(Bytes::from(&made_at.plus_s(REMEMBER_S).ms().to_be_bytes()));
         let mut about = Vec::new();
         for row in self.scan(Table::MemoExpiries, &KeyRange { from, to: Bound::Unbounded })?.take(KEPT_MAX) {
@@ -373,7 +377,7 @@ impl View {
             let key = keys::tail::<16>(&expiry).ok_or_else(|| damaged(Table::MemoExpiries, &expiry))?;
             let kept = self.get(Table::Memos, Bytes::from(&key))?;
             let kept = kept.and_then(|bytes| memo(OnceKey::from_bytes(key), &bytes));
-            let is_about = kept.is_some_and(|kept| matches!(kept.answer, Outcome::Envelope(view) if view.id == id));
+            let is_about = kept.is_some_and(|kept| is_about(&kept.answer));
             // A key that was used anew after its time has two expiries.
             if is_about && !about.contains(&OnceKey::from_bytes(key)) {
                 about.push(OnceKey::from_bytes(key));

@@ -12,6 +12,7 @@ use super::{damaged, parts, projection, values};
 use crate::backend::OnceKey;
 use crate::erase::Erasure;
 use crate::event::EnvelopeCreated;
+use crate::gift::Gift;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::path::Path;
@@ -69,6 +70,12 @@ impl Picture {
             let mut created = values::cold::<EnvelopeCreated>(&value).ok_or_else(wrong)?;
             count += u64::from(erasure.created(&mut created));
             self.put(Table::Envelopes, Bytes::from(id.bytes()), values::put_cold(&created))?;
+        }
+        for id in erasure.gifts() {
+            let Some(value) = whole.get(Table::Gifts, id.bytes())? else { continue };
+            let mut gift = values::cold::<Gift>(&value).ok_or_else(|| damaged(Table::Gifts, id.bytes()))?;
+            count += u64::from(erasure.gift(&mut gift));
+            self.put(Table::Gifts, Bytes::from(id.bytes()), values::put_cold(&gift))?;
         }
         for row in whole.scan(Table::Memos, &KeyRange::all()) {
             let (key, value) = row?;

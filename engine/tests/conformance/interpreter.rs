@@ -342,6 +342,8 @@ impl<S: Stand> Story<S> {
             ("claim", [envelope, user]) => Command::Claim { envelope: self.id(envelope)?, user: self.user(user)? },
             ("cancel", [envelope]) => Command::Cancel { envelope: self.id(envelope)? },
             ("redact", [envelope]) => Command::Redact { envelope: self.id(envelope)?, metadata: false },
+            ("redact_gift", [gift]) => Command::RedactGift { gift: self.id(gift)?, metadata: false },
+            ("redact_gift", [gift, "metadata"]) => Command::RedactGift { gift: self.id(gift)?, metadata: true },
             ("redact", [envelope, "metadata"]) => Command::Redact { envelope: self.id(envelope)?, metadata: true },
             ("put_merchant", [merchant, status]) => {
                 let told = |field| step.fields.get(field).map(|text| self.text(text));
@@ -516,6 +518,7 @@ impl<S: Stand> Story<S> {
             .with("note", or_none(&gift.note))
             .with("reference", or_none(&gift.reference))
             .with("metadata", &gift.metadata)
+            .with("redacted", time(gift.redacted.map(|redaction| redaction.at)))
     }
 
     fn new_envelope(&self, step: &Step<'_>) -> Result<NewEnvelope, Wrong> {

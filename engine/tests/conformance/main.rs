@@ -209,7 +209,8 @@ on_every_backend!(
     caps,
     redactions,
     gifts,
-    sales
+    sales,
+    gift_redactions
 );
 
 /// The same for the stands that need a redis-server.

@@ -204,7 +204,7 @@ fn thing(event: &FeedEvent) -> String {
         Happened::Order(order) => order.id.to_string(),
         Happened::Payout(view) => view.payout.id.to_string(),
         Happened::Merchant(merchant) => format!("merchant {}", merchant.id),
-        Happened::Gift(gift) => gift.id.to_string(),
+        Happened::Gift(gift) | Happened::GiftRedacted(gift) => gift.id.to_string(),
         Happened::SalesSettled(settled) => format!("merchant {}", settled.merchant),
     }
 }

@@ -227,6 +227,7 @@ impl Model {
             note: None,
             reference: terms.reference.as_ref().map(|reference| reference.text.clone()),
             metadata: terms.metadata.clone(),
+            redacted: None,
         };
         if is_own {
             self.move_money(&terms.payer, EntryKind::GiftPaid(id), sale.price.minor(), Moment::now(now, lsn));

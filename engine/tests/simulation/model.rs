@@ -364,6 +364,7 @@ impl Model {
             Command::Claim { envelope, user } => self.claim(now, *envelope, user, lsn),
             Command::Cancel { envelope } => self.cancel(now, *envelope, lsn),
             Command::Redact { envelope, metadata } => self.redact(now, *envelope, *metadata, lsn),
+            Command::RedactGift { .. } => unreachable!("gifts' texts are taken back in stories and races of their own"),
             Command::PutMerchant(new) => {
                 let known = self.merchants.get(&new.id).map(|seller| &seller.merchant);
                 let status = match (new.status, known) {

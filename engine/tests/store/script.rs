@@ -583,6 +583,7 @@ impl Script {
             note: None,
             reference: None,
             metadata: "{}".to_owned(),
+            redacted: None,
             giver,
         };
         self.gifts.push(gift.clone());
@@ -646,7 +647,7 @@ impl Script {
             (true, false, _) => events.push(self.moved(&payer, EntryKind::GiftRefund(gift.id), gift.amount)),
             _ => {}
         }
-        events.push(Event::GiftChanged(Box::new(GiftChanged { was, gift, units_after, owed_after })));
+        events.push(Event::GiftChanged(Box::new(GiftChanged { was, gift, units_after, owed_after, redacts: false })));
         events.extend(sold);
         self.record(events);
     }

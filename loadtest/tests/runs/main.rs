@@ -3,6 +3,7 @@
 
 mod fake;
 mod files;
+mod gifts;
 mod lying;
 mod money;
 mod parts;

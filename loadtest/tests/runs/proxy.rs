@@ -2,13 +2,13 @@
 //!
 //! **Invariant:** the server itself keeps every promise; each lie is the proxy's.
 
-use crate::program::run;
+use crate::program::{Outcome, run};
 use crate::real::{self, KEY};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the proxy does to answers of grabs.
+/// What the proxy does to answers of grabs, and to what is told of gifts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lie {
     None,
@@ -26,6 +26,10 @@ enum Lie {
     ForgetsWins,
     /// Somebody who came too late is told the win of somebody else.
     SellsTwice,
+    /// Every 10th gift is told as one that was declined, once somebody looks at it.
+    ChangesGifts,
+    /// Every 10th gift is not there any more then.
+    ForgetsGifts,
 }
 
 #[derive(Default)]
@@ -36,6 +40,9 @@ struct Told {
     /// Who was told another's win, and the answer.
     twice: HashMap<String, Value>,
     last_win: Option<Value>,
+    gifts_made: u64,
+    /// Every 10th of them.
+    gifts: HashSet<String>,
 }
 
 struct Proxy {
@@ -84,6 +91,35 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Notes which gifts are made.
+    fn note_gift(&self, answer: &Value) {
+        let mut told = self.told.lock().unwrap();
+        told.gifts_made += 1;
+        if told.gifts_made.is_multiple_of(10) {
+            told.gifts.insert(answer["id"].as_str().unwrap().to_owned());
+        }
+    }
+
+    /// What is told of a gift that somebody looks at, if it is another answer: its status, and its body.
+    fn retell_gift(&self, id: &str, mut answer: Value) -> Option<(StatusCode, Value)> {
+        if !self.told.lock().unwrap().gifts.contains(id) {
+            return None;
+        }
+        match self.lie {
+            Lie::ChangesGifts => {
+                answer["state"] = json!(if answer["state"] == "declined" { "delivered" } else { "declined" });
+                Some((StatusCode::OK, answer))
+            }
+            Lie::ForgetsGifts => {
+                let problem = json!({"code": "not_found", "title": "Not Found", "detail": "There is nothing here."});
+                Some((StatusCode::NOT_FOUND, problem))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Passes on everything between this program's clients and the server. Ends with the runtime.
 async fn accept(proxy: Arc<Proxy>, listener: TcpListener, server: SocketAddr) {
     loop {
@@ -109,6 +145,7 @@ async fn pass(
     request: Request<Incoming>,
 ) -> hyper::Result<Response<Full<Bytes>>> {
     let (parts, body) = request.into_parts();
+    let is_get = parts.method == Method::GET;
     let body = body.collect().await?.to_bytes();
     let path = parts.uri.path().to_owned();
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -131,6 +168,17 @@ async fn pass(
             }
             Some(answer)
         }
+        ["", "v1", "gifts"] if head.status == 201 => {
+            proxy.note_gift(&serde_json::from_slice(&answer).unwrap());
+            None
+        }
+        ["", "v1", "gifts", id] if is_get && head.status == 200 => {
+            let retold = proxy.retell_gift(id, serde_json::from_slice(&answer).unwrap());
+            retold.map(|(status, answer)| {
+                head.status = status;
+                answer
+            })
+        }
         _ => None,
     };
     let Some(told) = told else { return Ok(Response::from_parts(head, Full::from(answer))) };
@@ -138,22 +186,31 @@ async fn pass(
     Ok(Response::from_parts(head, Full::from(told.to_string())))
 }
 
+/// Runs against a server through a proxy that lies so.
+fn run_through(server: SocketAddr, lie: Lie, arguments: &[&str]) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let proxy = Arc::new(Proxy { lie, told: Mutex::default() });
+    runtime.spawn(accept(proxy, listener, server));
+    run(&url, &[arguments, &["--key", KEY]].concat())
+}
+
 #[test]
 fn every_lie_about_a_real_server_is_caught() {
     let real = real::start(&["--test"]);
-    for (lie, code, words) in [
-        (Lie::None, 0, "audit      ok"),
-        (Lie::ChangesAmounts, 1, "the win changed when asked again"),
-        (Lie::ForgetsWins, 1, "an acknowledged win was forgotten"),
-        (Lie::SellsTwice, 1, "was sold twice: to u"),
+    let hot = ["hot", "--shares", "500", "--users", "1500", "--rate", "1000", "--duration", "1500ms"];
+    let gifts = ["gifts", "--rate", "400", "--duration", "1500ms"];
+    for (lie, arguments, code, words) in [
+        (Lie::None, &hot[..], 0, "audit      ok"),
+        (Lie::ChangesAmounts, &hot, 1, "the win changed when asked again"),
+        (Lie::ForgetsWins, &hot, 1, "an acknowledged win was forgotten"),
+        (Lie::SellsTwice, &hot, 1, "was sold twice: to u"),
+        (Lie::None, &gifts, 0, "audit      ok"),
+        (Lie::ChangesGifts, &gifts, 1, "the gift's state changed"),
+        (Lie::ForgetsGifts, &gifts, 1, "an acknowledged gift was forgotten"),
     ] {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let proxy = Arc::new(Proxy { lie, told: Mutex::default() });
-        runtime.spawn(accept(proxy, listener, real.address));
-        let hot = ["hot", "--shares", "500", "--users", "1500", "--rate", "1000", "--duration", "1500ms"];
-        let done = run(&url, &[&hot[..], &["--key", KEY]].concat());
+        let done = run_through(real.address, lie, arguments);
         assert_eq!(done.code, Some(code), "{lie:?}: {}", done.tell());
         assert_eq!(done.summary["audit"]["ok"], code == 0, "{lie:?}: {}", done.tell());
         assert!(done.stdout.contains(words), "{lie:?}: no '{words}' in {}", done.tell());

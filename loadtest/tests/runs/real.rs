@@ -12,7 +12,7 @@ pub(crate) const KEY: &str = "key-of-the-lying-tests";
 pub(crate) struct Real {
     child: Child,
     pub(crate) address: SocketAddr,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Drop for Real {
@@ -24,10 +24,8 @@ impl Drop for Real {
 
 /// Starts one on a free port, with these options.
 pub(crate) fn start(options: &[&str]) -> Real {
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_hongbao-load")).with_file_name("hongbao");
-    assert!(binary.exists(), "{} is missing: cargo build --workspace --bins", binary.display());
     let data = TempDir::new().unwrap();
-    let mut serve = Command::new(binary);
+    let mut serve = Command::new(binary());
     serve.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path().join("data")).args(options);
     serve.env("HONGBAO_ADMIN_KEY", KEY).env_remove("HONGBAO_LOG").stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
@@ -40,10 +38,25 @@ pub(crate) fn start(options: &[&str]) -> Real {
     let address = address.unwrap_or_else(|| panic!("the server did not say where it listens:\n{told}"));
     // Whatever else it logs must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
-    Real { child, address, _data: data }
+    Real { child, address, data }
+}
+
+/// The server's program.
+pub(crate) fn binary() -> PathBuf {
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_hongbao-load")).with_file_name("hongbao");
+    assert!(binary.exists(), "{} is missing: cargo build --workspace --bins", binary.display());
+    binary
 }
 
 impl Real {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+
     /// The body that a GET is answered with.
     pub(crate) fn get(&self, path: &str) -> serde_json::Value {
         let mut stream = TcpStream::connect(self.address).unwrap();

@@ -588,7 +588,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -1262,6 +1262,8 @@ class Gift:
     """What the recipient has said."""
     reference: Optional[str]
     metadata: Dict[str, Any]
+    redacted_at: Optional[str]
+    """When its texts were taken back, the first time."""
     token: Optional[str] = None
     """
     What whoever accepts it has to show, if it was made for nobody in particular: told while it can be
@@ -1447,6 +1449,7 @@ class Client(_Transport):
         ("POST", "/v1/gifts/{id}/ship"),
         ("POST", "/v1/gifts/{id}/deliver"),
         ("POST", "/v1/gifts/{id}/fail"),
+        ("POST", "/v1/gifts/{id}/redact"),
         ("GET", "/v1/users/{user}/gifts"),
         ("GET", "/v1/events"),
         ("POST", "/v1/webhooks"),
@@ -2371,6 +2374,22 @@ class Client(_Transport):
             idempotency_key=idempotency_key,
             limit_s=limit_s,
         )
+        return answer
+
+    def redact_gift(
+        self,
+        id: str,
+        *,
+        metadata: Union[bool, Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> Gift:
+        """
+        Take a gift's texts back: its message, a reason and a note. Whatever has become of the gift. From the
+        answer on nobody is told its texts any more, also not who repeats a call about it; docs/REDACT.md says
+        what lies where on disk, and until when. Asked again it answers the same, or takes back what was
+        written since. It is not undone. Not in front of Redis yet.
+        """
+        answer: Gift = self._call(Gift, "POST", f"/v1/gifts/{_part(id)}/redact", body={"metadata": metadata}, limit_s=limit_s)
         return answer
 
     def gifts_of(

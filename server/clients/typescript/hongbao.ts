@@ -526,7 +526,7 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted">;
   at: Time;
   /** The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put. */
   owner?: string;
@@ -721,7 +721,7 @@ export interface ByUser {
   user: User;
 }
 
-/** What is taken back besides the message; the body may also be empty. */
+/** What is taken back besides the message, or a gift's texts; the body may also be empty. */
 export interface Redact {
   /** The metadata as well; later is fine. */
   metadata?: boolean;
@@ -1239,6 +1239,8 @@ export interface Gift {
   note: string | null;
   reference: string | null;
   metadata: Record<string, unknown>;
+  /** When its texts were taken back, the first time. */
+  redacted_at: string | null;
 }
 
 export interface Gifts {
@@ -1344,6 +1346,7 @@ export class Client extends Transport {
     ["POST", "/v1/gifts/{id}/ship"],
     ["POST", "/v1/gifts/{id}/deliver"],
     ["POST", "/v1/gifts/{id}/fail"],
+    ["POST", "/v1/gifts/{id}/redact"],
     ["GET", "/v1/users/{user}/gifts"],
     ["GET", "/v1/events"],
     ["POST", "/v1/webhooks"],
@@ -1666,61 +1669,67 @@ export class Client extends Transport {
 
   /** Set a unit aside and give it; the giver pays at once, or somebody else is asked to. */
   async createGift(body: NewGift, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: "/v1/gifts", body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: "/v1/gifts", body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** A gift. */
   async gift(id: string, options: CallOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "GET", path: `/v1/gifts/${pathPart(id)}` }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "GET", path: `/v1/gifts/${pathPart(id)}` }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** Pay for a gift that one was asked to pay for. */
   async payGift(id: string, body: GiftPay, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/pay`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/pay`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** Accept a gift. */
   async acceptGift(id: string, body: GiftAccept, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/accept`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/accept`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** Decline a gift; the money goes back to whoever paid. */
   async declineGift(id: string, body: GiftDecline, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/decline`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/decline`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** Take a gift back before it is accepted. */
   async cancelGift(id: string, body: ByUser, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/cancel`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/cancel`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** Say thank you; a later note stands for an earlier one. */
   async thankForGift(id: string, body: GiftThank, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/thank`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/thank`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** Ship a gift; its money is the merchant's from then on. */
   async shipGift(id: string, body: GiftShip, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/ship`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/ship`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** Tell that a gift has arrived. */
   async deliverGift(id: string, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/deliver`, body: {}, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/deliver`, body: {}, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 
   /** Tell that a gift cannot be shipped; the money goes back to whoever paid. */
   async failGift(id: string, body: GiftFail, options: KeyedOptions = {}): Promise<Gift> {
-    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/fail`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata"]);
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/fail`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
+    return answer;
+  }
+
+  /** Take a gift's texts back: its message, a reason and a note. Whatever has become of the gift. From the answer on nobody is told its texts any more, also not who repeats a call about it; docs/REDACT.md says what lies where on disk, and until when. Asked again it answers the same, or takes back what was written since. It is not undone. Not in front of Redis yet. */
+  async redactGift(id: string, body: Redact, options: CallOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/redact`, body }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 

@@ -186,7 +186,7 @@ impl<'a> Data<'a> {
             }
             Happened::Hold(hold) => Data::Hold(HoldJson::new(hold, currency)),
             Happened::Order(order) => Data::Order(OrderJson::new(order, currency)),
-            Happened::Gift(gift) => Data::Gift(Box::new(GiftJson::new(gift, currency))),
+            Happened::Gift(gift) | Happened::GiftRedacted(gift) => Data::Gift(Box::new(GiftJson::new(gift, currency))),
             Happened::Payout(view) => Data::Payout(Box::new(PayoutJson::new(view, currency))),
             Happened::Redacted { envelope, redaction } => Data::Redacted(RedactedJson {
                 id: Shown(envelope.id),

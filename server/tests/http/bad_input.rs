@@ -106,6 +106,7 @@ fn posts() -> Vec<Post> {
         post(format!("{gift}/accept"), json!({"user": "bob"}), by_user),
         post(format!("{gift}/decline"), json!({"user": "bob"}), &[("user", User), ("reason", Text(200, May))]),
         post(format!("{gift}/cancel"), json!({"user": "alice"}), by_user),
+        post(format!("{gift}/redact"), json!({"metadata": true}), &[]),
         post(
             format!("{gift}/thank"),
             json!({"user": "bob", "note": "x"}),

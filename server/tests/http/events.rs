@@ -157,7 +157,8 @@ fn all() -> Vec<FeedEvent> {
         })),
     ];
     let gifts = GiftState::ALL.map(|state| Happened::Gift(Box::new(Gift { state, ..a_gift(1) })));
-    what.into_iter().chain(gifts).zip(1..).map(|(what, n)| event(n, what)).collect()
+    let redacted = Happened::GiftRedacted(Box::new(a_gift(1)));
+    what.into_iter().chain(gifts).chain([redacted]).zip(1..).map(|(what, n)| event(n, what)).collect()
 }
 
 impl Site {

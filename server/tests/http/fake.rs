@@ -96,7 +96,8 @@ impl Fake {
             None => {
                 let moved = inner.move_money(&command);
                 let done = moved.or_else(|| inner.change_keys(&command)).or_else(|| inner.tell_results(&command));
-                let is_gift = matches!(command, Command::CreateGift(_) | Command::StepGift { .. });
+                let is_gift =
+                    matches!(command, Command::CreateGift(_) | Command::StepGift { .. } | Command::RedactGift { .. });
                 let gift = is_gift.then(|| Outcome::Gift(Box::new(a_gift(1))));
                 done.or(gift).unwrap_or(Outcome::SoldOut)
             }
@@ -411,6 +412,7 @@ pub fn a_gift(n: u8) -> Gift {
         note: None,
         reference: None,
         metadata: "{}".into(),
+        redacted: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::fake::*;
 use hongbao_engine::command::{Command, Outcome};
 use hongbao_engine::gift::{Gift, GiftState, GiftStep, GiftToken, NewGift};
+use hongbao_engine::redaction::GiftRedaction;
 use hongbao_engine::types::UserId;
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ fn shown() -> Value {
         "created_at": NOW_TEXT, "pay_by": "2027-02-06T08:01:00.123Z", "paid_at": NOW_TEXT,
         "accept_by": "2027-02-06T08:01:00.123Z", "accepted_at": null, "ship_by": null, "shipped_at": null,
         "carrier": null, "tracking": null, "ended_at": null, "reason": null, "note": null, "reference": null,
-        "metadata": {}
+        "metadata": {}, "redacted_at": null
     })
 }
 
@@ -165,6 +166,22 @@ async fn each_step_is_asked_of_the_engine_under_the_right_name() {
         assert_eq!((answer.status.as_u16(), answer.json()), (200, with_token()), "{verb}");
         assert_eq!(site.fake.commands()[nth], Command::StepGift { gift, step: Box::new(step) }, "{verb}");
     }
+}
+
+#[tokio::test]
+async fn texts_are_taken_back_by_an_admin() {
+    let site = site(a_gift(1));
+    let gift = gift_id(1);
+    let path = format!("/v1/gifts/{gift}/redact");
+    let redacted = Some(GiftRedaction { at: NOW, metadata: true, times: 1 });
+    for (body, metadata) in [("", false), ("{}", false), (r#"{"metadata":true}"#, true)] {
+        site.fake.script([Ok(Outcome::Gift(Box::new(Gift { message: String::new(), redacted, ..a_gift(1) })))]);
+        let answer = site.post(&path, "-", body).await;
+        assert_eq!(site.fake.commands().pop(), Some(Command::RedactGift { gift, metadata }), "{body}");
+        assert_eq!((&answer.json()["message"], &answer.json()["redacted_at"]), (&json!(""), &json!(NOW_TEXT)));
+    }
+    let (caller, _) = site.key("shop", &["caller", "issuer", "viewer", "merchant:rosy"]).await;
+    site.ask_with(&caller, "POST", &path, json!({})).await.assert_problem(403, "forbidden", "a caller");
 }
 
 /// A key of one merchant does nothing about another's gifts, whatever else it may.

@@ -57,6 +57,7 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/gifts/{id}/ship"),
     ("POST", "/v1/gifts/{id}/deliver"),
     ("POST", "/v1/gifts/{id}/fail"),
+    ("POST", "/v1/gifts/{id}/redact"),
     ("GET", "/v1/users/{user}/gifts"),
     ("GET", "/v1/events"),
     ("POST", "/v1/webhooks"),
@@ -474,6 +475,17 @@ impl Client {
     /// See [`Error`].
     pub async fn fail_gift(&self, id: &str, body: &types::GiftFail) -> Result<types::Gift, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/fail", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Take a gift's texts back: its message, a reason and a note. Whatever has become of the gift. From the answer
+    /// on nobody is told its texts any more, also not who repeats a call about it; docs/REDACT.md says what lies
+    /// where on disk, and until when. Asked again it answers the same, or takes back what was written since. It is
+    /// not undone. Not in front of Redis yet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn redact_gift(&self, id: &str, body: &types::Redact) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/redact", &[id]).json(body)).await?)
     }
 
     /// A user's gifts, newest first. All of them, page after page as they are asked for; `limit` is a page's size.

@@ -343,7 +343,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted" }
 }
 
 /// `Event` of the API.
@@ -910,7 +910,7 @@ impl ByUser {
     }
 }
 
-/// What is taken back besides the message; the body may also be empty.
+/// What is taken back besides the message, or a gift's texts; the body may also be empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Redact {
@@ -2115,6 +2115,8 @@ pub struct Gift {
     pub reference: Option<String>,
     /// `metadata`.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// When its texts were taken back, the first time.
+    pub redacted_at: Option<String>,
 }
 
 /// `Gifts` of the API.
