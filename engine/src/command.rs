@@ -431,13 +431,6 @@ impl Refusal {
         Refusal::invalid("results", why)
     }
 
-    /// The refusal of terms of sale, and of withdrawals of sale money, where there are none yet.
-    #[cfg(feature = "redis")]
-    pub(crate) fn no_sale_terms() -> Refusal {
-        let why = "in front of Redis sale money is the merchant's at once and whole, and is not taken out yet; leave `settle_after_s` and `commission_bps` away there, or serve sales with `--backend embedded`";
-        Refusal::WrongState(why.to_owned())
-    }
-
     /// The refusal of more units than a user may have, or of none.
     pub(crate) fn over_limit(limit: u32) -> Refusal {
         let bounds = if limit == 1 { "must be 1".to_owned() } else { format!("must be 1 to {limit}") };

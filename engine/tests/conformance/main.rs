@@ -294,7 +294,8 @@ mod redis {
         payouts,
         caps,
         redactions,
-        gifts
+        gifts,
+        sales
     );
 
     #[test]
