@@ -440,13 +440,6 @@ impl Refusal {
         Refusal::invalid("results", why)
     }
 
-    /// The refusal of terms of sale, and of withdrawals of sale money, where there are none yet.
-    #[cfg(feature = "redis")]
-    pub(crate) fn no_sale_terms() -> Refusal {
-        let why = "in front of Redis sale money is the merchant's at once and whole, and is not taken out yet; leave `settle_after_s` and `commission_bps` away there, or serve sales with `--backend embedded`";
-        Refusal::WrongState(why.to_owned())
-    }
-
     /// The refusal to take a gift's texts back where that is not done yet.
     #[cfg(feature = "redis")]
     pub(crate) fn no_gift_redaction() -> Refusal {

@@ -189,14 +189,6 @@ impl NewMerchant {
         Ok(())
     }
 
-    /// Whether it asks for no other terms of sale than the usual ones.
-    #[cfg(feature = "redis")]
-    pub(crate) fn is_on_usual_terms(&self) -> bool {
-        let usual = SaleTerms::default();
-        self.settle_after_s.is_none_or(|seconds| seconds == usual.settle_after_s)
-            && self.commission_bps.is_none_or(|bps| bps == usual.commission_bps)
-    }
-
     /// Who checked its papers, if they are checked with this.
     pub(crate) fn checker(&self) -> &str {
         self.verification.as_ref().and_then(|verification| verification.by.as_deref()).unwrap_or(&self.told_by)

@@ -6,6 +6,9 @@
 --                    the start; ARGV[4], ARGV[5] scores between which; ARGV[6] how many
 --          'wins'    KEYS[1] winners in order, KEYS[2] winners, KEYS[3] shares;
 --                    ARGV[2] when it opened, ARGV[3] bytes a share, ARGV[4] from, ARGV[5] how many
+--          'sales'   KEYS[1] a merchant's entries by time, KEYS[2] the merchant;
+--                    ARGV[2], ARGV[3] from and before which time, or ''; ARGV[4] from
+--                    which place on, ARGV[5] how many
 --          'win'     KEYS[1] winners, KEYS[2] shares; ARGV[2], ARGV[3] the same, ARGV[4] user
 
 -- In the order of bytes, which is that of sets; Lua's own is the locale's.
@@ -69,6 +72,31 @@ if what == 'listed' then
     end
   end
   return rows
+end
+
+-- Where the rows begin, where those of the time begin and end, what the merchant is owed and
+-- what is pending; the first row of the time and the first behind it, then the rows.
+if what == 'sales' then
+  local function before(at)
+    return redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. at)
+  end
+  local first = ARGV[2] ~= '' and before(ARGV[2]) or 0
+  local last = ARGV[3] ~= '' and before(ARGV[3]) or redis.call('ZCARD', KEYS[1])
+  local from = math.max(first, tonumber(ARGV[4]))
+  local money = redis.call('HMGET', KEYS[2], 'owed', 'pending')
+  local answer = {from, last, money[1] or '0', money[2] or '0'}
+  for _, place in ipairs({first, last}) do
+    local row = redis.call('ZRANGE', KEYS[1], place, place, 'WITHSCORES')
+    answer[#answer + 1] = row[1] or ''
+    answer[#answer + 1] = row[2] or ''
+  end
+  local to = math.min(last, from + tonumber(ARGV[5]))
+  if to > from then
+    for _, part in ipairs(redis.call('ZRANGE', KEYS[1], from, to - 1, 'WITHSCORES')) do
+      answer[#answer + 1] = part
+    end
+  end
+  return answer
 end
 
 if what == 'names' then

@@ -10,6 +10,7 @@ use super::gifts::gift_of_bytes;
 use super::layout::{Layout, flag, is_mass};
 use super::memos::Verdict;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
+use super::sales;
 use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
 use crate::backend::{Listing, OnceKey, Page, Reply};
 use crate::command::{
@@ -22,7 +23,6 @@ use crate::event::EnvelopeCreated;
 use crate::gift::GiftStep;
 use crate::merchant;
 use crate::payout::{PayoutAnswer, secret_of};
-use crate::sale::SaleTerms;
 use crate::state::envelope::{Figures, check_opening, share_status};
 use crate::state::{decide, stock};
 use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, Timestamp, UserId};
@@ -120,10 +120,7 @@ impl Core {
                 Ok(decided) => decided,
                 Err(outcome) => return Ok(self.answer(outcome)),
             },
-            Command::WithdrawSales(_) => return Ok(self.refuse(Refusal::no_sale_terms())),
-            Command::PutMerchant(merchant) if !merchant.is_on_usual_terms() => {
-                return Ok(self.refuse(Refusal::no_sale_terms()));
-            }
+            Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
             Command::RedactGift { .. } => return Ok(self.refuse(Refusal::no_gift_redaction())),
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
@@ -315,7 +312,10 @@ impl Core {
         let status = merchant.status.map_or("", MerchantStatus::name);
         let (by, reference) = (merchant.checker(), merchant.checked_under().unwrap_or_default());
         let said = if merchant.verification.is_some() { "1" } else { "" };
-        let args = ["put", &merchant.name, status, by, reference, said].map(|word| word.as_bytes().to_vec());
+        let after = merchant.settle_after_s.map_or_else(String::new, |seconds| seconds.to_string());
+        let bps = merchant.commission_bps.map_or_else(String::new, |bps| bps.to_string());
+        let args = ["put", &merchant.name, status, by, reference, said, &after, &bps];
+        let args = args.map(|word| word.as_bytes().to_vec());
         self.ask(&MERCHANT, operation, self.merchant_keys(&merchant.id), args).await
     }
 
@@ -430,6 +430,7 @@ impl Core {
                 Outcome::Claimed { amount: answer.amount(1)?, claimed_at: answer.at(2)?, replayed: answer.flag(3) }
             }
             b"merchant" => Outcome::Merchant(Box::new(merchant_of_answer(answer)?)),
+            b"sales" => Outcome::Sales { merchant: answer.user(3)?, balance: sales::balance(answer, 1)? },
             b"item" => Outcome::Item(Box::new(item_view(ItemId::from_bytes(answer.id(1)?), answer, 2)?)),
             b"held" => Outcome::Held {
                 hold: HoldId::from_bytes(answer.id(1)?),
@@ -480,21 +481,15 @@ impl Core {
     }
 
     pub(super) async fn merchant(&self, id: &UserId) -> Result<Option<Merchant>> {
-        let args = ["row", "name", "status", "by", "reference", "checked"].map(|field| field.as_bytes().to_vec());
+        let fields = ["row", "name", "status", "by", "reference", "checked", "after", "bps"];
+        let args = fields.map(|field| field.as_bytes().to_vec());
         let row = self.read(self.layout.of_user(id), &[self.layout.merchant(id)], &args).await?;
         if row.maybe(0).is_none() {
             return Ok(None);
         }
         let (name, status) = (row.text(0)?.to_owned(), row.merchant_status(1)?);
-        let (verification, terms) = (verification(&row, 2)?, SaleTerms::default());
+        let (verification, terms) = (verification(&row, 2)?, sales::terms(&row, 5)?);
         Ok(Some(Merchant { id: id.clone(), name, status, verification, terms }))
-    }
-
-    /// What a merchant is owed.
-    pub(super) async fn owed_to(&self, merchant: &UserId) -> Result<Amount> {
-        let args = [b"row".to_vec(), b"owed".to_vec()];
-        let row = self.read(self.layout.of_user(merchant), &[self.layout.merchant(merchant)], &args).await?;
-        Ok(if row.maybe(0).is_some() { row.amount(0)? } else { Amount::ZERO })
     }
 
     /// Of every bucket the first merchants behind an id, then which of them stand so.
@@ -636,7 +631,7 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
 pub(super) fn merchant_of_answer(answer: &Answer) -> Result<Merchant> {
     let (id, name) = (answer.user(2)?, answer.text(3)?.to_owned());
     let (status, verification) = (answer.merchant_status(1)?, verification(answer, 4)?);
-    Ok(Merchant { id, name, status, verification, terms: SaleTerms::default() })
+    Ok(Merchant { id, name, status, verification, terms: sales::terms(answer, 7)? })
 }
 
 /// Who checked a merchant's papers, under which reference and when, from `first` on.

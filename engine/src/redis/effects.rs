@@ -264,7 +264,8 @@ impl Core {
         let (order, merchant) = (effect.id()?, words.user(3)?);
         let operation = Operation { id: [0; 16], keep: Keep::Natural, bucket: self.layout.of_user(&merchant) };
         let keys = self.merchant_keys(&merchant);
-        let args = [b"owe".to_vec(), order.to_vec(), words.bytes(2)?.to_vec()];
+        let of = if effect.kind() == b's' { b"g" } else { b"o" };
+        let args = [b"owe".to_vec(), order.to_vec(), words.bytes(2)?.to_vec(), of.to_vec()];
         self.ask(&MERCHANT, &operation, keys, args).await.map(drop)
     }
 
@@ -339,8 +340,16 @@ impl Core {
     }
 
     /// The keys of `merchant.lua`.
-    pub(super) fn merchant_keys(&self, id: &UserId) -> [Key; 3] {
-        [self.layout.merchant(id), self.layout.owed(id), self.layout.merchants(self.layout.of_user(id))]
+    pub(super) fn merchant_keys(&self, id: &UserId) -> [Key; 6] {
+        let (layout, bucket): (&Layout, _) = (&self.layout, self.layout.of_user(id));
+        [
+            layout.merchant(id),
+            layout.owed(id),
+            layout.merchants(bucket),
+            layout.slots(id),
+            layout.sales(id),
+            layout.due(bucket),
+        ]
     }
 
     /// The keys of `hold.lua`.

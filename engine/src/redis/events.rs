@@ -10,6 +10,7 @@ use super::bucket::Bucket;
 use super::commands::hold_view;
 use super::gifts::gift_of_bytes;
 use super::reply::{Answer, damaged};
+use super::sales;
 use super::scripts::{TELLING, TOLD};
 use crate::command::{EndedAs, Merchant, OrderView, Verification};
 use crate::error::EngineError;
@@ -19,7 +20,6 @@ use crate::feed::{
 };
 use crate::payout::{Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
-use crate::sale::SaleTerms;
 use crate::state::envelope::Figures;
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp};
 use std::collections::HashMap;
@@ -266,6 +266,7 @@ impl Core {
             b'p' => EventType::PayoutDue,
             b'r' => EventType::EnvelopeRedacted,
             b'm' => EventType::MerchantChanged,
+            b'y' => EventType::MerchantSettled,
             b'G' => EventType::GiftOffered,
             _ => return Err(wrong()),
         };
@@ -375,7 +376,8 @@ impl Core {
                 }
                 Happened::Gift(Box::new(gift))
             }
-            b'm' => Happened::Merchant(Box::new(merchant_of(&words(7))?)),
+            b'm' => Happened::Merchant(Box::new(merchant_of(&words(9))?)),
+            b'y' => Happened::SalesSettled(Box::new(sales::settled(&words(7))?)),
             _ => unreachable!("other kinds were refused"),
         }))
     }
@@ -432,13 +434,13 @@ fn payout_of(words: &Answer) -> Result<Payout> {
 /// A merchant as merchant.lua tells it.
 fn merchant_of(words: &Answer) -> Result<Merchant> {
     let wrong = || damaged("an event");
-    let (by, rest) = words.bytes(6)?.split_at_checked(words.units(4)? as usize).ok_or_else(wrong)?;
-    let (reference, name) = rest.split_at_checked(words.units(5)? as usize).ok_or_else(wrong)?;
+    let (by, rest) = words.bytes(8)?.split_at_checked(words.units(6)? as usize).ok_or_else(wrong)?;
+    let (reference, name) = rest.split_at_checked(words.units(7)? as usize).ok_or_else(wrong)?;
     let told = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| wrong());
     let (by, reference, at) = (told(by)?, told(reference)?, words.at(3)?);
     let reference = Some(reference).filter(|reference| !reference.is_empty());
     let verification = (at > Timestamp::default()).then_some(Verification { by, reference, at });
-    let (id, status, terms) = (words.user(2)?, words.merchant_status(1)?, SaleTerms::default());
+    let (id, status, terms) = (words.user(2)?, words.merchant_status(1)?, sales::terms(words, 4)?);
     Ok(Merchant { id, name: told(name)?, status, verification, terms })
 }
 

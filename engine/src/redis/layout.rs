@@ -158,6 +158,16 @@ impl Layout {
         self.key(self.of_user(id), &format!("owed:{id}"))
     }
 
+    /// When money of a merchant is due -> how much, and the commission in it.
+    pub(super) fn slots(&self, id: &UserId) -> Key {
+        self.key(self.of_user(id), &format!("slots:{id}"))
+    }
+
+    /// A merchant's entries by time.
+    pub(super) fn sales(&self, id: &UserId) -> Key {
+        self.key(self.of_user(id), &format!("sales:{id}"))
+    }
+
     /// The mark of an order that its payer could not pay.
     pub(super) fn unpaid(&self, user: &UserId, order: &[u8; 16]) -> Key {
         self.key(self.of_user(user), &format!("unpaid:{}", hex(order)))

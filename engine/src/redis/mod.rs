@@ -18,6 +18,7 @@
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
 //! - `gifts`: gifts, and the payments with which they are made.
+//! - `sales`: what merchants have of their sales.
 //! - `notes`: what servers keep for themselves.
 //! - `layout`, `rows`, `reply`, `scripts`: keys, envelopes' rows, answers, and the scripts themselves.
 //! - `bucket`: which of the fixed buckets a thing lies in, and so which slot.
@@ -60,6 +61,7 @@ mod reconcile;
 mod redact;
 mod reply;
 mod rows;
+mod sales;
 #[allow(dead_code, reason = "scripts that write whenever they answer will want it")]
 mod script;
 mod scripts;

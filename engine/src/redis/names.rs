@@ -65,7 +65,7 @@ impl Names {
     fn take(&mut self, rest: &[u8]) {
         match rest.split_once_at(b':') {
             (b"wallet", Some(user)) => self.wallets.push(user),
-            (b"merchant" | b"owed", Some(merchant)) => self.merchants.push(merchant),
+            (b"merchant" | b"owed" | b"slots" | b"sales", Some(merchant)) => self.merchants.push(merchant),
             (b"key", Some(key)) => self.keys.push(key),
             (envelope, None) if envelope.starts_with(b"env_") => self.envelopes.push(envelope),
             (envelope, Some(b"pool")) if envelope.starts_with(b"env_") => self.pools.push(envelope),

@@ -101,17 +101,18 @@ impl Backend for RedisBackend {
         self.core.merchants(status, page).await
     }
 
-    /// All that a merchant is owed is available here: see [`Refusal::no_sale_terms`].
     async fn merchant_balance(&self, id: &UserId) -> Result<Option<MerchantBalance>> {
-        if self.core.merchant(id).await?.is_none() {
-            return Ok(None);
+        match self.core.merchant(id).await? {
+            Some(_) => self.core.merchant_balance(id).await.map(Some),
+            None => Ok(None),
         }
-        let available = self.core.owed_to(id).await?;
-        Ok(Some(MerchantBalance { pending: Amount::ZERO, available }))
     }
 
-    async fn statement(&self, _: &UserId, _: StatementTime, _: &Page) -> Result<Option<Statement>> {
-        Ok(None)
+    async fn statement(&self, id: &UserId, time: StatementTime, page: &Page) -> Result<Option<Statement>> {
+        match self.core.merchant(id).await? {
+            Some(_) => self.core.statement(id, time, page).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn item(&self, id: ItemId) -> Result<Option<ItemView>> {
@@ -450,11 +451,12 @@ impl Core {
                     "escrowed",
                     "payable",
                     "merchants",
+                    "platform",
                     "transit",
                 ];
                 let args = fields.map(|field| field.as_bytes().to_vec());
                 let row = core.read(bucket, &[core.layout.sums(bucket)], &args).await?;
-                let mut sums = [0i64; 8];
+                let mut sums = [0i64; 9];
                 for (index, sum) in sums.iter_mut().enumerate() {
                     *sum = if row.maybe(index).is_some() { row.signed(index)? } else { 0 };
                 }
@@ -462,7 +464,7 @@ impl Core {
             });
             let mut rows = rows.await?;
             rows.sort_unstable();
-            let mut sums = [0i64; 8];
+            let mut sums = [0i64; 9];
             for (_, row) in &rows {
                 for (sum, part) in sums.iter_mut().zip(row) {
                     *sum = sum.checked_add(*part).ok_or_else(|| damaged("a sum"))?;
@@ -471,7 +473,8 @@ impl Core {
             let [.., in_flight] = sums;
             if in_flight >= 0 || before == rows {
                 let place = |sum: i64| u64::try_from(sum).map_err(|_| damaged("a sum"));
-                let [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, _] = sums.map(place);
+                let [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform, _] =
+                    sums.map(place);
                 return Ok(Audit {
                     deposited: deposited?,
                     withdrawn: withdrawn?,
@@ -480,7 +483,7 @@ impl Core {
                     escrowed: escrowed?,
                     payable: payable?,
                     merchants: merchants?,
-                    platform: 0,
+                    platform: platform?,
                     in_flight,
                 });
             }

@@ -11,10 +11,10 @@ use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::layout::{Layout, is_mass};
 use super::reply::{Answer, Decided, Effect, Told, damaged, effects, parts};
-use super::scripts::{ENVELOPE_DUE, HOLD_DUE, READ, TOUR};
+use super::scripts::{ENVELOPE_DUE, HOLD_DUE, MERCHANT, READ, TOUR};
 use crate::error::EngineError;
 use crate::payout::PayoutState;
-use crate::types::{EnvelopeId, GiftId, ItemId};
+use crate::types::{EnvelopeId, GiftId, ItemId, UserId};
 use futures_util::future::try_join_all;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -149,6 +149,10 @@ impl Core {
         let mut gifts = Vec::new();
         for index in 0..due.len() {
             let (kind, id) = due.bytes(index)?.split_first().ok_or_else(|| damaged("a deadline"))?;
+            if *kind == b'm' {
+                any |= self.settle_sales(bucket, &user_of(id)?).await?;
+                continue;
+            }
             let id: [u8; 16] = id.try_into().map_err(|_| damaged("a deadline"))?;
             any |= match kind {
                 b'e' if is_mass(EnvelopeId::from_bytes(id)) => self.end_mass(EnvelopeId::from_bytes(id)).await?.any,
@@ -202,6 +206,18 @@ impl Core {
         }
     }
 
+    /// Settles what is due to a merchant.
+    async fn settle_sales(&self, bucket: Bucket, merchant: &UserId) -> Result<bool> {
+        let operation = Operation { id: [0; 16], keep: Keep::Natural, bucket };
+        let mut any = false;
+        loop {
+            match self.ask(&MERCHANT, &operation, self.merchant_keys(merchant), [b"settle".to_vec()]).await? {
+                Decided::New(Told { answer, .. }) if answer.tag() == b"done" => any = true,
+                _ => return Ok(any),
+            }
+        }
+    }
+
     /// Gives back the units of all holds of an item that are due.
     async fn release_due(&self, bucket: Bucket, id: ItemId) -> Result<bool> {
         let operation = Operation { id: [0; 16], keep: Keep::Natural, bucket };
@@ -214,4 +230,9 @@ impl Core {
             }
         }
     }
+}
+
+fn user_of(name: &[u8]) -> Result<UserId> {
+    let name = std::str::from_utf8(name).ok().and_then(|name| UserId::new(name).ok());
+    name.ok_or_else(|| damaged("a deadline"))
 }

@@ -4,7 +4,7 @@
 //! **Invariant:** the rows are made by the same projection as those of records.
 //! Movements that were copied stand under LSN 0, so every record's come after them.
 
-use super::keys::{self, KeyRange, Table};
+use super::keys::{self, KeyRange, MerchantPart, Table};
 use super::projection::{Position, RowSink, memo, rows_of};
 use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{Bytes, Changes, POSITION_KEY, Store, StoreError, damaged, parts, reads};
@@ -14,7 +14,9 @@ use crate::command::{HoldView, Merchant, OrderView, Outcome};
 use crate::event::{EnvelopeCreated, Event, ItemPut, Record, Remembered, Units};
 use crate::gift::Gift;
 use crate::payout::Payout;
+use crate::sale::{MerchantBalance, MerchantEntry, Slot};
 use crate::types::{Amount, HoldId, ItemId, Lsn, Timestamp, UserId};
+use std::collections::BTreeMap;
 
 /// Something that a store holds, in the order in which all of it is told.
 pub(crate) enum Thing {
@@ -26,8 +28,10 @@ pub(crate) enum Thing {
     Envelope(Box<EnvelopeRow>, Taken),
     /// One who has a share of the envelope before.
     Win(WinRow),
-    /// A merchant and what it is owed.
-    Merchant(Merchant, Amount),
+    /// A merchant, what it has, what of it is pending by when it is due, and how many entries follow, the oldest first.
+    Merchant(Merchant, MerchantBalance, BTreeMap<Timestamp, Slot>, u64),
+    /// An entry of a merchant, and which of its merchant's it is, from 1 on.
+    Sale(UserId, u64, MerchantEntry),
     /// An item, the units of all its users, and its live holds' ends.
     Item(Box<ItemPut>, Units, Vec<(HoldId, Timestamp)>),
     /// A user's units of an item, and the live holds among them.
@@ -107,10 +111,22 @@ impl Store {
         }
         for row in snapshot.scan(Table::Merchants, &KeyRange::all()) {
             let (key, value) = row?;
-            if key.last() == Some(&(keys::MerchantPart::Terms as u8)) {
+            if key.last() == Some(&(MerchantPart::Terms as u8)) {
                 let merchant: Merchant = values::cold(&value).ok_or_else(|| damaged(Table::Merchants, &key))?;
                 let balance = reads::merchant_balance(snapshot, &merchant.id)?;
-                tell!(Thing::Merchant(merchant, balance.total()));
+                let id = merchant.id.clone();
+                let of_it = KeyRange::prefix(&keys::user_prefix(&id));
+                let mut slots = BTreeMap::new();
+                for row in snapshot.scan(Table::MerchantSlots, &of_it) {
+                    let (_, due, slot) = reads::slot_row(row?)?;
+                    slots.insert(due, slot);
+                }
+                let count = snapshot.scan(Table::MerchantEntries, &of_it).count() as u64;
+                tell!(Thing::Merchant(merchant, balance, slots, count));
+                for (nth, row) in (1..).zip(snapshot.scan(Table::MerchantEntries, &of_it)) {
+                    let (key, value) = row?;
+                    tell!(Thing::Sale(id.clone(), nth, reads::merchant_entry(&key, &value)?));
+                }
             }
         }
         for row in snapshot.scan(Table::Items, &KeyRange::all()) {
@@ -203,6 +219,25 @@ impl Copied {
     pub(crate) fn wallet(&mut self, user: &UserId, available: Amount) {
         let wallet = WalletRow { available, held: Amount::ZERO };
         self.0.put(Table::Wallets, keys::user(user), Some(values::put_wallet(wallet)));
+    }
+
+    /// What a merchant has.
+    pub(crate) fn merchant_balance(&mut self, merchant: &UserId, balance: MerchantBalance) {
+        for (part, amount) in [(MerchantPart::Owed, balance.total()), (MerchantPart::Pending, balance.pending)] {
+            self.0.put(Table::Merchants, keys::merchant(merchant, part), Some(values::put_amount(amount)));
+        }
+    }
+
+    /// What of it is due at a time.
+    pub(crate) fn slot(&mut self, merchant: &UserId, due: Timestamp, slot: Slot) {
+        self.0.put(Table::MerchantSlots, keys::merchant_slot(merchant, due), Some(values::put_cold(&slot)));
+    }
+
+    /// The entry `number` of a merchant, from 1 on.
+    pub(crate) fn sale(&mut self, merchant: &UserId, number: u32, entry: &MerchantEntry) {
+        let MerchantEntry { at, kind, amount, balance_after } = entry;
+        let value = values::put_cold(&(kind, amount, balance_after));
+        self.0.put(Table::MerchantEntries, keys::merchant_entry(merchant, *at, Lsn(0), number), Some(value));
     }
 
     /// The movement `number` of a wallet, from 1 on.

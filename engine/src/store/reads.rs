@@ -19,8 +19,6 @@ use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Outside, Payout};
 use crate::redaction::Redaction;
-#[cfg(feature = "redis")]
-use crate::sale::SaleTerms;
 use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
@@ -80,30 +78,6 @@ impl Store {
     /// [`StoreError`] if it cannot be read.
     pub(crate) fn gift(&self, id: GiftId) -> Result<Option<Gift>, StoreError> {
         cold(Table::Gifts, id.bytes(), self.snapshot().get(Table::Gifts, id.bytes())?)
-    }
-
-    /// Whether a merchant sells on other terms than the usual ones, or money of sales went
-    /// anywhere but to its merchant.
-    ///
-    /// # Errors
-    /// [`StoreError`] if that cannot be read.
-    #[cfg(feature = "redis")]
-    pub(crate) fn has_sale_terms(&self) -> Result<bool, StoreError> {
-        let snapshot = self.snapshot();
-        for row in snapshot.scan(Table::MerchantEntries, &KeyRange::all()) {
-            let (key, value) = row?;
-            match merchant_entry(&key, &value)?.kind {
-                MerchantEntryKind::Sale { commission, .. } if commission.is_zero() => {}
-                MerchantEntryKind::Settled { .. } => {}
-                _ => return Ok(true),
-            }
-        }
-        let mut any = false;
-        self.merchants(|merchant, _| {
-            any |= merchant.terms != SaleTerms::default();
-            Ok(())
-        })?;
-        Ok(any)
     }
 
     /// Gifts that have a deadline.

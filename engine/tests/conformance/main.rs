@@ -295,7 +295,8 @@ mod redis {
         payouts,
         caps,
         redactions,
-        gifts
+        gifts,
+        sales
     );
 
     #[test]

@@ -133,7 +133,9 @@ pub(crate) fn play<B: Backend>(engine: &B) -> Made {
     for (status, verification) in [("suspended", None), ("pending", None), ("verified", Some(papers))] {
         let status = MerchantStatus::ALL.into_iter().find(|it| it.name() == status);
         let rosy = NewMerchant::new(user("rosy"), "Rosy 花店", status);
-        engine.ask(Command::PutMerchant(Box::new(NewMerchant { verification, ..rosy })));
+        // What she sells is settled while the story lasts.
+        let settle_after_s = Some(60);
+        engine.ask(Command::PutMerchant(Box::new(NewMerchant { verification, settle_after_s, ..rosy })));
     }
     engine.ask(Command::Restock { item, quantity: 5 });
     engine.deposit(&dave, 500);

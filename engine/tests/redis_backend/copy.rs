@@ -12,6 +12,7 @@ use hongbao_engine::payout::{Outside, PayoutFilter, PayoutResult, PayoutState, P
 use hongbao_engine::redis::{
     CopyError, CopyOptions, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory, copy_to_redis,
 };
+use hongbao_engine::sale::StatementTime;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::*;
 use std::collections::BTreeSet;
@@ -104,7 +105,8 @@ fn draw(random: &mut Random, story: &Story) -> Command {
             _ => {
                 let (id, name) = (user("rosy"), "Rosy".to_owned());
                 let status = random.pick(&[None, Some(MerchantStatus::Verified)]).flatten();
-                Command::PutMerchant(Box::new(NewMerchant::new(id, &name, status)))
+                let commission_bps = random.pick(&[0, 3333]);
+                Command::PutMerchant(Box::new(NewMerchant { commission_bps, ..NewMerchant::new(id, &name, status) }))
             }
         },
         16 => {
@@ -289,6 +291,10 @@ impl Story {
             line("by reference", &all(async |page| backend.envelopes(&filter, &page).await.expect("a list")).await);
         }
         line("merchant", &backend.merchant(&user("rosy")).await.expect("a read"));
+        line("sales", &backend.merchant_balance(&user("rosy")).await.expect("a read"));
+        let page = Page { limit: 1000, cursor: None };
+        let statement = backend.statement(&user("rosy"), StatementTime::default(), &page).await.expect("a read");
+        line("statement", &statement.map(|it| (it.opening, it.entries.rows, it.closing)));
         line("items", &all(async |page| backend.items(&ItemFilter::default(), &page).await.expect("a list")).await);
         for id in &self.holds {
             line("hold", &backend.hold(*id).await.expect("a read"));
@@ -645,4 +651,61 @@ fn a_copy_that_is_refused_leaves_no_directory() {
     assert!(back.exists(), "what somebody else made stays");
     server.cli(&["HINCRBY", sums, "transit", "-1"]);
     stage.to_directory(&back, None).expect("it is copied");
+}
+
+/// A sale, settled with its commission, a withdrawal, and another sale.
+async fn statement_of(backend: &impl Backend) -> String {
+    let page = Page { limit: 1000, cursor: None };
+    let statement = backend.statement(&user("rosy"), StatementTime::default(), &page).await.expect("a read");
+    let statement = statement.expect("rosy is known");
+    assert_eq!(statement.entries.rows.len(), 5, "{statement:?}");
+    format!("{:?}", (statement.opening, statement.entries.rows, statement.closing))
+}
+
+#[test]
+fn what_merchants_have_goes_with_a_copy() {
+    if is_missing() {
+        return;
+    }
+    let mut stage = Stage::new(22);
+    let redis = stage.deployment.open();
+    let ask = |command| stage.deployment.drive(redis.execute(command, None)).expect("it is answered").outcome;
+    ask(Command::PutMerchant(Box::new(NewMerchant {
+        settle_after_s: Some(60),
+        commission_bps: Some(3333),
+        ..NewMerchant::new(user("rosy"), "Rosy", Some(MerchantStatus::Verified))
+    })));
+    ask(Command::Deposit(Transfer { user: user("u1"), amount: fen(1000), reference: None }));
+    let Outcome::Item(made) = ask(Command::CreateItem(Box::new(NewItem { per_user_limit: None, ..item(9) }))) else {
+        panic!("no item")
+    };
+    let buy = || {
+        let Outcome::Held { hold, .. } = ask(Command::GrabItem { item: made.id, user: user("u1"), quantity: 1 }) else {
+            panic!("no hold")
+        };
+        assert!(matches!(ask(Command::ClaimHold { hold, user: user("u1") }), Outcome::Ordered { .. }));
+    };
+    buy();
+    stage.world.advance_s(120);
+    stage.deployment.settle(&redis);
+    let out = Transfer { user: user("rosy"), amount: fen(1), reference: None };
+    assert!(matches!(ask(Command::WithdrawSales(out)), Outcome::Sales { .. }));
+    buy();
+    let first = stage.path("first");
+    let before = stage.deployment.drive(statement_of(&redis));
+    stage.to_directory(&first, None).expect("it is copied");
+    let engine = open(&first, &stage.embedded);
+    assert_eq!(before, stage.deployment.drive(statement_of(&engine)));
+    engine.close().expect("it closes");
+    drop(engine);
+    let prefix = format!("{}back", stage.deployment.options.redis.key_prefix);
+    stage.deployment.options.redis.key_prefix = prefix;
+    stage.to_redis(&first, None).expect("it is copied");
+    let back = stage.deployment.open();
+    assert_eq!(before, stage.deployment.drive(statement_of(&back)));
+    // What is pending there is settled there.
+    stage.world.advance_s(120);
+    stage.deployment.settle(&back);
+    let has = stage.deployment.drive(back.merchant_balance(&user("rosy"))).expect("a read").expect("rosy is known");
+    assert!(has.pending.is_zero() && !has.available.is_zero(), "{has:?}");
 }

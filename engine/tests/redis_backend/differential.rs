@@ -14,6 +14,7 @@ use hongbao_engine::gift::{Gift, GiftStep, NewGift};
 use hongbao_engine::memory::Embedded;
 use hongbao_engine::payout::{Outside, PayoutTo};
 use hongbao_engine::redis::RedisBackend;
+use hongbao_engine::sale::{MerchantBalance, StatementTime};
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::*;
 use std::collections::HashMap;
@@ -181,7 +182,17 @@ impl Pair {
                     Some(MerchantStatus::Suspended),
                 ]);
                 let id = random.pick(merchants);
-                Drawn::Plain(Command::PutMerchant(Box::new(NewMerchant::new(id, "Rosy", status))))
+                let terms = NewMerchant {
+                    settle_after_s: random.once_in(2).then(|| random.pick(&[0, 30, 86_400])),
+                    commission_bps: random.once_in(2).then(|| random.pick(&[0, 1, 3333, 10_000])),
+                    ..NewMerchant::new(id, "Rosy", status)
+                };
+                Drawn::Plain(Command::PutMerchant(Box::new(terms)))
+            }
+            26 => {
+                let Transfer { reference, .. } = transfer(random, &who, nth);
+                let (user, amount) = (random.pick(merchants), fen(random.below(30)));
+                Drawn::Plain(Command::WithdrawSales(Transfer { user, amount, reference }))
             }
             15..=16 => Drawn::Plain(Command::CreateItem(Box::new(NewItem {
                 merchant: random.pick(merchants),
@@ -396,6 +407,18 @@ impl Pair {
             let a = drive(self.embedded.merchant(merchant)).expect("a read");
             let b = self.deployment.drive(self.redis.merchant(merchant)).expect("a read");
             both!("merchant", a, b);
+            let a = drive(self.embedded.merchant_balance(merchant)).expect("a read");
+            let b = self.deployment.drive(self.redis.merchant_balance(merchant)).expect("a read");
+            both!("sales", a, b);
+            let b = self.deployment.drive(self.redis.statement(merchant, StatementTime::default(), &ALL));
+            if let Some(statement) = b.expect("a read") {
+                assert_eq!(
+                    (statement.opening, Some(statement.closing)),
+                    (MerchantBalance::default(), a),
+                    "{}",
+                    self.log
+                );
+            }
         }
         for [a, b] in &self.made.envelopes {
             for user in users {

@@ -12,6 +12,7 @@ use hongbao_engine::command::*;
 use hongbao_engine::gift::{GiftRole, GiftStep, NewGift};
 use hongbao_engine::payout::{Outside, Payout, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::{Fuse, RedisBackend, RedisBackendOptions};
+use hongbao_engine::sale::MerchantBalance;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::*;
 use std::fmt::Write;
@@ -192,6 +193,20 @@ fn a_suspension() {
     play(|trial| {
         trial.sell();
         Command::PutMerchant(Box::new(NewMerchant { status: Some(MerchantStatus::Suspended), ..trial.merchant() }))
+    });
+}
+
+#[test]
+fn a_withdrawal_of_sale_money() {
+    play(|trial| {
+        trial.deposit("bob", 100);
+        let hold = trial.hold();
+        let rosy = NewMerchant { settle_after_s: Some(0), commission_bps: Some(3333), ..trial.merchant() };
+        trial.ask(Command::PutMerchant(Box::new(rosy)));
+        trial.ask(Command::ClaimHold { hold, user: trial.user("bob") });
+        // What is due is settled with it.
+        trial.ask(Command::AdvanceClock { by_s: 60 });
+        Command::WithdrawSales(trial.transfer("rosy", 5, Some("r")))
     });
 }
 
@@ -820,6 +835,7 @@ impl Trial<'_> {
             Outcome::Claimed { amount, .. } => format!("claimed {amount}\n"),
             Outcome::ApiKey(key) => format!("API key {:?} {}\n", key.roles, key.deleted_at.is_some()),
             Outcome::Merchant(_) => "merchant\n".to_owned(),
+            Outcome::Sales { balance, .. } => format!("{balance:?}\n"),
             Outcome::Item(view) => format!("item {} {:?}\n", view.terms.price, view.stock),
             Outcome::Held { quantity, amount, .. } => format!("held {quantity} {amount}\n"),
             Outcome::Ordered { .. } => "ordered\n".to_owned(),
@@ -863,6 +879,8 @@ impl Trial<'_> {
             }
         }
         let rosy = self.user("rosy");
+        let has = deployment.drive(backend.merchant_balance(&rosy)).expect("a read");
+        writeln!(told, "sales {:?}", has.filter(|has| *has != MerchantBalance::default())).expect("a string takes it");
         let status = deployment.drive(backend.merchant(&rosy)).expect("a read").map(|merchant| merchant.status);
         let mine = ItemFilter { merchant: Some(rosy), ..ItemFilter::default() };
         for view in deployment.drive(backend.items(&mine, &all)).expect("a read").rows {

@@ -1929,8 +1929,8 @@ class Client(_Transport):
     ) -> Iterator[SalesEntry]:
         """
         The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A
-        time that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404.
-        All of them, page after page as they are asked for; `limit` is a page's size.
+        time that is over is told the same whenever it is asked for. All of them, page after page as they are
+        asked for; `limit` is a page's size.
         """
         return self._pages(lambda cursor: self.merchant_statement_page(id, from_=from_, to=to, limit=limit, limit_s=limit_s, cursor=cursor), "entries")
 
@@ -1946,8 +1946,7 @@ class Client(_Transport):
     ) -> SalesStatement:
         """
         The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A
-        time that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404.
-        One page.
+        time that is over is told the same whenever it is asked for. One page.
         """
         answer: SalesStatement = self._call(
             SalesStatement,
@@ -1969,7 +1968,7 @@ class Client(_Transport):
     ) -> SalesBalance:
         """
         Take available money of a merchant out. 409 `insufficient_funds` if less is available: what is pending
-        cannot be taken out. In front of Redis it is refused: 409 `wrong_state`.
+        cannot be taken out.
         """
         answer: SalesBalance = self._call(
             SalesBalance,

@@ -1567,7 +1567,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A time that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404. All of them, page after page as they are asked for; `limit` is a page's size. */
+  /** The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A time that is over is told the same whenever it is asked for. All of them, page after page as they are asked for; `limit` is a page's size. */
   merchantStatement(id: string, query: { from?: Time; to?: Time; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<SalesEntry> {
     return this.pages(async (cursor) => {
       const shown = await this.merchantStatementPage(id, { ...query, cursor }, options);
@@ -1575,13 +1575,13 @@ export class Client extends Transport {
     });
   }
 
-  /** The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A time that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404. One page. */
+  /** The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A time that is over is told the same whenever it is asked for. One page. */
   async merchantStatementPage(id: string, query: { from?: Time; to?: Time; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<SalesStatement> {
     const answer = checked<SalesStatement>(await this.call({ method: "GET", path: `/v1/merchants/${pathPart(id)}/statement`, query }, options), ["merchant", "currency", "opening", "entries", "closing", "next_cursor"]);
     return answer;
   }
 
-  /** Take available money of a merchant out. 409 `insufficient_funds` if less is available: what is pending cannot be taken out. In front of Redis it is refused: 409 `wrong_state`. */
+  /** Take available money of a merchant out. 409 `insufficient_funds` if less is available: what is pending cannot be taken out. */
   async withdrawSales(id: string, body: Transfer, options: KeyedOptions = {}): Promise<SalesBalance> {
     const answer = checked<SalesBalance>(await this.call({ method: "POST", path: `/v1/merchants/${pathPart(id)}/withdrawals`, body, keyed: true }, options), ["merchant", "currency", "pending", "available"]);
     return answer;

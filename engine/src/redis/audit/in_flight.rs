@@ -72,7 +72,7 @@ fn told(sums: &[Sums], waiting: Vec<Waiting>, settled: bool) -> Result<InFlight>
             escrowed: place("escrowed")?,
             payable: place("payable")?,
             merchants: place("merchants")?,
-            platform: 0,
+            platform: place("platform")?,
             in_flight,
         },
         waiting: 0,

@@ -7,7 +7,7 @@
 //! - `mass`, `places`, `pools`: mass envelopes: what lies where, what has to hold
 //!   between reserve, transfers and pools, and each pool with its winners
 //! - `payouts`: what is to be paid outside
-//! - `sales`: items, holds, orders, merchants
+//! - `sales`, `merchants`: items, holds, orders; what merchants have
 //! - `gifts`: gifts, their units, their money and their lists
 //! - `in_flight`: money between buckets, and what waits in outboxes
 //!
@@ -25,6 +25,7 @@ mod envelopes;
 mod gifts;
 mod in_flight;
 mod mass;
+mod merchants;
 mod payouts;
 mod places;
 mod pools;
@@ -253,7 +254,7 @@ fn add(all: &mut Audited, some: &Audited) {
 }
 
 /// What is read of a bucket's sums; what is told of it stands there, too.
-const SUMS: [&str; 12] = [
+const SUMS: [&str; 13] = [
     "row",
     "clock",
     "generation",
@@ -265,6 +266,7 @@ const SUMS: [&str; 12] = [
     "escrowed",
     "payable",
     "merchants",
+    "platform",
     "transit",
 ];
 
@@ -406,6 +408,7 @@ pub(super) struct Money {
     pub(super) escrowed: u64,
     pub(super) payable: u64,
     pub(super) merchants: u64,
+    pub(super) platform: u64,
 }
 
 /// One bucket while it is looked at.
@@ -489,7 +492,7 @@ impl<'a> Look<'a> {
     /// I1 for the bucket: in itself at any time, and with its rows.
     fn sums(&mut self, sums: &Sums) -> Result<()> {
         let number = self.bucket.number();
-        let places = ["withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "transit"];
+        let places = ["withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "platform", "transit"];
         let mut left = i128::from(sum(sums, "deposited")?);
         for place in places {
             left -= i128::from(sum(sums, place)?);
@@ -505,6 +508,7 @@ impl<'a> Look<'a> {
             ("escrowed", self.money.escrowed),
             ("payable", self.money.payable),
             ("merchants", self.money.merchants),
+            ("platform", self.money.platform),
         ];
         for (name, rows) in rows {
             let told = sum(sums, name)?;

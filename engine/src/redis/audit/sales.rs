@@ -284,18 +284,15 @@ impl Look<'_> {
         if let Some(turn) = row.maybe(2) {
             self.standing(&id, turn, row.bytes(1)?).await?;
         }
-        let told = if row.maybe(0).is_some() { row.number(0)? } else { 0 };
-        let (mut owed, mut seen) = (0, HashSet::new());
+        let (mut brought, mut seen) = (0, HashSet::new());
         let mut pages = Pages::of(&core, self.bucket, core.layout.owed(&id));
         while let Some(page) = pages.next().await? {
             for (order, amount) in page {
                 let amount = Answer::split(amount, 1).number(0)?;
-                owed += if seen.insert(order) { amount } else { 0 };
+                brought += if seen.insert(order) { amount } else { 0 };
             }
         }
-        self.money.merchants += owed;
-        self.expect(FindingKind::Merchant, &format!("merchant {id}: money owed"), told, owed);
-        Ok(())
+        self.seller(&id, brought).await
     }
 }
 

@@ -60,13 +60,12 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         Outcome::Claimed { amount, claimed_at, replayed } => {
             vec![text("claimed"), number(amount.minor()), number(claimed_at.ms()), flag(*replayed)]
         }
-        Outcome::Merchant(merchant) if merchant.terms != SaleTerms::default() => {
-            return Err(CopyError::Form(super::to_redis::NO_SALE_TERMS.to_owned()));
-        }
         Outcome::Merchant(merchant) => {
             let [by, reference, checked] = verification_words(merchant);
             let [status, id, name] = [merchant.status.name(), merchant.id.as_str(), &merchant.name].map(text);
-            vec![text("merchant"), status, id, name, by, reference, checked]
+            let SaleTerms { settle_after_s, commission_bps } = merchant.terms;
+            let [after, bps] = [settle_after_s, commission_bps.into()].map(|term| number(term.into()));
+            vec![text("merchant"), status, id, name, by, reference, checked, after, bps]
         }
         Outcome::Item(view) => {
             let terms = postcard::to_extend(&view.terms, Vec::new()).expect("every item has a postcard form");
@@ -83,7 +82,10 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         Outcome::Ordered { order, replayed } => vec![text("ordered"), order.bytes().to_vec(), flag(*replayed)],
         Outcome::Released { replayed } => vec![text("released"), flag(*replayed)],
         Outcome::ApiKey(key) => vec![text("api_key"), api_key_row(key)],
-        Outcome::Sales { .. } => return Err(CopyError::Form(super::to_redis::NO_SALE_TERMS.to_owned())),
+        Outcome::Sales { merchant, balance } => {
+            let [pending, available] = [balance.pending, balance.available].map(|amount| number(amount.minor()));
+            vec![text("sales"), pending, available, text(merchant.as_str())]
+        }
         Outcome::Gift(gift) => vec![text("gift"), gifts::bytes_of(gift)],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],

@@ -58,8 +58,11 @@ impl Copying<'_> {
                     continue;
                 }
                 let units_after = units.get(&(gift.item, gift.giver.clone())).copied().unwrap_or_default();
-                let owed_after =
-                    if gift.state.is_merchants() { Some(core.owed_to(&gift.merchant).await?) } else { None };
+                let owed_after = if gift.state.is_merchants() {
+                    Some(core.merchant_balance(&gift.merchant).await?.total())
+                } else {
+                    None
+                };
                 let changed = GiftChanged { was: None, gift, units_after, owed_after, redacts: false };
                 self.thing(changed.gift.created_at, Event::GiftChanged(Box::new(changed)))?;
             }

@@ -21,6 +21,7 @@ mod answers;
 mod directory;
 mod gifts;
 mod pools;
+mod sales;
 mod to_directory;
 mod to_redis;
 

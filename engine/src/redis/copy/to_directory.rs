@@ -200,6 +200,7 @@ fn position_of(sums: &[Sums], advanced: &str) -> Result<Position> {
             escrowed: all("escrowed")?,
             payable: all("payable")?,
             merchants: all("merchants")?,
+            platform: all("platform")?,
             ..Audit::default()
         },
         ..Position::default()
@@ -231,8 +232,8 @@ impl Core {
 pub(super) struct Copying<'a> {
     pub(super) core: &'a Arc<Core>,
     store: &'a Store,
-    copied: Copied,
-    things: u64,
+    pub(super) copied: Copied,
+    pub(super) things: u64,
     rows: u64,
     rows_max: Option<u64>,
 }
@@ -254,6 +255,7 @@ impl Copying<'_> {
             let id = UserId::new(name).map_err(|_| damaged("a merchant"))?;
             if let Some(merchant) = self.core.merchant(&id).await? {
                 self.thing(Timestamp::default(), Event::MerchantPut(Box::new(merchant)))?;
+                self.seller(&id).await?;
             }
         }
         let mut units = HashMap::new();
@@ -279,7 +281,7 @@ impl Copying<'_> {
         self.commit_if_many()
     }
 
-    fn commit_if_many(&mut self) -> Result<()> {
+    pub(super) fn commit_if_many(&mut self) -> Result<()> {
         if self.copied.len() >= COMMIT_ROWS {
             self.commit()?;
         }
@@ -453,7 +455,7 @@ impl Copying<'_> {
                     }
                     HoldState::Claimed(id) => {
                         let order = orders.get(&id).ok_or_else(|| damaged("an order"))?;
-                        let owed = core.owed_to(&order.merchant).await?;
+                        let owed = core.merchant_balance(&order.merchant).await?.total();
                         // The order, beside its hold.
                         self.things += 1;
                         self.thing(order.at, Event::HoldEnded(Box::new(ended(Some((order.merchant.clone(), owed))))))?;

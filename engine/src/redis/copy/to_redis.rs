@@ -57,9 +57,6 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     let store = Arc::new(Store::open(&path, FjallOptions::default())?);
     bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
-    if store.has_sale_terms()? {
-        return Err(CopyError::Form(NO_SALE_TERMS.to_owned()));
-    }
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
         told.all += 1;
@@ -100,10 +97,6 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     }
     Ok(CopyReport { things: told.done, totals, differences })
 }
-
-/// Why a directory is not copied in which merchants sell on other terms than the usual ones.
-pub(super) const NO_SALE_TERMS: &str = "the directory has terms of sale, commissions, refunds or withdrawals of \
-    merchants, and deployments in Redis cannot hold any yet; serve it where it is";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(
@@ -206,7 +199,7 @@ impl Writing {
             Thing::Entry(user, nth, entry) => self.entry(&user, nth, &entry).await?,
             Thing::Envelope(row, taken) => self.envelope(row, taken).await?,
             Thing::Win(win) => self.win(&win).await?,
-            Thing::Merchant(merchant, owed) => {
+            Thing::Merchant(merchant, balance, slots, entries) => {
                 let bucket = self.core.layout.of_user(&merchant.id);
                 let status = merchant.status.name();
                 let [by, reference, checked] = verification_words(&merchant);
@@ -221,12 +214,10 @@ impl Writing {
                 }
                 let listed = [number(0), text(merchant.id.as_str())];
                 self.write(bucket, "ZADD", self.core.layout.merchants(bucket), listed).await?;
-                if !owed.is_zero() {
-                    fields.extend([text("owed"), number(owed.minor())]);
-                }
-                self.money(bucket).merchants += owed.minor();
+                fields.extend(self.sales(&merchant, balance, slots, entries).await?);
                 self.write(bucket, "HSET", self.core.layout.merchant(&merchant.id), fields).await?;
             }
+            Thing::Sale(merchant, nth, entry) => self.sale(&merchant, nth, &entry).await?,
             Thing::Item(item, units, holds) => {
                 let (id, bucket) = (item.id, self.core.layout.of_id(item.id.bytes()));
                 let stock = [("total", item.stock_total), ("held", units.held), ("sold", units.sold), ("version", 1)];
@@ -507,13 +498,23 @@ impl Writing {
         self.end_of_winners().await?;
         let mut all = 0;
         for bucket in self.core.layout.all() {
-            let Money { deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants } = *self.money(bucket);
-            let places = [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants];
+            let Money { deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform } =
+                *self.money(bucket);
+            let places = [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform];
             let places = places.map(|place| place as i64);
             let transit = places[0] - places[1..].iter().sum::<i64>();
             let signed = |number: i64| number.to_string().into_bytes();
-            let names =
-                ["deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "transit"];
+            let names = [
+                "deposited",
+                "withdrawn",
+                "paid_out",
+                "wallets",
+                "escrowed",
+                "payable",
+                "merchants",
+                "platform",
+                "transit",
+            ];
             let mut fields = vec![text("clock"), number(self.position.at.ms()), text("quota"), number(deposited)];
             for (name, sum) in names.into_iter().zip(places.into_iter().chain([transit])) {
                 fields.extend([text(name), signed(sum)]);

@@ -279,8 +279,8 @@ impl Client {
     }
 
     /// The movements of a merchant's money in a time, the oldest first. Opening and entries are the closing. A time
-    /// that is over is told the same whenever it is asked for. In front of Redis there is none yet: 404. All of them,
-    /// page after page as they are asked for; `limit` is a page's size.
+    /// that is over is told the same whenever it is asked for. All of them, page after page as they are asked for;
+    /// `limit` is a page's size.
     pub fn merchant_statement(&self, id: &str, query: &types::MerchantStatementQuery) -> Pages<types::SalesEntry> {
         Pages::new(self, Call::new(Method::GET, "/v1/merchants/{}/statement", &[id]).query(&query.told()), |body| {
             read::<types::SalesStatement>(body).map(|page| (page.entries, page.next_cursor))
@@ -288,7 +288,7 @@ impl Client {
     }
 
     /// Take available money of a merchant out. 409 `insufficient_funds` if less is available: what is pending cannot
-    /// be taken out. In front of Redis it is refused: 409 `wrong_state`.
+    /// be taken out.
     ///
     /// # Errors
     /// See [`Error`].
