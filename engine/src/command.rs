@@ -438,6 +438,13 @@ impl Refusal {
         Refusal::WrongState(why.to_owned())
     }
 
+    /// The refusal of an address where nothing could seal it.
+    pub(crate) fn no_address_key() -> Refusal {
+        let why = "addresses are not taken here, as the server has no address key: start it with --address-key-file, or \
+                   leave the address out";
+        Refusal::WrongState(why.to_owned())
+    }
+
     /// The refusal of more units than a user may have, or of none.
     pub(crate) fn over_limit(limit: u32) -> Refusal {
         let bounds = if limit == 1 { "must be 1".to_owned() } else { format!("must be 1 to {limit}") };

@@ -5,6 +5,7 @@
 
 use super::cold::{figures, store_failed};
 use super::{Core, Embedded};
+use crate::address::AddressRead;
 use crate::api_key::{self, ApiKey};
 use crate::backend::{
     Audit, Backend, Entry, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply, Result,
@@ -283,6 +284,12 @@ impl Backend for Embedded {
             (None, Some(durable)) => durable.store.gift(id).map_err(store_failed),
             (None, None) => Ok(None),
         }
+    }
+
+    async fn address(&self, gift: GiftId) -> Result<AddressRead> {
+        let (read, lsn) = self.core.read_address(gift)?;
+        self.core.wait(lsn).await?;
+        Ok(read)
     }
 
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {

@@ -12,6 +12,7 @@ use super::pool_reads::amount_of;
 use super::reply::{Answer, damaged, parts};
 use super::scripts::READ;
 use super::sweep;
+use crate::address::AddressRead;
 use crate::api_key::ApiKey;
 use crate::backend::{
     Audit, Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
@@ -132,6 +133,10 @@ impl Backend for RedisBackend {
 
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
         self.core.gift(id).await
+    }
+
+    async fn address(&self, _: GiftId) -> Result<AddressRead> {
+        Ok(AddressRead::None)
     }
 
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {
