@@ -70,6 +70,16 @@ fn open_shop(client: &mut Client) -> String {
     text(&client.json(&Ask::post("/v1/items", &body).with_key("i")), "id")
 }
 
+/// Whether `wanted`, which has no block of zeros, is in a file: most of a journal's are zeros.
+fn has(file: &[u8], wanted: &[u8]) -> bool {
+    const BLOCK: usize = 4096;
+    let blocks = file.chunks(BLOCK).enumerate().filter(|(_, block)| **block != [0; BLOCK][..block.len()]);
+    blocks.map(|(nth, block)| nth * BLOCK..(nth * BLOCK + block.len() + wanted.len()).min(file.len())).any(|around| {
+        let around = &file[around.start.saturating_sub(wanted.len())..around.end];
+        around.windows(wanted.len()).any(|window| window == wanted)
+    })
+}
+
 /// The files below a directory with these bytes.
 fn files_with(directory: &Path, bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
@@ -77,7 +87,7 @@ fn files_with(directory: &Path, bytes: &[u8]) -> Vec<String> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(files_with(&path, bytes));
-        } else if std::fs::read(&path).unwrap_or_default().windows(bytes.len()).any(|window| window == bytes) {
+        } else if has(&std::fs::read(&path).unwrap_or_default(), bytes) {
             found.push(path.display().to_string());
         }
     }
@@ -157,7 +167,7 @@ fn what_was_answered_about_addresses_stays_true_over_kills_and_another_key() {
     let item = open_shop(&mut client);
     let merchants = key_with(&mut client, "till", "merchant:rosy");
     let mut kept = Vec::new();
-    for cycle in 0..4 {
+    for cycle in 0..3 {
         let mut client = Client::new(at);
         let [one, other] = ["keep", "erase"].map(|what| {
             let street = format!("canary {what} {cycle}");
@@ -185,7 +195,7 @@ fn what_was_answered_about_addresses_stays_true_over_kills_and_another_key() {
     let [old, new] = ["key", "new-key"].map(|name| shop.at(name).to_str().unwrap().to_owned());
     let start = |options: &[&str]| serve(&shop.at("data"), options);
     refused(&mut start(&[]), USAGE, &["no address key was given", "--address-key-file"]);
-    refused(&mut start(&["--address-key-file", &new]), USAGE, &["4 addresses", "--address-old-key-file"]);
+    refused(&mut start(&["--address-key-file", &new]), USAGE, &["3 addresses", "--address-old-key-file"]);
     let (server, _) = Running::ready(&mut start(&["--address-key-file", &new, "--address-old-key-file", &old]));
     server.kill();
     let (server, at) = Running::ready(&mut start(&["--address-key-file", &new]));
