@@ -11,7 +11,9 @@ use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::webhooks::{WebhookOptions, Webhooks};
-use crate::{addresses, auth::Keys, envelopes, events, gifts, keys, payouts, sale_money, sales, service, wallets, webhooks};
+use crate::{
+    addresses, auth::Keys, envelopes, events, gifts, keys, payouts, sale_money, sales, service, wallets, webhooks,
+};
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, delete, get, patch, post};

@@ -84,10 +84,13 @@ pub(crate) fn erased(shards: &impl Shards, router: Router, gift: GiftId) -> Opti
 /// Refused if the merchant has read another address than the one that is known now (race 27).
 pub(super) fn check_version(mark: Option<&AddressMark>, read: u32) -> Result<(), Refusal> {
     let now = mark.filter(|mark| mark.slot.is_some()).map(|mark| mark.version);
-    let why = match now {
-        Some(version) if version == read => return Ok(()),
-        Some(version) => format!("the gift's address is version {version} by now, not {read}"),
-        None => "the gift has no address any more".to_owned(),
-    };
-    Err(Refusal::WrongState(format!("{why}; read it again with GET /v1/gifts/{{id}}/address before it is shipped")))
+    let remedy = "read it again with GET /v1/gifts/{id}/address before the gift is shipped";
+    match now {
+        Some(version) if version == read => Ok(()),
+        Some(version) => {
+            let why = format!("the gift's address is version {version} by now, not {read}; {remedy}");
+            Err(Refusal::WrongState(why))
+        }
+        None => Err(Refusal::no_address_to_ship_to()),
+    }
 }

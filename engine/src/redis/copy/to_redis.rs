@@ -60,6 +60,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.has_sale_terms()? {
         return Err(CopyError::Form(NO_SALE_TERMS.to_owned()));
     }
+    if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
+        return Err(CopyError::Form(NO_ADDRESSES.to_owned()));
+    }
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
         told.all += 1;
@@ -104,6 +107,10 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
 /// Why a directory is not copied in which merchants sell on other terms than the usual ones.
 pub(super) const NO_SALE_TERMS: &str = "the directory has terms of sale, commissions, refunds or withdrawals of \
     merchants, and deployments in Redis cannot hold any yet; serve it where it is";
+
+/// Why a directory is not copied in which gifts have addresses.
+const NO_ADDRESSES: &str = "gifts in the directory have sealed addresses, and deployments in Redis cannot hold any yet; \
+    serve it where it is until they are erased, or erase them with POST /v1/gifts/{id}/address/erase";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(
