@@ -270,6 +270,14 @@ fn its_text_is_in_no_file_and_copies_open_nothing_without_the_slots() {
     // The recipient gives it again.
     assert!(matches!(step(&copied, gift, accept_to("canary street")), Outcome::Gift(_)));
     assert_eq!(read(&copied, gift), open(2, "canary street"));
+    // The slot that the restored record names is not given to another while it is this one's.
+    copied.tick();
+    let terms = NewGift::new("app", user("payer"), user("bob"), item);
+    copied.deposit(&user("payer"), 10);
+    let other = gift_of(copied.ask(Command::CreateGift(Box::new(terms)))).id;
+    step(&copied, other, accept_to("another street"));
+    assert_eq!(read(&copied, gift), open(2, "canary street"));
+    assert_eq!(read(&copied, other), open(1, "another street"));
     copied.close().expect("it closes");
     drop(copied);
     // And without the address key nothing is opened, nor served.

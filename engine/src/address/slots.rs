@@ -127,7 +127,7 @@ pub(crate) struct SlotFile {
 struct Inner {
     file: Box<dyn StorageFile>,
     count: u32,
-    free: Vec<u32>,
+    free: BTreeSet<u32>,
     /// Writes so far, and how many of them are on the disk.
     written: u64,
     synced: u64,
@@ -153,7 +153,7 @@ impl Inner {
         self.sound()?;
         let written = self.file.write_at(&vec![0; SLOT_BYTES * GROW as usize], place(self.count));
         self.note(written)?;
-        self.free.extend((self.count..self.count + GROW).rev());
+        self.free.extend(self.count..self.count + GROW);
         self.count += GROW;
         Ok(())
     }
@@ -210,17 +210,16 @@ impl SlotFile {
         let mut slots = slots.ok_or_else(|| SlotsError::Newer(storage.path_of(FILE)))?;
         rotate(storage, &mut *file, &mut slots, options, &*entropy)?;
         let mut inner =
-            Inner { file, count: slots.len() as u32, free: Vec::new(), written: 0, synced: 0, failed: None };
+            Inner { file, count: slots.len() as u32, free: BTreeSet::new(), written: 0, synced: 0, failed: None };
         let mut found = Vec::new();
         for (slot, content) in (0..).zip(&slots) {
             match content {
-                Slot::Blank => inner.free.push(slot),
+                Slot::Blank => _ = inner.free.insert(slot),
                 Slot::Used(gift, version, _) => found.push((slot, Found::Used(*gift, *version))),
                 Slot::Erased(gift, version) => found.push((slot, Found::Erased(*gift, *version))),
                 Slot::Torn => found.push((slot, Found::Torn)),
             }
         }
-        inner.free.reverse();
         Ok((SlotFile { inner: Mutex::new(inner), key: options.key.clone(), entropy }, found))
     }
 
@@ -241,7 +240,7 @@ impl SlotFile {
             if inner.free.is_empty() {
                 inner.grow()?;
             }
-            let slot = inner.free.pop().expect("it has grown");
+            let slot = inner.free.pop_first().expect("it has grown");
             let wrapped = self.key.wrap(&key, of, slot, &*self.entropy);
             inner.write(slot, &Slot::Used(of.gift, of.version, wrapped))?;
             (slot, inner.written)
@@ -291,9 +290,13 @@ impl SlotFile {
         self.sync_through(mine)
     }
 
-    /// Gives an erased slot to whoever is next.
-    pub(crate) fn release(&self, slot: u32) {
-        self.inner.lock().free.push(slot);
+    /// Gives a slot in which this was erased to whoever is next. One that is another's stays so: what was
+    /// restored from a backup names slots that were not restored.
+    pub(crate) fn release(&self, slot: u32, of: Of) {
+        let mut inner = self.inner.lock();
+        if inner.read(slot).is_ok_and(|content| content == Slot::Erased(of.gift, of.version)) {
+            inner.free.insert(slot);
+        }
     }
 
     /// Those that came while another synced are on the disk with one more sync.

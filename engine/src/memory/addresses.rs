@@ -45,7 +45,7 @@ struct Later {
     /// Slots of addresses that were changed by this record.
     changed: Vec<(Lsn, u32, Of)>,
     /// Slots that are overwritten, and of no use once this record is durable.
-    free: Vec<(Lsn, u32)>,
+    free: Vec<(Lsn, u32, Of)>,
     /// Gifts whose slots are overwritten, or due to be, and that have no record of it.
     unrecorded: Vec<GiftId>,
 }
@@ -135,12 +135,12 @@ impl Core {
                     (Found::Used(..), true) => opened += 1,
                     (Found::Used(..), false) => orphans.push((slot, Of { gift, version })),
                     (_, true) => later.unrecorded.push(gift),
-                    (_, false) => addresses.slots.release(slot),
+                    (_, false) => addresses.slots.release(slot, Of { gift, version }),
                 }
             }
         }
         addresses.erase(&orphans).map_err(|error| OpenError::Addresses(error.to_string()))?;
-        orphans.iter().for_each(|(slot, _)| addresses.slots.release(*slot));
+        orphans.iter().for_each(|(slot, of)| addresses.slots.release(*slot, *of));
         let known: usize = self
             .shards
             .iter()
@@ -231,7 +231,7 @@ impl Core {
             }
         } else {
             addresses.erase(&[(slot, of)])?;
-            addresses.slots.release(slot);
+            addresses.slots.release(slot, of);
         }
         done
     }
@@ -243,9 +243,9 @@ impl Core {
             addresses.erase(&[live])?;
         }
         let done = self.run_any(command, None, None);
-        if let Some((slot, _)) = live {
+        if let Some((slot, of)) = live {
             match (&done, self.address_mark(gift).and_then(|mark| mark.slot)) {
-                (Ok(done), None) => addresses.later.lock().free.push((done.wait.unwrap_or_default(), slot)),
+                (Ok(done), None) => addresses.later.lock().free.push((done.wait.unwrap_or_default(), slot, of)),
                 _ => addresses.later.lock().unrecorded.push(gift),
             }
         }
@@ -259,13 +259,13 @@ impl Core {
         let durable = journal.durable_lsn();
         let mut later = addresses.later.lock();
         let is_durable = |lsn: Lsn| lsn <= durable;
-        for (_, slot) in later.free.extract_if(.., |(lsn, _)| is_durable(*lsn)) {
-            addresses.slots.release(slot);
+        for (_, slot, of) in later.free.extract_if(.., |(lsn, ..)| is_durable(*lsn)) {
+            addresses.slots.release(slot, of);
         }
         let changed: Vec<(u32, Of)> =
             later.changed.extract_if(.., |(lsn, ..)| is_durable(*lsn)).map(|(_, slot, of)| (slot, of)).collect();
         if !changed.is_empty() && addresses.erase(&changed).is_ok() {
-            changed.iter().for_each(|(slot, _)| addresses.slots.release(*slot));
+            changed.iter().for_each(|(slot, of)| addresses.slots.release(*slot, *of));
         }
         std::mem::take(&mut later.unrecorded)
     }
@@ -288,7 +288,7 @@ impl Core {
             let recorded = ready.is_ok() && self.record_erased(of.gift);
             let mut later = addresses.later.lock();
             match recorded {
-                true => later.free.push((self.shards[self.router.gift(of.gift)].lock().last_lsn, *slot)),
+                true => later.free.push((self.shards[self.router.gift(of.gift)].lock().last_lsn, *slot, *of)),
                 false => later.unrecorded.push(of.gift),
             }
             any |= recorded;

@@ -1,7 +1,7 @@
 //! Where gifts are sent: a canary that is looked for in everything a server tells and leaves, and
 //! what stays true when it is killed.
 
-use crate::backup::{backup, succeeds};
+use crate::backup::{backup, is_clean, succeeds};
 use crate::book::text;
 use crate::client::{Ask, Client};
 use crate::export::{export, moment_after};
@@ -145,6 +145,7 @@ fn the_canary_is_told_to_its_merchant_and_is_nowhere_else() {
     let log = server.kill();
     assert!(!log.contains(CANARY), "{log}");
     assert!(log.contains("opened a gift's address") && log.contains(&gift), "each opening is in the log: {log}");
+    is_clean(&shop.at("data"));
     assert_eq!(files_with(shop.place.path(), CANARY.as_bytes()), [""; 0]);
 
     // Restored, the address is lost, and whoever reads it is told so.

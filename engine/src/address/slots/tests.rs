@@ -57,7 +57,9 @@ fn a_slot_is_on_the_disk_when_it_is_given_and_gone_when_it_is_erased() {
         assert_eq!((opened(&slots, 2), opened(&slots, 1)), (None, Some(address(1))));
         // It is not given out again before it is released.
         assert!((4..=8).all(|nth| seal(&slots, nth).slot != drafts[1].slot));
-        slots.release(drafts[1].slot);
+        slots.release(drafts[1].slot, of(1));
+        assert_ne!(seal(&slots, 10).slot, drafts[1].slot, "another's is not released");
+        slots.release(drafts[1].slot, of(2));
         assert_eq!(seal(&slots, 9).slot, drafts[1].slot);
         assert_eq!(opened(&slots, 2), None);
     }
