@@ -4,6 +4,7 @@
 //! answers only what will still be true after a crash: a positive [`Outcome`],
 //! a list and a balance wait until what they tell is durable.
 
+use crate::address::AddressRead;
 use crate::api_key::ApiKey;
 use crate::command::{
     Command, EnvelopeState, EnvelopeView, HoldView, ItemKind, ItemView, Merchant, MerchantStatus, NewItem, OrderView,
@@ -326,6 +327,8 @@ pub trait Backend: Notes + Send + Sync + 'static {
     fn order(&self, id: OrderId) -> impl Future<Output = Result<Option<OrderView>>> + Send;
     /// One gift.
     fn gift(&self, id: GiftId) -> impl Future<Output = Result<Option<Gift>>> + Send;
+    /// A gift's address, opened: for nobody but its merchant.
+    fn address(&self, gift: GiftId) -> impl Future<Output = Result<AddressRead>> + Send;
     /// A user's gifts, the newest first.
     fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> impl Future<Output = Result<Listing<Gift>>> + Send;
     /// One payout.

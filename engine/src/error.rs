@@ -18,6 +18,9 @@ pub enum EngineError {
     /// The store failed.
     #[error("the store failed: {0}; restart, and if it fails again make the store anew with `hongbao rebuild`")]
     Store(String),
+    /// The slots that open addresses cannot be read or written.
+    #[error("the slots of addresses failed: {0}")]
+    Addresses(String),
     /// Redis did not answer, or did not confirm, in time: the command may have
     /// been carried out, and asking again tells.
     #[error("the outcome is not known: {0}; ask again with the same key")]

@@ -13,6 +13,7 @@
 //! meaning is a new variant with a new tag, or one more behind the last variant
 //! of an enum in it, so that what is there is read as it was.
 
+use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
@@ -21,7 +22,7 @@ use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
 use crate::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
 use crate::split::{self, Shares};
-use crate::types::{Amount, EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -81,6 +82,10 @@ pub enum Event {
     GiftChanged(Box<GiftChanged>),
     /// A merchant's money moved; a sale and what goes back of it stand beside their cause.
     MerchantMoved(Box<MerchantMoved>),
+    /// A gift's address was given, or it is known when it is to be erased.
+    AddressPut(Box<AddressPut>),
+    /// A gift's address was erased.
+    AddressErased(AddressErased),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -518,6 +523,26 @@ impl MerchantMoved {
     }
 }
 
+/// What is known of a gift's address from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPut {
+    /// Whose.
+    pub gift: GiftId,
+    /// What is known of it.
+    pub mark: AddressMark,
+    /// The address, sealed, if it is a new one.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// A gift's address was erased: its slot is overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressErased {
+    /// Whose.
+    pub gift: GiftId,
+    /// What is still known of it, while another one may be given.
+    pub kept: Option<AddressMark>,
+}
+
 /// An answer kept under a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remembered {
@@ -569,6 +594,8 @@ const PAYOUT_CHANGED: u8 = 18;
 const ENVELOPE_REDACTED: u8 = 19;
 const GIFT_CHANGED: u8 = 24;
 const MERCHANT_MOVED: u8 = 33;
+const ADDRESS_PUT: u8 = 30;
+const ADDRESS_ERASED: u8 = 31;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -684,6 +711,8 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::EnvelopeRedacted(e) => put_cold(ENVELOPE_REDACTED, e, bytes),
         Event::GiftChanged(e) => put_cold(GIFT_CHANGED, e, bytes),
         Event::MerchantMoved(e) => put_cold(MERCHANT_MOVED, e, bytes),
+        Event::AddressPut(e) => put_cold(ADDRESS_PUT, e, bytes),
+        Event::AddressErased(e) => put_cold(ADDRESS_ERASED, e, bytes),
     }
 }
 
@@ -759,7 +788,9 @@ impl Record {
                 | Event::Remembered(_)
                 | Event::ClockAdvanced { .. }
                 | Event::ApiKeyPut(_)
-                | Event::EnvelopeRedacted(_) => {}
+                | Event::EnvelopeRedacted(_)
+                | Event::AddressPut(_)
+                | Event::AddressErased(_) => {}
             }
         }
         sum == 0
@@ -883,6 +914,8 @@ impl<'a> Reader<'a> {
             }
             GIFT_CHANGED => Event::GiftChanged(self.cold()?),
             MERCHANT_MOVED => Event::MerchantMoved(self.cold()?),
+            ADDRESS_PUT => Event::AddressPut(self.cold()?),
+            ADDRESS_ERASED => Event::AddressErased(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

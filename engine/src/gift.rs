@@ -7,6 +7,7 @@
 //! **Invariant (I5):** a gift ends in one way. Where its unit is and where its money
 //! is follows from its state alone, so a change of state says what moves.
 
+use crate::address::Address;
 use crate::command::{Reference, Refusal};
 use crate::mutants::{Mutant, is_planted};
 use crate::redaction::GiftRedaction;
@@ -235,6 +236,27 @@ pub enum GiftStep {
         /// What.
         note: String,
     },
+    /// The recipient takes it and says where it is to be sent; once it is accepted, the same one
+    /// may say so anew until it is shipped.
+    AcceptTo {
+        /// Who takes it.
+        user: UserId,
+        /// The gift's token, if it was made for nobody in particular.
+        token: Option<GiftToken>,
+        /// Where to.
+        address: Box<Address>,
+    },
+    /// The merchant has sent it to this version of its address.
+    ShipTo {
+        /// By whom.
+        carrier: String,
+        /// Under which number.
+        tracking: String,
+        /// Which address the merchant has read.
+        address_version: u32,
+    },
+    /// The address is erased at once.
+    EraseAddress,
 }
 
 impl GiftStep {
@@ -246,12 +268,14 @@ impl GiftStep {
         let text = |field, text: &str| check_text(field, text, 1, TEXT_CHARS_MAX);
         match self {
             GiftStep::Decline { reason: Some(reason), .. } | GiftStep::Fail { reason } => text("reason", reason),
-            GiftStep::Ship { carrier, tracking } => {
+            GiftStep::Ship { carrier, tracking } | GiftStep::ShipTo { carrier, tracking, .. } => {
                 text("carrier", carrier)?;
                 text("tracking", tracking)
             }
             GiftStep::Thank { note, .. } => text("note", note),
+            GiftStep::AcceptTo { address, .. } => address.check(),
             GiftStep::Pay { .. }
+            | GiftStep::EraseAddress
             | GiftStep::Accept { .. }
             | GiftStep::Decline { reason: None, .. }
             | GiftStep::Cancel { .. }
@@ -453,7 +477,7 @@ impl Gift {
                 self.must_be(&[GiftState::AwaitingPayment], now, "paid")?;
                 Ok(Some(self.clone().paid(now)))
             }
-            GiftStep::Accept { user, token } => {
+            GiftStep::Accept { user, token } | GiftStep::AcceptTo { user, token, .. } => {
                 match (&self.token, token) {
                     (Some(own), Some(shown)) if own.is(shown) => {
                         // First come, first served: then it is that user's.
@@ -492,7 +516,7 @@ impl Gift {
                 self.must_be(&[GiftState::AwaitingPayment, GiftState::Offered], now, "cancelled")?;
                 Ok(Some(self.ended(now, GiftState::Cancelled)))
             }
-            GiftStep::Ship { carrier, tracking } => {
+            GiftStep::Ship { carrier, tracking } | GiftStep::ShipTo { carrier, tracking, .. } => {
                 let (carrier, tracking) = (Some(carrier.clone()), Some(tracking.clone()));
                 if self.shipped_at.is_some() && (&self.carrier, &self.tracking) == (&carrier, &tracking) {
                     return Ok(None);
@@ -514,6 +538,8 @@ impl Gift {
                 self.must_be(&[GiftState::Accepted], now, "given up")?;
                 Ok(Some(self.failed(now, reason)))
             }
+            // The address is not the gift's own.
+            GiftStep::EraseAddress => Ok(None),
             GiftStep::Thank { user, note } => {
                 self.only(user, self.recipient.as_ref())?;
                 if self.accepted_at.is_none() {
@@ -528,6 +554,14 @@ impl Gift {
                 Ok(Some(Gift { note: Some(note.clone()), ..self.clone() }))
             }
         }
+    }
+
+    /// Whether another address can be given at `now`.
+    ///
+    /// # Errors
+    /// The gift is not accepted, or is to be shipped no more: its address is what it was.
+    pub(crate) fn takes_address(&self, now: Timestamp) -> Result<(), Refusal> {
+        self.must_be(&[GiftState::Accepted], now, "given an address")
     }
 
     fn only(&self, user: &UserId, allowed: Option<&UserId>) -> Result<(), Refusal> {

@@ -43,6 +43,7 @@
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
 //! - [`payout`]: money that goes to people outside.
+//! - [`address`]: where gifts are sent: sealed, opened, erased.
 //! - [`creates`]: how many envelopes a sender may make in a day.
 //! - [`memory`]: the embedded engine: lock, decide, stage, apply, unlock, wait; then
 //!   housekeeping, eviction, reads and recovery.
@@ -75,6 +76,7 @@
 //! 5. Every hold, payout and envelope ends in exactly one way; a payout is made once and paid once.
 //! 6. Every positive answer given survives a restart and is repeated identically.
 
+pub mod address;
 pub mod api_key;
 pub mod audit;
 pub mod backend;

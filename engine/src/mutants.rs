@@ -62,10 +62,14 @@ pub enum Mutant {
     ForgetSlots,
     /// What is settled is pending still, and is settled again.
     SettleTwice,
+    /// A sealed address is staged before its slot is synced.
+    StageBeforeSlot,
+    /// An address is told to be erased and its slot is not overwritten.
+    KeepSlot,
 }
 
 impl Mutant {
-    /// All of them.
+    /// All of them that the simulation has to find.
     pub const ALL: [Mutant; 28] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
@@ -96,6 +100,9 @@ impl Mutant {
         Mutant::ForgetSlots,
         Mutant::SettleTwice,
     ];
+
+    /// Those that are found where disks and keys are looked at, and not by the simulation.
+    pub const OF_ADDRESSES: [Mutant; 2] = [Mutant::StageBeforeSlot, Mutant::KeepSlot];
 }
 
 #[cfg(feature = "mutants")]

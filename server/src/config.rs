@@ -3,6 +3,7 @@
 //! **Invariant:** what was parsed can be used: a wrong value ends with status 2
 //! and a sentence that says what would be right.
 
+use crate::address_key::AddressTerms;
 use crate::backup::BackupTask;
 use crate::caps::{Caps, DailyCap};
 use crate::export::Export;
@@ -381,6 +382,9 @@ pub struct Serve {
     /// whole directory while nothing runs there
     #[arg(long)]
     pub migrate: bool,
+    /// Addresses of gifts.
+    #[command(flatten)]
+    pub addresses: AddressTerms,
     /// What no envelope may exceed.
     #[command(flatten)]
     pub caps: Caps,

@@ -492,7 +492,8 @@ fn explain(path: &str, error: &serde_json::Error) -> Problem {
         .iter()
         .find_map(|prefix| message.strip_prefix(prefix)?.split_once('`'))
         .map(|(name, _)| name);
-    let message = match message {
+    let unquoted = unquoted(message);
+    let message = match unquoted.as_deref().unwrap_or(message) {
         "number out of range" => "is far too large for any number here; send an integer within the field's bounds",
         message => message,
     };
@@ -503,6 +504,13 @@ fn explain(path: &str, error: &serde_json::Error) -> Problem {
         (path, _) => path.to_owned(),
     };
     Problem::field(field.chars().take(FIELD_CHARS_MAX).collect::<String>(), message)
+}
+
+/// What serde says of a value of another type or form, without the value: it may be anybody's.
+fn unquoted(message: &str) -> Option<String> {
+    let (found, expected) = message.rsplit_once(", expected ")?;
+    let kind = found.split(['"', '`']).next()?.trim_end();
+    (kind != found).then(|| format!("{kind}, expected {expected}"))
 }
 
 /// A JSON object read into `T`. Derived readers would also take an array of the

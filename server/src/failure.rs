@@ -51,6 +51,7 @@ impl From<OpenError> for Failure {
             | OpenError::OtherForm { .. }
             | OpenError::Migration { .. }
             | OpenError::Setting { .. }
+            | OpenError::Addresses(_)
             | OpenError::Rebuild(_) => Failure::Usage(why),
             OpenError::Journal(_)
             | OpenError::Store(_)

@@ -3,6 +3,7 @@
 //! **Invariant:** what is told of a gift has no address, and its token is told only to
 //! those who act for its giver.
 
+use crate::addresses::SentAddress;
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
 use crate::door::Class;
@@ -109,6 +110,8 @@ struct Accept {
     user: UserId,
     #[serde(default)]
     token: Option<String>,
+    #[serde(default)]
+    address: Option<SentAddress>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +134,8 @@ struct Thank {
 struct Ship {
     carrier: Text<1, 200>,
     tracking: Text<1, 200>,
+    #[serde(default)]
+    address_version: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -174,7 +179,7 @@ fn nothing_to_give(outcome: &Outcome) -> Option<String> {
     })
 }
 
-async fn step<B: Backend>(
+pub(crate) async fn step<B: Backend>(
     server: &Shared<B>,
     gift: GiftId,
     step: GiftStep,
@@ -199,7 +204,7 @@ async fn merchants_step<B: Backend>(
     step(server, id, done, once).await
 }
 
-async fn gift<B: Backend>(server: &Shared<B>, id: GiftId) -> Result<Gift, Problem> {
+pub(crate) async fn gift<B: Backend>(server: &Shared<B>, id: GiftId) -> Result<Gift, Problem> {
     let gift = server.backend.gift(id).await.map_err(|error| from_engine(&error))?;
     gift.ok_or_else(Problem::not_found)
 }
@@ -217,11 +222,15 @@ async fn accept<B: Backend>(
     State(server): State<Shared<B>>,
     One(id): One<GiftId>,
     MaybeOnce(once): MaybeOnce,
-    Json(Accept { user, token }): Json<Accept>,
+    Json(Accept { user, token, address }): Json<Accept>,
 ) -> Result<Response, Problem> {
     let token = token.map(|text| text.parse::<GiftToken>()).transpose();
     let token = token.map_err(|_| Problem::field("token", "must be the gift's, 32 hexadecimal digits"))?;
-    step(&server, id, GiftStep::Accept { user, token }, once).await
+    let done = match address {
+        Some(SentAddress(address)) => GiftStep::AcceptTo { user, token, address: Box::new(address) },
+        None => GiftStep::Accept { user, token },
+    };
+    step(&server, id, done, once).await
 }
 
 async fn decline<B: Backend>(
@@ -256,9 +265,13 @@ async fn ship<B: Backend>(
     caller: Caller,
     One(id): One<GiftId>,
     Once(once): Once,
-    Json(Ship { carrier, tracking }): Json<Ship>,
+    Json(Ship { carrier, tracking, address_version }): Json<Ship>,
 ) -> Result<Response, Problem> {
-    let done = GiftStep::Ship { carrier: carrier.0, tracking: tracking.0 };
+    let (carrier, tracking) = (carrier.0, tracking.0);
+    let done = match address_version {
+        Some(address_version) => GiftStep::ShipTo { carrier, tracking, address_version },
+        None => GiftStep::Ship { carrier, tracking },
+    };
     merchants_step(&server, &caller, id, done, Some(once)).await
 }
 

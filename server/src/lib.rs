@@ -18,6 +18,8 @@
 //!   command line; [`operator`]: their door to a running server; [`failure`]: how any of them ends when it fails
 
 pub mod access;
+pub mod address_key;
+pub mod addresses;
 pub mod app;
 pub mod audit;
 pub mod auth;

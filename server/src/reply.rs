@@ -232,6 +232,10 @@ pub fn from_engine(error: &EngineError) -> Problem {
             tracing::error!(%error, "the store failed");
             Problem::internal()
         }
+        EngineError::Addresses(_) => {
+            tracing::error!(%error, "an address cannot be sealed, opened or erased");
+            Problem::internal()
+        }
         EngineError::NotReady(why) => {
             tracing::debug!(why, "asked before being ready");
             let detail = "The server cannot decide this now; ask again in a moment. If it lasts, /readyz tells why.";

@@ -8,6 +8,7 @@
 use super::files::{Tree, linked, sync};
 use super::make::{end_backup, lay_rows, put_note_file, whole};
 use super::{BackupError, BackupInfo, INFO, at};
+use crate::address::SLOTS;
 use crate::audit::{SCRATCH, bring_up, open};
 use crate::erase::Erasure;
 use crate::journal::rewrite::rewrite;
@@ -131,6 +132,14 @@ fn of_data(from: &Path, part: &Path, erasure: &Erasure, progress: &mut dyn FnMut
     if key.exists() {
         let bytes = fs::read(&key).map_err(at(&key))?;
         put_file(part, ADMIN_KEY, Some(&bytes)).map_err(at(part))?;
+    }
+    // What opens its addresses: the copy takes its place.
+    let (slots, copied) = (from.join(SLOTS), part.join(SLOTS));
+    if slots.exists() {
+        fs::create_dir(&copied).map_err(at(&copied))?;
+        for file in Tree::of(&slots)?.files {
+            fs::copy(slots.join(&file), copied.join(&file)).map_err(at(&slots))?;
+        }
     }
     let (records, last) = segments(&journal, &part.join("journal"), erasure, progress)?;
     settle(part)?;

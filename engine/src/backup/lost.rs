@@ -153,6 +153,12 @@ impl Answer {
                 },
                 // Told of by the claim or cancel beside it.
                 Event::PayoutMade(_) => continue,
+                Event::AddressPut(e) => match e.sealed {
+                    Some(_) => Answer { kind: "address", of: e.gift.to_string(), ..blank },
+                    None => continue,
+                },
+                // Nothing here opens it, so what was told stays true.
+                Event::AddressErased(_) => continue,
                 Event::EnvelopeEnded(_)
                 | Event::EnvelopeLapsed { .. }
                 | Event::EnvelopeSettled(_)

@@ -140,7 +140,9 @@ pub(crate) fn told<E>(
         | Event::PayoutMade(_)
         | Event::PayoutChanged(_)
         | Event::EnvelopeRedacted(_)
-        | Event::MerchantMoved(_) => {}
+        | Event::MerchantMoved(_)
+        | Event::AddressPut(_)
+        | Event::AddressErased(_) => {}
     }
     Ok(())
 }

@@ -137,7 +137,7 @@ impl Core {
         }
     }
 
-    fn warm_gift(&self, durable: &Durable, id: GiftId) -> Result<(), EngineError> {
+    pub(super) fn warm_gift(&self, durable: &Durable, id: GiftId) -> Result<(), EngineError> {
         let shard = &self.shards[self.router.gift(id)];
         loop {
             let evictions = {
@@ -202,7 +202,11 @@ impl Core {
     /// Answers a command about something that memory does not have: it has
     /// ended, and nothing about it can change any more, or it never was.
     pub(super) fn run_cold(&self, command: &Command, keys: &Keys, now: Timestamp) -> Result<Done, EngineError> {
-        let outcome = self.cold_outcome(command, now)?;
+        self.answer_cold(command, keys, self.cold_outcome(command, now)?)
+    }
+
+    /// Answers a command whose outcome is known, unless it was answered before.
+    pub(super) fn answer_cold(&self, command: &Command, keys: &Keys, outcome: Outcome) -> Result<Done, EngineError> {
         if keys.once.is_none() {
             // What is in the store is durable: there is nothing to wait for.
             return Ok(no(outcome));
@@ -308,6 +312,7 @@ impl Core {
         shard.holds.forget_ended(persisted);
         shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         shard.redactions.retain(|_, (_, last_lsn)| *last_lsn > persisted);
+        shard.sealed.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         shard.payouts.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard
             .gifts

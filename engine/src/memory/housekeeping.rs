@@ -85,12 +85,17 @@ impl Core {
     /// anything was due.
     pub(super) fn tick(&self) -> bool {
         let (mut any, mut left) = (false, false);
+        let mut to_erase = self.addresses_to_erase();
         for index in 0..self.shards.len() {
             for chore in self.due_chores(index) {
                 let turn = match chore {
                     Chore::Envelope(id) => self.settle_envelope(id),
                     Chore::Item(id) => self.release_due(id),
                     Chore::Gift(id) => self.end_gift(id),
+                    Chore::Address(id) => {
+                        to_erase.push(id);
+                        continue;
+                    }
                 };
                 any |= turn.any;
                 left |= turn.left;
@@ -99,6 +104,7 @@ impl Core {
             any |= turn.any;
             left |= turn.left;
         }
+        any |= self.erase_addresses(to_erase);
         self.housekeeping.left.store(left, Ordering::Relaxed);
         let index = self.housekeeping.evict_next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         self.evict(index);
@@ -172,6 +178,11 @@ impl Core {
                 Chore::Gift(id) => {
                     if let Some(known) = shard.gifts.get_mut(&id).filter(|known| known.timer_at == Some(at)) {
                         known.timer_at = None;
+                        chores.push(chore);
+                    }
+                }
+                Chore::Address(id) => {
+                    if shard.addresses.get(&id).is_some_and(|mark| mark.erase_at == Some(at)) {
                         chores.push(chore);
                     }
                 }
@@ -300,7 +311,7 @@ impl Core {
     }
 
     /// Tells it once in a while: on a full disk every deadline waits at every tick.
-    fn tell_waiting(&self, error: &EngineError) {
+    pub(super) fn tell_waiting(&self, error: &EngineError) {
         let mut told = self.housekeeping.told_waiting.lock();
         if told.is_none_or(|at| at.elapsed() >= TELL_WAITING) {
             *told = Some(Instant::now());

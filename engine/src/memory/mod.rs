@@ -15,6 +15,7 @@
 //! **Invariant:** an answer that tells of something waits until that something
 //! is durable. A "no" tells of nothing and does not wait.
 
+mod addresses;
 mod cold;
 mod feed;
 mod housekeeping;
@@ -90,6 +91,8 @@ pub(crate) struct Core {
     housekeeping: housekeeping::State,
     /// What the server keeps for itself.
     notes: NoteFiles,
+    /// What opens gifts' addresses, where there is an address key.
+    addresses: Option<addresses::Addresses>,
 }
 
 /// Where records go.
@@ -212,6 +215,9 @@ impl Core {
             }
             (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
             (Command::RedactGift { gift, metadata }, _) => self.redact_gift(*gift, *metadata),
+            (Command::StepGift { gift, step }, _) if addresses::is_about(step) => {
+                self.step_address(command, *gift, step, once)
+            }
             _ => {
                 let mut done = self.run_any(command, once, None)?;
                 self.tell_whole(command, &mut done)?;
@@ -356,11 +362,7 @@ impl Core {
         if let Err(refusal) = decide::check(command) {
             return Ok(no(Outcome::Refused(refusal)));
         }
-        let references = decide::reference_keys(command);
-        let mut keys = Keys { once, references, fingerprint: [0; 16] };
-        if keys.each().next().is_some() {
-            keys.fingerprint = command.fingerprint(&self.fingerprint_secret);
-        }
+        let keys = self.keys_of(command, once);
         let mut drawn = drawn.unwrap_or_else(|| self.draw(command, now));
         let class = class_of(command);
         loop {
@@ -377,6 +379,17 @@ impl Core {
                 Err(Miss::Cold) => return self.run_cold(command, &keys, now),
             }
         }
+    }
+
+    /// The keys of a command's answer, with its fingerprint if there are any.
+    #[inline]
+    fn keys_of(&self, command: &Command, once: Option<OnceKey>) -> Keys {
+        let references = decide::reference_keys(command);
+        let mut keys = Keys { once, references, fingerprint: [0; 16] };
+        if keys.each().next().is_some() {
+            keys.fingerprint = command.fingerprint(&self.fingerprint_secret);
+        }
+        keys
     }
 
     /// Locks, decides, stages, applies, unlocks.

@@ -5,6 +5,7 @@
 
 use super::cold::{figures, store_failed};
 use super::{Core, Embedded};
+use crate::address::AddressRead;
 use crate::api_key::{self, ApiKey};
 use crate::backend::{
     Audit, Backend, Entry, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply, Result,
@@ -285,6 +286,12 @@ impl Backend for Embedded {
         };
         gift.iter_mut().for_each(|gift| gift.tell(gift.redacted));
         Ok(gift)
+    }
+
+    async fn address(&self, gift: GiftId) -> Result<AddressRead> {
+        let (read, lsn) = self.core.read_address(gift)?;
+        self.core.wait(lsn).await?;
+        Ok(read)
     }
 
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {

@@ -7,9 +7,11 @@
 //! **Invariant:** replay applies records with the same function as the running
 //! engine, in the journal's order, from exactly where the store ends.
 
+use super::addresses::Addresses;
 use super::cold::store_failed;
 use super::settings::{Settings, option_of};
 use super::{CLOSING, Core, Durable, Embedded, EngineStats, Log, NOT_READY, SERVING, Unshared, housekeeping};
+use crate::address::AddressOptions;
 use crate::backup;
 use crate::clock::{Clock, DRIFT_MAX_MS, SystemClock};
 use crate::creates::{CreatesCap, MadeInDay};
@@ -66,6 +68,8 @@ pub struct EmbeddedOptions {
     pub events_kept_s: u64,
     /// How many envelopes a sender may make in a day; `None` is no cap.
     pub creates: Option<CreatesCap>,
+    /// How addresses of gifts are kept; without it none are taken.
+    pub addresses: Option<AddressOptions>,
     /// Whether deadlines are kept by a thread; without one
     /// [`Embedded::tick`] does it.
     pub threaded: bool,
@@ -87,6 +91,7 @@ impl Default for EmbeddedOptions {
             entropy: Arc::new(SystemEntropy),
             events_kept_s: 3 * 86_400,
             creates: None,
+            addresses: None,
             threaded: true,
             migrate: false,
         }
@@ -210,6 +215,9 @@ pub enum OpenError {
     /// The store cannot be made anew.
     #[error("the store cannot be made anew: {0}")]
     Rebuild(String),
+    /// What opens addresses cannot be used.
+    #[error("{0}")]
+    Addresses(String),
     /// What is due could not be done.
     #[error("before serving: {0}")]
     Sweep(EngineError),
@@ -330,6 +338,7 @@ impl Embedded {
             unready: Mutex::default(),
             housekeeping: housekeeping::State::default(),
             notes: NoteFiles::open(None).expect("no file is looked for"),
+            addresses: None,
         };
         Embedded::over(core, options.threaded)
     }
@@ -383,6 +392,7 @@ impl Embedded {
             replayed: Vec::new(),
         };
         let live_envelopes = loading.load()?;
+        let (addresses, found) = Addresses::open(directory, &options)?;
 
         let persisted = Arc::new(AtomicU64::new(position.applied.0));
         let told = Arc::clone(&persisted);
@@ -424,7 +434,9 @@ impl Embedded {
             unready: Mutex::default(),
             housekeeping: housekeeping::State { accept_file, ..housekeeping::State::default() },
             notes,
+            addresses,
         };
+        core.look_at_slots(found)?;
         core.arm_all();
         let swept = match core.distrust_clock(last_at, options.downtime_s_max) {
             Some(why) => {
@@ -519,6 +531,7 @@ impl Embedded {
         if let Log::Journal(journal) = &self.core.log {
             journal.close().map_err(|failed| EngineError::Journal(failed.to_string()))?;
         }
+        self.core.addresses_to_erase();
         if let Some(durable) = &self.core.durable {
             durable.projector.stop();
             if let Some(failure) = durable.projector.failure() {
@@ -661,6 +674,9 @@ impl Loading {
         })?;
         for gift in gifts {
             shards[router.gift(gift.id)].get_mut().restore_gift(gift);
+        }
+        for (gift, mark) in store.addresses()? {
+            shards[router.gift(gift)].get_mut().restore_address(gift, mark);
         }
         Ok(count)
     }

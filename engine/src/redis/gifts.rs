@@ -136,6 +136,9 @@ impl Core {
     }
 
     pub(super) async fn step_gift(&self, id: GiftId, step: &GiftStep, operation: &Operation) -> Result<Either> {
+        if matches!(step, GiftStep::AcceptTo { .. }) {
+            return Ok(Err(Outcome::Refused(Refusal::no_addresses())));
+        }
         let bucket = operation.bucket;
         // What is answered by what was seen, or carried, has to be confirmed.
         let mut confirm = false;
@@ -157,6 +160,10 @@ impl Core {
             let Some(gift) = &seen.gift else { return Ok(Err(Outcome::Refused(Refusal::NotFound))) };
             let after = match gift.step(step, seen.at) {
                 Err(refusal) => return Ok(Err(Outcome::Refused(refusal))),
+                // No gift has an address here, so it is not what was read.
+                Ok(Some(_)) if matches!(step, GiftStep::ShipTo { .. }) => {
+                    return Ok(Err(Outcome::Refused(Refusal::no_address_to_ship_to())));
+                }
                 Ok(Some(after)) => after,
                 Ok(None) if confirm => {
                     let mut answer = Answer::default();

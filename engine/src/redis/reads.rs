@@ -12,6 +12,7 @@ use super::pool_reads::amount_of;
 use super::reply::{Answer, damaged, parts};
 use super::scripts::READ;
 use super::sweep;
+use crate::address::AddressRead;
 use crate::api_key::ApiKey;
 use crate::backend::{
     Audit, Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
@@ -135,6 +136,10 @@ impl Backend for RedisBackend {
         let mut gift = self.core.gift(id).await?;
         gift.iter_mut().for_each(|gift| gift.tell(gift.redacted));
         Ok(gift)
+    }
+
+    async fn address(&self, _: GiftId) -> Result<AddressRead> {
+        Ok(AddressRead::None)
     }
 
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {

@@ -6,10 +6,12 @@
 //!
 //! **Invariant:** the events of a decision balance: see [`Record::balances`](crate::event::Record::balances).
 
+use super::addresses;
 use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::gifts;
 use super::winners::Name;
 use super::{Router, Shards, is_positive, sales, stock};
+use crate::address::Draft;
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, NewEnvelope, Outcome, Refusal, Transfer};
@@ -103,6 +105,8 @@ pub(crate) enum Drawn {
     Order(OrderId),
     ApiKey(ApiKeyId),
     Gift(GiftId, GiftToken),
+    /// A gift's address, sealed, whose slot is on the disk.
+    Address(Draft),
 }
 
 impl Drawn {
@@ -308,7 +312,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         },
         (Command::PayoutResults(results), _) => payout_results(shards, router, now, results),
         (Command::CreateGift(terms), Drawn::Gift(id, token)) => create_gift(shards, router, now, terms, (*id, *token)),
-        (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step),
+        (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step, drawn),
         (Command::WithdrawSales(transfer), _) => sales::withdraw(shards, router, transfer, now),
         (
             Command::CreateEnvelope(_)
@@ -783,18 +787,50 @@ fn create_gift(
     }
 }
 
-fn step_gift(shards: &impl Shards, router: Router, now: Timestamp, id: GiftId, step: &GiftStep) -> Decision {
-    let Some(gift) = shards.shard(router.gift(id)).gift(id) else {
+fn step_gift(
+    shards: &impl Shards,
+    router: Router,
+    now: Timestamp,
+    id: GiftId,
+    step: &GiftStep,
+    drawn: &Drawn,
+) -> Decision {
+    let shard = shards.shard(router.gift(id));
+    let Some(gift) = shard.gift(id) else {
         return Decision::refuse(Refusal::NotFound);
     };
+    let mark = shard.addresses.get(&id);
+    let told = || Outcome::Gift(Box::new(gift.clone()));
     let after = match gift.step(step, now) {
         Err(refusal) => return Decision::refuse(refusal),
-        Ok(None) => return Decision::known(Outcome::Gift(Box::new(gift.clone()))),
+        Ok(None) => {
+            let event = match (step, drawn) {
+                (GiftStep::EraseAddress, _) => addresses::erased(shards, router, id),
+                (_, Drawn::Address(draft)) => match gift.takes_address(now) {
+                    Err(refusal) => return Decision::refuse(refusal),
+                    Ok(()) => Some(addresses::given(id, draft)),
+                },
+                _ => None,
+            };
+            return event.map_or_else(|| Decision::known(told()), |event| Decision::new(smallvec![event], told()));
+        }
         Ok(Some(after)) => after,
     };
+    if let GiftStep::ShipTo { address_version, .. } = step
+        && let Err(refusal) = addresses::check_version(mark, *address_version)
+    {
+        return Decision::refuse(refusal);
+    }
     match gifts::changed(shards, router, Some(gift), after.clone(), units_of_giver(shards, router, gift)) {
         Err(refusal) => Decision::refuse(refusal),
-        Ok(events) => Decision::new(events, Outcome::Gift(Box::new(after))),
+        Ok(mut events) => {
+            match drawn {
+                Drawn::Address(draft) => events.push(addresses::given(id, draft)),
+                _ if after.state != gift.state => events.extend(addresses::follow(mark, &after, now)),
+                _ => {}
+            }
+            Decision::new(events, Outcome::Gift(Box::new(after)))
+        }
     }
 }
 
@@ -805,7 +841,11 @@ pub(crate) fn gift_due(shards: &impl Shards, router: Router, now: Timestamp, id:
     };
     let Some(after) = gift.due(now) else { return Events::new() };
     let units = units_of_giver(shards, router, gift);
-    gifts::changed(shards, router, Some(gift), after, units).expect("what is due takes no money out of a wallet")
+    let follows = addresses::follow(shards.shard(router.gift(id)).addresses.get(&id), &after, now);
+    let events = gifts::changed(shards, router, Some(gift), after, units);
+    let mut events = events.expect("what is due takes no money out of a wallet");
+    events.extend(follows);
+    events
 }
 
 fn units_of_giver(shards: &impl Shards, router: Router, gift: &Gift) -> Units {

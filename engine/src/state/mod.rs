@@ -12,6 +12,7 @@
 //! **Invariant:** what is not in memory and may be in the store is brought in
 //! before it is decided upon; a vacant place is brought in as such.
 
+pub(crate) mod addresses;
 pub(crate) mod decide;
 pub(crate) mod envelope;
 pub(crate) mod gifts;
@@ -22,6 +23,7 @@ mod slab;
 pub(crate) mod stock;
 pub(crate) mod winners;
 
+use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::command::{HoldView, Merchant, MerchantStatus, OrderView, Outcome};
@@ -84,6 +86,7 @@ pub(crate) enum Chore {
     Envelope(EnvelopeId),
     Item(ItemId),
     Gift(GiftId),
+    Address(GiftId),
 }
 
 /// Deadlines of one shard, the next first.
@@ -113,6 +116,10 @@ pub(crate) struct Shard {
     pub(crate) payouts: HashMap<PayoutId, KnownPayout, IdHash>,
     /// Gifts that have not ended, and others that were asked for.
     pub(crate) gifts: HashMap<GiftId, KnownGift, IdHash>,
+    /// What is known of gifts' addresses, of all that are not erased.
+    pub(crate) addresses: HashMap<GiftId, AddressMark, IdHash>,
+    /// Sealed addresses that the store may not have yet, with their record; `None` is erased.
+    pub(crate) sealed: HashMap<GiftId, (Option<Vec<u8>>, Lsn), IdHash>,
     /// This shard's part in how many payouts stand in each state; like the sums.
     pub(crate) payout_counts: PayoutCounts,
     pub(crate) timers: Timers,
@@ -232,6 +239,8 @@ impl Router {
             Event::PayoutMade(e) => touch(self.payout(e.payout)),
             Event::PayoutChanged(e) => touch(self.payout(e.payout.id)),
             Event::EnvelopeRedacted(e) => touch(self.envelope(e.created.id)),
+            Event::AddressPut(e) => touch(self.gift(e.gift)),
+            Event::AddressErased(e) => touch(self.gift(e.gift)),
             Event::GiftChanged(e) => {
                 touch(self.gift(e.gift.id));
                 if e.owed_after.is_some() {
@@ -443,6 +452,8 @@ pub(crate) fn apply(
                 }
                 shards.shard_mut(router.user(&event.merchant)).apply_merchant_moved(*event);
             }
+            Event::AddressPut(event) => shards.shard_mut(router.gift(event.gift)).apply_address(*event, lsn),
+            Event::AddressErased(event) => shards.shard_mut(router.gift(event.gift)).apply_address_erased(&event, lsn),
         }
     }
 }
@@ -483,6 +494,7 @@ impl Shard {
             + self.redactions.len()
             + self.payouts.len()
             + self.gifts.len()
+            + self.sealed.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 
@@ -560,15 +572,18 @@ impl Shard {
     /// which may be years after it was settled and evicted.
     pub(crate) fn drop_stale_timers(&mut self) {
         const KEPT_MIN: usize = 1024;
-        if self.timers.len() <= KEPT_MIN + 2 * (self.envelopes.len() + self.items.len() + self.gifts.len()) {
+        if self.timers.len()
+            <= KEPT_MIN + 2 * (self.envelopes.len() + self.items.len() + self.gifts.len() + self.addresses.len())
+        {
             return;
         }
-        let Shard { timers, envelopes, items, gifts, .. } = self;
+        let Shard { timers, envelopes, items, gifts, addresses, .. } = self;
         timers.retain(|Reverse((at, chore))| {
             let set_for = match chore {
                 Chore::Envelope(id) => envelopes.get(id).and_then(|envelope| envelope.timer_at),
                 Chore::Item(id) => items.get(id).and_then(|item| item.timer_at),
                 Chore::Gift(id) => gifts.get(id).and_then(|known| known.timer_at),
+                Chore::Address(id) => addresses.get(id).and_then(|mark| mark.erase_at),
             };
             set_for == Some(*at)
         });

@@ -4,9 +4,10 @@ use super::audit::Auditor;
 use super::audit_sales::{MoneyByMerchant, UnitsByItem};
 use super::keys::{self, KeyRange, Table};
 use super::{StoreError, damaged, values};
-use crate::gift::{Gift, GiftRole};
+use crate::address::AddressMark;
+use crate::gift::{Gift, GiftRole, GiftState};
 use crate::types::{Amount, GiftId, ItemId, UserId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher;
 
 /// Who paid how much for which gift, and who got it back: numbers that add up to the same
@@ -90,6 +91,7 @@ impl Auditor<'_> {
             }
             live += u64::from(gift.state.has_deadline());
         }
+        self.addresses()?;
         for (table, told, rows) in
             [(Table::LiveGifts, "gifts that have a deadline", live), (Table::GiftsOfUser, "users' gifts", listed)]
         {
@@ -105,5 +107,35 @@ impl Auditor<'_> {
             }
         }
         Ok(made)
+    }
+
+    /// Whether each address that is known is one gift's, with a slot of its own and a sealed text,
+    /// and is erased by itself once its gift goes on.
+    fn addresses(&mut self) -> Result<(), StoreError> {
+        let mut slots = HashSet::new();
+        for row in self.scan(Table::Addresses, &KeyRange::all()) {
+            let (key, value) = row?;
+            let mark: AddressMark = values::cold(&value).ok_or_else(|| damaged(Table::Addresses, &key))?;
+            let gift = match self.snapshot.get(Table::Gifts, &key)? {
+                Some(gift) => values::cold::<Gift>(&gift).ok_or_else(|| damaged(Table::Gifts, &key))?,
+                None => {
+                    self.found("an address is known of a gift that is not there".to_owned());
+                    continue;
+                }
+            };
+            let id = gift.id;
+            if mark.slot.is_some_and(|slot| !slots.insert(slot)) {
+                self.found(format!("{id}: the slot of its address is another's, too"));
+            }
+            if (gift.state == GiftState::Accepted) != mark.erase_at.is_none() {
+                self.found(format!("{id}: its address is not erased as its state says"));
+            }
+            if mark.slot.is_some() != self.has(Table::SealedAddresses, &key)? {
+                self.found(format!("{id}: its sealed address is missing, or there although it was erased"));
+            }
+        }
+        let sealed = self.count(Table::SealedAddresses)?;
+        self.expect("sealed addresses", sealed, slots.len() as u64);
+        Ok(())
     }
 }

@@ -411,6 +411,7 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::PayoutsByState
         | Table::PayoutsOfEnvelope
         | Table::LiveGifts
+        | Table::Addresses
         | Table::GiftsOfUser
         | Table::MerchantEntries
         | Table::MerchantSlots => FilterPolicy::disabled(),
@@ -428,7 +429,10 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Parts
         | Table::ApiKeys
         | Table::Payouts
-        | Table::Gifts => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+        | Table::Gifts
+        | Table::SealedAddresses => {
+            FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)))
+        }
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

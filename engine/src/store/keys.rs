@@ -98,6 +98,10 @@ tables! {
     MerchantEntries = "merchant_entries",
     /// Merchant, when it is due -> what is pending until then.
     MerchantSlots = "merchant_slots",
+    /// Gift -> `AddressMark`, of addresses that are not erased, or whose number is still needed.
+    Addresses = "addresses",
+    /// Gift -> its address, sealed, until it is erased.
+    SealedAddresses = "sealed_addresses",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -266,6 +270,8 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::Payouts
         | Table::Gifts
         | Table::LiveGifts
+        | Table::Addresses
+        | Table::SealedAddresses
         | Table::PayoutsOfEnvelope => &key[..16],
     }
 }

@@ -152,7 +152,9 @@ impl Position {
             | Event::Held(_)
             | Event::Remembered(_)
             | Event::ApiKeyPut(_)
-            | Event::EnvelopeRedacted(_) => {}
+            | Event::EnvelopeRedacted(_)
+            | Event::AddressPut(_)
+            | Event::AddressErased(_) => {}
         }
     }
 }
@@ -269,6 +271,18 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             put!(Payouts, keys::id(payout.id.bytes()), Some(values::put_cold(payout)));
             put!(PayoutsByState, place(changed.was), None);
             put!(PayoutsByState, place(payout.state), nothing());
+        }
+        Event::AddressPut(put) => {
+            let key = || keys::id(put.gift.bytes());
+            put!(Addresses, key(), Some(values::put_cold(&put.mark)));
+            if let Some(sealed) = &put.sealed {
+                put!(SealedAddresses, key(), Some(Bytes::from(sealed.as_slice())));
+            }
+        }
+        Event::AddressErased(erased) => {
+            let key = || keys::id(erased.gift.bytes());
+            put!(Addresses, key(), erased.kept.as_ref().map(values::put_cold));
+            put!(SealedAddresses, key(), None);
         }
         Event::GiftChanged(changed) => {
             let gift = &changed.gift;

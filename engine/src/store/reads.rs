@@ -8,6 +8,7 @@
 use super::keys::{self, EndPart, KeyRange, MadeBetween, MerchantPart, Table};
 use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{Bytes, RowRead, Snapshot, Store, StoreError, damaged, projection};
+use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
 use crate::command::{HoldView, Merchant, OrderView};
@@ -91,6 +92,28 @@ impl Store {
             cold(Table::Gifts, &key, snapshot.get(Table::Gifts, &key)?)?.ok_or_else(|| damaged(Table::Gifts, &key))
         };
         snapshot.scan(Table::LiveGifts, &KeyRange::all()).map(gift).collect()
+    }
+
+    /// What is known of gifts' addresses, of each that is not erased.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read.
+    pub(crate) fn addresses(&self) -> Result<Vec<(GiftId, AddressMark)>, StoreError> {
+        let known = |row: RowRead| {
+            let (key, value) = row?;
+            let mark = values::cold(&value).ok_or_else(|| damaged(Table::Addresses, &key))?;
+            let id = keys::tail::<16>(&key).ok_or_else(|| damaged(Table::Addresses, &key))?;
+            Ok((GiftId::from_bytes(id), mark))
+        };
+        self.snapshot().scan(Table::Addresses, &KeyRange::all()).map(known).collect()
+    }
+
+    /// A gift's address, sealed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn sealed_address(&self, gift: GiftId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.snapshot().get(Table::SealedAddresses, gift.bytes())?.map(|bytes| bytes.to_vec()))
     }
 
     /// Whether `record`, which has a number that was projected, is the one that was: by what of

@@ -66,6 +66,9 @@ impl Given {
     }
 }
 
+/// Why some steps are never taken here.
+const NO_ADDRESS: &str = "gifts have no addresses here: see tests/addresses.rs";
+
 impl Model {
     /// Units that gifts of an item hold, and that they have sold; of one giver or of all.
     pub(crate) fn given_units(&self, item: ItemId, giver: Option<&UserId>) -> (u32, u32) {
@@ -250,6 +253,9 @@ impl Model {
                 (None, _) => Some((user, gift.recipient.as_ref())),
             },
             GiftStep::Ship { .. } | GiftStep::Deliver | GiftStep::Fail { .. } => None,
+            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+                unreachable!("{NO_ADDRESS}")
+            }
         };
         if by.is_some_and(|(user, allowed)| allowed != Some(user)) {
             return refuse(Refusal::Forbidden);
@@ -267,6 +273,9 @@ impl Model {
             GiftStep::Deliver => gift.state == Delivered,
             GiftStep::Fail { .. } => gift.state == Failed,
             GiftStep::Thank { note, .. } => gift.accepted_at.is_some() && gift.note.as_ref() == Some(note),
+            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+                unreachable!("{NO_ADDRESS}")
+            }
         };
         if is_done {
             return Decided(Outcome::Gift(Box::new(given.gift())), false, given.lsn);
@@ -278,6 +287,9 @@ impl Model {
             GiftStep::Ship { .. } | GiftStep::Fail { .. } => gift.state == Accepted,
             GiftStep::Deliver => gift.state == Shipped,
             GiftStep::Thank { .. } => gift.accepted_at.is_some(),
+            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+                unreachable!("{NO_ADDRESS}")
+            }
         };
         let is_over = given.is_due(now) && !matches!(step, GiftStep::Thank { .. });
         if !is_right || is_over {
@@ -317,6 +329,9 @@ impl Model {
                 given.end(Failed, end, lsn);
             }
             GiftStep::Thank { note, .. } => given.gift.note = Some(note),
+            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+                unreachable!("{NO_ADDRESS}")
+            }
         }
         let (answer, is_paid) = (given.gift(), given.escrow() > 0);
         let moment = Moment::now(now, lsn);

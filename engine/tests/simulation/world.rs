@@ -689,6 +689,7 @@ impl World {
             EngineError::StorageFull => self.was_full,
             EngineError::Journal(_) => self.troubled,
             EngineError::Store(_)
+            | EngineError::Addresses(_)
             | EngineError::Unconfirmed(_)
             | EngineError::Backend(_)
             | EngineError::Archive(_)

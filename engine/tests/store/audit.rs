@@ -2,6 +2,7 @@
 
 use super::script::{self, Script};
 use super::{in_memory, projected};
+use hongbao_engine::address::AddressMark;
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::{Payout, PayoutState};
 use hongbao_engine::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
@@ -331,6 +332,30 @@ const PLANTS: &[Plant] = &[
         change: |_, value| {
             postcard::from_bytes::<Gift>(value).ok().filter(|gift| gift.state == GiftState::Offered)?;
             gift_changed(value, |gift| gift.state = GiftState::Declined)
+        },
+    },
+    Plant {
+        says: "its sealed address is missing",
+        table: Table::SealedAddresses,
+        change: |_, _| Some(Planted::Deleted),
+    },
+    Plant {
+        says: "sealed addresses",
+        table: Table::SealedAddresses,
+        change: |_, _| Some(Planted::Copied(vec![7; 16])),
+    },
+    Plant {
+        says: "of a gift that is not there",
+        table: Table::Addresses,
+        change: |_, _| Some(Planted::Copied(vec![7; 16])),
+    },
+    Plant {
+        says: "is not erased as its state says",
+        table: Table::Addresses,
+        change: |_, value| {
+            let mark: AddressMark = postcard::from_bytes(value).ok()?;
+            let erase_at = if mark.erase_at.is_some() { None } else { Some(Timestamp::default()) };
+            Some(Planted::Value(postcard::to_allocvec(&AddressMark { erase_at, ..mark }).unwrap()))
         },
     },
     Plant {

@@ -2,6 +2,7 @@
 //! the real one would, from a seed.
 
 use crate::random::Random;
+use hongbao_engine::address::{AddressKeep, AddressMark};
 use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{EntryKind, OnceKey};
 use hongbao_engine::command::*;
@@ -119,6 +120,7 @@ pub(crate) struct Script {
     sellers: BTreeMap<UserId, Seller>,
     pub(crate) payouts: Vec<Payout>,
     pub(crate) gifts: Vec<Gift>,
+    addresses: BTreeMap<GiftId, AddressMark>,
     numbers: u64,
     pub(crate) records: Vec<Vec<u8>>,
 }
@@ -136,6 +138,7 @@ impl Script {
             sellers: BTreeMap::new(),
             payouts: Vec::new(),
             gifts: Vec::new(),
+            addresses: BTreeMap::new(),
             numbers: 0,
             records: Vec::new(),
         }
@@ -647,9 +650,36 @@ impl Script {
             (true, false, _) => events.push(self.moved(&payer, EntryKind::GiftRefund(gift.id), gift.amount)),
             _ => {}
         }
+        let address = self.address_of(&gift);
         events.push(Event::GiftChanged(Box::new(GiftChanged { was, gift, units_after, owed_after, redacts: false })));
         events.extend(sold);
+        events.extend(address);
         self.record(events);
+    }
+
+    /// What follows for the address that every other gift has.
+    fn address_of(&mut self, gift: &Gift) -> Option<Event> {
+        use GiftState::*;
+        let id = gift.id;
+        let put = |mark, sealed| Some(Event::AddressPut(Box::new(AddressPut { gift: id, mark, sealed })));
+        match (self.addresses.get(&id).copied(), gift.state) {
+            (None, Accepted) if id.bytes()[7].is_multiple_of(2) || self.addresses.is_empty() => {
+                let slot = Some(self.number() as u32);
+                let mark = AddressMark { version: 1, slot, erase_at: None, keep: AddressKeep::default() };
+                self.addresses.insert(id, mark);
+                put(mark, Some(vec![7; 272]))
+            }
+            (Some(mark), Shipped) => {
+                let mark = AddressMark { erase_at: Some(self.now.plus_s(mark.keep.shipped_s)), ..mark };
+                self.addresses.insert(id, mark);
+                put(mark, None)
+            }
+            (Some(_), Failed) => {
+                self.addresses.remove(&id);
+                Some(Event::AddressErased(AddressErased { gift: id, kept: None }))
+            }
+            _ => None,
+        }
     }
 
     fn end_hold(&mut self) {

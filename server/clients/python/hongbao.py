@@ -1278,6 +1278,27 @@ class Gifts:
 
 
 @dataclass(frozen=True)
+class Address:
+    name: str
+    phone: str
+    lines: List[str]
+    city: str
+    postcode: Union[str, Unset] = UNSET
+
+
+@dataclass(frozen=True)
+class GiftAddress:
+    gift: GiftId
+    version: int
+    """Which address of the gift it is; shipping names it."""
+    name: str
+    phone: str
+    lines: List[str]
+    city: str
+    postcode: str
+
+
+@dataclass(frozen=True)
 class Clock:
     now: Time
 
@@ -1294,6 +1315,7 @@ class Status:
     status: str
 
 __all__ += [
+    "Address",
     "Amount",
     "Audit",
     "Balance",
@@ -1322,6 +1344,7 @@ __all__ += [
     "Failed",
     "Faults",
     "Gift",
+    "GiftAddress",
     "GiftId",
     "GiftState",
     "Gifts",
@@ -1450,6 +1473,8 @@ class Client(_Transport):
         ("POST", "/v1/gifts/{id}/deliver"),
         ("POST", "/v1/gifts/{id}/fail"),
         ("POST", "/v1/gifts/{id}/redact"),
+        ("GET", "/v1/gifts/{id}/address"),
+        ("POST", "/v1/gifts/{id}/address/erase"),
         ("GET", "/v1/users/{user}/gifts"),
         ("GET", "/v1/events"),
         ("POST", "/v1/webhooks"),
@@ -2238,15 +2263,18 @@ class Client(_Transport):
         *,
         user: User,
         token: Union[Optional[str], Unset] = UNSET,
+        address: Union[Optional[Address], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Gift:
-        """Accept a gift."""
+        """
+        Accept a gift, and say where it is to be sent; again with another address until it is shipped.
+        """
         answer: Gift = self._call(
             Gift,
             "POST",
             f"/v1/gifts/{_part(id)}/accept",
-            body={"user": user, "token": token},
+            body={"user": user, "token": token, "address": address},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2321,6 +2349,7 @@ class Client(_Transport):
         *,
         carrier: str,
         tracking: str,
+        address_version: Union[Optional[int], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Gift:
@@ -2329,7 +2358,7 @@ class Client(_Transport):
             Gift,
             "POST",
             f"/v1/gifts/{_part(id)}/ship",
-            body={"carrier": carrier, "tracking": tracking},
+            body={"carrier": carrier, "tracking": tracking, "address_version": address_version},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2389,6 +2418,16 @@ class Client(_Transport):
         written since. It is not undone. Not in front of Redis yet.
         """
         answer: Gift = self._call(Gift, "POST", f"/v1/gifts/{_part(id)}/redact", body={"metadata": metadata}, limit_s=limit_s)
+        return answer
+
+    def gift_address(self, id: str, *, limit_s: Optional[float] = None) -> GiftAddress:
+        """Where a gift is to be sent, for its merchant only; each reading is in the server's log."""
+        answer: GiftAddress = self._call(GiftAddress, "GET", f"/v1/gifts/{_part(id)}/address", limit_s=limit_s)
+        return answer
+
+    def erase_gift_address(self, id: str, *, limit_s: Optional[float] = None) -> Gift:
+        """Make a gift's address unreadable at once, for ever; again, the same."""
+        answer: Gift = self._call(Gift, "POST", f"/v1/gifts/{_part(id)}/address/erase", body={}, limit_s=limit_s)
         return answer
 
     def gifts_of(

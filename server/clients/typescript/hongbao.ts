@@ -1252,10 +1252,31 @@ export interface GiftPay {
   payer: User;
 }
 
+export interface Address {
+  name: string;
+  phone: string;
+  lines: Array<string>;
+  city: string;
+  postcode?: string;
+}
+
 export interface GiftAccept {
   user: User;
   /** The gift's, if it was made for nobody in particular. */
   token?: string | null;
+  /** Where it is to be sent. Sealed as it comes; told to its merchant only. */
+  address?: Address | null;
+}
+
+export interface GiftAddress {
+  gift: GiftId;
+  /** Which address of the gift it is; shipping names it. */
+  version: number;
+  name: string;
+  phone: string;
+  lines: Array<string>;
+  city: string;
+  postcode: string;
 }
 
 export interface GiftDecline {
@@ -1271,6 +1292,8 @@ export interface GiftThank {
 export interface GiftShip {
   carrier: string;
   tracking: string;
+  /** The version of the address it is sent to: refused (409) if it is another one by now. */
+  address_version?: number | null;
 }
 
 export interface GiftFail {
@@ -1347,6 +1370,8 @@ export class Client extends Transport {
     ["POST", "/v1/gifts/{id}/deliver"],
     ["POST", "/v1/gifts/{id}/fail"],
     ["POST", "/v1/gifts/{id}/redact"],
+    ["GET", "/v1/gifts/{id}/address"],
+    ["POST", "/v1/gifts/{id}/address/erase"],
     ["GET", "/v1/users/{user}/gifts"],
     ["GET", "/v1/events"],
     ["POST", "/v1/webhooks"],
@@ -1685,7 +1710,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Accept a gift. */
+  /** Accept a gift, and say where it is to be sent; again with another address until it is shipped. */
   async acceptGift(id: string, body: GiftAccept, options: KeyedOptions = {}): Promise<Gift> {
     const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/accept`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
@@ -1730,6 +1755,18 @@ export class Client extends Transport {
   /** Take a gift's texts back: its message, a reason and a note. Whatever has become of the gift. From the answer on nobody is told its texts any more, also not who repeats a call about it; docs/REDACT.md says what lies where on disk, and until when. Asked again it answers the same, or takes back what was written since. It is not undone. Not in front of Redis yet. */
   async redactGift(id: string, body: Redact, options: CallOptions = {}): Promise<Gift> {
     const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/redact`, body }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
+    return answer;
+  }
+
+  /** Where a gift is to be sent, for its merchant only; each reading is in the server's log. */
+  async giftAddress(id: string, options: CallOptions = {}): Promise<GiftAddress> {
+    const answer = checked<GiftAddress>(await this.call({ method: "GET", path: `/v1/gifts/${pathPart(id)}/address` }, options), ["gift", "version", "name", "phone", "lines", "city", "postcode"]);
+    return answer;
+  }
+
+  /** Make a gift's address unreadable at once, for ever; again, the same. */
+  async eraseGiftAddress(id: string, options: CallOptions = {}): Promise<Gift> {
+    const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/address/erase`, body: {} }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
   }
 

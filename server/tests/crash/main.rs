@@ -8,6 +8,7 @@
 //!   and every answer asked again
 //! - `feed.rs`, `follower.rs`: whoever follows the events, over every crash
 //! - `backup.rs`, `restore.rs`: backups of a server under load, and what is made of them
+//! - `addresses.rs`: where gifts are sent: looked for everywhere, and killed in between
 //! - `gifts.rs`, `sales.rs`: gifts, killed in the middle of their lives; merchants' money, in the middle of settling
 //! - `export.rs`, `reconcile.rs`: the books of a period, and a bank's file beside them
 //! - `migrate.rs`, `redact.rs`: a directory of an older form; a text taken out of what it has left
@@ -15,6 +16,7 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
 
+mod addresses;
 mod backup;
 mod book;
 mod client;

@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use hongbao_engine::EngineError;
+use hongbao_engine::address::AddressRead;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::*;
 use hongbao_engine::command::*;
@@ -43,6 +44,7 @@ pub struct Inner {
     pub orders: HashMap<OrderId, OrderView>,
     pub payouts: HashMap<PayoutId, PayoutView>,
     pub gifts: HashMap<GiftId, Gift>,
+    pub addresses: HashMap<GiftId, AddressRead>,
     pub payout_filters: Vec<PayoutFilter>,
     pub keys: Vec<ApiKey>,
     pub keys_version: u64,
@@ -315,6 +317,9 @@ impl Backend for Fake {
     }
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
         Ok(self.inner.lock().unwrap().gifts.get(&id).cloned())
+    }
+    async fn address(&self, gift: GiftId) -> Result<AddressRead> {
+        Ok(self.inner.lock().unwrap().addresses.get(&gift).cloned().unwrap_or(AddressRead::None))
     }
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {
         let mut inner = self.inner.lock().unwrap();

@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
 
+mod addresses;
 mod answers;
 mod bad_input;
 mod events;

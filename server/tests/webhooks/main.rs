@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing outside reads this crate")]
 
+mod addresses;
 #[path = "../crash/client.rs"]
 #[allow(dead_code, reason = "not all that the crash tests ask is asked here")]
 mod client;

@@ -57,6 +57,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     let store = Arc::new(Store::open(&path, FjallOptions::default())?);
     bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
+    if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
+        return Err(CopyError::Form(NO_ADDRESSES.to_owned()));
+    }
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
         told.all += 1;
@@ -97,6 +100,10 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     }
     Ok(CopyReport { things: told.done, totals, differences })
 }
+
+/// Why a directory is not copied in which gifts have addresses.
+const NO_ADDRESSES: &str = "gifts in the directory have sealed addresses, and deployments in Redis cannot hold any yet; \
+    serve it where it is until they are erased, or erase them with POST /v1/gifts/{id}/address/erase";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(

@@ -58,6 +58,8 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/gifts/{id}/deliver"),
     ("POST", "/v1/gifts/{id}/fail"),
     ("POST", "/v1/gifts/{id}/redact"),
+    ("GET", "/v1/gifts/{id}/address"),
+    ("POST", "/v1/gifts/{id}/address/erase"),
     ("GET", "/v1/users/{user}/gifts"),
     ("GET", "/v1/events"),
     ("POST", "/v1/webhooks"),
@@ -421,7 +423,7 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/pay", &[id]).json(body).keyed()).await?)
     }
 
-    /// Accept a gift.
+    /// Accept a gift, and say where it is to be sent; again with another address until it is shipped.
     ///
     /// # Errors
     /// See [`Error`].
@@ -486,6 +488,22 @@ impl Client {
     /// See [`Error`].
     pub async fn redact_gift(&self, id: &str, body: &types::Redact) -> Result<types::Gift, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/redact", &[id]).json(body)).await?)
+    }
+
+    /// Where a gift is to be sent, for its merchant only; each reading is in the server's log.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn gift_address(&self, id: &str) -> Result<types::GiftAddress, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/gifts/{}/address", &[id])).await?)
+    }
+
+    /// Make a gift's address unreadable at once, for ever; again, the same.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn erase_gift_address(&self, id: &str) -> Result<types::Gift, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/address/erase", &[id]).json(&serde_json::json!({}))).await?)
     }
 
     /// A user's gifts, newest first. All of them, page after page as they are asked for; `limit` is a page's size.

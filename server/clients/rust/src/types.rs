@@ -2144,6 +2144,37 @@ impl GiftPay {
     }
 }
 
+/// `Address` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Address {
+    /// `name`.
+    pub name: String,
+    /// `phone`.
+    pub phone: String,
+    /// `lines`.
+    pub lines: Vec<String>,
+    /// `city`.
+    pub city: String,
+    /// `postcode`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postcode: Option<String>,
+}
+
+impl Address {
+    /// With what there must be; the rest is left out.
+    pub fn new(name: impl Into<String>, phone: impl Into<String>, lines: Vec<String>, city: impl Into<String>) -> Self {
+        Address { name: name.into(), phone: phone.into(), lines, city: city.into(), postcode: None }
+    }
+
+    /// Sets `postcode`.
+    #[must_use]
+    pub fn postcode(mut self, postcode: impl Into<String>) -> Self {
+        self.postcode = Some(postcode.into());
+        self
+    }
+}
+
 /// `GiftAccept` of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -2153,12 +2184,15 @@ pub struct GiftAccept {
     /// The gift's, if it was made for nobody in particular.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Option<String>>,
+    /// Where it is to be sent. Sealed as it comes; told to its merchant only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Option<Address>>,
 }
 
 impl GiftAccept {
     /// With what there must be; the rest is left out.
     pub fn new(user: impl Into<String>) -> Self {
-        GiftAccept { user: user.into(), token: None }
+        GiftAccept { user: user.into(), token: None, address: None }
     }
 
     /// Sets `token`. `None` is sent as null.
@@ -2167,6 +2201,33 @@ impl GiftAccept {
         self.token = Some(token.into());
         self
     }
+
+    /// Sets `address`. `None` is sent as null.
+    #[must_use]
+    pub fn address(mut self, address: impl Into<Option<Address>>) -> Self {
+        self.address = Some(address.into());
+        self
+    }
+}
+
+/// `GiftAddress` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GiftAddress {
+    /// `gift`.
+    pub gift: GiftId,
+    /// Which address of the gift it is; shipping names it.
+    pub version: u64,
+    /// `name`.
+    pub name: String,
+    /// `phone`.
+    pub phone: String,
+    /// `lines`.
+    pub lines: Vec<String>,
+    /// `city`.
+    pub city: String,
+    /// `postcode`.
+    pub postcode: String,
 }
 
 /// `GiftDecline` of the API.
@@ -2219,12 +2280,22 @@ pub struct GiftShip {
     pub carrier: String,
     /// `tracking`.
     pub tracking: String,
+    /// The version of the address it is sent to: refused (409) if it is another one by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_version: Option<Option<u64>>,
 }
 
 impl GiftShip {
     /// With what there must be; the rest is left out.
     pub fn new(carrier: impl Into<String>, tracking: impl Into<String>) -> Self {
-        GiftShip { carrier: carrier.into(), tracking: tracking.into() }
+        GiftShip { carrier: carrier.into(), tracking: tracking.into(), address_version: None }
+    }
+
+    /// Sets `address_version`. `None` is sent as null.
+    #[must_use]
+    pub fn address_version(mut self, address_version: impl Into<Option<u64>>) -> Self {
+        self.address_version = Some(address_version.into());
+        self
     }
 }
 
