@@ -15,6 +15,7 @@
 
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
+use crate::code::{Code, HandedTo};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
@@ -81,6 +82,10 @@ pub enum Event {
     GiftChanged(Box<GiftChanged>),
     /// A merchant's money moved; a sale and what goes back of it stand beside their cause.
     MerchantMoved(Box<MerchantMoved>),
+    /// An item has more codes; its stock is an [`ItemPut`] beside it.
+    CodesAdded(Box<CodesAdded>),
+    /// Codes went to an order or a gift, which stands beside it.
+    CodesHanded(CodesHanded),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -516,6 +521,30 @@ impl MerchantMoved {
     }
 }
 
+/// An item has more codes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CodesAdded {
+    /// The item.
+    pub item: ItemId,
+    /// The place of the first among all its codes.
+    pub first: u32,
+    /// The codes, in the order in which they will be handed out.
+    pub codes: Vec<Code>,
+}
+
+/// Codes went to an order or a gift.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CodesHanded {
+    /// Of this item.
+    pub item: ItemId,
+    /// The place of the first among all its codes.
+    pub first: u32,
+    /// How many, in a row.
+    pub count: u32,
+    /// To what.
+    pub to: HandedTo,
+}
+
 /// An answer kept under a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remembered {
@@ -567,6 +596,8 @@ const PAYOUT_CHANGED: u8 = 18;
 const ENVELOPE_REDACTED: u8 = 19;
 const GIFT_CHANGED: u8 = 24;
 const MERCHANT_MOVED: u8 = 33;
+const CODES_ADDED: u8 = 36;
+const CODES_HANDED: u8 = 37;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -682,6 +713,8 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::EnvelopeRedacted(e) => put_cold(ENVELOPE_REDACTED, e, bytes),
         Event::GiftChanged(e) => put_cold(GIFT_CHANGED, e, bytes),
         Event::MerchantMoved(e) => put_cold(MERCHANT_MOVED, e, bytes),
+        Event::CodesAdded(e) => put_cold(CODES_ADDED, e, bytes),
+        Event::CodesHanded(e) => put_cold(CODES_HANDED, e, bytes),
     }
 }
 
@@ -757,7 +790,9 @@ impl Record {
                 | Event::Remembered(_)
                 | Event::ClockAdvanced { .. }
                 | Event::ApiKeyPut(_)
-                | Event::EnvelopeRedacted(_) => {}
+                | Event::EnvelopeRedacted(_)
+                | Event::CodesAdded(_)
+                | Event::CodesHanded(_) => {}
             }
         }
         sum == 0
@@ -881,6 +916,8 @@ impl<'a> Reader<'a> {
             }
             GIFT_CHANGED => Event::GiftChanged(self.cold()?),
             MERCHANT_MOVED => Event::MerchantMoved(self.cold()?),
+            CODES_ADDED => Event::CodesAdded(self.cold()?),
+            CODES_HANDED => Event::CodesHanded(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

@@ -62,11 +62,15 @@ pub enum Mutant {
     ForgetSlots,
     /// What is settled is pending still, and is settled again.
     SettleTwice,
+    /// The last code that was handed out is handed out again.
+    HandCodeAgain,
+    /// Codes that an item has had are not looked up in the store.
+    ForgetCodes,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 28] = [
+    pub const ALL: [Mutant; 30] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -95,6 +99,8 @@ impl Mutant {
         Mutant::RoundCommissionUp,
         Mutant::ForgetSlots,
         Mutant::SettleTwice,
+        Mutant::HandCodeAgain,
+        Mutant::ForgetCodes,
     ];
 }
 

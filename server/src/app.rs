@@ -11,7 +11,9 @@ use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::webhooks::{WebhookOptions, Webhooks};
-use crate::{auth::Keys, envelopes, events, gifts, keys, payouts, sale_money, sales, service, wallets, webhooks};
+use crate::{
+    auth::Keys, codes, envelopes, events, gifts, keys, payouts, sale_money, sales, service, wallets, webhooks,
+};
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, delete, get, patch, post};
@@ -194,6 +196,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = envelopes::routes(table);
     let table = payouts::routes(table);
     let table = gifts::routes(table);
+    let table = codes::routes(table);
     let table = sales::routes(table);
     let table = sale_money::routes(table);
     let table = events::routes(table);

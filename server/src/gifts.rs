@@ -198,7 +198,7 @@ async fn merchants_step<B: Backend>(
     step(server, id, done, once).await
 }
 
-async fn gift<B: Backend>(server: &Shared<B>, id: GiftId) -> Result<Gift, Problem> {
+pub(crate) async fn gift<B: Backend>(server: &Shared<B>, id: GiftId) -> Result<Gift, Problem> {
     let gift = server.backend.gift(id).await.map_err(|error| from_engine(&error))?;
     gift.ok_or_else(Problem::not_found)
 }

@@ -151,8 +151,9 @@ impl Answer {
                         continue;
                     }
                 },
-                // Told of by the claim or cancel beside it.
-                Event::PayoutMade(_) => continue,
+                Event::CodesAdded(e) => Answer { kind: "codes", of: e.item.to_string(), ..blank },
+                // Told of by the claim, cancel, order or gift beside it.
+                Event::PayoutMade(_) | Event::CodesHanded(_) => continue,
                 Event::EnvelopeEnded(_)
                 | Event::EnvelopeLapsed { .. }
                 | Event::EnvelopeSettled(_)

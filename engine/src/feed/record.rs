@@ -135,7 +135,10 @@ pub(crate) fn told<E>(
         | Event::PayoutMade(_)
         | Event::PayoutChanged(_)
         | Event::EnvelopeRedacted(_)
-        | Event::MerchantMoved(_) => {}
+        | Event::MerchantMoved(_)
+        // Who has a code has what it stands for: no event tells one.
+        | Event::CodesAdded(_)
+        | Event::CodesHanded(_) => {}
     }
     Ok(())
 }

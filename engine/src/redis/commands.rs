@@ -13,8 +13,8 @@ use super::reply::{Answer, Decided, Effect, Told, damaged};
 use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
 use crate::backend::{Listing, OnceKey, Page, Reply};
 use crate::command::{
-    Command, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Refusal, Stock,
-    Transfer, Unclaimed, Verification, WalletView,
+    Command, HoldView, ItemKind, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome,
+    Refusal, Stock, Transfer, Unclaimed, Verification, WalletView,
 };
 use crate::creates::Allowance;
 use crate::error::EngineError;
@@ -77,6 +77,7 @@ impl Core {
             Command::CreateGift(terms) => layout.of_id(terms.item.bytes()),
             Command::StepGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::WithdrawSales(transfer) => layout.of_user(&transfer.user),
+            Command::AddCodes { item, .. } => layout.of_id(item.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -122,6 +123,10 @@ impl Core {
             Command::WithdrawSales(_) => return Ok(self.refuse(Refusal::no_sale_terms())),
             Command::PutMerchant(merchant) if !merchant.is_on_usual_terms() => {
                 return Ok(self.refuse(Refusal::no_sale_terms()));
+            }
+            Command::AddCodes { .. } => return Ok(self.refuse(Refusal::no_codes())),
+            Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
+                return Ok(self.refuse(Refusal::no_codes()));
             }
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
@@ -568,6 +573,7 @@ fn keep_of(command: &Command) -> Keep {
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
         | Command::WithdrawSales(_)
+        | Command::AddCodes { .. }
         | Command::PayoutResults(_) => Keep::Repeats,
     }
 }

@@ -12,6 +12,7 @@
 //! **Invariant:** what is not in memory and may be in the store is brought in
 //! before it is decided upon; a vacant place is brought in as such.
 
+mod codes;
 pub(crate) mod decide;
 pub(crate) mod envelope;
 pub(crate) mod gifts;
@@ -24,6 +25,7 @@ pub(crate) mod winners;
 
 use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
+use crate::code::CodeDigest;
 use crate::command::{HoldView, Merchant, MerchantStatus, OrderView, Outcome};
 use crate::creates::MadeInDay;
 use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, Remembered};
@@ -31,6 +33,7 @@ use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+pub(crate) use codes::KnownCode;
 use envelope::Envelope;
 use gifts::KnownGift;
 use hashbrown::HashMap;
@@ -129,6 +132,8 @@ pub(crate) struct Shard {
     pub(crate) api_keys: BTreeMap<ApiKeyId, ApiKey>,
     /// The last record that changed any of them.
     pub(crate) api_keys_lsn: Lsn,
+    /// Codes that the store may not have yet, and those that were looked for.
+    pub(crate) codes: HashMap<CodeDigest, KnownCode, IdHash>,
 }
 
 /// Says in which shard things live.
@@ -244,6 +249,8 @@ impl Router {
                     touch(Self::EXTERNAL);
                 }
             }
+            Event::CodesAdded(e) => touch(self.item(e.item)),
+            Event::CodesHanded(e) => touch(self.item(e.item)),
         }
     }
 }
@@ -443,6 +450,8 @@ pub(crate) fn apply(
                 }
                 shards.shard_mut(router.user(&event.merchant)).apply_merchant_moved(*event);
             }
+            Event::CodesAdded(event) => shards.shard_mut(router.item(event.item)).apply_codes(&event, at, lsn),
+            Event::CodesHanded(event) => shards.shard_mut(router.item(event.item)).apply_handed(&event),
         }
     }
 }
@@ -483,6 +492,7 @@ impl Shard {
             + self.redactions.len()
             + self.payouts.len()
             + self.gifts.len()
+            + self.codes.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 

@@ -428,7 +428,8 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Parts
         | Table::ApiKeys
         | Table::Payouts
-        | Table::Gifts => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+        | Table::Gifts
+        | Table::Codes => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

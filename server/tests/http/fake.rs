@@ -7,6 +7,7 @@ use axum::http::{Method, Request, StatusCode};
 use hongbao_engine::EngineError;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::*;
+use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
@@ -43,6 +44,7 @@ pub struct Inner {
     pub orders: HashMap<OrderId, OrderView>,
     pub payouts: HashMap<PayoutId, PayoutView>,
     pub gifts: HashMap<GiftId, Gift>,
+    pub codes: HashMap<HandedTo, Vec<Code>>,
     pub payout_filters: Vec<PayoutFilter>,
     pub keys: Vec<ApiKey>,
     pub keys_version: u64,
@@ -311,6 +313,9 @@ impl Backend for Fake {
     }
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         Ok(self.inner.lock().unwrap().orders.get(&id).cloned())
+    }
+    async fn codes(&self, to: HandedTo) -> Result<Vec<Code>> {
+        Ok(self.inner.lock().unwrap().codes.get(&to).cloned().unwrap_or_default())
     }
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
         Ok(self.inner.lock().unwrap().gifts.get(&id).cloned())

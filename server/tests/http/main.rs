@@ -5,6 +5,7 @@
 
 mod answers;
 mod bad_input;
+mod codes;
 mod events;
 mod fake;
 mod gifts;
