@@ -6,6 +6,7 @@
 
 use crate::address::AddressRead;
 use crate::api_key::ApiKey;
+use crate::code::{Code, HandedTo};
 use crate::command::{
     Command, EnvelopeState, EnvelopeView, HoldView, ItemKind, ItemView, Merchant, MerchantStatus, NewItem, OrderView,
     Outcome, ShareStatus, WalletView,
@@ -325,6 +326,9 @@ pub trait Backend: Notes + Send + Sync + 'static {
     fn hold(&self, id: HoldId) -> impl Future<Output = Result<Option<HoldView>>> + Send;
     /// One order.
     fn order(&self, id: OrderId) -> impl Future<Output = Result<Option<OrderView>>> + Send;
+    /// The codes that an order or a gift was handed, in order; none if it was handed none.
+    /// They are whoever's it is, and nobody else's.
+    fn codes(&self, to: HandedTo) -> impl Future<Output = Result<Vec<Code>>> + Send;
     /// One gift.
     fn gift(&self, id: GiftId) -> impl Future<Output = Result<Option<Gift>>> + Send;
     /// A gift's address, opened: for nobody but its merchant.

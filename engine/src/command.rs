@@ -5,6 +5,7 @@
 //! a value. Failures of operation are [`EngineError`](crate::EngineError).
 
 use crate::api_key::{ApiKey, NewApiKey};
+use crate::code::Code;
 use crate::gift::{Gift, GiftStep, NewGift};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
 use crate::sale::MerchantBalance;
@@ -131,6 +132,13 @@ pub enum Command {
         gift: GiftId,
         /// Whether its metadata as well.
         metadata: bool,
+    },
+    /// Adds codes to an item of that kind, all of them or none. Answers [`Outcome::Item`].
+    AddCodes {
+        /// The item.
+        item: ItemId,
+        /// The codes, 1 to 1000, none of which the item has had.
+        codes: Vec<Code>,
     },
 }
 
@@ -440,6 +448,37 @@ impl Refusal {
         Refusal::invalid("results", why)
     }
 
+    /// The refusal of codes that are too long to be kept together.
+    pub(crate) fn too_long_codes() -> Refusal {
+        Refusal::invalid("codes", "are too long to be kept at once, together at most 100 KiB; send fewer in a call")
+    }
+
+    /// The refusal of a code that the item has had, by its place in the call.
+    pub(crate) fn known_code(place: usize) -> Refusal {
+        let why = "is a code that the item has had already; nothing was added";
+        Refusal::invalid(&format!("codes[{place}]"), why)
+    }
+
+    /// The refusal of codes for an item of another kind.
+    pub(crate) fn no_code_item() -> Refusal {
+        let why = "the item's units are no codes; POST /v1/items/{id}/restock adds units to it";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of units that are to be codes.
+    pub(crate) fn stock_is_codes() -> Refusal {
+        let why = "the item's stock is the number of its codes; POST /v1/items/{id}/codes adds some";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of items whose units are codes where there are none yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_codes() -> Refusal {
+        let why = "items of the kind `code` are not sold in front of Redis yet; serve them from a server of its own \
+                   with `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
+    }
+
     /// The refusal to take a gift's texts back where that is not done yet.
     #[cfg(feature = "redis")]
     pub(crate) fn no_gift_redaction() -> Refusal {
@@ -474,6 +513,12 @@ impl Refusal {
     pub(crate) fn over_limit(limit: u32) -> Refusal {
         let bounds = if limit == 1 { "must be 1".to_owned() } else { format!("must be 1 to {limit}") };
         Refusal::invalid("quantity", format!("{bounds} (the item's limit for one user)"))
+    }
+
+    /// The refusal of more codes than an order is handed.
+    pub(crate) fn over_codes() -> Refusal {
+        let most = crate::code::CODES_OF_ORDER_MAX;
+        Refusal::invalid("quantity", format!("must be 1 to {most}: an order is handed so many codes at most"))
     }
 
     /// The refusal of units whose price together is no amount.

@@ -16,6 +16,7 @@
 use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
+use crate::code::{Code, HandedTo};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
@@ -86,6 +87,10 @@ pub enum Event {
     AddressPut(Box<AddressPut>),
     /// A gift's address was erased.
     AddressErased(AddressErased),
+    /// An item has more codes; its stock is an [`ItemPut`] beside it.
+    CodesAdded(Box<CodesAdded>),
+    /// Codes went to an order or a gift, which stands beside it.
+    CodesHanded(CodesHanded),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -543,6 +548,30 @@ pub struct AddressErased {
     pub kept: Option<AddressMark>,
 }
 
+/// An item has more codes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CodesAdded {
+    /// The item.
+    pub item: ItemId,
+    /// The place of the first among all its codes.
+    pub first: u32,
+    /// The codes, in the order in which they will be handed out.
+    pub codes: Vec<Code>,
+}
+
+/// Codes went to an order or a gift.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CodesHanded {
+    /// Of this item.
+    pub item: ItemId,
+    /// The place of the first among all its codes.
+    pub first: u32,
+    /// How many, in a row.
+    pub count: u32,
+    /// To what.
+    pub to: HandedTo,
+}
+
 /// An answer kept under a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remembered {
@@ -596,6 +625,8 @@ const GIFT_CHANGED: u8 = 24;
 const MERCHANT_MOVED: u8 = 33;
 const ADDRESS_PUT: u8 = 30;
 const ADDRESS_ERASED: u8 = 31;
+const CODES_ADDED: u8 = 36;
+const CODES_HANDED: u8 = 37;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -713,6 +744,8 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::MerchantMoved(e) => put_cold(MERCHANT_MOVED, e, bytes),
         Event::AddressPut(e) => put_cold(ADDRESS_PUT, e, bytes),
         Event::AddressErased(e) => put_cold(ADDRESS_ERASED, e, bytes),
+        Event::CodesAdded(e) => put_cold(CODES_ADDED, e, bytes),
+        Event::CodesHanded(e) => put_cold(CODES_HANDED, e, bytes),
     }
 }
 
@@ -790,7 +823,9 @@ impl Record {
                 | Event::ApiKeyPut(_)
                 | Event::EnvelopeRedacted(_)
                 | Event::AddressPut(_)
-                | Event::AddressErased(_) => {}
+                | Event::AddressErased(_)
+                | Event::CodesAdded(_)
+                | Event::CodesHanded(_) => {}
             }
         }
         sum == 0
@@ -916,6 +951,8 @@ impl<'a> Reader<'a> {
             MERCHANT_MOVED => Event::MerchantMoved(self.cold()?),
             ADDRESS_PUT => Event::AddressPut(self.cold()?),
             ADDRESS_ERASED => Event::AddressErased(self.cold()?),
+            CODES_ADDED => Event::CodesAdded(self.cold()?),
+            CODES_HANDED => Event::CodesHanded(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

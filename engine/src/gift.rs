@@ -433,6 +433,17 @@ impl Gift {
         Gift { state: GiftState::Offered, paid_at: Some(now), accept_by, ..self }
     }
 
+    /// The same, accepted, of an item whose units are codes: it needs nobody to ship it.
+    pub(crate) fn handed(self, now: Timestamp) -> Gift {
+        Gift { state: GiftState::Delivered, ship_by: None, ended_at: Some(now), ..self }
+    }
+
+    /// Since when the money is the merchant's, if it is.
+    pub(crate) fn sold_at(&self) -> Option<Timestamp> {
+        // A gift of a code is not shipped, but delivered as it is accepted.
+        self.shipped_at.or(if self.state.is_merchants() { self.ended_at } else { None })
+    }
+
     /// When something becomes of it by itself.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         match self.state {

@@ -13,17 +13,20 @@ pub enum ItemKind {
     Physical,
     /// It is delivered otherwise.
     Virtual,
+    /// It is one of a list of codes; its stock is how many there ever were.
+    Code,
 }
 
 impl ItemKind {
     /// All of them.
-    pub const ALL: [ItemKind; 2] = [ItemKind::Physical, ItemKind::Virtual];
+    pub const ALL: [ItemKind; 3] = [ItemKind::Physical, ItemKind::Virtual, ItemKind::Code];
 
     /// Its name in the API.
     pub const fn name(self) -> &'static str {
         match self {
             ItemKind::Physical => "physical",
             ItemKind::Virtual => "virtual",
+            ItemKind::Code => "code",
         }
     }
 }

@@ -42,6 +42,7 @@
 //! - [`command`]: what can be asked ([`Command`](command::Command)) and answered ([`Outcome`](command::Outcome)).
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
+//! - [`code`]: units that are codes, each handed out once.
 //! - [`payout`]: money that goes to people outside.
 //! - [`address`]: where gifts are sent: sealed, opened, erased.
 //! - [`creates`]: how many envelopes a sender may make in a day.
@@ -82,6 +83,7 @@ pub mod audit;
 pub mod backend;
 pub mod backup;
 pub mod clock;
+pub mod code;
 pub mod command;
 pub mod creates;
 pub mod entropy;

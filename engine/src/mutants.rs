@@ -66,11 +66,15 @@ pub enum Mutant {
     StageBeforeSlot,
     /// An address is told to be erased and its slot is not overwritten.
     KeepSlot,
+    /// The last code that was handed out is handed out again.
+    HandCodeAgain,
+    /// Codes that an item has had are not looked up in the store.
+    ForgetCodes,
 }
 
 impl Mutant {
     /// All of them that the simulation has to find.
-    pub const ALL: [Mutant; 28] = [
+    pub const ALL: [Mutant; 30] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -99,6 +103,8 @@ impl Mutant {
         Mutant::RoundCommissionUp,
         Mutant::ForgetSlots,
         Mutant::SettleTwice,
+        Mutant::HandCodeAgain,
+        Mutant::ForgetCodes,
     ];
 
     /// Those that are found where disks and keys are looked at, and not by the simulation.

@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 65] = [
+pub const OPERATIONS: [(&str, &str, Roles); 67] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -73,6 +73,7 @@ pub const OPERATIONS: [(&str, &str, Roles); 65] = [
     ("GET", "/v1/items/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("PATCH", "/v1/items/{id}", ISSUER),
     ("POST", "/v1/items/{id}/restock", ISSUER),
+    ("POST", "/v1/items/{id}/codes", ISSUER),
     ("POST", "/v1/items/{id}/grab", CALLER),
     ("GET", "/v1/holds/{id}", USERS_READ),
     ("POST", "/v1/holds/{id}/claim", CALLER),
@@ -91,6 +92,7 @@ pub const OPERATIONS: [(&str, &str, Roles); 65] = [
     ("POST", "/v1/gifts/{id}/redact", ADMIN),
     ("GET", "/v1/gifts/{id}/address", MERCHANT),
     ("POST", "/v1/gifts/{id}/address/erase", CALLER),
+    ("GET", "/v1/gifts/{id}/codes", CALLER),
     ("GET", "/v1/users/{user}/gifts", USERS_READ),
     ("GET", "/v1/events", ISSUER.or(VIEWER)),
     ("POST", "/v1/webhooks", ADMIN),

@@ -12,7 +12,8 @@ use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{
-    addresses, auth::Keys, envelopes, events, gifts, keys, payouts, sale_money, sales, service, wallets, webhooks,
+    addresses, auth::Keys, codes, envelopes, events, gifts, keys, payouts, sale_money, sales, service, wallets,
+    webhooks,
 };
 use axum::Router;
 use axum::handler::Handler;
@@ -196,6 +197,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = envelopes::routes(table);
     let table = payouts::routes(table);
     let table = addresses::routes(gifts::routes(table));
+    let table = codes::routes(table);
     let table = sales::routes(table);
     let table = sale_money::routes(table);
     let table = events::routes(table);

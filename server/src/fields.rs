@@ -22,6 +22,8 @@ pub struct Int<const MIN: u64, const MAX: u64>(u64);
 pub type Money = Int<1, { Amount::MAX.minor() }>;
 /// A number of things, at least 1.
 pub type Count = Int<1, { u32::MAX as u64 }>;
+/// A number of things, or none.
+pub type CountOrNone = Int<0, { u32::MAX as u64 }>;
 /// A number of shares of an envelope.
 pub type Shares = Int<1, { SHARES_MAX as u64 }>;
 /// A duration of at least a second and at most a year.
@@ -54,7 +56,7 @@ impl Money {
 }
 
 /// For bounds within 32 bits only: others do not compile.
-impl<const MAX: u64> Int<1, MAX> {
+impl<const MIN: u64, const MAX: u64> Int<MIN, MAX> {
     const FITS: () = assert!(MAX <= u32::MAX as u64);
 
     /// As a number of 32 bits.
@@ -122,20 +124,15 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX
     }
 }
 
-/// A caller's own number: 1 to 128 visible characters.
+/// 1 to `MAX` visible characters; a caller's own number has up to 128.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Visible(pub String);
+pub struct Visible<const MAX: usize = 128>(pub String);
 
-impl Visible {
-    const CHARS_MAX: usize = 128;
-}
-
-impl<'de> Deserialize<'de> for Visible {
+impl<'de, const MAX: usize> Deserialize<'de> for Visible<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let max = Visible::CHARS_MAX;
-        if !(1..=max).contains(&text.chars().count()) {
-            return Err(D::Error::custom(format_args!("must be 1 to {max} characters long")));
+        if !(1..=MAX).contains(&text.chars().count()) {
+            return Err(D::Error::custom(format_args!("must be 1 to {MAX} characters long")));
         }
         if !text.chars().all(is_visible) {
             return Err(D::Error::custom("may only contain visible characters: no spaces, no control characters"));

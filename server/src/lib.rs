@@ -27,6 +27,7 @@ pub mod backup;
 mod books;
 pub mod caps;
 pub mod clock;
+pub mod codes;
 pub mod config;
 pub mod copy;
 mod csv;

@@ -6,13 +6,14 @@
 use crate::access::ADMIN;
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
+use crate::codes;
 use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
-use crate::fields::{Count, Int, Money, Seconds, SecondsOrNone, Text, Time, Url, some, some_word, word};
+use crate::fields::{Count, CountOrNone, Int, Money, Seconds, SecondsOrNone, Text, Time, Url, some, some_word, word};
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
-use crate::views::{HoldJson, ItemJson, MerchantJson, OrderJson};
+use crate::views::{HoldJson, ItemJson, MerchantJson, OrderWithCodes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -81,7 +82,8 @@ struct Create {
     name: Text<1, 200>,
     category: Text<1, 64>,
     price: Money,
-    stock: Count,
+    #[serde(default, deserialize_with = "some")]
+    stock: Option<CountOrNone>,
     #[serde(default = "one_each")]
     per_user_limit: Option<Count>,
     #[serde(default)]
@@ -108,6 +110,15 @@ fn a_quarter_of_an_hour() -> Seconds {
 
 impl Content for Create {
     fn check(&self) -> Result<(), Problem> {
+        let bounds = format!("must be an integer from 1 to {}", u32::MAX);
+        match (self.kind, self.stock.map(CountOrNone::get)) {
+            (ItemKind::Code, None | Some(0)) | (ItemKind::Physical | ItemKind::Virtual, Some(1..)) => {}
+            (ItemKind::Code, Some(_)) => {
+                let why = "must be 0 or absent for the kind code; POST /v1/items/{id}/codes adds what it has";
+                return Err(Problem::field("stock", why));
+            }
+            (ItemKind::Physical | ItemKind::Virtual, _) => return Err(Problem::field("stock", bounds)),
+        }
         check_times(self.starts_at, self.ends_at)
     }
 }
@@ -130,7 +141,7 @@ impl Create {
             name: self.name.0,
             category: self.category.0,
             price: self.price.amount(),
-            stock: self.stock.count(),
+            stock: self.stock.map_or(0, CountOrNone::count),
             per_user_limit: self.per_user_limit.map(Count::count),
             starts_at: self.starts_at.map(|time| time.0),
             ends_at: self.ends_at.map(|time| time.0),
@@ -265,7 +276,7 @@ async fn create<B: Backend>(
 
 /// Whether the caller may change the item: its owner made it, or nobody did since
 /// items have owners. Its owner never changes.
-async fn check_owner<B: Backend>(server: &Shared<B>, caller: &Caller, id: ItemId) -> Result<(), Problem> {
+pub(crate) async fn check_owner<B: Backend>(server: &Shared<B>, caller: &Caller, id: ItemId) -> Result<(), Problem> {
     if caller.roles().any_of(ADMIN) {
         return Ok(());
     }
@@ -358,7 +369,7 @@ async fn find<B: Backend>(
         merchant: params.parse("merchant", UserId::new)?,
         kind: params.parse("kind", |name| {
             let found = ItemKind::ALL.into_iter().find(|kind| kind.name() == name);
-            found.ok_or("must be physical or virtual")
+            found.ok_or("must be physical, virtual or code")
         })?,
         variant_of: params.parse("variant_of", |id| id.parse::<ItemId>().map_err(|_| "is no item's id"))?,
         on_sale: params.parse("on_sale", |word| word.parse::<bool>().map_err(|_| "must be true or false"))?,
@@ -388,6 +399,7 @@ async fn order<B: Backend>(
     _: NoParams,
 ) -> Result<Response, Problem> {
     let view = server.backend.order(id).await.map_err(|error| from_engine(&error))?;
-    let view = view.filter(|view| caller.sees_merchant(&view.merchant));
-    Ok(json(&OrderJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
+    let view = view.filter(|view| caller.sees_merchant(&view.merchant)).ok_or_else(Problem::not_found)?;
+    let codes = codes::of_order(&server, &caller, &view).await?;
+    Ok(json(&OrderWithCodes::new(&view, codes.as_deref(), server.currency)))
 }

@@ -7,6 +7,7 @@ use crate::config::Currency;
 use crate::extract::hex;
 use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, ReceivedRow};
+use hongbao_engine::code::Code;
 use hongbao_engine::command::{
     EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemKind, ItemView, Merchant, MerchantStatus, NewItem,
     OrderView, ShareStatus, Stock, Verification, WalletView,
@@ -490,6 +491,34 @@ impl<'a> OrderJson<'a> {
             currency,
             created_at: At(view.created_at),
         }
+    }
+}
+
+/// An order, and its codes for those who may see them. They are in no other answer, and in no event.
+#[derive(Serialize)]
+pub struct OrderWithCodes<'a> {
+    #[serde(flatten)]
+    order: OrderJson<'a>,
+    codes: Option<&'a [Code]>,
+}
+
+impl<'a> OrderWithCodes<'a> {
+    /// `view`, shown, with `codes`.
+    pub fn new(view: &'a OrderView, codes: Option<&'a [Code]>, currency: Currency) -> Self {
+        OrderWithCodes { order: OrderJson::new(view, currency), codes }
+    }
+}
+
+/// The codes of a gift.
+#[derive(Serialize)]
+pub struct CodesJson<'a> {
+    codes: &'a [Code],
+}
+
+impl<'a> CodesJson<'a> {
+    /// `codes`, shown.
+    pub fn new(codes: &'a [Code]) -> Self {
+        CodesJson { codes }
     }
 }
 

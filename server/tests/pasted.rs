@@ -231,6 +231,11 @@ fn sale_money_goes_as_its_page_says() {
     paste("docs/MONEY.md", |_| true, Figures::AsShown, None);
 }
 
+#[test]
+fn the_orders_lines() {
+    paste("docs/ORDERS.md", |_| true, Figures::AsShown, None);
+}
+
 /// All but the export, which is of a directory.
 #[test]
 fn the_storys_figures_agree_in_front_of_redis() {

@@ -151,14 +151,15 @@ impl Answer {
                         continue;
                     }
                 },
-                // Told of by the claim or cancel beside it.
-                Event::PayoutMade(_) => continue,
                 Event::AddressPut(e) => match e.sealed {
                     Some(_) => Answer { kind: "address", of: e.gift.to_string(), ..blank },
                     None => continue,
                 },
                 // Nothing here opens it, so what was told stays true.
                 Event::AddressErased(_) => continue,
+                Event::CodesAdded(e) => Answer { kind: "codes", of: e.item.to_string(), ..blank },
+                // Told of by the claim, cancel, order or gift beside it.
+                Event::PayoutMade(_) | Event::CodesHanded(_) => continue,
                 Event::EnvelopeEnded(_)
                 | Event::EnvelopeLapsed { .. }
                 | Event::EnvelopeSettled(_)

@@ -142,7 +142,10 @@ pub(crate) fn told<E>(
         | Event::EnvelopeRedacted(_)
         | Event::MerchantMoved(_)
         | Event::AddressPut(_)
-        | Event::AddressErased(_) => {}
+        | Event::AddressErased(_)
+        // Who has a code has what it stands for: no event tells one.
+        | Event::CodesAdded(_)
+        | Event::CodesHanded(_) => {}
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 use super::{Core, Done, Durable, Footprint, Locked, class_of, no};
 use crate::backend::{OnceKey, Reply};
+use crate::code::CodeDigest;
 use crate::command::{Command, EndedAs, Outcome, Refusal};
 use crate::creates::{Day, MadeInDay};
 use crate::error::EngineError;
@@ -15,13 +16,16 @@ use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::gifts::KnownGift;
 use crate::state::ledger::Wallet;
-use crate::state::{KnownPayout, Memo, Shards};
+use crate::state::{KnownCode, KnownPayout, Memo, Shards};
 use crate::store::{EnvelopeRow, StoreError};
-use crate::types::{EnvelopeId, GiftId, HoldId, Lsn, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, PayoutId, Timestamp, UserId};
 use std::sync::atomic::Ordering;
 
 /// How long a wallet or an answer stays in memory after its last use.
 const IDLE_MS: u64 = 60_000;
+/// How long it is known that an item has not had a code, or that it has and the store knows: to add a million of
+/// them at once takes a thousand calls, and memory only for the last.
+const CODES_MS: u64 = 1_000;
 /// How long a settled envelope stays: its losers keep asking for minutes.
 const SETTLED_MS: u64 = 300_000;
 
@@ -48,6 +52,9 @@ impl Core {
         if let Some(id) = footprint.gift {
             self.warm_gift(durable, id)?;
         }
+        if let Some((item, codes)) = &footprint.codes {
+            self.warm_codes(durable, *item, codes)?;
+        }
         Ok(())
     }
 
@@ -59,6 +66,10 @@ impl Core {
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
                 && footprint.payouts.iter().all(|id| locked.shard(self.router.payout(*id)).payouts.contains_key(id))
                 && footprint.gift.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
+                && footprint.codes.iter().all(|(item, codes)| {
+                    let known = &locked.shard(self.router.item(*item)).codes;
+                    codes.iter().all(|code| known.contains_key(code))
+                })
                 && footprint.made.iter().all(|(sender, day, _)| {
                     locked
                         .shard(self.router.user(sender))
@@ -153,6 +164,35 @@ impl Core {
             if shard.evictions == evictions {
                 let known = KnownGift::read(gift, self.clock.now());
                 shard.gifts.entry(id).or_insert(known);
+                return Ok(());
+            }
+        }
+    }
+
+    fn warm_codes(&self, durable: &Durable, item: ItemId, codes: &[CodeDigest]) -> Result<(), EngineError> {
+        let shard = &self.shards[self.router.item(item)];
+        loop {
+            let (evictions, missing) = {
+                let mut shard = shard.lock();
+                let mut missing = Vec::new();
+                for code in codes {
+                    match shard.codes.get_mut(code) {
+                        Some(known) => known.touched_at = self.clock.now(),
+                        None => missing.push(*code),
+                    }
+                }
+                (shard.evictions, missing)
+            };
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let found = durable.store.has_codes(item, &missing).map_err(store_failed)?;
+            let mut shard = shard.lock();
+            if shard.evictions == evictions {
+                let touched_at = self.clock.now();
+                for (code, is_there) in missing.into_iter().zip(found) {
+                    shard.codes.entry(code).or_insert(KnownCode { is_there, last_lsn: Lsn(0), touched_at });
+                }
                 return Ok(());
             }
         }
@@ -271,7 +311,8 @@ impl Core {
             | Command::CreateGift(_)
             | Command::StepGift { .. }
             | Command::RedactGift { .. }
-            | Command::WithdrawSales(_) => return not_found(),
+            | Command::WithdrawSales(_)
+            | Command::AddCodes { .. } => return not_found(),
         })
     }
 
@@ -317,6 +358,7 @@ impl Core {
         shard
             .gifts
             .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
+        shard.codes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, CODES_MS));
         shard.made.retain(|_, days| {
             days.retain(|made| made.last_lsn > persisted || !idle(made.touched_at, IDLE_MS));
             !days.is_empty()

@@ -35,6 +35,7 @@ pub(crate) use settings::option_of;
 
 use crate::backend::{OnceKey, Reply};
 use crate::clock::Clock;
+use crate::code::CodeDigest;
 use crate::command::{Command, Outcome, Refusal};
 use crate::creates::{CreatesCap, Day};
 use crate::entropy::Entropy;
@@ -180,6 +181,8 @@ struct Footprint {
     memos: SmallVec<[OnceKey; 2]>,
     payouts: Vec<PayoutId>,
     gift: Option<GiftId>,
+    /// Codes that an item is to have.
+    codes: Option<(ItemId, Vec<CodeDigest>)>,
     /// Who makes an envelope on which day, and at which count no more are made.
     made: Option<(UserId, Day, u32)>,
 }
@@ -530,6 +533,7 @@ impl Core {
                 let id = GiftId::from_bytes(self.random_beside(terms.item.bytes()));
                 Drawn::Gift(id, GiftToken(self.random()))
             }
+            Command::AddCodes { item, codes } => Drawn::Codes(CodeDigest::of_all(*item, codes)),
             Command::ClaimHold { hold, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(hold.bytes()))),
             Command::Deposit(_)
             | Command::Withdraw(_)
@@ -657,7 +661,14 @@ impl Core {
                     footprint.shards.push(router.gift(*gift));
                 }
             }
-            (Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::CreateGift(_), _) => {
+            (Command::AddCodes { item, .. }, Drawn::Codes(digests)) => {
+                footprint.shards.push(router.item(*item));
+                footprint.codes = Some((*item, digests.clone()));
+            }
+            (
+                Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::CreateGift(_) | Command::AddCodes { .. },
+                _,
+            ) => {
                 unreachable!("a command that makes something comes with an id for it")
             }
             (Command::WithdrawSales(transfer), _) => {
@@ -728,7 +739,8 @@ fn class_of(command: &Command) -> Class {
         | Command::ChangeItem { .. }
         | Command::Restock { .. }
         | Command::CreateApiKey(_)
-        | Command::CreateGift(_) => Class::Create,
+        | Command::CreateGift(_)
+        | Command::AddCodes { .. } => Class::Create,
         Command::Grab { .. } | Command::GrabItem { .. } => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }

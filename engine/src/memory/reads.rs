@@ -10,6 +10,7 @@ use crate::api_key::{self, ApiKey};
 use crate::backend::{
     Audit, Backend, Entry, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply, Result,
 };
+use crate::code::{Code, HandedTo};
 use crate::command::{
     Command, EnvelopeView, HoldView, ItemView, Merchant, MerchantStatus, OrderView, Outcome, WalletView,
 };
@@ -268,6 +269,10 @@ impl Backend for Embedded {
             (None, Some(durable)) => durable.store.order(id).map_err(store_failed),
             (None, None) => Ok(None),
         }
+    }
+
+    async fn codes(&self, to: HandedTo) -> Result<Vec<Code>> {
+        self.core.view()?.codes(to).map_err(store_failed)
     }
 
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {

@@ -14,8 +14,8 @@ use super::sales;
 use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
 use crate::backend::{Listing, OnceKey, Page, Reply};
 use crate::command::{
-    Command, HoldView, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Refusal, Stock,
-    Transfer, Unclaimed, Verification, WalletView,
+    Command, HoldView, ItemKind, ItemView, Merchant, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome,
+    Refusal, Stock, Transfer, Unclaimed, Verification, WalletView,
 };
 use crate::creates::Allowance;
 use crate::error::EngineError;
@@ -78,6 +78,7 @@ impl Core {
             Command::StepGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::WithdrawSales(transfer) => layout.of_user(&transfer.user),
             Command::RedactGift { gift, .. } => layout.of_id(gift.bytes()),
+            Command::AddCodes { item, .. } => layout.of_id(item.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -122,6 +123,10 @@ impl Core {
             },
             Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
             Command::RedactGift { .. } => return Ok(self.refuse(Refusal::no_gift_redaction())),
+            Command::AddCodes { .. } => return Ok(self.refuse(Refusal::no_codes())),
+            Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
+                return Ok(self.refuse(Refusal::no_codes()));
+            }
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
                 Ok(decided) => decided,
@@ -570,6 +575,7 @@ fn keep_of(command: &Command) -> Keep {
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
         | Command::WithdrawSales(_)
+        | Command::AddCodes { .. }
         | Command::PayoutResults(_) => Keep::Repeats,
     }
 }

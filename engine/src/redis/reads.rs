@@ -17,6 +17,7 @@ use crate::api_key::ApiKey;
 use crate::backend::{
     Audit, Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
 };
+use crate::code::{Code, HandedTo};
 use crate::command::{Command, EnvelopeView, HoldView, ItemView, Merchant, MerchantStatus, OrderView, WalletView};
 use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
@@ -130,6 +131,10 @@ impl Backend for RedisBackend {
 
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         self.core.order(id).await
+    }
+
+    async fn codes(&self, _: HandedTo) -> Result<Vec<Code>> {
+        Ok(Vec::new())
     }
 
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {

@@ -14,13 +14,14 @@ use super::{Router, Shards, is_positive, sales, stock};
 use crate::address::Draft;
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
+use crate::code::{self, Code, CodeDigest, HandedTo};
 use crate::command::{Command, EndedAs, HoldState, HoldView, MerchantStatus, NewEnvelope, Outcome, Refusal, Transfer};
 use crate::creates::Allowance;
 use crate::event::{
-    self, Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, Event, Events, GiftChanged,
-    ItemPut, PayoutChanged, Remembered, Units, WalletMoved,
+    self, Claimed, CodesAdded, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, Event, Events,
+    GiftChanged, ItemPut, PayoutChanged, Remembered, Units, WalletMoved,
 };
-use crate::gift::{Gift, GiftStep, GiftToken, NewGift};
+use crate::gift::{Gift, GiftState, GiftStep, GiftToken, NewGift};
 use crate::journal::MAX_RECORD_BYTES;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, REFERENCE_CHARS_MAX, RESULTS_MAX};
@@ -42,6 +43,8 @@ const BLANKED_BYTES_MAX: usize = MAX_RECORD_BYTES - (80 << 10);
 const ANSWER_BYTES_MAX: usize = 1536;
 /// What results of payouts may take in a record; the rest is for what is remembered of them.
 const RESULTS_BYTES_MAX: usize = MAX_RECORD_BYTES - 4 * RESULTS_MAX - 1024;
+/// What codes may take in a record; the rest is for the item, which stands there twice.
+const CODES_BYTES_MAX: usize = MAX_RECORD_BYTES - (28 << 10);
 
 /// What was decided: nothing yet has changed.
 pub(crate) struct Decision {
@@ -107,6 +110,8 @@ pub(crate) enum Drawn {
     Gift(GiftId, GiftToken),
     /// A gift's address, sealed, whose slot is on the disk.
     Address(Draft),
+    /// The digests of the codes to be added.
+    Codes(Vec<CodeDigest>),
 }
 
 impl Drawn {
@@ -163,7 +168,8 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::PayoutResults(_)
         | Command::Redact { .. }
         | Command::StepGift { .. }
-        | Command::RedactGift { .. } => return None,
+        | Command::RedactGift { .. }
+        | Command::AddCodes { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -286,6 +292,9 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             let Some(found) = shards.shard(router.item(*item)).items.get(item) else {
                 return Decision::refuse(Refusal::NotFound);
             };
+            if found.has_codes() {
+                return Decision::refuse(Refusal::stock_is_codes());
+            }
             let stock_total = found.put.stock_total.checked_add(*quantity).filter(|_| *quantity > 0);
             let Some(stock_total) = stock_total else {
                 let message = "must be at least 1, and the stock at most 4294967295 in all";
@@ -314,13 +323,15 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::CreateGift(terms), Drawn::Gift(id, token)) => create_gift(shards, router, now, terms, (*id, *token)),
         (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step, drawn),
         (Command::WithdrawSales(transfer), _) => sales::withdraw(shards, router, transfer, now),
+        (Command::AddCodes { item, codes }, Drawn::Codes(digests)) => add_codes(shards, router, *item, codes, digests),
         (
             Command::CreateEnvelope(_)
             | Command::CreateItem(_)
             | Command::GrabItem { .. }
             | Command::ClaimHold { .. }
             | Command::CreateApiKey(_)
-            | Command::CreateGift(_),
+            | Command::CreateGift(_)
+            | Command::AddCodes { .. },
             _,
         ) => {
             unreachable!("a command that makes something comes with an id for it")
@@ -717,6 +728,28 @@ fn put_item(shards: &impl Shards, router: Router, put: ItemPut) -> Decision {
     Decision::new(smallvec![Event::ItemPut(Box::new(put))], Outcome::Item(Box::new(view)))
 }
 
+/// Puts codes behind those that an item has.
+fn add_codes(shards: &impl Shards, router: Router, item: ItemId, codes: &[Code], digests: &[CodeDigest]) -> Decision {
+    let shard = shards.shard(router.item(item));
+    let Some(found) = shard.items.get(&item) else {
+        return Decision::refuse(Refusal::NotFound);
+    };
+    if !found.has_codes() {
+        return Decision::refuse(Refusal::no_code_item());
+    }
+    if let Some(place) = shard.first_known(digests) {
+        return Decision::refuse(Refusal::known_code(place));
+    }
+    let first = found.put.stock_total;
+    let Some(stock_total) = u32::try_from(codes.len()).ok().and_then(|more| first.checked_add(more)) else {
+        return Decision::refuse(Refusal::invalid("codes", "the item may have at most 4294967295 in all"));
+    };
+    let added = CodesAdded { item, first, codes: codes.to_vec() };
+    let mut decision = put_item(shards, router, ItemPut { stock_total, ..(*found.put).clone() });
+    decision.events.push(Event::CodesAdded(Box::new(added)));
+    decision
+}
+
 fn grab_item(
     shards: &impl Shards,
     router: Router,
@@ -821,7 +854,11 @@ fn step_gift(
     {
         return Decision::refuse(refusal);
     }
-    match gifts::changed(shards, router, Some(gift), after.clone(), units_of_giver(shards, router, gift)) {
+    let item = &shard.items[&gift.item];
+    // A code needs nobody to ship it: who accepts it has it.
+    let is_handed = item.has_codes() && after.state == GiftState::Accepted && gift.state != after.state;
+    let after = if is_handed { after.handed(now) } else { after };
+    match gifts::changed(shards, router, Some(gift), after.clone(), item.units(&gift.giver)) {
         Err(refusal) => Decision::refuse(refusal),
         Ok(mut events) => {
             match drawn {
@@ -829,6 +866,7 @@ fn step_gift(
                 _ if after.state != gift.state => events.extend(addresses::follow(mark, &after, now)),
                 _ => {}
             }
+            events.extend(is_handed.then(|| item.hand(1, HandedTo::Gift(id))).flatten());
             Decision::new(events, Outcome::Gift(Box::new(after)))
         }
     }
@@ -872,7 +910,8 @@ fn claim_hold(
     };
     let (owed, sold) = sales::sold(shards, router, merchant, (SaleOf::Order(order), hold.amount), now);
     let ended = item.end(&hold, HoldState::Claimed(order), Some((merchant.clone(), owed)));
-    let events = smallvec![Event::WalletMoved(payment), Event::HoldEnded(Box::new(ended)), sold];
+    let mut events: Events = smallvec![Event::WalletMoved(payment), Event::HoldEnded(Box::new(ended)), sold];
+    events.extend(item.hand(hold.quantity, HandedTo::Order(order)));
     Decision::new(events, Outcome::Ordered { order, replayed: false })
 }
 
@@ -925,6 +964,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::PayoutResults(results) => check_results(results),
         Command::CreateGift(terms) => terms.check(),
         Command::StepGift { step, .. } => step.check(),
+        Command::AddCodes { codes, .. } => check_codes(codes),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {
@@ -953,6 +993,13 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::RedactGift { .. }
         | Command::WithdrawSales(_) => Ok(()),
     }
+}
+
+fn check_codes(codes: &[Code]) -> Result<(), Refusal> {
+    code::check(codes)?;
+    // A code and its length.
+    let bytes: usize = codes.iter().map(|code| code.as_str().len() + 2).sum();
+    if bytes > CODES_BYTES_MAX { Err(Refusal::too_long_codes()) } else { Ok(()) }
 }
 
 fn check_results(results: &[PayoutResult]) -> Result<(), Refusal> {

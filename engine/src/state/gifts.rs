@@ -129,7 +129,7 @@ pub(super) fn changed(
             events.push(Event::WalletMoved(back));
         }
         (..0, _) => {
-            let at = event.gift.shipped_at.expect("what is a merchant's is shipped");
+            let at = event.gift.sold_at().expect("what is a merchant's was sold");
             let (owed, sale) = sales::sold(shards, router, merchant, (SaleOf::Gift(*id), *amount), at);
             event.owed_after = Some(owed);
             sold = Some(sale);

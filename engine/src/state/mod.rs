@@ -13,6 +13,7 @@
 //! before it is decided upon; a vacant place is brought in as such.
 
 pub(crate) mod addresses;
+mod codes;
 pub(crate) mod decide;
 pub(crate) mod envelope;
 pub(crate) mod gifts;
@@ -26,6 +27,7 @@ pub(crate) mod winners;
 use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
+use crate::code::CodeDigest;
 use crate::command::{HoldView, Merchant, MerchantStatus, OrderView, Outcome};
 use crate::creates::MadeInDay;
 use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, Remembered};
@@ -33,6 +35,7 @@ use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+pub(crate) use codes::KnownCode;
 use envelope::Envelope;
 use gifts::KnownGift;
 use hashbrown::HashMap;
@@ -136,6 +139,8 @@ pub(crate) struct Shard {
     pub(crate) api_keys: BTreeMap<ApiKeyId, ApiKey>,
     /// The last record that changed any of them.
     pub(crate) api_keys_lsn: Lsn,
+    /// Codes that the store may not have yet, and those that were looked for.
+    pub(crate) codes: HashMap<CodeDigest, KnownCode, IdHash>,
 }
 
 /// Says in which shard things live.
@@ -253,6 +258,8 @@ impl Router {
                     touch(Self::EXTERNAL);
                 }
             }
+            Event::CodesAdded(e) => touch(self.item(e.item)),
+            Event::CodesHanded(e) => touch(self.item(e.item)),
         }
     }
 }
@@ -454,6 +461,8 @@ pub(crate) fn apply(
             }
             Event::AddressPut(event) => shards.shard_mut(router.gift(event.gift)).apply_address(*event, lsn),
             Event::AddressErased(event) => shards.shard_mut(router.gift(event.gift)).apply_address_erased(&event, lsn),
+            Event::CodesAdded(event) => shards.shard_mut(router.item(event.item)).apply_codes(&event, at, lsn),
+            Event::CodesHanded(event) => shards.shard_mut(router.item(event.item)).apply_handed(&event),
         }
     }
 }
@@ -495,6 +504,7 @@ impl Shard {
             + self.payouts.len()
             + self.gifts.len()
             + self.sealed.len()
+            + self.codes.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 

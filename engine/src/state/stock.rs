@@ -12,7 +12,10 @@ use super::gifts::unit_of;
 use super::slab::Indexed;
 use super::winners::Name;
 use super::{Chore, Timers};
-use crate::command::{HoldState, HoldView, ItemChange, ItemView, MerchantStatus, NewItem, Outcome, Refusal, Stock};
+use crate::code::CODES_OF_ORDER_MAX;
+use crate::command::{
+    HoldState, HoldView, ItemChange, ItemKind, ItemView, MerchantStatus, NewItem, Outcome, Refusal, Stock,
+};
 use crate::event::{Held, HoldEnded, ItemPut, Units};
 use crate::gift::{Gift, GiftState};
 use crate::mutants::{Mutant, is_planted};
@@ -319,6 +322,9 @@ impl Item {
         let limit = terms.per_user_limit.unwrap_or(u32::MAX);
         if quantity == 0 || quantity > limit {
             return answer(Outcome::Refused(Refusal::over_limit(limit)));
+        }
+        if quantity > CODES_OF_ORDER_MAX && self.has_codes() {
+            return answer(Outcome::Refused(Refusal::over_codes()));
         }
         let Some(amount) = terms.price.checked_mul(quantity.into()) else {
             return answer(Outcome::Refused(Refusal::price_too_high()));
@@ -675,6 +681,10 @@ pub(crate) fn check(terms: &NewItem) -> Result<(), Refusal> {
     }
     if !(1..=YEAR_S).contains(&terms.hold_ttl_s) {
         return Err(Refusal::invalid("hold_ttl_s", "must be 1 to 31536000"));
+    }
+    if terms.origin.kind == ItemKind::Code && terms.stock > 0 {
+        let why = "must be 0 or absent for the kind `code`; POST /v1/items/{id}/codes adds what it has";
+        return Err(Refusal::invalid("stock", why));
     }
     if terms.image_url.as_ref().is_some_and(|url| url.len() > 2048) {
         return Err(Refusal::invalid("image_url", "must be at most 2048 characters long"));

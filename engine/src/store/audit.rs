@@ -43,6 +43,8 @@ pub struct Audited {
     pub payouts: u64,
     /// Gifts.
     pub gifts: u64,
+    /// Codes.
+    pub codes: u64,
     /// Findings.
     pub findings: u64,
 }

@@ -25,11 +25,13 @@ impl Auditor<'_> {
         for (merchant, amount) in std::mem::take(&mut gifts.owed) {
             *owed.entry(merchant).or_default() += amount;
         }
+        let mut handed = self.handed()?;
         for row in self.scan(Table::Items, &KeyRange::all()) {
             let (key, value) = row?;
             let item: ItemPut = values::cold(&value).ok_or_else(|| damaged(Table::Items, &key))?;
             self.audited.items += 1;
             let sold = sold.remove(&item.id).unwrap_or_default();
+            self.codes(&item, sold, handed.remove(&item.id).unwrap_or_default())?;
             self.item(&item, sold, gifts.held.remove(&item.id).unwrap_or_default())?;
         }
         for (item, sold) in sold {
@@ -37,6 +39,9 @@ impl Auditor<'_> {
         }
         for item in gifts.held.into_keys() {
             self.found(format!("{item}: it is given and there is no such item"));
+        }
+        for item in handed.into_keys() {
+            self.found(format!("{item}: codes of it were handed out and there is no such item"));
         }
         let listed = self.count(Table::ItemsByTime)?;
         self.expect("rows in the list of items by time", listed, self.audited.items);

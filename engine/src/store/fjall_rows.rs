@@ -430,9 +430,8 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::ApiKeys
         | Table::Payouts
         | Table::Gifts
-        | Table::SealedAddresses => {
-            FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)))
-        }
+        | Table::SealedAddresses
+        | Table::Codes => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

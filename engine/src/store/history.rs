@@ -19,7 +19,9 @@ use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{DurableBatch, RowRead, Snapshot, Store, StoreError, damaged, index, position_of};
 use crate::EngineError;
 use crate::backend::{Entry, Listing, OnceKey, Page};
+use crate::code::{Code, HandedTo};
 use crate::command::{HoldView, OrderView, Outcome};
+use crate::event::CodesHanded;
 use crate::gift::{Gift, GiftRole};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
 use crate::state::decide::REMEMBER_S;
@@ -290,6 +292,22 @@ impl View {
             rows.push(cold(Table::Gifts, &key, value)?.ok_or_else(|| damaged(Table::Gifts, &key))?);
         }
         Ok(Listing { rows, next: ids.next })
+    }
+
+    /// The codes that an order or gift was handed, in order; none if it was handed none.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn codes(&self, to: HandedTo) -> Result<Vec<Code>, StoreError> {
+        let key = keys::handed(to);
+        let Some(handed) = cold::<CodesHanded>(Table::Codes, &key, self.get(Table::Codes, key.clone())?)? else {
+            return Ok(Vec::new());
+        };
+        let places = (handed.first..).take(handed.count as usize);
+        let codes = self.get_all(Table::Codes, places.map(|place| keys::code(handed.item, place)).collect())?;
+        let code =
+            |(key, value): (Bytes, _)| cold(Table::Codes, &key, value)?.ok_or_else(|| damaged(Table::Codes, &key));
+        codes.into_iter().map(code).collect()
     }
 
     /// One payout.

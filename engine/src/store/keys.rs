@@ -7,6 +7,7 @@
 //! followed by a zero byte, which no user's text contains, or ends the key.
 
 use crate::backend::OnceKey;
+use crate::code::{CodeDigest, HandedTo};
 use crate::gift::GiftRole;
 use crate::payout::PayoutState;
 use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
@@ -102,6 +103,8 @@ tables! {
     Addresses = "addresses",
     /// Gift -> its address, sealed, until it is erased.
     SealedAddresses = "sealed_addresses",
+    /// Item, part, place -> code; item, part, digest -> place; order or gift, part -> what it was handed.
+    Codes = "codes",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -125,6 +128,15 @@ pub(crate) enum MerchantPart {
     Owed = 1,
     /// What of that is not due yet.
     Pending = 2,
+}
+
+/// Under which part of a [`Codes`](Table::Codes) key what stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum CodePart {
+    Text = 0,
+    Place = 1,
+    Handed = 2,
 }
 
 /// The longest key: a user, a zero, a role, a time and an id.
@@ -231,6 +243,21 @@ pub(crate) fn gift_of_user(user: &UserId, role: GiftRole, at: Timestamp, gift: G
     join(&[&gifts_prefix(user, role), &newest_first(at), gift.bytes()])
 }
 
+/// A code of an item by its place.
+pub(crate) fn code(item: ItemId, place: u32) -> Bytes {
+    join(&[item.bytes(), &[CodePart::Text as u8], &place.to_be_bytes()])
+}
+
+/// The place of a code that an item has had.
+pub(crate) fn place_of_code(item: ItemId, code: CodeDigest) -> Bytes {
+    join(&[item.bytes(), &[CodePart::Place as u8], &code.0])
+}
+
+/// What an order or gift was handed.
+pub(crate) fn handed(to: HandedTo) -> Bytes {
+    join(&[to.bytes(), &[CodePart::Handed as u8]])
+}
+
 /// What is listed by the state of payouts; also how a page of it continues.
 pub(crate) fn payout_in_state(state: PayoutState, at: Timestamp, payout: PayoutId) -> Bytes {
     join(&[&[state as u8], &at.ms().to_be_bytes(), payout.bytes()])
@@ -272,7 +299,8 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::LiveGifts
         | Table::Addresses
         | Table::SealedAddresses
-        | Table::PayoutsOfEnvelope => &key[..16],
+        | Table::PayoutsOfEnvelope
+        | Table::Codes => &key[..16],
     }
 }
 

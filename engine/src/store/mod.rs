@@ -28,6 +28,7 @@
 //! write, one at a time.
 
 mod audit;
+mod audit_codes;
 mod audit_gifts;
 mod audit_merchants;
 mod audit_payouts;

@@ -473,7 +473,7 @@ fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<M
     }
     for gift in gifts(snapshot) {
         let gift = gift?;
-        if let Some(at) = gift.shipped_at.filter(|at| *at < before) {
+        if let Some(at) = gift.sold_at().filter(|at| *at < before) {
             let kind = MovementKind::GiftShipped(gift.id);
             let (from, to) = (Account::Gift(gift.id), Account::Merchant(gift.merchant.clone()));
             movements.push(Movement { lsn: None, user: gift.payer, at, kind, from, to, amount: gift.amount });
@@ -528,10 +528,10 @@ impl Gift {
     /// Where its money was before a time: in the gift, and with the merchant.
     fn money_before(&self, at: Timestamp) -> (Amount, Amount) {
         let is_before = |time: Option<Timestamp>| time.is_some_and(|time| time < at);
-        if is_before(self.shipped_at) {
+        if is_before(self.sold_at()) {
             return (Amount::ZERO, self.amount);
         }
-        let went_back = self.shipped_at.is_none() && is_before(self.ended_at);
+        let went_back = self.sold_at().is_none() && is_before(self.ended_at);
         let is_in_it = is_before(self.paid_at) && !went_back;
         (if is_in_it { self.amount } else { Amount::ZERO }, Amount::ZERO)
     }

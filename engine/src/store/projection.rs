@@ -9,6 +9,7 @@
 use super::keys::{self, Bytes, EndPart, MerchantPart, Table};
 use super::values::{self, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
+use crate::code::CodeDigest;
 use crate::command::Outcome;
 use crate::event::{EnvelopeRedacted, Event, MerchantMove, MerchantMoved, Record, Remembered, WalletMoved};
 use crate::gift::GiftRole;
@@ -154,7 +155,9 @@ impl Position {
             | Event::ApiKeyPut(_)
             | Event::EnvelopeRedacted(_)
             | Event::AddressPut(_)
-            | Event::AddressErased(_) => {}
+            | Event::AddressErased(_)
+            | Event::CodesAdded(_)
+            | Event::CodesHanded(_) => {}
         }
     }
 }
@@ -313,6 +316,14 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
                 put!(MerchantEntries, keys::merchant_entry(merchant, at, lsn, number), Some(values::put_cold(entry)));
             }
         }
+        Event::CodesAdded(added) => {
+            for (code, place) in added.codes.iter().zip(added.first..) {
+                put!(Codes, keys::code(added.item, place), Some(values::put_cold(code)));
+                let digest = CodeDigest::of(added.item, code);
+                put!(Codes, keys::place_of_code(added.item, digest), Some(values::put_cold(&place)));
+            }
+        }
+        Event::CodesHanded(handed) => put!(Codes, keys::handed(handed.to), Some(values::put_cold(handed))),
     }
 }
 

@@ -11,6 +11,9 @@ use super::{Bytes, RowRead, Snapshot, Store, StoreError, damaged, projection};
 use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
+use crate::code::CodeDigest;
+#[cfg(feature = "redis")]
+use crate::command::ItemKind;
 use crate::command::{HoldView, Merchant, OrderView};
 use crate::creates::Day;
 use crate::event::{
@@ -116,6 +119,33 @@ impl Store {
         Ok(self.snapshot().get(Table::SealedAddresses, gift.bytes())?.map(|bytes| bytes.to_vec()))
     }
 
+    /// Which of these codes their item has had.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    pub(crate) fn has_codes(&self, item: ItemId, codes: &[CodeDigest]) -> Result<Vec<bool>, StoreError> {
+        let snapshot = self.snapshot();
+        let is_there = |code: &CodeDigest| {
+            let found = snapshot.get(Table::Codes, &keys::place_of_code(item, *code))?;
+            Ok(found.is_some() && !is_planted(Mutant::ForgetCodes))
+        };
+        codes.iter().map(is_there).collect()
+    }
+
+    /// Whether an item's units are codes.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    #[cfg(feature = "redis")]
+    pub(crate) fn sells_codes(&self) -> Result<bool, StoreError> {
+        let mut sells = false;
+        self.items(|live| {
+            sells |= live.item.terms.origin.kind == ItemKind::Code;
+            Ok(())
+        })?;
+        Ok(sells)
+    }
+
     /// Whether `record`, which has a number that was projected, is the one that was: by what of
     /// its rows never changes and no other deployment has.
     ///
@@ -138,6 +168,7 @@ impl Store {
                 Event::PayoutChanged(e) => is_there(Table::Payouts, e.payout.id.bytes())?,
                 Event::EnvelopeRedacted(e) => is_there(Table::Envelopes, e.created.id.bytes())?,
                 Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
+                Event::CodesHanded(e) => snapshot.get(Table::Codes, &keys::handed(e.to))?.is_some(),
                 _ => true,
             };
             if !has {

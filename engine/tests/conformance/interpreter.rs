@@ -35,6 +35,7 @@ use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{
     Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
 };
+use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::*;
 use hongbao_engine::payout::*;
@@ -367,6 +368,10 @@ impl<S: Stand> Story<S> {
             }
             ("restock", [item, quantity]) => {
                 Command::Restock { item: self.id(item)?, quantity: self.number(quantity)? }
+            }
+            ("add_codes", [item, codes @ ..]) => {
+                let codes = codes.iter().map(|code| Code::new(self.text(code))).collect();
+                Command::AddCodes { item: self.id(item)?, codes }
             }
             ("grab_item", [_, item, user, quantity]) => {
                 Command::GrabItem { item: self.id(item)?, user: self.user(user)?, quantity: self.number(quantity)? }
@@ -895,6 +900,17 @@ impl<S: Stand> Story<S> {
                     .with("created", self.told_time(view.created_at)),
                 None => Told::of(["none"]),
             },
+            ("codes", [of]) => {
+                let to = match self.id::<OrderId>(of) {
+                    Ok(order) => HandedTo::Order(order),
+                    Err(_) => HandedTo::Gift(self.id(of)?),
+                };
+                let codes = self.drive(backend.codes(to)).map_err(failed)?;
+                codes.iter().fold(Told::of(["codes"]), |mut told, code| {
+                    told.words.push(code.as_str().to_owned());
+                    told
+                })
+            }
             ("gift", [gift]) => match self.drive(backend.gift(self.id(gift)?)).map_err(failed)? {
                 Some(gift) => self.told_gift(&gift),
                 None => Told::of(["none"]),

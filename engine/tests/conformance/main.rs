@@ -209,6 +209,7 @@ on_every_backend!(
     caps,
     redactions,
     gifts,
+    codes,
     sales,
     gift_redactions
 );

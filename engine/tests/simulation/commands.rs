@@ -4,6 +4,7 @@ use crate::model::Model;
 use crate::random::Random;
 use hongbao_engine::api_key::{NewApiKey, Role};
 use hongbao_engine::backend::OnceKey;
+use hongbao_engine::code::Code;
 use hongbao_engine::command::{
     Command, HoldState, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant,
     NewVerification, Reference, Transfer, Unclaimed,
@@ -214,6 +215,9 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
         let is_new = model.given.is_empty() || random.once_in(3);
         return if is_new { new_gift(model, random) } else { step_gift(model, random) };
     }
+    if is_of_sales && random.once_in(10) && model.items.keys().any(|item| model.sells_codes(*item)) {
+        return add_codes(model, random);
+    }
     let choice = match theme {
         Theme::Everything => random.below(100),
         Theme::Money => random.below(66),
@@ -402,12 +406,14 @@ fn new_item(model: &Model, now: Timestamp, random: &mut Random) -> NewItem {
         4 => Some(random.pick(&[Timestamp::from_ms(now.ms() - 1), now.plus_s(31_536_001)])),
         _ => None,
     };
+    let kind = random.pick(&ItemKind::ALL);
+    let is_right = kind != ItemKind::Code || random.once_in(10);
     NewItem {
         merchant: user(random.pick(&MERCHANTS)),
         name: "99 roses".to_owned(),
         category: "flowers".to_owned(),
         price: fen(if random.once_in(30) { 0 } else { random.between(1, 300) }),
-        stock: random.below(7) as u32,
+        stock: if is_right { random.below(7) as u32 } else { 0 },
         per_user_limit: random.pick(&[None, Some(1), Some(1), Some(3)]),
         starts_at,
         ends_at: random.maybe(5, |random| now.plus_ms(random.between(1_000, 90_000))),
@@ -415,10 +421,18 @@ fn new_item(model: &Model, now: Timestamp, random: &mut Random) -> NewItem {
         image_url: random.once_in(6).then(|| "https://example.com/roses.png".to_owned()),
         origin: ItemOrigin {
             owner: random.pick(&["", "app", "shop"]).to_owned(),
-            kind: random.pick(&ItemKind::ALL),
+            kind,
             variant_of: (random.once_in(4) && !model.items.is_empty()).then(|| an_item(model, random)),
         },
     }
+}
+
+/// Codes of few, so that many have been added before; mostly for an item that takes some.
+fn add_codes(model: &Model, random: &mut Random) -> Command {
+    let taking: Vec<ItemId> = model.items.keys().copied().filter(|item| model.sells_codes(*item)).collect();
+    let item = if random.once_in(15) { an_item(model, random) } else { random.pick(&taking) };
+    let codes = (0..random.below(5)).map(|_| Code::new(format!("code-{}", random.below(60)))).collect();
+    Command::AddCodes { item, codes }
 }
 
 fn ago(now: Timestamp, seconds: u64) -> Timestamp {

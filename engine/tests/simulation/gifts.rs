@@ -2,6 +2,7 @@
 
 use crate::model::{Decided, Model, Moment, When, is_due_by, no, refuse};
 use hongbao_engine::backend::EntryKind;
+use hongbao_engine::code::HandedTo;
 use hongbao_engine::command::{Command, HoldState, Outcome, Refusal};
 use hongbao_engine::gift::{Gift, GiftState, GiftStep, GiftToken, NewGift};
 use hongbao_engine::types::{GiftId, ItemId, Timestamp, UserId};
@@ -295,9 +296,14 @@ impl Model {
         if !is_right || is_over {
             return refuse(Refusal::WrongState(String::new()));
         }
+        let item = gift.item;
         let (price, payer, merchant) = (gift.amount.minor(), gift.payer.clone(), gift.merchant.clone());
         if matches!(step, GiftStep::Pay { .. }) && self.balance(&payer) < price {
             return refuse(Refusal::InsufficientFunds);
+        }
+        let is_code = self.sells_codes(item);
+        if is_code && matches!(step, GiftStep::Accept { .. }) {
+            self.hand(item, 1, HandedTo::Gift(id), lsn);
         }
         let given = self.given.get_mut(&id).expect("it was just there");
         let was_paid = given.escrow() > 0;
@@ -309,9 +315,14 @@ impl Model {
                 (given.gift.paid_at, given.gift.accept_by) = (Some(now), Some(now.plus_s(given.gift.accept_within_s)));
             }
             GiftStep::Accept { user, .. } => {
-                given.gift.state = Accepted;
                 given.gift.recipient = Some(user);
-                (given.gift.accepted_at, given.gift.ship_by) = (Some(now), Some(now.plus_s(given.gift.ship_within_s)));
+                given.gift.accepted_at = Some(now);
+                if is_code {
+                    given.end(Delivered, end, lsn);
+                } else {
+                    given.gift.state = Accepted;
+                    given.gift.ship_by = Some(now.plus_s(given.gift.ship_within_s));
+                }
             }
             GiftStep::Decline { reason, .. } => {
                 given.gift.reason = reason;
@@ -337,7 +348,7 @@ impl Model {
         let moment = Moment::now(now, lsn);
         match (was_paid, is_paid) {
             (false, true) => self.move_money(&payer, EntryKind::GiftPaid(id), price, moment),
-            (true, false) if answer.state == Shipped => {
+            (true, false) if matches!(answer.state, Shipped | Delivered) => {
                 self.sell(&merchant, price, now);
             }
             (true, false) => self.move_money(&payer, EntryKind::GiftRefund(id), price, moment),

@@ -5,13 +5,15 @@
 //! The model knows every random byte the engine draws, so it says the exact
 //! answer to every command beforehand, down to the amount of each share.
 
+use crate::codes::{self, Codes};
 use crate::gifts::{Given, InTheWay};
 use crate::payouts::Owed;
 use crate::sales::Seller;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
+use hongbao_engine::code::HandedTo;
 use hongbao_engine::command::{
-    Command, EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemView, Merchant, MerchantStatus,
+    Command, EndedAs, EnvelopeState, EnvelopeView, HoldState, HoldView, ItemKind, ItemView, Merchant, MerchantStatus,
     NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, Verification,
     WalletView,
 };
@@ -161,6 +163,7 @@ pub(crate) struct Model {
     pub(crate) api_keys: BTreeMap<ApiKeyId, (ApiKey, u64)>,
     pub(crate) payouts: Vec<Owed>,
     pub(crate) given: BTreeMap<GiftId, Given>,
+    pub(crate) codes: Codes,
     pub(crate) memos: BTreeMap<OnceKey, Memo>,
     /// What the last command ended because it wanted units, a record each.
     pub(crate) cleared: Vec<InTheWay>,
@@ -236,8 +239,9 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
 }
 
 /// What is wrong with a command whatever the state: the field at fault.
-fn fault(command: &Command) -> Option<&'static str> {
-    match command {
+fn fault(command: &Command) -> Option<String> {
+    let field = match command {
+        Command::AddCodes { codes, .. } => return codes::fault(codes),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {
@@ -251,7 +255,8 @@ fn fault(command: &Command) -> Option<&'static str> {
         Command::CreateItem(terms) => item_fault(terms),
         Command::CreateGift(terms) if terms.accept_within_s == 0 => Some("accept_within_s"),
         _ => None,
-    }
+    };
+    field.map(str::to_owned)
 }
 
 fn item_fault(terms: &NewItem) -> Option<&'static str> {
@@ -260,6 +265,7 @@ fn item_fault(terms: &NewItem) -> Option<&'static str> {
     }
     match (terms.starts_at, terms.ends_at) {
         (Some(starts_at), Some(ends_at)) if ends_at <= starts_at => Some("ends_at"),
+        _ if terms.origin.kind == ItemKind::Code && terms.stock > 0 => Some("stock"),
         _ => None,
     }
 }
@@ -279,7 +285,7 @@ impl Model {
         drawn: &[Vec<u8>],
     ) -> Expected {
         if let Some(field) = fault(command) {
-            return told(Outcome::Refused(Refusal::invalid(field, "")), false, 0);
+            return told(Outcome::Refused(Refusal::invalid(&field, "")), false, 0);
         }
         // A redaction is known again by what it did, and kept under no key.
         let once = once.filter(|_| !matches!(command, Command::Redact { .. }));
@@ -448,6 +454,9 @@ impl Model {
             }
             Command::Restock { item, quantity } => {
                 let Some(found) = self.items.get_mut(item) else { return refuse(Refusal::NotFound) };
+                if found.terms.origin.kind == ItemKind::Code {
+                    return refuse(Refusal::WrongState(String::new()));
+                }
                 let total = u64::from(found.total) + u64::from(*quantity);
                 if *quantity == 0 || total > u64::from(u32::MAX) {
                     return refuse(Refusal::invalid("quantity", ""));
@@ -491,6 +500,7 @@ impl Model {
             }
             Command::CreateGift(terms) => self.create_gift(now, terms, drawn, lsn),
             Command::StepGift { gift, step } => self.step_gift(now, *gift, step, lsn),
+            Command::AddCodes { item, codes } => self.add_codes(*item, codes, lsn),
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
         }
     }
@@ -632,7 +642,7 @@ impl Model {
         Decided(Outcome::Envelope(Box::new(envelope.view(now))), true, lsn)
     }
 
-    fn item_answer(&self, id: ItemId) -> Outcome {
+    pub(crate) fn item_answer(&self, id: ItemId) -> Outcome {
         Outcome::Item(Box::new(self.item(id).expect("an item that was just changed exists")))
     }
 
@@ -726,6 +736,7 @@ impl Model {
             amount: hold.amount,
             created_at: now,
         };
+        self.hand(view.item, view.quantity, HandedTo::Order(order), lsn);
         self.orders.insert(order, (view, lsn));
         self.move_money(user, EntryKind::Order(order), price, Moment::now(now, lsn));
         Decided(Outcome::Ordered { order, replayed: false }, true, lsn)

@@ -13,6 +13,7 @@ use crate::sales::Seller;
 use crate::trial::Faults;
 use hongbao_engine::backend::{Backend, Entry, GrabRow, Listing, OnceKey, Page, ReceivedRow, Reply};
 use hongbao_engine::clock::{Clock, ManualClock};
+use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::{
     Command, EnvelopeView, HoldView, ItemView, Merchant, NewMerchant, OrderView, Outcome, Refusal, WalletView,
 };
@@ -62,6 +63,7 @@ enum Told {
     Sales(Option<MerchantBalance>),
     Payout(Option<Box<PayoutView>>),
     Gift(Option<Box<Gift>>),
+    Codes(Vec<Code>),
     Audit(hongbao_engine::backend::Audit),
 }
 
@@ -448,6 +450,11 @@ impl World {
                 let gift = self.random.pick(&gifts);
                 self.read_gift(gift);
             }
+            (7, _) if self.random.once_in(2) && !self.model.codes.handed.is_empty() => {
+                let handed: Vec<HandedTo> = self.model.codes.handed.keys().copied().collect();
+                let to = self.random.pick(&handed);
+                self.read_codes(to);
+            }
             (0, _) => self.read_wallet(&user),
             (1, _) => self.read_entries(&user),
             (2 | 3, Some(envelope)) => self.read_envelope(envelope),
@@ -581,6 +588,27 @@ impl World {
         let given = &self.model.given[&id];
         let (gift, needs) = (given.gift(), given.lsn);
         self.read("gift", asking, Expectation::Exactly(Told::Gift(Some(Box::new(gift))), needs));
+    }
+
+    /// Whose they are is told first, and by then what it was handed is durable.
+    fn read_codes(&mut self, to: HandedTo) {
+        let engine = Arc::clone(self.engine());
+        let asking: Asking = Box::pin(async move {
+            let told = match to {
+                HandedTo::Order(id) => engine.order(id).await.map(|order| order.is_some()),
+                HandedTo::Gift(id) => engine.gift(id).await.map(|gift| gift.is_some()),
+            };
+            vec![match told {
+                Ok(is_there) => {
+                    assert!(is_there, "{to} has codes and is not there");
+                    engine.codes(to).await.map(Told::Codes)
+                }
+                Err(error) => Err(error),
+            }]
+        });
+        let (codes, needs) = self.model.codes.handed[&to].clone();
+        self.met.entry("codes handed out").and_modify(|met| *met += 1).or_insert(1);
+        self.read("codes", asking, Expectation::Exactly(Told::Codes(codes), needs));
     }
 
     fn read_audit(&mut self) {
@@ -911,6 +939,9 @@ impl World {
         }
         for id in self.model.given.keys().copied().collect::<Vec<_>>() {
             self.read_gift(id);
+        }
+        for to in self.model.codes.handed.keys().copied().collect::<Vec<_>>() {
+            self.read_codes(to);
         }
         for (order, _) in self.model.orders.values().cloned().collect::<Vec<_>>() {
             let engine = Arc::clone(self.engine());
@@ -1403,6 +1434,7 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "gift expired",
     "gift cancelled",
     "gift failed",
+    "codes handed out",
     "made too many in a day",
     "due",
     "sent",

@@ -3,6 +3,7 @@
 use super::script::{self, Script};
 use super::{in_memory, projected};
 use hongbao_engine::address::AddressMark;
+use hongbao_engine::event::CodesHanded;
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::payout::{Payout, PayoutState};
 use hongbao_engine::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
@@ -31,9 +32,10 @@ fn an_audit_of_what_was_projected_finds_nothing() {
     let mut looked_at = 0;
     let store = projected(&mut Script::of(0, 400));
     let audited = store.audit(&|_| None, &mut |_| looked_at += 1).unwrap();
-    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, findings: _ } = audited;
+    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, codes, findings: _ } =
+        audited;
     assert!(
-        [wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts].iter().all(|&seen| seen > 0),
+        [wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, codes].iter().all(|&seen| seen > 0),
         "{audited:?}"
     );
 }
@@ -64,6 +66,21 @@ fn gift_changed(value: &[u8], change: impl FnOnce(&mut Gift)) -> Option<Planted>
 fn moved_money(value: &[u8], change: impl FnOnce(&mut Gift)) -> Option<Planted> {
     postcard::from_bytes::<Gift>(value).ok()?.paid_at?;
     gift_changed(value, change)
+}
+
+/// Whether a key of codes is of a text (0), a digest (1) or of what was handed (2).
+fn is_part(key: &[u8], part: u8) -> bool {
+    key[16] == part
+}
+
+/// What was handed, changed, if it is that and can be.
+fn handed(value: &[u8], change: impl FnOnce(&mut CodesHanded) -> Option<()>) -> Option<Planted> {
+    let (mut handed, rest) = postcard::take_from_bytes::<CodesHanded>(value).ok()?;
+    if !rest.is_empty() {
+        return None;
+    }
+    change(&mut handed)?;
+    Some(Planted::Value(postcard::to_allocvec(&handed).unwrap()))
 }
 
 /// A payout changed, if that makes it another.
@@ -362,6 +379,62 @@ const PLANTS: &[Plant] = &[
         says: "it stands under another id",
         table: Table::Gifts,
         change: |_, _| Some(Planted::Copied(vec![7; 16])),
+    },
+    Plant { says: "is missing", table: Table::Codes, change: |key, _| is_part(key, 0).then_some(Planted::Deleted) },
+    Plant {
+        says: "is not found by its digest",
+        table: Table::Codes,
+        change: |key, _| is_part(key, 0).then(|| Planted::Value(b"\x05other".to_vec())),
+    },
+    Plant {
+        says: "is not found by its digest",
+        table: Table::Codes,
+        change: |key, _| is_part(key, 1).then_some(Planted::Deleted),
+    },
+    Plant {
+        says: "digests of codes",
+        table: Table::Codes,
+        change: |key, value| is_part(key, 1).then(|| Planted::Copied([&key[..32], &[!value[0]][..]].concat())),
+    },
+    Plant {
+        says: "codes handed out",
+        table: Table::Codes,
+        change: |key, _| is_part(key, 2).then_some(Planted::Deleted),
+    },
+    Plant {
+        says: "were handed twice",
+        table: Table::Codes,
+        change: |_, value| {
+            handed(value, |handed| {
+                handed.first = handed.first.checked_sub(1)?;
+                Some(())
+            })
+        },
+    },
+    Plant {
+        says: "were handed to nobody",
+        table: Table::Codes,
+        change: |_, value| {
+            handed(value, |handed| {
+                handed.first += 1;
+                Some(())
+            })
+        },
+    },
+    Plant {
+        says: "is not an order or gift of so many",
+        table: Table::Codes,
+        change: |_, value| {
+            handed(value, |handed| {
+                handed.count += 1;
+                Some(())
+            })
+        },
+    },
+    Plant {
+        says: "stands under another id",
+        table: Table::Codes,
+        change: |key, _| is_part(key, 2).then(|| Planted::Copied([&[7; 16], &[2][..]].concat())),
     },
     Plant {
         says: "money owed to merchant",

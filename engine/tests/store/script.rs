@@ -5,6 +5,7 @@ use crate::random::Random;
 use hongbao_engine::address::{AddressKeep, AddressMark};
 use hongbao_engine::api_key::{ApiKey, Role};
 use hongbao_engine::backend::{EntryKind, OnceKey};
+use hongbao_engine::code::*;
 use hongbao_engine::command::*;
 use hongbao_engine::event::*;
 use hongbao_engine::gift::*;
@@ -89,6 +90,19 @@ impl Envelope {
 struct Item {
     put: ItemPut,
     units: BTreeMap<UserId, Units>,
+    /// Codes that were handed out.
+    gone: u32,
+}
+
+impl Item {
+    /// Hands codes, if that is what its units are.
+    fn hand(&mut self, count: u32, to: HandedTo) -> Option<Event> {
+        let first = self.gone;
+        (self.put.terms.origin.kind == ItemKind::Code).then(|| {
+            self.gone += count;
+            Event::CodesHanded(CodesHanded { item: self.put.id, first, count, to })
+        })
+    }
 }
 
 #[derive(Default)]
@@ -463,27 +477,29 @@ impl Script {
             verification: None,
             terms: SaleTerms::default(),
         };
+        let kind = if self.below(2) == 0 { ItemKind::Code } else { ItemKind::Physical };
+        let units = 1 + self.below(20) as u32;
         let terms = NewItem {
             merchant,
             name: "99 roses".to_owned(),
             category: "flowers".to_owned(),
             price: amount(1 + self.below(20)),
-            stock: 1 + self.below(20) as u32,
+            stock: if kind == ItemKind::Code { 0 } else { units },
             per_user_limit: None,
             starts_at: None,
             ends_at: None,
             hold_ttl_s: 900,
             image_url: None,
-            origin: ItemOrigin::default(),
+            origin: ItemOrigin { kind, ..ItemOrigin::default() },
         };
-        let put = ItemPut {
-            id: ItemId::from_bytes(id(2, self.number())),
-            created_at: self.now,
-            stock_total: terms.stock,
-            terms,
-        };
-        self.items.push(Item { put: put.clone(), units: BTreeMap::new() });
-        self.record(vec![Event::MerchantPut(Box::new(known)), Event::ItemPut(Box::new(put))]);
+        let put =
+            ItemPut { id: ItemId::from_bytes(id(2, self.number())), created_at: self.now, stock_total: units, terms };
+        self.items.push(Item { put: put.clone(), units: BTreeMap::new(), gone: 0 });
+        let codes = (0..units).map(|place| Code::new(format!("code-{place}"))).collect();
+        let added = CodesAdded { item: put.id, first: 0, codes };
+        let mut events = vec![Event::MerchantPut(Box::new(known)), Event::ItemPut(Box::new(put))];
+        events.extend((kind == ItemKind::Code).then(|| Event::CodesAdded(Box::new(added))));
+        self.record(events);
     }
 
     fn api_key(&mut self) {
@@ -610,10 +626,17 @@ impl Script {
             _ => &[Delivered],
         };
         let state = leads_to[self.below(leads_to.len() as u64) as usize];
+        let item = self.items.iter().find(|item| item.put.id == self.gifts[at].item).unwrap();
+        let is_code = item.put.terms.origin.kind == ItemKind::Code;
+        let state = if is_code && state == Accepted { Delivered } else { state };
         let now = Some(self.now);
         let gift = &mut self.gifts[at];
         gift.state = state;
         match state {
+            Delivered if is_code => {
+                (gift.accepted_at, gift.ended_at) = (now, now);
+                gift.recipient.get_or_insert_with(|| user(7));
+            }
             Offered => (gift.paid_at, gift.accept_by) = (now, Some(self.now.plus_s(900))),
             Accepted => {
                 (gift.accepted_at, gift.ship_by) = (now, Some(self.now.plus_s(900)));
@@ -638,12 +661,14 @@ impl Script {
         units.held = units.held + u32::from(held(is)) - u32::from(held(was));
         units.sold = units.sold + u32::from(sold(is)) - u32::from(sold(was));
         let units_after = *units;
+        let is_sold = sold(is) && !sold(was);
+        let handed = is_sold.then(|| item.hand(1, HandedTo::Gift(gift.id))).flatten();
         let mut events = Vec::new();
         let (mut owed_after, mut sold) = (None, None);
         let payer = gift.payer.clone();
         match (own(was), own(is), gift.state) {
             (false, true, _) => events.push(self.moved(&payer, EntryKind::GiftPaid(gift.id), gift.amount)),
-            (true, false, Shipped) => {
+            (true, false, Shipped | Delivered) => {
                 let (owed, event) = self.sold(&gift.merchant, SaleOf::Gift(gift.id), gift.amount);
                 (owed_after, sold) = (Some(owed), event);
             }
@@ -654,6 +679,7 @@ impl Script {
         events.push(Event::GiftChanged(Box::new(GiftChanged { was, gift, units_after, owed_after, redacts: false })));
         events.extend(sold);
         events.extend(address);
+        events.extend(handed);
         self.record(events);
     }
 
@@ -708,8 +734,13 @@ impl Script {
         }
         let units_after = self.items[i].units[&hold.user];
         self.holds[h] = hold.clone();
+        let handed = match hold.state {
+            HoldState::Claimed(order) => self.items[i].hand(hold.quantity, HandedTo::Order(order)),
+            _ => None,
+        };
         events.push(Event::HoldEnded(Box::new(HoldEnded { hold, units_after, merchant })));
         events.extend(sold);
+        events.extend(handed);
         self.record(events);
     }
 

@@ -130,7 +130,11 @@ def query_lines(known: Document, call: Call) -> List[str]:
     end = [at for at, line in enumerate(lines) if line.startswith("impl Default")]
     if end:
         lines = lines[: end[0] - 1]
-    told = [f'            ("{one.name}", self.{name_of(one.name)}.as_ref().map(ToString::to_string)),' for one in named.fields]
+    def value(one: Field) -> str:
+        text = f"self.{name_of(one.name)}"
+        return f"Some({text}.to_string())" if one.required else f"{text}.as_ref().map(ToString::to_string)"
+
+    told = [f'            ("{one.name}", {value(one)}),' for one in named.fields]
     return lines + ["", f"impl {named.name} {{", f"    pub(crate) fn told(&self) -> [(&'static str, Option<String>); {len(told)}] {{",
                     "        ["] + told + ["        ]", "    }", "}"]
 

@@ -1157,8 +1157,8 @@ class Merchants:
     next_cursor: Cursor
 
 
-# What comes of a unit that is paid: it is shipped, or delivered otherwise.
-ItemKind = Literal["physical", "virtual"]
+# What comes of a unit that is paid: it is shipped, or delivered otherwise, or is one of a list of codes.
+ItemKind = Literal["physical", "virtual", "code"]
 
 
 @dataclass(frozen=True)
@@ -1220,6 +1220,16 @@ class Order:
     amount: Amount
     currency: Currency
     created_at: Time
+    codes: Optional[List[str]] = None
+    """
+    What it was handed, if its item is of the kind `code`, where one order is asked for with a key of the role
+    `admin` or `caller`; null for others. No event and no list has it.
+    """
+
+
+@dataclass(frozen=True)
+class Codes:
+    codes: List[str]
 
 
 GiftState = Literal["awaiting_payment", "offered", "accepted", "shipped", "delivered", "declined", "expired", "cancelled", "failed"]
@@ -1324,6 +1334,7 @@ __all__ += [
     "ClaimOutcome",
     "Claimed",
     "Clock",
+    "Codes",
     "Count",
     "Currency",
     "Cursor",
@@ -1455,6 +1466,7 @@ class Client(_Transport):
         ("GET", "/v1/items/{id}"),
         ("PATCH", "/v1/items/{id}"),
         ("POST", "/v1/items/{id}/restock"),
+        ("POST", "/v1/items/{id}/codes"),
         ("POST", "/v1/items/{id}/grab"),
         ("GET", "/v1/holds/{id}"),
         ("POST", "/v1/holds/{id}/claim"),
@@ -1464,6 +1476,7 @@ class Client(_Transport):
         ("POST", "/v1/test/faults"),
         ("POST", "/v1/gifts"),
         ("GET", "/v1/gifts/{id}"),
+        ("GET", "/v1/gifts/{id}/codes"),
         ("POST", "/v1/gifts/{id}/pay"),
         ("POST", "/v1/gifts/{id}/accept"),
         ("POST", "/v1/gifts/{id}/decline"),
@@ -2013,7 +2026,7 @@ class Client(_Transport):
         name: str,
         category: str,
         price: Amount,
-        stock: int,
+        stock: Union[int, Unset] = UNSET,
         per_user_limit: Union[Optional[int], Unset] = UNSET,
         starts_at: Union[Optional[str], Unset] = UNSET,
         ends_at: Union[Optional[str], Unset] = UNSET,
@@ -2119,13 +2132,40 @@ class Client(_Transport):
     ) -> Item:
         """
         Add units to an item's stock. An issuer restocks its owner's items, and those that were made before
-        items had owners; another owner's is 404.
+        items had owners; another owner's is 404. The stock of an item of the kind `code` is the number of its
+        codes: 409 `wrong_state`.
         """
         answer: Item = self._call(
             Item,
             "POST",
             f"/v1/items/{_part(id)}/restock",
             body={"quantity": quantity},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def add_codes(
+        self,
+        id: str,
+        *,
+        codes: List[str],
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Item:
+        """
+        Add codes to an item of the kind `code`, all of them or none. Each code becomes a unit and is handed
+        out once, in the order in which codes were added: with the order that pays for it, or as a gift of it
+        is accepted. One that the item has had before is 422, named by its place, and nothing is added. For an
+        item of another kind this is 409 `wrong_state`. An issuer adds to its owner's items; another owner's is
+        404.
+        """
+        answer: Item = self._call(
+            Item,
+            "POST",
+            f"/v1/items/{_part(id)}/codes",
+            body={"codes": codes},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2235,6 +2275,14 @@ class Client(_Transport):
     def gift(self, id: str, *, limit_s: Optional[float] = None) -> Gift:
         """A gift."""
         answer: Gift = self._call(Gift, "GET", f"/v1/gifts/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def gift_codes(self, id: str, *, user: User, limit_s: Optional[float] = None) -> Codes:
+        """
+        The code of a gift, for who has accepted it. Of an item of another kind there are none. For anybody but
+        the recipient who has accepted, the giver among them, this is 403.
+        """
+        answer: Codes = self._call(Codes, "GET", f"/v1/gifts/{_part(id)}/codes", query={"user": user}, limit_s=limit_s)
         return answer
 
     def pay_gift(

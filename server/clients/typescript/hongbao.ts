@@ -1077,8 +1077,8 @@ export interface Merchants {
   next_cursor: Cursor;
 }
 
-/** What comes of a unit that is paid: it is shipped, or delivered otherwise. */
-export type ItemKind = "physical" | "virtual";
+/** What comes of a unit that is paid: it is shipped, or delivered otherwise, or is one of a list of codes. */
+export type ItemKind = "physical" | "virtual" | "code";
 
 export interface NewItem {
   merchant: User;
@@ -1086,7 +1086,8 @@ export interface NewItem {
   /** What lists are asked for by: `flowers`, `home`, `beauty`, `digital`, `jewelry`, or a word of your own. */
   category: string;
   price: Amount;
-  stock: number;
+  /** Units to sell, at least 1. Of the kind `code` it is 0 or absent: its stock is the number of its codes, which are added to it. */
+  stock?: number;
   /** Units a user may hold and have bought together; null is no limit. */
   per_user_limit?: number | null;
   /** Not in the past, and at most a year ahead; null opens the sale at once. */
@@ -1178,6 +1179,17 @@ export interface Order {
   amount: Amount;
   currency: Currency;
   created_at: Time;
+  /** What it was handed, if its item is of the kind `code`, where one order is asked for with a key of the role `admin` or `caller`; null for others. No event and no list has it. */
+  codes?: Array<string> | null;
+}
+
+export interface NewCodes {
+  /** Visible characters without spaces, together at most 100 KiB. */
+  codes: Array<string>;
+}
+
+export interface Codes {
+  codes: Array<string>;
 }
 
 export type GiftState = Open<"awaiting_payment" | "offered" | "accepted" | "shipped" | "delivered" | "declined" | "expired" | "cancelled" | "failed">;
@@ -1352,6 +1364,7 @@ export class Client extends Transport {
     ["GET", "/v1/items/{id}"],
     ["PATCH", "/v1/items/{id}"],
     ["POST", "/v1/items/{id}/restock"],
+    ["POST", "/v1/items/{id}/codes"],
     ["POST", "/v1/items/{id}/grab"],
     ["GET", "/v1/holds/{id}"],
     ["POST", "/v1/holds/{id}/claim"],
@@ -1361,6 +1374,7 @@ export class Client extends Transport {
     ["POST", "/v1/test/faults"],
     ["POST", "/v1/gifts"],
     ["GET", "/v1/gifts/{id}"],
+    ["GET", "/v1/gifts/{id}/codes"],
     ["POST", "/v1/gifts/{id}/pay"],
     ["POST", "/v1/gifts/{id}/accept"],
     ["POST", "/v1/gifts/{id}/decline"],
@@ -1644,9 +1658,15 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Add units to an item's stock. An issuer restocks its owner's items, and those that were made before items had owners; another owner's is 404. */
+  /** Add units to an item's stock. An issuer restocks its owner's items, and those that were made before items had owners; another owner's is 404. The stock of an item of the kind `code` is the number of its codes: 409 `wrong_state`. */
   async restock(id: string, body: Restock, options: KeyedOptions = {}): Promise<Item> {
     const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    return answer;
+  }
+
+  /** Add codes to an item of the kind `code`, all of them or none. Each code becomes a unit and is handed out once, in the order in which codes were added: with the order that pays for it, or as a gift of it is accepted. One that the item has had before is 422, named by its place, and nothing is added. For an item of another kind this is 409 `wrong_state`. An issuer adds to its owner's items; another owner's is 404. */
+  async addCodes(id: string, body: NewCodes, options: KeyedOptions = {}): Promise<Item> {
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/codes`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
@@ -1701,6 +1721,12 @@ export class Client extends Transport {
   /** A gift. */
   async gift(id: string, options: CallOptions = {}): Promise<Gift> {
     const answer = checked<Gift>(await this.call({ method: "GET", path: `/v1/gifts/${pathPart(id)}` }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
+    return answer;
+  }
+
+  /** The code of a gift, for who has accepted it. Of an item of another kind there are none. For anybody but the recipient who has accepted, the giver among them, this is 403. */
+  async giftCodes(id: string, query: { user: User }, options: CallOptions = {}): Promise<Codes> {
+    const answer = checked<Codes>(await this.call({ method: "GET", path: `/v1/gifts/${pathPart(id)}/codes`, query }, options), ["codes"]);
     return answer;
   }
 

@@ -431,6 +431,7 @@ async fn keys_are_required_where_nothing_else_names_the_request() {
         ("/v1/merchants/m/withdrawals".to_owned(), r#"{"amount":1}"#, true),
         ("/v1/items".to_owned(), r#"{"merchant":"m","name":"n","category":"c","price":1,"stock":1}"#, true),
         (format!("{}/restock", item(1)), r#"{"quantity":1}"#, true),
+        (format!("{}/codes", item(1)), r#"{"codes":["A"]}"#, true),
         (format!("{}/grab", item(1)), BY_BOB, false),
         (format!("{}/grab", item(2)), BY_BOB, true),
         (format!("{}/grab", item(3)), BY_BOB, true),

@@ -81,6 +81,7 @@ fn posts() -> Vec<Post> {
             create_item,
         ),
         post(format!("{item}/restock"), json!({"quantity": 5}), &[("quantity", Integer(COUNT_MAX, Must))]),
+        post(format!("{item}/codes"), json!({"codes": ["ABC-1", "ABC-2"]}), &[]),
         post(format!("{item}/grab"), json!({"user": "bob"}), &[("user", User), ("quantity", Integer(COUNT_MAX, May))]),
         post(format!("{hold}/claim"), json!({"user": "bob"}), by_user),
         post(format!("{hold}/release"), json!({"user": "bob"}), by_user),
@@ -656,7 +657,8 @@ async fn query_parameters_that_cannot_be() {
         refused("/v1/items", &format!("limit=5&{filter}="), filter).await;
         refused("/v1/envelopes", &format!("{filter}=a"), filter).await;
     }
-    for (filter, words) in [("kind", "physical or virtual"), ("variant_of", "item's id"), ("on_sale", "true or false")]
+    for (filter, words) in
+        [("kind", "physical, virtual or code"), ("variant_of", "item's id"), ("on_sale", "true or false")]
     {
         let told = refused("/v1/items", &format!("{filter}=x"), filter).await;
         assert!(told.contains(words), "{told}");

@@ -8,6 +8,7 @@ use hongbao_engine::EngineError;
 use hongbao_engine::address::AddressRead;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::*;
+use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
@@ -45,6 +46,7 @@ pub struct Inner {
     pub payouts: HashMap<PayoutId, PayoutView>,
     pub gifts: HashMap<GiftId, Gift>,
     pub addresses: HashMap<GiftId, AddressRead>,
+    pub codes: HashMap<HandedTo, Vec<Code>>,
     pub payout_filters: Vec<PayoutFilter>,
     pub keys: Vec<ApiKey>,
     pub keys_version: u64,
@@ -314,6 +316,9 @@ impl Backend for Fake {
     }
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         Ok(self.inner.lock().unwrap().orders.get(&id).cloned())
+    }
+    async fn codes(&self, to: HandedTo) -> Result<Vec<Code>> {
+        Ok(self.inner.lock().unwrap().codes.get(&to).cloned().unwrap_or_default())
     }
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
         Ok(self.inner.lock().unwrap().gifts.get(&id).cloned())

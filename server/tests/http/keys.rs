@@ -347,7 +347,11 @@ async fn another_owners_item_is_not_there_to_be_changed() {
     }
     let asks = |id: u8| {
         let path = format!("/v1/items/{}", item_id(id));
-        [("PATCH", path.clone(), json!({"price": 7})), ("POST", format!("{path}/restock"), json!({"quantity": 1}))]
+        [
+            ("PATCH", path.clone(), json!({"price": 7})),
+            ("POST", format!("{path}/restock"), json!({"quantity": 1})),
+            ("POST", format!("{path}/codes"), json!({"codes": ["A"]})),
+        ]
     };
     for ((method, path, body), (_, never, _)) in asks(1).into_iter().zip(asks(9)) {
         let before = site.fake.commands().len();

@@ -6,6 +6,7 @@
 mod addresses;
 mod answers;
 mod bad_input;
+mod codes;
 mod events;
 mod fake;
 mod gifts;

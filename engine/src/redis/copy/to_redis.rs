@@ -60,6 +60,10 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
         return Err(CopyError::Form(NO_ADDRESSES.to_owned()));
     }
+    if store.sells_codes()? {
+        let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
+        return Err(CopyError::Form(why.to_owned()));
+    }
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
         told.all += 1;

@@ -40,6 +40,7 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/items/{id}"),
     ("PATCH", "/v1/items/{id}"),
     ("POST", "/v1/items/{id}/restock"),
+    ("POST", "/v1/items/{id}/codes"),
     ("POST", "/v1/items/{id}/grab"),
     ("GET", "/v1/holds/{id}"),
     ("POST", "/v1/holds/{id}/claim"),
@@ -49,6 +50,7 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/test/faults"),
     ("POST", "/v1/gifts"),
     ("GET", "/v1/gifts/{id}"),
+    ("GET", "/v1/gifts/{id}/codes"),
     ("POST", "/v1/gifts/{id}/pay"),
     ("POST", "/v1/gifts/{id}/accept"),
     ("POST", "/v1/gifts/{id}/decline"),
@@ -331,12 +333,24 @@ impl Client {
     }
 
     /// Add units to an item's stock. An issuer restocks its owner's items, and those that were made before items had
-    /// owners; another owner's is 404.
+    /// owners; another owner's is 404. The stock of an item of the kind `code` is the number of its codes: 409
+    /// `wrong_state`.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn restock(&self, id: &str, body: &types::Restock) -> Result<types::Item, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/items/{}/restock", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Add codes to an item of the kind `code`, all of them or none. Each code becomes a unit and is handed out once,
+    /// in the order in which codes were added: with the order that pays for it, or as a gift of it is accepted. One
+    /// that the item has had before is 422, named by its place, and nothing is added. For an item of another kind
+    /// this is 409 `wrong_state`. An issuer adds to its owner's items; another owner's is 404.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn add_codes(&self, id: &str, body: &types::NewCodes) -> Result<types::Item, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/items/{}/codes", &[id]).json(body).keyed()).await?)
     }
 
     /// Hold units for a user, all or none. Of a merchant that is pending or suspended nothing is held: 409
@@ -413,6 +427,15 @@ impl Client {
     /// See [`Error`].
     pub async fn gift(&self, id: &str) -> Result<types::Gift, Error> {
         read(&self.call(Call::new(Method::GET, "/v1/gifts/{}", &[id])).await?)
+    }
+
+    /// The code of a gift, for who has accepted it. Of an item of another kind there are none. For anybody but the
+    /// recipient who has accepted, the giver among them, this is 403.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn gift_codes(&self, id: &str, query: &types::GiftCodesQuery) -> Result<types::Codes, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/gifts/{}/codes", &[id]).query(&query.told())).await?)
     }
 
     /// Pay for a gift that one was asked to pay for.

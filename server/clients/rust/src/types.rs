@@ -1605,8 +1605,8 @@ pub struct Merchants {
 }
 
 words! {
-    /// What comes of a unit that is paid: it is shipped, or delivered otherwise.
-    ItemKind { Physical = "physical", Virtual = "virtual" }
+    /// What comes of a unit that is paid: it is shipped, or delivered otherwise, or is one of a list of codes.
+    ItemKind { Physical = "physical", Virtual = "virtual", Code = "code" }
 }
 
 /// `NewItem` of the API.
@@ -1621,8 +1621,10 @@ pub struct NewItem {
     pub category: String,
     /// `price`.
     pub price: Amount,
-    /// `stock`.
-    pub stock: u64,
+    /// Units to sell, at least 1. Of the kind `code` it is 0 or absent: its stock is the number of its codes, which
+    /// are added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stock: Option<u64>,
     /// Units a user may hold and have bought together; null is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_user_limit: Option<Option<u64>>,
@@ -1648,8 +1650,15 @@ pub struct NewItem {
 
 impl NewItem {
     /// With what there must be; the rest is left out.
-    pub fn new(merchant: impl Into<String>, name: impl Into<String>, category: impl Into<String>, price: Amount, stock: u64) -> Self {
-        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, variant_of: None }
+    pub fn new(merchant: impl Into<String>, name: impl Into<String>, category: impl Into<String>, price: Amount) -> Self {
+        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, variant_of: None }
+    }
+
+    /// Sets `stock`.
+    #[must_use]
+    pub fn stock(mut self, stock: u64) -> Self {
+        self.stock = Some(stock);
+        self
     }
 
     /// Sets `per_user_limit`. `None` is sent as null.
@@ -1955,6 +1964,33 @@ pub struct Order {
     pub currency: Currency,
     /// `created_at`.
     pub created_at: Time,
+    /// What it was handed, if its item is of the kind `code`, where one order is asked for with a key of the role
+    /// `admin` or `caller`; null for others. No event and no list has it.
+    #[serde(default)]
+    pub codes: Option<Vec<String>>,
+}
+
+/// `NewCodes` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewCodes {
+    /// Visible characters without spaces, together at most 100 KiB.
+    pub codes: Vec<String>,
+}
+
+impl NewCodes {
+    /// With what there must be; the rest is left out.
+    pub fn new(codes: Vec<String>) -> Self {
+        NewCodes { codes }
+    }
+}
+
+/// `Codes` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Codes {
+    /// `codes`.
+    pub codes: Vec<String>,
 }
 
 words! {
@@ -2824,6 +2860,29 @@ impl ItemsQuery {
             ("variant_of", self.variant_of.as_ref().map(ToString::to_string)),
             ("on_sale", self.on_sale.as_ref().map(ToString::to_string)),
             ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`gift_codes`](crate::Client::gift_codes).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GiftCodesQuery {
+    /// The gift's recipient.
+    pub user: User,
+}
+
+impl GiftCodesQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        GiftCodesQuery { user: user.into() }
+    }
+}
+
+impl GiftCodesQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
+            ("user", Some(self.user.to_string())),
         ]
     }
 }
