@@ -509,6 +509,12 @@ impl Refusal {
         Refusal::WrongState(why.to_owned())
     }
 
+    /// The refusal of an address for a gift that nobody sends.
+    pub(crate) fn no_address_of_code() -> Refusal {
+        let why = "the gift is a code, which its recipient is told here; accept it without an address";
+        Refusal::WrongState(why.to_owned())
+    }
+
     /// The refusal of more units than a user may have, or of none.
     pub(crate) fn over_limit(limit: u32) -> Refusal {
         let bounds = if limit == 1 { "must be 1".to_owned() } else { format!("must be 1 to {limit}") };

@@ -321,6 +321,20 @@ fn another_address_key_takes_over_and_the_old_one_is_not_needed_then() {
 }
 
 #[test]
+fn a_code_is_sent_nowhere() {
+    let stand = InDirectory::with(87, by_hand);
+    let origin = ItemOrigin { kind: ItemKind::Code, ..ItemOrigin::default() };
+    let item = stand.sell(NewItem { origin, ..item(0) });
+    let codes = vec![hongbao_engine::code::Code::new("code-1")];
+    assert!(matches!(stand.ask(Command::AddCodes { item, codes }), Outcome::Item(_)));
+    let gift = offered(&stand, item);
+    assert!(is_wrong_state(&step(&stand, gift, accept_to("canary"))));
+    assert!(keys_in(&slots_of(&stand)).is_empty(), "no slot is left of the attempt");
+    let accept = GiftStep::Accept { user: user("bob"), token: None };
+    assert_eq!(gift_of(step(&stand, gift, accept)).state, GiftState::Delivered);
+}
+
+#[test]
 fn bounds_and_what_is_missing_are_told() {
     let stand = InDirectory::with(86, by_hand);
     let item = stand.sell(item(9));

@@ -857,6 +857,9 @@ fn step_gift(
     let item = &shard.items[&gift.item];
     // A code needs nobody to ship it: who accepts it has it.
     let is_handed = item.has_codes() && after.state == GiftState::Accepted && gift.state != after.state;
+    if is_handed && matches!(drawn, Drawn::Address(_)) {
+        return Decision::refuse(Refusal::no_address_of_code());
+    }
     let after = if is_handed { after.handed(now) } else { after };
     match gifts::changed(shards, router, Some(gift), after.clone(), item.units(&gift.giver)) {
         Err(refusal) => Decision::refuse(refusal),
