@@ -5,6 +5,7 @@
 //! - `game.rs`: players at both servers, and every answer asked again
 //! - `fire.rs`: races 29 and 31, everything at once
 //! - `races.rs`: races 30, 37, 38 and 39, each brought about on purpose
+//! - `gifts.rs`: gifts, counted to the unit and the fen
 //! - `pools.rs`: races 28 and 29 of a mass envelope, in the middle of its transfers
 //! - `webhooks.rs`: deliveries while all that happens
 //! - `outage.rs`: Redis away at the start or in the middle, wrong settings and logins
@@ -23,6 +24,7 @@ mod fire;
 #[allow(dead_code, reason = "streams are listened to elsewhere")]
 mod follower;
 mod game;
+mod gifts;
 mod house;
 #[path = "../crash/inquiry.rs"]
 mod inquiry;
