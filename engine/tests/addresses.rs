@@ -286,6 +286,23 @@ fn its_text_is_in_no_file_and_copies_open_nothing_without_the_slots() {
     assert!(matches!(&refused, OpenError::Addresses(why) if why.contains("--address-key-file")), "{refused}");
 }
 
+#[test]
+fn a_repeat_tells_no_text_that_was_taken_back() {
+    let stand = InDirectory::with(88, by_hand);
+    let item = stand.sell(item(9));
+    stand.deposit(&user("alice"), 10);
+    let terms = NewGift { message: "insult".to_owned(), ..NewGift::new("app", user("alice"), user("bob"), item) };
+    let gift = gift_of(stand.ask(Command::CreateGift(Box::new(terms)))).id;
+    let accept = Command::StepGift { gift, step: Box::new(accept_to("a")) };
+    let once = Some(OnceKey::idempotency("app", "accept", "k"));
+    assert_eq!(gift_of(stand.ask_under(accept.clone(), once).outcome).message, "insult");
+    stand.ask(Command::RedactGift { gift, metadata: false });
+    for once in [once, None] {
+        assert!(!gift_of(stand.ask_under(accept.clone(), once).outcome).message.contains("insult"), "{once:?}");
+    }
+    assert_eq!(read(&stand, gift), open(1, "a"), "its address is another matter");
+}
+
 fn copy_all(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();

@@ -219,7 +219,9 @@ impl Core {
             (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
             (Command::RedactGift { gift, metadata }, _) => self.redact_gift(*gift, *metadata),
             (Command::StepGift { gift, step }, _) if addresses::is_about(step) => {
-                self.step_address(command, *gift, step, once)
+                let mut done = self.step_address(command, *gift, step, once)?;
+                self.tell_whole(command, &mut done)?;
+                Ok(done)
             }
             _ => {
                 let mut done = self.run_any(command, once, None)?;
