@@ -236,6 +236,15 @@ fn the_orders_lines() {
     paste("docs/ORDERS.md", |_| true, Figures::AsShown, None);
 }
 
+#[test]
+fn sale_money_goes_so_in_front_of_redis() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    paste("docs/MONEY.md", |_| true, Figures::AsShown, Some(&redis));
+}
+
 /// All but the export, which is of a directory.
 #[test]
 fn the_storys_figures_agree_in_front_of_redis() {

@@ -8,7 +8,8 @@
 //! - `commands.rs`: what clients ask for
 //! - `trial.rs`: a seed from start to end
 //! - `mutants.rs`: bugs planted on purpose, each of which has to be found:
-//!   `cargo test -p hongbao-engine --features mutants --test simulation mutants`
+//!   `cargo test -p hongbao-engine --features mutants --test simulation mutants`,
+//!   with `MUTANT=` and a name for one of them
 //! - `races.rs`: races that need a failing disk, each by name
 //! - `seeds.txt`: seeds that once found something; always run again
 

@@ -20,6 +20,11 @@ fn mutants_are_caught() {
             (format!("{mutant:?}"), Faults { journal: journal::Mutants::default(), engine: Some(mutant) })
         }),
     );
+    // Of one that is new, say: `MUTANT=SettleTwice`.
+    if let Ok(only) = std::env::var("MUTANT") {
+        rows.retain(|(name, _)| *name == only);
+        assert!(!rows.is_empty(), "{only} is no mutant");
+    }
     println!("{:<22} {:>6}  seeds that catch it of the first 100; noticed by", "mutant", "seed");
     // A bug is planted into what runs on one thread, so several can be looked for at once.
     let (rows, survivors) = (Mutex::new(rows.into_iter()), Mutex::new(Vec::new()));

@@ -445,6 +445,16 @@ async fn a_merchant_reads_itself_its_own_items_and_orders() {
         assert_eq!(site.get_with(&caller, &path).await.status, 200, "{path}");
         site.get_with(&other, &path).await.assert_problem(404, "not_found", &path);
     }
+    // Its money is nobody's business but its own and the house's.
+    let (eve, _) = site.key("eve", &["merchant:eve"]).await;
+    for path in ["/v1/merchants/rosy/balance", "/v1/merchants/rosy/statement"] {
+        for key in [&own, &other] {
+            assert_eq!(site.get_with(key, path).await.status, 200, "{path}");
+        }
+        for key in [&eve, &caller] {
+            site.get_with(key, path).await.assert_problem(404, "not_found", path);
+        }
+    }
     for (key, query, status) in [
         (&own, "", 403),
         (&own, "?merchant=rosy", 200),
