@@ -14,6 +14,7 @@ use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use std::ops::RangeInclusive;
 
 pub use crate::item::{ItemChange, ItemKind, ItemOrigin, NewItem};
 pub use crate::merchant::{Merchant, MerchantStatus, NewMerchant, NewVerification, Verification};
@@ -421,6 +422,16 @@ impl Refusal {
     /// A refusal for `field`.
     pub fn invalid(field: &str, message: impl Into<String>) -> Refusal {
         Refusal::Invalid { field: field.to_owned(), message: message.into() }
+    }
+
+    /// Refuses a text for `field` that has fewer or more characters than it may.
+    pub(crate) fn unless_long(field: &str, text: &str, chars: RangeInclusive<usize>) -> Result<(), Refusal> {
+        if chars.contains(&text.chars().count()) {
+            return Ok(());
+        }
+        let (least, most) = chars.into_inner();
+        let bounds = if least == 0 { format!("at most {most}") } else { format!("{least} to {most}") };
+        Err(Refusal::invalid(field, format!("must be {bounds} characters long")))
     }
 
     /// The refusal of an item of a merchant that is not verified.

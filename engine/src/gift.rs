@@ -12,7 +12,7 @@ use crate::command::{Reference, Refusal};
 use crate::mutants::{Mutant, is_planted};
 use crate::redaction::GiftRedaction;
 use crate::state::envelope;
-use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId};
+use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId, YEAR_S, hex};
 use serde::{Deserialize, Serialize};
 
 /// The longest reason, note, carrier or tracking number, in characters.
@@ -74,8 +74,9 @@ impl GiftState {
         }
     }
 
-    /// Whether nothing about it changes any more.
-    pub const fn is_final(self) -> bool {
+    /// Whether it has come to its end: it has arrived, or has come to nothing. One that is shipped
+    /// has not, though no time ends it any more.
+    pub const fn has_ended(self) -> bool {
         !matches!(self, GiftState::AwaitingPayment | GiftState::Offered | GiftState::Accepted | GiftState::Shipped)
     }
 
@@ -158,7 +159,7 @@ impl NewGift {
     /// # Errors
     /// A [`Refusal::Invalid`] that names the field.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
-        check_text("message", &self.message, 0, MESSAGE_CHARS_MAX)?;
+        Refusal::unless_long("message", &self.message, 0..=MESSAGE_CHARS_MAX)?;
         envelope::check_metadata(&self.metadata)?;
         for (field, seconds) in [
             ("pay_within_s", self.pay_within_s),
@@ -179,14 +180,6 @@ pub const PAY_WITHIN_S: u64 = 86_400;
 pub const ACCEPT_WITHIN_S: u64 = 3 * 86_400;
 /// How long a merchant may take, if nothing else is said: two weeks.
 pub const SHIP_WITHIN_S: u64 = 14 * 86_400;
-const YEAR_S: u64 = 31_536_000;
-
-fn check_text(field: &str, text: &str, min: usize, max: usize) -> Result<(), Refusal> {
-    if (min..=max).contains(&text.chars().count()) {
-        return Ok(());
-    }
-    Err(Refusal::invalid(field, format!("must be {min} to {max} characters long")))
-}
 
 /// What somebody does about a gift.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,7 +258,7 @@ impl GiftStep {
     /// # Errors
     /// A [`Refusal::Invalid`] that names the field.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
-        let text = |field, text: &str| check_text(field, text, 1, TEXT_CHARS_MAX);
+        let text = |field, text: &str| Refusal::unless_long(field, text, 1..=TEXT_CHARS_MAX);
         match self {
             GiftStep::Decline { reason: Some(reason), .. } | GiftStep::Fail { reason } => text("reason", reason),
             GiftStep::Ship { carrier, tracking } | GiftStep::ShipTo { carrier, tracking, .. } => {
@@ -298,7 +291,7 @@ impl GiftToken {
 
 impl std::fmt::Display for GiftToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

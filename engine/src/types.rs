@@ -9,6 +9,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// A year of 365 days, in seconds: the longest that most things may take.
+pub(crate) const YEAR_S: u64 = 31_536_000;
+
+/// `bytes` in lowercase hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
 /// Money in minor units (fen), 0 to 2^53-1.
 ///
 /// The bound keeps every amount exact in JSON readers that hold numbers as

@@ -225,7 +225,7 @@ fn many_threads_give_and_grab_one_item() {
             (0..USERS).flat_map(of).collect::<Vec<_>>()
         };
         until("every gift has ended or is shipped", || {
-            all().iter().all(|gift| gift.state.is_final() || gift.state == GiftState::Shipped)
+            all().iter().all(|gift| gift.state.has_ended() || gift.state == GiftState::Shipped)
         });
         let gifts = all();
         assert_eq!(gifts.len(), known.lock().len());

@@ -1,4 +1,5 @@
-//! The audit's part about gifts: each of their lives, the people's lists and wallets, and the stock.
+//! The audit's part about gifts: each of their lives, the people's lists and wallets, the stock, and
+//! the merchant's money.
 //!
 //! **Invariant:** a unit and the money of a gift are where its state says, so what was acknowledged
 //! adds up to each item's stock and each person's wallet, to the fen.
@@ -7,6 +8,7 @@ use crate::asker::Asker;
 use crate::audit::{Audit, escaped, get};
 use crate::audit_units::Stock;
 use crate::client::Request;
+use crate::facts::HoldState;
 use crate::gifts::{
     GiftAnswer, GiftFact, Giving, LEFT_S, Life, StepRequest, disagreement, forgotten_gift, gift_name, payer,
 };
@@ -31,6 +33,7 @@ pub(crate) async fn audit_gifts(audit: &Rc<Audit>) -> Result<(), String> {
         compare_lists(audit, giving).await?;
         compare_stock(audit, giving).await?;
         compare_wallets(audit, giving).await?;
+        compare_merchant(audit, giving).await?;
     }
     Ok(())
 }
@@ -247,6 +250,42 @@ async fn compare_wallets(audit: &Rc<Audit>, giving: &Giving) -> Result<(), Strin
                         format!("wallet {user}: expected {expected}, got {available} available and {held} held")
                     }),
                 _ => audit.check(false, || format!("GET {path}: expected a wallet, got {status}: {}", asker.text())),
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// The run's merchant has the money of what was shipped and of units that were paid for, and no more.
+async fn compare_merchant(audit: &Rc<Audit>, giving: &Giving) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Balance {
+        pending: u64,
+        available: u64,
+    }
+    let shipped = facts(audit, |known| known.done > 0).into_iter().filter(|(life, known)| {
+        matches!(Life::of(&audit.world, giving, *life).end(known.done), "shipped" | "delivered")
+    });
+    let of_gifts = giving.price * shipped.count() as u64;
+    let of_units: u64 = {
+        let facts = audit.facts.borrow();
+        let paid = facts.holds.iter().filter(|(_, hold)| matches!(hold.state, HoldState::Claimed { .. }));
+        paid.map(|((item, _), _)| audit.world.items[*item as usize].price).sum()
+    };
+    let expected = of_gifts + of_units;
+    audit
+        .each(vec![audit.world.merchant()], async move |audit: &Rc<Audit>, asker: &mut Asker, merchant: String| {
+            let path = format!("/v1/merchants/{merchant}/balance");
+            let status = get(asker, &path).await?;
+            match serde_json::from_slice::<Balance>(asker.body()) {
+                Ok(Balance { pending, available }) if status == 200 => {
+                    audit.check(pending + available == expected, || {
+                        format!(
+                            "merchant {merchant}: expected {expected}, got {pending} pending and {available} available"
+                        )
+                    });
+                }
+                _ => audit.check(false, || format!("GET {path}: expected a balance, got {status}: {}", asker.text())),
             }
             Ok(())
         })

@@ -20,12 +20,11 @@ use axum::http::header::AUTHORIZATION;
 use hongbao_engine::EngineError;
 use hongbao_engine::api_key::{ApiKey, KeyDigest, Role};
 use hongbao_engine::backend::{Backend, Page};
-use hongbao_engine::types::{ApiKeyId, UserId};
+use hongbao_engine::types::{ApiKeyId, UserId, hex};
 use parking_lot::RwLock;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use std::env::VarError;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -271,11 +270,7 @@ pub fn new_key(data: &Path) -> io::Result<String> {
 pub fn random_key() -> String {
     let mut bytes = [0u8; 32];
     rand::rng().fill_bytes(&mut bytes);
-    let mut key = String::from(KEY_PREFIX);
-    for byte in bytes {
-        write!(key, "{byte:02x}").expect("a string takes everything");
-    }
-    key
+    format!("{KEY_PREFIX}{}", hex(&bytes))
 }
 
 fn check_key(key: &str, place: &str) -> io::Result<()> {

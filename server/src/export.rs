@@ -17,6 +17,7 @@ use hongbao_engine::backend::EntryKind;
 use hongbao_engine::command::EnvelopeView;
 use hongbao_engine::export::Books;
 use hongbao_engine::store::{Accounts, GrabLine, Movement, MovementKind, PayoutLine, Period, PeriodError};
+use hongbao_engine::types::hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -257,7 +258,7 @@ fn write(
         sums: sums.collect(),
         accounts: accounts.as_ref().map(account_sums),
         differences: accounts.map(|accounts| accounts.differences()).unwrap_or_default(),
-        sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        sha256: hex(&hash.finalize()),
     })
 }
 

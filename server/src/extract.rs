@@ -15,6 +15,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
+pub use hongbao_engine::types::hex;
 use hongbao_engine::types::{
     ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId, WebhookId,
 };
@@ -231,13 +232,6 @@ impl Params {
             self.parse("cursor", |text| read_hex(text).ok_or("must be the next_cursor of this list's last page"))?;
         Ok(Page { limit: limit.unwrap_or(LIMIT_DEFAULT), cursor })
     }
-}
-
-/// `bytes` in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// Bytes from hexadecimal, up to the length of a cursor.

@@ -1,6 +1,7 @@
 //! Digests of a directory's files, and what is on the disk for sure.
 
 use super::{BackupError, SUMS, at};
+use crate::types::hex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -60,7 +61,7 @@ pub(super) fn digest(
         hash.update(&bytes[..read]);
         chunk(&bytes[..read])?;
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
 }
 
 /// Writes a new file that is on the disk when this returns.

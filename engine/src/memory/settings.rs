@@ -5,7 +5,7 @@ use crate::entropy::SystemEntropy;
 use crate::feed::histories::Histories;
 use crate::notes::put_file;
 use crate::store::{Store, StoreError};
-use crate::types::Lsn;
+use crate::types::{Lsn, hex};
 use std::path::Path;
 
 /// What is fixed for a directory at its first start. It is in no record: the
@@ -58,7 +58,7 @@ impl Settings {
         let secret = made(Settings::SECRET)?.unwrap_or_else(|| {
             let mut secret = [0; 32];
             options.entropy.fill(&mut secret);
-            secret.iter().map(|byte| format!("{byte:02x}")).collect()
+            hex(&secret)
         });
         settings.push((Settings::SECRET, secret));
         settings.push((Settings::HISTORIES, made(Settings::HISTORIES)?.unwrap_or_default()));
@@ -72,7 +72,7 @@ impl Settings {
     /// What an earlier directory of the deployment told is of another history.
     #[cfg(feature = "redis")]
     pub(crate) fn of_copy(currency: &str, mode: &str, secret: &[u8; 32]) -> Settings {
-        let secret = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = hex(secret);
         let mut histories = Histories::default();
         histories.begin(&SystemEntropy, Lsn(0));
         let histories = (Settings::HISTORIES, histories.text());

@@ -14,8 +14,7 @@ use crate::backend::OnceKey;
 use crate::gift::GiftRole;
 use crate::notes::Shelf;
 use crate::payout::{PayoutState, PayoutTo};
-use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId};
-use std::fmt::Write;
+use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId, hex};
 
 /// The form of everything in Redis. A new form has a new number.
 pub(super) const FORMAT: &str = "7";
@@ -345,11 +344,4 @@ impl Layout {
         };
         self.key(self.of_user(user), &format!("{list}:{user}"))
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes it");
-        text
-    })
 }

@@ -3,6 +3,7 @@
 //! envelopes already created would be divided differently after a restart.
 
 use super::*;
+use crate::types::hex;
 use proptest::prelude::*;
 
 const TOTAL_MAX: u64 = Amount::MAX.minor();
@@ -36,10 +37,6 @@ fn specified_rule(amounts: &[u64]) -> SplitRule {
 
 fn minor(shares: &Shares) -> Vec<u64> {
     shares.iter().map(Amount::minor).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

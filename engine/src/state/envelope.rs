@@ -16,9 +16,8 @@ use crate::event::{Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, Env
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, PayoutKind, PayoutTo};
 use crate::split::{self, Shares};
-use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, Lsn, Timestamp, UserId, YEAR_S};
 
-const YEAR_S: u64 = 31_536_000;
 const MESSAGE_CHARS_MAX: usize = 200;
 /// A record holds the metadata up to three times, beside ten thousand amounts or the end of as
 /// many holds as it takes.
@@ -505,17 +504,13 @@ pub(crate) fn check_metadata(metadata: &str) -> Result<(), Refusal> {
 /// A [`Refusal::Invalid`] that names the field.
 pub(crate) fn check(terms: &NewEnvelope) -> Result<(), Refusal> {
     terms.split.check(terms.total, terms.shares).map_err(|e| Refusal::invalid(e.field(), e.to_string()))?;
-    if terms.message.chars().count() > MESSAGE_CHARS_MAX {
-        return Err(Refusal::invalid("message", "must be at most 200 characters long"));
-    }
+    Refusal::unless_long("message", &terms.message, 0..=MESSAGE_CHARS_MAX)?;
     check_metadata(&terms.metadata)?;
-    if let Some(funding) = &terms.outside.funding
-        && !(1..=payout::REFERENCE_CHARS_MAX).contains(&funding.chars().count())
-    {
-        return Err(Refusal::invalid("funding.reference", "must be 1 to 128 characters long"));
+    if let Some(funding) = &terms.outside.funding {
+        Refusal::unless_long("funding.reference", funding, 1..=payout::REFERENCE_CHARS_MAX)?;
     }
-    if terms.client_seed.as_ref().is_some_and(|seed| seed.chars().count() > CLIENT_SEED_CHARS_MAX) {
-        return Err(Refusal::invalid("client_seed", "must be at most 128 characters long"));
+    if let Some(seed) = &terms.client_seed {
+        Refusal::unless_long("client_seed", seed, 0..=CLIENT_SEED_CHARS_MAX)?;
     }
     if !(1..=YEAR_S).contains(&terms.expires_in_s) {
         return Err(Refusal::invalid("expires_in_s", "must be 1 to 31536000"));

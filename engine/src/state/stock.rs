@@ -19,7 +19,7 @@ use crate::command::{
 use crate::event::{Held, HoldEnded, ItemPut, Units};
 use crate::gift::{Gift, GiftState};
 use crate::mutants::{Mutant, is_planted};
-use crate::types::{Amount, GiftId, HoldId, ItemId, Lsn, Timestamp, UserId};
+use crate::types::{Amount, GiftId, HoldId, ItemId, Lsn, Timestamp, UserId, YEAR_S};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -27,7 +27,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 
-const YEAR_S: u64 = 31_536_000;
 /// How long ago the end may lie that a change sets, to end a sale at once.
 const END_NOW_S: u64 = 60;
 /// Due holds that a grab gives back on its way, besides those it needs.
@@ -659,15 +658,8 @@ pub(crate) fn held_answer(held: &Held) -> Outcome {
 /// # Errors
 /// A [`Refusal::Invalid`] that names the field.
 pub(crate) fn check(terms: &NewItem) -> Result<(), Refusal> {
-    let text = |field: &str, text: &str, max: usize| {
-        let length = text.chars().count();
-        if (1..=max).contains(&length) {
-            return Ok(());
-        }
-        Err(Refusal::invalid(field, format!("must be 1 to {max} characters long")))
-    };
-    text("name", &terms.name, 200)?;
-    text("category", &terms.category, 64)?;
+    Refusal::unless_long("name", &terms.name, 1..=200)?;
+    Refusal::unless_long("category", &terms.category, 1..=64)?;
     if terms.price.is_zero() {
         return Err(Refusal::invalid("price", "must be 1 to 9007199254740991"));
     }

@@ -70,7 +70,7 @@ pub use values::{EnvelopeRow, WalletRow, WinRow};
 
 use crate::backend::Audit;
 use crate::event::Record;
-use crate::types::{Lsn, Timestamp};
+use crate::types::{Lsn, Timestamp, hex};
 use parking_lot::Mutex;
 use projection::{RowSink, rows_of};
 use std::path::Path;
@@ -324,12 +324,7 @@ fn position_of(snapshot: &dyn Snapshot) -> Result<Position, StoreError> {
 }
 
 fn damaged(table: Table, key: &[u8]) -> StoreError {
-    use std::fmt::Write;
-    let mut hex = String::with_capacity(key.len() * 2);
-    for byte in key {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    StoreError::Damaged { table: table.name(), key: hex }
+    StoreError::Damaged { table: table.name(), key: hex(key) }
 }
 
 /// The changes of one commit in the order in which they were made.

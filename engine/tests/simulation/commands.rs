@@ -119,7 +119,7 @@ fn new_gift(model: &Model, random: &mut Random) -> Command {
 
 /// Mostly what comes next for a gift that has not ended, by who may do it.
 fn step_gift(model: &Model, random: &mut Random) -> Command {
-    let live: Vec<GiftId> = model.given.iter().filter(|(_, it)| !it.state().is_final()).map(|(id, _)| *id).collect();
+    let live: Vec<GiftId> = model.given.iter().filter(|(_, it)| !it.state().has_ended()).map(|(id, _)| *id).collect();
     let known: Vec<GiftId> = model.given.keys().copied().collect();
     if known.is_empty() || random.once_in(40) {
         let gift = GiftId::from_bytes([random.below(4) as u8; 16]);

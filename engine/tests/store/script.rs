@@ -611,7 +611,7 @@ impl Script {
 
     fn change_gift(&mut self) {
         use GiftState::*;
-        let live: Vec<usize> = (0..self.gifts.len()).filter(|&at| !self.gifts[at].state.is_final()).collect();
+        let live: Vec<usize> = (0..self.gifts.len()).filter(|&at| !self.gifts[at].state.has_ended()).collect();
         if live.is_empty() {
             return;
         }

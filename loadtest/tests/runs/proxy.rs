@@ -30,6 +30,8 @@ enum Lie {
     ChangesGifts,
     /// Every 10th gift is not there any more then.
     ForgetsGifts,
+    /// A merchant is told a fen less than it has.
+    KeepsAFen,
 }
 
 #[derive(Default)]
@@ -179,6 +181,12 @@ async fn pass(
                 answer
             })
         }
+        ["", "v1", "merchants", _, "balance"] if proxy.lie == Lie::KeepsAFen && head.status == 200 => {
+            let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+            let of = if answer["available"] == 0 { "pending" } else { "available" };
+            answer[of] = json!(answer[of].as_u64().unwrap() - 1);
+            Some(answer)
+        }
         _ => None,
     };
     let Some(told) = told else { return Ok(Response::from_parts(head, Full::from(answer))) };
@@ -209,6 +217,7 @@ fn every_lie_about_a_real_server_is_caught() {
         (Lie::None, &gifts, 0, "audit      ok"),
         (Lie::ChangesGifts, &gifts, 1, "the gift's state changed"),
         (Lie::ForgetsGifts, &gifts, 1, "an acknowledged gift was forgotten"),
+        (Lie::KeepsAFen, &gifts, 1, "merchant m"),
     ] {
         let done = run_through(real.address, lie, arguments);
         assert_eq!(done.code, Some(code), "{lie:?}: {}", done.tell());

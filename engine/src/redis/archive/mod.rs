@@ -25,9 +25,9 @@ mod reads;
 pub(super) mod rows;
 
 use super::error::RedisOpenError;
-use super::layout::hex;
 use crate::error::EngineError;
 use crate::storage::{Directory, Storage, read_all};
+use crate::types::hex;
 use file::{Reader, Row, Walk, Writer};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};

@@ -27,7 +27,7 @@ use crate::redis::rows::{packed, packed_win, small_fields, width};
 use crate::redis::scripts::{COPY, SETTINGS};
 use crate::store::copy::{Taken, Thing};
 use crate::store::{EnvelopeRow, FjallOptions, Position, Store, StoreError, WinRow};
-use crate::types::{Timestamp, UserId};
+use crate::types::{Timestamp, UserId, hex};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     source.update(position.applied.0.to_le_bytes());
     // Keys whose time is over go without a record, and what stands behind them moves up.
     source.update(told.all.to_le_bytes());
-    let source: String = source.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let source: String = hex(&source.finalize()[..16]);
     let (backend, done) = target(&options.backend, &settings, &position, &format!("in:{source}")).await?;
 
     let marked_every = options.rows_max.map_or(MARKED_EVERY, |most| most / 3 + 1);
