@@ -145,7 +145,10 @@ impl Plan {
 
     /// The next step of a life that is due, or else a new one.
     fn gift(&mut self, world: &World, now: Duration) -> Option<Action> {
-        if let Some((_, life)) = self.lives.pop_front_if(|(due, _)| *due <= now) {
+        if let Some(&(due, life)) = self.lives.front()
+            && due <= now
+        {
+            self.lives.pop_front();
             return Some(Action::Gift(life));
         }
         let life = self.worker + self.workers * self.life_turn;
