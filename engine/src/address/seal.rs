@@ -5,6 +5,7 @@
 
 use super::{Address, Of};
 use crate::entropy::Entropy;
+use crate::types::hex;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -115,7 +116,7 @@ impl AddressKey {
 }
 
 pub(super) fn id_text(id: &[u8; 8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(id)
 }
 
 /// A wrapped data key.

@@ -16,7 +16,7 @@ use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::gifts::KnownGift;
 use crate::state::ledger::Wallet;
-use crate::state::{KnownCode, KnownPayout, Memo, Shards};
+use crate::state::{KnownCode, KnownPayout, Memo, Shard, Shards};
 use crate::store::{EnvelopeRow, StoreError};
 use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, PayoutId, Timestamp, UserId};
 use std::sync::atomic::Ordering;
@@ -82,88 +82,87 @@ impl Core {
     }
 
     pub(super) fn warm_wallet(&self, durable: &Durable, user: &UserId) -> Result<(), EngineError> {
-        let shard = &self.shards[self.router.user(user)];
-        loop {
-            let evictions = {
-                let mut shard = shard.lock();
-                if let Some(wallet) = shard.wallets.get_mut(user) {
-                    wallet.touched_at = self.clock.now();
-                    return Ok(());
-                }
-                shard.evictions
-            };
-            let row = durable.store.wallet(user).map_err(store_failed)?.unwrap_or_default();
-            let mut shard = shard.lock();
-            // Brought in, moved and evicted in the meantime, it would be older than the store.
-            if shard.evictions == evictions {
-                let touched_at = self.clock.now();
+        self.warm_one(
+            self.router.user(user),
+            |shard| shard.wallets.get_mut(user).map(|wallet| &mut wallet.touched_at),
+            || durable.store.wallet(user),
+            |shard, row, touched_at| {
+                let row = row.unwrap_or_default();
                 let (available, held) = (row.available, row.held);
                 let wallet = Wallet { available, held, last_lsn: Lsn(0), touched_at };
-                shard.wallets.entry(user.clone()).or_insert(wallet);
-                return Ok(());
-            }
-        }
+                shard.wallets.insert(user.clone(), wallet);
+            },
+        )
     }
 
     pub(super) fn warm_memo(&self, durable: &Durable, key: OnceKey) -> Result<(), EngineError> {
-        let shard = &self.shards[self.router.memo(key)];
-        loop {
-            let evictions = {
-                let mut shard = shard.lock();
-                if let Some(memo) = shard.memos.get_mut(&key) {
-                    memo.touched_at = self.clock.now();
-                    return Ok(());
-                }
-                shard.evictions
-            };
-            let kept = durable.store.memo(key).map_err(store_failed)?.map(Box::new);
-            let kept = kept.filter(|_| !is_planted(Mutant::ForgetKeys));
-            let mut shard = shard.lock();
-            if shard.evictions == evictions {
-                let memo = Memo { kept, last_lsn: Lsn(0), touched_at: self.clock.now() };
-                shard.memos.entry(key).or_insert(memo);
-                return Ok(());
-            }
-        }
+        self.warm_one(
+            self.router.memo(key),
+            |shard| shard.memos.get_mut(&key).map(|memo| &mut memo.touched_at),
+            || durable.store.memo(key),
+            |shard, kept, touched_at| {
+                let kept = kept.map(Box::new).filter(|_| !is_planted(Mutant::ForgetKeys));
+                shard.memos.insert(key, Memo { kept, last_lsn: Lsn(0), touched_at });
+            },
+        )
     }
 
     fn warm_payout(&self, durable: &Durable, id: PayoutId) -> Result<(), EngineError> {
-        let shard = &self.shards[self.router.payout(id)];
-        loop {
-            let evictions = {
-                let mut shard = shard.lock();
-                if let Some(known) = shard.payouts.get_mut(&id) {
-                    known.touched_at = self.clock.now();
-                    return Ok(());
-                }
-                shard.evictions
-            };
-            let payout = durable.store.payout(id).map_err(store_failed)?.map(Box::new);
-            let mut shard = shard.lock();
-            if shard.evictions == evictions {
-                let known = KnownPayout { payout, last_lsn: Lsn(0), touched_at: self.clock.now() };
-                shard.payouts.entry(id).or_insert(known);
-                return Ok(());
-            }
-        }
+        self.warm_one(
+            self.router.payout(id),
+            |shard| shard.payouts.get_mut(&id).map(|known| &mut known.touched_at),
+            || durable.store.payout(id),
+            |shard, payout, touched_at| {
+                let payout = payout.map(Box::new);
+                shard.payouts.insert(id, KnownPayout { payout, last_lsn: Lsn(0), touched_at });
+            },
+        )
     }
 
     pub(super) fn warm_gift(&self, durable: &Durable, id: GiftId) -> Result<(), EngineError> {
-        let shard = &self.shards[self.router.gift(id)];
+        self.warm_one(
+            self.router.gift(id),
+            |shard| shard.gifts.get_mut(&id).map(|known| &mut known.touched_at),
+            || durable.store.gift(id),
+            |shard, gift, touched_at| _ = shard.gifts.insert(id, KnownGift::read(gift.map(Box::new), touched_at)),
+        )
+    }
+
+    fn warm_made(&self, sender: &UserId, day: &Day, most: u32) -> Result<(), EngineError> {
+        self.warm_one(
+            self.router.user(sender),
+            |shard| shard.made_by(sender, day.from).map(|made| &mut made.touched_at),
+            || self.durable.as_ref().map_or(Ok(0), |durable| durable.store.made_by(sender, day, most)),
+            |shard, count, touched_at| {
+                shard.made.entry(sender.clone()).or_default().push(MadeInDay::new(day, count, touched_at));
+            },
+        )
+    }
+
+    /// Brings one thing into a shard, unless it is there: then it was asked for again.
+    fn warm_one<T>(
+        &self,
+        index: usize,
+        touched_at: impl Fn(&mut Shard) -> Option<&mut Timestamp>,
+        read: impl Fn() -> Result<T, StoreError>,
+        take_in: impl Fn(&mut Shard, T, Timestamp),
+    ) -> Result<(), EngineError> {
         loop {
             let evictions = {
-                let mut shard = shard.lock();
-                if let Some(known) = shard.gifts.get_mut(&id) {
-                    known.touched_at = self.clock.now();
+                let mut shard = self.shards[index].lock();
+                if let Some(touched_at) = touched_at(&mut shard) {
+                    *touched_at = self.clock.now();
                     return Ok(());
                 }
                 shard.evictions
             };
-            let gift = durable.store.gift(id).map_err(store_failed)?.map(Box::new);
-            let mut shard = shard.lock();
+            let row = read().map_err(store_failed)?;
+            let mut shard = self.shards[index].lock();
+            // Brought in, moved and evicted in the meantime, it would be older than the store.
             if shard.evictions == evictions {
-                let known = KnownGift::read(gift, self.clock.now());
-                shard.gifts.entry(id).or_insert(known);
+                if touched_at(&mut shard).is_none() {
+                    take_in(&mut shard, row, self.clock.now());
+                }
                 return Ok(());
             }
         }
@@ -211,32 +210,6 @@ impl Core {
         footprint.shards.extend([index, self.router.user(&merchant)]);
         footprint.wallet(self.router, &payer);
         Ok(true)
-    }
-
-    fn warm_made(&self, sender: &UserId, day: &Day, most: u32) -> Result<(), EngineError> {
-        let shard = &self.shards[self.router.user(sender)];
-        loop {
-            let evictions = {
-                let mut shard = shard.lock();
-                if let Some(made) = shard.made_by(sender, day.from) {
-                    made.touched_at = self.clock.now();
-                    return Ok(());
-                }
-                shard.evictions
-            };
-            let count = match &self.durable {
-                Some(durable) => durable.store.made_by(sender, day, most).map_err(store_failed)?,
-                None => 0,
-            };
-            let mut shard = shard.lock();
-            if shard.evictions == evictions {
-                let touched_at = self.clock.now();
-                if shard.made_by(sender, day.from).is_none() {
-                    shard.made.entry(sender.clone()).or_default().push(MadeInDay::new(day, count, touched_at));
-                }
-                return Ok(());
-            }
-        }
     }
 
     /// Answers a command about something that memory does not have: it has
