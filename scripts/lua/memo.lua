@@ -7,8 +7,8 @@
 -- ARGV[5]  an operation that nobody has begun yet
 -- ARGV[6]  the bucket where that is decided
 -- ARGV[7]  how long the record is kept in milliseconds; '0' for ever
--- ARGV[8]  replace: the operation it must still stand for
--- ARGV[9]  replace: from when on the record counts for nothing, or ''
+-- ARGV[8]  from when on the record counts for nothing, or ''
+-- ARGV[9]  replace: the operation it must still stand for
 
 local kept = redis.call('HMGET', KEYS[2], 'fingerprint', 'operation', 'bucket', 'until')
 local operation = kept[2]
@@ -16,8 +16,8 @@ if operation and kept[4] and kept[4] ~= '' and now >= tonumber(kept[4]) then
   operation = false
 end
 
-local function keep(until_ms)
-  redis.call('HSET', KEYS[2], 'fingerprint', ARGV[4], 'operation', ARGV[5], 'bucket', ARGV[6], 'until', until_ms)
+local function keep()
+  redis.call('HSET', KEYS[2], 'fingerprint', ARGV[4], 'operation', ARGV[5], 'bucket', ARGV[6], 'until', ARGV[8])
 end
 
 local function renew()
@@ -28,7 +28,7 @@ end
 
 if ARGV[3] == 'begin' then
   if not operation then
-    keep('')
+    keep()
     renew()
     return {'mine'}
   end
@@ -39,9 +39,9 @@ if ARGV[3] == 'begin' then
   return {kept[1] == ARGV[4] and 'same' or 'other', operation, kept[3], kept[4]}
 end
 
-if kept[2] and kept[2] ~= ARGV[8] then
+if kept[2] and kept[2] ~= ARGV[9] then
   return {'moved'}
 end
-keep(ARGV[9])
+keep()
 renew()
 return {'mine'}

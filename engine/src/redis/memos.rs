@@ -22,8 +22,12 @@ use crate::state::decide::References;
 use crate::state::is_positive;
 use crate::types::{EnvelopeId, Timestamp};
 
-/// How long an answer is kept under an idempotency key.
+/// How long an answer is kept under an idempotency key, and how long a record counts whose
+/// operation has no answer: less than an operation's mark is kept, as one that is not there
+/// any more would be decided again.
 const REMEMBER_S: u64 = 8 * 86_400;
+/// So much less an answer counts that came long after its key was first used.
+const LATE_S: u64 = 86_400;
 /// How long a key's record is kept after it was last used: longer than the
 /// answer that it leads to.
 const RECORD_MS: u64 = 18 * 86_400_000;
@@ -41,8 +45,7 @@ struct Memo {
     for_ever: bool,
 }
 
-/// For which operation a record stands, and until when if that is not told by
-/// the answer.
+/// For which operation a record stands, and until when if that is not for ever.
 enum Stands {
     /// For this one, which nobody has begun before.
     Mine,
@@ -124,13 +127,17 @@ impl Core {
                         self.replace(memo, &fingerprint, &operation, &anew, None).await?;
                         continue;
                     }
-                    // First answered under the reference, it counts under the key from now on.
                     if let Some(memo) = once
                         && is_positive(&outcome)
-                        && (under_once.id != operation.id || is_over)
                     {
-                        let until = self.clock.now().plus_s(REMEMBER_S);
-                        self.replace(memo, &fingerprint, &under_once, &operation, Some(until)).await?;
+                        // First answered under the reference, it counts under the key from now on;
+                        // refused for days before, from its answer on.
+                        let is_anew = under_once.id != operation.id || is_over;
+                        let from = if is_anew { self.clock.now() } else { at };
+                        let counts_until = from.plus_s(REMEMBER_S);
+                        if is_anew || until.plus_s(LATE_S) < counts_until {
+                            self.replace(memo, &fingerprint, &under_once, &operation, Some(counts_until)).await?;
+                        }
                     }
                     return Ok(Reply { outcome, replayed: kept });
                 }
@@ -170,7 +177,7 @@ impl Core {
     }
 
     async fn begin(&self, memo: Memo, fingerprint: &[u8; 16], drawn: &Operation) -> Result<Stands> {
-        let args = memo_args(b"begin", memo, fingerprint, drawn);
+        let args = self.memo_args(b"begin", (memo, None), fingerprint, drawn);
         let answer = self.memo(memo, args).await?;
         let begun = || -> Result<Operation> {
             let bucket = u16::try_from(answer.number(2)?).map_err(|_| damaged("a key's record"))?;
@@ -193,9 +200,8 @@ impl Core {
         to: &Operation,
         until: Option<Timestamp>,
     ) -> Result<bool> {
-        let mut args = memo_args(b"replace", memo, fingerprint, to);
+        let mut args = self.memo_args(b"replace", (memo, until), fingerprint, to);
         args.push(from.id.to_vec());
-        args.push(until.map(|at| at.ms().to_string().into_bytes()).unwrap_or_default());
         Ok(self.memo(memo, args).await?.tag() == b"mine")
     }
 
@@ -233,6 +239,27 @@ impl Core {
         }
     }
 
+    /// The arguments of `memo.lua`; a key that stands for an operation anew counts as long
+    /// as an answer, if nothing else is said.
+    fn memo_args(
+        &self,
+        verb: &[u8],
+        (memo, until): (Memo, Option<Timestamp>),
+        fingerprint: &[u8; 16],
+        operation: &Operation,
+    ) -> Vec<Vec<u8>> {
+        let kept_ms = if memo.for_ever { 0 } else { RECORD_MS };
+        let until = until.or_else(|| (!memo.for_ever).then(|| self.clock.now().plus_s(REMEMBER_S)));
+        vec![
+            verb.to_vec(),
+            fingerprint.to_vec(),
+            operation.id.to_vec(),
+            operation.bucket.number().to_string().into_bytes(),
+            kept_ms.to_string().into_bytes(),
+            until.map(|at| at.ms().to_string().into_bytes()).unwrap_or_default(),
+        ]
+    }
+
     /// What an operation begun before was answered, if it was.
     async fn kept_answer(&self, command: &Command, operation: &Operation) -> Result<Option<Verdict>> {
         match self.ask(&OPERATION, operation, [], [b"peek".to_vec()]).await? {
@@ -240,17 +267,6 @@ impl Core {
             decided => self.verdict(command, operation, decided).await.map(Some),
         }
     }
-}
-
-fn memo_args(verb: &[u8], memo: Memo, fingerprint: &[u8; 16], operation: &Operation) -> Vec<Vec<u8>> {
-    let kept_ms = if memo.for_ever { 0 } else { RECORD_MS };
-    vec![
-        verb.to_vec(),
-        fingerprint.to_vec(),
-        operation.id.to_vec(),
-        operation.bucket.number().to_string().into_bytes(),
-        kept_ms.to_string().into_bytes(),
-    ]
 }
 
 fn refused(refusal: Refusal) -> Reply {

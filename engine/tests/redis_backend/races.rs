@@ -2,6 +2,7 @@
 
 use crate::deployment::{Deployment, is_missing};
 use crate::redis_stand::{RedisServer, ServerOptions};
+use crate::scene::server;
 use crate::stand::{START, envelope, fen, item, user};
 use hongbao_engine::EngineError;
 use hongbao_engine::backend::{Backend, OnceKey, Page, Reply};
@@ -313,6 +314,34 @@ fn a_payment_that_nobody_made_for_long_is_not_made() {
     assert_eq!(two.stock(id), Stock { total: 1, free: 0, held: 1, sold: 0 });
     assert!(matches!(two.ask(claim), Outcome::Ordered { replayed: false, .. }));
     assert_eq!(two.available("bob"), 90);
+    two.assert_clean();
+}
+
+/// What it has made before is not made again under the same id, over what has become of it.
+#[test]
+fn a_key_that_is_used_again_when_its_answer_is_forgotten_makes_something_else() {
+    let Some(server) = server() else { return };
+    let two = Two::over(Deployment::alone_on(33, &server));
+    two.ask(Command::PutMerchant(Box::new(NewMerchant::new(user("rosy"), "Rosy", Some(MerchantStatus::Verified)))));
+    let create = Command::CreateItem(Box::new(NewItem { hold_ttl_s: 31_536_000, ..item(1) }));
+    let make = || {
+        let once = Some(OnceKey::idempotency("app", "items", "k"));
+        match two.deployment.drive(two.engines[0].execute(create.clone(), once)).expect("it is answered").outcome {
+            Outcome::Item(view) => view.id,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = make();
+    two.hold(first, "bob", 1);
+    two.ask(Command::AdvanceClock { by_s: 7 * 86_400 });
+    assert_eq!(make(), first);
+    two.ask(Command::AdvanceClock { by_s: 3 * 86_400 });
+    // Redis forgets marks of operations after nine days; its clock is another than the test's.
+    let marks = "local n = 0 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*operation:*')) do n = n + redis.call('DEL', key) end return n";
+    let prefix = &two.deployment.options.redis.key_prefix;
+    assert_ne!(server.cli(&["EVAL", marks, "0", prefix]), "0");
+    assert_ne!(make(), first);
+    assert_eq!(two.stock(first), Stock { total: 1, free: 0, held: 1, sold: 0 });
     two.assert_clean();
 }
 
