@@ -623,6 +623,8 @@ const PAYOUT_CHANGED: u8 = 18;
 const ENVELOPE_REDACTED: u8 = 19;
 const GIFT_CHANGED: u8 = 24;
 const MERCHANT_MOVED: u8 = 33;
+/// [`MERCHANT_MOVED`] by a sale, which comes as often as orders are paid.
+const MERCHANT_SOLD: u8 = 34;
 const ADDRESS_PUT: u8 = 30;
 const ADDRESS_ERASED: u8 = 31;
 const CODES_ADDED: u8 = 36;
@@ -688,6 +690,25 @@ fn encode_held_event(e: &Held, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(e.user.as_str().as_bytes());
 }
 
+fn encode_sold(e: &MerchantMoved, sold: (SaleOf, Amount, Timestamp, Slot), bytes: &mut Vec<u8>) {
+    let (of, commission, due, slot) = sold;
+    let (kind, id) = match of {
+        SaleOf::Order(order) => (0, *order.bytes()),
+        SaleOf::Gift(gift) => (1, *gift.bytes()),
+    };
+    let mut fixed = [0u8; 18 + 7 * VARINT_MAX];
+    (fixed[0], fixed[1]) = (MERCHANT_SOLD, kind);
+    fixed[2..18].copy_from_slice(&id);
+    let mut end = 18;
+    let amounts = [e.amount, commission, slot.amount, slot.commission, e.balance_after.pending];
+    let amounts = amounts.into_iter().chain([e.balance_after.available]).map(Amount::minor);
+    for number in amounts.chain([due.ms()]) {
+        end += put_varint(number, &mut fixed[end..]);
+    }
+    bytes.extend_from_slice(&fixed[..end]);
+    put_user(&e.merchant, bytes);
+}
+
 /// Bytes of the longest number in groups of seven bits.
 const VARINT_MAX: usize = 10;
 
@@ -741,7 +762,12 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::PayoutChanged(e) => put_cold(PAYOUT_CHANGED, e, bytes),
         Event::EnvelopeRedacted(e) => put_cold(ENVELOPE_REDACTED, e, bytes),
         Event::GiftChanged(e) => put_cold(GIFT_CHANGED, e, bytes),
-        Event::MerchantMoved(e) => put_cold(MERCHANT_MOVED, e, bytes),
+        Event::MerchantMoved(e) => match e.kind {
+            MerchantMove::Sold { of, commission, due, slot_after } => {
+                encode_sold(e, (of, commission, due, slot_after), bytes);
+            }
+            _ => put_cold(MERCHANT_MOVED, e, bytes),
+        },
         Event::AddressPut(e) => put_cold(ADDRESS_PUT, e, bytes),
         Event::AddressErased(e) => put_cold(ADDRESS_ERASED, e, bytes),
         Event::CodesAdded(e) => put_cold(CODES_ADDED, e, bytes),
@@ -865,6 +891,10 @@ impl<'a> Reader<'a> {
         u32::try_from(self.varint()?).map_err(|_| UnknownForm)
     }
 
+    fn varint_amount(&mut self) -> Result<Amount, UnknownForm> {
+        Amount::new(self.varint()?).ok_or(UnknownForm)
+    }
+
     fn amount(&mut self) -> Result<Amount, UnknownForm> {
         Amount::new(self.u64()?).ok_or(UnknownForm)
     }
@@ -913,7 +943,7 @@ impl<'a> Reader<'a> {
                 hold: HoldId::from_bytes(self.take()?),
                 item: ItemId::from_bytes(self.take()?),
                 quantity: self.varint_u32()?,
-                amount: Amount::new(self.varint()?).ok_or(UnknownForm)?,
+                amount: self.varint_amount()?,
                 expires_at: Timestamp::from_ms(self.varint()?),
                 units_after: Units { held: self.varint_u32()?, sold: self.varint_u32()? },
                 user: self.user()?,
@@ -949,6 +979,24 @@ impl<'a> Reader<'a> {
             }
             GIFT_CHANGED => Event::GiftChanged(self.cold()?),
             MERCHANT_MOVED => Event::MerchantMoved(self.cold()?),
+            MERCHANT_SOLD => {
+                let [kind] = self.take()?;
+                let of = match kind {
+                    0 => SaleOf::Order(OrderId::from_bytes(self.take()?)),
+                    1 => SaleOf::Gift(GiftId::from_bytes(self.take()?)),
+                    _ => return Err(UnknownForm),
+                };
+                let (amount, commission) = (self.varint_amount()?, self.varint_amount()?);
+                let slot_after = Slot { amount: self.varint_amount()?, commission: self.varint_amount()? };
+                let (pending, available) = (self.varint_amount()?, self.varint_amount()?);
+                let due = Timestamp::from_ms(self.varint()?);
+                Event::MerchantMoved(Box::new(MerchantMoved {
+                    merchant: self.user()?,
+                    kind: MerchantMove::Sold { of, commission, due, slot_after },
+                    amount,
+                    balance_after: MerchantBalance { pending, available },
+                }))
+            }
             ADDRESS_PUT => Event::AddressPut(self.cold()?),
             ADDRESS_ERASED => Event::AddressErased(self.cold()?),
             CODES_ADDED => Event::CodesAdded(self.cold()?),
