@@ -123,6 +123,8 @@ pub enum EntryKind {
     GiftPaid(GiftId),
     /// In, from a gift that came to nothing.
     GiftRefund(GiftId),
+    /// In, from an order that went back.
+    OrderRefund(OrderId),
 }
 
 impl EntryKind {
@@ -133,7 +135,8 @@ impl EntryKind {
             | EntryKind::Claim(_)
             | EntryKind::Refund(_)
             | EntryKind::Lapse(_)
-            | EntryKind::GiftRefund(_) => true,
+            | EntryKind::GiftRefund(_)
+            | EntryKind::OrderRefund(_) => true,
             EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) | EntryKind::GiftPaid(_) => {
                 false
             }

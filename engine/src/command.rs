@@ -7,6 +7,7 @@
 use crate::api_key::{ApiKey, NewApiKey};
 use crate::code::Code;
 use crate::gift::{Gift, GiftStep, NewGift};
+use crate::order::{OrderProgress, OrderStep};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
 use crate::sale::MerchantBalance;
 use crate::split::{Seed, SplitRule};
@@ -140,6 +141,13 @@ pub enum Command {
         item: ItemId,
         /// The codes, 1 to 1000, none of which the item has had.
         codes: Vec<Code>,
+    },
+    /// What somebody does about a paid order. Answers [`Outcome::Order`].
+    StepOrder {
+        /// The order.
+        order: OrderId,
+        /// What is done.
+        step: Box<OrderStep>,
     },
 }
 
@@ -385,6 +393,8 @@ pub enum Outcome {
         /// Its money.
         balance: MerchantBalance,
     },
+    /// The order as it is now.
+    Order(Box<OrderNow>),
 }
 
 /// Why a command was refused. None of these is remembered.
@@ -479,6 +489,14 @@ impl Refusal {
     /// The refusal of units that are to be codes.
     pub(crate) fn stock_is_codes() -> Refusal {
         let why = "the item's stock is the number of its codes; POST /v1/items/{id}/codes adds some";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of what comes after an order's payment where there is nothing of it yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_returns() -> Refusal {
+        let why = "orders are not led on, and items are sold with the usual time of return, in front of Redis yet; serve \
+                   them from a server of its own with `--backend embedded`";
         Refusal::WrongState(why.to_owned())
     }
 
@@ -700,6 +718,27 @@ pub struct HoldView {
     pub expires_at: Timestamp,
 }
 
+/// An order as it is answered and kept under a key: with what has become of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderNow {
+    order: OrderView,
+    progress: OrderProgress,
+}
+
+impl OrderNow {
+    /// An order with its progress.
+    pub fn new(mut order: OrderView) -> OrderNow {
+        // It is kept beside the order, so that one read again is the same.
+        let progress = std::mem::take(&mut order.progress);
+        OrderNow { order, progress }
+    }
+
+    /// The order, with its progress.
+    pub fn view(&self) -> OrderView {
+        OrderView { progress: self.progress.clone(), ..self.order.clone() }
+    }
+}
+
 /// A paid order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderView {
@@ -719,4 +758,7 @@ pub struct OrderView {
     pub amount: Amount,
     /// When.
     pub created_at: Timestamp,
+    /// What has become of it since; it stands in a row of its own.
+    #[serde(skip)]
+    pub progress: OrderProgress,
 }

@@ -19,6 +19,7 @@ use crate::backend::{EntryKind, OnceKey};
 use crate::code::{Code, HandedTo};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
+use crate::order::{OrderProgress, OrderState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
 use crate::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
@@ -91,6 +92,8 @@ pub enum Event {
     CodesAdded(Box<CodesAdded>),
     /// Codes went to an order or a gift, which stands beside it.
     CodesHanded(CodesHanded),
+    /// Something has become of an order. What goes back of its money stands beside it.
+    OrderChanged(Box<OrderChanged>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -409,6 +412,7 @@ impl HoldEnded {
             quantity: self.hold.quantity,
             amount: self.hold.amount,
             created_at: at,
+            progress: OrderProgress::default(),
         })
     }
 }
@@ -559,6 +563,26 @@ pub struct CodesAdded {
     pub codes: Vec<Code>,
 }
 
+/// Something has become of an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderChanged {
+    /// As what it stood before.
+    pub was: OrderState,
+    /// The order, as it was paid.
+    pub order: OrderView,
+    /// What has become of it.
+    pub progress: OrderProgress,
+    /// The user's units of the item afterwards, if they are on sale again.
+    pub units_after: Option<Units>,
+}
+
+impl OrderChanged {
+    /// The order with its progress.
+    pub(crate) fn view(&self) -> OrderView {
+        OrderView { progress: self.progress.clone(), ..self.order.clone() }
+    }
+}
+
 /// Codes went to an order or a gift.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CodesHanded {
@@ -629,6 +653,7 @@ const ADDRESS_PUT: u8 = 30;
 const ADDRESS_ERASED: u8 = 31;
 const CODES_ADDED: u8 = 36;
 const CODES_HANDED: u8 = 37;
+const ORDER_CHANGED: u8 = 38;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -772,6 +797,7 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::AddressErased(e) => put_cold(ADDRESS_ERASED, e, bytes),
         Event::CodesAdded(e) => put_cold(CODES_ADDED, e, bytes),
         Event::CodesHanded(e) => put_cold(CODES_HANDED, e, bytes),
+        Event::OrderChanged(e) => put_cold(ORDER_CHANGED, e, bytes),
     }
 }
 
@@ -851,7 +877,8 @@ impl Record {
                 | Event::AddressPut(_)
                 | Event::AddressErased(_)
                 | Event::CodesAdded(_)
-                | Event::CodesHanded(_) => {}
+                | Event::CodesHanded(_)
+                | Event::OrderChanged(_) => {}
             }
         }
         sum == 0
@@ -1001,6 +1028,7 @@ impl<'a> Reader<'a> {
             ADDRESS_ERASED => Event::AddressErased(self.cold()?),
             CODES_ADDED => Event::CodesAdded(self.cold()?),
             CODES_HANDED => Event::CodesHanded(self.cold()?),
+            ORDER_CHANGED => Event::OrderChanged(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

@@ -1,6 +1,7 @@
 //! Items: what is sold, on which terms.
 
 use crate::command::Refusal;
+use crate::order::RETURN_WITHIN_S;
 use crate::types::{Amount, ItemId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,7 @@ impl ItemKind {
 }
 
 /// What of an item never changes, besides its merchant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemOrigin {
     /// The owner of the key that made it; empty of items made before they had one.
     pub owner: String,
@@ -41,6 +42,22 @@ pub struct ItemOrigin {
     /// Of which item it is a variant: another colour, say. That is one of the same
     /// merchant, and no variant itself.
     pub variant_of: Option<ItemId>,
+    /// How long after its delivery an order of it may be sent back, seconds, up to a year; 0 is never.
+    pub return_within_s: u32,
+}
+
+impl Default for ItemOrigin {
+    fn default() -> ItemOrigin {
+        let (owner, kind) = (String::new(), ItemKind::default());
+        ItemOrigin { owner, kind, variant_of: None, return_within_s: RETURN_WITHIN_S }
+    }
+}
+
+impl ItemOrigin {
+    /// How long an order of it may be sent back: a code never.
+    pub(crate) fn return_within_s(&self) -> u32 {
+        if self.kind == ItemKind::Code { 0 } else { self.return_within_s }
+    }
 }
 
 /// An item to be put on sale.
@@ -213,7 +230,8 @@ mod tests {
             assert_eq!(postcard::from_bytes::<NewItem>(&bytes).as_ref(), Ok(&known));
             assert_eq!(postcard::to_extend(&known, Vec::new()), Ok(bytes), "and written so");
             let (owner, kind) = ("shop".to_owned(), ItemKind::Virtual);
-            let origin = ItemOrigin { owner, kind, variant_of: Some(ItemId::from_bytes([7; 16])) };
+            let variant_of = Some(ItemId::from_bytes([7; 16]));
+            let origin = ItemOrigin { owner, kind, variant_of, ..ItemOrigin::default() };
             let more = terms(image_url, origin);
             let bytes = postcard::to_extend(&more, Vec::new()).unwrap();
             assert_eq!(postcard::from_bytes::<NewItem>(&bytes), Ok(more));

@@ -43,6 +43,7 @@
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
 //! - [`code`]: units that are codes, each handed out once.
+//! - [`order`]: what comes of a unit once it is paid.
 //! - [`payout`]: money that goes to people outside.
 //! - [`address`]: where gifts are sent: sealed, opened, erased.
 //! - [`creates`]: how many envelopes a sender may make in a day.
@@ -102,6 +103,7 @@ mod migrate;
 #[doc(hidden)]
 pub mod mutants;
 pub mod notes;
+pub mod order;
 pub mod payout;
 pub mod rebuild;
 pub mod redaction;

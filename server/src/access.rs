@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 67] = [
+pub const OPERATIONS: [(&str, &str, Roles); 72] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -79,6 +79,11 @@ pub const OPERATIONS: [(&str, &str, Roles); 67] = [
     ("POST", "/v1/holds/{id}/claim", CALLER),
     ("POST", "/v1/holds/{id}/release", CALLER),
     ("GET", "/v1/orders/{id}", USERS_READ.or(MERCHANT)),
+    ("POST", "/v1/orders/{id}/ship", MERCHANT),
+    ("POST", "/v1/orders/{id}/deliver", MERCHANT),
+    ("POST", "/v1/orders/{id}/return", CALLER),
+    ("POST", "/v1/orders/{id}/accept-return", MERCHANT),
+    ("POST", "/v1/orders/{id}/refuse-return", MERCHANT),
     ("POST", "/v1/gifts", CALLER),
     ("GET", "/v1/gifts/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("POST", "/v1/gifts/{id}/pay", CALLER),

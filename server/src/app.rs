@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{
-    addresses, auth::Keys, codes, envelopes, events, gifts, keys, payouts, sale_money, sales, service, wallets,
+    addresses, auth::Keys, codes, envelopes, events, gifts, keys, orders, payouts, sale_money, sales, service, wallets,
     webhooks,
 };
 use axum::Router;
@@ -198,6 +198,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = payouts::routes(table);
     let table = addresses::routes(gifts::routes(table));
     let table = codes::routes(table);
+    let table = orders::routes(table);
     let table = sales::routes(table);
     let table = sale_money::routes(table);
     let table = events::routes(table);

@@ -283,6 +283,7 @@ fn write_movement(sheet: &mut Sheet<'_>, movement: Movement) -> io::Result<()> {
                 EntryKind::Refund(id) => ("refund", Some(id.to_string()), None),
                 EntryKind::Lapse(id) => ("lapse", Some(id.to_string()), None),
                 EntryKind::Order(id) => ("order", Some(id.to_string()), None),
+                EntryKind::OrderRefund(id) => ("order_refund", Some(id.to_string()), None),
                 EntryKind::GiftPaid(id) => ("gift", Some(id.to_string()), None),
                 EntryKind::GiftRefund(id) => ("gift_refund", Some(id.to_string()), None),
             };

@@ -47,6 +47,7 @@ pub mod keys;
 pub mod metrics;
 mod money;
 pub mod operator;
+pub mod orders;
 pub mod payouts;
 pub mod problem;
 mod progress;

@@ -9,7 +9,7 @@ use crate::config::Currency;
 use crate::problem::{Code, Problem};
 use crate::sale_money::SalesJson;
 use crate::seldom::Seldom;
-use crate::views::{ApiKeyJson, At, EnvelopeJson, GiftJson, ItemJson, MerchantJson, Shown, WalletJson};
+use crate::views::{ApiKeyJson, At, EnvelopeJson, GiftJson, ItemJson, MerchantJson, OrderJson, Shown, WalletJson};
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
@@ -44,7 +44,7 @@ kinds! {
     Cancelled = "cancelled", NotOpen = "not_open", Claimed = "claimed", NotWon = "not_won", Lapsed = "lapsed",
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
-    CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift",
+    CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift", Order = "order",
     Sales = "sales",
 }
 
@@ -62,7 +62,14 @@ pub fn reply<B>(server: &Server<B>, result: Result<Reply, EngineError>, made: St
     server.metrics.count(kind);
     let mut response = json_bytes(body);
     *response.status_mut() = match kind {
-        Kind::Wallet | Kind::Envelope | Kind::Merchant | Kind::Item | Kind::ApiKey | Kind::Gift | Kind::Sales => made,
+        Kind::Wallet
+        | Kind::Envelope
+        | Kind::Merchant
+        | Kind::Item
+        | Kind::ApiKey
+        | Kind::Gift
+        | Kind::Order
+        | Kind::Sales => made,
         _ => StatusCode::OK,
     };
     if replayed {
@@ -117,6 +124,10 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
         Outcome::Wallet(view) => {
             write_object(out, &WalletJson::new(&view, currency));
             Told::Written(Kind::Wallet)
+        }
+        Outcome::Order(order) => {
+            write_object(out, &OrderJson::new(&order.view(), currency));
+            Told::Written(Kind::Order)
         }
         Outcome::Gift(gift) => {
             write_object(out, &GiftJson::with_token(&gift, currency));

@@ -6,14 +6,13 @@
 use crate::access::ADMIN;
 use crate::app::{Shared, Table};
 use crate::auth::Caller;
-use crate::codes;
 use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
 use crate::fields::{Count, CountOrNone, Int, Money, Seconds, SecondsOrNone, Text, Time, Url, some, some_word, word};
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
-use crate::views::{HoldJson, ItemJson, MerchantJson, OrderWithCodes};
+use crate::views::{HoldJson, ItemJson, MerchantJson};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -21,8 +20,9 @@ use hongbao_engine::backend::{Backend, ItemFilter};
 use hongbao_engine::command::{
     Command, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewItem, NewMerchant, NewVerification,
 };
+use hongbao_engine::order::RETURN_WITHIN_S;
 use hongbao_engine::sale::COMMISSION_BPS_MAX;
-use hongbao_engine::types::{HoldId, ItemId, OrderId, UserId};
+use hongbao_engine::types::{HoldId, ItemId, UserId};
 use serde::Deserialize;
 
 /// Adds the routes of sales.
@@ -40,7 +40,6 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
         .get("/v1/holds/{id}", Class::Ordinary, hold::<B>)
         .post("/v1/holds/{id}/claim", Class::Settling, claim::<B>)
         .post("/v1/holds/{id}/release", Class::Settling, release::<B>)
-        .get("/v1/orders/{id}", Class::Ordinary, order::<B>)
 }
 
 /// A seller, as it is sent.
@@ -98,6 +97,8 @@ struct Create {
     kind: ItemKind,
     #[serde(default)]
     variant_of: Option<String>,
+    #[serde(default = "a_week")]
+    return_within_s: SecondsOrNone,
 }
 
 fn one_each() -> Option<Count> {
@@ -106,6 +107,10 @@ fn one_each() -> Option<Count> {
 
 fn a_quarter_of_an_hour() -> Seconds {
     Seconds::new(900)
+}
+
+fn a_week() -> SecondsOrNone {
+    SecondsOrNone::new(RETURN_WITHIN_S as u64)
 }
 
 impl Content for Create {
@@ -147,7 +152,12 @@ impl Create {
             ends_at: self.ends_at.map(|time| time.0),
             hold_ttl_s: self.hold_ttl_s.get(),
             image_url: self.image_url.map(|url| url.0),
-            origin: ItemOrigin { owner: caller.owner().to_owned(), kind: self.kind, variant_of },
+            origin: ItemOrigin {
+                owner: caller.owner().to_owned(),
+                kind: self.kind,
+                variant_of,
+                return_within_s: u32::try_from(self.return_within_s.get()).expect("a year has fewer seconds"),
+            },
         })))
     }
 }
@@ -390,16 +400,4 @@ async fn hold<B: Backend>(
 ) -> Result<Response, Problem> {
     let view = server.backend.hold(id).await.map_err(|error| from_engine(&error))?;
     Ok(json(&HoldJson::new(&view.ok_or_else(Problem::not_found)?, server.currency)))
-}
-
-async fn order<B: Backend>(
-    State(server): State<Shared<B>>,
-    caller: Caller,
-    One(id): One<OrderId>,
-    _: NoParams,
-) -> Result<Response, Problem> {
-    let view = server.backend.order(id).await.map_err(|error| from_engine(&error))?;
-    let view = view.filter(|view| caller.sees_merchant(&view.merchant)).ok_or_else(Problem::not_found)?;
-    let codes = codes::of_order(&server, &caller, &view).await?;
-    Ok(json(&OrderWithCodes::new(&view, codes.as_deref(), server.currency)))
 }

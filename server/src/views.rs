@@ -13,6 +13,7 @@ use hongbao_engine::command::{
     OrderView, ShareStatus, Stock, Verification, WalletView,
 };
 use hongbao_engine::gift::{Gift, GiftState};
+use hongbao_engine::order::OrderState;
 use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutTo, PayoutView};
 use hongbao_engine::sale::SaleTerms;
 use hongbao_engine::types::{
@@ -127,6 +128,7 @@ impl<'a> EntryJson<'a> {
             EntryKind::Refund(id) => (json.kind, json.envelope) = ("refund", Some(Shown(*id))),
             EntryKind::Lapse(id) => (json.kind, json.envelope) = ("lapse", Some(Shown(*id))),
             EntryKind::Order(id) => (json.kind, json.order) = ("order", Some(Shown(*id))),
+            EntryKind::OrderRefund(id) => (json.kind, json.order) = ("order_refund", Some(Shown(*id))),
             EntryKind::GiftPaid(id) => (json.kind, json.gift) = ("gift", Some(Shown(*id))),
             EntryKind::GiftRefund(id) => (json.kind, json.gift) = ("gift_refund", Some(Shown(*id))),
         }
@@ -383,6 +385,7 @@ pub struct ItemJson<'a, S = Stock> {
     category: &'a str,
     kind: ItemKind,
     variant_of: Option<Shown<ItemId>>,
+    return_within_s: u32,
     price: Amount,
     currency: Currency,
     stock: S,
@@ -411,6 +414,7 @@ impl<'a, S> ItemJson<'a, S> {
             category: &terms.category,
             kind: terms.origin.kind,
             variant_of: terms.origin.variant_of.map(Shown),
+            return_within_s: terms.origin.return_within_s,
             price: terms.price,
             currency,
             stock,
@@ -475,11 +479,23 @@ pub struct OrderJson<'a> {
     amount: Amount,
     currency: Currency,
     created_at: At,
+    state: OrderState,
+    shipped_at: Option<At>,
+    carrier: Option<&'a str>,
+    tracking: Option<&'a str>,
+    delivered_at: Option<At>,
+    return_requested_at: Option<At>,
+    return_reason: Option<&'a str>,
+    answer_by: Option<At>,
+    ended_at: Option<At>,
+    refusal: Option<&'a str>,
+    restocked: bool,
 }
 
 impl<'a> OrderJson<'a> {
     /// `view`, shown.
     pub fn new(view: &'a OrderView, currency: Currency) -> Self {
+        let progress = &view.progress;
         OrderJson {
             id: Shown(view.id),
             hold: Shown(view.hold),
@@ -490,6 +506,17 @@ impl<'a> OrderJson<'a> {
             amount: view.amount,
             currency,
             created_at: At(view.created_at),
+            state: progress.state,
+            shipped_at: progress.shipped_at.map(At),
+            carrier: progress.carrier.as_deref(),
+            tracking: progress.tracking.as_deref(),
+            delivered_at: progress.delivered_at.map(At),
+            return_requested_at: progress.return_requested_at.map(At),
+            return_reason: progress.return_reason.as_deref(),
+            answer_by: progress.answer_by.map(At),
+            ended_at: progress.ended_at.map(At),
+            refusal: progress.refusal.as_deref(),
+            restocked: progress.restocked,
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::backend::EntryKind;
 use crate::command::{EndedAs, HoldState};
 use crate::event::{Event, GiftChanged, MerchantMove, Record};
 use crate::gift::GiftState;
+use crate::order::OrderState;
 use crate::payout::PayoutState;
 use crate::types::{Lsn, Timestamp};
 
@@ -51,7 +52,8 @@ impl Answer {
                         | EntryKind::Lapse(_)
                         | EntryKind::Order(_)
                         | EntryKind::GiftPaid(_)
-                        | EntryKind::GiftRefund(_) => continue,
+                        | EntryKind::GiftRefund(_)
+                        | EntryKind::OrderRefund(_) => continue,
                     };
                     let (user, reference) = (moved.user.to_string(), reference.clone().unwrap_or_default());
                     Answer { kind, user, amount: Some(moved.amount.minor()), reference, ..blank }
@@ -157,6 +159,20 @@ impl Answer {
                 },
                 // Nothing here opens it, so what was told stays true.
                 Event::AddressErased(_) => continue,
+                Event::OrderChanged(e) => Answer {
+                    kind: match e.progress.state {
+                        OrderState::Paid => continue,
+                        OrderState::Shipped => "order_shipped",
+                        OrderState::Delivered => "order_delivered",
+                        OrderState::ReturnRequested => "return_requested",
+                        OrderState::Returned => "order_returned",
+                        OrderState::Refused => "return_refused",
+                    },
+                    of: e.order.id.to_string(),
+                    user: e.order.user.to_string(),
+                    amount: Some(e.order.amount.minor()),
+                    ..blank
+                },
                 Event::CodesAdded(e) => Answer { kind: "codes", of: e.item.to_string(), ..blank },
                 // Told of by the claim, cancel, order or gift beside it.
                 Event::PayoutMade(_) | Event::CodesHanded(_) => continue,

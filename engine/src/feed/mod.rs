@@ -17,6 +17,7 @@ pub(crate) mod record;
 use crate::command::{EnvelopeView, HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::gift::{Gift, GiftState};
+use crate::order::OrderState;
 use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::redaction::Redaction;
 use crate::sale::MerchantBalance;
@@ -108,6 +109,16 @@ event_types! {
     MerchantSettled = "merchant.settled",
     /// A gift's texts were taken back: whoever keeps them lets them go.
     GiftRedacted = "gift.redacted",
+    /// An order is on its way.
+    OrderShipped = "order.shipped",
+    /// It has arrived.
+    OrderDelivered = "order.delivered",
+    /// Its user wants to send it back; the merchant is to answer.
+    OrderReturnRequested = "order.return_requested",
+    /// It went back, and its money to who had paid.
+    OrderReturned = "order.returned",
+    /// The merchant does not take it back.
+    OrderRefused = "order.refused",
 }
 
 impl EventType {
@@ -118,6 +129,18 @@ impl EventType {
             PayoutState::Sent => EventType::PayoutSent,
             PayoutState::Paid => EventType::PayoutPaid,
             PayoutState::Failed => EventType::PayoutFailed,
+        }
+    }
+
+    /// That of an order which stands so from now on.
+    pub(crate) const fn of_order(state: OrderState) -> EventType {
+        match state {
+            OrderState::Paid => EventType::OrderCreated,
+            OrderState::Shipped => EventType::OrderShipped,
+            OrderState::Delivered => EventType::OrderDelivered,
+            OrderState::ReturnRequested => EventType::OrderReturnRequested,
+            OrderState::Returned => EventType::OrderReturned,
+            OrderState::Refused => EventType::OrderRefused,
         }
     }
 
@@ -435,7 +458,7 @@ impl Happened {
                 HoldState::Released => EventType::HoldReleased,
                 HoldState::Expired => EventType::HoldExpired,
             },
-            Happened::Order(_) => EventType::OrderCreated,
+            Happened::Order(order) => EventType::of_order(order.progress.state),
             Happened::Payout(view) => EventType::of_payout(view.payout.state),
             Happened::Redacted { .. } => EventType::EnvelopeRedacted,
             Happened::Merchant(_) => EventType::MerchantChanged,

@@ -111,6 +111,11 @@ pub(crate) fn told<E>(
                 tell(first, Happened::GiftRedacted(Box::new(changed.gift.clone())));
             }
         }
+        Event::OrderChanged(changed) => {
+            if has(EventType::of_order(changed.progress.state)) {
+                tell(first, Happened::Order(Box::new(changed.view())));
+            }
+        }
         Event::GiftChanged(changed) => {
             // A note of thanks changes no state, and is told as the gift is.
             if has(EventType::of_gift(changed.gift.state)) {

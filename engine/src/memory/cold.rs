@@ -12,13 +12,15 @@ use crate::command::{Command, EndedAs, Outcome, Refusal};
 use crate::creates::{Day, MadeInDay};
 use crate::error::EngineError;
 use crate::mutants::{Mutant, is_planted};
+use crate::order::OrderStep;
 use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::gifts::KnownGift;
 use crate::state::ledger::Wallet;
+use crate::state::orders::KnownOrder;
 use crate::state::{KnownCode, KnownPayout, Memo, Shard, Shards};
 use crate::store::{EnvelopeRow, StoreError};
-use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use std::sync::atomic::Ordering;
 
 /// How long a wallet or an answer stays in memory after its last use.
@@ -52,6 +54,9 @@ impl Core {
         if let Some(id) = footprint.gift {
             self.warm_gift(durable, id)?;
         }
+        if let Some(id) = footprint.order {
+            self.warm_order(id)?;
+        }
         if let Some((item, codes)) = &footprint.codes {
             self.warm_codes(durable, *item, codes)?;
         }
@@ -66,6 +71,9 @@ impl Core {
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
                 && footprint.payouts.iter().all(|id| locked.shard(self.router.payout(*id)).payouts.contains_key(id))
                 && footprint.gift.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
+                && footprint.order.iter().all(|id| {
+                    locked.shard(self.router.order(*id)).known_orders.get(id).is_some_and(|known| known.sale.is_some())
+                })
                 && footprint.codes.iter().all(|(item, codes)| {
                     let known = &locked.shard(self.router.item(*item)).codes;
                     codes.iter().all(|code| known.contains_key(code))
@@ -197,6 +205,70 @@ impl Core {
         }
     }
 
+    fn warm_order(&self, id: OrderId) -> Result<(), EngineError> {
+        let shard = &self.shards[self.router.order(id)];
+        loop {
+            let (evictions, pending) = {
+                let mut shard = shard.lock();
+                let pending = shard.orders.get(&id).map(|it| (it.order.clone(), it.sale));
+                if let Some(known) = shard.known_orders.get_mut(&id) {
+                    known.touched_at = self.clock.now();
+                    if known.sale.is_some() {
+                        return Ok(());
+                    }
+                    let known = known.order.as_deref().cloned();
+                    let sale = pending.map(|(_, sale)| sale);
+                    (shard.evictions, known.map(|order| (order, sale)))
+                } else {
+                    (shard.evictions, pending.map(|(order, sale)| (order, Some(sale))))
+                }
+            };
+            let (order, sale) = match (pending, &self.durable) {
+                (None, Some(durable)) => (durable.store.order(id).map_err(store_failed)?, None),
+                (None, None) => (None, None),
+                (Some((order, sale)), _) => (Some(order), sale),
+            };
+            let sale = match (&order, sale) {
+                (_, Some(sale)) => sale,
+                // What the store has is durable, and so is what was replayed.
+                (Some(order), None) => self.sale_of(order)?,
+                (None, None) => None,
+            };
+            let mut shard = shard.lock();
+            if shard.evictions == evictions {
+                let touched_at = self.clock.now();
+                let order = order.map(Box::new);
+                let read = KnownOrder { order, sale: None, last_lsn: Lsn(0), touched_at };
+                shard.known_orders.entry(id).or_insert(read).sale = Some(sale);
+                return Ok(());
+            }
+        }
+    }
+
+    /// What a step of an order needs, all of which is fixed as it is paid. Says whether there is such an order.
+    pub(super) fn order_footprint(
+        &self,
+        id: OrderId,
+        step: &OrderStep,
+        footprint: &mut Footprint,
+    ) -> Result<bool, EngineError> {
+        self.warm_order(id)?;
+        footprint.order = Some(id);
+        let index = self.router.order(id);
+        let known = {
+            let shard = self.shards[index].lock();
+            let order = shard.known_orders.get(&id).and_then(|known| known.order.as_ref());
+            order.map(|order| (order.user.clone(), order.merchant.clone()))
+        };
+        let Some((user, merchant)) = known else { return Ok(false) };
+        footprint.shards.push(index);
+        if matches!(step, OrderStep::Return { .. } | OrderStep::AcceptReturn { .. }) {
+            footprint.shards.push(self.router.user(&merchant));
+            footprint.wallet(self.router, &user);
+        }
+        Ok(true)
+    }
+
     /// What a step of a gift needs, all of which is fixed when the gift is made. Says
     /// whether there is such a gift.
     pub(super) fn gift_footprint(&self, id: GiftId, footprint: &mut Footprint) -> Result<bool, EngineError> {
@@ -285,7 +357,8 @@ impl Core {
             | Command::StepGift { .. }
             | Command::RedactGift { .. }
             | Command::WithdrawSales(_)
-            | Command::AddCodes { .. } => return not_found(),
+            | Command::AddCodes { .. }
+            | Command::StepOrder { .. } => return not_found(),
         })
     }
 
@@ -324,13 +397,14 @@ impl Core {
             !envelope.settled || envelope.last_lsn > persisted || !idle(envelope.touched_at, SETTLED_MS)
         });
         shard.holds.forget_ended(persisted);
-        shard.orders.retain(|_, (_, last_lsn)| *last_lsn > persisted);
+        shard.orders.retain(|_, pending| pending.lsn > persisted);
         shard.redactions.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         shard.sealed.retain(|_, (_, last_lsn)| *last_lsn > persisted);
         shard.payouts.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard
             .gifts
             .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
+        shard.known_orders.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.codes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, CODES_MS));
         shard.made.retain(|_, days| {
             days.retain(|made| made.last_lsn > persisted || !idle(made.touched_at, IDLE_MS));

@@ -183,6 +183,7 @@ struct Footprint {
     gift: Option<GiftId>,
     /// Codes that an item is to have.
     codes: Option<(ItemId, Vec<CodeDigest>)>,
+    order: Option<OrderId>,
     /// Who makes an envelope on which day, and at which count no more are made.
     made: Option<(UserId, Day, u32)>,
 }
@@ -552,6 +553,7 @@ impl Core {
             | Command::Redact { .. }
             | Command::StepGift { .. }
             | Command::RedactGift { .. }
+            | Command::StepOrder { .. }
             | Command::WithdrawSales(_) => Drawn::Nothing,
         }
     }
@@ -663,6 +665,11 @@ impl Core {
                     footprint.shards.push(router.gift(*gift));
                 }
             }
+            (Command::StepOrder { order, step }, _) => {
+                if !self.order_footprint(*order, step, &mut footprint)? {
+                    footprint.shards.push(router.order(*order));
+                }
+            }
             (Command::AddCodes { item, .. }, Drawn::Codes(digests)) => {
                 footprint.shards.push(router.item(*item));
                 footprint.codes = Some((*item, digests.clone()));
@@ -755,6 +762,7 @@ fn class_of(command: &Command) -> Class {
         | Command::Redact { .. }
         | Command::StepGift { .. }
         | Command::RedactGift { .. }
+        | Command::StepOrder { .. }
         | Command::WithdrawSales(_) => Class::Settle,
     }
 }

@@ -21,12 +21,13 @@ use crate::gift::{Gift, GiftRole};
 use crate::merchant;
 use crate::payout::{Payout, PayoutFilter, PayoutView};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
+use crate::sale::{MerchantEntryKind, SaleOf};
 use crate::state::Router;
 use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, MerchantAccount, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
-use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use std::collections::HashMap;
 
 impl Backend for Embedded {
@@ -260,15 +261,27 @@ impl Backend for Embedded {
 
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         let core = &self.core;
-        let found = core.shards[core.router.order(id)].lock().orders.get(&id).cloned();
-        match (found, &core.durable) {
+        let found = {
+            let shard = core.shards[core.router.order(id)].lock();
+            let known = shard.known_orders.get(&id).and_then(|known| known.order.as_ref());
+            let found = known.map(|order| ((**order).clone(), shard.last_lsn));
+            found.or_else(|| shard.orders.get(&id).map(|pending| (pending.order.clone(), pending.lsn)))
+        };
+        let order = match (found, &core.durable) {
             (Some((order, lsn)), _) => {
                 core.wait(Some(lsn)).await?;
-                Ok(Some(order))
+                Some(order)
             }
-            (None, Some(durable)) => durable.store.order(id).map_err(store_failed),
-            (None, None) => Ok(None),
-        }
+            (None, Some(durable)) => durable.store.order(id).map_err(store_failed)?,
+            (None, None) => None,
+        };
+        let Some(order) = order else { return Ok(None) };
+        let shard = core.shards[core.router.order(id)].lock();
+        let item = shard.items.get(&order.item);
+        Ok(Some(match item {
+            Some(item) => order.of_item(item),
+            None => order,
+        }))
     }
 
     async fn codes(&self, to: HandedTo) -> Result<Vec<Code>> {
@@ -452,6 +465,19 @@ impl Core {
         };
         row.map(|row| Origin::of(&row.created))
             .ok_or_else(|| EngineError::Store(format!("{id} has a payout and no terms; run `hongbao audit`")))
+    }
+
+    /// What of an order's money is pending until when, as its sale tells; `None` if it was made before
+    /// sales were pending.
+    pub(super) fn sale_of(&self, order: &OrderView) -> Result<Option<(Amount, Timestamp)>> {
+        if self.durable.is_none() {
+            return Ok(None);
+        }
+        let sale = self.view()?.sale(&order.merchant, order.created_at, SaleOf::Order(order.id));
+        Ok(match sale.map_err(store_failed)?.map(|entry| entry.kind) {
+            Some(MerchantEntryKind::Sale { commission, due, .. }) => Some((commission, due)),
+            _ => None,
+        })
     }
 
     /// Everything durable now, for lists.

@@ -22,6 +22,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::gift::GiftStep;
 use crate::merchant;
+use crate::order::RETURN_WITHIN_S;
 use crate::payout::{PayoutAnswer, secret_of};
 use crate::state::envelope::{Figures, check_opening, share_status};
 use crate::state::{decide, stock};
@@ -79,6 +80,7 @@ impl Core {
             Command::WithdrawSales(transfer) => layout.of_user(&transfer.user),
             Command::RedactGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::AddCodes { item, .. } => layout.of_id(item.bytes()),
+            Command::StepOrder { order, .. } => layout.of_id(order.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -124,6 +126,10 @@ impl Core {
             Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
             Command::RedactGift { .. } => return Ok(self.refuse(Refusal::no_gift_redaction())),
             Command::AddCodes { .. } => return Ok(self.refuse(Refusal::no_codes())),
+            Command::StepOrder { .. } => return Ok(self.refuse(Refusal::no_returns())),
+            Command::CreateItem(terms) if terms.origin.return_within_s != RETURN_WITHIN_S => {
+                return Ok(self.refuse(Refusal::no_returns()));
+            }
             Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
                 return Ok(self.refuse(Refusal::no_codes()));
             }
@@ -561,7 +567,8 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ReleaseHold { .. }
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
-        | Command::RedactGift { .. } => Keep::Natural,
+        | Command::RedactGift { .. }
+        | Command::StepOrder { .. } => Keep::Natural,
         // How a payment ends stands under its mark.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
         Command::StepGift { .. } => Keep::Natural,

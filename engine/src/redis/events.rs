@@ -18,6 +18,7 @@ use crate::event::{EnvelopeCreated, ItemPut};
 use crate::feed::{
     After, EnvelopeFacts, EventPage, EventQuery, EventType, EventTypes, FeedEvent, Happened, Moved, Share,
 };
+use crate::order::OrderProgress;
 use crate::payout::{Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
 use crate::state::envelope::Figures;
@@ -354,6 +355,7 @@ impl Core {
                     quantity: words.units(1)?,
                     amount: words.amount(2)?,
                     created_at: words.at(0)?,
+                    progress: OrderProgress::default(),
                 }))
             }
             b'p' => {

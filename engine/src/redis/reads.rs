@@ -23,6 +23,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::order::OrderProgress;
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
@@ -441,6 +442,7 @@ impl Core {
             quantity: hold.quantity,
             amount: hold.amount,
             created_at: words.at(0)?,
+            progress: OrderProgress::default(),
         }))
     }
 

@@ -10,7 +10,7 @@ use super::addresses;
 use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::gifts;
 use super::winners::Name;
-use super::{Router, Shards, is_positive, sales, stock};
+use super::{Router, Shards, is_positive, orders, sales, stock};
 use crate::address::Draft;
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
@@ -70,7 +70,7 @@ impl Decision {
     }
 
     /// An answer that tells of what has been decided before.
-    fn known(outcome: Outcome) -> Decision {
+    pub(super) fn known(outcome: Outcome) -> Decision {
         Decision { durable: true, ..Decision::no(outcome) }
     }
 
@@ -169,7 +169,8 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::Redact { .. }
         | Command::StepGift { .. }
         | Command::RedactGift { .. }
-        | Command::AddCodes { .. } => return None,
+        | Command::AddCodes { .. }
+        | Command::StepOrder { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -323,6 +324,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::CreateGift(terms), Drawn::Gift(id, token)) => create_gift(shards, router, now, terms, (*id, *token)),
         (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step, drawn),
         (Command::WithdrawSales(transfer), _) => sales::withdraw(shards, router, transfer, now),
+        (Command::StepOrder { order, step }, _) => orders::step(shards, router, now, *order, step),
         (Command::AddCodes { item, codes }, Drawn::Codes(digests)) => add_codes(shards, router, *item, codes, digests),
         (
             Command::CreateEnvelope(_)
@@ -968,6 +970,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::CreateGift(terms) => terms.check(),
         Command::StepGift { step, .. } => step.check(),
         Command::AddCodes { codes, .. } => check_codes(codes),
+        Command::StepOrder { step, .. } => step.check(),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {

@@ -19,6 +19,7 @@ pub(crate) mod envelope;
 pub(crate) mod gifts;
 mod index;
 pub(crate) mod ledger;
+pub(crate) mod orders;
 pub(crate) mod sales;
 mod slab;
 pub(crate) mod stock;
@@ -28,18 +29,20 @@ use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::code::CodeDigest;
-use crate::command::{HoldView, Merchant, MerchantStatus, OrderView, Outcome};
+use crate::command::{HoldView, Merchant, MerchantStatus, Outcome};
 use crate::creates::MadeInDay;
 use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
+use crate::sale::SaleOf;
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 pub(crate) use codes::KnownCode;
 use envelope::Envelope;
 use gifts::KnownGift;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
+use orders::{KnownOrder, PendingOrder};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -111,7 +114,7 @@ pub(crate) struct Shard {
     /// beside its item.
     pub(crate) not_selling: HashMap<UserId, MerchantStatus, UserHash>,
     /// Orders that the store may not have yet, with their record.
-    pub(crate) orders: HashMap<OrderId, (OrderView, Lsn), IdHash>,
+    pub(crate) orders: HashMap<OrderId, PendingOrder, IdHash>,
     /// What was taken back of envelopes that are not in memory, and the store may not know yet, with their record.
     pub(crate) redactions: HashMap<EnvelopeId, (Redaction, Lsn), IdHash>,
     pub(crate) memos: HashMap<OnceKey, Memo, IdHash>,
@@ -141,6 +144,8 @@ pub(crate) struct Shard {
     pub(crate) api_keys_lsn: Lsn,
     /// Codes that the store may not have yet, and those that were looked for.
     pub(crate) codes: HashMap<CodeDigest, KnownCode, IdHash>,
+    /// Orders that somebody did something about lately.
+    pub(crate) known_orders: HashMap<OrderId, KnownOrder, IdHash>,
 }
 
 /// Says in which shard things live.
@@ -260,6 +265,7 @@ impl Router {
             }
             Event::CodesAdded(e) => touch(self.item(e.item)),
             Event::CodesHanded(e) => touch(self.item(e.item)),
+            Event::OrderChanged(e) => touch(self.order(e.order.id)),
         }
     }
 }
@@ -381,7 +387,7 @@ pub(crate) fn apply(
                 }
                 let shard = shards.shard_mut(router.item(event.hold.item));
                 if let Some(order) = event.order(at) {
-                    shard.orders.insert(order.id, (order, lsn));
+                    shard.orders.insert(order.id, PendingOrder { order, lsn, sale: None });
                 }
                 let item = shard.items.get_mut(&event.hold.item).expect("a hold's item exists");
                 item.apply_ended(&mut shard.holds, *event, lsn);
@@ -457,12 +463,18 @@ pub(crate) fn apply(
                 if matches!(event.kind, MerchantMove::Withdrawn(_)) {
                     credit(&mut shards.shard_mut(Router::EXTERNAL).sums.withdrawn, event.amount);
                 }
+                if let MerchantMove::Sold { of: SaleOf::Order(id), commission, due, .. } = event.kind
+                    && let Some(pending) = shards.shard_mut(router.order(id)).orders.get_mut(&id)
+                {
+                    pending.sale = Some((commission, due));
+                }
                 shards.shard_mut(router.user(&event.merchant)).apply_merchant_moved(*event);
             }
             Event::AddressPut(event) => shards.shard_mut(router.gift(event.gift)).apply_address(*event, lsn),
             Event::AddressErased(event) => shards.shard_mut(router.gift(event.gift)).apply_address_erased(&event, lsn),
             Event::CodesAdded(event) => shards.shard_mut(router.item(event.item)).apply_codes(&event, at, lsn),
             Event::CodesHanded(event) => shards.shard_mut(router.item(event.item)).apply_handed(&event),
+            Event::OrderChanged(event) => shards.shard_mut(router.order(event.order.id)).apply_order(&event, at, lsn),
         }
     }
 }
@@ -505,6 +517,7 @@ impl Shard {
             + self.gifts.len()
             + self.sealed.len()
             + self.codes.len()
+            + self.known_orders.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 
@@ -622,6 +635,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::ApiKey(_)
         | Outcome::Payouts(_)
         | Outcome::Gift(_)
+        | Outcome::Order(_)
         | Outcome::Sales { .. } => true,
         Outcome::SoldOut
         | Outcome::Expired

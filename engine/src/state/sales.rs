@@ -152,7 +152,6 @@ pub(super) fn withdraw(shards: &impl Shards, router: Router, transfer: &Transfer
 ///
 /// # Errors
 /// Less than that is available: a merchant's money never goes below zero.
-#[cfg_attr(not(test), expect(dead_code, reason = "returns of orders are to call it"))]
 pub(super) fn refunded(
     shards: &impl Shards,
     router: Router,

@@ -509,6 +509,18 @@ impl Item {
         self.last_lsn = lsn;
     }
 
+    /// Units that a user has bought are free again.
+    pub(super) fn take_back(&mut self, user: &UserId, quantity: u32) {
+        let name = Name::of(user);
+        let share = self.share_number(&name).expect("who has bought units has a part in their item");
+        self.sold -= quantity;
+        let units = &mut self.users.values[share].units;
+        units.sold -= quantity;
+        if *units == Units::default() {
+            self.users.remove(name.hash, share);
+        }
+    }
+
     pub(crate) fn apply_ended(&mut self, holds: &mut Holds, event: HoldEnded, lsn: Lsn) {
         let ended = event.hold;
         let expired = ended.state == HoldState::Expired;

@@ -9,6 +9,7 @@
 
 use super::audit_gifts::GiftMoney;
 use super::audit_payouts::fingerprint;
+use super::audit_sales::refund_of;
 use super::keys::{self, KeyRange, Table};
 use super::reads::{self, win_row};
 use super::values::{self, EnvelopeRow, WinRow};
@@ -72,6 +73,7 @@ impl Store {
             entered: 0,
             withdrawn: 0,
             gift_money: GiftMoney::default(),
+            order_refunds: 0,
         };
         audit.money();
         audit.wallets()?;
@@ -102,6 +104,8 @@ pub(super) struct Auditor<'a> {
     pub(super) withdrawn: u64,
     /// What wallets paid for gifts and got back.
     pub(super) gift_money: GiftMoney,
+    /// What wallets got back for which orders: see `audit_sales::refund_of`.
+    pub(super) order_refunds: u64,
 }
 
 /// What has become of an envelope's money, from its winners' rows.
@@ -187,6 +191,9 @@ impl Auditor<'_> {
                     EntryKind::Deposit(_) => deposited += amount,
                     EntryKind::Withdrawal(_) => withdrawn += amount,
                     EntryKind::GiftPaid(gift) => self.gift_money.paid(gift, &user, entry.amount),
+                    EntryKind::OrderRefund(order) => {
+                        self.order_refunds = self.order_refunds.wrapping_add(refund_of(order, &user, entry.amount));
+                    }
                     EntryKind::GiftRefund(gift) => self.gift_money.refunded(gift, &user, entry.amount),
                     _ => {}
                 }

@@ -9,11 +9,18 @@ use super::keys::{self, KeyRange, Table};
 use super::{StoreError, damaged, reads, values};
 use crate::command::{HoldState, HoldView, OrderView};
 use crate::event::{ItemPut, order_of};
-use crate::types::{ItemId, UserId};
+use crate::order::{OrderProgress, OrderState};
+use crate::types::{Amount, ItemId, OrderId, UserId};
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
 pub(super) type UnitsByItem = BTreeMap<ItemId, u64>;
 pub(super) type MoneyByMerchant = BTreeMap<UserId, u64>;
+
+/// Who got how much back for which order: numbers that add up to the same from wallets and from orders.
+pub(super) fn refund_of(order: OrderId, user: &UserId, amount: Amount) -> u64 {
+    foldhash::fast::FixedState::default().hash_one((order, user, amount))
+}
 
 impl Auditor<'_> {
     /// I4, I5 for holds, and the merchants' part of I1.
@@ -53,11 +60,21 @@ impl Auditor<'_> {
     fn orders(&mut self) -> Result<(UnitsByItem, MoneyByMerchant), StoreError> {
         let mut sold = UnitsByItem::new();
         let mut owed = MoneyByMerchant::new();
+        let (mut led_on, mut refunds) = (0, 0u64);
         for row in self.scan(Table::Orders, &KeyRange::all()) {
             let (key, value) = row?;
             let order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
             self.audited.orders += 1;
-            *sold.entry(order.item).or_default() += u64::from(order.quantity);
+            let progress = self.snapshot.get(Table::OrderProgress, order.id.bytes())?;
+            let progress = reads::cold::<OrderProgress>(Table::OrderProgress, order.id.bytes(), progress)?;
+            led_on += u64::from(progress.is_some());
+            let progress = progress.unwrap_or_default();
+            if progress.state == OrderState::Returned {
+                refunds = refunds.wrapping_add(refund_of(order.id, &order.user, order.amount));
+            }
+            if !progress.restocked {
+                *sold.entry(order.item).or_default() += u64::from(order.quantity);
+            }
             *owed.entry(order.merchant.clone()).or_default() += order.amount.minor();
             let hold = self.snapshot.get(Table::Holds, order.hold.bytes())?;
             let hold = reads::cold::<HoldView>(Table::Holds, order.hold.bytes(), hold)?;
@@ -69,6 +86,11 @@ impl Auditor<'_> {
             if !made_of_it {
                 self.found(format!("{}: it does not agree with {}, of which it was made", order.id, order.hold));
             }
+        }
+        let rows = self.count(Table::OrderProgress)?;
+        self.expect("rows of what has become of orders", rows, led_on);
+        if refunds != self.order_refunds {
+            self.found("what came back from orders is not what their users' wallets have got".to_owned());
         }
         Ok((sold, owed))
     }

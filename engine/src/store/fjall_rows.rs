@@ -431,7 +431,10 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Payouts
         | Table::Gifts
         | Table::SealedAddresses
-        | Table::Codes => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+        | Table::Codes
+        | Table::OrderProgress => {
+            FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)))
+        }
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

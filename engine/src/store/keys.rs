@@ -105,6 +105,8 @@ tables! {
     SealedAddresses = "sealed_addresses",
     /// Item, part, place -> code; item, part, digest -> place; order or gift, part -> what it was handed.
     Codes = "codes",
+    /// Order -> `OrderProgress`, once something has become of it.
+    OrderProgress = "order_progress",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -300,7 +302,8 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::Addresses
         | Table::SealedAddresses
         | Table::PayoutsOfEnvelope
-        | Table::Codes => &key[..16],
+        | Table::Codes
+        | Table::OrderProgress => &key[..16],
     }
 }
 

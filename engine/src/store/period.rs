@@ -434,6 +434,7 @@ fn movement(snapshot: &dyn Snapshot, user: &UserId, lsn: Lsn, entry: Entry) -> R
             (Account::Escrow(*envelope), wallet)
         }
         EntryKind::Order(order) => (wallet, Account::Merchant(merchant_of(snapshot, *order)?)),
+        EntryKind::OrderRefund(order) => (Account::Merchant(merchant_of(snapshot, *order)?), wallet),
         EntryKind::GiftPaid(gift) => (wallet, Account::Gift(*gift)),
         EntryKind::GiftRefund(gift) => (Account::Gift(*gift), wallet),
     };

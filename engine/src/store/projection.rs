@@ -97,7 +97,8 @@ impl Position {
                     | EntryKind::Lapse(_)
                     | EntryKind::Order(_)
                     | EntryKind::GiftPaid(_)
-                    | EntryKind::GiftRefund(_) => {}
+                    | EntryKind::GiftRefund(_)
+                    | EntryKind::OrderRefund(_) => {}
                 }
                 if moved.is_credit() {
                     into(&mut totals.wallets, moved.amount);
@@ -157,7 +158,8 @@ impl Position {
             | Event::AddressPut(_)
             | Event::AddressErased(_)
             | Event::CodesAdded(_)
-            | Event::CodesHanded(_) => {}
+            | Event::CodesHanded(_)
+            | Event::OrderChanged(_) => {}
         }
     }
 }
@@ -321,6 +323,13 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
                 put!(Codes, keys::code(added.item, place), Some(values::put_cold(code)));
                 let digest = CodeDigest::of(added.item, code);
                 put!(Codes, keys::place_of_code(added.item, digest), Some(values::put_cold(&place)));
+            }
+        }
+        Event::OrderChanged(changed) => {
+            let order = &changed.order;
+            put!(OrderProgress, keys::order(order.id), Some(values::put_cold(&changed.progress)));
+            if let Some(units_after) = changed.units_after {
+                put!(ItemUnits, keys::units(order.item, &order.user), values::put_units(units_after));
             }
         }
         Event::CodesHanded(handed) => put!(Codes, keys::handed(handed.to), Some(values::put_cold(handed))),

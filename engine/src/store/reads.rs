@@ -132,6 +132,15 @@ impl Store {
         codes.iter().map(is_there).collect()
     }
 
+    /// Whether something has become of any order since it was paid.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_orders_led_on(&self) -> Result<bool, StoreError> {
+        Ok(self.snapshot().scan(Table::OrderProgress, &KeyRange::all()).next().transpose()?.is_some())
+    }
+
     /// Whether an item's units are codes.
     ///
     /// # Errors
@@ -168,6 +177,7 @@ impl Store {
                 Event::PayoutChanged(e) => is_there(Table::Payouts, e.payout.id.bytes())?,
                 Event::EnvelopeRedacted(e) => is_there(Table::Envelopes, e.created.id.bytes())?,
                 Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
+                Event::OrderChanged(e) => is_there(Table::Orders, e.order.id.bytes())?,
                 Event::CodesHanded(e) => snapshot.get(Table::Codes, &keys::handed(e.to))?.is_some(),
                 _ => true,
             };
@@ -183,7 +193,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub fn order(&self, id: OrderId) -> Result<Option<OrderView>, StoreError> {
-        cold(Table::Orders, id.bytes(), self.snapshot().get(Table::Orders, id.bytes())?)
+        let snapshot = self.snapshot();
+        let order: Option<OrderView> = cold(Table::Orders, id.bytes(), snapshot.get(Table::Orders, id.bytes())?)?;
+        let Some(order) = order else { return Ok(None) };
+        let progress = cold(Table::OrderProgress, id.bytes(), snapshot.get(Table::OrderProgress, id.bytes())?)?;
+        Ok(Some(OrderView { progress: progress.unwrap_or_default(), ..order }))
     }
 
     /// One envelope.

@@ -212,6 +212,7 @@ const LAPSE: u8 = 8;
 const ORDER: u8 = 9;
 const GIFT_PAID: u8 = 10;
 const GIFT_REFUND: u8 = 11;
+const ORDER_REFUND: u8 = 12;
 
 pub(crate) fn put_entry(at: Timestamp, kind: &EntryKind, amount: Amount, balance_after: Amount) -> Bytes {
     let (tag, of): (u8, &[u8]) = match kind {
@@ -226,6 +227,7 @@ pub(crate) fn put_entry(at: Timestamp, kind: &EntryKind, amount: Amount, balance
         EntryKind::Order(order) => (ORDER, order.bytes()),
         EntryKind::GiftPaid(gift) => (GIFT_PAID, gift.bytes()),
         EntryKind::GiftRefund(gift) => (GIFT_REFUND, gift.bytes()),
+        EntryKind::OrderRefund(order) => (ORDER_REFUND, order.bytes()),
     };
     let mut value = Value::new();
     value.push(tag);
@@ -258,6 +260,7 @@ pub(crate) fn entry(bytes: &[u8]) -> Option<Entry> {
         ORDER => EntryKind::Order(OrderId::from_bytes(reader.id()?)),
         GIFT_PAID => EntryKind::GiftPaid(GiftId::from_bytes(reader.id()?)),
         GIFT_REFUND => EntryKind::GiftRefund(GiftId::from_bytes(reader.id()?)),
+        ORDER_REFUND => EntryKind::OrderRefund(OrderId::from_bytes(reader.id()?)),
         _ => return None,
     };
     reader.end()?;
@@ -297,6 +300,7 @@ mod tests {
             any::<[u8; 16]>().prop_map(|id| EntryKind::Order(OrderId::from_bytes(id))),
             any::<[u8; 16]>().prop_map(|id| EntryKind::GiftPaid(GiftId::from_bytes(id))),
             any::<[u8; 16]>().prop_map(|id| EntryKind::GiftRefund(GiftId::from_bytes(id))),
+            any::<[u8; 16]>().prop_map(|id| EntryKind::OrderRefund(OrderId::from_bytes(id))),
         ]
     }
 

@@ -38,6 +38,7 @@ use hongbao_engine::backend::{
 use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::*;
+use hongbao_engine::order::OrderStep;
 use hongbao_engine::payout::*;
 use hongbao_engine::sale::*;
 use hongbao_engine::split::{SplitRule, commitment, envelope_seed, split};
@@ -378,6 +379,10 @@ impl<S: Stand> Story<S> {
             }
             ("claim_hold", [_, hold, user]) => Command::ClaimHold { hold: self.id(hold)?, user: self.user(user)? },
             ("release_hold", [hold, user]) => Command::ReleaseHold { hold: self.id(hold)?, user: self.user(user)? },
+            (verb, [order, words @ ..]) if order_step(verb, words).is_some() => {
+                let step = order_step(verb, words).expect("it was just there");
+                Command::StepOrder { order: self.id(order)?, step: Box::new(step) }
+            }
             ("give", [_]) => Command::CreateGift(Box::new(self.new_gift(step)?)),
             (verb, [gift, words @ ..]) if verb != "results" && self.gift_step(verb, gift, words)?.is_some() => {
                 let gift_step = self.gift_step(verb, gift, words)?.expect("it was just there");
@@ -626,6 +631,7 @@ impl<S: Stand> Story<S> {
                 owner: field("owner", "app").to_owned(),
                 kind: item_kind(field("kind", "physical"))?,
                 variant_of: self.optional(field("variant", "none"), |story, text| story.id(text))?,
+                return_within_s: self.number(field("return_within", "604800"))?,
             },
         })
     }
@@ -692,6 +698,7 @@ impl<S: Stand> Story<S> {
             }
             Outcome::LimitReached => Told::of(["limit_reached"]),
             Outcome::Ended => Told::of(["ended"]),
+            Outcome::Order(order) => self.told_order(&order.view()),
             Outcome::Ordered { order, replayed } => {
                 Told::of(["ordered"]).with("order", self.name_of(order)).flag("replayed", *replayed)
             }
@@ -799,6 +806,32 @@ impl<S: Stand> Story<S> {
         stock_words.into_iter().fold(told, |told, (name, units)| told.with(name, units))
     }
 
+    fn told_order(&self, view: &OrderView) -> Told {
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        let at = |time: Option<Timestamp>| or_none(time.map(|time| self.told_time(time)));
+        let progress = &view.progress;
+        Told::of(["order"])
+            .with("id", self.name_of(view.id))
+            .with("hold", self.name_of(view.hold))
+            .with("item", self.name_of(view.item))
+            .with("merchant", &view.merchant)
+            .with("user", &view.user)
+            .with("quantity", view.quantity)
+            .with("amount", view.amount)
+            .with("created", self.told_time(view.created_at))
+            .with("state", progress.state.name())
+            .with("shipped", at(progress.shipped_at))
+            .with("carrier", or_none(progress.carrier.clone()))
+            .with("tracking", or_none(progress.tracking.clone()))
+            .with("delivered", at(progress.delivered_at))
+            .with("requested", at(progress.return_requested_at))
+            .with("reason", or_none(progress.return_reason.clone()))
+            .with("answer_by", at(progress.answer_by))
+            .with("ended", at(progress.ended_at))
+            .with("refusal", or_none(progress.refusal.clone()))
+            .with("restocked", if progress.restocked { "yes" } else { "no" })
+    }
+
     fn read(&self, step: &Step<'_>) -> Result<Told, Wrong> {
         let backend = self.stand().backend();
         Ok(match (step.verb, &step.words[..]) {
@@ -889,15 +922,7 @@ impl<S: Stand> Story<S> {
                 None => Told::of(["none"]),
             },
             ("order", [order]) => match self.drive(backend.order(self.id(order)?)).map_err(failed)? {
-                Some(view) => Told::of(["order"])
-                    .with("id", self.name_of(view.id))
-                    .with("hold", self.name_of(view.hold))
-                    .with("item", self.name_of(view.item))
-                    .with("merchant", &view.merchant)
-                    .with("user", &view.user)
-                    .with("quantity", view.quantity)
-                    .with("amount", view.amount)
-                    .with("created", self.told_time(view.created_at)),
+                Some(view) => self.told_order(&view),
                 None => Told::of(["none"]),
             },
             ("codes", [of]) => {
@@ -1098,6 +1123,7 @@ impl<S: Stand> Story<S> {
             EntryKind::Order(id) => ("order", self.name_of(id)),
             EntryKind::GiftPaid(id) => ("gift", self.name_of(id)),
             EntryKind::GiftRefund(id) => ("gift_refund", self.name_of(id)),
+            EntryKind::OrderRefund(id) => ("order_refund", self.name_of(id)),
         };
         format!("{kind}:{}:{}:{about}:{}", entry.amount, entry.balance_after, self.told_time(entry.at))
     }
@@ -1217,6 +1243,19 @@ fn told_merchant(merchant: &Merchant) -> Told {
     let told = told.with("commission", merchant.terms.commission_bps);
     told.with("by", papers.map_or("none", |papers| &papers.by))
         .with("papers", papers.and_then(|papers| papers.reference.as_deref()).unwrap_or("none"))
+}
+
+/// What is done about an order, if that is what the verb says.
+fn order_step(verb: &str, words: &[&str]) -> Option<OrderStep> {
+    let text = |at: usize| words.get(at).map(|text| (*text).to_owned());
+    Some(match verb {
+        "ship_order" => OrderStep::Ship { carrier: text(0)?, tracking: text(1)? },
+        "deliver_order" => OrderStep::Deliver,
+        "return" => OrderStep::Return { user: UserId::new(words.first()?).ok()?, reason: text(1)? },
+        "accept_return" => OrderStep::AcceptReturn { restock: *words.first()? == "restock" },
+        "refuse_return" => OrderStep::RefuseReturn { reason: text(0)? },
+        _ => return None,
+    })
 }
 
 fn item_kind(name: &str) -> Result<ItemKind, String> {

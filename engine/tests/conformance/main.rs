@@ -210,6 +210,7 @@ on_every_backend!(
     redactions,
     gifts,
     codes,
+    orders,
     sales,
     gift_redactions
 );

@@ -207,8 +207,9 @@ impl Pair {
                 image_url: None,
                 origin: ItemOrigin {
                     owner: random.pick(&["", "shop"]).to_owned(),
-                    kind: random.pick(&ItemKind::ALL),
+                    kind: random.pick(&[ItemKind::Physical, ItemKind::Virtual]),
                     variant_of: None,
+                    ..ItemOrigin::default()
                 },
             }))),
             17..=18 if !self.made.items.is_empty() => {

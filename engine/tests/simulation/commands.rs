@@ -10,9 +10,12 @@ use hongbao_engine::command::{
     NewVerification, Reference, Transfer, Unclaimed,
 };
 use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
+use hongbao_engine::order::{OrderState, OrderStep, RETURN_WITHIN_S};
 use hongbao_engine::payout::{Outside, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::split::SplitRule;
-use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, PayoutId, Timestamp, UserId};
+use hongbao_engine::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId,
+};
 
 const USERS: [&str; 7] = ["alice", "bob", "7", "07", "carol:x@y", "18446744073709551616", "u"];
 const MERCHANTS: [&str; 3] = ["rosy", "alice", "9"];
@@ -218,6 +221,9 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
     if is_of_sales && random.once_in(10) && model.items.keys().any(|item| model.sells_codes(*item)) {
         return add_codes(model, random);
     }
+    if is_of_sales && random.once_in(8) && !model.orders.is_empty() {
+        return step_order(model, random);
+    }
     let choice = match theme {
         Theme::Everything => random.below(100),
         Theme::Money => random.below(66),
@@ -334,6 +340,14 @@ pub(crate) fn at_a_deadline(model: &Model, now: Timestamp, random: &mut Random) 
         moments.push((at, Command::GrabItem { item: gift.item, user, quantity: 1 }));
         moments.push((at, new_gift(model, random)));
     }
+    for (order, _) in model.orders.values() {
+        let within_s = u64::from(model.items[&order.item].terms.origin.return_within_s);
+        let until = order.progress.delivered_at.map(|at| at.plus_s(within_s));
+        for at in until.into_iter().chain(order.progress.answer_by).filter(|at| *at > now) {
+            let step = Box::new(an_orders_step(model, order.id, random));
+            moments.push((at, Command::StepOrder { order: order.id, step }));
+        }
+    }
     for item in model.items.values() {
         for at in item.terms.starts_at.into_iter().chain(item.terms.ends_at) {
             moments.push((at, Command::GrabItem { item: item.id, user: any_user(random), quantity: 1 }));
@@ -422,8 +436,37 @@ fn new_item(model: &Model, now: Timestamp, random: &mut Random) -> NewItem {
         origin: ItemOrigin {
             owner: random.pick(&["", "app", "shop"]).to_owned(),
             kind,
+            return_within_s: random.pick(&[RETURN_WITHIN_S, RETURN_WITHIN_S, 60, 0]),
             variant_of: (random.once_in(4) && !model.items.is_empty()).then(|| an_item(model, random)),
         },
+    }
+}
+
+/// Mostly what comes next for an order, by who may do it.
+fn step_order(model: &Model, random: &mut Random) -> Command {
+    let known: Vec<OrderId> = model.orders.keys().copied().collect();
+    let order = random.pick(&known);
+    let step = Box::new(an_orders_step(model, order, random));
+    Command::StepOrder { order: if random.once_in(30) { OrderId::from_bytes([0; 16]) } else { order }, step }
+}
+
+fn an_orders_step(model: &Model, order: OrderId, random: &mut Random) -> OrderStep {
+    let (order, _) = &model.orders[&order];
+    let user = if random.once_in(10) { any_user(random) } else { order.user.clone() };
+    let text = |random: &mut Random| format!("text {}", random.below(3));
+    let next = match order.progress.state {
+        OrderState::Paid => random.pick(&[0, 0, 1, 2]),
+        OrderState::Shipped => random.pick(&[1, 1, 2]),
+        OrderState::Delivered => 2,
+        OrderState::ReturnRequested => random.pick(&[2, 3, 3, 4]),
+        OrderState::Returned | OrderState::Refused => random.below(5),
+    };
+    match if random.once_in(5) { random.below(5) } else { next } {
+        0 => OrderStep::Ship { carrier: text(random), tracking: text(random) },
+        1 => OrderStep::Deliver,
+        2 => OrderStep::Return { user, reason: text(random) },
+        3 => OrderStep::AcceptReturn { restock: random.once_in(2) },
+        _ => OrderStep::RefuseReturn { reason: text(random) },
     }
 }
 

@@ -117,7 +117,8 @@ impl Model {
         let units = |user: Option<&UserId>| {
             let held = live.clone().filter(|(hold, _)| user.is_none_or(|user| *user == hold.user));
             let (given, sold) = self.given_units(id, user);
-            held.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>() + u64::from(given + sold)
+            let bought = held.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>();
+            bought + u64::from(given + sold) - u64::from(self.restocked(id, user))
         };
         // As many as it takes, and none if that are more than there are: first the user's own,
         // for the limit, and then anybody's.

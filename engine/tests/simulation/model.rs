@@ -17,6 +17,7 @@ use hongbao_engine::command::{
     NewEnvelope, NewItem, OrderView, Outcome, Reference, Refusal, ShareStatus, Stock, Unclaimed, Verification,
     WalletView,
 };
+use hongbao_engine::order::{OrderProgress, OrderState};
 use hongbao_engine::payout::PayoutTo;
 use hongbao_engine::redaction::Redaction;
 use hongbao_engine::sale::SaleTerms;
@@ -86,6 +87,7 @@ impl Movement {
                 | EntryKind::Refund(_)
                 | EntryKind::Lapse(_)
                 | EntryKind::GiftRefund(_)
+                | EntryKind::OrderRefund(_)
         )
     }
 }
@@ -217,6 +219,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::ApiKey(_)
             | Outcome::Payouts(_)
             | Outcome::Gift(_)
+            | Outcome::Order(_)
             | Outcome::Sales { .. }
     )
 }
@@ -501,6 +504,7 @@ impl Model {
             Command::CreateGift(terms) => self.create_gift(now, terms, drawn, lsn),
             Command::StepGift { gift, step } => self.step_gift(now, *gift, step, lsn),
             Command::AddCodes { item, codes } => self.add_codes(*item, codes, lsn),
+            Command::StepOrder { order, step } => self.step_order(now, *order, step, lsn),
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
         }
     }
@@ -735,11 +739,22 @@ impl Model {
             quantity: hold.quantity,
             amount: hold.amount,
             created_at: now,
+            progress: self.progress_of_new(hold.item, now),
         };
+        let sales = &mut self.merchants.get_mut(&view.merchant).expect("an item has a merchant").sales;
+        sales.last_mut().expect("it was just sold").order = Some(order);
         self.hand(view.item, view.quantity, HandedTo::Order(order), lsn);
         self.orders.insert(order, (view, lsn));
         self.move_money(user, EntryKind::Order(order), price, Moment::now(now, lsn));
         Decided(Outcome::Ordered { order, replayed: false }, true, lsn)
+    }
+
+    /// One of codes is delivered as it is paid.
+    fn progress_of_new(&self, item: ItemId, now: Timestamp) -> OrderProgress {
+        match self.sells_codes(item) {
+            true => OrderProgress { state: OrderState::Delivered, delivered_at: Some(now), ..OrderProgress::default() },
+            false => OrderProgress::default(),
+        }
     }
 
     pub(crate) fn may_sell(&self, merchant: &UserId) -> bool {
@@ -765,7 +780,8 @@ impl Model {
         let mine = self.holds.values().filter(|(hold, _)| hold.item == item && hold.user == *user);
         let counted = mine.filter(|(hold, _)| matches!(hold.state, HoldState::Held | HoldState::Claimed(_)));
         let (held, sold) = self.given_units(item, Some(user));
-        counted.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>() + u64::from(held + sold)
+        let bought = counted.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>();
+        bought + u64::from(held + sold) - u64::from(self.restocked(item, Some(user)))
     }
 
     pub(crate) fn end_due_holds(&mut self, now: Timestamp, item: Option<ItemId>, lsn: u64) -> bool {
@@ -855,7 +871,7 @@ impl Model {
         let total = self.items[&id].total;
         let (given, sold_given) = self.given_units(id, None);
         let held = sum(|state| *state == HoldState::Held) + given;
-        let sold = sum(|state| matches!(state, HoldState::Claimed(_))) + sold_given;
+        let sold = sum(|state| matches!(state, HoldState::Claimed(_))) + sold_given - self.restocked(id, None);
         Stock { total, free: total - held - sold, held, sold }
     }
 

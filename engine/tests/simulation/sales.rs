@@ -3,7 +3,7 @@
 use crate::model::{Decided, Model, refuse};
 use hongbao_engine::command::{Merchant, Outcome, Refusal, Transfer};
 use hongbao_engine::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind};
-use hongbao_engine::types::{Amount, Timestamp, UserId};
+use hongbao_engine::types::{Amount, OrderId, Timestamp, UserId};
 
 /// A merchant and all it ever sold.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(crate) struct Seller {
     pub(crate) merchant: Merchant,
     pub(crate) sales: Vec<Sale>,
     pub(crate) withdrawn: u64,
+    /// Gone back out of what was available.
+    pub(crate) refunded: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -19,11 +21,15 @@ pub(crate) struct Sale {
     commission: u64,
     pub(crate) due: Timestamp,
     pub(crate) is_settled: bool,
+    /// What was ordered, if it was an order.
+    pub(crate) order: Option<OrderId>,
+    /// Whether it went back while it was pending.
+    is_gone: bool,
 }
 
 impl Seller {
     pub(crate) fn new(merchant: Merchant) -> Seller {
-        Seller { merchant, sales: Vec::new(), withdrawn: 0 }
+        Seller { merchant, sales: Vec::new(), withdrawn: 0, refunded: 0 }
     }
 
     pub(crate) fn sell(&mut self, price: u64, now: Timestamp) {
@@ -32,17 +38,20 @@ impl Seller {
         let slot_ms = if terms.settle_after_s < 86_400 { 60_000 } else { 3_600_000 };
         let after_ms = now.ms() + 1000 * u64::from(terms.settle_after_s);
         let due = Timestamp::from_ms(after_ms - after_ms % slot_ms + slot_ms);
-        self.sales.push(Sale { amount: price, commission, due, is_settled: false });
+        self.sales.push(Sale { amount: price, commission, due, is_settled: false, order: None, is_gone: false });
     }
 
     pub(crate) fn balance(&self) -> MerchantBalance {
         let sum = |is_settled: bool| {
-            let sales = self.sales.iter().filter(|sale| sale.is_settled == is_settled);
+            let sales = self.sales.iter().filter(|sale| sale.is_settled == is_settled && !sale.is_gone);
             sales.fold((0, 0), |sum, sale| (sum.0 + sale.amount, sum.1 + sale.commission))
         };
         let fen = |minor| Amount::new(minor).expect("a small amount");
         let (settled, commission) = sum(true);
-        MerchantBalance { pending: fen(sum(false).0), available: fen(settled - commission - self.withdrawn) }
+        MerchantBalance {
+            pending: fen(sum(false).0),
+            available: fen(settled - commission - self.withdrawn - self.refunded),
+        }
     }
 
     pub(crate) fn commissions(&self) -> u64 {
@@ -52,17 +61,34 @@ impl Seller {
     /// Settles what is due. Says whether anything was.
     fn settle(&mut self, now: Timestamp) -> bool {
         let mut any = false;
-        for sale in self.sales.iter_mut().filter(|sale| !sale.is_settled && now >= sale.due) {
+        for sale in self.sales.iter_mut().filter(|sale| !sale.is_settled && !sale.is_gone && now >= sale.due) {
             sale.is_settled = true;
             any = true;
         }
         any
     }
 
+    /// Gives an order's money back; what is due counts, though nobody has looked. Says whether it has as much.
+    pub(crate) fn refund(&mut self, order: OrderId, now: Timestamp) -> bool {
+        let mut after = self.clone();
+        after.settle(now);
+        let available = after.balance().available.minor();
+        let sale = after.sales.iter_mut().find(|sale| sale.order == Some(order)).expect("an order was sold");
+        if !sale.is_settled {
+            sale.is_gone = true;
+        } else if sale.amount <= available {
+            after.refunded += sale.amount;
+        } else {
+            return false;
+        }
+        *self = after;
+        true
+    }
+
     /// What is wrong with a statement of all its time.
     pub(crate) fn check_statement(&self, entries: &[MerchantEntry]) -> Result<(), String> {
         let (mut pending, mut available) = (0u64, 0u64);
-        let (mut sold, mut commissions, mut withdrawn) = (Vec::new(), 0, 0);
+        let (mut sold, mut commissions, mut withdrawn, mut refunded) = (Vec::new(), 0, 0, 0);
         for entry in entries {
             let amount = entry.amount.minor();
             match &entry.kind {
@@ -76,6 +102,10 @@ impl Seller {
                 MerchantEntryKind::Settled { due } if entry.at >= *due => {
                     (pending, available) = (pending - amount, available + amount);
                 }
+                MerchantEntryKind::Refund { pending_until: Some(_), .. } => pending -= amount,
+                MerchantEntryKind::Refund { pending_until: None, .. } => {
+                    (available, refunded) = (available - amount, refunded + amount);
+                }
                 MerchantEntryKind::Withdrawal(_) => {
                     (available, withdrawn) = (available - amount, withdrawn + amount);
                 }
@@ -87,7 +117,7 @@ impl Seller {
             }
         }
         let expected: Vec<_> = self.sales.iter().map(|sale| (sale.amount, sale.commission, sale.due)).collect();
-        if (&sold, commissions, withdrawn) != (&expected, self.commissions(), self.withdrawn) {
+        if (&sold, commissions, withdrawn, refunded) != (&expected, self.commissions(), self.withdrawn, self.refunded) {
             return Err(format!("{sold:?}, {commissions} and {withdrawn} should be {self:?}"));
         }
         Ok(())

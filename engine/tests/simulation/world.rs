@@ -23,6 +23,7 @@ use hongbao_engine::error::EngineError;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState};
 use hongbao_engine::journal::{FailureAction, JournalError, JournalOptions};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError, StartReport};
+use hongbao_engine::order::OrderState;
 use hongbao_engine::payout::PayoutView;
 use hongbao_engine::sale::{MerchantBalance, StatementTime};
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
@@ -559,7 +560,8 @@ impl World {
         let holds = self.model.holds.values().filter(|(hold, _)| hold.item == id);
         let holds = holds.map(|(_, lsn)| *lsn);
         let gifts = self.model.given.values().filter(|given| given.gift().item == id).map(|given| given.lsn);
-        let needs = holds.chain(gifts).max().unwrap_or(0).max(self.model.items[&id].lsn);
+        let orders = self.model.orders.values().filter(|(order, _)| order.item == id).map(|(_, lsn)| *lsn);
+        let needs = holds.chain(gifts).chain(orders).max().unwrap_or(0).max(self.model.items[&id].lsn);
         let told = Told::Item(self.model.item(id).map(Box::new));
         self.read("item", asking, Expectation::Exactly(told, needs));
     }
@@ -1379,6 +1381,14 @@ fn kind_of(reply: &Reply) -> &'static str {
             GiftState::Cancelled => "gift cancelled",
             GiftState::Failed => "gift failed",
         },
+        Outcome::Order(order) => match order.view().progress.state {
+            OrderState::Paid => "order paid",
+            OrderState::Shipped => "order shipped",
+            OrderState::Delivered => "order delivered",
+            OrderState::ReturnRequested => "return requested",
+            OrderState::Returned => "order returned",
+            OrderState::Refused => "return refused",
+        },
         Outcome::Clock(_) => "clock",
         Outcome::Refused(Refusal::NotFound) => "not found",
         Outcome::Refused(Refusal::InsufficientFunds) => "insufficient funds",
@@ -1435,6 +1445,11 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "gift cancelled",
     "gift failed",
     "codes handed out",
+    "order shipped",
+    "order delivered",
+    "return requested",
+    "order returned",
+    "return refused",
     "made too many in a day",
     "due",
     "sent",

@@ -588,7 +588,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted", "order.shipped", "order.delivered", "order.return_requested", "order.returned", "order.refused"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -596,9 +596,9 @@ class Event:
     at: Time
     data: Dict[str, Any]
     """
-    What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a
-    Gift, of item.put an Item whose stock tells `total` only.
+    What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order,
+    of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift,
+    of item.put an Item whose stock tells `total` only.
     """
     owner: Optional[str] = None
     """
@@ -704,7 +704,7 @@ class Wallet:
 @dataclass(frozen=True)
 class Entry:
     at: Time
-    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order", "gift", "gift_refund"]
+    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order", "gift", "gift_refund", "order_refund"]
     amount: Amount
     balance_after: Balance
     envelope: Optional[EnvelopeId] = None
@@ -1178,6 +1178,8 @@ class Item:
     kind: ItemKind
     variant_of: Optional[str]
     """The item of which it is a variant."""
+    return_within_s: int
+    """How long after its delivery an order may be sent back; 0 is never."""
     price: Amount
     currency: Currency
     stock: Stock
@@ -1209,6 +1211,9 @@ class Hold:
     expires_at: Time
 
 
+OrderState = Literal["paid", "shipped", "delivered", "return_requested", "returned", "refused"]
+
+
 @dataclass(frozen=True)
 class Order:
     id: OrderId
@@ -1220,6 +1225,20 @@ class Order:
     amount: Amount
     currency: Currency
     created_at: Time
+    state: OrderState
+    shipped_at: Optional[str]
+    carrier: Optional[str]
+    tracking: Optional[str]
+    delivered_at: Optional[str]
+    return_requested_at: Optional[str]
+    return_reason: Optional[str]
+    answer_by: Optional[str]
+    """Until when the merchant is to answer a return: who asks again from then on has it."""
+    ended_at: Optional[str]
+    refusal: Optional[str]
+    """Why the merchant does not take it back."""
+    restocked: bool
+    """Whether its units are on sale again."""
     codes: Optional[List[str]] = None
     """
     What it was handed, if its item is of the kind `code`, where one order is asked for with a key of the role
@@ -1393,6 +1412,7 @@ __all__ += [
     "NotWon",
     "Order",
     "OrderId",
+    "OrderState",
     "Ordered",
     "Payout",
     "PayoutAnswers",
@@ -1472,6 +1492,11 @@ class Client(_Transport):
         ("POST", "/v1/holds/{id}/claim"),
         ("POST", "/v1/holds/{id}/release"),
         ("GET", "/v1/orders/{id}"),
+        ("POST", "/v1/orders/{id}/ship"),
+        ("POST", "/v1/orders/{id}/deliver"),
+        ("POST", "/v1/orders/{id}/return"),
+        ("POST", "/v1/orders/{id}/accept-return"),
+        ("POST", "/v1/orders/{id}/refuse-return"),
         ("POST", "/v1/test/clock"),
         ("POST", "/v1/test/faults"),
         ("POST", "/v1/gifts"),
@@ -2033,6 +2058,7 @@ class Client(_Transport):
         hold_ttl_s: Union[int, Unset] = UNSET,
         image_url: Union[Optional[str], Unset] = UNSET,
         kind: Union[ItemKind, Unset] = UNSET,
+        return_within_s: Union[int, Unset] = UNSET,
         variant_of: Union[Optional[str], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
@@ -2042,7 +2068,7 @@ class Client(_Transport):
             Item,
             "POST",
             "/v1/items",
-            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "kind": kind, "variant_of": variant_of},
+            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "kind": kind, "return_within_s": return_within_s, "variant_of": variant_of},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2214,6 +2240,115 @@ class Client(_Transport):
     def order(self, id: str, *, limit_s: Optional[float] = None) -> Order:
         """An order."""
         answer: Order = self._call(Order, "GET", f"/v1/orders/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def ship_order(
+        self,
+        id: str,
+        *,
+        carrier: str,
+        tracking: str,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Order:
+        """Say that an order was sent. Only its own merchant does; to others it is 404."""
+        answer: Order = self._call(
+            Order,
+            "POST",
+            f"/v1/orders/{_part(id)}/ship",
+            body={"carrier": carrier, "tracking": tracking},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def deliver_order(
+        self,
+        id: str,
+        *,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Order:
+        """
+        Say that an order has arrived. From then on it may be sent back for as long as its item says.
+        """
+        answer: Order = self._call(
+            Order,
+            "POST",
+            f"/v1/orders/{_part(id)}/deliver",
+            body={},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def return_order(
+        self,
+        id: str,
+        *,
+        user: User,
+        reason: str,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Order:
+        """
+        Ask to send an order back. By who has paid, until `return_within_s` of its item after its delivery. If
+        the merchant has not answered by `answer_by`, to ask again takes effect: the money goes back.
+        """
+        answer: Order = self._call(
+            Order,
+            "POST",
+            f"/v1/orders/{_part(id)}/return",
+            body={"user": user, "reason": reason},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def accept_return(
+        self,
+        id: str,
+        *,
+        restock: bool,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Order:
+        """
+        Take an order back: its money goes to who had paid. 409 `wrong_state` if the merchant has less
+        available than was paid.
+        """
+        answer: Order = self._call(
+            Order,
+            "POST",
+            f"/v1/orders/{_part(id)}/accept-return",
+            body={"restock": restock},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def refuse_return(
+        self,
+        id: str,
+        *,
+        reason: str,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Order:
+        """Do not take an order back. Until `answer_by`."""
+        answer: Order = self._call(
+            Order,
+            "POST",
+            f"/v1/orders/{_part(id)}/refuse-return",
+            body={"reason": reason},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
         return answer
 
     def advance_clock(self, *, advance_s: int, limit_s: Optional[float] = None) -> Clock:

@@ -526,11 +526,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted" | "order.shipped" | "order.delivered" | "order.return_requested" | "order.returned" | "order.refused">;
   at: Time;
   /** The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -626,7 +626,7 @@ export interface Wallet {
 
 export interface Entry {
   at: Time;
-  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order" | "gift" | "gift_refund">;
+  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order" | "gift" | "gift_refund" | "order_refund">;
   amount: Amount;
   balance_after: Balance;
   envelope?: EnvelopeId;
@@ -1097,6 +1097,8 @@ export interface NewItem {
   hold_ttl_s?: number;
   image_url?: string | null;
   kind?: ItemKind;
+  /** How long after its delivery an order may be sent back; 0 is never. A code never may. It does not change later. */
+  return_within_s?: number;
   /** Of which item of the same merchant this is a variant; that one is none itself. Like `kind` it never changes. */
   variant_of?: string | null;
 }
@@ -1131,6 +1133,8 @@ export interface Item {
   kind: ItemKind;
   /** The item of which it is a variant. */
   variant_of: string | null;
+  /** How long after its delivery an order may be sent back; 0 is never. */
+  return_within_s: number;
   price: Amount;
   currency: Currency;
   stock: Stock;
@@ -1169,6 +1173,8 @@ export interface Hold {
   expires_at: Time;
 }
 
+export type OrderState = Open<"paid" | "shipped" | "delivered" | "return_requested" | "returned" | "refused">;
+
 export interface Order {
   id: OrderId;
   hold: HoldId;
@@ -1179,8 +1185,41 @@ export interface Order {
   amount: Amount;
   currency: Currency;
   created_at: Time;
+  state: OrderState;
+  shipped_at: string | null;
+  carrier: string | null;
+  tracking: string | null;
+  delivered_at: string | null;
+  return_requested_at: string | null;
+  return_reason: string | null;
+  /** Until when the merchant is to answer a return: who asks again from then on has it. */
+  answer_by: string | null;
+  ended_at: string | null;
+  /** Why the merchant does not take it back. */
+  refusal: string | null;
+  /** Whether its units are on sale again. */
+  restocked: boolean;
   /** What it was handed, if its item is of the kind `code`, where one order is asked for with a key of the role `admin` or `caller`; null for others. No event and no list has it. */
   codes?: Array<string> | null;
+}
+
+export interface OrderShip {
+  carrier: string;
+  tracking: string;
+}
+
+export interface OrderReturn {
+  user: User;
+  reason: string;
+}
+
+export interface AcceptReturn {
+  /** Whether its units are on sale again. */
+  restock: boolean;
+}
+
+export interface RefuseReturn {
+  reason: string;
 }
 
 export interface NewCodes {
@@ -1370,6 +1409,11 @@ export class Client extends Transport {
     ["POST", "/v1/holds/{id}/claim"],
     ["POST", "/v1/holds/{id}/release"],
     ["GET", "/v1/orders/{id}"],
+    ["POST", "/v1/orders/{id}/ship"],
+    ["POST", "/v1/orders/{id}/deliver"],
+    ["POST", "/v1/orders/{id}/return"],
+    ["POST", "/v1/orders/{id}/accept-return"],
+    ["POST", "/v1/orders/{id}/refuse-return"],
     ["POST", "/v1/test/clock"],
     ["POST", "/v1/test/faults"],
     ["POST", "/v1/gifts"],
@@ -1628,7 +1672,7 @@ export class Client extends Transport {
 
   /** Put an item on sale. */
   async createItem(body: NewItem, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
@@ -1648,25 +1692,25 @@ export class Client extends Transport {
 
   /** An item. */
   async item(id: string, options: CallOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
   /** Change an item. An issuer changes its owner's items, and those that were made before items had owners; another owner's is 404. Holds keep the price they saw. */
   async changeItem(id: string, body: ItemChange, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
   /** Add units to an item's stock. An issuer restocks its owner's items, and those that were made before items had owners; another owner's is 404. The stock of an item of the kind `code` is the number of its codes: 409 `wrong_state`. */
   async restock(id: string, body: Restock, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
   /** Add codes to an item of the kind `code`, all of them or none. Each code becomes a unit and is handed out once, in the order in which codes were added: with the order that pays for it, or as a gift of it is accepted. One that the item has had before is 422, named by its place, and nothing is added. For an item of another kind this is 409 `wrong_state`. An issuer adds to its owner's items; another owner's is 404. */
   async addCodes(id: string, body: NewCodes, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/codes`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/codes`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
     return answer;
   }
 
@@ -1696,7 +1740,37 @@ export class Client extends Transport {
 
   /** An order. */
   async order(id: string, options: CallOptions = {}): Promise<Order> {
-    const answer = checked<Order>(await this.call({ method: "GET", path: `/v1/orders/${pathPart(id)}` }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at"]);
+    const answer = checked<Order>(await this.call({ method: "GET", path: `/v1/orders/${pathPart(id)}` }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at", "state", "shipped_at", "carrier", "tracking", "delivered_at", "return_requested_at", "return_reason", "answer_by", "ended_at", "refusal", "restocked"]);
+    return answer;
+  }
+
+  /** Say that an order was sent. Only its own merchant does; to others it is 404. */
+  async shipOrder(id: string, body: OrderShip, options: KeyedOptions = {}): Promise<Order> {
+    const answer = checked<Order>(await this.call({ method: "POST", path: `/v1/orders/${pathPart(id)}/ship`, body, keyed: true }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at", "state", "shipped_at", "carrier", "tracking", "delivered_at", "return_requested_at", "return_reason", "answer_by", "ended_at", "refusal", "restocked"]);
+    return answer;
+  }
+
+  /** Say that an order has arrived. From then on it may be sent back for as long as its item says. */
+  async deliverOrder(id: string, options: KeyedOptions = {}): Promise<Order> {
+    const answer = checked<Order>(await this.call({ method: "POST", path: `/v1/orders/${pathPart(id)}/deliver`, body: {}, keyed: true }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at", "state", "shipped_at", "carrier", "tracking", "delivered_at", "return_requested_at", "return_reason", "answer_by", "ended_at", "refusal", "restocked"]);
+    return answer;
+  }
+
+  /** Ask to send an order back. By who has paid, until `return_within_s` of its item after its delivery. If the merchant has not answered by `answer_by`, to ask again takes effect: the money goes back. */
+  async returnOrder(id: string, body: OrderReturn, options: KeyedOptions = {}): Promise<Order> {
+    const answer = checked<Order>(await this.call({ method: "POST", path: `/v1/orders/${pathPart(id)}/return`, body, keyed: true }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at", "state", "shipped_at", "carrier", "tracking", "delivered_at", "return_requested_at", "return_reason", "answer_by", "ended_at", "refusal", "restocked"]);
+    return answer;
+  }
+
+  /** Take an order back: its money goes to who had paid. 409 `wrong_state` if the merchant has less available than was paid. */
+  async acceptReturn(id: string, body: AcceptReturn, options: KeyedOptions = {}): Promise<Order> {
+    const answer = checked<Order>(await this.call({ method: "POST", path: `/v1/orders/${pathPart(id)}/accept-return`, body, keyed: true }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at", "state", "shipped_at", "carrier", "tracking", "delivered_at", "return_requested_at", "return_reason", "answer_by", "ended_at", "refusal", "restocked"]);
+    return answer;
+  }
+
+  /** Do not take an order back. Until `answer_by`. */
+  async refuseReturn(id: string, body: RefuseReturn, options: KeyedOptions = {}): Promise<Order> {
+    const answer = checked<Order>(await this.call({ method: "POST", path: `/v1/orders/${pathPart(id)}/refuse-return`, body, keyed: true }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at", "state", "shipped_at", "carrier", "tracking", "delivered_at", "return_requested_at", "return_reason", "answer_by", "ended_at", "refusal", "restocked"]);
     return answer;
   }
 

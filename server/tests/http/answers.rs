@@ -172,6 +172,7 @@ async fn wallets_are_shown_as_the_contract_says() {
         row("order", "order", &OrderId::from_bytes([1; 16]).to_string()),
         row("gift", "gift", &gift_id(1).to_string()),
         row("gift_refund", "gift", &gift_id(1).to_string()),
+        row("order_refund", "order", &OrderId::from_bytes([1; 16]).to_string()),
     ];
     assert_eq!(entries, json!({"entries": expected, "next_cursor": null}));
 }
@@ -297,7 +298,7 @@ async fn sales_are_shown_as_the_contract_says() {
         "per_user_limit":1,"starts_at":null,"ends_at":null,"hold_ttl_s":900,"image_url":null}"#;
     let answer = site.post("/v1/items", "k", body).await;
     let expected = json!({
-        "id": item_id(1).to_string(), "merchant": "rosy", "name": "99 roses", "category": "flowers", "kind": "physical", "variant_of": null, "price": 29900,
+        "id": item_id(1).to_string(), "merchant": "rosy", "name": "99 roses", "category": "flowers", "kind": "physical", "variant_of": null, "return_within_s": 604800, "price": 29900,
         "currency": "CNY", "stock": {"total": 500, "free": 400, "held": 60, "sold": 40}, "per_user_limit": 1,
         "starts_at": null, "ends_at": null, "hold_ttl_s": 900, "image_url": null, "created_at": NOW_TEXT,
     });

@@ -1,7 +1,7 @@
 //! Bad input: every POST against everything that can be wrong with a body. Each
 //! row says status, code and field, and none may reach the backend.
 
-use crate::fake::{Site, a_gift, ask, envelope_id, gift_id, item_id, item_view, payout_id};
+use crate::fake::{Site, a_gift, an_order, ask, envelope_id, gift_id, item_id, item_view, payout_id};
 use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -63,6 +63,7 @@ fn posts() -> Vec<Post> {
         ("hold_ttl_s", Integer(YEAR_S, May)),
     ];
     let gift = format!("/v1/gifts/{}", gift_id(1));
+    let order = format!("/v1/orders/{}", an_order(1).id);
     let post = |path: String, good: Value, fields| Post { path, good, fields };
     vec![
         post("/v1/wallets/alice/deposits".into(), json!({"amount": 5}), transfer),
@@ -83,6 +84,19 @@ fn posts() -> Vec<Post> {
         post(format!("{item}/restock"), json!({"quantity": 5}), &[("quantity", Integer(COUNT_MAX, Must))]),
         post(format!("{item}/codes"), json!({"codes": ["ABC-1", "ABC-2"]}), &[]),
         post(format!("{item}/grab"), json!({"user": "bob"}), &[("user", User), ("quantity", Integer(COUNT_MAX, May))]),
+        post(
+            format!("{order}/ship"),
+            json!({"carrier": "sf", "tracking": "1"}),
+            &[("carrier", Text(200, Must)), ("tracking", Text(200, Must))],
+        ),
+        post(format!("{order}/deliver"), json!({}), &[]),
+        post(
+            format!("{order}/return"),
+            json!({"user": "bob", "reason": "broken"}),
+            &[("user", User), ("reason", Text(200, Must))],
+        ),
+        post(format!("{order}/accept-return"), json!({"restock": true}), &[]),
+        post(format!("{order}/refuse-return"), json!({"reason": "used"}), &[("reason", Text(200, Must))]),
         post(format!("{hold}/claim"), json!({"user": "bob"}), by_user),
         post(format!("{hold}/release"), json!({"user": "bob"}), by_user),
         post("/v1/keys".into(), json!({"name": "till", "roles": ["caller"]}), &[("name", Text(200, Must))]),
@@ -128,6 +142,7 @@ fn site() -> Site {
     let site = Site::with(&hongbao_server::app::Setup { test: true, ..crate::fake::setup() });
     site.fake.inner.lock().unwrap().items.insert(item_id(1), item_view(1, Some(1)));
     site.fake.inner.lock().unwrap().gifts.insert(gift_id(1), a_gift(1));
+    site.fake.inner.lock().unwrap().orders.insert(an_order(1).id, an_order(1));
     site
 }
 

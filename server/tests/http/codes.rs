@@ -4,7 +4,7 @@ use crate::fake::*;
 use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::{Command, ItemKind, OrderView};
 use hongbao_engine::gift::{Gift, GiftState};
-use hongbao_engine::types::{Amount, HoldId, ItemId, OrderId, UserId};
+use hongbao_engine::types::{ItemId, OrderId, UserId};
 use serde_json::json;
 
 fn user(name: &str) -> UserId {
@@ -17,18 +17,9 @@ fn code_item(site: &Site, id: ItemId) {
     site.fake.inner.lock().unwrap().items.insert(id, item);
 }
 
-fn an_order(site: &Site, item: ItemId) -> OrderId {
+fn order_of(site: &Site, item: ItemId) -> OrderId {
     let id = OrderId::from_bytes([7; 16]);
-    let order = OrderView {
-        id,
-        hold: HoldId::from_bytes([8; 16]),
-        item,
-        merchant: user("rosy"),
-        user: user("bob"),
-        quantity: 2,
-        amount: Amount::new(200).unwrap(),
-        created_at: NOW,
-    };
+    let order = OrderView { id, item, ..an_order(7) };
     let mut inner = site.fake.inner.lock().unwrap();
     inner.orders.insert(id, order);
     inner.codes.insert(HandedTo::Order(id), vec![Code::new("SECRET-1"), Code::new("SECRET-2")]);
@@ -39,7 +30,7 @@ fn an_order(site: &Site, item: ItemId) -> OrderId {
 async fn an_order_tells_its_codes_to_those_who_act_for_users() {
     let site = Site::new();
     code_item(&site, item_id(1));
-    let path = format!("/v1/orders/{}", an_order(&site, item_id(1)));
+    let path = format!("/v1/orders/{}", order_of(&site, item_id(1)));
     for (role, told) in [("admin", true), ("caller", true), ("viewer", false), ("merchant:rosy", false)] {
         let (key, _) = site.key("anybody", &[role]).await;
         let answer = site.get_with(&key, &path).await;

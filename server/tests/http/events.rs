@@ -7,6 +7,7 @@ use hongbao_engine::command::*;
 use hongbao_engine::event::ItemPut;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftState};
+use hongbao_engine::order::{OrderProgress, OrderState};
 use hongbao_engine::payout::*;
 use hongbao_engine::redaction::Redaction;
 use hongbao_engine::sale::{MerchantBalance, SaleTerms};
@@ -135,6 +136,7 @@ fn all() -> Vec<FeedEvent> {
             quantity: 2,
             amount: amount(20),
             created_at: NOW,
+            progress: OrderProgress::default(),
         })),
         paying(PayoutState::Due),
         paying(PayoutState::Sent),
@@ -157,8 +159,13 @@ fn all() -> Vec<FeedEvent> {
         })),
     ];
     let gifts = GiftState::ALL.map(|state| Happened::Gift(Box::new(Gift { state, ..a_gift(1) })));
+    let orders = OrderState::ALL.into_iter().filter(|state| *state != OrderState::Paid);
+    let orders = orders.map(|state| {
+        let progress = OrderProgress { state, ..OrderProgress::default() };
+        Happened::Order(Box::new(OrderView { progress, ..an_order(1) }))
+    });
     let redacted = Happened::GiftRedacted(Box::new(a_gift(1)));
-    what.into_iter().chain(gifts).chain([redacted]).zip(1..).map(|(what, n)| event(n, what)).collect()
+    what.into_iter().chain(gifts).chain([redacted]).chain(orders).zip(1..).map(|(what, n)| event(n, what)).collect()
 }
 
 impl Site {

@@ -13,6 +13,7 @@ use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
 use hongbao_engine::notes::*;
+use hongbao_engine::order::OrderProgress;
 use hongbao_engine::payout::*;
 use hongbao_engine::sale::{
     MerchantBalance, MerchantEntry, MerchantEntryKind, SaleOf, SaleTerms, Statement, StatementTime,
@@ -103,6 +104,8 @@ impl Fake {
                 let is_gift =
                     matches!(command, Command::CreateGift(_) | Command::StepGift { .. } | Command::RedactGift { .. });
                 let gift = is_gift.then(|| Outcome::Gift(Box::new(a_gift(1))));
+                let is_order = matches!(command, Command::StepOrder { .. });
+                let gift = gift.or(is_order.then(|| Outcome::Order(Box::new(OrderNow::new(an_order(1))))));
                 done.or(gift).unwrap_or(Outcome::SoldOut)
             }
         };
@@ -237,6 +240,7 @@ impl Backend for Fake {
             EntryKind::Order(OrderId::from_bytes([1; 16])),
             EntryKind::GiftPaid(gift_id(1)),
             EntryKind::GiftRefund(gift_id(1)),
+            EntryKind::OrderRefund(OrderId::from_bytes([1; 16])),
         ];
         Ok(Listing { rows: kinds.map(entry).into(), next: None })
     }
@@ -392,6 +396,20 @@ pub fn gift_id(n: u8) -> GiftId {
 }
 
 /// A gift that anybody may accept who has its token.
+pub fn an_order(n: u8) -> OrderView {
+    OrderView {
+        id: OrderId::from_bytes([n; 16]),
+        hold: HoldId::from_bytes([n; 16]),
+        item: item_id(1),
+        merchant: UserId::new("rosy").unwrap(),
+        user: UserId::new("bob").unwrap(),
+        quantity: 2,
+        amount: Amount::new(200).unwrap(),
+        created_at: NOW,
+        progress: OrderProgress::default(),
+    }
+}
+
 pub fn a_gift(n: u8) -> Gift {
     let user = |text| UserId::new(text).unwrap();
     Gift {

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use hongbao_engine::EngineError;
 use hongbao_engine::command::{Command, ItemKind, ItemOrigin, OrderView, Outcome, Refusal};
+use hongbao_engine::order::OrderProgress;
 use hongbao_engine::types::{Amount, HoldId, OrderId, UserId};
 use hongbao_server::app::{Setup, routes};
 use hongbao_server::service::OPENAPI;
@@ -375,7 +376,12 @@ async fn another_owners_item_is_not_there_to_be_changed() {
     site.fake.script([Ok(Outcome::Item(Box::new(item_view(3, Some(1)))))]);
     assert_eq!(site.ask_with(&other, "POST", "/v1/items", made).await.status, 201);
     let Some(Command::CreateItem(terms)) = site.fake.commands().pop() else { panic!("no item was made") };
-    let origin = ItemOrigin { owner: "rival".to_owned(), kind: ItemKind::Virtual, variant_of: Some(item_id(1)) };
+    let origin = ItemOrigin {
+        owner: "rival".to_owned(),
+        kind: ItemKind::Virtual,
+        variant_of: Some(item_id(1)),
+        ..ItemOrigin::default()
+    };
     assert_eq!(terms.origin, origin);
 }
 
@@ -436,6 +442,7 @@ async fn a_merchant_reads_itself_its_own_items_and_orders() {
                 quantity: 1,
                 amount: Amount::new(100).unwrap(),
                 created_at: NOW,
+                progress: OrderProgress::default(),
             },
         );
     }

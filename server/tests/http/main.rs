@@ -11,6 +11,7 @@ mod events;
 mod fake;
 mod gifts;
 mod keys;
+mod orders;
 mod payouts;
 mod routes;
 mod socket;

@@ -60,6 +60,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
         return Err(CopyError::Form(NO_ADDRESSES.to_owned()));
     }
+    if store.has_orders_led_on()? {
+        return Err(CopyError::Form(NO_RETURNS.to_owned()));
+    }
     if store.sells_codes()? {
         let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
         return Err(CopyError::Form(why.to_owned()));
@@ -108,6 +111,10 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
 /// Why a directory is not copied in which gifts have addresses.
 const NO_ADDRESSES: &str = "gifts in the directory have sealed addresses, and deployments in Redis cannot hold any yet; \
     serve it where it is until they are erased, or erase them with POST /v1/gifts/{id}/address/erase";
+
+/// Why a directory is not copied whose orders were shipped or sent back.
+pub(super) const NO_RETURNS: &str = "the directory has orders that were shipped, delivered or sent back, and deployments in \
+     Redis cannot hold what has become of them yet; serve it where it is";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(
@@ -344,6 +351,7 @@ impl Writing {
             EntryKind::Lapse(id) => ("l", id.bytes().to_vec()),
             EntryKind::Order(id) => ("o", id.bytes().to_vec()),
             EntryKind::GiftPaid(id) => ("g", id.bytes().to_vec()),
+            EntryKind::OrderRefund(_) => return Err(CopyError::Form(NO_RETURNS.to_owned())),
             EntryKind::GiftRefund(id) => ("b", id.bytes().to_vec()),
         };
         let words = format!("{} {kind} {amount} {} ", entry.at.ms(), entry.balance_after);

@@ -46,6 +46,11 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/holds/{id}/claim"),
     ("POST", "/v1/holds/{id}/release"),
     ("GET", "/v1/orders/{id}"),
+    ("POST", "/v1/orders/{id}/ship"),
+    ("POST", "/v1/orders/{id}/deliver"),
+    ("POST", "/v1/orders/{id}/return"),
+    ("POST", "/v1/orders/{id}/accept-return"),
+    ("POST", "/v1/orders/{id}/refuse-return"),
     ("POST", "/v1/test/clock"),
     ("POST", "/v1/test/faults"),
     ("POST", "/v1/gifts"),
@@ -392,6 +397,48 @@ impl Client {
     /// See [`Error`].
     pub async fn order(&self, id: &str) -> Result<types::Order, Error> {
         read(&self.call(Call::new(Method::GET, "/v1/orders/{}", &[id])).await?)
+    }
+
+    /// Say that an order was sent. Only its own merchant does; to others it is 404.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn ship_order(&self, id: &str, body: &types::OrderShip) -> Result<types::Order, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/orders/{}/ship", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Say that an order has arrived. From then on it may be sent back for as long as its item says.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn deliver_order(&self, id: &str) -> Result<types::Order, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/orders/{}/deliver", &[id]).json(&serde_json::json!({})).keyed()).await?)
+    }
+
+    /// Ask to send an order back. By who has paid, until `return_within_s` of its item after its delivery. If the
+    /// merchant has not answered by `answer_by`, to ask again takes effect: the money goes back.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn return_order(&self, id: &str, body: &types::OrderReturn) -> Result<types::Order, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/orders/{}/return", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Take an order back: its money goes to who had paid. 409 `wrong_state` if the merchant has less available than
+    /// was paid.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn accept_return(&self, id: &str, body: &types::AcceptReturn) -> Result<types::Order, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/orders/{}/accept-return", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Do not take an order back. Until `answer_by`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn refuse_return(&self, id: &str, body: &types::RefuseReturn) -> Result<types::Order, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/orders/{}/refuse-return", &[id]).json(body).keyed()).await?)
     }
 
     /// Move the clock forward; only with --test, else 404.

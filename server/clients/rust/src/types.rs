@@ -343,7 +343,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted", OrderShipped = "order.shipped", OrderDelivered = "order.delivered", OrderReturnRequested = "order.return_requested", OrderReturned = "order.returned", OrderRefused = "order.refused" }
 }
 
 /// `Event` of the API.
@@ -360,9 +360,9 @@ pub struct Event {
     /// The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
     #[serde(default)]
     pub owner: Option<String>,
-    /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.created an
-    /// Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a
-    /// Gift, of item.put an Item whose stock tells `total` only.
+    /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of
+    /// payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of
+    /// item.put an Item whose stock tells `total` only.
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -570,7 +570,7 @@ pub struct Wallet {
 
 words! {
     /// `kind` of [`Entry`].
-    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order", Gift = "gift", GiftRefund = "gift_refund" }
+    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order", Gift = "gift", GiftRefund = "gift_refund", OrderRefund = "order_refund" }
 }
 
 /// `Entry` of the API.
@@ -1643,6 +1643,9 @@ pub struct NewItem {
     /// `kind`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ItemKind>,
+    /// How long after its delivery an order may be sent back; 0 is never. A code never may. It does not change later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_within_s: Option<u64>,
     /// Of which item of the same merchant this is a variant; that one is none itself. Like `kind` it never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant_of: Option<Option<String>>,
@@ -1651,7 +1654,7 @@ pub struct NewItem {
 impl NewItem {
     /// With what there must be; the rest is left out.
     pub fn new(merchant: impl Into<String>, name: impl Into<String>, category: impl Into<String>, price: Amount) -> Self {
-        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, variant_of: None }
+        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, return_within_s: None, variant_of: None }
     }
 
     /// Sets `stock`.
@@ -1700,6 +1703,13 @@ impl NewItem {
     #[must_use]
     pub fn kind(mut self, kind: ItemKind) -> Self {
         self.kind = Some(kind);
+        self
+    }
+
+    /// Sets `return_within_s`.
+    #[must_use]
+    pub fn return_within_s(mut self, return_within_s: u64) -> Self {
+        self.return_within_s = Some(return_within_s);
         self
     }
 
@@ -1841,6 +1851,8 @@ pub struct Item {
     pub kind: ItemKind,
     /// The item of which it is a variant.
     pub variant_of: Option<String>,
+    /// How long after its delivery an order may be sent back; 0 is never.
+    pub return_within_s: u64,
     /// `price`.
     pub price: Amount,
     /// `currency`.
@@ -1942,6 +1954,11 @@ pub struct Hold {
     pub expires_at: Time,
 }
 
+words! {
+    /// `OrderState` of the API.
+    OrderState { Paid = "paid", Shipped = "shipped", Delivered = "delivered", ReturnRequested = "return_requested", Returned = "returned", Refused = "refused" }
+}
+
 /// `Order` of the API.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[non_exhaustive]
@@ -1964,10 +1981,96 @@ pub struct Order {
     pub currency: Currency,
     /// `created_at`.
     pub created_at: Time,
+    /// `state`.
+    pub state: OrderState,
+    /// `shipped_at`.
+    pub shipped_at: Option<String>,
+    /// `carrier`.
+    pub carrier: Option<String>,
+    /// `tracking`.
+    pub tracking: Option<String>,
+    /// `delivered_at`.
+    pub delivered_at: Option<String>,
+    /// `return_requested_at`.
+    pub return_requested_at: Option<String>,
+    /// `return_reason`.
+    pub return_reason: Option<String>,
+    /// Until when the merchant is to answer a return: who asks again from then on has it.
+    pub answer_by: Option<String>,
+    /// `ended_at`.
+    pub ended_at: Option<String>,
+    /// Why the merchant does not take it back.
+    pub refusal: Option<String>,
+    /// Whether its units are on sale again.
+    pub restocked: bool,
     /// What it was handed, if its item is of the kind `code`, where one order is asked for with a key of the role
     /// `admin` or `caller`; null for others. No event and no list has it.
     #[serde(default)]
     pub codes: Option<Vec<String>>,
+}
+
+/// `OrderShip` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OrderShip {
+    /// `carrier`.
+    pub carrier: String,
+    /// `tracking`.
+    pub tracking: String,
+}
+
+impl OrderShip {
+    /// With what there must be; the rest is left out.
+    pub fn new(carrier: impl Into<String>, tracking: impl Into<String>) -> Self {
+        OrderShip { carrier: carrier.into(), tracking: tracking.into() }
+    }
+}
+
+/// `OrderReturn` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OrderReturn {
+    /// `user`.
+    pub user: User,
+    /// `reason`.
+    pub reason: String,
+}
+
+impl OrderReturn {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>, reason: impl Into<String>) -> Self {
+        OrderReturn { user: user.into(), reason: reason.into() }
+    }
+}
+
+/// `AcceptReturn` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AcceptReturn {
+    /// Whether its units are on sale again.
+    pub restock: bool,
+}
+
+impl AcceptReturn {
+    /// With what there must be; the rest is left out.
+    pub fn new(restock: bool) -> Self {
+        AcceptReturn { restock }
+    }
+}
+
+/// `RefuseReturn` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RefuseReturn {
+    /// `reason`.
+    pub reason: String,
+}
+
+impl RefuseReturn {
+    /// With what there must be; the rest is left out.
+    pub fn new(reason: impl Into<String>) -> Self {
+        RefuseReturn { reason: reason.into() }
+    }
 }
 
 /// `NewCodes` of the API.
