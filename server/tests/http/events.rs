@@ -212,7 +212,7 @@ async fn every_type_is_told_as_the_document_says() {
             kind if kind.starts_with("share.") => ("ShareOf", &[][..]),
             kind if kind.starts_with("wallet.") => ("MovedMoney", &[][..]),
             "item.put" => ("Item", &["free", "held", "sold"][..]),
-            "order.created" => ("Order", &[][..]),
+            kind if kind.starts_with("order.") => ("Order", &[][..]),
             "merchant.changed" => ("Merchant", &[][..]),
             "merchant.settled" => ("SettledSales", &[][..]),
             kind if kind.starts_with("payout.") => ("Payout", &[][..]),
