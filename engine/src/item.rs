@@ -55,7 +55,7 @@ impl Default for ItemOrigin {
 
 impl ItemOrigin {
     /// How long an order of it may be sent back: a code never.
-    pub(crate) fn return_within_s(&self) -> u32 {
+    pub fn return_within_s(&self) -> u32 {
         if self.kind == ItemKind::Code { 0 } else { self.return_within_s }
     }
 }

@@ -414,7 +414,7 @@ impl<'a, S> ItemJson<'a, S> {
             category: &terms.category,
             kind: terms.origin.kind,
             variant_of: terms.origin.variant_of.map(Shown),
-            return_within_s: terms.origin.return_within_s,
+            return_within_s: terms.origin.return_within_s(),
             price: terms.price,
             currency,
             stock,

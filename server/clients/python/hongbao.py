@@ -1179,7 +1179,7 @@ class Item:
     variant_of: Optional[str]
     """The item of which it is a variant."""
     return_within_s: int
-    """How long after its delivery an order may be sent back; 0 is never."""
+    """How long after its delivery an order may be sent back; 0 is never, as it is of a code."""
     price: Amount
     currency: Currency
     stock: Stock

@@ -1133,7 +1133,7 @@ export interface Item {
   kind: ItemKind;
   /** The item of which it is a variant. */
   variant_of: string | null;
-  /** How long after its delivery an order may be sent back; 0 is never. */
+  /** How long after its delivery an order may be sent back; 0 is never, as it is of a code. */
   return_within_s: number;
   price: Amount;
   currency: Currency;

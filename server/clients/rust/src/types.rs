@@ -1851,7 +1851,7 @@ pub struct Item {
     pub kind: ItemKind,
     /// The item of which it is a variant.
     pub variant_of: Option<String>,
-    /// How long after its delivery an order may be sent back; 0 is never.
+    /// How long after its delivery an order may be sent back; 0 is never, as it is of a code.
     pub return_within_s: u64,
     /// `price`.
     pub price: Amount,
