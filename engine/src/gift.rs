@@ -482,15 +482,10 @@ impl Gift {
                 Ok(Some(self.clone().paid(now)))
             }
             GiftStep::Accept { user, token } | GiftStep::AcceptTo { user, token, .. } => {
-                match (&self.token, token) {
-                    (Some(own), Some(shown)) if own.is(shown) => {
-                        // First come, first served: then it is that user's.
-                        if self.accepted_at.is_some() {
-                            self.only(user, self.recipient.as_ref())?;
-                        }
-                    }
-                    (Some(_), _) => return Err(Refusal::Forbidden),
-                    (None, _) => self.only(user, self.recipient.as_ref())?,
+                // First come, first served: then it is that user's, who needs to show nothing more.
+                let is_shown = matches!((&self.token, token), (Some(own), Some(shown)) if own.is(shown));
+                if !is_shown || self.accepted_at.is_some() {
+                    self.only(user, self.recipient.as_ref())?;
                 }
                 if self.accepted_at.is_some() {
                     return Ok(None);

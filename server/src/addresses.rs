@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hongbao_engine::address::{Address, AddressRead, LINES_MAX};
 use hongbao_engine::backend::Backend;
-use hongbao_engine::gift::GiftStep;
+use hongbao_engine::gift::{GiftState, GiftStep};
 use hongbao_engine::types::GiftId;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -91,7 +91,8 @@ async fn show<B: Backend>(
         AddressRead::None => "none".to_owned(),
         AddressRead::KeyLost => "its key is not here".to_owned(),
     };
-    tracing::info!(gift = %id, merchant = %gift.merchant, by = %caller, told, "opened a gift's address");
+    let what = if matches!(read, AddressRead::Open { .. }) { "opened" } else { "did not open" };
+    tracing::info!(gift = %id, merchant = %gift.merchant, by = %caller, told, "{what} a gift's address");
     match read {
         AddressRead::Open { version, address } => {
             let Address { name, phone, lines, city, postcode } = &*address;
@@ -101,11 +102,15 @@ async fn show<B: Backend>(
             Ok(answer)
         }
         AddressRead::None => Err(Problem::not_found()),
-        AddressRead::KeyLost => Err(Problem::new(
-            Code::WrongState,
-            "The address cannot be opened any more, as the server was restored from a backup, which has no keys of addresses; \
-             have the recipient give it again with POST /v1/gifts/{id}/accept.",
-        )),
+        AddressRead::KeyLost => {
+            let why = "The address cannot be opened any more, as the server was restored from a backup, which has no keys of \
+                       addresses; ";
+            let remedy = match gift.state {
+                GiftState::Accepted => "have the recipient give it again with POST /v1/gifts/{id}/accept.",
+                _ => "ask the recipient for it, as the gift was shipped and takes none any more.",
+            };
+            Err(Problem::new(Code::WrongState, format!("{why}{remedy}")))
+        }
     }
 }
 

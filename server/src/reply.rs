@@ -200,12 +200,13 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
 pub fn from_refusal(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::NotFound => Problem::not_found(),
-        Refusal::InsufficientFunds => {
-            Problem::new(Code::InsufficientFunds, "The wallet does not hold enough; deposit first, then repeat this.")
-        }
+        Refusal::InsufficientFunds => Problem::new(
+            Code::InsufficientFunds,
+            "There is not enough: deposit into the wallet first, or wait until more of the merchant's sales are settled; then repeat this.",
+        ),
         Refusal::WrongState(why) => Problem::new(Code::WrongState, why),
         Refusal::Forbidden => {
-            Problem::new(Code::Forbidden, "This belongs to another user; send the user it was given to.")
+            Problem::new(Code::Forbidden, "This is not that user's; send the user it was given to, or the token of a gift that is for whoever accepts first.")
         }
         Refusal::ReferenceConflict => Problem::new(
             Code::ReferenceConflict,

@@ -172,9 +172,7 @@ pub(super) fn refunded(
             (kind, MerchantBalance { pending: pending - amount, available })
         }
         None => {
-            let why = "the merchant has not as much money available as was paid; ask again once more of its sales \
-                       are settled";
-            let available = available.checked_sub(amount).ok_or_else(|| Refusal::WrongState(why.to_owned()))?;
+            let available = available.checked_sub(amount).ok_or(Refusal::InsufficientFunds)?;
             let kind = MerchantMove::Refunded { of, commission: Amount::ZERO, pending: None };
             (kind, MerchantBalance { pending, available })
         }

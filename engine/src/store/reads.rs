@@ -21,6 +21,8 @@ use crate::event::{
 };
 use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
+#[cfg(feature = "redis")]
+use crate::order::RETURN_WITHIN_S;
 use crate::payout::{Outside, Payout};
 use crate::redaction::Redaction;
 use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
@@ -141,15 +143,16 @@ impl Store {
         Ok(self.snapshot().scan(Table::OrderProgress, &KeyRange::all()).next().transpose()?.is_some())
     }
 
-    /// Whether an item's units are codes.
+    /// Whether an item's units are codes, or it has a term of its own for returns.
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be read.
     #[cfg(feature = "redis")]
-    pub(crate) fn sells_codes(&self) -> Result<bool, StoreError> {
+    pub(crate) fn sells_otherwise(&self) -> Result<bool, StoreError> {
         let mut sells = false;
         self.items(|live| {
-            sells |= live.item.terms.origin.kind == ItemKind::Code;
+            let origin = &live.item.terms.origin;
+            sells |= origin.kind == ItemKind::Code || origin.return_within_s != RETURN_WITHIN_S;
             Ok(())
         })?;
         Ok(sells)

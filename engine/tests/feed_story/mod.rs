@@ -8,6 +8,7 @@ use hongbao_engine::backend::{Backend, OnceKey, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
+use hongbao_engine::order::OrderStep;
 use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,6 +100,36 @@ pub(crate) fn play_gifts<B: Backend>(engine: &B, item: ItemId) {
         }
     }
     give("carol");
+}
+
+/// What comes of orders once they are paid.
+pub(crate) fn play_orders<B: Backend>(engine: &B, item: ItemId) {
+    let bob = user("bob");
+    engine.deposit(&bob, 1000);
+    let back = OrderStep::Return { user: bob.clone(), reason: "too big".to_owned() };
+    let rows = [
+        vec![
+            OrderStep::Ship { carrier: "sf".to_owned(), tracking: "SF2".to_owned() },
+            OrderStep::Deliver,
+            back.clone(),
+            OrderStep::AcceptReturn { restock: true },
+        ],
+        vec![back, OrderStep::RefuseReturn { reason: "it was worn".to_owned() }],
+    ];
+    for steps in rows {
+        let hold = match engine.ask(Command::GrabItem { item, user: bob.clone(), quantity: 1 }) {
+            Outcome::Held { hold, .. } => hold,
+            other => panic!("not held: {other:?}"),
+        };
+        let order = match engine.ask(Command::ClaimHold { hold, user: bob.clone() }) {
+            Outcome::Ordered { order, .. } => order,
+            other => panic!("not paid: {other:?}"),
+        };
+        for step in steps {
+            let done = engine.ask(Command::StepOrder { order, step: Box::new(step) });
+            assert!(matches!(done, Outcome::Order(_)), "{done:?}");
+        }
+    }
 }
 
 /// Envelopes that sell out, are cancelled and are left to end; holds that are

@@ -43,8 +43,9 @@ fn lists_and_feed_agree_and_two_engines_tell_the_same() {
     let ended = all(&engine);
     assert_agrees(&engine, &made, &ended, true);
     let names: Vec<_> = ended.iter().map(|event| event.what.event_type().name()).collect();
-    // The texts of gifts are not taken back in front of Redis yet.
-    for of in EventType::ALL.iter().filter(|of| **of != EventType::GiftRedacted) {
+    // Neither are the texts of gifts taken back in front of Redis yet, nor orders led on.
+    let is_of_later_order = |of: EventType| of != EventType::OrderCreated && of.name().starts_with("order.");
+    for of in EventType::ALL.iter().copied().filter(|of| *of != EventType::GiftRedacted && !is_of_later_order(*of)) {
         assert!(names.contains(&of.name()), "the story has no {}", of.name());
     }
     let other = deployment.open();

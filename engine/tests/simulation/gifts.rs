@@ -251,8 +251,7 @@ impl Model {
             GiftStep::Decline { user, .. } | GiftStep::Thank { user, .. } => Some((user, gift.recipient.as_ref())),
             GiftStep::Accept { user, token } => match (gift.token, token) {
                 (Some(own), Some(shown)) if own == *shown => Some((user, gift.recipient.as_ref().or(Some(user)))),
-                (Some(_), _) => Some((user, None)),
-                (None, _) => Some((user, gift.recipient.as_ref())),
+                _ => Some((user, gift.recipient.as_ref())),
             },
             GiftStep::Ship { .. } | GiftStep::Deliver | GiftStep::Fail { .. } => None,
             GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {

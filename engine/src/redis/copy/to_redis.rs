@@ -63,8 +63,8 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.has_orders_led_on()? {
         return Err(CopyError::Form(NO_RETURNS.to_owned()));
     }
-    if store.sells_codes()? {
-        let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
+    if store.sells_otherwise()? {
+        let why = "the directory has items of the kind `code` or with a `return_within_s` of their own, and deployments in Redis cannot hold any yet; serve it where it is";
         return Err(CopyError::Form(why.to_owned()));
     }
     let mut told = Progress { done: 0, all: 0 };
