@@ -78,7 +78,7 @@ impl Model {
         if progress.state == Returned {
             let seller = self.merchants.get_mut(&order.merchant).expect("an item has a merchant");
             if !seller.refund(id, now) {
-                return wrong();
+                return refuse(Refusal::InsufficientFunds);
             }
             self.move_money(&order.user, EntryKind::OrderRefund(id), order.amount.minor(), Moment::now(now, lsn));
         }
