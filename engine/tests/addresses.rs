@@ -5,6 +5,7 @@ mod stand;
 
 use hongbao_engine::EngineError;
 use hongbao_engine::address::{Address, AddressKeep, AddressKey, AddressOptions, AddressRead};
+use hongbao_engine::audit::audit;
 use hongbao_engine::backend::{Backend, OnceKey};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{Gift, GiftState, GiftStep, NewGift};
@@ -238,6 +239,36 @@ fn it_is_erased_at_once_when_that_is_asked_for_and_may_be_given_again_until_it_i
     step(&stand, gift, GiftStep::Ship { carrier: "sf".to_owned(), tracking: "1".to_owned() });
     assert!(is_wrong_state(&step(&stand, gift, accept_to("c"))));
     assert_eq!(read(&stand, gift), AddressRead::None);
+}
+
+/// A slot that is named by an address of a backup is not given to another, or both would name it.
+#[test]
+fn an_address_whose_slot_was_not_restored_shares_it_with_nobody() {
+    let mut stand = InDirectory::with(87, by_hand);
+    let item = stand.sell(NewItem { per_user_limit: None, ..item(9) });
+    let gifts = [offered(&stand, item), offered(&stand, item), offered(&stand, item)];
+    let directory = stand.directory.path().to_owned();
+    step(&stand, gifts[0], accept_to("one street"));
+    step(&stand, gifts[1], accept_to("two street"));
+    stand.reopen(|_| std::fs::remove_dir_all(directory.join("addresses")).expect("the slots are there"));
+    step(&stand, gifts[2], accept_to("three street"));
+    let mut found = Vec::new();
+    let mut look = || audit(&directory, None, &mut |difference| found.push(difference)).expect("an audit");
+    stand.reopen(|_| _ = look());
+    assert_eq!(read(&stand, gifts[0]), AddressRead::KeyLost);
+    step(&stand, gifts[0], accept_to("one street"));
+    step(&stand, gifts[1], GiftStep::EraseAddress);
+    stand.engine().tick();
+    assert_eq!(read(&stand, gifts[0]), open(2, "one street"));
+    assert_eq!(read(&stand, gifts[1]), AddressRead::None);
+    assert_eq!(read(&stand, gifts[2]), open(1, "three street"));
+    // Once nobody names it, it is there for others again.
+    stand.reopen(|_| _ = look());
+    step(&stand, gifts[1], accept_to("two street"));
+    assert_eq!(read(&stand, gifts[1]), open(2, "two street"));
+    assert_eq!(read(&stand, gifts[2]), open(1, "three street"));
+    stand.reopen(|_| _ = look());
+    assert_eq!(found, [""; 0]);
 }
 
 /// The canary is in no file but in the memory of whoever asks; and what was copied before the

@@ -6,14 +6,14 @@ use crate::codes;
 use crate::door::Class;
 use crate::extract::{Content, Empty, Json, MaybeOnce, NoParams, Once, One};
 use crate::fields::Text;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, reply};
 use crate::views::OrderWithCodes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use hongbao_engine::backend::{Backend, OnceKey};
-use hongbao_engine::command::{Command, OrderView};
+use hongbao_engine::backend::{Backend, OnceKey, Reply};
+use hongbao_engine::command::{Command, OrderView, Outcome, Refusal};
 use hongbao_engine::order::OrderStep;
 use hongbao_engine::types::{OrderId, UserId};
 use serde::Deserialize;
@@ -86,7 +86,12 @@ async fn step<B: Backend>(
     once: Option<OnceKey>,
 ) -> Result<Response, Problem> {
     let command = Command::StepOrder { order, step: Box::new(step) };
-    reply(server, server.backend.execute(command, once).await, StatusCode::OK)
+    let result = server.backend.execute(command, once).await;
+    if let Ok(Reply { outcome: Outcome::Refused(Refusal::InsufficientFunds), .. }) = result {
+        let detail = "The merchant has less available than was paid; repeat this once more of its sales are settled.";
+        return Err(Problem::new(Code::InsufficientFunds, detail));
+    }
+    reply(server, result, StatusCode::OK)
 }
 
 /// The same for what only the order's own merchant does; to another there is no such order.

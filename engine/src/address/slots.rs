@@ -128,6 +128,8 @@ struct Inner {
     file: Box<dyn StorageFile>,
     count: u32,
     free: BTreeSet<u32>,
+    /// Slots that addresses name which may not be in them: given to another they would be two addresses' at once.
+    withheld: BTreeSet<u32>,
     /// Writes so far, and how many of them are on the disk.
     written: u64,
     synced: u64,
@@ -153,7 +155,8 @@ impl Inner {
         self.sound()?;
         let written = self.file.write_at(&vec![0; SLOT_BYTES * GROW as usize], place(self.count));
         self.note(written)?;
-        self.free.extend(self.count..self.count + GROW);
+        let grown = self.count..self.count + GROW;
+        self.free.extend(grown.filter(|slot| !self.withheld.contains(slot)));
         self.count += GROW;
         Ok(())
     }
@@ -209,8 +212,15 @@ impl SlotFile {
         let slots: Option<Vec<Slot>> = whole.map(Slot::read).collect();
         let mut slots = slots.ok_or_else(|| SlotsError::Newer(storage.path_of(FILE)))?;
         rotate(storage, &mut *file, &mut slots, options, &*entropy)?;
-        let mut inner =
-            Inner { file, count: slots.len() as u32, free: BTreeSet::new(), written: 0, synced: 0, failed: None };
+        let mut inner = Inner {
+            file,
+            count: slots.len() as u32,
+            free: BTreeSet::new(),
+            withheld: BTreeSet::new(),
+            written: 0,
+            synced: 0,
+            failed: None,
+        };
         let mut found = Vec::new();
         for (slot, content) in (0..).zip(&slots) {
             match content {
@@ -237,7 +247,7 @@ impl SlotFile {
         let (sealed, key) = seal::seal(address, of, &*self.entropy);
         let (slot, mine) = {
             let mut inner = self.inner.lock();
-            if inner.free.is_empty() {
+            while inner.free.is_empty() {
                 inner.grow()?;
             }
             let slot = inner.free.pop_first().expect("it has grown");
@@ -297,6 +307,13 @@ impl SlotFile {
         if inner.read(slot).is_ok_and(|content| content == Slot::Erased(of.gift, of.version)) {
             inner.free.insert(slot);
         }
+    }
+
+    /// Gives this slot to nobody before it is released: an address names it, and may not be in it.
+    pub(crate) fn withhold(&self, slot: u32) {
+        let mut inner = self.inner.lock();
+        inner.free.remove(&slot);
+        inner.withheld.insert(slot);
     }
 
     /// Those that came while another synced are on the disk with one more sync.

@@ -148,6 +148,14 @@ impl Core {
             .sum();
         let lost = known - opened - addresses.later.lock().unrecorded.len();
         if lost > 0 {
+            for shard in &self.shards {
+                shard
+                    .lock()
+                    .addresses
+                    .values()
+                    .filter_map(|mark| mark.slot)
+                    .for_each(|slot| addresses.slots.withhold(slot));
+            }
             tracing::warn!(
                 addresses = lost,
                 "addresses cannot be opened, as their slots are not in this directory: a backup has none; their recipients \

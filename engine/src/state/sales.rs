@@ -252,7 +252,7 @@ mod tests {
         let (mut shards, router, rosy) = sold_for_105();
         // 95 are available, and 105 were paid.
         let refusal = refunded(&shards, router, &rosy, (ORDER, fen(105)), SALE, DUE).unwrap_err();
-        assert!(matches!(refusal, Refusal::WrongState(_)), "{refusal}");
+        assert_eq!(refusal, Refusal::InsufficientFunds);
         let back = refunded(&shards, router, &rosy, (ORDER, fen(95)), SALE, DUE).unwrap();
         apply(&mut shards, router, DUE, Lsn(2), back, None);
         assert_eq!((has(&shards, &rosy), shards.0.sums.platform), ((0, 0), 10));

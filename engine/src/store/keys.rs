@@ -220,6 +220,12 @@ pub(crate) fn at_of_merchant_entry(key: &[u8]) -> Option<Timestamp> {
     position.first_chunk().map(|at| Timestamp::from_ms(u64::from_be_bytes(*at)))
 }
 
+/// The LSN in a key of [`Table::MerchantEntries`].
+pub(crate) fn lsn_of_merchant_entry(key: &[u8]) -> Option<Lsn> {
+    let position: [u8; 12] = tail(key)?;
+    position.first_chunk().map(|lsn| Lsn(u64::from_be_bytes(*lsn)))
+}
+
 pub(crate) fn merchant_slot(merchant: &UserId, due: Timestamp) -> Bytes {
     join(&[merchant.as_str().as_bytes(), &[0], &due.ms().to_be_bytes()])
 }

@@ -2317,8 +2317,8 @@ class Client(_Transport):
         limit_s: Optional[float] = None,
     ) -> Order:
         """
-        Take an order back: its money goes to who had paid. 409 `wrong_state` if the merchant has less
-        available than was paid.
+        Take an order back: its money goes to who had paid. 409 `insufficient_funds` if the merchant has less
+        available than was paid: repeat it once more of its sales are settled.
         """
         answer: Order = self._call(
             Order,

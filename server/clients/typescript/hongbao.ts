@@ -1762,7 +1762,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Take an order back: its money goes to who had paid. 409 `wrong_state` if the merchant has less available than was paid. */
+  /** Take an order back: its money goes to who had paid. 409 `insufficient_funds` if the merchant has less available than was paid: repeat it once more of its sales are settled. */
   async acceptReturn(id: string, body: AcceptReturn, options: KeyedOptions = {}): Promise<Order> {
     const answer = checked<Order>(await this.call({ method: "POST", path: `/v1/orders/${pathPart(id)}/accept-return`, body, keyed: true }, options), ["id", "hold", "item", "merchant", "user", "quantity", "amount", "currency", "created_at", "state", "shipped_at", "carrier", "tracking", "delivered_at", "return_requested_at", "return_reason", "answer_by", "ended_at", "refusal", "restocked"]);
     return answer;

@@ -1,7 +1,7 @@
 //! Orders over HTTP: who may do what about one, and what is told of it.
 
 use crate::fake::*;
-use hongbao_engine::command::Command;
+use hongbao_engine::command::{Command, Outcome, Refusal};
 use hongbao_engine::order::{OrderProgress, OrderState, OrderStep};
 use hongbao_engine::types::UserId;
 use serde_json::json;
@@ -65,4 +65,16 @@ async fn only_its_own_merchant_leads_an_order_on_and_users_send_it_back() {
     assert_eq!(site.ask_with(&caller, "POST", &path("return"), body).await.status, 200);
     let Some(Command::StepOrder { step, .. }) = site.fake.commands().pop() else { panic!("it was sent back") };
     assert_eq!(*step, OrderStep::Return { user: UserId::new("bob").unwrap(), reason: text("broken") });
+}
+
+#[tokio::test]
+async fn a_merchant_with_too_little_is_told_to_repeat_it() {
+    let site = Site::new();
+    site.fake.inner.lock().unwrap().orders.insert(an_order(1).id, an_order(1));
+    let path = format!("/v1/orders/{}/accept-return", an_order(1).id);
+    site.fake.script([Ok(Outcome::Refused(Refusal::InsufficientFunds))]);
+    let answer = site.post(&path, "k", json!({"restock": true}).to_string()).await;
+    let problem = answer.assert_problem(409, "insufficient_funds", "a merchant");
+    assert_eq!(problem["retry"], "same_key");
+    assert!(problem["detail"].as_str().unwrap().starts_with("The merchant has less"), "{problem}");
 }

@@ -424,8 +424,8 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/orders/{}/return", &[id]).json(body).keyed()).await?)
     }
 
-    /// Take an order back: its money goes to who had paid. 409 `wrong_state` if the merchant has less available than
-    /// was paid.
+    /// Take an order back: its money goes to who had paid. 409 `insufficient_funds` if the merchant has less
+    /// available than was paid: repeat it once more of its sales are settled.
     ///
     /// # Errors
     /// See [`Error`].
