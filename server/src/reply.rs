@@ -205,9 +205,10 @@ pub fn from_refusal(refusal: Refusal) -> Problem {
             "There is not enough: deposit into the wallet first, or wait until more of the merchant's sales are settled; then repeat this.",
         ),
         Refusal::WrongState(why) => Problem::new(Code::WrongState, why),
-        Refusal::Forbidden => {
-            Problem::new(Code::Forbidden, "This is not that user's; send the user it was given to, or the token of a gift that is for whoever accepts first.")
-        }
+        Refusal::Forbidden => Problem::new(
+            Code::Forbidden,
+            "This is not that user's; send the user it was given to, or the token of a gift that is for whoever accepts first.",
+        ),
         Refusal::ReferenceConflict => Problem::new(
             Code::ReferenceConflict,
             "This reference was used with other content; use a new one, or send the first content again.",
