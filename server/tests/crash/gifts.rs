@@ -313,7 +313,7 @@ fn kill_9_in_the_middle_of_gift_lives_twenty_cycles() {
     succeeds(export.arg(&data).arg("--out").arg(directory.path().join("ledger.csv")));
     let output = audit(&data);
     let said = told(&output);
-    assert!(output.status.success() && said.contains(&format!(", {} gifts;", gifts.len())), "{said}");
+    assert!(output.status.success() && said.contains(&format!(", {} gifts,", gifts.len())), "{said}");
 }
 
 /// Everybody's gifts, once nothing becomes of any and of any hold by itself.
