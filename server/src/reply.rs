@@ -207,7 +207,7 @@ pub fn from_refusal(refusal: Refusal) -> Problem {
         Refusal::WrongState(why) => Problem::new(Code::WrongState, why),
         Refusal::Forbidden => Problem::new(
             Code::Forbidden,
-            "This is not that user's; send the user it was given to, or the token of a gift that is for whoever accepts first.",
+            "This belongs to another user; send the user it was given to, or the token of a gift that is for whoever accepts first.",
         ),
         Refusal::ReferenceConflict => Problem::new(
             Code::ReferenceConflict,
