@@ -18,6 +18,9 @@ use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId, hex};
 
 /// The form of everything in Redis. A new form has a new number.
 pub(super) const FORMAT: &str = "7";
+/// The money in a bucket's sums: what came and went, where it is, and what is on its way.
+pub(super) const MONEY: [&str; 9] =
+    ["deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "platform", "transit"];
 
 /// A deployment's keys.
 pub(super) struct Layout {

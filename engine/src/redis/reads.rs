@@ -6,7 +6,7 @@
 use super::archive::rows::Listed;
 use super::backend::{Core, RedisBackend, Result};
 use super::commands::figures;
-use super::layout::Layout;
+use super::layout::{Layout, MONEY};
 use super::lists::{Bounds, Walk};
 use super::pool_reads::amount_of;
 use super::reply::{Answer, damaged, parts};
@@ -454,21 +454,10 @@ impl Core {
         let mut before = Vec::new();
         for _ in 0..AUDIT_LOOKS {
             let rows = self.in_every_bucket(|core, bucket| async move {
-                let fields = [
-                    "row",
-                    "deposited",
-                    "withdrawn",
-                    "paid_out",
-                    "wallets",
-                    "escrowed",
-                    "payable",
-                    "merchants",
-                    "platform",
-                    "transit",
-                ];
-                let args = fields.map(|field| field.as_bytes().to_vec());
+                let words = std::iter::once("row").chain(MONEY);
+                let args: Vec<Vec<u8>> = words.map(|word| word.as_bytes().to_vec()).collect();
                 let row = core.read(bucket, &[core.layout.sums(bucket)], &args).await?;
-                let mut sums = [0i64; 9];
+                let mut sums = [0i64; MONEY.len()];
                 for (index, sum) in sums.iter_mut().enumerate() {
                     *sum = if row.maybe(index).is_some() { row.signed(index)? } else { 0 };
                 }
@@ -476,7 +465,7 @@ impl Core {
             });
             let mut rows = rows.await?;
             rows.sort_unstable();
-            let mut sums = [0i64; 9];
+            let mut sums = [0i64; MONEY.len()];
             for (_, row) in &rows {
                 for (sum, part) in sums.iter_mut().zip(row) {
                     *sum = sum.checked_add(*part).ok_or_else(|| damaged("a sum"))?;

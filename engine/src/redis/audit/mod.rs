@@ -34,7 +34,7 @@ mod wallets;
 
 use super::backend::{Core, RedisBackend, Result};
 use super::bucket::Bucket;
-use super::layout::Layout;
+use super::layout::{Layout, MONEY};
 use super::names::Names;
 use super::reply::{Answer, damaged, parts};
 use super::scripts::{INSPECT, READ};
@@ -253,22 +253,8 @@ fn add(all: &mut Audited, some: &Audited) {
     all.gifts += some.gifts;
 }
 
-/// What is read of a bucket's sums; what is told of it stands there, too.
-const SUMS: [&str; 13] = [
-    "row",
-    "clock",
-    "generation",
-    "quota",
-    "deposited",
-    "withdrawn",
-    "paid_out",
-    "wallets",
-    "escrowed",
-    "payable",
-    "merchants",
-    "platform",
-    "transit",
-];
+/// What is read of a bucket's sums beside its money; what is told of it stands there, too.
+const BESIDE_MONEY: [&str; 3] = ["clock", "generation", "quota"];
 
 /// A bucket's sums, its clock among them.
 pub(super) type Sums = BTreeMap<String, Vec<u8>>;
@@ -281,11 +267,10 @@ pub(super) fn sum(sums: &Sums, name: &str) -> Result<i64> {
 
 impl Core {
     pub(super) async fn sums(&self, bucket: Bucket) -> Result<Sums> {
-        let row = self.read(bucket, &[self.layout.sums(bucket)], &words(SUMS)).await?;
-        let named = SUMS[1..]
-            .iter()
-            .enumerate()
-            .filter_map(|(index, name)| Some(((*name).to_owned(), row.maybe(index)?.to_vec())));
+        let names = || BESIDE_MONEY.into_iter().chain(MONEY);
+        let args: Vec<Vec<u8>> = std::iter::once("row").chain(names()).map(|word| word.as_bytes().to_vec()).collect();
+        let row = self.read(bucket, &[self.layout.sums(bucket)], &args).await?;
+        let named = names().enumerate().filter_map(|(index, name)| Some((name.to_owned(), row.maybe(index)?.to_vec())));
         Ok(named.collect())
     }
 

@@ -19,7 +19,7 @@ use crate::redis::backend::{Core, RedisBackend, RedisBackendOptions, Settled, la
 use crate::redis::bucket::Bucket;
 use crate::redis::commands::item_fields;
 use crate::redis::error::RedisOpenError;
-use crate::redis::layout::{FORMAT, Key, Layout};
+use crate::redis::layout::{FORMAT, Key, Layout, MONEY};
 use crate::redis::nodes::Nodes;
 use crate::redis::payouts;
 use crate::redis::reply::Answer;
@@ -523,19 +523,8 @@ impl Writing {
             let places = places.map(|place| place as i64);
             let transit = places[0] - places[1..].iter().sum::<i64>();
             let signed = |number: i64| number.to_string().into_bytes();
-            let names = [
-                "deposited",
-                "withdrawn",
-                "paid_out",
-                "wallets",
-                "escrowed",
-                "payable",
-                "merchants",
-                "platform",
-                "transit",
-            ];
             let mut fields = vec![text("clock"), number(self.position.at.ms()), text("quota"), number(deposited)];
-            for (name, sum) in names.into_iter().zip(places.into_iter().chain([transit])) {
+            for (name, sum) in MONEY.into_iter().zip(places.into_iter().chain([transit])) {
                 fields.extend([text(name), signed(sum)]);
             }
             self.write(bucket, "HSET", self.core.layout.sums(bucket), fields).await?;
