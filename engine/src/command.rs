@@ -492,14 +492,6 @@ impl Refusal {
         Refusal::WrongState(why.to_owned())
     }
 
-    /// The refusal of what comes after an order's payment where there is nothing of it yet.
-    #[cfg(feature = "redis")]
-    pub(crate) fn no_returns() -> Refusal {
-        let why = "orders are not led on, and items are sold with the usual time of return, in front of Redis yet; serve \
-                   them from a server of its own with `--backend embedded`";
-        Refusal::WrongState(why.to_owned())
-    }
-
     /// The refusal of items whose units are codes where there are none yet.
     #[cfg(feature = "redis")]
     pub(crate) fn no_codes() -> Refusal {

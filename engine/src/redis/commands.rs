@@ -9,6 +9,7 @@ use super::bucket::Bucket;
 use super::gifts::gift_of_bytes;
 use super::layout::{Layout, flag, is_mass};
 use super::memos::Verdict;
+use super::orders;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
 use super::sales;
 use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
@@ -22,7 +23,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::gift::GiftStep;
 use crate::merchant;
-use crate::order::RETURN_WITHIN_S;
+use crate::order::OrderStep;
 use crate::payout::{PayoutAnswer, secret_of};
 use crate::state::envelope::{Figures, check_opening, share_status};
 use crate::state::{decide, stock};
@@ -126,10 +127,10 @@ impl Core {
             Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
             Command::RedactGift { .. } => return Ok(self.refuse(Refusal::no_gift_redaction())),
             Command::AddCodes { .. } => return Ok(self.refuse(Refusal::no_codes())),
-            Command::StepOrder { .. } => return Ok(self.refuse(Refusal::no_returns())),
-            Command::CreateItem(terms) if terms.origin.return_within_s != RETURN_WITHIN_S => {
-                return Ok(self.refuse(Refusal::no_returns()));
-            }
+            Command::StepOrder { order, step } => match self.step_order(*order, step, operation).await? {
+                Ok(decided) => decided,
+                Err(outcome) => return Ok(self.answer(outcome)),
+            },
             Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
                 return Ok(self.refuse(Refusal::no_codes()));
             }
@@ -461,6 +462,7 @@ impl Core {
                 Outcome::Payouts(answers.collect::<Option<_>>().ok_or_else(|| damaged("an answer"))?)
             }
             b"api_key" => Outcome::ApiKey(Box::new(api_key(answer.bytes(1)?)?)),
+            b"order" => orders::outcome_of(answer.bytes(1)?)?,
             b"gift" => {
                 let mut gift = gift_of_bytes(answer.bytes(1)?)?;
                 gift.tell(gift.redacted);
@@ -567,11 +569,15 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ReleaseHold { .. }
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
-        | Command::RedactGift { .. }
-        | Command::StepOrder { .. } => Keep::Natural,
-        // How a payment ends stands under its mark.
+        | Command::RedactGift { .. } => Keep::Natural,
+        // How a payment ends stands under its mark, and how a return does.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
-        Command::StepGift { .. } => Keep::Natural,
+        Command::StepOrder { step, .. }
+            if matches!(**step, OrderStep::Return { .. } | OrderStep::AcceptReturn { .. }) =>
+        {
+            Keep::Repeats
+        }
+        Command::StepGift { .. } | Command::StepOrder { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
         | Command::CreateEnvelope(_)

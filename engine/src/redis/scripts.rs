@@ -78,6 +78,8 @@ pub(super) static GRAB_ITEM: Script = Script::lane(
 pub(super) static GIFT_LOOK: Script = Script::one("gift look", &[PRELUDE, DECIDE, lua!("gift_look")]);
 pub(super) static GIFT: Script =
     Script::one("gift", &[PRELUDE, DECIDE, HOLD_KEYS, GIFT_KEYS, HOLDS, GIFTS, lua!("gift")]);
+pub(super) static ORDER_LOOK: Script = Script::one("order look", &[PRELUDE, DECIDE, lua!("order_look")]);
+pub(super) static ORDER: Script = Script::one("order", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("order")]);
 /// What is due of one item: up to 512 ended holds.
 pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]).alone();
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);

@@ -298,6 +298,7 @@ mod redis {
         caps,
         redactions,
         gifts,
+        orders,
         sales
     );
 

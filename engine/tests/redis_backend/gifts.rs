@@ -43,14 +43,14 @@ impl Two {
         self.deployment.drive(self.engines[1].gift(id)).expect("a read").expect("a gift")
     }
 
-    fn assert_sound(&self) {
+    pub(crate) fn assert_sound(&self) {
         self.assert_clean();
         let audit = self.deployment.drive(self.engines[1].audit_rows(&mut |_| ())).expect("it reads");
         assert_eq!(audit.findings, []);
     }
 
     /// A command whose engine ends after so many calls, the answer of the last being lost.
-    fn lost(&self, command: Command, once: Option<OnceKey>, calls: i64) {
+    pub(crate) fn lost(&self, command: Command, once: Option<OnceKey>, calls: i64) {
         let fuse = Some(Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer: true }));
         let options = RedisBackendOptions { fuse, ..self.deployment.options.clone() };
         let ended = self.deployment.drive(RedisBackend::open(options)).expect("it opens");

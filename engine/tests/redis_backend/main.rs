@@ -18,6 +18,7 @@ mod feed_story;
 mod gifts;
 mod lanes;
 mod notes;
+mod orders;
 mod payouts;
 mod races;
 #[path = "../random/mod.rs"]
