@@ -70,11 +70,15 @@ pub enum Mutant {
     HandCodeAgain,
     /// Codes that an item has had are not looked up in the store.
     ForgetCodes,
+    /// A payment that was refunded is refunded again.
+    RefundPaymentTwice,
+    /// Money that comes too late for what it was for stays nowhere.
+    LoseLatePayment,
 }
 
 impl Mutant {
     /// All of them that the simulation has to find.
-    pub const ALL: [Mutant; 30] = [
+    pub const ALL: [Mutant; 32] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -105,6 +109,8 @@ impl Mutant {
         Mutant::SettleTwice,
         Mutant::HandCodeAgain,
         Mutant::ForgetCodes,
+        Mutant::RefundPaymentTwice,
+        Mutant::LoseLatePayment,
     ];
 
     /// Those that are found where disks and keys are looked at, and not by the simulation.
