@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
 pub use hongbao_engine::types::hex;
 use hongbao_engine::types::{
-    ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId, WebhookId,
+    ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId, WebhookId,
 };
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -60,7 +60,7 @@ macro_rules! id_segment {
         }
     )*};
 }
-id_segment!(ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, WebhookId);
+id_segment!(ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, WebhookId);
 
 impl Segment for UserId {
     fn read(text: &str) -> Result<Self, Problem> {
@@ -365,7 +365,7 @@ impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
             return Err(Problem::new(Code::UnsupportedMediaType, "Send one Content-Type: application/json."));
         }
         content_type.map_or(Ok(()), check_content_type)?;
-        let bytes = read_body(body, server.body_timeout).await?;
+        let bytes = read_body(body, server.body_timeout, BODY_BYTES_MAX).await?;
         if content_type.is_none() && !bytes.is_empty() {
             return Err(unsupported());
         }
@@ -375,6 +375,18 @@ impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
         };
         content.check()?;
         Ok(Json(content))
+    }
+}
+
+/// A body as it came, of which something is signed. A request that has one takes no parameters.
+pub struct RawBody<const MAX: usize>(pub Bytes);
+
+impl<B: Backend, const MAX: usize> FromRequest<Shared<B>> for RawBody<MAX> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, server: &Shared<B>) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        NoParams::read(&parts.uri)?;
+        read_body(body, server.body_timeout, MAX).await.map(RawBody)
     }
 }
 
@@ -408,10 +420,10 @@ fn unsupported() -> Problem {
     Problem::new(Code::UnsupportedMediaType, "Send the body as JSON in UTF-8, with Content-Type: application/json.")
 }
 
-async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> {
+async fn read_body(mut body: Body, timeout: Duration, bytes_max: usize) -> Result<Bytes, Problem> {
     let read = async {
-        if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-            return Err(too_large());
+        if body.size_hint().lower() > bytes_max as u64 {
+            return Err(too_large(bytes_max));
         }
         let mut whole = Bytes::new();
         let mut parts = Vec::new();
@@ -427,8 +439,8 @@ async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> 
                 }
                 parts.extend_from_slice(&part);
             }
-            if whole.len().max(parts.len()) > BODY_BYTES_MAX {
-                return Err(too_large());
+            if whole.len().max(parts.len()) > bytes_max {
+                return Err(too_large(bytes_max));
             }
         }
         Ok(if parts.is_empty() { whole } else { parts.into() })
@@ -444,8 +456,9 @@ async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> 
 
 /// The rest is not waited for: [`crate::wire`] forgets it, so that its sender gets
 /// to see the answer instead of a broken connection.
-fn too_large() -> Problem {
-    Problem::new(Code::PayloadTooLarge, "The body is over 1 MiB; send less at once.")
+fn too_large(bytes_max: usize) -> Problem {
+    let most = if bytes_max == BODY_BYTES_MAX { "1 MiB".to_owned() } else { format!("{} KiB", bytes_max >> 10) };
+    Problem::new(Code::PayloadTooLarge, format!("The body is over {most}; send less at once."))
 }
 
 /// Reads a JSON object with strict rules. What is wrong with a bad one is found
