@@ -1,5 +1,6 @@
 //! Payments outside: the races by name, where the money goes, and what a start makes of it.
 
+mod random;
 mod stand;
 
 use hongbao_engine::audit::audit;
@@ -9,6 +10,7 @@ use hongbao_engine::gift::{Gift, GiftState, GiftStep, NewGift};
 use hongbao_engine::order::{OrderState, OrderStep};
 use hongbao_engine::payment::*;
 use hongbao_engine::types::*;
+use random::Random;
 use stand::*;
 
 /// Within how long payments of these stories are to be paid, and how much longer what they are for is kept.
@@ -27,7 +29,10 @@ impl Scene {
     }
 
     fn of(seed: u64, terms: NewItem) -> Scene {
-        let stand = InDirectory::new(seed);
+        Scene::on(InDirectory::new(seed), terms)
+    }
+
+    fn on(stand: InDirectory, terms: NewItem) -> Scene {
         let item = stand.sell(terms);
         Scene { stand, item }
     }
@@ -107,11 +112,11 @@ impl Scene {
 
     /// Closes it, audits what it leaves, and opens it again.
     fn look_and_reopen(&mut self) {
+        self.stand.close();
         let mut findings = Vec::new();
-        self.stand.reopen_after(|directory| {
-            audit(directory, None, &mut |finding| findings.push(finding.to_string())).expect("it can be audited");
-        });
+        audit(self.stand.directory.path(), None, &mut |finding| findings.push(finding)).expect("it can be audited");
         assert_eq!(findings, [] as [&str; 0]);
+        self.stand.open();
         self.money();
     }
 }
@@ -379,4 +384,146 @@ fn a_gift_that_is_over_takes_no_money_and_one_that_is_shipped_keeps_it() {
     assert_eq!((deposited, refunding, merchants), (20, 10, 10));
     scene.look_and_reopen();
     assert_eq!(scene.read(payment).state, PaymentState::Paid);
+}
+
+/// What is known of a payment from what was told of it alone.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// What was taken first.
+    taken: Option<u64>,
+    went_back: bool,
+}
+
+/// Callbacks, times and ends in any order, and after each step every fen is where what was told says.
+fn random_story(seed: u64) {
+    let mut random = Random(seed);
+    let stand = InDirectory::with(seed, |options| options.threaded = false);
+    let limit = random.maybe(2, |_| 2);
+    let mut scene = Scene::on(stand, NewItem { per_user_limit: limit, hold_ttl_s: 300, ..item(4) });
+    let mut payments: Vec<(PaymentId, Known)> = Vec::new();
+    for _ in 0..70 {
+        let any = (!payments.is_empty()).then(|| random.below(payments.len() as u64) as usize);
+        let choice = random.below(16);
+        match (choice, any) {
+            (0..=2, _) | (_, None) => {
+                let who = random.pick(&["bob", "eve", "dan"]);
+                if let Outcome::Held { hold, .. } = scene.stand.grab_item(scene.item, &user(who), 1) {
+                    payments.push((scene.payment(PaymentFor::Hold(hold), who), Known::default()));
+                }
+            }
+            (3, _) => {
+                let terms =
+                    NewGift { payer: user("carol"), ..NewGift::new("app", user("alice"), user("bob"), scene.item) };
+                if let Outcome::Gift(gift) = scene.stand.ask(Command::CreateGift(Box::new(terms))) {
+                    payments.push((scene.payment(PaymentFor::Gift(gift.id), "carol"), Known::default()));
+                }
+            }
+            (4..=7, Some(at)) => {
+                let (id, known) = &mut payments[at];
+                let amount = if random.once_in(6) { 9 } else { 10 };
+                scene.tell(*id, paid(amount, random.pick(&["t1", "t1", "t2"])));
+                known.taken.get_or_insert(amount);
+            }
+            (8, Some(at)) => {
+                let told = random.pick(&[failed(), PaymentTold::Unpaid, PaymentTold::GivenUp]);
+                scene.tell(payments[at].0, told);
+            }
+            (9 | 10, Some(at)) => {
+                let (id, known) = &mut payments[at];
+                let state = scene.read(*id).state;
+                let told = scene.told(*id, refunded());
+                if state == PaymentState::Refunding {
+                    known.went_back = true;
+                } else if state != PaymentState::Refunded {
+                    assert!(matches!(told, Outcome::Refused(Refusal::WrongState(_))), "{told:?}");
+                }
+            }
+            (11 | 12, Some(at)) => lead_on(&scene, payments[at].0, &mut random),
+            (13 | 14, _) => {
+                scene.stand.world.advance_s(random.pick(&[1, 250, PAY_WITHIN_S, KEEP_S]));
+                scene.stand.tick();
+            }
+            (_, Some(_)) => {
+                if random.once_in(3) {
+                    scene.look_and_reopen();
+                }
+            }
+        }
+        check_books(&scene, &payments);
+    }
+    scene.look_and_reopen();
+    check_books(&scene, &payments);
+}
+
+/// What somebody does about what a payment has paid.
+fn lead_on(scene: &Scene, payment: PaymentId, random: &mut Random) {
+    let payment = scene.read(payment);
+    match (payment.purpose, payment.order) {
+        (PaymentFor::Hold(hold), None) => _ = scene.stand.release_hold(hold, &payment.payer),
+        (PaymentFor::Hold(_), Some(order)) => {
+            for step in [
+                OrderStep::Ship { carrier: "sf".to_owned(), tracking: "1".to_owned() },
+                OrderStep::Deliver,
+                OrderStep::Return { user: payment.payer, reason: "withered".to_owned() },
+                OrderStep::AcceptReturn { restock: random.once_in(2) },
+            ] {
+                _ = scene.stand.ask(Command::StepOrder { order, step: Box::new(step) });
+            }
+        }
+        (PaymentFor::Gift(gift), _) => {
+            let step = random.pick(&[
+                GiftStep::Cancel { user: user("alice") },
+                GiftStep::Decline { user: user("bob"), reason: None },
+                GiftStep::Accept { user: user("bob"), token: None },
+                GiftStep::Fail { reason: "none left".to_owned() },
+                GiftStep::Ship { carrier: "sf".to_owned(), tracking: "1".to_owned() },
+            ]);
+            _ = scene.stand.ask(Command::StepGift { gift, step: Box::new(step) });
+        }
+    }
+}
+
+fn check_books(scene: &Scene, payments: &[(PaymentId, Known)]) {
+    let mut sums = Audit::default();
+    let mut at_work = 0;
+    for (id, known) in payments {
+        let payment = scene.read(*id);
+        assert_eq!(payment.state.has_come(), known.taken.is_some(), "{payment:?}");
+        assert_eq!(payment.taken, fen(known.taken.unwrap_or(0)), "{payment:?}");
+        assert_eq!(payment.state == PaymentState::Refunded, known.went_back, "{payment:?}");
+        let taken = payment.taken.minor();
+        sums.deposited += taken;
+        match payment.state {
+            PaymentState::Refunding => sums.refunding += taken,
+            PaymentState::Refunded => sums.withdrawn += taken,
+            PaymentState::Paid => at_work += taken,
+            _ => {}
+        }
+        let is_due = scene.stand.now() >= payment.kept_until;
+        if let (PaymentFor::Hold(hold), true, false) = (payment.purpose, payment.state.is_open(), is_due) {
+            assert_eq!(scene.hold_state(hold), HoldState::Held, "what is being paid is kept: {payment:?}");
+        }
+    }
+    let money = scene.money();
+    let places = [money.deposited, money.withdrawn, money.refunding, money.merchants + money.escrowed, money.wallets];
+    assert_eq!(places, [sums.deposited, sums.withdrawn, sums.refunding, at_work, 0]);
+}
+
+#[test]
+fn random_stories_keep_every_fen_where_what_was_told_says() {
+    for seed in 0..8 {
+        random_story(seed);
+    }
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn random_stories_find_the_bugs_that_are_planted() {
+    use hongbao_engine::mutants::{Mutant, plant};
+    for mutant in Mutant::OF_PAYMENTS {
+        plant(Some(mutant));
+        let is_found = (0..8).any(|seed| std::panic::catch_unwind(|| random_story(seed)).is_err());
+        plant(None);
+        assert!(is_found, "{mutant:?} was not found");
+    }
 }

@@ -372,9 +372,9 @@ pub struct Serve {
     /// Certificates of those who sign for webhooks' receivers, in PEM; those whom the system trusts, if it is not given
     #[arg(long, requires = "webhook_allow")]
     pub webhook_ca: Option<PathBuf>,
-    /// A payment gateway, several times: NAME,url=URL,secret_file=FILE and if need be pay_within_s=SECONDS, keep_s=SECONDS;
-    /// without it nothing is paid outside
-    #[arg(long)]
+    /// Payment gateways, with ; between: NAME,url=URL,secret_file=FILE and if need be pay_within_s=SECONDS, keep_s=SECONDS;
+    /// without one nothing is paid outside
+    #[arg(long, value_delimiter = ';')]
     pub payments: Vec<GatewayTerms>,
     /// Seconds without a record after which deadlines that have passed wait for an operator
     #[arg(long, default_value_t = 3 * 86_400)]

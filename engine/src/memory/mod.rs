@@ -773,7 +773,7 @@ fn class_of(command: &Command) -> Class {
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
         | Command::AddCodes { .. } => Class::Create,
-        Command::Grab { .. } | Command::GrabItem { .. } => Class::Grab,
+        Command::Grab { .. } | Command::GrabItem { .. } | Command::CreatePayment(_) => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -786,7 +786,6 @@ fn class_of(command: &Command) -> Class {
         | Command::StepGift { .. }
         | Command::RedactGift { .. }
         | Command::StepOrder { .. }
-        | Command::CreatePayment(_)
         | Command::TellPayment { .. }
         | Command::WithdrawSales(_) => Class::Settle,
     }

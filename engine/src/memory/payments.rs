@@ -6,6 +6,7 @@ use crate::backend::OnceKey;
 use crate::command::{Command, HoldView, Outcome, Refusal};
 use crate::error::EngineError;
 use crate::payment::{Payment, PaymentFor};
+use crate::state::Router;
 use crate::state::decide::Drawn;
 use crate::state::payments::KnownPayment;
 use crate::types::PaymentId;
@@ -32,7 +33,7 @@ impl Core {
             self.warm_payment(durable, id)?;
         }
         footprint.payment = Some(id);
-        footprint.shards.push(self.router.payment(id));
+        footprint.shards.extend([Router::EXTERNAL, self.router.payment(id)]);
         let Some(payment) = self.known_payment(id) else { return Ok(()) };
         footprint.shards.push(self.router.user(&payment.merchant));
         if let PaymentFor::Gift(gift) = payment.purpose {

@@ -462,7 +462,7 @@ pub(super) fn credited(
 }
 
 /// Whether money may come in: all deposits together stay an amount.
-fn check_deposit(shards: &impl Shards, amount: Amount, field: &str) -> Result<(), Refusal> {
+pub(super) fn check_deposit(shards: &impl Shards, amount: Amount, field: &str) -> Result<(), Refusal> {
     let deposited = shards.shard(Router::EXTERNAL).sums.deposited;
     match Amount::new(deposited).and_then(|deposited| deposited.checked_add(amount)) {
         Some(_) => Ok(()),

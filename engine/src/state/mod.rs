@@ -32,7 +32,7 @@ use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::code::CodeDigest;
 use crate::command::{HoldView, Merchant, MerchantStatus, Outcome};
 use crate::creates::MadeInDay;
-use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, Remembered};
+use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, PaymentMoves, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
@@ -278,7 +278,12 @@ impl Router {
             Event::CodesAdded(e) => touch(self.item(e.item)),
             Event::CodesHanded(e) => touch(self.item(e.item)),
             Event::OrderChanged(e) => touch(self.order(e.order.id)),
-            Event::PaymentChanged(e) => touch(self.payment(e.payment.id)),
+            Event::PaymentChanged(e) => {
+                touch(self.payment(e.payment.id));
+                if !e.moves().deposited.is_zero() {
+                    touch(Self::EXTERNAL);
+                }
+            }
         }
     }
 }
@@ -489,6 +494,10 @@ pub(crate) fn apply(
             Event::CodesHanded(event) => shards.shard_mut(router.item(event.item)).apply_handed(&event),
             Event::OrderChanged(event) => shards.shard_mut(router.order(event.order.id)).apply_order(&event, at, lsn),
             Event::PaymentChanged(event) => {
+                let PaymentMoves { deposited, .. } = event.moves();
+                if !deposited.is_zero() {
+                    credit(&mut shards.shard_mut(Router::EXTERNAL).sums.deposited, deposited);
+                }
                 shards.shard_mut(router.payment(event.payment.id)).apply_payment(*event, at, lsn);
             }
         }

@@ -6,7 +6,7 @@
 //! **Invariant:** what is paid outside is due no earlier than its payment's `kept_until` while
 //! that is open; money that comes for what is gone goes back by itself.
 
-use super::decide::{Decision, live_hold};
+use super::decide::{Decision, check_deposit, live_hold};
 use super::stock::Item;
 use super::{Router, Shard, Shards, gifts, sales};
 use crate::code::HandedTo;
@@ -78,7 +78,6 @@ impl Shard {
     /// Carries a change out: its own money, when its hold is due, and the payment.
     pub(super) fn apply_payment(&mut self, event: PaymentChanged, at: Timestamp, lsn: Lsn) {
         let moves = event.moves();
-        self.sums.deposited = self.sums.deposited.wrapping_add(moves.deposited.minor());
         self.sums.refunding = self.sums.refunding.wrapping_add_signed(moves.refunding);
         self.sums.withdrawn = self.sums.withdrawn.wrapping_add(moves.withdrawn.minor());
         let PaymentChanged { was, payment, hold } = event;
@@ -254,6 +253,9 @@ fn paid(
         events.push(changed(Some(payment.state), after.clone(), hold));
         Decision::new(events, told(after))
     };
+    if let Err(refusal) = check_deposit(shards, amount, "amount") {
+        return Decision::refuse(refusal);
+    }
     if amount != payment.amount {
         return back(OTHER_AMOUNT);
     }

@@ -11,7 +11,7 @@ use crate::app::Shared;
 use hongbao_engine::backend::{Backend, Page};
 use hongbao_engine::payment::{Payment, PaymentFilter, PaymentState, PaymentTold};
 use hongbao_engine::types::{PaymentId, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -74,13 +74,16 @@ pub async fn drive<B: Backend>(server: Shared<B>) {
     let places = Arc::new(Semaphore::new(ASKED_MAX));
     let mut turns: HashMap<PaymentId, Turn> = HashMap::new();
     let mut asking: JoinSet<PaymentId> = JoinSet::new();
-    let mut asked: HashMap<PaymentId, ()> = HashMap::new();
+    let mut asked: HashSet<PaymentId> = HashSet::new();
+    // What a server finds at its start nobody has asked for since.
+    let mut is_start = true;
     loop {
-        match due(&server, &mut turns).await {
+        match due(&server, &mut turns, is_start).await {
             Ok(payments) => {
+                is_start = false;
                 for payment in payments {
                     let id = payment.id;
-                    if asked.insert(id, ()).is_some() {
+                    if !asked.insert(id) {
                         continue;
                     }
                     let (server, places) = (Arc::clone(&server), Arc::clone(&places));
@@ -113,14 +116,17 @@ pub async fn drive<B: Backend>(server: Shared<B>) {
 async fn due<B: Backend>(
     server: &Shared<B>,
     turns: &mut HashMap<PaymentId, Turn>,
+    is_start: bool,
 ) -> hongbao_engine::backend::Result<Vec<Payment>> {
     let now = server.backend.now();
+    let terms = server.payments.gateways.values().map(|known| &known.terms);
+    let longest_s = terms.map(|terms| terms.pay_within_s + terms.keep_s).max().unwrap_or(0);
     let mut waiting = Vec::new();
     let mut figures = [0.0; super::FIGURES.len()];
     for state in PaymentState::ALL {
         let is_late = matches!(state, PaymentState::Failed | PaymentState::Expired);
-        // What has ended is looked for by when it was made, which was no later.
-        let created_from = is_late.then(|| Timestamp::from_ms(now.ms().saturating_sub(8 * LATE_S * 1000)));
+        // What has ended is looked for by when it was made: that long ago at most.
+        let created_from = is_late.then(|| Timestamp::from_ms(now.ms().saturating_sub((LATE_S + longest_s) * 1000)));
         if matches!(state, PaymentState::Paid | PaymentState::Refunded) {
             continue;
         }
@@ -151,7 +157,7 @@ async fn due<B: Backend>(
     let mut now_due = Vec::new();
     for (payment, stage) in waiting {
         let known = turns.remove(&payment.id).filter(|turn| turn.stage == stage);
-        let wait = if stage.waits_first() { pace.again(0) } else { Duration::ZERO };
+        let wait = if stage.waits_first() && !is_start { pace.again(0) } else { Duration::ZERO };
         let mut turn = known.unwrap_or(Turn { stage, attempts: 0, at: at + wait });
         if turn.at <= at {
             turn.at = at + pace.again(turn.attempts);
