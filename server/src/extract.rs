@@ -356,19 +356,7 @@ pub struct Json<T>(pub T);
 impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
     type Rejection = Problem;
     async fn from_request(request: Request, server: &Shared<B>) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        NoParams::read(&parts.uri)?;
-        parts.headers.get_all(CONTENT_ENCODING).iter().try_for_each(check_content_encoding)?;
-        let mut content_types = parts.headers.get_all(CONTENT_TYPE).iter();
-        let content_type = content_types.next();
-        if content_types.next().is_some() {
-            return Err(Problem::new(Code::UnsupportedMediaType, "Send one Content-Type: application/json."));
-        }
-        content_type.map_or(Ok(()), check_content_type)?;
-        let bytes = read_body(body, server.body_timeout, BODY_BYTES_MAX).await?;
-        if content_type.is_none() && !bytes.is_empty() {
-            return Err(unsupported());
-        }
+        let bytes = read_json(request, server.body_timeout, BODY_BYTES_MAX).await?;
         let content: T = match &*bytes {
             [] if T::MAY_BE_EMPTY => T::read(b"{}")?,
             bytes => T::read(bytes)?,
@@ -378,16 +366,32 @@ impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
     }
 }
 
-/// A body as it came, of which something is signed. A request that has one takes no parameters.
+/// A body of JSON as it came, since it is signed. A request that has one takes no parameters.
 pub struct RawBody<const MAX: usize>(pub Bytes);
 
 impl<B: Backend, const MAX: usize> FromRequest<Shared<B>> for RawBody<MAX> {
     type Rejection = Problem;
     async fn from_request(request: Request, server: &Shared<B>) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        NoParams::read(&parts.uri)?;
-        read_body(body, server.body_timeout, MAX).await.map(RawBody)
+        read_json(request, server.body_timeout, MAX).await.map(RawBody)
     }
+}
+
+/// A body that is said to be JSON, of a request that takes no parameters.
+async fn read_json(request: Request, timeout: Duration, bytes_max: usize) -> Result<Bytes, Problem> {
+    let (parts, body) = request.into_parts();
+    NoParams::read(&parts.uri)?;
+    parts.headers.get_all(CONTENT_ENCODING).iter().try_for_each(check_content_encoding)?;
+    let mut content_types = parts.headers.get_all(CONTENT_TYPE).iter();
+    let content_type = content_types.next();
+    if content_types.next().is_some() {
+        return Err(Problem::new(Code::UnsupportedMediaType, "Send one Content-Type: application/json."));
+    }
+    content_type.map_or(Ok(()), check_content_type)?;
+    let bytes = read_body(body, timeout, bytes_max).await?;
+    if content_type.is_none() && !bytes.is_empty() {
+        return Err(unsupported());
+    }
+    Ok(bytes)
 }
 
 fn check_content_type(value: &HeaderValue) -> Result<(), Problem> {

@@ -47,9 +47,12 @@ async fn forged_stale_and_replayed_callbacks_are_401_and_have_no_effect() {
     // What was signed for one payment is sent for another.
     let headers = signed(SECRET, "m1", 0, &message.to_string());
     assert_eq!(house.call_back_with(&headers, &paid(&other, 100).to_string()).await.0, 401);
-    for headers in ["", "webhook-id: m1\r\n", &headers.repeat(2), &headers.replace("v1,", "v2,")] {
+    let json = "content-type: application/json\r\n";
+    let twice = headers.clone() + &headers[json.len()..];
+    for headers in [json, &format!("{json}webhook-id: m1\r\n"), &twice, &headers.replace("v1,", "v2,")] {
         assert_eq!(house.call_back_with(headers, &message.to_string()).await.0, 401, "{headers}");
     }
+    assert_eq!(house.call_back_with(&headers[json.len()..], &message.to_string()).await.0, 415);
     let unknown = paid("payment_00000000000000000000000000", 100);
     assert_eq!(house.call_back("sandbox", SECRET, 0, &unknown).await.0, 401);
     // Signed, and makes no sense.

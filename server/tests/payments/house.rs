@@ -213,7 +213,9 @@ pub fn signed(secret: &str, id: &str, age_s: i64, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
     mac.update(format!("{id}.{at}.{body}").as_bytes());
     let signature = base64.encode(mac.finalize().into_bytes());
-    format!("webhook-id: {id}\r\nwebhook-timestamp: {at}\r\nwebhook-signature: v1,{signature}\r\n")
+    format!(
+        "content-type: application/json\r\nwebhook-id: {id}\r\nwebhook-timestamp: {at}\r\nwebhook-signature: v1,{signature}\r\n"
+    )
 }
 
 pub fn text(value: &Value) -> String {
