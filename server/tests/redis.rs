@@ -15,6 +15,7 @@ use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::types::{Amount, UserId};
 use hongbao_server::app::{Server, Setup, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use redis_stand::{RedisServer, ServerOptions, is_missing};
@@ -60,6 +61,7 @@ impl House {
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
             webhooks: WebhookOptions::default(),
+            payments: PaymentOptions::default(),
         };
         let server = Server::new(Arc::clone(&engine), &setup);
         server.keys().refresh(&*engine).await.expect("it is there");

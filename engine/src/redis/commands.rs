@@ -82,6 +82,8 @@ impl Core {
             Command::RedactGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::AddCodes { item, .. } => layout.of_id(item.bytes()),
             Command::StepOrder { order, .. } => layout.of_id(order.bytes()),
+            Command::CreatePayment(terms) => layout.of_id(terms.purpose.bytes()),
+            Command::TellPayment { payment, .. } => layout.of_id(payment.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -131,6 +133,8 @@ impl Core {
                 Ok(decided) => decided,
                 Err(outcome) => return Ok(self.answer(outcome)),
             },
+            Command::CreatePayment(_) => return Ok(self.refuse(Refusal::no_payments())),
+            Command::TellPayment { .. } => return Ok(self.refuse(Refusal::NotFound)),
             Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
                 return Ok(self.refuse(Refusal::no_codes()));
             }
@@ -569,7 +573,9 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ReleaseHold { .. }
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
-        | Command::RedactGift { .. } => Keep::Natural,
+        | Command::RedactGift { .. }
+        | Command::CreatePayment(_)
+        | Command::TellPayment { .. } => Keep::Natural,
         // How a payment ends stands under its mark, and how a return does.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
         Command::StepOrder { step, .. }

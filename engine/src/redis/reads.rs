@@ -23,10 +23,11 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -151,6 +152,15 @@ impl Backend for RedisBackend {
         let mut listing = self.core.gifts(user, role, page).await?;
         listing.rows.iter_mut().for_each(|gift| gift.tell(gift.redacted));
         Ok(listing)
+    }
+
+    /// Nothing is paid outside here.
+    async fn payment(&self, _: PaymentId) -> Result<Option<Payment>> {
+        Ok(None)
+    }
+
+    async fn payments(&self, _: &PaymentFilter, _: &Page) -> Result<Listing<Payment>> {
+        Ok(Listing { rows: Vec::new(), next: None })
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
@@ -461,6 +471,7 @@ impl Core {
                     wallets: wallets?,
                     escrowed: escrowed?,
                     payable: payable?,
+                    refunding: 0,
                     merchants: merchants?,
                     platform: platform?,
                     in_flight,

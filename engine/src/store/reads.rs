@@ -170,6 +170,7 @@ impl Store {
                 Event::EnvelopeRedacted(e) => is_there(Table::Envelopes, e.created.id.bytes())?,
                 Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
                 Event::OrderChanged(e) => is_there(Table::Orders, e.order.id.bytes())?,
+                Event::PaymentChanged(e) => is_there(Table::Payments, e.payment.id.bytes())?,
                 Event::CodesHanded(e) => snapshot.get(Table::Codes, &keys::handed(e.to))?.is_some(),
                 _ => true,
             };

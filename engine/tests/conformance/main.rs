@@ -212,7 +212,8 @@ on_every_backend!(
     codes,
     orders,
     sales,
-    gift_redactions
+    gift_redactions,
+    payments
 );
 
 /// The same for the stands that need a redis-server.

@@ -87,6 +87,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
             let [pending, available] = [balance.pending, balance.available].map(|amount| number(amount.minor()));
             vec![text("sales"), pending, available, text(merchant.as_str())]
         }
+        Outcome::Payment(_) => return Err(CopyError::Form(super::to_redis::NO_PAYMENTS.to_owned())),
         Outcome::Order(order) => vec![text("order"), orders::packed(&order.view())],
         Outcome::Gift(gift) => vec![text("gift"), gifts::bytes_of(gift)],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
