@@ -110,6 +110,7 @@ fn all() -> Vec<FeedEvent> {
         hold_ttl_s: 900,
         image_url: None,
         origin: ItemOrigin { owner: "shop".into(), ..ItemOrigin::default() },
+        group_buy: None,
     };
     let what = [
         Happened::Created(Box::new(view())),
@@ -164,8 +165,25 @@ fn all() -> Vec<FeedEvent> {
         let progress = OrderProgress { state, ..OrderProgress::default() };
         Happened::Order(Box::new(OrderView { progress, ..an_order(1) }))
     });
+    let groups = [
+        (EventType::GroupOpened, Some("alice")),
+        (EventType::GroupJoined, Some("bob")),
+        (EventType::GroupLeft, Some("bob")),
+        (EventType::GroupFull, None),
+        (EventType::GroupExpired, None),
+        (EventType::GroupLeaderLeft, None),
+    ];
+    let groups = groups
+        .map(|(what, who)| Happened::Group(Box::new(GroupHappened { what, user: who.map(user), group: a_group(1) })));
     let redacted = Happened::GiftRedacted(Box::new(a_gift(1)));
-    what.into_iter().chain(gifts).chain([redacted]).chain(orders).zip(1..).map(|(what, n)| event(n, what)).collect()
+    what.into_iter()
+        .chain(gifts)
+        .chain([redacted])
+        .chain(orders)
+        .chain(groups)
+        .zip(1..)
+        .map(|(what, n)| event(n, what))
+        .collect()
 }
 
 impl Site {
@@ -201,7 +219,7 @@ async fn every_type_is_told_as_the_document_says() {
     for event in events {
         let kind = event["type"].as_str().unwrap();
         let of_envelope =
-            ["envelope.", "share.", "payout.", "item.", "gift."].iter().any(|group| kind.starts_with(group));
+            ["envelope.", "share.", "payout.", "item.", "gift.", "group."].iter().any(|group| kind.starts_with(group));
         assert_eq!(event["owner"], if of_envelope { json!("shop") } else { Value::Null }, "{kind}");
         assert_eq!(event["at"], NOW_TEXT);
         let (shape, lacks) = match kind {
@@ -217,6 +235,7 @@ async fn every_type_is_told_as_the_document_says() {
             "merchant.settled" => ("SettledSales", &[][..]),
             kind if kind.starts_with("payout.") => ("Payout", &[][..]),
             kind if kind.starts_with("gift.") => ("Gift", &[][..]),
+            kind if kind.starts_with("group.") => ("GroupHappened", &[][..]),
             _ => ("Hold", &[][..]),
         };
         let names: BTreeSet<_> = event["data"].as_object().unwrap().keys().map(String::as_str).collect();
