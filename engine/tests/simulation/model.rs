@@ -506,6 +506,8 @@ impl Model {
             Command::StepGift { gift, step } => self.step_gift(now, *gift, step, lsn),
             Command::AddCodes { item, codes } => self.add_codes(*item, codes, lsn),
             Command::StepOrder { order, step } => self.step_order(now, *order, step, lsn),
+            // They have stories of their own: `engine/tests/payments.rs`.
+            Command::CreatePayment(_) | Command::TellPayment { .. } => unreachable!("nobody here pays outside"),
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
         }
     }
