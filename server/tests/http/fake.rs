@@ -14,7 +14,7 @@ use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
 use hongbao_engine::notes::*;
 use hongbao_engine::order::OrderProgress;
-use hongbao_engine::payment::{Payment, PaymentFilter};
+use hongbao_engine::payment::{Payment, PaymentFilter, PaymentFor, PaymentState};
 use hongbao_engine::payout::*;
 use hongbao_engine::sale::{
     MerchantBalance, MerchantEntry, MerchantEntryKind, SaleOf, SaleTerms, Statement, StatementTime,
@@ -420,6 +420,35 @@ pub fn an_order(n: u8) -> OrderView {
         amount: Amount::new(200).unwrap(),
         created_at: NOW,
         progress: OrderProgress::default(),
+    }
+}
+
+pub fn a_payment(n: u8) -> Payment {
+    Payment {
+        id: PaymentId::from_bytes([n; 16]),
+        gateway: "alipay".into(),
+        purpose: PaymentFor::Hold(HoldId::from_bytes([n; 16])),
+        payer: UserId::new("bob").unwrap(),
+        item: item_id(1),
+        merchant: UserId::new("rosy").unwrap(),
+        amount: Amount::new(200).unwrap(),
+        state: PaymentState::Created,
+        created_at: NOW,
+        pay_by: NOW.plus_s(60),
+        kept_until: NOW.plus_s(90),
+        due_before: NOW,
+        pay_url: None,
+        number: None,
+        taken: Amount::ZERO,
+        paid_at: None,
+        was_spent: false,
+        order: None,
+        refunding_at: None,
+        refunded_at: None,
+        refund_number: None,
+        reason: None,
+        discrepancy: None,
+        changed_at: NOW,
     }
 }
 
