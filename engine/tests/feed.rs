@@ -32,6 +32,7 @@ fn lists_and_feed_agree_before_and_after_everything_has_ended() {
     play_gifts(engine.engine(), made.item);
     play_orders(engine.engine(), made.item);
     play_groups(engine.engine(), made.item);
+    play_payments(engine.engine(), made.item);
     let given = wait(engine.engine().gifts(&user("alice"), GiftRole::Given, &Page { limit: 1, cursor: None })).unwrap();
     let redacted = engine.engine().ask(Command::RedactGift { gift: given.rows[0].id, metadata: true });
     assert!(matches!(redacted, Outcome::Gift(_)), "{redacted:?}");

@@ -8,6 +8,7 @@ use hongbao_engine::event::ItemPut;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::order::{OrderProgress, OrderState};
+use hongbao_engine::payment::{Payment, PaymentState};
 use hongbao_engine::payout::*;
 use hongbao_engine::redaction::Redaction;
 use hongbao_engine::sale::{MerchantBalance, SaleTerms};
@@ -176,14 +177,13 @@ fn all() -> Vec<FeedEvent> {
     let groups = groups
         .map(|(what, who)| Happened::Group(Box::new(GroupHappened { what, user: who.map(user), group: a_group(1) })));
     let redacted = Happened::GiftRedacted(Box::new(a_gift(1)));
-    what.into_iter()
-        .chain(gifts)
-        .chain([redacted])
-        .chain(orders)
-        .chain(groups)
-        .zip(1..)
-        .map(|(what, n)| event(n, what))
-        .collect()
+    let payments = PaymentState::ALL.into_iter().filter(|state| {
+        // Those two are told as what they are to whoever waits: to be paid, or not paid.
+        !matches!(state, PaymentState::Pending | PaymentState::Expired)
+    });
+    let payments = payments.map(|state| Happened::Payment(Box::new(Payment { state, ..a_payment(1) })));
+    let rest = gifts.into_iter().chain([redacted]).chain(orders).chain(groups).chain(payments);
+    what.into_iter().chain(rest).zip(1..).map(|(what, n)| event(n, what)).collect()
 }
 
 impl Site {
@@ -234,6 +234,7 @@ async fn every_type_is_told_as_the_document_says() {
             "merchant.changed" => ("Merchant", &[][..]),
             "merchant.settled" => ("SettledSales", &[][..]),
             kind if kind.starts_with("payout.") => ("Payout", &[][..]),
+            kind if kind.starts_with("payment.") => ("Payment", &[][..]),
             kind if kind.starts_with("gift.") => ("Gift", &[][..]),
             kind if kind.starts_with("group.") => ("GroupHappened", &[][..]),
             _ => ("Hold", &[][..]),

@@ -15,7 +15,7 @@ use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
 use hongbao_engine::group::{Group, GroupState, GroupsOf, Member};
 use hongbao_engine::notes::*;
 use hongbao_engine::order::OrderProgress;
-use hongbao_engine::payment::{Payment, PaymentFilter};
+use hongbao_engine::payment::{Payment, PaymentFilter, PaymentFor, PaymentState};
 use hongbao_engine::payout::*;
 use hongbao_engine::sale::{
     MerchantBalance, MerchantEntry, MerchantEntryKind, SaleOf, SaleTerms, Statement, StatementTime,
@@ -463,6 +463,35 @@ pub fn a_group(n: u8) -> Group {
         expires_at: NOW.plus_s(60),
         ended_at: None,
         reference: None,
+    }
+}
+
+pub fn a_payment(n: u8) -> Payment {
+    Payment {
+        id: PaymentId::from_bytes([n; 16]),
+        gateway: "alipay".into(),
+        purpose: PaymentFor::Hold(HoldId::from_bytes([n; 16])),
+        payer: UserId::new("bob").unwrap(),
+        item: item_id(1),
+        merchant: UserId::new("rosy").unwrap(),
+        amount: Amount::new(200).unwrap(),
+        state: PaymentState::Created,
+        created_at: NOW,
+        pay_by: NOW.plus_s(60),
+        kept_until: NOW.plus_s(90),
+        due_before: NOW,
+        pay_url: None,
+        number: None,
+        taken: Amount::ZERO,
+        paid_at: None,
+        was_spent: false,
+        order: None,
+        refunding_at: None,
+        refunded_at: None,
+        refund_number: None,
+        reason: None,
+        discrepancy: None,
+        changed_at: NOW,
     }
 }
 
