@@ -212,7 +212,6 @@ impl Pair {
                     kind: random.pick(&[ItemKind::Physical, ItemKind::Virtual]),
                     variant_of: None,
                     return_within_s: random.pick(&[0, 20, RETURN_WITHIN_S]),
-                    ..ItemOrigin::default()
                 },
             }))),
             17..=18 if !self.made.items.is_empty() => {
