@@ -300,6 +300,7 @@ mod redis {
         redactions,
         gifts,
         orders,
+        codes,
         sales
     );
 
