@@ -221,8 +221,9 @@ impl Pair {
                 })))
             }
             41..=42 if !self.made.items.is_empty() => {
+                let item = below(random, self.made.items.len());
                 let codes = (0..1 + random.below(3)).map(|_| Code::new(format!("c{}", random.below(12))));
-                Drawn::AddCodes(below(random, self.made.items.len()), codes.collect())
+                Drawn::AddCodes(item, codes.collect())
             }
             17..=18 if !self.made.items.is_empty() => {
                 Drawn::GrabItem(below(random, self.made.items.len()), who, random.below(4) as u32)
