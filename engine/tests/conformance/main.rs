@@ -301,6 +301,7 @@ mod redis {
         redactions,
         gifts,
         orders,
+        codes,
         sales
     );
 
