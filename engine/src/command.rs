@@ -516,14 +516,6 @@ impl Refusal {
         Refusal::WrongState(why.to_owned())
     }
 
-    /// The refusal of an address in front of Redis.
-    #[cfg(feature = "redis")]
-    pub(crate) fn no_addresses() -> Refusal {
-        let why = "addresses are not taken in front of Redis yet; leave the address out, or serve gifts from a server of its \
-                   own with `--backend embedded`";
-        Refusal::WrongState(why.to_owned())
-    }
-
     /// The refusal to ship to an address that is not there any more.
     pub(crate) fn no_address_to_ship_to() -> Refusal {
         let why = "the gift has no address, or none any more; ship it without address_version, or have the recipient give \

@@ -7,13 +7,17 @@
 -- KEYS[10] see gifts.lua
 -- KEYS[11] the bucket's gifts, each with its state, its deadline or 0, and its giver before it
 -- KEYS[12] merchants that have been kept from selling
--- ARGV[4]  'give', 'step', 'pay', 'paid' or 'unpaid'
+-- KEYS[13] to KEYS[16]: see gift_address.lua
+-- ARGV[4]  'give', 'step', 'address', 'pay', 'paid' or 'unpaid'
 -- ARGV[5]  the gift
 -- give:    ARGV[6] the gift as it is made; ARGV[7] the price that was seen; ARGV[8] its giver;
 --          ARGV[9] how it is to be paid at once, or ''; ARGV[10] the item; ARGV[11..] effects:
 --          fields and values
 -- step:    ARGV[6] the gift afterwards; ARGV[7] as it was seen, ARGV[8] and when;
---          ARGV[9] how much more money is its own afterwards; ARGV[10..] effects
+--          ARGV[9] how much more money is its own afterwards; ARGV[10] the mark of its
+--          address as it was seen, or ''; ARGV[11..15] what becomes of its address: see
+--          change_address; ARGV[16..] effects
+-- address: the same of a gift that stays as it is; without ARGV[6], ARGV[9] and effects
 -- pay:     ARGV[6] how it is to be paid; ARGV[7], ARGV[8] as above
 -- paid:    ARGV[6] the gift afterwards, ARGV[7] the attempt; ARGV[8] the amount; ARGV[9] how long
 --          the mark of the operation that began it is kept, or '-'; ARGV[10..] effects
@@ -101,7 +105,7 @@ end
 
 local payment = waiting('q' .. id)
 
-if ARGV[4] == 'step' or ARGV[4] == 'pay' then
+if ARGV[4] == 'step' or ARGV[4] == 'address' or ARGV[4] == 'pay' then
   if payment[1] then
     return unresolved(payment)
   end
@@ -117,11 +121,20 @@ if ARGV[4] == 'step' or ARGV[4] == 'pay' then
   if ARGV[4] == 'pay' then
     return begin_payment(ARGV[6])
   end
+  if (redis.call('HGET', MARKS, id) or '') ~= ARGV[10] then
+    return no('changed')
+  end
   look_at_all(was.giver)
+  look_at_address(id)
+  if ARGV[4] == 'address' then
+    change_address(id, unpack(ARGV, 10, 15))
+    return decided({'gift', was.gift})
+  end
   local gift = write_gift(was.state, ARGV[6])
+  change_address(id, unpack(ARGV, 10, 15))
   move('escrowed', tonumber(ARGV[9]))
   move('transit', -tonumber(ARGV[9]))
-  return decided({'gift', gift}, {unpack(ARGV, 10)})
+  return decided({'gift', gift}, {unpack(ARGV, 16)})
 end
 
 if ARGV[4] == 'paid' then

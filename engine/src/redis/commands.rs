@@ -46,8 +46,7 @@ impl Core {
         if matches!(command, Command::AdvanceClock { .. }) && !self.test_mode {
             return Err(EngineError::NotReady("the clock can be moved only in test mode".to_owned()));
         }
-        // A redaction is known again by what it did, and kept under no key.
-        let once = once.filter(|_| !matches!(command, Command::Redact { .. } | Command::RedactGift { .. }));
+        let once = once.filter(|_| !is_kept_under_no_key(command));
         let references = decide::reference_keys(command);
         if once.into_iter().chain(references.into_iter().flatten()).next().is_some() {
             return self.run_keyed(command, once, references).await;
@@ -552,6 +551,15 @@ impl Core {
 
     fn item_keys(&self, id: ItemId) -> [Vec<u8>; 2] {
         [self.layout.item(id), self.layout.items_by_time(self.layout.of_id(id.bytes()))]
+    }
+}
+
+/// Whether it is known again by what it did, or does it again.
+fn is_kept_under_no_key(command: &Command) -> bool {
+    match command {
+        Command::Redact { .. } | Command::RedactGift { .. } => true,
+        Command::StepGift { step, .. } => matches!(**step, GiftStep::EraseAddress),
+        _ => false,
     }
 }
 

@@ -18,6 +18,7 @@
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
 //! - `gifts`: gifts, and the payments with which they are made.
+//! - `addresses`, `rewrite`: where gifts are sent, and files without what was erased of it.
 //! - `sales`: what merchants have of their sales.
 //! - `notes`: what servers keep for themselves.
 //! - `layout`, `rows`, `reply`, `scripts`: keys, envelopes' rows, answers, and the scripts themselves.
@@ -30,6 +31,7 @@
 //! - `topology`, `settings`: what the servers say of themselves, and what must be so.
 
 mod absence;
+mod addresses;
 mod api_keys;
 mod archive;
 mod attach;
@@ -60,6 +62,7 @@ mod reads;
 mod reconcile;
 mod redact;
 mod reply;
+mod rewrite;
 mod rows;
 mod sales;
 #[allow(dead_code, reason = "scripts that write whenever they answer will want it")]

@@ -11,7 +11,7 @@ use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::gifts;
 use super::winners::Name;
 use super::{Router, Shards, is_positive, orders, sales, stock};
-use crate::address::Draft;
+use crate::address::{AddressMark, Draft};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::code::{self, Code, CodeDigest, HandedTo};
@@ -852,7 +852,7 @@ fn step_gift(
         Ok(Some(after)) => after,
     };
     if let GiftStep::ShipTo { address_version, .. } = step
-        && let Err(refusal) = addresses::check_version(mark, *address_version)
+        && let Err(refusal) = addresses::check_version(mark.and_then(AddressMark::live), *address_version)
     {
         return Decision::refuse(refusal);
     }

@@ -5,7 +5,7 @@
 
 use super::answers::{answered_at, verification_words, words_of};
 use super::pools::{Pools, end_of};
-use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, Result};
+use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, NO_ADDRESSES, Result};
 use crate::audit::{bring_up, open};
 use crate::backend::{Audit, Entry, EntryKind};
 use crate::command::{HoldState, MerchantStatus};
@@ -58,7 +58,7 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
     if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
-        return Err(CopyError::Form(NO_ADDRESSES.to_owned()));
+        return Err(CopyError::Form(format!("gifts in the directory {NO_ADDRESSES}")));
     }
     if store.has_orders_led_on()? {
         return Err(CopyError::Form(NO_RETURNS.to_owned()));
@@ -107,10 +107,6 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     }
     Ok(CopyReport { things: told.done, totals, differences })
 }
-
-/// Why a directory is not copied in which gifts have addresses.
-const NO_ADDRESSES: &str = "gifts in the directory have sealed addresses, and deployments in Redis cannot hold any yet; \
-    serve it where it is until they are erased, or erase them with POST /v1/gifts/{id}/address/erase";
 
 /// Why a directory is not copied whose orders were shipped or sent back.
 pub(super) const NO_RETURNS: &str = "the directory has orders that were shipped, delivered or sent back, and deployments in \
