@@ -208,7 +208,9 @@ impl RedisBackend {
         let engine = RedisBackend::over(nodes, layout, options, &settled)?;
         let tended = engine.core.tend_all_events().await;
         tended.map_err(|error| RedisOpenError::Deployment { why: error.to_string() })?;
-        engine.core.take_up_addresses().await?;
+        if !engine.core.is_fused() {
+            engine.core.take_up_addresses().await?;
+        }
         Ok(engine)
     }
 

@@ -63,8 +63,14 @@ impl Core {
                 self.read(bucket, &[self.layout.erased(bucket)], &["row", "last"].map(|word| word.into())).await?;
             notes.extend(row.maybe(0).map(|last| (bucket, last.to_vec())));
         }
+        // Where the primary's own log was by then; 0 says that a server is one.
+        let mut written = 0;
         for server in servers {
-            if let Err(why) = write_anew(server).await {
+            let done = write_anew(server, written).await;
+            if let Ok(position) = done {
+                written = written.max(position);
+            }
+            if let Err(why) = done {
                 let server = server.address.to_string();
                 tracing::warn!(
                     server,
@@ -83,9 +89,19 @@ impl Core {
     }
 }
 
-/// Has a server write its files anew, and waits until it has.
-async fn write_anew(server: &Node) -> std::result::Result<(), String> {
-    let info = info_of(server).await?;
+/// Has a server write its files anew, once it has what its primary had at a position of its log, and
+/// waits until it has. Tells where its own log was before.
+async fn write_anew(server: &Node, primary: u64) -> std::result::Result<u64, String> {
+    let until = Instant::now() + PATIENCE;
+    let number = |info: &str, name| field(info, name).and_then(|number| number.parse::<u64>().ok());
+    let mut info = info_of(server).await?;
+    while number(&info, "slave_repl_offset").is_some_and(|position| position < primary) {
+        if Instant::now() >= until {
+            return Err("it does not come up with its primary".to_owned());
+        }
+        sleep(LOOK).await;
+        info = info_of(server).await?;
+    }
     if field(&info, "aof_enabled") == Some("1") {
         carry_out(server, &info, "BGREWRITEAOF", "aof_last_bgrewrite_status").await?;
     }
@@ -93,7 +109,7 @@ async fn write_anew(server: &Node) -> std::result::Result<(), String> {
     if saves.get(1).is_some_and(|times| !times.is_empty()) {
         carry_out(server, &info, "BGSAVE", "rdb_last_bgsave_status").await?;
     }
-    Ok(())
+    Ok(number(&info, "master_repl_offset").unwrap_or(0))
 }
 
 async fn carry_out(server: &Node, before: &str, command: &str, status: &str) -> std::result::Result<(), String> {

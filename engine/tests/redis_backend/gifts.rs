@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicI64;
 
 const ALL: Page = Page { limit: 1000, cursor: None };
 
-fn terms(giver: &str, item: ItemId) -> NewGift {
+pub(crate) fn terms(giver: &str, item: ItemId) -> NewGift {
     NewGift::new("app", user(giver), user("bob"), item)
 }
 
@@ -23,7 +23,7 @@ fn give(terms: NewGift) -> Command {
     Command::CreateGift(Box::new(terms))
 }
 
-fn step(gift: GiftId, step: GiftStep) -> Command {
+pub(crate) fn step(gift: GiftId, step: GiftStep) -> Command {
     Command::StepGift { gift, step: Box::new(step) }
 }
 
@@ -32,25 +32,25 @@ fn accept() -> GiftStep {
 }
 
 impl Two {
-    fn given(&self, terms: NewGift) -> Gift {
+    pub(crate) fn given(&self, terms: NewGift) -> Gift {
         match self.ask(give(terms)) {
             Outcome::Gift(gift) => *gift,
             other => panic!("{other:?}"),
         }
     }
 
-    fn gift(&self, id: GiftId) -> Gift {
+    pub(crate) fn gift(&self, id: GiftId) -> Gift {
         self.deployment.drive(self.engines[1].gift(id)).expect("a read").expect("a gift")
     }
 
-    fn assert_sound(&self) {
+    pub(crate) fn assert_sound(&self) {
         self.assert_clean();
         let audit = self.deployment.drive(self.engines[1].audit_rows(&mut |_| ())).expect("it reads");
         assert_eq!(audit.findings, []);
     }
 
     /// A command whose engine ends after so many calls, the answer of the last being lost.
-    fn lost(&self, command: Command, once: Option<OnceKey>, calls: i64) {
+    pub(crate) fn lost(&self, command: Command, once: Option<OnceKey>, calls: i64) {
         let fuse = Some(Arc::new(Fuse { calls_left: AtomicI64::new(calls), loses_answer: true }));
         let options = RedisBackendOptions { fuse, ..self.deployment.options.clone() };
         let ended = self.deployment.drive(RedisBackend::open(options)).expect("it opens");

@@ -1,6 +1,7 @@
 //! The engine in front of Redis: that it means the same as the embedded one,
 //! and that nothing is lost or doubled wherever an engine ends.
 
+mod addresses;
 mod archive;
 mod archive_pools;
 mod audit;
