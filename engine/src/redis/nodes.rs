@@ -183,7 +183,7 @@ impl Nodes {
         let primary = self.fleet.home(bucket)?;
         let replicas = self.fleet.replicas.read().get(&primary.address).cloned().unwrap_or_default();
         let replicas = replicas.iter().filter_map(|address| self.fleet.node_at(address));
-        Some(std::iter::once(primary.clone()).chain(replicas).collect())
+        Some(std::iter::once(primary).chain(replicas).collect())
     }
 
     /// A connection of its own to whoever serves `bucket`, for blocking reads
