@@ -5,8 +5,8 @@
 -- MARKS   gift -> which of its addresses it is, wrapped with what, erased when
 -- SEALED  gift -> the sealed text
 -- SLOT    this gift's wrapped data key
--- ERASED  'last': which address was erased or replaced last; as long as it is there
---         files of Redis may have wrapped keys that are not here any more
+-- ERASED  'last': what was erased, replaced or taken back last in the bucket; as long as
+--         it is there files of Redis may have what is not here any more
 
 local MARKS, SEALED, SLOT, ERASED = unpack(KEYS, 13, 16)
 

@@ -6,7 +6,7 @@
 -- KEYS[2]  its outbox
 -- KEYS[3]  its settled envelopes by time
 -- KEYS[4]  its payouts that are due; KEYS[5] those sent; KEYS[6] those failed
--- KEYS[7]  what was erased of its addresses, as long as files may have it
+-- KEYS[7]  what was erased last, as long as files may have it
 -- ARGV[1]  the time
 -- ARGV[2]  most of each
 -- ARGV[3]  archive what was settled until then, or ''

@@ -221,7 +221,8 @@ impl Core {
         Ok(self.seen_gift(id, &natural(self.layout.of_id(id.bytes())), true, confirm).await?.address)
     }
 
-    async fn seen_gift(&self, id: GiftId, natural: &Operation, text: bool, confirm: bool) -> Result<Seen> {
+    /// A gift as it is seen without a mark of the operation; with `text` its address as well.
+    pub(super) async fn seen_gift(&self, id: GiftId, natural: &Operation, text: bool, confirm: bool) -> Result<Seen> {
         match self.look_at_gift(id, None, natural, text, confirm).await? {
             Decided::New(told) => Seen::read(told),
             Decided::Kept(_) | Decided::Void => Err(damaged("a gift")),

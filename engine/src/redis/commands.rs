@@ -123,7 +123,6 @@ impl Core {
                 Err(outcome) => return Ok(self.answer(outcome)),
             },
             Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
-            Command::RedactGift { .. } => return Ok(self.refuse(Refusal::no_gift_redaction())),
             Command::AddCodes { .. } => return Ok(self.refuse(Refusal::no_codes())),
             Command::StepOrder { .. } => return Ok(self.refuse(Refusal::no_returns())),
             Command::CreateItem(terms) if terms.origin.return_within_s != RETURN_WITHIN_S => {
@@ -176,6 +175,9 @@ impl Core {
             Command::Redact { envelope, metadata } => {
                 return Ok(self.answer(self.redact(*envelope, *metadata, operation).await?));
             }
+            Command::RedactGift { gift, metadata } => {
+                return Ok(self.answer(self.redact_gift(*gift, *metadata, operation).await?));
+            }
         };
         self.verdict(command, operation, decided).await
     }
@@ -202,7 +204,10 @@ impl Core {
         // It is decided. What is left others will do, but the answer has to wait for it.
         let carried = self.carry(operation.bucket, effects).await;
         carried.map_err(decided_all_the_same)?;
-        let outcome = self.outcome(command, at, &answer).await?;
+        let outcome = match answer.tag() {
+            b"gift" if kept => self.kept_gift(answer.bytes(1)?).await?,
+            _ => self.outcome(command, at, &answer).await?,
+        };
         Ok(Verdict::Answered { outcome, at, kept })
     }
 
@@ -465,6 +470,7 @@ impl Core {
                 gift.tell(gift.redacted);
                 Outcome::Gift(Box::new(gift))
             }
+            b"kept_gift" => self.kept_gift(answer.bytes(1)?).await?,
             _ => return Err(damaged("an answer")),
         })
     }

@@ -74,12 +74,12 @@ impl Payment {
 /// A gift as `gift_look.lua` has seen it, and the bucket's time.
 pub(super) struct Seen {
     pub(super) at: Timestamp,
-    packed: Vec<u8>,
+    pub(super) packed: Vec<u8>,
     pub(super) gift: Option<Gift>,
     pub(super) address: SeenAddress,
     /// What an item costs and who sells it, if that was asked for and there is such an item.
     sold: Option<(Amount, UserId)>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
 }
 
 impl Seen {
@@ -95,7 +95,7 @@ impl Seen {
         Ok(Seen { at, packed, gift, address, sold, effects })
     }
 
-    fn is_being_paid(&self) -> bool {
+    pub(super) fn is_being_paid(&self) -> bool {
         self.effects.iter().any(|effect| effect.kind() == b'q')
     }
 }
@@ -127,6 +127,7 @@ impl Core {
                 terms.giver.as_str().as_bytes().to_vec(),
                 payment,
                 terms.item.bytes().to_vec(),
+                kept(&gift, &operation.keep.word()),
             ];
             let args = args.into_iter().chain(listed(None, &gift));
             let decided = self.ask(&GIFT, operation, self.gift_keys(terms.item, id), args).await?;
@@ -173,7 +174,11 @@ impl Core {
             if after.is_none() && change.is_none() {
                 if confirm {
                     let mut answer = Answer::default();
-                    [b"gift".to_vec(), bytes_of(gift)].iter().for_each(|word| answer.push(word));
+                    let words = match operation.keep {
+                        Keep::Natural => [b"gift".to_vec(), bytes_of(gift)],
+                        keep => [b"kept_gift".to_vec(), kept(gift, &keep.word())],
+                    };
+                    words.iter().for_each(|word| answer.push(word));
                     self.carry(bucket, seen.effects).await?;
                     return self.archived_decision(operation, answer).await.map(Ok);
                 }
@@ -305,7 +310,8 @@ impl Core {
             _ => return Err(damaged("a payment")),
         };
         let lists = if payment.makes() && verb == "paid" { listed(None, gift).collect() } else { Vec::new() };
-        let args = [verb.as_bytes().to_vec(), id.to_vec(), gift_arg, attempt.to_vec(), amount, keep.clone()];
+        let kept = kept(gift, keep);
+        let args = [verb.as_bytes().to_vec(), id.to_vec(), gift_arg, attempt.to_vec(), amount, keep.clone(), kept];
         let decided =
             self.ask(&GIFT, operation, self.gift_keys(gift.item, gift.id), args.into_iter().chain(lists)).await?;
         let Decided::New(mut told) = decided else { return Err(damaged("a payment")) };
@@ -401,6 +407,7 @@ impl Core {
         operation: &Operation,
     ) -> Result<Decided> {
         let verb = if after.is_some() { "step" } else { "address" };
+        let kept = [kept(after.as_ref().unwrap_or(gift), &operation.keep.word())];
         let mut after_packed = Vec::new();
         let (mut escrowed, mut effects) = (0, Vec::new());
         if let Some(after) = after {
@@ -430,12 +437,12 @@ impl Core {
             text(seen.at.ms()),
             escrowed.to_string().into_bytes(),
         ];
-        let args = args.into_iter().chain(address.args(&seen.address)).chain(effects);
+        let args = args.into_iter().chain(address.args(&seen.address)).chain(kept).chain(effects);
         self.ask(&GIFT, operation, self.gift_keys(gift.item, gift.id), args).await
     }
 
     /// The keys of `gift.lua`.
-    fn gift_keys(&self, item: ItemId, gift: GiftId) -> Vec<Key> {
+    pub(super) fn gift_keys(&self, item: ItemId, gift: GiftId) -> Vec<Key> {
         let (bucket, layout) = (self.layout.of_id(item.bytes()), &self.layout);
         let mut keys = self.hold_keys(item)[..6].to_vec();
         keys.extend([layout.gifts_of_item(item), layout.gifts(bucket), layout.not_selling(bucket)]);
@@ -470,6 +477,16 @@ pub(super) fn gift_of(packed: &[u8]) -> Result<Gift> {
 /// All of a gift, as it is answered.
 pub(super) fn bytes_of(gift: &Gift) -> Vec<u8> {
     postcard::to_extend(gift, Vec::new()).expect("every gift has a postcard form")
+}
+
+/// A gift as it is kept for so long for who asks again: without its texts, but for a note, which may be
+/// another by then. Nothing if it is not kept.
+pub(super) fn kept(gift: &Gift, keep: &[u8]) -> Vec<u8> {
+    if keep == Keep::Natural.word() {
+        return Vec::new();
+    }
+    let reason = gift.reason.as_ref().map(|_| String::new());
+    bytes_of(&Gift { message: String::new(), metadata: String::new(), reason, ..gift.clone() })
 }
 
 pub(super) fn gift_of_bytes(bytes: &[u8]) -> Result<Gift> {

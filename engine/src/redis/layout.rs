@@ -349,7 +349,7 @@ impl Layout {
         self.key(self.of_id(gift.bytes()), &format!("address:{gift}"))
     }
 
-    /// What was erased last of a bucket's addresses, if files of Redis may have it yet.
+    /// What was erased or taken back last in a bucket, if files of Redis may have it yet.
     pub(super) fn erased(&self, bucket: Bucket) -> Key {
         self.key(bucket, "erased")
     }

@@ -1,11 +1,11 @@
 //! Files of Redis keep what was erased until they are written anew: the append-only file of every
 //! server that has the bucket, and its dump if it makes any.
 //!
-//! Erasing an address is noted in its bucket, in the same step; the note goes when all servers that
+//! That an address is erased, or a text taken back, is noted in its bucket, in the same step; the note goes when all servers that
 //! have the bucket have written their files since. So nobody who ends in the middle has to be
 //! followed by anybody in particular.
 //!
-//! **Invariant:** a server is asked at most once in five minutes, however many addresses are erased
+//! **Invariant:** a server is asked at most once in five minutes, however much is erased
 //! and however many engines there are: writing a file anew costs it memory and disk.
 
 use super::backend::{Core, Result};
@@ -75,7 +75,7 @@ impl Core {
                 tracing::warn!(
                     server,
                     why,
-                    "its files may have what opens erased addresses; it is asked again in some minutes, or write them anew \
+                    "its files may have what was erased or taken back; it is asked again in some minutes, or write them anew \
                      by hand: redis-cli BGREWRITEAOF, and BGSAVE if it makes dumps"
                 );
                 return Ok(());
@@ -84,7 +84,11 @@ impl Core {
         for (bucket, last) in notes {
             self.run(bucket, &REWRITE, [self.layout.erased(bucket)], [b"done".to_vec(), last]).await?;
         }
-        tracing::info!(primary, servers = servers.len(), "files of Redis have nothing of erased addresses any more");
+        tracing::info!(
+            primary,
+            servers = servers.len(),
+            "files of Redis were written anew, without what was erased and taken back"
+        );
         Ok(())
     }
 }

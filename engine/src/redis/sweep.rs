@@ -36,7 +36,7 @@ struct Swept {
     any: bool,
     /// Whether there is something to archive.
     settled: bool,
-    /// Whether files of Redis may have addresses that were erased.
+    /// Whether files of Redis may have what was erased.
     erased: bool,
     /// How many payouts are due, sent and failed.
     payouts: [u64; 3],
@@ -48,7 +48,7 @@ pub(super) struct Tour {
     any: bool,
     /// Buckets that have something to archive.
     settled: Vec<Bucket>,
-    /// Buckets of which files may have addresses that were erased.
+    /// Buckets of which files may have what was erased.
     erased: Vec<Bucket>,
 }
 
@@ -114,7 +114,7 @@ impl Core {
                 let core = Arc::clone(&self);
                 rewriting.spawn(async move {
                     if let Err(error) = core.rewrite_files(erased).await {
-                        tracing::warn!(%error, "erased addresses stay in files of Redis for now");
+                        tracing::warn!(%error, "what was erased or taken back stays in files of Redis for now");
                     }
                 });
             }

@@ -308,6 +308,7 @@ mod redis {
         redactions,
         gifts,
         addresses,
+        gift_redactions,
         sales
     );
 

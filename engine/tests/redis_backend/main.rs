@@ -16,6 +16,7 @@ mod ended_in_the_middle;
 mod events;
 #[path = "../feed_story/mod.rs"]
 mod feed_story;
+mod gift_redactions;
 mod gifts;
 mod lanes;
 mod notes;

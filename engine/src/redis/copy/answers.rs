@@ -6,7 +6,7 @@ use crate::command::{Command, EndedAs, EnvelopeState, Outcome, ShareStatus};
 use crate::command::{Merchant, Transfer, Verification};
 use crate::event::Remembered;
 use crate::redis::api_keys::api_key_row;
-use crate::redis::backend::Core;
+use crate::redis::backend::{Core, Keep};
 use crate::redis::gifts;
 use crate::redis::reply::Answer;
 use crate::sale::SaleTerms;
@@ -87,7 +87,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
             vec![text("sales"), pending, available, text(merchant.as_str())]
         }
         Outcome::Order(_) => return Err(CopyError::Form(super::to_redis::NO_RETURNS.to_owned())),
-        Outcome::Gift(gift) => vec![text("gift"), gifts::bytes_of(gift)],
+        Outcome::Gift(gift) => vec![text("kept_gift"), gifts::kept(gift, &Keep::Once.word())],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],
         Outcome::SoldOut
