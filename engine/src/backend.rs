@@ -15,9 +15,10 @@ use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::notes::Notes;
+use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 use std::future::Future;
 
@@ -231,7 +232,7 @@ impl ItemFilter {
 }
 
 /// Where all money is. `deposited = withdrawn + paid_out + wallets + escrowed +
-/// payable + merchants + platform + in_flight` (invariant I1).
+/// payable + refunding + merchants + platform + in_flight` (invariant I1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Audit {
     /// Ever put in.
@@ -246,6 +247,9 @@ pub struct Audit {
     pub escrowed: u64,
     /// Owed as payouts.
     pub payable: u64,
+    /// On its way back to who paid outside. Kept beside the others where they are stored.
+    #[serde(skip)]
+    pub refunding: u64,
     /// Owed to merchants.
     pub merchants: u64,
     /// The platform's own.
@@ -258,9 +262,9 @@ pub struct Audit {
 impl Audit {
     /// Whether all money is accounted for.
     pub fn balanced(&self) -> bool {
-        let places =
-            [self.withdrawn, self.paid_out, self.wallets, self.escrowed, self.payable, self.merchants, self.platform];
-        let placed = places.iter().map(|&place| i128::from(place)).sum::<i128>();
+        let inside = [self.wallets, self.escrowed, self.payable, self.refunding, self.merchants, self.platform];
+        let places = [self.withdrawn, self.paid_out].into_iter().chain(inside);
+        let placed = places.map(i128::from).sum::<i128>();
         self.in_flight >= 0 && i128::from(self.deposited) == placed + i128::from(self.in_flight)
     }
 }
@@ -338,6 +342,11 @@ pub trait Backend: Notes + Send + Sync + 'static {
     fn address(&self, gift: GiftId) -> impl Future<Output = Result<AddressRead>> + Send;
     /// A user's gifts, the newest first.
     fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> impl Future<Output = Result<Listing<Gift>>> + Send;
+    /// One payment outside.
+    fn payment(&self, id: PaymentId) -> impl Future<Output = Result<Option<Payment>>> + Send;
+    /// Payments outside, state by state, the oldest first. A page may be short, even empty, and
+    /// still have a next one.
+    fn payments(&self, filter: &PaymentFilter, page: &Page) -> impl Future<Output = Result<Listing<Payment>>> + Send;
     /// One payout.
     fn payout(&self, id: PayoutId) -> impl Future<Output = Result<Option<PayoutView>>> + Send;
     /// Payouts, the oldest first. A page may be short, even empty, and still have a

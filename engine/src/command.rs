@@ -8,10 +8,11 @@ use crate::api_key::{ApiKey, NewApiKey};
 use crate::code::Code;
 use crate::gift::{Gift, GiftStep, NewGift};
 use crate::order::{OrderProgress, OrderStep};
+use crate::payment::{NewPayment, Payment, PaymentTold};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
 use crate::sale::MerchantBalance;
 use crate::split::{Seed, SplitRule};
-use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -148,6 +149,16 @@ pub enum Command {
         order: OrderId,
         /// What is done.
         step: Box<OrderStep>,
+    },
+    /// Has a hold or a gift paid outside, by a gateway; again while that is open, the same one.
+    /// Answers [`Outcome::Payment`], or as a claim does where there is nothing to pay any more.
+    CreatePayment(Box<NewPayment>),
+    /// Tells what came of a payment; again, the same answer. Answers [`Outcome::Payment`].
+    TellPayment {
+        /// Which.
+        payment: PaymentId,
+        /// What.
+        told: Box<PaymentTold>,
     },
 }
 
@@ -395,6 +406,8 @@ pub enum Outcome {
     },
     /// The order as it is now.
     Order(Box<OrderNow>),
+    /// The payment as it is now.
+    Payment(Box<Payment>),
 }
 
 /// Why a command was refused. None of these is remembered.
@@ -492,12 +505,20 @@ impl Refusal {
         Refusal::WrongState(why.to_owned())
     }
 
-    /// The refusal of what comes after an order's payment where there is nothing of it yet.
+    /// The refusal of payments outside where there are none yet.
     #[cfg(feature = "redis")]
-    pub(crate) fn no_returns() -> Refusal {
-        let why = "orders are not led on, and items are sold with the usual time of return, in front of Redis yet; serve \
-                   them from a server of its own with `--backend embedded`";
-        Refusal::WrongState(why.to_owned())
+    pub(crate) fn no_payments() -> Refusal {
+        Refusal::WrongState(
+            "nothing is paid outside in front of Redis yet; pay from a wallet, or use the embedded engine".to_owned(),
+        )
+    }
+
+    /// What is being paid outside is nobody's to end or to pay otherwise.
+    pub(crate) fn being_paid(payment: &Payment) -> Refusal {
+        Refusal::WrongState(format!(
+            "it is being paid with {}; pay there, or wait until GET /v1/payments/{} says that it was not paid",
+            payment.gateway, payment.id
+        ))
     }
 
     /// The refusal of items whose units are codes where there are none yet.

@@ -20,6 +20,7 @@ use crate::code::{Code, HandedTo};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
 use crate::order::{OrderProgress, OrderState};
+use crate::payment::{Payment, PaymentState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
 use crate::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
@@ -94,6 +95,8 @@ pub enum Event {
     CodesHanded(CodesHanded),
     /// Something has become of an order. What goes back of its money stands beside it.
     OrderChanged(Box<OrderChanged>),
+    /// A payment outside was made, or something has become of it. What it pays for stands beside it.
+    PaymentChanged(Box<PaymentChanged>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -596,6 +599,43 @@ pub struct CodesHanded {
     pub to: HandedTo,
 }
 
+/// A payment outside as it is from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentChanged {
+    /// As what it stood before; `None` if it is new.
+    pub was: Option<PaymentState>,
+    /// The payment afterwards.
+    pub payment: Payment,
+    /// The hold that is due at another time from now on, if one is.
+    pub hold: Option<HoldView>,
+}
+
+/// What of a payment's money moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PaymentMoves {
+    /// It came from outside.
+    pub(crate) deposited: Amount,
+    /// How much more is on its way back.
+    pub(crate) refunding: i64,
+    /// It went outside.
+    pub(crate) withdrawn: Amount,
+}
+
+impl PaymentChanged {
+    /// What moved. What did not come to be on its way back comes from or goes to what is paid for.
+    pub(crate) fn moves(&self) -> PaymentMoves {
+        let (was, is, taken) = (self.was, self.payment.state, self.payment.taken);
+        let signed = i64::try_from(taken.minor()).expect("an amount has 53 bits");
+        let had_come = was.is_some_and(PaymentState::has_come);
+        let is_back = |state| i64::from(state == PaymentState::Refunding);
+        PaymentMoves {
+            deposited: if is.has_come() && !had_come { taken } else { Amount::ZERO },
+            refunding: signed * (is_back(is) - was.map_or(0, is_back)),
+            withdrawn: if is == PaymentState::Refunded && was != Some(is) { taken } else { Amount::ZERO },
+        }
+    }
+}
+
 /// An answer kept under a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Remembered {
@@ -654,6 +694,7 @@ const ADDRESS_ERASED: u8 = 31;
 const CODES_ADDED: u8 = 36;
 const CODES_HANDED: u8 = 37;
 const ORDER_CHANGED: u8 = 38;
+const PAYMENT_CHANGED: u8 = 39;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -798,6 +839,7 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::CodesAdded(e) => put_cold(CODES_ADDED, e, bytes),
         Event::CodesHanded(e) => put_cold(CODES_HANDED, e, bytes),
         Event::OrderChanged(e) => put_cold(ORDER_CHANGED, e, bytes),
+        Event::PaymentChanged(e) => put_cold(PAYMENT_CHANGED, e, bytes),
     }
 }
 
@@ -862,6 +904,10 @@ impl Record {
                     if matches!(e.kind, MerchantMove::Refunded { .. }) {
                         sum -= signed(e.amount);
                     }
+                }
+                Event::PaymentChanged(e) => {
+                    let moves = e.moves();
+                    sum += i128::from(moves.refunding) + signed(moves.withdrawn) - signed(moves.deposited);
                 }
                 // What is paid leaves one account of payouts for the other.
                 Event::PayoutChanged(_)
@@ -1029,6 +1075,7 @@ impl<'a> Reader<'a> {
             CODES_ADDED => Event::CodesAdded(self.cold()?),
             CODES_HANDED => Event::CodesHanded(self.cold()?),
             ORDER_CHANGED => Event::OrderChanged(self.cold()?),
+            PAYMENT_CHANGED => Event::PaymentChanged(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

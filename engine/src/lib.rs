@@ -104,6 +104,7 @@ mod migrate;
 pub mod mutants;
 pub mod notes;
 pub mod order;
+pub mod payment;
 pub mod payout;
 pub mod rebuild;
 pub mod redaction;

@@ -70,6 +70,10 @@ pub enum Mutant {
     HandCodeAgain,
     /// Codes that an item has had are not looked up in the store.
     ForgetCodes,
+    /// A payment that was refunded is refunded again.
+    RefundPaymentTwice,
+    /// Money that comes too late for what it was for stays nowhere.
+    LoseLatePayment,
 }
 
 impl Mutant {
@@ -109,6 +113,9 @@ impl Mutant {
 
     /// Those that are found where disks and keys are looked at, and not by the simulation.
     pub const OF_ADDRESSES: [Mutant; 2] = [Mutant::StageBeforeSlot, Mutant::KeepSlot];
+
+    /// Those that random stories of payments have to find.
+    pub const OF_PAYMENTS: [Mutant; 2] = [Mutant::RefundPaymentTwice, Mutant::LoseLatePayment];
 }
 
 #[cfg(feature = "mutants")]

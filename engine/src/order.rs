@@ -228,6 +228,18 @@ impl OrderView {
         Ok(Some(after))
     }
 
+    /// Until when a step is in time, if it ever is too late.
+    #[cfg(feature = "redis")]
+    pub(crate) fn in_time_until(&self, step: &OrderStep, return_within_s: u32) -> Option<Timestamp> {
+        match (step, self.progress.state) {
+            (OrderStep::Return { .. }, OrderState::Delivered) => {
+                self.progress.delivered_at.map(|at| at.plus_s(return_within_s.into()))
+            }
+            (OrderStep::RefuseReturn { .. }, OrderState::ReturnRequested) => self.progress.answer_by,
+            _ => None,
+        }
+    }
+
     fn returned(&self, restocked: bool, now: Timestamp) -> OrderProgress {
         OrderProgress { state: OrderState::Returned, ended_at: Some(now), restocked, ..self.progress.clone() }
     }

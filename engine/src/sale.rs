@@ -79,6 +79,17 @@ pub enum SaleOf {
     Gift(GiftId),
 }
 
+impl SaleOf {
+    /// The bytes of its id.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn bytes(&self) -> &[u8; 16] {
+        match self {
+            SaleOf::Order(id) => id.bytes(),
+            SaleOf::Gift(id) => id.bytes(),
+        }
+    }
+}
+
 /// A merchant's money.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MerchantBalance {

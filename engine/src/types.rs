@@ -344,6 +344,12 @@ id!(
     "pay_"
 );
 id!(
+    /// Money that a gateway takes from a user. Starts with two bytes of its item's id, so that
+    /// a payment lives in the shard of what it pays for.
+    PaymentId,
+    "payment_"
+);
+id!(
     /// Something that one user gives to another. Starts with two bytes of its item's id,
     /// so that a gift lives in the shard of its item.
     GiftId,

@@ -260,6 +260,19 @@ fn an_address_whose_slot_was_not_restored_shares_it_with_nobody() {
     assert_eq!(found, [""; 0]);
 }
 
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            std::fs::create_dir(&target).expect("a new directory");
+            copy_all(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("a file");
+        }
+    }
+}
+
 /// The canary is in no file but in the memory of whoever asks; and what was copied before the
 /// erasure opens nothing without the slots.
 #[test]
@@ -274,7 +287,7 @@ fn its_text_is_in_no_file_and_copies_open_nothing_without_the_slots() {
     let shown = format!("{:?} {:?}", accept_to("canary street"), read(&stand, gift)).to_lowercase();
     assert!(!shown.contains("canary"), "{shown}");
     stand.reopen(|_| ());
-    stand.engine().close().expect("it closes");
+    stand.close();
     for part in ["canary", "Canary", "CANARY"] {
         assert_eq!(files_with(stand.directory.path(), part.as_bytes()), [""; 0]);
     }
@@ -323,19 +336,6 @@ fn a_repeat_tells_no_text_that_was_taken_back() {
     assert_eq!(read(&stand, gift), open(1, "a"), "its address is another matter");
 }
 
-fn copy_all(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            std::fs::create_dir(&target).expect("a new directory");
-            copy_all(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).expect("a file");
-        }
-    }
-}
-
 #[test]
 fn another_address_key_takes_over_and_the_old_one_is_not_needed_then() {
     let mut stand = InDirectory::with(85, by_hand);
@@ -348,12 +348,10 @@ fn another_address_key_takes_over_and_the_old_one_is_not_needed_then() {
     assert_eq!(read(&stand, gift), open(1, "a"));
     stand.reopen(|options| options.addresses = Some(AddressOptions::new(key(2))));
     assert_eq!(read(&stand, gift), open(1, "a"));
-    stand.engine().close().expect("it closes");
+    stand.close();
     let mut options = stand.world.options();
     keeping(&mut options);
-    let elsewhere = tempfile::tempdir().expect("a directory");
-    copy_all(stand.directory.path(), elsewhere.path());
-    let refused = Embedded::open(elsewhere.path(), options).err().expect("the first key opens nothing");
+    let refused = Embedded::open(stand.directory.path(), options).err().expect("the first key opens nothing");
     assert!(refused.to_string().contains("address keys that were not given"), "{refused}");
 }
 

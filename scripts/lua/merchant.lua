@@ -1,12 +1,14 @@
 -- A merchant, and what it has of its sales.
 --
 -- KEYS[4]  the merchant
--- KEYS[5]  the orders and gifts it was owed for
+-- KEYS[5]  the orders and gifts it was owed for: how much, the commission in it, when it was
+--          due, and 'r' once it went back
 -- KEYS[6]  the bucket's merchants by their ids
 -- KEYS[7]  its slots: when money is due -> how much, and the commission in it
 -- KEYS[8]  its entries by time
 -- KEYS[9]  the bucket's deadlines
--- ARGV[4]  'put', 'owe', 'settle' or 'withdraw'
+-- KEYS[10] refund: the mark of an attempt for which there was too little
+-- ARGV[4]  'put', 'owe', 'settle', 'withdraw' or 'refund'
 -- put:      ARGV[5] name; ARGV[6] status, or '' for the one it has; ARGV[7] who
 --           checks its papers if they are checked with this, and ARGV[8] under which
 --           reference; ARGV[9] '1' if that was said; ARGV[10] how long money is pending
@@ -15,6 +17,8 @@
 -- owe:      ARGV[5] order or gift, ARGV[6] amount, ARGV[7] 'o' or 'g'
 -- settle:   what is due
 -- withdraw: ARGV[5] amount; ARGV[6] 'r' and the reference, or ''
+-- refund:   ARGV[5] order; ARGV[6] when the attempt was begun; ARGV[7] how long its mark is
+--           kept in milliseconds. Half of that later it takes nothing, as in pay.lua
 --
 -- What a merchant becomes stands in merchant.rs, what is due when in sale.rs. 'owed' is
 -- all a merchant has, and 'pending' what of it is not due yet.
@@ -127,6 +131,15 @@ local function settle(due, next_due, most)
   look_again(next_due)
 end
 
+-- What is available once this is settled: what is due counts, though nobody has looked.
+local function available_with(due)
+  local available = owed - pending
+  for _, slot in ipairs(due) do
+    available = available + slot[2] - slot[3]
+  end
+  return available
+end
+
 if ARGV[4] == 'settle' then
   local due, next_due = look()
   settle(due, next_due, SETTLED_MAX)
@@ -137,13 +150,8 @@ if ARGV[4] == 'withdraw' then
   if not row[6] then
     return no('not_found')
   end
-  -- What is due counts, though nobody has looked.
   local amount, due, next_due = tonumber(ARGV[5]), look()
-  local available = owed - pending
-  for _, slot in ipairs(due) do
-    available = available + slot[2] - slot[3]
-  end
-  if amount > available then
+  if amount > available_with(due) then
     return no('insufficient_funds')
   end
   settle(due, next_due, #due)
@@ -153,6 +161,50 @@ if ARGV[4] == 'withdraw' then
   move('withdrawn', amount)
   move('merchants', -amount)
   return decided({'sales', int(pending), int(owed - pending), id})
+end
+
+if ARGV[4] == 'refund' then
+  local sale = redis.call('HGET', OWED, ARGV[5])
+  local paid, commission, sold_until, back = string.match(sale or '', '^(%d+) (%d+) (%d+)( ?r?)$')
+  local amount = assert(tonumber(paid), 'what a merchant was owed is damaged')
+  if back == ' r' then
+    return decided({'refunded'})
+  end
+  local too_late = now - tonumber(ARGV[6]) >= tonumber(ARGV[7]) / 2
+  if too_late or redis.call('EXISTS', KEYS[10]) == 1 then
+    return decided({'short'})
+  end
+  local due, next_due = look()
+  -- One that was settled has no slot any more, and none comes again for then.
+  local slot = tonumber(sold_until) > now and redis.call('HGET', SLOTS, sold_until)
+  local sum, part
+  if slot then
+    sum, part = slot_of(slot)
+  elseif amount > available_with(due) then
+    redis.call('SET', KEYS[10], '1', 'PX', ARGV[7])
+    return decided({'short'})
+  end
+  settle(due, next_due, #due)
+  owed = owed - amount
+  if slot then
+    pending = pending - amount
+    if sum == amount then
+      redis.call('HDEL', SLOTS, sold_until)
+      local _, after = look()
+      look_again(after)
+    else
+      redis.call('HSET', SLOTS, sold_until, int(sum - amount) .. ' ' .. int(part - tonumber(commission)))
+    end
+    entered('r', amount, commission .. ' ' .. sold_until .. ' o' .. ARGV[5])
+  else
+    -- The commission is the platform's by now, and stays so.
+    entered('r', amount, '0 - o' .. ARGV[5])
+  end
+  redis.call('HSET', OWED, ARGV[5], sale .. ' r')
+  write_money()
+  move('merchants', -amount)
+  move('transit', amount)
+  return decided({'refunded'})
 end
 
 if redis.call('HEXISTS', OWED, ARGV[5]) == 0 then
@@ -169,7 +221,7 @@ if redis.call('HEXISTS', OWED, ARGV[5]) == 0 then
   end
   local next_due = redis.call('ZSCORE', DUE, 'm' .. id)
   owed, pending = owed + amount, pending + amount
-  redis.call('HSET', OWED, ARGV[5], ARGV[6])
+  redis.call('HSET', OWED, ARGV[5], int(amount) .. ' ' .. int(commission) .. ' ' .. int(due))
   redis.call('HSET', SLOTS, int(due), int(sum + amount) .. ' ' .. int(part + commission))
   entered('s', amount, int(due) .. ' ' .. int(commission) .. ' ' .. ARGV[7] .. ARGV[5])
   write_money()

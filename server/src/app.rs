@@ -9,11 +9,12 @@ use crate::door::{Class, Door, House};
 use crate::events::{Followers, Pulse};
 use crate::faults::Faults;
 use crate::metrics::Metrics;
+use crate::payments::{PaymentOptions, Payments};
 use crate::problem::{Code, Problem};
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{
-    addresses, auth::Keys, codes, envelopes, events, gifts, keys, orders, payouts, sale_money, sales, service, wallets,
-    webhooks,
+    addresses, auth::Keys, codes, envelopes, events, gifts, keys, orders, payments, payouts, sale_money, sales,
+    service, wallets, webhooks,
 };
 use axum::Router;
 use axum::handler::Handler;
@@ -47,6 +48,8 @@ pub struct Server<B> {
     pub pulse: Pulse,
     /// How webhooks are sent.
     pub webhooks: Webhooks,
+    /// How payments outside are made.
+    pub payments: Payments,
     /// How far those are who follow it.
     pub followers: Arc<Followers>,
     metrics_apart: bool,
@@ -74,6 +77,8 @@ pub struct Setup {
     pub caps: Caps,
     /// How webhooks are sent.
     pub webhooks: WebhookOptions,
+    /// How payments outside are made.
+    pub payments: PaymentOptions,
     /// Whether the metrics are served by [`admin_app`] and not by [`app`].
     pub metrics_apart: bool,
     /// How many requests may be in flight before some are shed.
@@ -108,6 +113,7 @@ impl<B: Backend> Server<B> {
             [places.upgrade().map_or(0.0, |places| (places_max - places.available_permits()) as f64)]
         });
         let webhooks = Webhooks::new(&setup.webhooks, &metrics);
+        let payments = Payments::new(&setup.payments, &metrics);
         let followers = Arc::new(Followers::of(pulse.beat()));
         let behind = Arc::clone(&followers);
         let help = "Seconds from what the slowest reader of events was given to what is durable";
@@ -122,6 +128,7 @@ impl<B: Backend> Server<B> {
             readers,
             pulse,
             webhooks,
+            payments,
             followers,
             metrics_apart,
             house,
@@ -196,6 +203,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = wallets::routes(table);
     let table = envelopes::routes(table);
     let table = payouts::routes(table);
+    let table = payments::routes(table);
     let table = addresses::routes(gifts::routes(table));
     let table = codes::routes(table);
     let table = orders::routes(table);

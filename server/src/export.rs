@@ -294,6 +294,9 @@ fn write_movement(sheet: &mut Sheet<'_>, movement: Movement) -> io::Result<()> {
         MovementKind::Commission => ("commission", None, None, None),
         MovementKind::SalesWithdrawn(reference) => ("sales_withdrawal", None, reference, None),
         MovementKind::GiftShipped(id) => ("shipped", Some(id.to_string()), None, None),
+        MovementKind::PaymentCame(id, number) => ("payment", Some(id.to_string()), number, None),
+        MovementKind::PaymentRefunding(id) => ("payment_refunding", Some(id.to_string()), None, None),
+        MovementKind::PaymentRefunded(id, number) => ("payment_refunded", Some(id.to_string()), number, None),
         MovementKind::Paid(id, reference) => ("paid", Some(id.to_string()), reference, None),
     };
     sheet.add(word, amount);

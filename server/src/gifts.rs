@@ -10,6 +10,7 @@ use crate::door::Class;
 use crate::envelopes::{ByUser, Redact};
 use crate::extract::{Content, Empty, Json, MaybeOnce, NoParams, Once, One, Params};
 use crate::fields::{JsonObject, Seconds, Text, Visible, id};
+use crate::payments::begin;
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{At, GiftJson};
@@ -21,6 +22,7 @@ use hongbao_engine::command::{Command, Outcome};
 use hongbao_engine::gift::{
     ACCEPT_WITHIN_S, Gift, GiftRole, GiftStep, GiftToken, NewGift, PAY_WITHIN_S, SHIP_WITHIN_S,
 };
+use hongbao_engine::payment::PaymentFor;
 use hongbao_engine::types::{GiftId, ItemId, UserId};
 use serde::Deserialize;
 
@@ -30,6 +32,7 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
         .post("/v1/gifts", Class::Ordinary, create::<B>)
         .get("/v1/gifts/{id}", Class::Ordinary, show::<B>)
         .post("/v1/gifts/{id}/pay", Class::Settling, pay::<B>)
+        .post("/v1/gifts/{id}/payment", Class::Settling, pay_outside::<B>)
         .post("/v1/gifts/{id}/accept", Class::Settling, accept::<B>)
         .post("/v1/gifts/{id}/decline", Class::Settling, decline::<B>)
         .post("/v1/gifts/{id}/cancel", Class::Settling, cancel::<B>)
@@ -106,6 +109,13 @@ struct Pay {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct PayOutside {
+    payer: UserId,
+    pay_with: Text<1, 32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Accept {
     user: UserId,
     #[serde(default)]
@@ -145,6 +155,7 @@ struct Fail {
 }
 
 impl Content for Pay {}
+impl Content for PayOutside {}
 impl Content for Accept {}
 impl Content for Decline {}
 impl Content for Thank {}
@@ -216,6 +227,14 @@ async fn pay<B: Backend>(
     Json(Pay { payer }): Json<Pay>,
 ) -> Result<Response, Problem> {
     step(&server, id, GiftStep::Pay { payer }, Some(once)).await
+}
+
+async fn pay_outside<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(id): One<GiftId>,
+    Json(PayOutside { payer, pay_with }): Json<PayOutside>,
+) -> Result<Response, Problem> {
+    begin(&server, PaymentFor::Gift(id), payer, &pay_with.0).await
 }
 
 async fn accept<B: Backend>(

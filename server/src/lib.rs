@@ -48,6 +48,7 @@ pub mod metrics;
 mod money;
 pub mod operator;
 pub mod orders;
+pub mod payments;
 pub mod payouts;
 pub mod problem;
 mod progress;

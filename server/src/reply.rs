@@ -6,6 +6,7 @@
 
 use crate::app::Server;
 use crate::config::Currency;
+use crate::payments::Awaiting;
 use crate::problem::{Code, Problem};
 use crate::sale_money::SalesJson;
 use crate::seldom::Seldom;
@@ -45,7 +46,7 @@ kinds! {
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
     CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift", Order = "order",
-    Sales = "sales",
+    Sales = "sales", Payment = "payment",
 }
 
 /// Answers with what the engine replied; a thing that was made has status `made`.
@@ -190,6 +191,10 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
         Outcome::Sales { merchant, balance } => {
             write_object(out, &SalesJson::new(&merchant, balance, currency));
             Told::Written(Kind::Sales)
+        }
+        Outcome::Payment(payment) => {
+            write_object(out, &Awaiting::new(&payment, currency));
+            Told::Written(Kind::Payment)
         }
         Outcome::Payouts(_) => unreachable!("results of payouts are told with their ids, in payouts.rs"),
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),

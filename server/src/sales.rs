@@ -10,6 +10,7 @@ use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
 use crate::fields::{Count, CountOrNone, Int, Money, Seconds, SecondsOrNone, Text, Time, Url, some, some_word, word};
+use crate::payments::begin;
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{HoldJson, ItemJson, MerchantJson};
@@ -21,6 +22,7 @@ use hongbao_engine::command::{
     Command, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewItem, NewMerchant, NewVerification,
 };
 use hongbao_engine::order::RETURN_WITHIN_S;
+use hongbao_engine::payment::PaymentFor;
 use hongbao_engine::sale::COMMISSION_BPS_MAX;
 use hongbao_engine::types::{HoldId, ItemId, UserId};
 use serde::Deserialize;
@@ -225,6 +227,20 @@ struct Grab {
 
 impl Content for Grab {}
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claim {
+    user: UserId,
+    #[serde(default)]
+    pay_with: Option<Text<1, 32>>,
+}
+
+impl Content for Claim {
+    fn read_common(bytes: &[u8]) -> Option<Claim> {
+        ByUser::read_common(bytes).map(|ByUser { user }| Claim { user, pay_with: None })
+    }
+}
+
 fn one_unit() -> Count {
     Count::new(1)
 }
@@ -342,8 +358,11 @@ async fn grab<B: Backend>(
 async fn claim<B: Backend>(
     State(server): State<Shared<B>>,
     One(hold): One<HoldId>,
-    Json(ByUser { user }): Json<ByUser>,
+    Json(Claim { user, pay_with }): Json<Claim>,
 ) -> Result<Response, Problem> {
+    if let Some(gateway) = pay_with {
+        return begin(&server, PaymentFor::Hold(hold), user, &gateway.0).await;
+    }
     let command = Command::ClaimHold { hold, user };
     reply(&server, server.backend.execute(command, None).await, StatusCode::OK)
 }

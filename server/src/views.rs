@@ -300,14 +300,37 @@ impl<'a> PayoutJson<'a> {
 #[derive(Serialize)]
 pub struct AuditJson {
     balanced: bool,
-    #[serde(flatten)]
-    audit: Audit,
+    deposited: u64,
+    withdrawn: u64,
+    paid_out: u64,
+    wallets: u64,
+    escrowed: u64,
+    payable: u64,
+    refunding: u64,
+    merchants: u64,
+    platform: u64,
+    in_flight: i64,
 }
 
 impl AuditJson {
     /// `audit`, shown.
     pub fn new(audit: Audit) -> Self {
-        AuditJson { balanced: audit.balanced(), audit }
+        let balanced = audit.balanced();
+        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, .. } = audit;
+        let Audit { refunding, merchants, platform, in_flight, .. } = audit;
+        AuditJson {
+            balanced,
+            deposited,
+            withdrawn,
+            paid_out,
+            wallets,
+            escrowed,
+            payable,
+            refunding,
+            merchants,
+            platform,
+            in_flight,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use hongbao_server::app::{Server, Setup, app};
 use hongbao_server::caps::Caps;
 use hongbao_server::config::{Cli, Task};
 use hongbao_server::demo::campaign;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -46,6 +47,7 @@ impl House {
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
             webhooks: WebhookOptions::default(),
+            payments: PaymentOptions::default(),
         };
         let server = Server::new(Arc::clone(&engine), &setup);
         server.keys().refresh(&*engine).await.unwrap();

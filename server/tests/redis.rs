@@ -16,6 +16,7 @@ use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_engine::types::{Amount, UserId};
 use hongbao_server::app::{Server, Setup, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use redis_stand::{RedisServer, ServerOptions, is_missing};
@@ -73,6 +74,7 @@ impl House {
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
             webhooks: WebhookOptions::default(),
+            payments: PaymentOptions::default(),
         };
         let server = Server::new(Arc::clone(&engine), &setup);
         server.keys().refresh(&*engine).await.expect("it is there");
@@ -314,6 +316,59 @@ async fn an_address_goes_from_one_server_to_the_other() {
     }
     let (status, told) = hongbao(&["audit", "--redis", &url]);
     assert!(status == Some(0) && told.contains("1 gifts"), "{told}");
+}
+
+/// Sent from one server, sent back at the other; the money comes out of what is pending, and its commission with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_goes_there_and_back_between_servers() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let (one, other) = (House::open(&redis).await, House::open(&redis).await);
+    one.post("/v1/wallets/bob/deposits", "d", json!({"amount": 1000}), 201).await;
+    let rosy = json!({"id": "rosy", "name": "Rosy", "status": "verified", "commission_bps": 1000});
+    one.post("/v1/merchants", "m", rosy, 201).await;
+    let terms = json!({"merchant": "rosy", "name": "A vase", "category": "home", "price": 300, "stock": 2,
+        "return_within_s": 3600});
+    let item = other.post("/v1/items", "i", terms, 201).await;
+    assert_eq!(item["return_within_s"], 3600);
+    let item = format!("/v1/items/{}", item["id"].as_str().expect("an id"));
+    let held = one.post(&format!("{item}/grab"), "h", json!({"user": "bob", "quantity": 2}), 200).await;
+    let hold = format!("/v1/holds/{}/claim", held["hold"].as_str().expect("an id"));
+    let ordered = other.post(&hold, "-", json!({"user": "bob"}), 200).await;
+    let order = format!("/v1/orders/{}", ordered["order"].as_str().expect("an id"));
+    let at = |verb: &str| format!("{order}/{verb}");
+    one.post(&at("ship"), "-", json!({"carrier": "sf", "tracking": "SF1"}), 200).await;
+    other.post(&at("deliver"), "-", json!({}), 200).await;
+    one.post(&at("accept-return"), "a0", json!({"restock": true}), 409).await;
+    let back = json!({"user": "bob", "reason": "broken"});
+    let asked = other.post(&at("return"), "r", back.clone(), 200).await;
+    assert_eq!(one.post(&at("return"), "r", back, 200).await, asked);
+    assert_eq!((&asked["state"], &asked["tracking"]), (&json!("return_requested"), &json!("SF1")));
+    let returned = one.post(&at("accept-return"), "a", json!({"restock": true}), 200).await;
+    assert_eq!(other.post(&at("accept-return"), "a", json!({"restock": true}), 200).await, returned);
+    assert_eq!(other.get(&order).await, returned);
+    assert_eq!((&returned["state"], &returned["restocked"]), (&json!("returned"), &json!(true)));
+    assert_eq!(other.get(&item).await["stock"], json!({"total": 2, "free": 2, "held": 0, "sold": 0}));
+    let entries = one.get("/v1/wallets/bob/entries").await;
+    let newest = &entries["entries"][0];
+    assert_eq!((&newest["kind"], &newest["balance_after"]), (&json!("order_refund"), &json!(1000)));
+    let statement = other.get("/v1/merchants/rosy/statement").await;
+    let kinds: Vec<_> = statement["entries"].as_array().expect("entries").iter().map(|entry| &entry["kind"]).collect();
+    assert_eq!(kinds, ["sale", "refund"], "{statement}");
+    let audit = one.get("/v1/audit").await;
+    assert_eq!((&audit["wallets"], &audit["merchants"], &audit["platform"]), (&json!(1000), &json!(0), &json!(0)));
+    let told = one.get("/v1/events?limit=100").await;
+    let kinds = told["events"].as_array().expect("events").iter().filter_map(|event| event["type"].as_str());
+    let kinds: Vec<_> = kinds.filter(|kind| kind.starts_with("order.")).collect();
+    let expected = ["created", "shipped", "delivered", "return_requested", "returned"];
+    assert_eq!(kinds, expected.map(|state| format!("order.{state}")));
+    for house in [one, other] {
+        house.engine.close();
+    }
+    let (status, told) = hongbao(&["audit", "--redis", &redis.url()]);
+    assert!(status == Some(0) && told.contains("1 order"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use crate::command::{EndedAs, HoldState};
 use crate::event::{Event, GiftChanged, MerchantMove, Record};
 use crate::gift::GiftState;
 use crate::order::OrderState;
+use crate::payment::PaymentState;
 use crate::payout::PayoutState;
 use crate::types::{Lsn, Timestamp};
 
@@ -173,6 +174,22 @@ impl Answer {
                     amount: Some(e.order.amount.minor()),
                     ..blank
                 },
+                // Whoever has paid has paid, whatever is lost here.
+                Event::PaymentChanged(e) => Answer {
+                    kind: match e.payment.state {
+                        PaymentState::Created => "payment",
+                        PaymentState::Pending => "payment_pending",
+                        PaymentState::Paid => "payment_paid",
+                        PaymentState::Failed | PaymentState::Expired => "payment_failed",
+                        PaymentState::Refunding => "payment_refunding",
+                        PaymentState::Refunded => "payment_refunded",
+                    },
+                    of: e.payment.id.to_string(),
+                    user: e.payment.payer.to_string(),
+                    amount: Some(e.payment.amount.minor()),
+                    reference: e.payment.number.clone().unwrap_or_default(),
+                    ..blank
+                },
                 Event::CodesAdded(e) => Answer { kind: "codes", of: e.item.to_string(), ..blank },
                 // Told of by the claim, cancel, order or gift beside it.
                 Event::PayoutMade(_) | Event::CodesHanded(_) => continue,
@@ -191,6 +208,10 @@ fn told_of_gift(changed: &GiftChanged) -> Option<&'static str> {
     let gift = &changed.gift;
     if changed.redacts {
         return Some("redaction");
+    }
+    if changed.was == Some(gift.state) && gift.state == GiftState::AwaitingPayment {
+        // The payment beside it tells that it is to be paid at another time.
+        return None;
     }
     if changed.was == Some(gift.state) {
         return Some("gift_thanked");

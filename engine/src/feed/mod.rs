@@ -18,6 +18,7 @@ use crate::command::{EnvelopeView, HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::gift::{Gift, GiftState};
 use crate::order::OrderState;
+use crate::payment::{Payment, PaymentState};
 use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::redaction::Redaction;
 use crate::sale::MerchantBalance;
@@ -119,6 +120,16 @@ event_types! {
     OrderReturned = "order.returned",
     /// The merchant does not take it back.
     OrderRefused = "order.refused",
+    /// Somebody is to pay at a gateway.
+    PaymentCreated = "payment.created",
+    /// Somebody has.
+    PaymentPaid = "payment.paid",
+    /// It was not paid: the gateway will not take it, or its time is over.
+    PaymentFailed = "payment.failed",
+    /// Its money is to go back to who paid.
+    PaymentRefunding = "payment.refunding",
+    /// It went back.
+    PaymentRefunded = "payment.refunded",
 }
 
 impl EventType {
@@ -141,6 +152,17 @@ impl EventType {
             OrderState::ReturnRequested => EventType::OrderReturnRequested,
             OrderState::Returned => EventType::OrderReturned,
             OrderState::Refused => EventType::OrderRefused,
+        }
+    }
+
+    /// That of a payment which stands so from now on.
+    pub(crate) const fn of_payment(state: PaymentState) -> EventType {
+        match state {
+            PaymentState::Created | PaymentState::Pending => EventType::PaymentCreated,
+            PaymentState::Paid => EventType::PaymentPaid,
+            PaymentState::Failed | PaymentState::Expired => EventType::PaymentFailed,
+            PaymentState::Refunding => EventType::PaymentRefunding,
+            PaymentState::Refunded => EventType::PaymentRefunded,
         }
     }
 
@@ -391,6 +413,8 @@ pub enum Happened {
     GiftRedacted(Box<Gift>),
     /// Sales of a merchant were settled.
     SalesSettled(Box<SalesSettled>),
+    /// A payment outside as it is from then on.
+    Payment(Box<Payment>),
 }
 
 /// Sales of a merchant that were settled.
@@ -465,6 +489,7 @@ impl Happened {
             Happened::Gift(gift) => EventType::of_gift(gift.state),
             Happened::SalesSettled(_) => EventType::MerchantSettled,
             Happened::GiftRedacted(_) => EventType::GiftRedacted,
+            Happened::Payment(payment) => EventType::of_payment(payment.state),
         }
     }
 
@@ -488,6 +513,7 @@ impl Happened {
             | Happened::Hold(_)
             | Happened::Order(_)
             | Happened::Merchant(_)
+            | Happened::Payment(_)
             | Happened::SalesSettled(_) => None,
         }
     }

@@ -116,6 +116,14 @@ pub(crate) fn told<E>(
                 tell(first, Happened::Order(Box::new(changed.view())));
             }
         }
+        Event::PaymentChanged(changed) => {
+            // That the gateway knows of it, and what it said in vain, changes nothing for anybody.
+            let of = changed.was.map(EventType::of_payment);
+            let is = EventType::of_payment(changed.payment.state);
+            if of != Some(is) && has(is) {
+                tell(first, Happened::Payment(Box::new(changed.payment.clone())));
+            }
+        }
         Event::GiftChanged(changed) => {
             // A note of thanks changes no state, and is told as the gift is.
             if has(EventType::of_gift(changed.gift.state)) {

@@ -483,14 +483,12 @@ impl Shared {
         admission::usable(free, self.options.batch_bytes_max())
     }
 
-    fn look_at_room(&self) {
+    fn look_at_room(&self, room_active: Option<u64>) {
+        // The spares are counted under the stage's lock: of two threads that look, the one
+        // that counted first must not be the last to tell, or admission stays shut.
+        let mut stage = self.stage.lock();
         let (room, full) = self.spares.room(self.options.segment_bytes, self.options.batch_bytes_max());
-        self.stage.lock().room(room, full, None, &self.gate);
-    }
-
-    fn look_at_room_with_active(&self, room_active: u64) {
-        let (room, full) = self.spares.room(self.options.segment_bytes, self.options.batch_bytes_max());
-        self.stage.lock().room(room, full, Some(room_active), &self.gate);
+        stage.room(room, full, room_active, &self.gate);
     }
 }
 

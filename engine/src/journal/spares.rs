@@ -199,7 +199,7 @@ pub(crate) fn prepare(shared: &Shared) {
         };
     }
     shared.spares.pool.lock().disk_full = full;
-    shared.look_at_room();
+    shared.look_at_room(None);
     shared.spares.prepared.notify_all();
 }
 
@@ -253,7 +253,7 @@ fn recycle(shared: &Shared, name: &str, bytes: u64) -> io::Result<()> {
     shared.spares.pool.lock().retired.retain(|retired| retired.name != name);
     shared.sync_directory()?;
     shared.spares.pool.lock().spares.extend(spare);
-    shared.look_at_room();
+    shared.look_at_room(None);
     Ok(())
 }
 
@@ -323,7 +323,7 @@ fn make_spare(shared: &Shared) -> io::Result<()> {
     let spare = shared.spares.next_spare();
     make_file(shared, &spare, shared.options.segment_bytes)?;
     shared.spares.pool.lock().spares.push_back(spare);
-    shared.look_at_room();
+    shared.look_at_room(None);
     shared.spares.prepared.notify_all();
     Ok(())
 }

@@ -106,7 +106,7 @@ impl Writer {
             on_durable,
             woken: Vec::new(),
         };
-        writer.shared.look_at_room_with_active(writer.room_active());
+        writer.shared.look_at_room(Some(writer.room_active()));
         writer
     }
 
@@ -250,7 +250,7 @@ impl Writer {
             end: full.end,
             file_bytes: self.shared.options.segment_bytes,
         });
-        self.shared.look_at_room_with_active(self.room_active());
+        self.shared.look_at_room(Some(self.room_active()));
         Ok(true)
     }
 

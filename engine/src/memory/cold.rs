@@ -13,6 +13,7 @@ use crate::creates::{Day, MadeInDay};
 use crate::error::EngineError;
 use crate::mutants::{Mutant, is_planted};
 use crate::order::OrderStep;
+use crate::payment::PaymentFor;
 use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::gifts::KnownGift;
@@ -20,7 +21,7 @@ use crate::state::ledger::Wallet;
 use crate::state::orders::KnownOrder;
 use crate::state::{KnownCode, KnownPayout, Memo, Shard, Shards};
 use crate::store::{EnvelopeRow, StoreError};
-use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use std::sync::atomic::Ordering;
 
 /// How long a wallet or an answer stays in memory after its last use.
@@ -57,6 +58,9 @@ impl Core {
         if let Some(id) = footprint.order {
             self.warm_order(id)?;
         }
+        if let Some(id) = footprint.payment {
+            self.warm_payment(durable, id)?;
+        }
         if let Some((item, codes)) = &footprint.codes {
             self.warm_codes(durable, *item, codes)?;
         }
@@ -74,6 +78,7 @@ impl Core {
                 && footprint.order.iter().all(|id| {
                     locked.shard(self.router.order(*id)).known_orders.get(id).is_some_and(|known| known.sale.is_some())
                 })
+                && footprint.payment.iter().all(|id| locked.shard(self.router.payment(*id)).payments.contains_key(id))
                 && footprint.codes.iter().all(|(item, codes)| {
                     let known = &locked.shard(self.router.item(*item)).codes;
                     codes.iter().all(|code| known.contains_key(code))
@@ -148,7 +153,7 @@ impl Core {
     }
 
     /// Brings one thing into a shard, unless it is there: then it was asked for again.
-    fn warm_one<T>(
+    pub(super) fn warm_one<T>(
         &self,
         index: usize,
         touched_at: impl Fn(&mut Shard) -> Option<&mut Timestamp>,
@@ -262,6 +267,8 @@ impl Core {
         };
         let Some((user, merchant)) = known else { return Ok(false) };
         footprint.shards.push(index);
+        // Where it was paid outside, its payment has its number.
+        footprint.payment = Some(PaymentId::from_bytes(*id.bytes()));
         if matches!(step, OrderStep::Return { .. } | OrderStep::AcceptReturn { .. }) {
             footprint.shards.push(self.router.user(&merchant));
             footprint.wallet(self.router, &user);
@@ -340,8 +347,16 @@ impl Core {
                     None => return Err(unsettled("hold")),
                 }
             }
+            Command::CreatePayment(terms) => match terms.purpose {
+                PaymentFor::Hold(hold) => {
+                    let Some(hold) = self.cold_hold(hold)? else { return not_found() };
+                    ended_hold(&hold, &terms.payer).ok_or_else(|| unsettled("hold"))?
+                }
+                PaymentFor::Gift(_) => return not_found(),
+            },
             Command::Deposit(_)
             | Command::Withdraw(_)
+            | Command::TellPayment { .. }
             | Command::CreateEnvelope(_)
             | Command::PutMerchant(_)
             | Command::CreateItem(_)
@@ -404,6 +419,13 @@ impl Core {
         shard
             .gifts
             .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
+        let Shard { payments, payment_of, gifts, .. } = shard;
+        payments.retain(|_, known| {
+            known.payment.as_deref().is_some_and(|payment| Shard::needs_payment(gifts, payment))
+                || known.last_lsn > persisted
+                || !idle(known.touched_at, IDLE_MS)
+        });
+        payment_of.retain(|_, payment| payments.contains_key(payment));
         shard.known_orders.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.codes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, CODES_MS));
         shard.made.retain(|_, days| {

@@ -20,6 +20,7 @@ mod cold;
 mod feed;
 mod housekeeping;
 mod notes;
+mod payments;
 mod picture;
 mod reads;
 mod recovery;
@@ -47,6 +48,7 @@ use crate::gift::GiftToken;
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::notes::NoteFiles;
+use crate::payment::PaymentFor;
 use crate::payout::{self, PayoutCounts};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
@@ -54,7 +56,9 @@ use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
-use crate::types::{ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -184,6 +188,7 @@ struct Footprint {
     /// Codes that an item is to have.
     codes: Option<(ItemId, Vec<CodeDigest>)>,
     order: Option<OrderId>,
+    payment: Option<PaymentId>,
     /// Who makes an envelope on which day, and at which count no more are made.
     made: Option<(UserId, Day, u32)>,
 }
@@ -219,6 +224,7 @@ impl Core {
             }
             (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
             (Command::RedactGift { gift, metadata }, _) => self.redact_gift(*gift, *metadata),
+            (Command::TellPayment { payment, .. }, _) => self.tell_payment(command, *payment, once),
             (Command::StepGift { gift, step }, _) if addresses::is_about(step) => {
                 let mut done = self.step_address(command, *gift, step, once)?;
                 self.tell_whole(command, &mut done)?;
@@ -537,6 +543,9 @@ impl Core {
                 Drawn::Gift(id, GiftToken(self.random()))
             }
             Command::AddCodes { item, codes } => Drawn::Codes(CodeDigest::of_all(*item, codes)),
+            Command::CreatePayment(terms) => {
+                Drawn::Payment(PaymentId::from_bytes(self.random_beside(terms.purpose.bytes())))
+            }
             Command::ClaimHold { hold, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(hold.bytes()))),
             Command::Deposit(_)
             | Command::Withdraw(_)
@@ -554,6 +563,7 @@ impl Core {
             | Command::StepGift { .. }
             | Command::RedactGift { .. }
             | Command::StepOrder { .. }
+            | Command::TellPayment { .. }
             | Command::WithdrawSales(_) => Drawn::Nothing,
         }
     }
@@ -670,12 +680,25 @@ impl Core {
                     footprint.shards.push(router.order(*order));
                 }
             }
+            (Command::CreatePayment(terms), Drawn::Payment(_)) => match terms.purpose {
+                PaymentFor::Hold(hold) => footprint.shards.push(router.hold(hold)),
+                PaymentFor::Gift(gift) => {
+                    if !self.gift_footprint(gift, &mut footprint)? {
+                        footprint.shards.push(router.gift(gift));
+                    }
+                }
+            },
+            (Command::TellPayment { payment, .. }, _) => self.payment_footprint(*payment, &mut footprint)?,
             (Command::AddCodes { item, .. }, Drawn::Codes(digests)) => {
                 footprint.shards.push(router.item(*item));
                 footprint.codes = Some((*item, digests.clone()));
             }
             (
-                Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::CreateGift(_) | Command::AddCodes { .. },
+                Command::CreateEnvelope(_)
+                | Command::CreateItem(_)
+                | Command::CreateGift(_)
+                | Command::CreatePayment(_)
+                | Command::AddCodes { .. },
                 _,
             ) => {
                 unreachable!("a command that makes something comes with an id for it")
@@ -750,7 +773,7 @@ fn class_of(command: &Command) -> Class {
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
         | Command::AddCodes { .. } => Class::Create,
-        Command::Grab { .. } | Command::GrabItem { .. } => Class::Grab,
+        Command::Grab { .. } | Command::GrabItem { .. } | Command::CreatePayment(_) => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -763,6 +786,7 @@ fn class_of(command: &Command) -> Class {
         | Command::StepGift { .. }
         | Command::RedactGift { .. }
         | Command::StepOrder { .. }
+        | Command::TellPayment { .. }
         | Command::WithdrawSales(_) => Class::Settle,
     }
 }

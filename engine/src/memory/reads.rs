@@ -19,6 +19,7 @@ use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::merchant;
+use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{Payout, PayoutFilter, PayoutView};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::sale::{MerchantEntryKind, SaleOf};
@@ -27,7 +28,7 @@ use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, MerchantAccount, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use std::collections::HashMap;
 
 impl Backend for Embedded {
@@ -316,6 +317,14 @@ impl Backend for Embedded {
         let mut listing = self.core.view()?.gifts(user, role, page)?;
         listing.rows.iter_mut().for_each(|gift| gift.tell(gift.redacted));
         Ok(listing)
+    }
+
+    async fn payment(&self, id: PaymentId) -> Result<Option<Payment>> {
+        self.core.read_payment(id).await
+    }
+
+    async fn payments(&self, filter: &PaymentFilter, page: &Page) -> Result<Listing<Payment>> {
+        self.core.view()?.payments(filter, page)
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {

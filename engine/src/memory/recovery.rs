@@ -675,6 +675,12 @@ impl Loading {
         for gift in gifts {
             shards[router.gift(gift.id)].get_mut().restore_gift(gift);
         }
+        for payment in store.needed_payments()? {
+            let shard = shards[router.payment(payment.id)].get_mut();
+            if Shard::needs_payment(&shard.gifts, &payment) {
+                shard.restore_payment(payment);
+            }
+        }
         for (gift, mark) in store.addresses()? {
             shards[router.gift(gift)].get_mut().restore_address(gift, mark);
         }

@@ -506,6 +506,25 @@ impl Core {
         Decided::read(value, read_in)
     }
 
+    /// Looks at what an operation is about, before it is decided by that; confirmed only if asked for.
+    pub(super) async fn look_at(
+        &self,
+        script: &'static Script,
+        operation: &Operation,
+        keys: impl IntoIterator<Item = Key>,
+        about: impl IntoIterator<Item = Vec<u8>>,
+        confirm: bool,
+    ) -> Result<Decided> {
+        let (bucket, layout) = (operation.bucket, &self.layout);
+        let read_in = self.generations.get(bucket);
+        let before = [layout.sums(bucket), layout.operation(bucket, &operation.id), layout.outbox(bucket)];
+        let keys: Vec<Key> = before.into_iter().chain(keys).collect();
+        let args = [operation.keep.word()].into_iter().chain(about);
+        let args: Vec<Vec<u8>> = self.preamble().into_iter().chain(args).collect();
+        let value = self.call_with(bucket, script, Words::of(&keys), Words::of(&args), 1, confirm).await?;
+        Decided::read(value, read_in)
+    }
+
     /// Moves this engine's clock to where a test deployment's has been moved.
     pub(super) fn catch_up(&self, advanced_ms: u64) {
         let mut known = self.advanced_ms.lock();

@@ -9,6 +9,7 @@ use super::bucket::Bucket;
 use super::gifts::gift_of_bytes;
 use super::layout::{Layout, flag, is_mass};
 use super::memos::Verdict;
+use super::orders;
 use super::reply::{Answer, Decided, Effect, Told, damaged};
 use super::sales;
 use super::scripts::{DEPLOYMENT, ENVELOPE, FUND, HOLD, ITEM, MERCHANT, READ, WALLET};
@@ -22,7 +23,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::gift::GiftStep;
 use crate::merchant;
-use crate::order::RETURN_WITHIN_S;
+use crate::order::OrderStep;
 use crate::payout::{PayoutAnswer, secret_of};
 use crate::state::envelope::{Figures, check_opening, share_status};
 use crate::state::{decide, stock};
@@ -80,6 +81,8 @@ impl Core {
             Command::RedactGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::AddCodes { item, .. } => layout.of_id(item.bytes()),
             Command::StepOrder { order, .. } => layout.of_id(order.bytes()),
+            Command::CreatePayment(terms) => layout.of_id(terms.purpose.bytes()),
+            Command::TellPayment { payment, .. } => layout.of_id(payment.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -124,10 +127,12 @@ impl Core {
             },
             Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
             Command::AddCodes { .. } => return Ok(self.refuse(Refusal::no_codes())),
-            Command::StepOrder { .. } => return Ok(self.refuse(Refusal::no_returns())),
-            Command::CreateItem(terms) if terms.origin.return_within_s != RETURN_WITHIN_S => {
-                return Ok(self.refuse(Refusal::no_returns()));
-            }
+            Command::StepOrder { order, step } => match self.step_order(*order, step, operation).await? {
+                Ok(decided) => decided,
+                Err(outcome) => return Ok(self.answer(outcome)),
+            },
+            Command::CreatePayment(_) => return Ok(self.refuse(Refusal::no_payments())),
+            Command::TellPayment { .. } => return Ok(self.refuse(Refusal::NotFound)),
             Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
                 return Ok(self.refuse(Refusal::no_codes()));
             }
@@ -465,6 +470,7 @@ impl Core {
                 Outcome::Payouts(answers.collect::<Option<_>>().ok_or_else(|| damaged("an answer"))?)
             }
             b"api_key" => Outcome::ApiKey(Box::new(api_key(answer.bytes(1)?)?)),
+            b"order" => orders::outcome_of(answer.bytes(1)?)?,
             b"gift" => {
                 let mut gift = gift_of_bytes(answer.bytes(1)?)?;
                 gift.tell(gift.redacted);
@@ -582,10 +588,16 @@ fn keep_of(command: &Command) -> Keep {
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
         | Command::RedactGift { .. }
-        | Command::StepOrder { .. } => Keep::Natural,
-        // How a payment ends stands under its mark.
+        | Command::CreatePayment(_)
+        | Command::TellPayment { .. } => Keep::Natural,
+        // How a payment ends stands under its mark, and how a return does.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
-        Command::StepGift { .. } => Keep::Natural,
+        Command::StepOrder { step, .. }
+            if matches!(**step, OrderStep::Return { .. } | OrderStep::AcceptReturn { .. }) =>
+        {
+            Keep::Repeats
+        }
+        Command::StepGift { .. } | Command::StepOrder { .. } => Keep::Natural,
         Command::Deposit(_)
         | Command::Withdraw(_)
         | Command::CreateEnvelope(_)

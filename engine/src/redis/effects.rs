@@ -19,6 +19,8 @@
 //! | `q` gift | a gift is being paid: debit, then the gift is paid or as before |
 //! | `b` gift | a gift that came to nothing is paid back |
 //! | `v` gift, `g` or `r` | a gift is listed with its giver, with its recipient |
+//! | `o` order | an order goes back: its merchant's money is taken, then it is returned or as before |
+//! | `u` order | what was paid for an order that went back |
 //! | `k` merchant, turn | whether it may sell is told to every bucket |
 //!
 //! **Invariant:** an effect enters another bucket only when its cause is
@@ -116,7 +118,7 @@ impl Core {
     async fn deliver(&self, cause: Bucket, effect: Effect) -> Result<Option<Vec<u8>>> {
         match effect.kind() {
             b'f' => self.open_envelope(cause, &effect).await?,
-            b'g' | b'c' | b'r' | b'l' | b'b' => self.credit(cause, &effect).await?,
+            b'g' | b'c' | b'r' | b'l' | b'b' | b'u' => self.credit(cause, &effect).await?,
             b'e' => self.tell_pools(&effect).await?,
             b't' => {
                 // `reserve note` takes it out: by then another may be open.
@@ -128,6 +130,11 @@ impl Core {
             b'q' => {
                 // The gift's own script takes it out.
                 self.pay_gift(cause, &effect).await?;
+                return Ok(None);
+            }
+            b'o' => {
+                // The order's own script takes it out.
+                self.give_back(cause, &effect).await?;
                 return Ok(None);
             }
             b'k' => self.let_sell(&effect).await?,
@@ -178,7 +185,7 @@ impl Core {
         Ok(Answer::read(waits)?.maybe(0).map(|_| generation))
     }
 
-    async fn credit(&self, cause: Bucket, effect: &Effect) -> Result<()> {
+    pub(super) async fn credit(&self, cause: Bucket, effect: &Effect) -> Result<()> {
         let (at, words) = effect.words()?;
         let envelope = effect.id()?;
         let user = words.user(3)?;
@@ -190,6 +197,7 @@ impl Core {
             b'c' => (marked(b'c'), "c", None),
             b'r' => (marked(b'r'), "r", None),
             b'b' => (marked(b'b'), "b", None),
+            b'u' => (marked(b'u'), "u", None),
             _ => (marked(b'l'), "l", None),
         };
         let (field, read_in, is_outside) = (&effect.field, effect.read_in, is_outside(&words));

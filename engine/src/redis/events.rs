@@ -9,6 +9,7 @@ use super::backend::{Core, Result};
 use super::bucket::Bucket;
 use super::commands::hold_view;
 use super::gifts::gift_of_bytes;
+use super::orders::order_of;
 use super::reply::{Answer, damaged};
 use super::sales;
 use super::scripts::{TELLING, TOLD};
@@ -280,7 +281,7 @@ impl Core {
             b'w' => EventType::WalletWithdrawn,
             b'i' => EventType::ItemPut,
             b'H' | b'h' => EventType::HoldHeld,
-            b'o' => EventType::OrderCreated,
+            b'o' | b'O' => EventType::OrderCreated,
             b'p' => EventType::PayoutDue,
             b'r' => EventType::EnvelopeRedacted,
             b'm' => EventType::MerchantChanged,
@@ -289,8 +290,8 @@ impl Core {
             b'R' => EventType::GiftRedacted,
             _ => return Err(wrong()),
         };
-        // How a hold ended is told by the hold, how a payout or a gift stands by itself.
-        if !matches!(kind, b'h' | b'p' | b'G') && !types.has(of) {
+        // How a hold ended is told by the hold, how a payout, a gift or an order stands by itself.
+        if !matches!(kind, b'h' | b'p' | b'G' | b'O') && !types.has(of) {
             return Ok(None);
         }
         let words = |most: usize| Answer::split(rest.to_vec(), most);
@@ -375,6 +376,13 @@ impl Core {
                     created_at: words.at(0)?,
                     progress: OrderProgress::default(),
                 }))
+            }
+            b'O' => {
+                let order = Happened::Order(Box::new(order_of(words(2).bytes(1)?)?));
+                if !types.has(order.event_type()) {
+                    return Ok(None);
+                }
+                order
             }
             b'p' => {
                 let payout = payout_of(&words(8))?;

@@ -14,7 +14,6 @@ use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no};
 use super::effects::as_read;
-use super::lane::Words;
 use super::layout::Key;
 use super::lists::{Bounds, Walk};
 use super::memos::Verdict;
@@ -31,7 +30,7 @@ use futures_util::future::try_join_all;
 use std::sync::Arc;
 
 /// A script's answer, or one that nothing is left to be decided for.
-type Either = std::result::Result<Decided, Outcome>;
+pub(super) type Either = std::result::Result<Decided, Outcome>;
 
 /// A payment of a gift that is under way.
 pub(super) struct Payment {
@@ -232,7 +231,7 @@ impl Core {
     }
 
     /// What stands under an operation's mark, confirmed; nothing if that is gone by now.
-    async fn answered(&self, operation: &Operation) -> Result<Option<Either>> {
+    pub(super) async fn answered(&self, operation: &Operation) -> Result<Option<Either>> {
         Ok(match self.ask(&OPERATION, operation, [], peek()).await? {
             Decided::New(_) => None,
             decided => Some(or_unpaid(decided, operation)),
@@ -265,7 +264,10 @@ impl Core {
         for _ in 0..ATTEMPTS_MAX {
             let mut ended = None;
             for payment in payments {
-                let carried = self.pay_gift(operation.bucket, &payment).await;
+                let carried = match payment.kind() {
+                    b'o' => self.give_back(operation.bucket, &payment).await,
+                    _ => self.pay_gift(operation.bucket, &payment).await,
+                };
                 ended = carried.map_err(decided_all_the_same)?;
             }
             let ended = match ended {
@@ -286,7 +288,7 @@ impl Core {
                     return Ok(Verdict::Answered { outcome, at: self.clock.now(), kept: false });
                 }
                 Decided::New(_) => {
-                    let why = "the payment took longer than its answer is kept; look at the gift".to_owned();
+                    let why = "the payment took longer than its answer is kept; look at the gift or order".to_owned();
                     return Err(EngineError::Unconfirmed(why));
                 }
             }
@@ -380,21 +382,10 @@ impl Core {
         confirm: bool,
     ) -> Result<Decided> {
         let (bucket, layout) = (operation.bucket, &self.layout);
-        let read_in = self.generations.get(bucket);
-        let keys = [
-            layout.sums(bucket),
-            layout.operation(bucket, &operation.id),
-            layout.outbox(bucket),
-            layout.gifts(bucket),
-            layout.addresses(bucket),
-            layout.sealed(bucket),
-            layout.address_key(id),
-        ];
-        let keys: Vec<Key> = keys.into_iter().chain(item.map(|item| layout.item(item))).collect();
-        let args = [operation.keep.word(), id.bytes().to_vec(), if text { b"1".to_vec() } else { Vec::new() }];
-        let args: Vec<Vec<u8>> = self.preamble().into_iter().chain(args).collect();
-        let value = self.call_with(bucket, &GIFT_LOOK, Words::of(&keys), Words::of(&args), 1, confirm).await?;
-        Decided::read(value, read_in)
+        let keys = [layout.gifts(bucket), layout.addresses(bucket), layout.sealed(bucket), layout.address_key(id)];
+        let keys = keys.into_iter().chain(item.map(|item| layout.item(item)));
+        let args = [id.bytes().to_vec(), if text { b"1".to_vec() } else { Vec::new() }];
+        self.look_at(&GIFT_LOOK, operation, keys, args, confirm).await
     }
 
     /// Leads a gift on that stands as it was seen, or its address alone.
@@ -509,7 +500,7 @@ const fn letter(state: GiftState) -> char {
 
 /// A call that was sent twice finds that its first was not paid. Under a key another
 /// operation takes its place.
-fn or_unpaid(decided: Decided, operation: &Operation) -> Either {
+pub(super) fn or_unpaid(decided: Decided, operation: &Operation) -> Either {
     match decided {
         Decided::Void if operation.keep == Keep::Repeats => Err(Outcome::Refused(Refusal::InsufficientFunds)),
         decided => Ok(decided),

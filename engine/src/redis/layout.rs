@@ -17,7 +17,7 @@ use crate::payout::{PayoutState, PayoutTo};
 use crate::types::{EnvelopeId, GiftId, ItemId, PayoutId, Timestamp, UserId, hex};
 
 /// The form of everything in Redis. A new form has a new number.
-pub(super) const FORMAT: &str = "7";
+pub(super) const FORMAT: &str = "8";
 /// The money in a bucket's sums: what came and went, where it is, and what is on its way.
 pub(super) const MONEY: [&str; 9] =
     ["deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "platform", "transit"];

@@ -19,6 +19,7 @@
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
 //! - `gifts`: gifts, and the payments with which they are made.
 //! - `addresses`, `rewrite`: where gifts are sent, and files without what was erased of it.
+//! - `orders`: orders that are led on and sent back.
 //! - `sales`: what merchants have of their sales.
 //! - `notes`: what servers keep for themselves.
 //! - `layout`, `rows`, `reply`, `scripts`: keys, envelopes' rows, answers, and the scripts themselves.
@@ -55,6 +56,7 @@ mod nodes;
 mod notes;
 mod opening;
 mod options;
+mod orders;
 mod payouts;
 mod pool_reads;
 mod pools;

@@ -23,11 +23,11 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
-use crate::order::OrderProgress;
+use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -152,6 +152,15 @@ impl Backend for RedisBackend {
         let mut listing = self.core.gifts(user, role, page).await?;
         listing.rows.iter_mut().for_each(|gift| gift.tell(gift.redacted));
         Ok(listing)
+    }
+
+    /// Nothing is paid outside here.
+    async fn payment(&self, _: PaymentId) -> Result<Option<Payment>> {
+        Ok(None)
+    }
+
+    async fn payments(&self, _: &PaymentFilter, _: &Page) -> Result<Listing<Payment>> {
+        Ok(Listing { rows: Vec::new(), next: None })
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
@@ -425,27 +434,6 @@ impl Core {
         Ok(Listing { rows, next: None })
     }
 
-    async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
-        let bucket = self.layout.of_id(id.bytes());
-        let args = [b"row".to_vec(), id.bytes().to_vec()];
-        let row = self.read(bucket, &[self.layout.orders(bucket)], &args).await?;
-        let Some(packed) = row.maybe(0) else { return Ok(None) };
-        let (hold, rest) = packed.split_first_chunk::<16>().ok_or_else(|| damaged("an order"))?;
-        let words = Answer::split(rest.to_vec(), 2);
-        let hold = self.hold(HoldId::from_bytes(*hold)).await?.ok_or_else(|| damaged("an order"))?;
-        Ok(Some(OrderView {
-            id,
-            hold: hold.id,
-            item: hold.item,
-            merchant: words.user(1)?,
-            user: hold.user,
-            quantity: hold.quantity,
-            amount: hold.amount,
-            created_at: words.at(0)?,
-            progress: OrderProgress::default(),
-        }))
-    }
-
     /// Adds up the buckets' sums. They are not read at one moment: money that
     /// arrived in one bucket before it was seen to leave another makes the sum of
     /// what is in between negative, and then it is read again. If nothing has
@@ -483,6 +471,7 @@ impl Core {
                     wallets: wallets?,
                     escrowed: escrowed?,
                     payable: payable?,
+                    refunding: 0,
                     merchants: merchants?,
                     platform: platform?,
                     in_flight,
@@ -514,6 +503,7 @@ pub(super) fn entry(row: &[u8]) -> Result<Entry> {
             b"o" => EntryKind::Order(words.id(4).map(OrderId::from_bytes)?),
             b"g" => EntryKind::GiftPaid(words.id(4).map(GiftId::from_bytes)?),
             b"b" => EntryKind::GiftRefund(words.id(4).map(GiftId::from_bytes)?),
+            b"u" => EntryKind::OrderRefund(words.id(4).map(OrderId::from_bytes)?),
             _ => return Err(damaged("a movement")),
         },
         amount: words.amount(2)?,

@@ -13,7 +13,7 @@ use crate::feed::SalesSettled;
 use crate::sale::{
     MerchantBalance, MerchantEntry, MerchantEntryKind, SaleOf, SaleTerms, Slot, Statement, StatementTime,
 };
-use crate::types::{GiftId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, GiftId, OrderId, Timestamp, UserId};
 
 /// What a cursor of entries begins with.
 const CURSOR: &[u8] = b"sales:";
@@ -106,17 +106,17 @@ pub(super) fn entry(member: &[u8], at: Timestamp) -> Result<MerchantEntry> {
     let kind = match words.bytes(1)? {
         b"s" => {
             let sale = Answer::split(about.to_vec(), 3);
-            let (of, id) = sale.bytes(2)?.split_first().ok_or_else(wrong)?;
-            let id: [u8; 16] = id.try_into().map_err(|_| wrong())?;
-            let of = match of {
-                b'o' => SaleOf::Order(OrderId::from_bytes(id)),
-                b'g' => SaleOf::Gift(GiftId::from_bytes(id)),
-                _ => return Err(wrong()),
-            };
+            let of = sale_of(sale.bytes(2)?)?;
             MerchantEntryKind::Sale { of, commission: sale.amount(1)?, due: sale.at(0)? }
         }
         b"c" => MerchantEntryKind::Commission { due: due()? },
         b"t" => MerchantEntryKind::Settled { due: due()? },
+        b"r" => {
+            let refund = Answer::split(about.to_vec(), 3);
+            let of = sale_of(refund.bytes(2)?)?;
+            let pending_until = if refund.bytes(1)? == b"-" { None } else { Some(refund.at(1)?) };
+            MerchantEntryKind::Refund { of, commission: refund.amount(0)?, pending_until }
+        }
         b"w" => {
             let text = std::str::from_utf8(about).map_err(|_| wrong())?;
             MerchantEntryKind::Withdrawal(text.strip_prefix('r').map(str::to_owned))
@@ -126,27 +126,88 @@ pub(super) fn entry(member: &[u8], at: Timestamp) -> Result<MerchantEntry> {
     Ok(MerchantEntry { at, kind, amount: words.amount(2)?, balance_after: balance(&words, 3)? })
 }
 
+/// What was sold: an order or a gift.
+fn sale_of(bytes: &[u8]) -> Result<SaleOf> {
+    let (of, id) = bytes.split_first().ok_or_else(|| damaged("an entry"))?;
+    let id: [u8; 16] = id.try_into().map_err(|_| damaged("an entry"))?;
+    match of {
+        b'o' => Ok(SaleOf::Order(OrderId::from_bytes(id))),
+        b'g' => Ok(SaleOf::Gift(GiftId::from_bytes(id))),
+        _ => Err(damaged("an entry")),
+    }
+}
+
+fn sale_bytes(of: &SaleOf) -> Vec<u8> {
+    match of {
+        SaleOf::Order(order) => [b"o", &order.bytes()[..]].concat(),
+        SaleOf::Gift(gift) => [b"g", &gift.bytes()[..]].concat(),
+    }
+}
+
+/// What a merchant was owed for an order or a gift.
+pub(super) struct Owed {
+    pub(super) amount: Amount,
+    pub(super) commission: Amount,
+    pub(super) due: Timestamp,
+    /// Whether it went back.
+    pub(super) is_back: bool,
+}
+
+impl Owed {
+    pub(super) fn read(packed: &[u8]) -> Result<Owed> {
+        let words = Answer::split(packed.to_vec(), 4);
+        let is_back = match words.maybe(3) {
+            None => false,
+            Some(b"r") => true,
+            Some(_) => return Err(damaged("what a merchant is owed")),
+        };
+        Ok(Owed { amount: words.amount(0)?, commission: words.amount(1)?, due: words.at(2)?, is_back })
+    }
+
+    pub(super) fn packed(&self) -> Vec<u8> {
+        let Owed { amount, commission, due, is_back } = self;
+        let back = if *is_back { " r" } else { "" };
+        format!("{amount} {commission} {}{back}", due.ms()).into_bytes()
+    }
+
+    /// Of a sale whose money was never pending: before that there was no commission.
+    pub(super) fn at_once(amount: Amount) -> Owed {
+        Owed { amount, commission: Amount::ZERO, due: Timestamp::default(), is_back: false }
+    }
+
+    /// What an entry of its merchant says of it, if it is about one.
+    pub(super) fn of_entry(entry: &MerchantEntry) -> Option<(SaleOf, Owed)> {
+        let amount = entry.amount;
+        match entry.kind {
+            MerchantEntryKind::Sale { of, commission, due } => {
+                Some((of, Owed { amount, commission, due, is_back: false }))
+            }
+            // Whether it was pending does not matter any more.
+            MerchantEntryKind::Refund { of, .. } => Some((of, Owed { is_back: true, ..Owed::at_once(amount) })),
+            _ => None,
+        }
+    }
+}
+
 /// The same, to be written: the `nth` entry of its merchant, from 1 on.
-pub(super) fn packed(nth: u64, entry: &MerchantEntry) -> Option<Vec<u8>> {
+pub(super) fn packed(nth: u64, entry: &MerchantEntry) -> Vec<u8> {
     let (kind, about) = match &entry.kind {
         MerchantEntryKind::Sale { of, commission, due } => {
-            let (tag, id) = match of {
-                SaleOf::Order(order) => ('o', order.bytes()),
-                SaleOf::Gift(gift) => ('g', gift.bytes()),
-            };
-            ('s', [format!("{} {commission} {tag}", due.ms()).as_bytes(), &id[..]].concat())
+            ('s', [format!("{} {commission} ", due.ms()).as_bytes(), &sale_bytes(of)].concat())
         }
         MerchantEntryKind::Commission { due } => ('c', due.ms().to_string().into_bytes()),
         MerchantEntryKind::Settled { due } => ('t', due.ms().to_string().into_bytes()),
         MerchantEntryKind::Withdrawal(reference) => {
             ('w', reference.as_ref().map(|text| format!("r{text}").into_bytes()).unwrap_or_default())
         }
-        // Orders are not returned in front of Redis.
-        MerchantEntryKind::Refund { .. } => return None,
+        MerchantEntryKind::Refund { of, commission, pending_until } => {
+            let until = pending_until.map_or_else(|| "-".to_owned(), |due| due.ms().to_string());
+            ('r', [format!("{commission} {until} ").as_bytes(), &sale_bytes(of)].concat())
+        }
     };
     let MerchantBalance { pending, available } = entry.balance_after;
     let head = format!("{nth:016} {kind} {} {pending} {available} ", entry.amount);
-    Some([head.as_bytes(), &about].concat())
+    [head.as_bytes(), &about].concat()
 }
 
 /// Sales that were settled, as `merchant.lua` tells it.

@@ -84,6 +84,8 @@ pub(super) static GIFT: Script =
 pub(super) static ADDRESS_KEY: Script = Script::one("address key", &[lua!("address_key")]);
 /// Who asks for files without what was erased, and that they are.
 pub(super) static REWRITE: Script = Script::one("rewrite", &[PRELUDE, lua!("rewrite")]);
+pub(super) static ORDER_LOOK: Script = Script::one("order look", &[PRELUDE, DECIDE, lua!("order_look")]);
+pub(super) static ORDER: Script = Script::one("order", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("order")]);
 /// What is due of one item: up to 512 ended holds.
 pub(super) static HOLD_DUE: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]).alone();
 pub(super) static PAY: Script = Script::one("pay", &[PRELUDE, lua!("pay")]);

@@ -8,9 +8,9 @@
 
 use super::addresses;
 use super::envelope::{self, Due, Envelope, GrabDecision};
-use super::gifts;
+use super::gifts::{self, PaidFrom};
 use super::winners::Name;
-use super::{Router, Shards, is_positive, orders, sales, stock};
+use super::{Router, Shards, is_positive, orders, payments, sales, stock};
 use crate::address::{AddressMark, Draft};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
@@ -27,7 +27,9 @@ use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, REFERENCE_CHARS_MAX, RESULTS_MAX};
 use crate::redaction::Redaction;
 use crate::sale::SaleOf;
-use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 use smallvec::smallvec;
 use std::collections::HashMap;
 
@@ -112,6 +114,9 @@ pub(crate) enum Drawn {
     Address(Draft),
     /// The digests of the codes to be added.
     Codes(Vec<CodeDigest>),
+    Payment(PaymentId),
+    /// The hold that a payment is for, which has ended and left memory.
+    EndedHold(Box<HoldView>),
 }
 
 impl Drawn {
@@ -170,7 +175,9 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::StepGift { .. }
         | Command::RedactGift { .. }
         | Command::AddCodes { .. }
-        | Command::StepOrder { .. } => return None,
+        | Command::StepOrder { .. }
+        | Command::CreatePayment(_)
+        | Command::TellPayment { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -326,6 +333,11 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::WithdrawSales(transfer), _) => sales::withdraw(shards, router, transfer, now),
         (Command::StepOrder { order, step }, _) => orders::step(shards, router, now, *order, step),
         (Command::AddCodes { item, codes }, Drawn::Codes(digests)) => add_codes(shards, router, *item, codes, digests),
+        (Command::CreatePayment(terms), Drawn::Payment(id)) => payments::create(shards, router, now, terms, *id),
+        (Command::TellPayment { payment, told }, drawn) => {
+            let ended = if let Drawn::EndedHold(hold) = drawn { Some(&**hold) } else { None };
+            payments::tell(shards, router, now, (*payment, told), ended)
+        }
         (
             Command::CreateEnvelope(_)
             | Command::CreateItem(_)
@@ -333,6 +345,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             | Command::ClaimHold { .. }
             | Command::CreateApiKey(_)
             | Command::CreateGift(_)
+            | Command::CreatePayment(_)
             | Command::AddCodes { .. },
             _,
         ) => {
@@ -449,7 +462,7 @@ pub(super) fn credited(
 }
 
 /// Whether money may come in: all deposits together stay an amount.
-fn check_deposit(shards: &impl Shards, amount: Amount, field: &str) -> Result<(), Refusal> {
+pub(super) fn check_deposit(shards: &impl Shards, amount: Amount, field: &str) -> Result<(), Refusal> {
     let deposited = shards.shard(Router::EXTERNAL).sums.deposited;
     match Amount::new(deposited).and_then(|deposited| deposited.checked_add(amount)) {
         Some(_) => Ok(()),
@@ -813,7 +826,7 @@ fn create_gift(
         gift = gift.paid_at_once(now);
     }
     let units = Units { held: held.units_after.held - 1, ..held.units_after };
-    match gifts::changed(shards, router, None, gift.clone(), units) {
+    match gifts::changed(shards, router, None, gift.clone(), units, PaidFrom::Wallet) {
         Err(refusal) => no(Outcome::Refused(refusal), events),
         Ok(made) => {
             events.extend(made);
@@ -834,6 +847,11 @@ fn step_gift(
     let Some(gift) = shard.gift(id) else {
         return Decision::refuse(Refusal::NotFound);
     };
+    if matches!(step, GiftStep::Pay { .. })
+        && let Some(open) = shard.open_payment(id.bytes())
+    {
+        return Decision::refuse(Refusal::being_paid(open));
+    }
     let mark = shard.addresses.get(&id);
     let told = || Outcome::Gift(Box::new(gift.clone()));
     let after = match gift.step(step, now) {
@@ -863,7 +881,7 @@ fn step_gift(
         return Decision::refuse(Refusal::no_address_of_code());
     }
     let after = if is_handed { after.handed(now) } else { after };
-    match gifts::changed(shards, router, Some(gift), after.clone(), item.units(&gift.giver)) {
+    match gifts::changed(shards, router, Some(gift), after.clone(), item.units(&gift.giver), PaidFrom::Wallet) {
         Err(refusal) => Decision::refuse(refusal),
         Ok(mut events) => {
             match drawn {
@@ -885,7 +903,7 @@ pub(crate) fn gift_due(shards: &impl Shards, router: Router, now: Timestamp, id:
     let Some(after) = gift.due(now) else { return Events::new() };
     let units = units_of_giver(shards, router, gift);
     let follows = addresses::follow(shards.shard(router.gift(id)).addresses.get(&id), &after, now);
-    let events = gifts::changed(shards, router, Some(gift), after, units);
+    let events = gifts::changed(shards, router, Some(gift), after, units, PaidFrom::Wallet);
     let mut events = events.expect("what is due takes no money out of a wallet");
     events.extend(follows);
     events
@@ -931,12 +949,16 @@ fn release_hold(shards: &impl Shards, router: Router, now: Timestamp, id: HoldId
 }
 
 /// The user's hold if it is alive, or the answer that tells what it has become.
-fn live_hold(shard: &super::Shard, now: Timestamp, id: HoldId, user: &UserId) -> Result<HoldView, Decision> {
+pub(super) fn live_hold(shard: &super::Shard, now: Timestamp, id: HoldId, user: &UserId) -> Result<HoldView, Decision> {
     let Some(hold) = shard.hold(&id) else { return Err(Decision::refuse(Refusal::NotFound)) };
-    match ended_hold(&hold, user) {
-        Some(outcome) => Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) }),
-        None if now == hold.expires_at && is_planted(Mutant::ClaimHoldAtDeadline) => Ok(hold),
-        None if now >= hold.expires_at => Err(Decision::no(Outcome::HoldExpired)),
+    if let Some(outcome) = ended_hold(&hold, user) {
+        return Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) });
+    }
+    if now > hold.expires_at || now == hold.expires_at && !is_planted(Mutant::ClaimHoldAtDeadline) {
+        return Err(Decision::no(Outcome::HoldExpired));
+    }
+    match shard.open_payment(id.bytes()) {
+        Some(open) => Err(Decision::refuse(Refusal::being_paid(open))),
         None => Ok(hold),
     }
 }
@@ -971,6 +993,8 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::StepGift { step, .. } => step.check(),
         Command::AddCodes { codes, .. } => check_codes(codes),
         Command::StepOrder { step, .. } => step.check(),
+        Command::CreatePayment(terms) => terms.check(),
+        Command::TellPayment { told, .. } => told.check(),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {

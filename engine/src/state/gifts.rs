@@ -4,7 +4,7 @@
 
 use super::decide::{credited, moved};
 use super::stock::{GrabItemDecision, Item};
-use super::{Chore, Router, Shard, Shards, sales};
+use super::{Chore, Router, Shard, Shards, payments, sales};
 use crate::backend::EntryKind;
 use crate::command::{Outcome, Refusal};
 use crate::event::{Event, Events, GiftChanged, Units};
@@ -101,8 +101,17 @@ impl Shard {
     }
 }
 
+/// Where the money comes from with which a gift is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PaidFrom {
+    /// Its payer's wallet.
+    Wallet,
+    /// A payment outside, which stands beside it.
+    Outside,
+}
+
 /// The events by which a gift changes, with the money that moves: out of the payer's
-/// wallet, back into it, or to the merchant.
+/// wallet, to the merchant, or back to where it came from.
 ///
 /// # Errors
 /// The wallet does not hold enough.
@@ -112,6 +121,7 @@ pub(super) fn changed(
     was: Option<&Gift>,
     gift: Gift,
     units: Units,
+    paid_from: PaidFrom,
 ) -> Result<Events, Refusal> {
     let (was, mut events) = (was.map(|gift| gift.state), Events::new());
     let ((held_was, sold_was), (held, sold)) = (unit_of(was), unit_of(Some(gift.state)));
@@ -120,13 +130,17 @@ pub(super) fn changed(
     let mut sold = None;
     let Gift { id, payer, merchant, amount, .. } = &event.gift;
     match event.moved() {
+        (1.., _) if paid_from == PaidFrom::Outside => {}
         (1.., _) => {
             let paid = moved(shards, router, payer, EntryKind::GiftPaid(*id), *amount);
             events.push(Event::WalletMoved(paid.ok_or(Refusal::InsufficientFunds)?));
         }
         (..0, 0) => {
-            let back = credited(shards, router, payer, EntryKind::GiftRefund(*id), *amount);
-            events.push(Event::WalletMoved(back));
+            let ended_at = event.gift.ended_at.expect("what a gift gives back ends it");
+            events.push(match shards.shard(router.gift(*id)).payment_of_gift(*id) {
+                Some(payment) => payments::back(payment, "the gift came to nothing", ended_at),
+                None => Event::WalletMoved(credited(shards, router, payer, EntryKind::GiftRefund(*id), *amount)),
+            });
         }
         (..0, _) => {
             let at = event.gift.sold_at().expect("what is a merchant's was sold");

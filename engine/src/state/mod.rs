@@ -20,6 +20,7 @@ pub(crate) mod gifts;
 mod index;
 pub(crate) mod ledger;
 pub(crate) mod orders;
+pub(crate) mod payments;
 pub(crate) mod sales;
 mod slab;
 pub(crate) mod stock;
@@ -31,18 +32,21 @@ use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::code::CodeDigest;
 use crate::command::{HoldView, Merchant, MerchantStatus, Outcome};
 use crate::creates::MadeInDay;
-use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, Remembered};
+use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, PaymentMoves, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
 use crate::sale::SaleOf;
-use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 pub(crate) use codes::KnownCode;
 use envelope::Envelope;
 use gifts::KnownGift;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
 use orders::{KnownOrder, PendingOrder};
+use payments::KnownPayment;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -146,6 +150,10 @@ pub(crate) struct Shard {
     pub(crate) codes: HashMap<CodeDigest, KnownCode, IdHash>,
     /// Orders that somebody did something about lately.
     pub(crate) known_orders: HashMap<OrderId, KnownOrder, IdHash>,
+    /// Payments that are open or may have to go back by themselves, and others that were asked for.
+    pub(crate) payments: HashMap<PaymentId, KnownPayment, IdHash>,
+    /// Of holds and gifts the payment that is open, and of gifts the one that has paid them.
+    pub(crate) payment_of: HashMap<[u8; 16], PaymentId, IdHash>,
 }
 
 /// Says in which shard things live.
@@ -202,6 +210,10 @@ impl Router {
     }
 
     pub(crate) fn gift(self, id: GiftId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn payment(self, id: PaymentId) -> usize {
         self.of_prefix(id.bytes())
     }
 
@@ -266,6 +278,12 @@ impl Router {
             Event::CodesAdded(e) => touch(self.item(e.item)),
             Event::CodesHanded(e) => touch(self.item(e.item)),
             Event::OrderChanged(e) => touch(self.order(e.order.id)),
+            Event::PaymentChanged(e) => {
+                touch(self.payment(e.payment.id));
+                if !e.moves().deposited.is_zero() {
+                    touch(Self::EXTERNAL);
+                }
+            }
         }
     }
 }
@@ -475,6 +493,13 @@ pub(crate) fn apply(
             Event::CodesAdded(event) => shards.shard_mut(router.item(event.item)).apply_codes(&event, at, lsn),
             Event::CodesHanded(event) => shards.shard_mut(router.item(event.item)).apply_handed(&event),
             Event::OrderChanged(event) => shards.shard_mut(router.order(event.order.id)).apply_order(&event, at, lsn),
+            Event::PaymentChanged(event) => {
+                let PaymentMoves { deposited, .. } = event.moves();
+                if !deposited.is_zero() {
+                    credit(&mut shards.shard_mut(Router::EXTERNAL).sums.deposited, deposited);
+                }
+                shards.shard_mut(router.payment(event.payment.id)).apply_payment(*event, at, lsn);
+            }
         }
     }
 }
@@ -518,6 +543,7 @@ impl Shard {
             + self.sealed.len()
             + self.codes.len()
             + self.known_orders.len()
+            + self.payments.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 
@@ -636,6 +662,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Payouts(_)
         | Outcome::Gift(_)
         | Outcome::Order(_)
+        | Outcome::Payment(_)
         | Outcome::Sales { .. } => true,
         Outcome::SoldOut
         | Outcome::Expired

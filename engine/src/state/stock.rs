@@ -552,6 +552,15 @@ impl Item {
         self.last_lsn = lsn;
     }
 
+    /// Has a live hold be due at another time.
+    pub(super) fn apply_due(&mut self, holds: &mut Holds, hold: HoldId, expires_at: Timestamp, lsn: Lsn) {
+        let at = holds.find(&hold).expect("a live hold is in memory (I5)");
+        self.due.remove(holds, at);
+        holds.live_mut(at).expires_at = expires_at;
+        holds.live_mut(at).due_at = self.due.insert(expires_at, at);
+        self.last_lsn = lsn;
+    }
+
     /// Restores a user's units from before the last start.
     pub(crate) fn restore_units(&mut self, user: &UserId, units: Units) {
         self.held += units.held;

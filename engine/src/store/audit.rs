@@ -77,6 +77,7 @@ impl Store {
         };
         audit.money();
         audit.wallets()?;
+        audit.payments()?;
         let gifts = audit.gifts()?;
         audit.envelopes(gifts.escrowed)?;
         audit.payouts()?;
@@ -98,9 +99,9 @@ pub(super) struct Auditor<'a> {
     pub(super) audited: Audited,
     /// Money from outside that went into envelopes at once.
     funded: u64,
-    /// Money from outside that went into wallets.
-    entered: u64,
-    /// Money that went out of wallets.
+    /// Money from outside that went into wallets, or was paid outside.
+    pub(super) entered: u64,
+    /// Money that went out of wallets, or back to who had paid outside.
     pub(super) withdrawn: u64,
     /// What wallets paid for gifts and got back.
     pub(super) gift_money: GiftMoney,
@@ -154,13 +155,14 @@ impl Auditor<'_> {
         if !totals.balanced() {
             self.found(format!(
                 "the totals do not balance: {} was deposited; {} was withdrawn, {} paid out, {} is in wallets, {} in \
-                 envelopes, {} in payouts not paid, {} with merchants, {} with the platform",
+                 envelopes, {} in payouts not paid, {} on its way back, {} with merchants, {} with the platform",
                 totals.deposited,
                 totals.withdrawn,
                 totals.paid_out,
                 totals.wallets,
                 totals.escrowed,
                 totals.payable,
+                totals.refunding,
                 totals.merchants,
                 totals.platform
             ));

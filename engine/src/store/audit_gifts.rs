@@ -59,9 +59,11 @@ impl Auditor<'_> {
             if key != *id.bytes() {
                 self.found(format!("{id}: it stands under another id"));
             }
-            if gift.paid_at.is_some() {
+            let went_back = gift.paid_at.is_some() && !gift.state.is_escrowed() && !gift.state.is_merchants();
+            let is_paid_outside = self.payment_of_gift(&gift, went_back)?.is_some();
+            if gift.paid_at.is_some() && !is_paid_outside {
                 money.paid(id, &gift.payer, gift.amount);
-                if !gift.state.is_escrowed() && !gift.state.is_merchants() {
+                if went_back {
                     money.refunded(id, &gift.payer, gift.amount);
                 }
             }

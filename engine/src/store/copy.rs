@@ -38,7 +38,7 @@ pub(crate) enum Thing {
     Units(ItemId, UserId, Units, Vec<HoldId>),
     /// A hold, live or ended.
     Hold(Box<HoldView>),
-    /// A paid order.
+    /// A paid order, whatever has become of it.
     Order(Box<OrderView>),
     /// A payout, whatever came of it.
     Payout(Box<Payout>),
@@ -154,7 +154,8 @@ impl Store {
         }
         for row in snapshot.scan(Table::Orders, &KeyRange::all()) {
             let (key, value) = row?;
-            let order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
+            let mut order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
+            order.progress = reads::progress(snapshot, order.id)?;
             tell!(Thing::Order(Box::new(order)));
         }
         for row in snapshot.scan(Table::Gifts, &KeyRange::all()) {

@@ -409,6 +409,7 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::LiveEnvelopes
         | Table::LiveHolds
         | Table::PayoutsByState
+        | Table::PaymentsByState
         | Table::PayoutsOfEnvelope
         | Table::LiveGifts
         | Table::Addresses
@@ -432,9 +433,9 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Gifts
         | Table::SealedAddresses
         | Table::Codes
-        | Table::OrderProgress => {
-            FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)))
-        }
+        | Table::OrderProgress
+        | Table::Payments
+        | Table::PaymentsOf => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

@@ -26,6 +26,7 @@ use crate::gift::{Gift, GiftRole};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
 use crate::state::decide::REMEMBER_S;
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::iter::Peekable;
@@ -65,6 +66,8 @@ pub(super) enum List {
     /// Of a user, in a role.
     Gifts = 9,
     MerchantEntries = 10,
+    /// In a state, or in any.
+    Payments = 11,
 }
 
 impl List {
@@ -80,6 +83,7 @@ impl List {
             List::Payouts => Table::PayoutsByState,
             List::Gifts => Table::GiftsOfUser,
             List::MerchantEntries => Table::MerchantEntries,
+            List::Payments => Table::PaymentsByState,
         }
     }
 
@@ -94,6 +98,7 @@ impl List {
             | List::Items
             | List::PayoutsOfEnvelope
             | List::Payouts
+            | List::Payments
             | List::Gifts => 8 + 16,
             List::Wins => 4,
         }
@@ -232,24 +237,39 @@ impl View {
             (None, Some(state)) => (List::Payouts, vec![Bytes::from([state as u8])]),
             (None, None) => (List::Payouts, PayoutState::ALL.map(|state| Bytes::from([state as u8])).into()),
         };
+        self.found_in_state(list, Table::Payouts, (&prefixes, made), page, |payout: Payout| {
+            match filter.matches(&payout) {
+                true => keep(payout),
+                false => Ok(None),
+            }
+        })
+    }
+
+    /// A page of what is listed by state, and of what `keep` makes of it; the things themselves stand in `of`.
+    pub(super) fn found_in_state<T: DeserializeOwned, K>(
+        &self,
+        list: List,
+        of: Table,
+        (prefixes, made): (&[Bytes], MadeBetween),
+        page: &Page,
+        mut keep: impl FnMut(T) -> Result<Option<K>, EngineError>,
+    ) -> Result<Listing<K>, EngineError> {
         let mut cursor = page.cursor.clone();
         let mut rows = Vec::new();
         let mut looked_at = 0;
         loop {
-            let places = self.places(list, &prefixes, made, cursor.as_deref())?;
+            let places = self.places(list, prefixes, made, cursor.as_deref())?;
             let is_last = places.len() < PLACES_MAX;
             let wanted = places.iter().map(|place| keys::tail::<16>(place).map(Bytes::from)).collect::<Option<_>>();
-            let found = self.get_all(Table::Payouts, wanted.ok_or_else(|| damaged(list.table(), &[]))?)?;
-            for (place, (key, value)) in places.iter().zip(found) {
+            let things = self.get_all(of, wanted.ok_or_else(|| damaged(list.table(), &[]))?)?;
+            for (place, (key, value)) in places.iter().zip(things) {
                 if rows.len() == page.limit || looked_at == LOOKED_AT_MAX {
                     return Ok(Listing { rows, next: cursor });
                 }
                 looked_at += 1;
                 cursor = Some([&[list as u8], &**place].concat());
-                let payout: Payout = cold(Table::Payouts, &key, value)?.ok_or_else(|| damaged(Table::Payouts, &key))?;
-                if filter.matches(&payout) {
-                    rows.extend(keep(payout)?);
-                }
+                let found: T = cold(of, &key, value)?.ok_or_else(|| damaged(of, &key))?;
+                rows.extend(keep(found)?);
             }
             if is_last {
                 return Ok(Listing { rows, next: None });
@@ -257,7 +277,7 @@ impl View {
         }
     }
 
-    /// Where the next payouts stand, time and id of each, in order.
+    /// Where the next things stand, time and id of each, in order.
     fn places(
         &self,
         list: List,

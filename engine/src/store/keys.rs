@@ -9,8 +9,9 @@
 use crate::backend::OnceKey;
 use crate::code::{CodeDigest, HandedTo};
 use crate::gift::GiftRole;
+use crate::payment::PaymentState;
 use crate::payout::PayoutState;
-use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use arrayvec::ArrayVec;
 use std::ops::Bound;
 
@@ -107,6 +108,12 @@ tables! {
     Codes = "codes",
     /// Order -> `OrderProgress`, once something has become of it.
     OrderProgress = "order_progress",
+    /// Payment -> `Payment`.
+    Payments = "payments",
+    /// State, oldest first, payment; and once more all of which a gateway said what cannot be right.
+    PaymentsByState = "payments_by_state",
+    /// Hold or gift -> the payment that is open for it, or has paid it last.
+    PaymentsOf = "payments_of",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -271,6 +278,19 @@ pub(crate) fn payout_in_state(state: PayoutState, at: Timestamp, payout: PayoutI
     join(&[&[state as u8], &at.ms().to_be_bytes(), payout.bytes()])
 }
 
+/// What stands for a state in the list of payments of which a gateway said what cannot be right.
+pub(crate) const DISCREPANT: u8 = u8::MAX;
+
+/// What is listed by the state of payments; also how a page of it continues.
+pub(crate) fn payment_in_state(state: PaymentState, at: Timestamp, payment: PaymentId) -> Bytes {
+    join(&[&[state as u8], &at.ms().to_be_bytes(), payment.bytes()])
+}
+
+/// What is listed of payments of which a gateway said what cannot be right.
+pub(crate) fn discrepant_payment(at: Timestamp, payment: PaymentId) -> Bytes {
+    join(&[&[DISCREPANT], &at.ms().to_be_bytes(), payment.bytes()])
+}
+
 pub(crate) fn payout_of_envelope(envelope: EnvelopeId, at: Timestamp, payout: PayoutId) -> Bytes {
     join(&[envelope.bytes(), &at.ms().to_be_bytes(), payout.bytes()])
 }
@@ -282,7 +302,7 @@ pub(crate) fn payout_of_envelope(envelope: EnvelopeId, at: Timestamp, payout: Pa
 pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
     match table {
         Table::Meta | Table::EnvelopesByTime | Table::MemoExpiries | Table::ItemsByTime => &[],
-        Table::PayoutsByState => &key[..1],
+        Table::PayoutsByState | Table::PaymentsByState => &key[..1],
         Table::Wallets | Table::Parts => key,
         Table::Received
         | Table::Sent
@@ -309,7 +329,9 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::SealedAddresses
         | Table::PayoutsOfEnvelope
         | Table::Codes
-        | Table::OrderProgress => &key[..16],
+        | Table::OrderProgress
+        | Table::Payments
+        | Table::PaymentsOf => &key[..16],
     }
 }
 

@@ -6,14 +6,15 @@
 use super::keys::{self, KeyRange, MadeBetween, Table};
 use super::reads::{self, winners};
 use super::values::{self, EnvelopeRow, WinRow};
-use super::{Snapshot, Store, StoreError, damaged};
+use super::{Snapshot, Store, StoreError, damaged, payments};
 use crate::backend::{Entry, EntryKind};
 use crate::command::{EndedAs, EnvelopeView, OrderView, ShareStatus};
 use crate::gift::Gift;
+use crate::payment::{Payment, PaymentFor};
 use crate::payout::{Payout, PayoutState};
 use crate::sale::{MerchantEntry, MerchantEntryKind};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, GiftId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::{fmt, io};
 
@@ -57,6 +58,10 @@ pub enum Account {
     Payable,
     /// The platform's commissions.
     Fees,
+    /// Outside, at a payment gateway.
+    Gateway(String),
+    /// On its way back to who paid outside.
+    Refunding,
 }
 
 impl fmt::Display for Account {
@@ -69,6 +74,8 @@ impl fmt::Display for Account {
             Account::Merchant(merchant) => write!(f, "merchant:{merchant}"),
             Account::Payable => f.write_str("payable"),
             Account::Fees => f.write_str("platform:fees"),
+            Account::Gateway(gateway) => write!(f, "gateway:{gateway}"),
+            Account::Refunding => f.write_str("refunding"),
         }
     }
 }
@@ -90,6 +97,12 @@ pub enum MovementKind {
     Commission,
     /// Out of a merchant's available money, under this reference.
     SalesWithdrawn(Option<String>),
+    /// From a gateway, under its number.
+    PaymentCame(PaymentId, Option<String>),
+    /// Out of what was paid, to go back.
+    PaymentRefunding(PaymentId),
+    /// Back to the gateway, under its number.
+    PaymentRefunded(PaymentId, Option<String>),
 }
 
 /// Money that moved from one account to another.
@@ -126,12 +139,14 @@ pub struct Balances {
     pub payable: i128,
     /// The platform's.
     pub platform: i128,
+    /// On its way back to who paid outside.
+    pub refunding: i128,
 }
 
 impl Balances {
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, i128); 6] {
-        let Balances { external, wallets, escrow, merchants, payable, platform } = *self;
+    pub fn named(&self) -> [(&'static str, i128); 7] {
+        let Balances { external, wallets, escrow, merchants, payable, platform, refunding } = *self;
         [
             ("external", external),
             ("wallets", wallets),
@@ -139,6 +154,7 @@ impl Balances {
             ("merchants", merchants),
             ("payable", payable),
             ("platform", platform),
+            ("refunding", refunding),
         ]
     }
 
@@ -148,12 +164,13 @@ impl Balances {
         for (account, sign) in [(&movement.from, -1), (&movement.to, 1)] {
             match account {
                 // What goes out is less that came from there.
-                Account::External => self.external -= sign * amount,
+                Account::External | Account::Gateway(_) => self.external -= sign * amount,
                 Account::Wallet(_) => self.wallets += sign * amount,
                 Account::Escrow(_) | Account::Gift(_) => self.escrow += sign * amount,
                 Account::Merchant(_) => self.merchants += sign * amount,
                 Account::Payable => self.payable += sign * amount,
                 Account::Fees => self.platform += sign * amount,
+                Account::Refunding => self.refunding += sign * amount,
             }
         }
     }
@@ -202,7 +219,7 @@ impl Accounts {
             }
         }
         for (when, balances) in [("beginning", self.opening), ("end", self.closing)] {
-            let inside = balances.wallets + balances.escrow + balances.merchants + balances.payable + balances.platform;
+            let inside: i128 = balances.named().iter().skip(1).map(|(_, balance)| balance).sum();
             if inside != balances.external {
                 found.push(format!("at the {when} {inside} was there, and {} had come in", balances.external));
             }
@@ -280,6 +297,15 @@ impl Store {
             for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
                 if payout.created_at < at && !payout.is_paid_before(at) {
                     balances.payable += i128::from(payout.amount.minor());
+                }
+            }
+        }
+        for row in snapshot.scan(Table::Payments, &KeyRange::all()) {
+            let payment = payments::payment_row(row)?;
+            for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+                let [_, is_back, is_gone] = payment.steps().map(|step| step.is_some_and(|step| step < at));
+                if is_back && !is_gone {
+                    balances.refunding += i128::from(payment.taken.minor());
                 }
             }
         }
@@ -480,6 +506,9 @@ fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<M
             movements.push(Movement { lsn: None, user: gift.payer, at, kind, from, to, amount: gift.amount });
         }
     }
+    for row in snapshot.scan(Table::Payments, &KeyRange::all()) {
+        payment_movements(payments::payment_row(row)?, before, &mut movements);
+    }
     for row in snapshot.scan(Table::MerchantEntries, &KeyRange::all()) {
         let (key, value) = row?;
         let MerchantEntry { at, kind, amount, .. } = reads::merchant_entry(&key, &value)?;
@@ -498,6 +527,29 @@ fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<M
         }
     }
     Ok(movements)
+}
+
+/// What of a payment outside moved before a time.
+fn payment_movements(payment: Payment, before: Timestamp, movements: &mut Vec<Movement>) {
+    let gateway = || Account::Gateway(payment.gateway.clone());
+    let paid_for = match payment.purpose {
+        _ if !payment.was_spent => Account::Refunding,
+        PaymentFor::Hold(_) => Account::Merchant(payment.merchant.clone()),
+        PaymentFor::Gift(gift) => Account::Gift(gift),
+    };
+    let [came, back, gone] = payment.steps();
+    let steps = [
+        (came, MovementKind::PaymentCame(payment.id, payment.number.clone()), gateway(), paid_for.clone()),
+        // What came in vain was on its way back at once.
+        (back.filter(|_| payment.was_spent), MovementKind::PaymentRefunding(payment.id), paid_for, Account::Refunding),
+        (gone, MovementKind::PaymentRefunded(payment.id, payment.refund_number.clone()), Account::Refunding, gateway()),
+    ];
+    for (at, kind, from, to) in steps {
+        if let Some(at) = at.filter(|at| *at < before) {
+            let (user, amount) = (payment.payer.clone(), payment.taken);
+            movements.push(Movement { lsn: None, user, at, kind, from, to, amount });
+        }
+    }
 }
 
 /// What each merchant had in all after its last entry before a period's beginning and end;

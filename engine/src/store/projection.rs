@@ -11,8 +11,11 @@ use super::values::{self, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::code::CodeDigest;
 use crate::command::Outcome;
-use crate::event::{EnvelopeRedacted, Event, MerchantMove, MerchantMoved, Record, Remembered, WalletMoved};
+use crate::event::{
+    EnvelopeRedacted, Event, MerchantMove, MerchantMoved, PaymentChanged, Record, Remembered, WalletMoved,
+};
 use crate::gift::GiftRole;
+use crate::payment::PaymentState;
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::types::{Amount, Lsn, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -34,23 +37,30 @@ pub struct Position {
     pub payouts: PayoutCounts,
 }
 
+/// What stands behind the rest of a position, if there was ever need of it.
+type Behind = (PayoutCounts, u64);
+
 impl Position {
     /// Its bytes. Where there never was a payout they are what they were before
     /// there could be any.
     pub(crate) fn put(&self) -> Bytes {
-        if self.payouts == PayoutCounts::default() {
-            values::put_cold(self)
-        } else {
-            values::put_cold(&(self, self.payouts))
+        let behind: Behind = (self.payouts, self.totals.refunding);
+        match behind {
+            (_, 1..) => values::put_cold(&(self, behind)),
+            (payouts, 0) if payouts != PayoutCounts::default() => values::put_cold(&(self, payouts)),
+            _ => values::put_cold(self),
         }
     }
 
     /// What [`Position::put`] wrote.
     pub(crate) fn read(bytes: &[u8]) -> Option<Position> {
-        values::cold(bytes).or_else(|| {
-            let (position, payouts) = values::cold::<(Position, PayoutCounts)>(bytes)?;
-            Some(Position { payouts, ..position })
-        })
+        let with = |mut position: Position, (payouts, refunding): Behind| {
+            position.totals.refunding = refunding;
+            Position { payouts, ..position }
+        };
+        values::cold(bytes)
+            .or_else(|| values::cold(bytes).map(|(position, payouts)| with(position, (payouts, 0))))
+            .or_else(|| values::cold(bytes).map(|(position, behind)| with(position, behind)))
     }
 
     /// Moves past `record`, which must be the next one.
@@ -72,8 +82,9 @@ impl Position {
         }
         // The order of a record's events does not matter: only at its end must
         // every place hold what was taken from it.
-        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform, .. } = self.totals;
-        if [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform]
+        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, .. } = self.totals;
+        let Audit { refunding, merchants, platform, .. } = self.totals;
+        if [deposited, withdrawn, paid_out, wallets, escrowed, payable, refunding, merchants, platform]
             .iter()
             .any(|&place| place > i64::MAX as u64)
         {
@@ -146,6 +157,12 @@ impl Position {
                 }
                 MerchantMove::Refunded { .. } => out_of(&mut totals.merchants, moved.amount),
             },
+            Event::PaymentChanged(changed) => {
+                let moves = changed.moves();
+                into(&mut totals.deposited, moves.deposited);
+                totals.refunding = totals.refunding.wrapping_add_signed(moves.refunding);
+                into(&mut totals.withdrawn, moves.withdrawn);
+            }
             Event::ClockAdvanced { by_ms } => self.advanced_ms = self.advanced_ms.saturating_add(*by_ms),
             Event::Grabbed(_)
             | Event::EnvelopeSettled(_)
@@ -330,6 +347,24 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             put!(OrderProgress, keys::order(order.id), Some(values::put_cold(&changed.progress)));
             if let Some(units_after) = changed.units_after {
                 put!(ItemUnits, keys::units(order.item, &order.user), values::put_units(units_after));
+            }
+        }
+        Event::PaymentChanged(changed) => {
+            let PaymentChanged { was, payment, hold } = &**changed;
+            let place = |state| keys::payment_in_state(state, payment.created_at, payment.id);
+            put!(Payments, keys::id(payment.id.bytes()), Some(values::put_cold(payment)));
+            if let Some(was) = was {
+                put!(PaymentsByState, place(*was), None);
+            }
+            put!(PaymentsByState, place(payment.state), nothing());
+            if payment.discrepancy.is_some() {
+                put!(PaymentsByState, keys::discrepant_payment(payment.created_at, payment.id), nothing());
+            }
+            if payment.state.is_open() || payment.state == PaymentState::Paid {
+                put!(PaymentsOf, keys::id(payment.purpose.bytes()), Some(values::put_cold(&payment.id)));
+            }
+            if let Some(hold) = hold {
+                put!(Holds, keys::id(hold.id.bytes()), Some(values::put_cold(hold)));
             }
         }
         Event::CodesHanded(handed) => put!(Codes, keys::handed(handed.to), Some(values::put_cold(handed))),

@@ -21,8 +21,7 @@ use crate::event::{
 };
 use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
-#[cfg(feature = "redis")]
-use crate::order::RETURN_WITHIN_S;
+use crate::order::OrderProgress;
 use crate::payout::{Outside, Payout};
 use crate::redaction::Redaction;
 use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
@@ -134,25 +133,15 @@ impl Store {
         codes.iter().map(is_there).collect()
     }
 
-    /// Whether something has become of any order since it was paid.
+    /// Whether an item's units are codes.
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be read.
     #[cfg(feature = "redis")]
-    pub(crate) fn has_orders_led_on(&self) -> Result<bool, StoreError> {
-        Ok(self.snapshot().scan(Table::OrderProgress, &KeyRange::all()).next().transpose()?.is_some())
-    }
-
-    /// Whether an item's units are codes, or it has a term of its own for returns.
-    ///
-    /// # Errors
-    /// [`StoreError`] if that cannot be read.
-    #[cfg(feature = "redis")]
-    pub(crate) fn sells_otherwise(&self) -> Result<bool, StoreError> {
+    pub(crate) fn sells_codes(&self) -> Result<bool, StoreError> {
         let mut sells = false;
         self.items(|live| {
-            let origin = &live.item.terms.origin;
-            sells |= origin.kind == ItemKind::Code || origin.return_within_s != RETURN_WITHIN_S;
+            sells |= live.item.terms.origin.kind == ItemKind::Code;
             Ok(())
         })?;
         Ok(sells)
@@ -181,6 +170,7 @@ impl Store {
                 Event::EnvelopeRedacted(e) => is_there(Table::Envelopes, e.created.id.bytes())?,
                 Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
                 Event::OrderChanged(e) => is_there(Table::Orders, e.order.id.bytes())?,
+                Event::PaymentChanged(e) => is_there(Table::Payments, e.payment.id.bytes())?,
                 Event::CodesHanded(e) => snapshot.get(Table::Codes, &keys::handed(e.to))?.is_some(),
                 _ => true,
             };
@@ -199,8 +189,7 @@ impl Store {
         let snapshot = self.snapshot();
         let order: Option<OrderView> = cold(Table::Orders, id.bytes(), snapshot.get(Table::Orders, id.bytes())?)?;
         let Some(order) = order else { return Ok(None) };
-        let progress = cold(Table::OrderProgress, id.bytes(), snapshot.get(Table::OrderProgress, id.bytes())?)?;
-        Ok(Some(OrderView { progress: progress.unwrap_or_default(), ..order }))
+        Ok(Some(OrderView { progress: progress(&*snapshot, id)?, ..order }))
     }
 
     /// One envelope.
@@ -413,6 +402,12 @@ pub(super) fn winners(
 /// A row of [`Table::Wins`].
 pub(super) fn win_row(key: &[u8], value: &[u8]) -> Option<WinRow> {
     values::win(u32::from_be_bytes(keys::tail(key)?), value)
+}
+
+/// What has become of an order since it was paid.
+pub(super) fn progress(snapshot: &dyn Snapshot, id: OrderId) -> Result<OrderProgress, StoreError> {
+    let row = snapshot.get(Table::OrderProgress, id.bytes())?;
+    Ok(cold(Table::OrderProgress, id.bytes(), row)?.unwrap_or_default())
 }
 
 pub(super) fn envelope(snapshot: &dyn Snapshot, id: EnvelopeId) -> Result<Option<EnvelopeRow>, StoreError> {

@@ -41,6 +41,7 @@ use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::*;
 use hongbao_engine::order::OrderStep;
+use hongbao_engine::payment::{NewPayment, Payment, PaymentFilter, PaymentFor, PaymentState, PaymentTold};
 use hongbao_engine::payout::*;
 use hongbao_engine::sale::*;
 use hongbao_engine::split::{SplitRule, commitment, envelope_seed, split};
@@ -385,6 +386,31 @@ impl<S: Stand> Story<S> {
                 let step = order_step(verb, words).expect("it was just there");
                 Command::StepOrder { order: self.id(order)?, step: Box::new(step) }
             }
+            ("pay_with", [_, gateway, of, payer]) => {
+                let seconds = |field, usual| step.fields.get(field).map_or(Ok(usual), |text| self.number(text));
+                let purpose = self.id(of).map(PaymentFor::Hold).or_else(|_| self.id(of).map(PaymentFor::Gift))?;
+                Command::CreatePayment(Box::new(NewPayment {
+                    gateway: (*gateway).to_owned(),
+                    purpose,
+                    payer: self.user(payer)?,
+                    pay_within_s: seconds("pay_within", 60)?,
+                    keep_s: seconds("keep", 30)?,
+                }))
+            }
+            ("tell", [payment, words @ ..]) => {
+                let told = match words {
+                    ["created"] => PaymentTold::Created { number: None, pay_url: None },
+                    ["paid", amount, number] => {
+                        PaymentTold::Paid { amount: self.amount(amount)?, number: (*number).to_owned() }
+                    }
+                    ["failed"] => PaymentTold::Failed { reason: "no such card".to_owned() },
+                    ["unpaid"] => PaymentTold::Unpaid,
+                    ["given_up"] => PaymentTold::GivenUp,
+                    ["refunded"] => PaymentTold::Refunded { number: None },
+                    _ => return Err("created, paid, failed, unpaid, given_up or refunded is told".into()),
+                };
+                Command::TellPayment { payment: self.id(payment)?, told: Box::new(told) }
+            }
             ("give", [_]) => Command::CreateGift(Box::new(self.new_gift(step)?)),
             (verb, [gift, words @ ..]) if verb != "results" && self.gift_step(verb, gift, words)?.is_some() => {
                 let gift_step = self.gift_step(verb, gift, words)?.expect("it was just there");
@@ -415,6 +441,12 @@ impl<S: Stand> Story<S> {
                 }
             }
             (Ok(Outcome::Held { hold, .. }), _) => self.bind_new(step.words[0], hold),
+            (Ok(Outcome::Payment(payment)), Command::CreatePayment(_)) => self.bind_new(step.words[0], payment.id),
+            (Ok(Outcome::Payment(payment)), _) => {
+                if let Some(order) = payment.order {
+                    self.bind_new(&format!("{}_order", step.words[0]), order);
+                }
+            }
             (Ok(Outcome::Ordered { order, .. }), _) => self.bind_new(step.words[0], order),
             _ => {}
         }
@@ -720,6 +752,7 @@ impl<S: Stand> Story<S> {
             Outcome::ApiKey(key) => self.told_api_key(key),
             Outcome::Gift(gift) => self.told_gift(gift),
             Outcome::Sales { balance, .. } => told_sales(*balance),
+            Outcome::Payment(payment) => self.told_payment(payment),
             Outcome::Payouts(answers) => Told {
                 words: answers
                     .iter()
@@ -816,6 +849,19 @@ impl<S: Stand> Story<S> {
             .with("kind", terms.origin.kind.name())
             .with("variant", or_none(terms.origin.variant_of.map(|of| self.name_of(of))));
         stock_words.into_iter().fold(told, |told, (name, units)| told.with(name, units))
+    }
+
+    fn told_payment(&self, payment: &Payment) -> Told {
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        Told::of([payment.state.name()])
+            .with("gateway", &payment.gateway)
+            .with("payer", &payment.payer)
+            .with("amount", payment.amount)
+            .with("taken", payment.taken)
+            .with("pay_by", self.told_time(payment.pay_by))
+            .with("kept_until", self.told_time(payment.kept_until))
+            .with("order", or_none(payment.order.map(|order| self.name_of(order))))
+            .with("discrepancy", payment.discrepancy.map_or("none", |it| it.name()))
     }
 
     fn told_order(&self, view: &OrderView) -> Told {
@@ -937,6 +983,15 @@ impl<S: Stand> Story<S> {
                 Some(view) => self.told_order(&view),
                 None => Told::of(["none"]),
             },
+            ("payment", [payment]) => match self.drive(backend.payment(self.id(payment)?)).map_err(failed)? {
+                Some(payment) => self.told_payment(&payment),
+                None => Told::of(["none"]),
+            },
+            ("payments", [which]) => {
+                let state = PaymentState::ALL.into_iter().find(|state| state.name() == *which);
+                let filter = PaymentFilter { state, discrepant: *which == "discrepant", ..PaymentFilter::default() };
+                self.told_list(|page| self.drive(backend.payments(&filter, page)), |payment| self.name_of(payment.id))?
+            }
             ("codes", [of]) => {
                 let to = match self.id::<OrderId>(of) {
                     Ok(order) => HandedTo::Order(order),
@@ -989,6 +1044,7 @@ impl<S: Stand> Story<S> {
                     .with("withdrawn", audit.withdrawn)
                     .with("paid_out", audit.paid_out)
                     .with("payable", audit.payable)
+                    .with("refunding", audit.refunding)
                     .with("wallets", audit.wallets)
                     .with("escrowed", audit.escrowed)
                     .with("merchants", audit.merchants)

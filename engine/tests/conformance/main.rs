@@ -221,7 +221,8 @@ on_every_backend!(
     codes,
     orders,
     sales,
-    gift_redactions
+    gift_redactions,
+    payments
 );
 
 /// The same for the stands that need a redis-server.
@@ -309,6 +310,7 @@ mod redis {
         gifts,
         addresses,
         gift_redactions,
+        orders,
         sales
     );
 

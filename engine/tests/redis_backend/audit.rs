@@ -9,6 +9,7 @@ use crate::stand::{api_key, envelope, fen, item, user};
 use hongbao_engine::backend::{Backend, Page};
 use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
 use hongbao_engine::gift::{GiftStep, NewGift};
+use hongbao_engine::order::OrderStep;
 use hongbao_engine::payout::{Outside, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::FindingKind::{
     self, Envelope, Hold, InFlight, Item, LateEffect, List, LostMoney, Share, Sums, Unreadable, Wallet,
@@ -147,6 +148,30 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
     ("redis.call('HDEL', hana, field(hana, '#b'))", &[Wallet, LostMoney]),
     ("redis.call('DEL', key('given:hana'))", &[List]),
     ("redis.call('DEL', key('gifts:ivan'))", &[List]),
+    // The order went back: its merchant still has the money, its payer has not, or it says that it did not.
+    (
+        "local owed = key('owed:rosy')
+         for _, id in ipairs(redis.call('HKEYS', owed)) do
+           redis.call('HSET', owed, id, (string.gsub(redis.call('HGET', owed, id), ' r$', '')))
+         end",
+        &[FindingKind::Merchant, LostMoney],
+    ),
+    (
+        "local wallet = key('wallet:kate')
+         for _, mark in ipairs(redis.call('HKEYS', wallet)) do
+           if string.sub(mark, 1, 2) == '#u' then redis.call('HDEL', wallet, mark) end
+         end",
+        &[FindingKind::Wallet, LostMoney],
+    ),
+    (
+        "local orders = beside(item, 'orders')
+         for _, id in ipairs(redis.call('HKEYS', orders)) do
+           local row = redis.call('HGET', orders, id)
+           local at, merchant = string.match(string.sub(row, 17), '^(%d+) (%S+)')
+           redis.call('HSET', orders, id, string.sub(row, 1, 16) .. at .. ' ' .. merchant)
+         end",
+        &[FindingKind::Item, LostMoney],
+    ),
     (
         "local owed = key('owed:rosy')
          for _, id in ipairs(redis.call('HKEYS', owed)) do
@@ -219,8 +244,23 @@ impl Scene {
         let hold = scene.hold("bob");
         scene.ask(Command::ClaimHold { hold, user: user("bob") });
         scene.hold("bob");
+        scene.returns();
         scene.gifts();
         scene
+    }
+
+    /// What was bought went back, and is on sale again.
+    fn returns(&self) {
+        self.deposit("kate", 100);
+        let hold = self.hold("kate");
+        let ordered = self.ask(Command::ClaimHold { hold, user: user("kate") });
+        let Outcome::Ordered { order, .. } = ordered else { panic!("{ordered:?}") };
+        let back = OrderStep::Return { user: user("kate"), reason: "broken".to_owned() };
+        for step in [back, OrderStep::AcceptReturn { restock: true }] {
+            let done = self.ask(Command::StepOrder { order, step: Box::new(step) });
+            assert!(matches!(done, Outcome::Order(_)), "{done:?}");
+        }
+        self.deployment.settle(&self.backend);
     }
 
     /// One that waits for its payment, one that is paid, one that is shipped, and one that went back.
@@ -292,7 +332,7 @@ fn every_kind_of_damage_is_found() {
         assert_eq!(clean.findings, [], "before {lua}");
         assert!(clean.settled && clean.unsettled == 0 && clean.totals.balanced(), "{clean:?}");
         let looked = &clean.looked_at;
-        assert_eq!((looked.envelopes, looked.wins, looked.items, looked.holds, looked.orders), (4, 6, 1, 2, 1));
+        assert_eq!((looked.envelopes, looked.wins, looked.items, looked.holds, looked.orders), (4, 6, 1, 3, 2));
         assert_eq!((looked.payouts, looked.gifts), (3, 4));
         scene.damage(&server, lua);
         let found = scene.audit().findings;

@@ -8,6 +8,7 @@ use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, Listing, Once
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{GiftRole, GiftState, GiftStep, NewGift};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError};
+use hongbao_engine::order::OrderStep;
 use hongbao_engine::payout::{Outside, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::{
     CopyError, CopyOptions, Fuse, RedisBackend, RedisBackendOptions, RedisOpenError, copy_to_directory, copy_to_redis,
@@ -65,7 +66,7 @@ fn draw(random: &mut Random, story: &Story) -> Command {
         let reference = text.map(|text| reference("app", &text));
         Transfer { user: who(random), amount: fen(1 + random.below(200)), reference }
     };
-    match random.below(34) {
+    match random.below(37) {
         0..=4 => Command::Deposit(transfer(random)),
         5 => Command::Withdraw(transfer(random)),
         6..=8 => {
@@ -166,6 +167,20 @@ fn draw(random: &mut Random, story: &Story) -> Command {
             }
             None => Command::Deposit(transfer(random)),
         },
+        34..=36 => match random.pick(&story.orders) {
+            Some(order) => {
+                let text = || "so".to_owned();
+                let step = match random.below(7) {
+                    0 => OrderStep::Ship { carrier: text(), tracking: text() },
+                    1 => OrderStep::Deliver,
+                    2..=3 => OrderStep::Return { user: who(random), reason: text() },
+                    4 => OrderStep::RefuseReturn { reason: text() },
+                    _ => OrderStep::AcceptReturn { restock: random.one_in(2) },
+                };
+                Command::StepOrder { order, step: Box::new(step) }
+            }
+            None => Command::Deposit(transfer(random)),
+        },
         21..=22 => match random.pick(&story.api_keys) {
             Some(key) if random.one_in(2) => Command::DeleteApiKey { key },
             _ => Command::CreateApiKey(Box::new(api_key("shop", story.api_keys.len() as u8))),
@@ -227,6 +242,7 @@ impl Story {
                 | Outcome::ApiKey(_)
                 | Outcome::Payouts(_)
                 | Outcome::Gift(_)
+                | Outcome::Order(_)
                 | Outcome::Released { .. } => once.is_some(),
                 _ => false,
             };

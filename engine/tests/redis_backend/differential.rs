@@ -12,6 +12,7 @@ use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{Gift, GiftStep, NewGift};
 use hongbao_engine::memory::Embedded;
+use hongbao_engine::order::{OrderStep, RETURN_WITHIN_S};
 use hongbao_engine::payout::{Outside, PayoutTo};
 use hongbao_engine::redis::RedisBackend;
 use hongbao_engine::sale::{MerchantBalance, StatementTime};
@@ -72,6 +73,7 @@ enum Drawn {
     Redact(usize, bool),
     Give(usize, NewGift),
     StepGift(usize, GiftStep),
+    StepOrder(usize, OrderStep),
 }
 
 struct Pair {
@@ -166,7 +168,7 @@ impl Pair {
     fn draw(&self, random: &mut Random, users: &[UserId], merchants: &[UserId], nth: usize) -> Drawn {
         let who = random.pick(users);
         let below = |random: &mut Random, count: usize| random.below(count as u64) as usize;
-        let kind = random.below(36);
+        let kind = random.below(42);
         match kind {
             0..=2 => Drawn::Plain(Command::Deposit(transfer(random, &who, nth))),
             3 => Drawn::Plain(Command::Withdraw(transfer(random, &who, nth))),
@@ -209,6 +211,7 @@ impl Pair {
                     owner: random.pick(&["", "shop"]).to_owned(),
                     kind: random.pick(&[ItemKind::Physical, ItemKind::Virtual]),
                     variant_of: None,
+                    return_within_s: random.pick(&[0, 20, RETURN_WITHIN_S]),
                     ..ItemOrigin::default()
                 },
             }))),
@@ -258,6 +261,11 @@ impl Pair {
             29..=34 if !self.made.gifts.is_empty() => {
                 let at = below(random, self.made.gifts.len());
                 Drawn::StepGift(at, gift_step(random, &self.made.gifts[at][0], who))
+            }
+            35..=40 if !self.made.orders.is_empty() => {
+                let at = below(random, self.made.orders.len());
+                let order = drive(self.embedded.order(self.made.orders[at][0])).expect("a read").expect("an order");
+                Drawn::StepOrder(at, order_step(random, &order, who))
             }
             _ => {
                 let by_s = if random.once_in(20) { 8 * 86_400 } else { 1 + random.below(30) };
@@ -311,6 +319,7 @@ impl Pair {
                 };
                 Command::StepGift { gift: gift.id, step: Box::new(step) }
             }
+            Drawn::StepOrder(at, step) => Command::StepOrder { order: made.orders[at][side], step: Box::new(step) },
         }
     }
 
@@ -361,6 +370,7 @@ impl Pair {
             Outcome::Item(view) => tell_item(names, view),
             Outcome::ApiKey(key) => tell_api_key(names, key),
             Outcome::Gift(gift) => tell_gift(names, gift),
+            Outcome::Order(order) => tell_order(names, &order.view()),
             Outcome::Won { amount, status, grabbed_at, claim_by, replayed, .. } if !self.in_order => {
                 format!("won {amount} {status:?} {grabbed_at:?} {claim_by:?} {replayed}")
             }
@@ -452,7 +462,7 @@ impl Pair {
         for [a, b] in &self.made.orders {
             let a = drive(self.embedded.order(*a)).expect("a read").expect("an order");
             let b = self.deployment.drive(self.redis.order(*b)).expect("a read").expect("an order");
-            both!("order", (a.quantity, a.amount, a.created_at, a.user), (b.quantity, b.amount, b.created_at, b.user));
+            both!("order", tell_order(&names[0], &a), tell_order(&names[1], &b));
         }
         for [a, b] in &self.made.gifts {
             let a = drive(self.embedded.gift(a.id)).expect("a read").expect("a gift");
@@ -515,6 +525,26 @@ fn tell_gift(names: &Names, gift: &Gift) -> String {
     let (id, item) = (GiftId::from_bytes([0; 16]), ItemId::from_bytes([0; 16]));
     let anonymous = Gift { id, item, ..gift.clone() };
     format!("{} {} {anonymous:?}", names.of(gift.id), names.of(gift.item))
+}
+
+fn tell_order(names: &Names, order: &OrderView) -> String {
+    let (id, hold, item) = (OrderId::from_bytes([0; 16]), HoldId::from_bytes([0; 16]), ItemId::from_bytes([0; 16]));
+    let anonymous = OrderView { id, hold, item, ..order.clone() };
+    let [id, hold, item] = [names.of(order.id), names.of(order.hold), names.of(order.item)];
+    format!("{id} {hold} {item} {anonymous:?}")
+}
+
+/// Mostly what leads an order on, and mostly by whom it may.
+fn order_step(random: &mut Random, order: &OrderView, who: UserId) -> OrderStep {
+    let user = if random.once_in(6) { who } else { order.user.clone() };
+    let text = || "so".to_owned();
+    match random.below(10) {
+        0 => OrderStep::Ship { carrier: text(), tracking: format!("T{}", random.below(2)) },
+        1 => OrderStep::Deliver,
+        2..=4 => OrderStep::Return { user, reason: text() },
+        5 => OrderStep::RefuseReturn { reason: text() },
+        _ => OrderStep::AcceptReturn { restock: random.once_in(2) },
+    }
 }
 
 /// Mostly what leads a gift on, and mostly by whom it may.

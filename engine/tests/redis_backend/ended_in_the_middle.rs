@@ -10,6 +10,7 @@ use hongbao_engine::api_key::NewApiKey;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, OnceKey, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{GiftRole, GiftStep, NewGift};
+use hongbao_engine::order::{ANSWER_WITHIN_S, OrderStep};
 use hongbao_engine::payout::{Outside, Payout, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::{Fuse, RedisBackend, RedisBackendOptions};
 use hongbao_engine::sale::MerchantBalance;
@@ -347,6 +348,45 @@ fn steps_of_a_gift() {
         play_over(Deployment::new(60 + nth as u64), scene);
     }
 }
+
+#[test]
+fn steps_of_an_order() {
+    for (nth, scene) in ORDER_STEPS.into_iter().enumerate().filter(|_| !is_missing()) {
+        play_over(Deployment::new(70 + nth as u64), scene);
+    }
+    if !is_missing() {
+        play_over(Deployment::on_cluster(79), ORDER_STEPS[2]);
+    }
+}
+
+const BACK: OrderStep = OrderStep::AcceptReturn { restock: true };
+
+/// It is shipped; somebody wants to send it back; it goes back out of what is pending, and out of what is
+/// available; there is too little; the merchant has lost its say.
+const ORDER_STEPS: [Scene; 6] = [
+    |trial| {
+        let ship = OrderStep::Ship { carrier: "sf".to_owned(), tracking: "SF1".to_owned() };
+        Command::StepOrder { order: trial.order(), step: Box::new(ship) }
+    },
+    |trial| Command::StepOrder { order: trial.order(), step: Box::new(trial.return_step()) },
+    |trial| Command::StepOrder { order: trial.order_asked_back(), step: Box::new(BACK) },
+    |trial| {
+        let order = trial.order_asked_back();
+        trial.ask(Command::AdvanceClock { by_s: 60 });
+        Command::StepOrder { order, step: Box::new(OrderStep::AcceptReturn { restock: false }) }
+    },
+    |trial| {
+        let order = trial.order_asked_back();
+        trial.ask(Command::AdvanceClock { by_s: 60 });
+        trial.ask(Command::WithdrawSales(trial.transfer("rosy", 1, None)));
+        Command::StepOrder { order, step: Box::new(BACK) }
+    },
+    |trial| {
+        let order = trial.order_asked_back();
+        trial.ask(Command::AdvanceClock { by_s: ANSWER_WITHIN_S });
+        Command::StepOrder { order, step: Box::new(trial.return_step()) }
+    },
+];
 
 #[test]
 fn an_expiry_and_a_lapse() {
@@ -799,6 +839,29 @@ impl Trial<'_> {
         }
     }
 
+    /// Bob has bought two, of which the money is available after a minute.
+    fn order(&self) -> OrderId {
+        self.deposit("bob", 100);
+        let hold = self.hold();
+        let rosy = NewMerchant { settle_after_s: Some(0), ..self.merchant() };
+        self.ask(Command::PutMerchant(Box::new(rosy)));
+        match self.ask(Command::ClaimHold { hold, user: self.user("bob") }) {
+            Outcome::Ordered { order, .. } => order,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn return_step(&self) -> OrderStep {
+        OrderStep::Return { user: self.user("bob"), reason: "broken".to_owned() }
+    }
+
+    fn order_asked_back(&self) -> OrderId {
+        let order = self.order();
+        let asked = self.ask(Command::StepOrder { order, step: Box::new(self.return_step()) });
+        assert!(matches!(asked, Outcome::Order(_)), "{asked:?}");
+        order
+    }
+
     /// Alice gives bob something, and pays.
     fn gift_terms(&self) -> NewGift {
         NewGift::new("app", self.user("alice"), self.user("bob"), self.sell())
@@ -840,6 +903,7 @@ impl Trial<'_> {
             Outcome::Held { quantity, amount, .. } => format!("held {quantity} {amount}\n"),
             Outcome::Ordered { .. } => "ordered\n".to_owned(),
             Outcome::Released { .. } => "released\n".to_owned(),
+            Outcome::Order(order) => format!("order {:?}\n", order.view().progress.state),
             Outcome::Gift(gift) => format!("gift {:?} {} {:?}\n", gift.state, gift.amount, gift.paid_at.is_some()),
             other => format!("{other:?}\n"),
         }

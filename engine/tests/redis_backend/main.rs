@@ -20,6 +20,7 @@ mod gift_redactions;
 mod gifts;
 mod lanes;
 mod notes;
+mod orders;
 mod payouts;
 mod races;
 #[path = "../random/mod.rs"]

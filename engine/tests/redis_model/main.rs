@@ -8,6 +8,7 @@
 //! - `settlement.rs`: credits across slots, archiving
 //! - `payment.rs`: paying for a hold
 //! - `gift.rs`: a gift that is made with its payment, and paid back
+//! - `giving_back.rs`: an order that goes back, and its money
 //! - `limits.rs`: limits per user over several buckets
 //! - `mutants.rs`: rules left out, each of which a search has to find out
 //!
@@ -17,6 +18,7 @@
 mod bucket;
 mod envelope;
 mod gift;
+mod giving_back;
 mod limits;
 mod mutants;
 mod payment;
@@ -25,6 +27,7 @@ mod settlement;
 
 use envelope::{Envelope, Size};
 use gift::Giving;
+use giving_back::GivingBack;
 use limits::Limits;
 use mutants::Mutant;
 use payment::Payment;
@@ -148,6 +151,11 @@ fn giving() {
 }
 
 #[test]
+fn giving_back() {
+    check("giving back", &GivingBack { mutant: None });
+}
+
+#[test]
 fn limits_over_buckets() {
     check("limits", &Limits { attempts: 3, mutant: None });
 }
@@ -172,13 +180,14 @@ enum Where {
     Settlement,
     Payment,
     Giving,
+    GivingBack,
     Limits,
 }
 
 /// A protocol with one rule less, where to look, and the invariant that tells.
 #[test]
 fn mutants_are_caught() {
-    use Where::{Giving as G, In, Limits as L, Payment as P, Settlement as S};
+    use Where::{Giving as G, GivingBack as B, In, Limits as L, Payment as P, Settlement as S};
     use envelope::{
         ALIKE, BALANCE, CREATED, ENDED, NOT_LOST, NOT_TWICE, NOTHING_FROM_NOTHING, ONE_KEY, ONE_SHARE, REFUND_LOST,
         REFUSED, SOLD_OUT, WON,
@@ -251,6 +260,17 @@ fn mutants_are_caught() {
         (Mutant::CreditBeforeCauseConfirmed, G, gift::PAID),
         (Mutant::CreditWithoutMarker, G, gift::PAID),
         (Mutant::DeleteBeforeEffectConfirmed, G, gift::PAID),
+        (Mutant::PayBeforeConfirmed, B, giving_back::TAKEN),
+        (Mutant::LapseWhilePaying, B, giving_back::TAKEN),
+        (Mutant::UnpaidWithoutMark, B, giving_back::TAKEN),
+        (Mutant::UnpaidOfAnotherOrder, B, giving_back::TAKEN),
+        (Mutant::UnpaidFreesItsOperation, B, giving_back::SHORT),
+        (Mutant::GiveWithoutMark, B, giving_back::SHORT),
+        (Mutant::SoldBeforePaymentConfirmed, B, giving_back::TAKEN),
+        (Mutant::RefundWithoutMark, B, giving_back::TAKEN),
+        (Mutant::CreditBeforeCauseConfirmed, B, giving_back::BACK),
+        (Mutant::CreditWithoutMarker, B, giving_back::BACK),
+        (Mutant::DeleteBeforeEffectConfirmed, B, giving_back::BACK),
         (Mutant::GrabBeforeLimitConfirmed, L, limits::OVER),
         (Mutant::ReleaseWithoutBar, L, limits::OVER),
         (Mutant::ReleaseBeforeNoConfirmed, L, limits::OVER),
@@ -263,6 +283,7 @@ fn mutants_are_caught() {
         let found = match place {
             In(size) => run(&Envelope { size, mutant: planted }, &name),
             S => run(&Settlement { shares: 3, generations: 1, mutant: planted }, &name),
+            B => run(&GivingBack { mutant: planted }, &name),
             G => run(&Giving { mutant: planted }, &name),
             P => run(&Payment { orders: 3, mutant: planted }, &name),
             L => run(&Limits { attempts: 3, mutant: planted }, &name),

@@ -64,6 +64,8 @@ pub(crate) enum Mutant {
     // Gifts.
     GiveWithoutMark,
     UnpaidFreesItsOperation,
+    // Orders that go back.
+    RefundWithoutMark,
     // Limits.
     GrabBeforeLimitConfirmed,
     ReleaseWithoutBar,

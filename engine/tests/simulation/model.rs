@@ -220,6 +220,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::Payouts(_)
             | Outcome::Gift(_)
             | Outcome::Order(_)
+            | Outcome::Payment(_)
             | Outcome::Sales { .. }
     )
 }

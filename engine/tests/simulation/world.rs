@@ -1370,6 +1370,7 @@ fn kind_of(reply: &Reply) -> &'static str {
         Outcome::ApiKey(_) => "API key",
         Outcome::Payouts(_) => "results of payouts",
         Outcome::Sales { .. } => "sale money taken out",
+        Outcome::Payment(payment) => payment.state.name(),
         Outcome::Gift(gift) => match gift.state {
             GiftState::AwaitingPayment => "gift awaiting payment",
             GiftState::Offered => "gift offered",

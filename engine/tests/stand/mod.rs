@@ -141,11 +141,21 @@ impl InDirectory {
         self.engine.as_ref().expect("it is open")
     }
 
-    /// Closes it, and opens it again with `change`d options.
-    pub(crate) fn reopen(&mut self, change: impl FnOnce(&mut EmbeddedOptions)) {
+    /// Closes it, and waits for its threads: its files are nobody's then.
+    pub(crate) fn close(&mut self) {
         self.engine().close().expect("it closes");
         self.engine = None;
+    }
+
+    /// Closes it, and opens it again with `change`d options.
+    pub(crate) fn reopen(&mut self, change: impl FnOnce(&mut EmbeddedOptions)) {
+        self.close();
         change(&mut self.options);
+        self.open();
+    }
+
+    /// Opens what was closed.
+    pub(crate) fn open(&mut self) {
         self.engine = Some(open(self.directory.path(), self.options.clone()));
     }
 }

@@ -482,6 +482,7 @@ EnvelopeId = str
 ItemId = str
 HoldId = str
 OrderId = str
+PaymentId = str
 PayoutId = str
 GiftId = str
 WebhookId = str
@@ -588,7 +589,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted", "order.shipped", "order.delivered", "order.return_requested", "order.returned", "order.refused"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted", "order.shipped", "order.delivered", "order.return_requested", "order.returned", "order.refused", "payment.created", "payment.paid", "payment.failed", "payment.refunding", "payment.refunded"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -597,8 +598,8 @@ class Event:
     data: Dict[str, Any]
     """
     What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order,
-    of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift,
-    of item.put an Item whose stock tells `total` only.
+    of payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled
+    SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only.
     """
     owner: Optional[str] = None
     """
@@ -917,8 +918,58 @@ _READERS[ItemGrabOutcome] = _union(
         "ended": Ended,
     },
 )
+
+
+@dataclass(frozen=True)
+class AwaitingPayment:
+    outcome: Literal["awaiting_payment"]
+    payment: PaymentId
+    gateway: str
+    amount: Amount
+    currency: Currency
+    pay_url: Optional[str]
+    """Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}."""
+    expires_at: Time
+    order: Optional[str]
+    """The order that it has made."""
+    reason: Optional[str]
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
+class PaidOutside:
+    outcome: Literal["paid"]
+    payment: PaymentId
+    gateway: str
+    amount: Amount
+    currency: Currency
+    pay_url: Optional[str]
+    """Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}."""
+    expires_at: Time
+    order: Optional[str]
+    """The order that it has made."""
+    reason: Optional[str]
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
+class PaymentFailed:
+    outcome: Literal["payment_failed"]
+    payment: PaymentId
+    gateway: str
+    amount: Amount
+    currency: Currency
+    pay_url: Optional[str]
+    """Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}."""
+    expires_at: Time
+    order: Optional[str]
+    """The order that it has made."""
+    reason: Optional[str]
+    """Why it failed."""
+
+
 # Treat an outcome you do not know as no win so far.
-HoldClaimOutcome = Union[Ordered, Expired, Released, CannotPay, Unknown]
+HoldClaimOutcome = Union[Ordered, Expired, Released, CannotPay, AwaitingPayment, PaidOutside, PaymentFailed, Unknown]
 _READERS[HoldClaimOutcome] = _union(
     "outcome",
     {
@@ -926,6 +977,9 @@ _READERS[HoldClaimOutcome] = _union(
         "expired": Expired,
         "released": Released,
         "insufficient_funds": CannotPay,
+        "awaiting_payment": AwaitingPayment,
+        "paid": PaidOutside,
+        "payment_failed": PaymentFailed,
     },
 )
 # Treat an outcome you do not know as no win so far.
@@ -989,6 +1043,68 @@ class ReceivedGrabs:
     next_cursor: Cursor
 
 
+# Treat an outcome you do not know as not paid so far.
+GiftPaymentOutcome = Union[AwaitingPayment, PaidOutside, PaymentFailed, Unknown]
+_READERS[GiftPaymentOutcome] = _union(
+    "outcome",
+    {
+        "awaiting_payment": AwaitingPayment,
+        "paid": PaidOutside,
+        "payment_failed": PaymentFailed,
+    },
+)
+PaymentState = Literal["created", "pending", "paid", "failed", "expired", "refunding", "refunded"]
+
+
+@dataclass(frozen=True)
+class PaymentTaken:
+    payment: PaymentId
+    state: PaymentState
+
+
+@dataclass(frozen=True)
+class Payment:
+    id: PaymentId
+    gateway: str
+    state: PaymentState
+    hold: Optional[str]
+    """What it is for, if it is a hold."""
+    gift: Optional[str]
+    """What it is for, if it is a gift."""
+    payer: User
+    merchant: User
+    amount: Amount
+    currency: Currency
+    taken: Balance
+    """What the gateway has taken."""
+    created_at: Time
+    expires_at: Time
+    kept_until: Time
+    """
+    Until when what it is for is kept at most while the gateway does not say whether it was paid.
+    """
+    pay_url: Optional[str]
+    gateway_id: Optional[str]
+    """The gateway's own number."""
+    paid_at: Optional[str]
+    order: Optional[str]
+    """The order that it has made."""
+    refunding_at: Optional[str]
+    refunded_at: Optional[str]
+    refund_id: Optional[str]
+    """The gateway's own number of the refund."""
+    reason: Optional[str]
+    """Why it failed, or why its money goes back."""
+    discrepancy: Optional[Literal["other_amount", "paid_twice", "paid_after_refund"]]
+    """What the gateway said that cannot be right: the first of it."""
+
+
+@dataclass(frozen=True)
+class Payments:
+    payments: List[Payment]
+    next_cursor: Cursor
+
+
 @dataclass(frozen=True)
 class Payout:
     id: PayoutId
@@ -1047,6 +1163,8 @@ class Audit:
     wallets: Balance
     escrowed: Balance
     payable: Balance
+    refunding: Balance
+    """On its way back to who paid outside."""
     merchants: Balance
     platform: Balance
     in_flight: Balance
@@ -1347,6 +1465,7 @@ __all__ += [
     "Address",
     "Amount",
     "Audit",
+    "AwaitingPayment",
     "Balance",
     "Cancelled",
     "CannotPay",
@@ -1376,6 +1495,7 @@ __all__ += [
     "Gift",
     "GiftAddress",
     "GiftId",
+    "GiftPaymentOutcome",
     "GiftState",
     "Gifts",
     "Grab",
@@ -1414,6 +1534,13 @@ __all__ += [
     "OrderId",
     "OrderState",
     "Ordered",
+    "PaidOutside",
+    "Payment",
+    "PaymentFailed",
+    "PaymentId",
+    "PaymentState",
+    "PaymentTaken",
+    "Payments",
     "Payout",
     "PayoutAnswers",
     "PayoutAnswersResultsItem",
@@ -1472,6 +1599,9 @@ class Client(_Transport):
         ("GET", "/v1/users/{user}/sent"),
         ("GET", "/v1/users/{user}/received"),
         ("GET", "/v1/audit"),
+        ("GET", "/v1/payments"),
+        ("GET", "/v1/payments/{id}"),
+        ("POST", "/v1/payments/callbacks/{gateway}"),
         ("GET", "/v1/payouts"),
         ("GET", "/v1/payouts/{id}"),
         ("POST", "/v1/payouts/results"),
@@ -1503,6 +1633,7 @@ class Client(_Transport):
         ("GET", "/v1/gifts/{id}"),
         ("GET", "/v1/gifts/{id}/codes"),
         ("POST", "/v1/gifts/{id}/pay"),
+        ("POST", "/v1/gifts/{id}/payment"),
         ("POST", "/v1/gifts/{id}/accept"),
         ("POST", "/v1/gifts/{id}/decline"),
         ("POST", "/v1/gifts/{id}/cancel"),
@@ -1834,6 +1965,81 @@ class Client(_Transport):
     def audit(self, *, limit_s: Optional[float] = None) -> Audit:
         """Where all money is."""
         answer: Audit = self._call(Audit, "GET", "/v1/audit", limit_s=limit_s)
+        return answer
+
+    def payments(
+        self,
+        *,
+        state: Optional[PaymentState] = None,
+        gateway: Optional[str] = None,
+        discrepant: Optional[bool] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Payment]:
+        """
+        Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a
+        next one. `discrepant=true`: those of which a gateway said what cannot be right. All of them, page
+        after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.payments_page(state=state, gateway=gateway, discrepant=discrepant, created_from=created_from, created_to=created_to, limit=limit, limit_s=limit_s, cursor=cursor), "payments")
+
+    def payments_page(
+        self,
+        *,
+        state: Optional[PaymentState] = None,
+        gateway: Optional[str] = None,
+        discrepant: Optional[bool] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Payments:
+        """
+        Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a
+        next one. `discrepant=true`: those of which a gateway said what cannot be right. One page.
+        """
+        answer: Payments = self._call(
+            Payments,
+            "GET",
+            "/v1/payments",
+            query={"state": state, "gateway": gateway, "discrepant": discrepant, "created_from": created_from, "created_to": created_to, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def payment(self, id: str, *, limit_s: Optional[float] = None) -> Payment:
+        """A payment outside."""
+        answer: Payment = self._call(Payment, "GET", f"/v1/payments/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def payment_callback(
+        self,
+        gateway: str,
+        *,
+        about: Literal["payment", "refund"],
+        reference: PaymentId,
+        state: str,
+        id: Union[str, Unset] = UNSET,
+        amount: Union[Amount, Unset] = UNSET,
+        reason: Union[str, Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> PaymentTaken:
+        """
+        What a payment gateway calls back. Needs no key: the headers webhook-id, webhook-timestamp and
+        webhook-signature sign it as Standard Webhooks says, with the gateway's secret, at most five minutes
+        ago. 401 for what is not so signed, or is about a payment of another gateway. Told twice it has one
+        effect. A body of up to 64 KiB.
+        """
+        answer: PaymentTaken = self._call(
+            PaymentTaken,
+            "POST",
+            f"/v1/payments/callbacks/{_part(gateway)}",
+            body={"about": about, "reference": reference, "state": state, "id": id, "amount": amount, "reason": reason},
+            limit_s=limit_s,
+        )
         return answer
 
     def payouts(
@@ -2227,9 +2433,22 @@ class Client(_Transport):
         answer: Hold = self._call(Hold, "GET", f"/v1/holds/{_part(id)}", limit_s=limit_s)
         return answer
 
-    def claim_hold(self, id: str, *, user: User, limit_s: Optional[float] = None) -> HoldClaimOutcome:
-        """Pay for a hold from its user's wallet."""
-        answer: HoldClaimOutcome = self._call(HoldClaimOutcome, "POST", f"/v1/holds/{_part(id)}/claim", body={"user": user}, limit_s=limit_s)
+    def claim_hold(
+        self,
+        id: str,
+        *,
+        user: User,
+        pay_with: Union[Optional[str], Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> HoldClaimOutcome:
+        """Pay for a hold from its user's wallet, or with `pay_with` outside, at a payment gateway."""
+        answer: HoldClaimOutcome = self._call(
+            HoldClaimOutcome,
+            "POST",
+            f"/v1/holds/{_part(id)}/claim",
+            body={"user": user, "pay_with": pay_with},
+            limit_s=limit_s,
+        )
         return answer
 
     def release_hold(self, id: str, *, user: User, limit_s: Optional[float] = None) -> ReleaseOutcome:
@@ -2436,6 +2655,27 @@ class Client(_Transport):
             body={"payer": payer},
             keyed=True,
             idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def pay_gift_outside(
+        self,
+        id: str,
+        *,
+        payer: User,
+        pay_with: str,
+        limit_s: Optional[float] = None,
+    ) -> GiftPaymentOutcome:
+        """
+        Pay outside, at a payment gateway, for a gift that one was asked to pay for. Asked again while that is
+        open, the same payment. The gift does not expire before the payment does.
+        """
+        answer: GiftPaymentOutcome = self._call(
+            GiftPaymentOutcome,
+            "POST",
+            f"/v1/gifts/{_part(id)}/payment",
+            body={"payer": payer, "pay_with": pay_with},
             limit_s=limit_s,
         )
         return answer

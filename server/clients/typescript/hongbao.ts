@@ -397,6 +397,8 @@ export type HoldId = string;
 
 export type OrderId = string;
 
+export type PaymentId = string;
+
 export type PayoutId = string;
 
 export type GiftId = string;
@@ -526,11 +528,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted" | "order.shipped" | "order.delivered" | "order.return_requested" | "order.returned" | "order.refused">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted" | "order.shipped" | "order.delivered" | "order.return_requested" | "order.returned" | "order.refused" | "payment.created" | "payment.paid" | "payment.failed" | "payment.refunding" | "payment.refunded">;
   at: Time;
   /** The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -836,10 +838,55 @@ function readItemGrabOutcome(value: unknown): ItemGrabOutcome {
   return union(value, "outcome", ["held", "sold_out", "limit_reached", "not_open", "ended"]) as ItemGrabOutcome;
 }
 
+export interface AwaitingPayment {
+  outcome: "awaiting_payment";
+  payment: PaymentId;
+  gateway: string;
+  amount: Amount;
+  currency: Currency;
+  /** Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}. */
+  pay_url: string | null;
+  expires_at: Time;
+  /** The order that it has made. */
+  order: string | null;
+  /** Why it failed. */
+  reason: string | null;
+}
+
+export interface PaidOutside {
+  outcome: "paid";
+  payment: PaymentId;
+  gateway: string;
+  amount: Amount;
+  currency: Currency;
+  /** Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}. */
+  pay_url: string | null;
+  expires_at: Time;
+  /** The order that it has made. */
+  order: string | null;
+  /** Why it failed. */
+  reason: string | null;
+}
+
+export interface PaymentFailed {
+  outcome: "payment_failed";
+  payment: PaymentId;
+  gateway: string;
+  amount: Amount;
+  currency: Currency;
+  /** Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}. */
+  pay_url: string | null;
+  expires_at: Time;
+  /** The order that it has made. */
+  order: string | null;
+  /** Why it failed. */
+  reason: string | null;
+}
+
 /** Treat an outcome you do not know as no win so far. */
-export type HoldClaimOutcome = Ordered | Expired | Released | CannotPay | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+export type HoldClaimOutcome = Ordered | Expired | Released | CannotPay | AwaitingPayment | PaidOutside | PaymentFailed | { outcome: "unknown"; name: string; body: Record<string, unknown> };
 function readHoldClaimOutcome(value: unknown): HoldClaimOutcome {
-  return union(value, "outcome", ["claimed", "expired", "released", "insufficient_funds"]) as HoldClaimOutcome;
+  return union(value, "outcome", ["claimed", "expired", "released", "insufficient_funds", "awaiting_payment", "paid", "payment_failed"]) as HoldClaimOutcome;
 }
 
 /** Treat an outcome you do not know as no win so far. */
@@ -902,6 +949,81 @@ export interface Received {
 
 export interface ReceivedGrabs {
   grabs: Array<Received>;
+  next_cursor: Cursor;
+}
+
+/** Treat an outcome you do not know as not paid so far. */
+export type GiftPaymentOutcome = AwaitingPayment | PaidOutside | PaymentFailed | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readGiftPaymentOutcome(value: unknown): GiftPaymentOutcome {
+  return union(value, "outcome", ["awaiting_payment", "paid", "payment_failed"]) as GiftPaymentOutcome;
+}
+
+export interface HoldClaim {
+  user: User;
+  /** A payment gateway of the server's; null pays from the wallet. */
+  pay_with?: string | null;
+}
+
+export interface GiftPayOutside {
+  payer: User;
+  /** A payment gateway of the server's. */
+  pay_with: string;
+}
+
+export interface GatewayMessage {
+  about: "payment" | "refund";
+  reference: PaymentId;
+  /** Of a payment pending, paid, failed or closed; of a refund pending, refunded or failed. */
+  state: string;
+  /** The gateway's own number. */
+  id?: string;
+  amount?: Amount;
+  reason?: string;
+}
+
+export type PaymentState = Open<"created" | "pending" | "paid" | "failed" | "expired" | "refunding" | "refunded">;
+
+export interface PaymentTaken {
+  payment: PaymentId;
+  state: PaymentState;
+}
+
+export interface Payment {
+  id: PaymentId;
+  gateway: string;
+  state: PaymentState;
+  /** What it is for, if it is a hold. */
+  hold: string | null;
+  /** What it is for, if it is a gift. */
+  gift: string | null;
+  payer: User;
+  merchant: User;
+  amount: Amount;
+  currency: Currency;
+  /** What the gateway has taken. */
+  taken: Balance;
+  created_at: Time;
+  expires_at: Time;
+  /** Until when what it is for is kept at most while the gateway does not say whether it was paid. */
+  kept_until: Time;
+  pay_url: string | null;
+  /** The gateway's own number. */
+  gateway_id: string | null;
+  paid_at: string | null;
+  /** The order that it has made. */
+  order: string | null;
+  refunding_at: string | null;
+  refunded_at: string | null;
+  /** The gateway's own number of the refund. */
+  refund_id: string | null;
+  /** Why it failed, or why its money goes back. */
+  reason: string | null;
+  /** What the gateway said that cannot be right: the first of it. */
+  discrepancy: Open<"other_amount" | "paid_twice" | "paid_after_refund"> | null;
+}
+
+export interface Payments {
+  payments: Array<Payment>;
   next_cursor: Cursor;
 }
 
@@ -975,6 +1097,8 @@ export interface Audit {
   wallets: Balance;
   escrowed: Balance;
   payable: Balance;
+  /** On its way back to who paid outside. */
+  refunding: Balance;
   merchants: Balance;
   platform: Balance;
   in_flight: Balance;
@@ -1389,6 +1513,9 @@ export class Client extends Transport {
     ["GET", "/v1/users/{user}/sent"],
     ["GET", "/v1/users/{user}/received"],
     ["GET", "/v1/audit"],
+    ["GET", "/v1/payments"],
+    ["GET", "/v1/payments/{id}"],
+    ["POST", "/v1/payments/callbacks/{gateway}"],
     ["GET", "/v1/payouts"],
     ["GET", "/v1/payouts/{id}"],
     ["POST", "/v1/payouts/results"],
@@ -1420,6 +1547,7 @@ export class Client extends Transport {
     ["GET", "/v1/gifts/{id}"],
     ["GET", "/v1/gifts/{id}/codes"],
     ["POST", "/v1/gifts/{id}/pay"],
+    ["POST", "/v1/gifts/{id}/payment"],
     ["POST", "/v1/gifts/{id}/accept"],
     ["POST", "/v1/gifts/{id}/decline"],
     ["POST", "/v1/gifts/{id}/cancel"],
@@ -1588,7 +1716,33 @@ export class Client extends Transport {
 
   /** Where all money is. */
   async audit(options: CallOptions = {}): Promise<Audit> {
-    const answer = checked<Audit>(await this.call({ method: "GET", path: "/v1/audit" }, options), ["balanced", "deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "platform", "in_flight"]);
+    const answer = checked<Audit>(await this.call({ method: "GET", path: "/v1/audit" }, options), ["balanced", "deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "refunding", "merchants", "platform", "in_flight"]);
+    return answer;
+  }
+
+  /** Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a next one. `discrepant=true`: those of which a gateway said what cannot be right. All of them, page after page as they are asked for; `limit` is a page's size. */
+  payments(query: { state?: PaymentState; gateway?: string; discrepant?: boolean; created_from?: Time; created_to?: Time; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Payment> {
+    return this.pages(async (cursor) => {
+      const shown = await this.paymentsPage({ ...query, cursor }, options);
+      return { items: shown.payments, next: shown.next_cursor };
+    });
+  }
+
+  /** Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a next one. `discrepant=true`: those of which a gateway said what cannot be right. One page. */
+  async paymentsPage(query: { state?: PaymentState; gateway?: string; discrepant?: boolean; created_from?: Time; created_to?: Time; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Payments> {
+    const answer = checked<Payments>(await this.call({ method: "GET", path: "/v1/payments", query }, options), ["payments", "next_cursor"]);
+    return answer;
+  }
+
+  /** A payment outside. */
+  async payment(id: string, options: CallOptions = {}): Promise<Payment> {
+    const answer = checked<Payment>(await this.call({ method: "GET", path: `/v1/payments/${pathPart(id)}` }, options), ["id", "gateway", "state", "hold", "gift", "payer", "merchant", "amount", "currency", "taken", "created_at", "expires_at", "kept_until", "pay_url", "gateway_id", "paid_at", "order", "refunding_at", "refunded_at", "refund_id", "reason", "discrepancy"]);
+    return answer;
+  }
+
+  /** What a payment gateway calls back. Needs no key: the headers webhook-id, webhook-timestamp and webhook-signature sign it as Standard Webhooks says, with the gateway's secret, at most five minutes ago. 401 for what is not so signed, or is about a payment of another gateway. Told twice it has one effect. A body of up to 64 KiB. */
+  async paymentCallback(gateway: string, body: GatewayMessage, options: CallOptions = {}): Promise<PaymentTaken> {
+    const answer = checked<PaymentTaken>(await this.call({ method: "POST", path: `/v1/payments/callbacks/${pathPart(gateway)}`, body }, options), ["payment", "state"]);
     return answer;
   }
 
@@ -1726,8 +1880,8 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Pay for a hold from its user's wallet. */
-  async claimHold(id: string, body: ByUser, options: CallOptions = {}): Promise<HoldClaimOutcome> {
+  /** Pay for a hold from its user's wallet, or with `pay_with` outside, at a payment gateway. */
+  async claimHold(id: string, body: HoldClaim, options: CallOptions = {}): Promise<HoldClaimOutcome> {
     const answer = checked<HoldClaimOutcome>(await this.call({ method: "POST", path: `/v1/holds/${pathPart(id)}/claim`, body }, options), []);
     return readHoldClaimOutcome(answer);
   }
@@ -1808,6 +1962,12 @@ export class Client extends Transport {
   async payGift(id: string, body: GiftPay, options: KeyedOptions = {}): Promise<Gift> {
     const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/pay`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;
+  }
+
+  /** Pay outside, at a payment gateway, for a gift that one was asked to pay for. Asked again while that is open, the same payment. The gift does not expire before the payment does. */
+  async payGiftOutside(id: string, body: GiftPayOutside, options: CallOptions = {}): Promise<GiftPaymentOutcome> {
+    const answer = checked<GiftPaymentOutcome>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/payment`, body }, options), []);
+    return readGiftPaymentOutcome(answer);
   }
 
   /** Accept a gift, and say where it is to be sent; again with another address until it is shipped. */

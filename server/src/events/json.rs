@@ -2,6 +2,7 @@
 //! answers use.
 
 use crate::config::Currency;
+use crate::payments::PaymentJson;
 use crate::views::{At, EnvelopeJson, GiftJson, HoldJson, ItemJson, MerchantJson, OrderJson, PayoutJson, Shown};
 use hongbao_engine::command::{EndedAs, EnvelopeState, ShareStatus};
 use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, SalesSettled, Share};
@@ -42,6 +43,7 @@ enum Data<'a> {
     Merchant(MerchantJson<'a>),
     Gift(Box<GiftJson<'a>>),
     SalesSettled(SalesSettledJson<'a>),
+    Payment(Box<PaymentJson<'a>>),
 }
 
 #[derive(Serialize)]
@@ -207,6 +209,7 @@ impl<'a> Data<'a> {
                 })
             }
             Happened::Merchant(merchant) => Data::Merchant(MerchantJson::new(merchant)),
+            Happened::Payment(payment) => Data::Payment(Box::new(PaymentJson::new(payment, currency))),
         }
     }
 }

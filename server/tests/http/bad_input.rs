@@ -97,7 +97,7 @@ fn posts() -> Vec<Post> {
         ),
         post(format!("{order}/accept-return"), json!({"restock": true}), &[]),
         post(format!("{order}/refuse-return"), json!({"reason": "used"}), &[("reason", Text(200, Must))]),
-        post(format!("{hold}/claim"), json!({"user": "bob"}), by_user),
+        post(format!("{hold}/claim"), json!({"user": "bob"}), &[("user", User), ("pay_with", Text(32, May))]),
         post(format!("{hold}/release"), json!({"user": "bob"}), by_user),
         post("/v1/keys".into(), json!({"name": "till", "roles": ["caller"]}), &[("name", Text(200, Must))]),
         post(

@@ -14,6 +14,7 @@ use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
 use hongbao_engine::notes::*;
 use hongbao_engine::order::OrderProgress;
+use hongbao_engine::payment::{Payment, PaymentFilter};
 use hongbao_engine::payout::*;
 use hongbao_engine::sale::{
     MerchantBalance, MerchantEntry, MerchantEntryKind, SaleOf, SaleTerms, Statement, StatementTime,
@@ -21,6 +22,7 @@ use hongbao_engine::sale::{
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -45,6 +47,8 @@ pub struct Inner {
     pub envelopes: HashMap<EnvelopeId, EnvelopeView>,
     pub orders: HashMap<OrderId, OrderView>,
     pub payouts: HashMap<PayoutId, PayoutView>,
+    pub payments: HashMap<PaymentId, Payment>,
+    pub payment_filters: Vec<PaymentFilter>,
     pub gifts: HashMap<GiftId, Gift>,
     pub addresses: HashMap<GiftId, AddressRead>,
     pub codes: HashMap<HandedTo, Vec<Code>>,
@@ -339,6 +343,15 @@ impl Backend for Fake {
         };
         Ok(Listing { rows: inner.gifts.values().filter(mine).cloned().collect(), next: None })
     }
+    async fn payment(&self, id: PaymentId) -> Result<Option<Payment>> {
+        Ok(self.inner.lock().unwrap().payments.get(&id).cloned())
+    }
+    async fn payments(&self, filter: &PaymentFilter, page: &Page) -> Result<Listing<Payment>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        inner.payment_filters.push(filter.clone());
+        Ok(Listing { rows: inner.payments.values().cloned().collect(), next: None })
+    }
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
         Ok(self.inner.lock().unwrap().payouts.get(&id).cloned())
     }
@@ -548,6 +561,7 @@ pub fn setup() -> Setup {
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
         webhooks: WebhookOptions::default(),
+        payments: PaymentOptions::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
 use crate::redis::gifts::{Payment, gift_of, packed};
 use crate::redis::reply::{Effect, damaged};
+use crate::redis::sales::Owed;
 use crate::types::{Amount, GiftId, ItemId, UserId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -140,7 +141,7 @@ async fn what_came_of(core: Arc<Core>, cause: Bucket, gift: Gift) -> Result<Opti
             there = if is_merchants {
                 let owed = core.layout.owed(&gift.merchant);
                 let row = core.fields(core.layout.of_user(&gift.merchant), owed, &[id.bytes().to_vec()]).await?;
-                if row.maybe(0).is_some() { Some(row.amount(0)?) } else { None }
+                row.maybe(0).map(Owed::read).transpose()?.map(|owed| owed.amount)
             } else {
                 amount_of(b'b').await?
             };

@@ -9,6 +9,7 @@ use crate::redis::bucket::Bucket;
 use crate::redis::effects::is_outside;
 use crate::redis::reply::{Effect, damaged};
 use crate::redis::rows::{TransferRow, shares_in};
+use crate::redis::sales::Owed;
 use crate::types::{Amount, EnvelopeId, GiftId, OrderId, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -71,6 +72,7 @@ fn told(sums: &[Sums], waiting: Vec<Waiting>, settled: bool) -> Result<InFlight>
             wallets: place("wallets")?,
             escrowed: place("escrowed")?,
             payable: place("payable")?,
+            refunding: 0,
             merchants: place("merchants")?,
             platform: place("platform")?,
             in_flight,
@@ -114,6 +116,8 @@ fn late(effect: &Effect) -> Finding {
         b's' => format!("{}: its merchant is not owed", GiftId::from_bytes(id)),
         b'b' => format!("{}: what was paid for it does not go back", GiftId::from_bytes(id)),
         b'v' => format!("{}: it is not in a list of its giver's or recipient's", GiftId::from_bytes(id)),
+        b'o' => format!("{}: its return does not end", OrderId::from_bytes(id)),
+        b'u' => format!("{}: what was paid for it does not go back", OrderId::from_bytes(id)),
         b'k' => {
             let merchant = effect.field[1..].split(|&byte| byte == b' ').next().unwrap_or_default();
             let merchant = String::from_utf8_lossy(merchant);
@@ -202,6 +206,13 @@ impl Core {
             b'p' => amount - entered(b"o").await?.min(amount),
             b'q' => amount - entered(b"g").await?.min(amount),
             b'b' => entered(b"b").await?,
+            b'u' => entered(b"u").await?,
+            // Taken from its merchant it is on its way as long as the order does not know.
+            b'o' => {
+                let owed = self.fields(self.layout.of_user(&user), self.layout.owed(&user), &[id.to_vec()]).await?;
+                let is_back = owed.maybe(0).map(Owed::read).transpose()?.is_some_and(|owed| owed.is_back);
+                if is_back { 0 } else { amount }
+            }
             b'v' => 0,
             b'm' | b's' => {
                 let owed = self.fields(self.layout.of_user(&user), self.layout.owed(&user), &[id.to_vec()]).await?;

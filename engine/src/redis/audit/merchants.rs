@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 impl Look<'_> {
     /// Each entry begins where the one before it ended, all of them are what the merchant has, and
-    /// what is pending is what its sales make, slot by slot.
-    pub(super) async fn seller(&mut self, id: &UserId, brought: u64) -> Result<()> {
+    /// what is pending is what its sales make, slot by slot. `brought`: what orders and gifts have
+    /// brought it, and of how many that went back.
+    pub(super) async fn seller(&mut self, id: &UserId, (brought, back): (u64, u64)) -> Result<()> {
         let core = Arc::clone(&self.core);
         let has = core.merchant_balance(id).await?;
-        let (mut last, mut gone, mut nth) = (None::<MerchantBalance>, 0u64, 0u64);
+        let (mut last, mut gone, mut nth, mut refunds) = (None::<MerchantBalance>, 0u64, 0u64, 0u64);
         let mut due = BTreeMap::<Timestamp, Slot>::new();
         loop {
             let page = core.sales_from(id, nth).await?;
@@ -47,13 +48,25 @@ impl Look<'_> {
                     MerchantEntryKind::Withdrawal(_) => {
                         (gone, self.money.withdrawn) = (gone + amount, self.money.withdrawn + amount);
                     }
-                    MerchantEntryKind::Refund { .. } => return Err(damaged("an entry")),
+                    MerchantEntryKind::Refund { commission, pending_until, .. } => {
+                        (gone, refunds) = (gone + amount, refunds + 1);
+                        if let Some(at) = pending_until {
+                            let slot = due.get_mut(&at).ok_or_else(|| damaged("an entry"))?;
+                            let left = (slot.amount.checked_sub(entry.amount), slot.commission.checked_sub(commission));
+                            let (Some(amount), Some(commission)) = left else { return Err(damaged("an entry")) };
+                            *slot = Slot { amount, commission };
+                            if amount.is_zero() {
+                                due.remove(&at);
+                            }
+                        }
+                    }
                 }
             }
         }
         let owed = brought.wrapping_sub(gone);
         self.money.merchants = self.money.merchants.wrapping_add(owed);
         self.expect(FindingKind::Merchant, &format!("merchant {id}: money owed"), has.total().minor(), owed);
+        self.expect(FindingKind::Merchant, &format!("merchant {id}: what went back"), back, refunds);
         if last.is_some_and(|last| last != has) {
             let what = format!("merchant {id}: what it has is not what its last entry says");
             self.found_if_still(FindingKind::Merchant, what);

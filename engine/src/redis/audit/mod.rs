@@ -48,7 +48,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) use in_flight::LATE_MS;
-pub(super) use sales::{HoldRow, OrderRow, units_of};
+pub(super) use sales::{HoldRow, units_of};
 pub(super) use wallets::mark_of;
 
 /// What is wrong, by type.

@@ -5,11 +5,14 @@
 
 use super::{Finding, FindingKind, Look, PAGE, Pages, readable, words};
 use crate::command::HoldView;
+use crate::order::OrderState;
 use crate::redis::backend::{Core, Result};
 use crate::redis::bucket::Bucket;
 use crate::redis::commands::hold_view;
-use crate::redis::reply::{Answer, damaged};
-use crate::types::{Amount, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::redis::orders::OrderRow;
+use crate::redis::reply::damaged;
+use crate::redis::sales::Owed;
+use crate::types::{Amount, HoldId, ItemId, OrderId, UserId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -36,23 +39,6 @@ impl HoldRow {
     }
 }
 
-/// An order as it lies in Redis.
-pub(in crate::redis) struct OrderRow {
-    pub(in crate::redis) id: OrderId,
-    pub(in crate::redis) hold: HoldId,
-    pub(in crate::redis) at: Timestamp,
-    pub(in crate::redis) merchant: UserId,
-}
-
-impl OrderRow {
-    pub(in crate::redis) fn read(id: &[u8], packed: &[u8]) -> Result<OrderRow> {
-        let id = OrderId::from_bytes(id.try_into().map_err(|_| damaged("an order"))?);
-        let (hold, rest) = packed.split_first_chunk::<16>().ok_or_else(|| damaged("an order"))?;
-        let words = Answer::split(rest.to_vec(), 2);
-        Ok(OrderRow { id, hold: HoldId::from_bytes(*hold), at: words.at(0)?, merchant: words.user(1)? })
-    }
-}
-
 /// What the holds and gifts of an item make.
 #[derive(Default)]
 pub(super) struct Units {
@@ -69,6 +55,15 @@ pub(super) struct Units {
     pub(super) gifts: Vec<(Vec<u8>, u64)>,
 }
 
+impl Units {
+    /// Units that were sold by a hold and came back.
+    fn take_back(&mut self, hold: &HoldView) {
+        let quantity = u64::from(hold.quantity);
+        self.sold -= quantity;
+        self.by_user.entry(hold.user.clone()).or_default().1 -= quantity;
+    }
+}
+
 /// A hold that was paid, under its order.
 type Paid = HashMap<[u8; 16], HoldView>;
 
@@ -76,7 +71,7 @@ impl Look<'_> {
     pub(super) async fn sales(&mut self) -> Result<()> {
         let (mut units, mut paid) = self.holds().await?;
         self.gifts(&mut units).await?;
-        self.orders(&mut paid).await?;
+        self.orders(&mut paid, &mut units).await?;
         for order in paid.keys() {
             let id = OrderId::from_bytes(*order);
             self.found_if_still(FindingKind::Hold, format!("{}: it was paid and {id} is missing", paid[order].id));
@@ -148,8 +143,8 @@ impl Look<'_> {
         Ok((units, paid))
     }
 
-    /// Takes out of `paid` what has its order.
-    async fn orders(&mut self, paid: &mut Paid) -> Result<()> {
+    /// Takes out of `paid` what has its order, and out of `units` what was sold and is on sale again.
+    async fn orders(&mut self, paid: &mut Paid, units: &mut HashMap<[u8; 16], Units>) -> Result<()> {
         let core = Arc::clone(&self.core);
         let mut seen = HashSet::new();
         let mut pages = Pages::of(&core, self.bucket, core.layout.orders(self.bucket));
@@ -164,6 +159,9 @@ impl Look<'_> {
                 self.counts.orders += 1;
                 match paid.remove(order.id.bytes()) {
                     Some(hold) if hold.id == order.hold => {
+                        if order.progress.restocked {
+                            units.entry(*hold.item.bytes()).or_default().take_back(&hold);
+                        }
                         let (core, bucket, name) = (Arc::clone(&core), self.bucket, order.id.to_string());
                         looked.spawn(async move { readable(&name, what_came_of(core, bucket, order, hold).await) });
                     }
@@ -284,12 +282,15 @@ impl Look<'_> {
         if let Some(turn) = row.maybe(2) {
             self.standing(&id, turn, row.bytes(1)?).await?;
         }
-        let (mut brought, mut seen) = (0, HashSet::new());
+        let (mut brought, mut seen) = ((0, 0), HashSet::new());
         let mut pages = Pages::of(&core, self.bucket, core.layout.owed(&id));
         while let Some(page) = pages.next().await? {
             for (order, amount) in page {
-                let amount = Answer::split(amount, 1).number(0)?;
-                brought += if seen.insert(order) { amount } else { 0 };
+                let owed = Owed::read(&amount)?;
+                if seen.insert(order) {
+                    brought.0 += owed.amount.minor();
+                    brought.1 += u64::from(owed.is_back);
+                }
             }
         }
         self.seller(&id, brought).await
@@ -329,21 +330,55 @@ async fn what_came_of(core: Arc<Core>, cause: Bucket, order: OrderRow, hold: Hol
         return Ok(Some(Finding { kind: FindingKind::LostMoney, what }));
     }
     let (merchant, field) = (core.layout.of_user(&order.merchant), [id.bytes().to_vec()]);
+    let is_back = order.progress.state == OrderState::Returned;
+    let waits = |kind: u8| {
+        let (core, effect) = (&core, [&[kind], &id.bytes()[..]].concat());
+        async move {
+            let waits = core.fields(cause, core.layout.outbox(cause), &[effect]).await?;
+            Ok::<_, crate::EngineError>(waits.maybe(0).is_some())
+        }
+    };
     let mut there = None;
+    let mut is_found = false;
     for _ in 0..2 {
         let owed = core.fields(merchant, core.layout.owed(&order.merchant), &field).await?;
         there = owed.maybe(0).map(<[u8]>::to_vec);
-        if there.as_deref() == Some(hold.amount.to_string().as_bytes()) {
-            return Ok(None);
-        }
-        let waits = core.fields(cause, core.layout.outbox(cause), &[[b"m", &id.bytes()[..]].concat()]).await?;
-        if there.is_none() && waits.maybe(0).is_some() {
-            return Ok(None);
+        let owed = there.as_deref().map(Owed::read).transpose()?;
+        // While it goes back the merchant may know before the order does.
+        is_found = match owed {
+            Some(owed) => {
+                owed.amount == hold.amount && (owed.is_back == is_back || owed.is_back && waits(b'o').await?)
+            }
+            None => waits(b'm').await?,
+        };
+        if is_found {
+            break;
         }
     }
-    let there = String::from_utf8_lossy(&there.unwrap_or_else(|| b"nothing".to_vec())).into_owned();
-    let what = format!("{id}: merchant {} is to have {} for it, and has {there}", order.merchant, hold.amount);
-    Ok(Some(Finding { kind: FindingKind::LostMoney, what }))
+    if !is_found {
+        let there = String::from_utf8_lossy(&there.unwrap_or_else(|| b"nothing".to_vec())).into_owned();
+        let back = if is_back { ", which went back" } else { "" };
+        let what =
+            format!("{id}: merchant {} is to have {} for it{back}, and has {there}", order.merchant, hold.amount);
+        return Ok(Some(Finding { kind: FindingKind::LostMoney, what }));
+    }
+    let mut back = None;
+    for _ in 0..2 {
+        back = core.arrived(&hold.user, &[b"u", &id.bytes()[..]].concat(), &[0; 16], false).await?.amount;
+        if is_back && back.is_none() && waits(b'u').await? {
+            back = Some(hold.amount);
+        }
+        if back.is_some() == is_back {
+            break;
+        }
+    }
+    let expected = is_back.then_some(hold.amount);
+    if back != expected {
+        let [expected, there] = [expected, back].map(|amount| amount.map_or(0, Amount::minor));
+        let what = format!("{id}: {expected} of it went back to {}, and in the wallet stand {there}", hold.user);
+        return Ok(Some(Finding { kind: FindingKind::LostMoney, what }));
+    }
+    Ok(None)
 }
 
 /// A user's units of an item as `hold.lua` packs them: held, sold, live holds.

@@ -91,13 +91,14 @@ impl Look<'_> {
 pub(in crate::redis) fn mark_of(kind: &EntryKind) -> Option<Vec<u8>> {
     let mark = |kind: &[u8], id: &[u8; 16]| Some([b"#", kind, id].concat());
     match kind {
-        EntryKind::OrderRefund(_) | EntryKind::Deposit(_) | EntryKind::Withdrawal(_) => None,
+        EntryKind::Deposit(_) | EntryKind::Withdrawal(_) => None,
         EntryKind::EnvelopeCreated(envelope) => mark(b"f", envelope.bytes()),
         EntryKind::Claim(envelope) => mark(b"c", envelope.bytes()),
         EntryKind::Refund(envelope) => mark(b"r", envelope.bytes()),
         EntryKind::Lapse(envelope) => mark(b"l", envelope.bytes()),
         EntryKind::Order(order) => mark(b"o", order.bytes()),
         EntryKind::GiftPaid(gift) => mark(b"g", gift.bytes()),
+        EntryKind::OrderRefund(order) => mark(b"u", order.bytes()),
         EntryKind::GiftRefund(gift) => mark(b"b", gift.bytes()),
     }
 }

@@ -8,6 +8,7 @@ use crate::event::Remembered;
 use crate::redis::api_keys::api_key_row;
 use crate::redis::backend::{Core, Keep};
 use crate::redis::gifts;
+use crate::redis::orders;
 use crate::redis::reply::Answer;
 use crate::sale::SaleTerms;
 use crate::types::{Amount, EnvelopeId, Timestamp};
@@ -86,7 +87,8 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
             let [pending, available] = [balance.pending, balance.available].map(|amount| number(amount.minor()));
             vec![text("sales"), pending, available, text(merchant.as_str())]
         }
-        Outcome::Order(_) => return Err(CopyError::Form(super::to_redis::NO_RETURNS.to_owned())),
+        Outcome::Payment(_) => return Err(CopyError::Form(super::to_redis::NO_PAYMENTS.to_owned())),
+        Outcome::Order(order) => vec![text("order"), orders::packed(&order.view())],
         Outcome::Gift(gift) => vec![text("kept_gift"), gifts::kept(gift, &Keep::Once.word())],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],

@@ -8,6 +8,7 @@ use crate::gift::{Gift, GiftRole};
 use crate::redis::audit::Pages;
 use crate::redis::bucket::Bucket;
 use crate::redis::gifts::{gift_of, packed};
+use crate::redis::sales::Owed;
 use crate::types::{GiftId, ItemId, UserId};
 use std::collections::{HashMap, HashSet};
 
@@ -40,7 +41,7 @@ impl Writing {
         if gift.state.is_merchants() {
             let layout = &self.core.layout;
             let (own, owed) = (layout.of_user(&gift.merchant), layout.owed(&gift.merchant));
-            self.write(own, "HSET", owed, [id, number(gift.amount.minor())]).await?;
+            self.write(own, "HSETNX", owed, [id, Owed::at_once(gift.amount).packed()]).await?;
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! Merchants' money, both ways.
 
+use super::Result;
 use super::to_directory::Copying;
 use super::to_redis::{Writing, number, text};
-use super::{CopyError, Result};
 use crate::command::Merchant;
 use crate::redis::audit::Pages;
 use crate::redis::reply::damaged;
-use crate::redis::sales;
+use crate::redis::sales::{self, Owed};
 use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
 use crate::types::{Timestamp, UserId};
 use std::collections::BTreeMap;
@@ -48,12 +48,11 @@ impl Writing {
             MerchantEntryKind::Withdrawal(_) => self.money(bucket).withdrawn += entry.amount.minor(),
             _ => {}
         }
-        let Some(packed) = sales::packed(nth, entry) else {
-            let why =
-                "money of its sales went back, and deployments in Redis cannot hold that yet; serve it where it is";
-            return Err(CopyError::Form(format!("merchant {merchant}: {why}")));
-        };
-        self.write(bucket, "ZADD", self.core.layout.sales(merchant), [number(entry.at.ms()), packed]).await
+        if let Some((of, owed)) = Owed::of_entry(entry) {
+            self.write(bucket, "HSET", self.core.layout.owed(merchant), [of.bytes().to_vec(), owed.packed()]).await?;
+        }
+        let row = [number(entry.at.ms()), sales::packed(nth, entry)];
+        self.write(bucket, "ZADD", self.core.layout.sales(merchant), row).await
     }
 }
 

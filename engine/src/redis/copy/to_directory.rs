@@ -10,19 +10,21 @@ use super::directory::{failed, settle, take_back, unmark};
 use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, NO_ADDRESSES, OUT, Result, occupied};
 use crate::audit::audit;
 use crate::backend::{Audit, OnceKey};
-use crate::command::{EndedAs, HoldState};
+use crate::command::{EndedAs, HoldState, OrderView};
 use crate::event::{
     Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, EnvelopeSettled, Event, Grabbed, Held,
-    HoldEnded, ItemPut, PayoutChanged, PayoutMade, Remembered, Units,
+    HoldEnded, ItemPut, OrderChanged, PayoutChanged, PayoutMade, Remembered, Units,
 };
 use crate::memory::{Settings, lock};
+use crate::order::{OrderProgress, OrderState};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redis::attach::found;
-use crate::redis::audit::{HoldRow, OnProgress, OrderRow, Pages, Progress, Sums, sum, units_of, words};
+use crate::redis::audit::{HoldRow, OnProgress, Pages, Progress, Sums, sum, units_of, words};
 use crate::redis::backend::{Core, RedisBackend};
 use crate::redis::bucket::Bucket;
 use crate::redis::layout::Layout;
 use crate::redis::names::Names;
+use crate::redis::orders::OrderRow;
 use crate::redis::reads::{Win, entry};
 use crate::redis::reply::{Answer, damaged, parts};
 use crate::state::envelope::Figures;
@@ -458,11 +460,16 @@ impl Copying<'_> {
                         self.thing(hold.created_at, Event::Held(held))?;
                     }
                     HoldState::Claimed(id) => {
-                        let order = orders.get(&id).ok_or_else(|| damaged("an order"))?;
+                        let order = orders.remove(&id).ok_or_else(|| damaged("an order"))?;
                         let owed = core.merchant_balance(&order.merchant).await?.total();
                         // The order, beside its hold.
                         self.things += 1;
-                        self.thing(order.at, Event::HoldEnded(Box::new(ended(Some((order.merchant.clone(), owed))))))?;
+                        let event = Event::HoldEnded(Box::new(ended(Some((order.merchant.clone(), owed)))));
+                        self.thing(order.at, event)?;
+                        let order = order.view(hold);
+                        if order.progress != OrderProgress::default() {
+                            self.order_led_on(order)?;
+                        }
                     }
                     HoldState::Released | HoldState::Expired => {
                         self.thing(hold.expires_at, Event::HoldEnded(Box::new(ended(None))))?;
@@ -471,6 +478,13 @@ impl Copying<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What has become of an order, beside it.
+    fn order_led_on(&mut self, mut order: OrderView) -> Result<()> {
+        let (at, progress) = (order.created_at, std::mem::take(&mut order.progress));
+        let changed = OrderChanged { was: OrderState::Paid, order, progress, units_after: None };
+        self.thing(at, Event::OrderChanged(Box::new(changed)))
     }
 
     /// An answer that still counts. A record without one stands for nothing that was done.

@@ -21,9 +21,11 @@ use crate::redis::commands::item_fields;
 use crate::redis::error::RedisOpenError;
 use crate::redis::layout::{FORMAT, Key, Layout, MONEY};
 use crate::redis::nodes::Nodes;
+use crate::redis::orders::order_row;
 use crate::redis::payouts;
 use crate::redis::reply::Answer;
 use crate::redis::rows::{packed, packed_win, small_fields, width};
+use crate::redis::sales::Owed;
 use crate::redis::scripts::{COPY, SETTINGS};
 use crate::store::copy::{Taken, Thing};
 use crate::store::{EnvelopeRow, FjallOptions, Position, Store, StoreError, WinRow};
@@ -60,11 +62,11 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
         return Err(CopyError::Form(format!("gifts in the directory {NO_ADDRESSES}")));
     }
-    if store.has_orders_led_on()? {
-        return Err(CopyError::Form(NO_RETURNS.to_owned()));
+    if store.has_payments()? {
+        return Err(CopyError::Form(NO_PAYMENTS.to_owned()));
     }
-    if store.sells_otherwise()? {
-        let why = "the directory has items of the kind `code` or with a `return_within_s` of their own, and deployments in Redis cannot hold any yet; serve it where it is";
+    if store.sells_codes()? {
+        let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
         return Err(CopyError::Form(why.to_owned()));
     }
     let mut told = Progress { done: 0, all: 0 };
@@ -108,9 +110,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     Ok(CopyReport { things: told.done, totals, differences })
 }
 
-/// Why a directory is not copied whose orders were shipped or sent back.
-pub(super) const NO_RETURNS: &str = "the directory has orders that were shipped, delivered or sent back, and deployments in \
-     Redis cannot hold what has become of them yet; serve it where it is";
+/// Why a directory is not copied in which something was to be paid outside.
+pub(super) const NO_PAYMENTS: &str =
+    "the directory has payments outside, and deployments in Redis cannot hold any yet; serve it where it is";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(
@@ -275,13 +277,12 @@ impl Writing {
             }
             Thing::Order(order) => {
                 let bucket = self.core.layout.of_id(order.id.bytes());
-                let words = format!("{} {}", order.created_at.ms(), order.merchant);
-                let packed = [order.hold.bytes(), words.as_bytes()].concat();
                 let id = order.id.bytes().to_vec();
-                self.write(bucket, "HSET", self.core.layout.orders(bucket), [id.clone(), packed]).await?;
+                self.write(bucket, "HSET", self.core.layout.orders(bucket), [id.clone(), order_row(&order)]).await?;
                 let owed = self.core.layout.owed(&order.merchant);
                 let bucket = self.core.layout.of_user(&order.merchant);
-                self.write(bucket, "HSET", owed, [id, number(order.amount.minor())]).await?;
+                // Unless an entry of its merchant has said more.
+                self.write(bucket, "HSETNX", owed, [id, Owed::at_once(order.amount).packed()]).await?;
             }
             Thing::Payout(payout) => self.payout(&payout).await?,
             Thing::Gift(gift) => self.gift(&gift).await?,
@@ -347,7 +348,7 @@ impl Writing {
             EntryKind::Lapse(id) => ("l", id.bytes().to_vec()),
             EntryKind::Order(id) => ("o", id.bytes().to_vec()),
             EntryKind::GiftPaid(id) => ("g", id.bytes().to_vec()),
-            EntryKind::OrderRefund(_) => return Err(CopyError::Form(NO_RETURNS.to_owned())),
+            EntryKind::OrderRefund(id) => ("u", id.bytes().to_vec()),
             EntryKind::GiftRefund(id) => ("b", id.bytes().to_vec()),
         };
         let words = format!("{} {kind} {amount} {} ", entry.at.ms(), entry.balance_after);

@@ -26,6 +26,9 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/users/{user}/sent"),
     ("GET", "/v1/users/{user}/received"),
     ("GET", "/v1/audit"),
+    ("GET", "/v1/payments"),
+    ("GET", "/v1/payments/{id}"),
+    ("POST", "/v1/payments/callbacks/{gateway}"),
     ("GET", "/v1/payouts"),
     ("GET", "/v1/payouts/{id}"),
     ("POST", "/v1/payouts/results"),
@@ -57,6 +60,7 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/gifts/{id}"),
     ("GET", "/v1/gifts/{id}/codes"),
     ("POST", "/v1/gifts/{id}/pay"),
+    ("POST", "/v1/gifts/{id}/payment"),
     ("POST", "/v1/gifts/{id}/accept"),
     ("POST", "/v1/gifts/{id}/decline"),
     ("POST", "/v1/gifts/{id}/cancel"),
@@ -224,6 +228,34 @@ impl Client {
         read(&self.call(Call::new(Method::GET, "/v1/audit", &[])).await?)
     }
 
+    /// Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a next
+    /// one. `discrepant=true`: those of which a gateway said what cannot be right. All of them, page after page as
+    /// they are asked for; `limit` is a page's size.
+    pub fn payments(&self, query: &types::PaymentsQuery) -> Pages<types::Payment> {
+        Pages::new(self, Call::new(Method::GET, "/v1/payments", &[]).query(&query.told()), |body| {
+            read::<types::Payments>(body).map(|page| (page.payments, page.next_cursor))
+        })
+    }
+
+    /// A payment outside.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn payment(&self, id: &str) -> Result<types::Payment, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/payments/{}", &[id])).await?)
+    }
+
+    /// What a payment gateway calls back. Needs no key: the headers webhook-id, webhook-timestamp and
+    /// webhook-signature sign it as Standard Webhooks says, with the gateway's secret, at most five minutes ago. 401
+    /// for what is not so signed, or is about a payment of another gateway. Told twice it has one effect. A body of
+    /// up to 64 KiB.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn payment_callback(&self, gateway: &str, body: &types::GatewayMessage) -> Result<types::PaymentTaken, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/payments/callbacks/{}", &[gateway]).json(body)).await?)
+    }
+
     /// Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states change, no
     /// payout is told twice on the way from page to page. An issuer sees those of its owner's envelopes. All of them,
     /// page after page as they are asked for; `limit` is a page's size.
@@ -375,11 +407,11 @@ impl Client {
         read(&self.call(Call::new(Method::GET, "/v1/holds/{}", &[id])).await?)
     }
 
-    /// Pay for a hold from its user's wallet.
+    /// Pay for a hold from its user's wallet, or with `pay_with` outside, at a payment gateway.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn claim_hold(&self, id: &str, body: &types::ByUser) -> Result<types::HoldClaimOutcome, Error> {
+    pub async fn claim_hold(&self, id: &str, body: &types::HoldClaim) -> Result<types::HoldClaimOutcome, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/holds/{}/claim", &[id]).json(body)).await?)
     }
 
@@ -491,6 +523,15 @@ impl Client {
     /// See [`Error`].
     pub async fn pay_gift(&self, id: &str, body: &types::GiftPay) -> Result<types::Gift, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/pay", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Pay outside, at a payment gateway, for a gift that one was asked to pay for. Asked again while that is open,
+    /// the same payment. The gift does not expire before the payment does.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn pay_gift_outside(&self, id: &str, body: &types::GiftPayOutside) -> Result<types::GiftPaymentOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/payment", &[id]).json(body)).await?)
     }
 
     /// Accept a gift, and say where it is to be sent; again with another address until it is shipped.

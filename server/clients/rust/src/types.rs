@@ -37,6 +37,9 @@ pub type HoldId = String;
 /// `OrderId` of the API.
 pub type OrderId = String;
 
+/// `PaymentId` of the API.
+pub type PaymentId = String;
+
 /// `PayoutId` of the API.
 pub type PayoutId = String;
 
@@ -343,7 +346,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted", OrderShipped = "order.shipped", OrderDelivered = "order.delivered", OrderReturnRequested = "order.return_requested", OrderReturned = "order.returned", OrderRefused = "order.refused" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted", OrderShipped = "order.shipped", OrderDelivered = "order.delivered", OrderReturnRequested = "order.return_requested", OrderReturned = "order.returned", OrderRefused = "order.refused", PaymentCreated = "payment.created", PaymentPaid = "payment.paid", PaymentFailed = "payment.failed", PaymentRefunding = "payment.refunding", PaymentRefunded = "payment.refunded" }
 }
 
 /// `Event` of the API.
@@ -361,8 +364,8 @@ pub struct Event {
     #[serde(default)]
     pub owner: Option<String>,
     /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of
-    /// payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of
-    /// item.put an Item whose stock tells `total` only.
+    /// payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled SettledSales,
+    /// of gift.* a Gift, of item.put an Item whose stock tells `total` only.
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -1092,9 +1095,75 @@ union! {
     ItemGrabOutcome by "outcome" { "held" => Held(Held), "sold_out" => SoldOut(SoldOut), "limit_reached" => LimitReached(LimitReached), "not_open" => NotOpen(NotOpen), "ended" => Ended(Ended) }
 }
 
+/// `AwaitingPayment` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct AwaitingPayment {
+    /// `payment`.
+    pub payment: PaymentId,
+    /// `gateway`.
+    pub gateway: String,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}.
+    pub pay_url: Option<String>,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// The order that it has made.
+    pub order: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+/// `PaidOutside` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PaidOutside {
+    /// `payment`.
+    pub payment: PaymentId,
+    /// `gateway`.
+    pub gateway: String,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}.
+    pub pay_url: Option<String>,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// The order that it has made.
+    pub order: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+/// `PaymentFailed` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PaymentFailed {
+    /// `payment`.
+    pub payment: PaymentId,
+    /// `gateway`.
+    pub gateway: String,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}.
+    pub pay_url: Option<String>,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// The order that it has made.
+    pub order: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
 union! {
     /// Treat an outcome you do not know as no win so far.
-    HoldClaimOutcome by "outcome" { "claimed" => Claimed(Ordered), "expired" => Expired(Expired), "released" => Released(Released), "insufficient_funds" => InsufficientFunds(CannotPay) }
+    HoldClaimOutcome by "outcome" { "claimed" => Claimed(Ordered), "expired" => Expired(Expired), "released" => Released(Released), "insufficient_funds" => InsufficientFunds(CannotPay), "awaiting_payment" => AwaitingPayment(AwaitingPayment), "paid" => Paid(PaidOutside), "payment_failed" => PaymentFailed(PaymentFailed) }
 }
 
 union! {
@@ -1207,6 +1276,187 @@ pub struct Received {
 pub struct ReceivedGrabs {
     /// `grabs`.
     pub grabs: Vec<Received>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+union! {
+    /// Treat an outcome you do not know as not paid so far.
+    GiftPaymentOutcome by "outcome" { "awaiting_payment" => AwaitingPayment(AwaitingPayment), "paid" => Paid(PaidOutside), "payment_failed" => PaymentFailed(PaymentFailed) }
+}
+
+/// `HoldClaim` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HoldClaim {
+    /// `user`.
+    pub user: User,
+    /// A payment gateway of the server's; null pays from the wallet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay_with: Option<Option<String>>,
+}
+
+impl HoldClaim {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        HoldClaim { user: user.into(), pay_with: None }
+    }
+
+    /// Sets `pay_with`. `None` is sent as null.
+    #[must_use]
+    pub fn pay_with(mut self, pay_with: impl Into<Option<String>>) -> Self {
+        self.pay_with = Some(pay_with.into());
+        self
+    }
+}
+
+/// `GiftPayOutside` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftPayOutside {
+    /// `payer`.
+    pub payer: User,
+    /// A payment gateway of the server's.
+    pub pay_with: String,
+}
+
+impl GiftPayOutside {
+    /// With what there must be; the rest is left out.
+    pub fn new(payer: impl Into<String>, pay_with: impl Into<String>) -> Self {
+        GiftPayOutside { payer: payer.into(), pay_with: pay_with.into() }
+    }
+}
+
+words! {
+    /// `about` of [`GatewayMessage`].
+    GatewayMessageAbout { Payment = "payment", Refund = "refund" }
+}
+
+/// `GatewayMessage` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GatewayMessage {
+    /// `about`.
+    pub about: GatewayMessageAbout,
+    /// `reference`.
+    pub reference: PaymentId,
+    /// Of a payment pending, paid, failed or closed; of a refund pending, refunded or failed.
+    pub state: String,
+    /// The gateway's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `amount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Amount>,
+    /// `reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl GatewayMessage {
+    /// With what there must be; the rest is left out.
+    pub fn new(about: GatewayMessageAbout, reference: impl Into<String>, state: impl Into<String>) -> Self {
+        GatewayMessage { about, reference: reference.into(), state: state.into(), id: None, amount: None, reason: None }
+    }
+
+    /// Sets `id`.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Sets `amount`.
+    #[must_use]
+    pub fn amount(mut self, amount: Amount) -> Self {
+        self.amount = Some(amount);
+        self
+    }
+
+    /// Sets `reason`.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+words! {
+    /// `PaymentState` of the API.
+    PaymentState { Created = "created", Pending = "pending", Paid = "paid", Failed = "failed", Expired = "expired", Refunding = "refunding", Refunded = "refunded" }
+}
+
+/// `PaymentTaken` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PaymentTaken {
+    /// `payment`.
+    pub payment: PaymentId,
+    /// `state`.
+    pub state: PaymentState,
+}
+
+words! {
+    /// `discrepancy` of [`Payment`].
+    PaymentDiscrepancy { OtherAmount = "other_amount", PaidTwice = "paid_twice", PaidAfterRefund = "paid_after_refund" }
+}
+
+/// `Payment` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Payment {
+    /// `id`.
+    pub id: PaymentId,
+    /// `gateway`.
+    pub gateway: String,
+    /// `state`.
+    pub state: PaymentState,
+    /// What it is for, if it is a hold.
+    pub hold: Option<String>,
+    /// What it is for, if it is a gift.
+    pub gift: Option<String>,
+    /// `payer`.
+    pub payer: User,
+    /// `merchant`.
+    pub merchant: User,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// What the gateway has taken.
+    pub taken: Balance,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// Until when what it is for is kept at most while the gateway does not say whether it was paid.
+    pub kept_until: Time,
+    /// `pay_url`.
+    pub pay_url: Option<String>,
+    /// The gateway's own number.
+    pub gateway_id: Option<String>,
+    /// `paid_at`.
+    pub paid_at: Option<String>,
+    /// The order that it has made.
+    pub order: Option<String>,
+    /// `refunding_at`.
+    pub refunding_at: Option<String>,
+    /// `refunded_at`.
+    pub refunded_at: Option<String>,
+    /// The gateway's own number of the refund.
+    pub refund_id: Option<String>,
+    /// Why it failed, or why its money goes back.
+    pub reason: Option<String>,
+    /// What the gateway said that cannot be right: the first of it.
+    pub discrepancy: Option<PaymentDiscrepancy>,
+}
+
+/// `Payments` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Payments {
+    /// `payments`.
+    pub payments: Vec<Payment>,
     /// `next_cursor`.
     pub next_cursor: Cursor,
 }
@@ -1345,6 +1595,8 @@ pub struct Audit {
     pub escrowed: Balance,
     /// `payable`.
     pub payable: Balance,
+    /// On its way back to who paid outside.
+    pub refunding: Balance,
     /// `merchants`.
     pub merchants: Balance,
     /// `platform`.
@@ -2701,6 +2953,86 @@ impl ReceivedQuery {
 impl ReceivedQuery {
     pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
         [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`payments`](crate::Client::payments).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct PaymentsQuery {
+    /// `state`.
+    pub state: Option<PaymentState>,
+    /// `gateway`.
+    pub gateway: Option<String>,
+    /// `discrepant`.
+    pub discrepant: Option<bool>,
+    /// `created_from`.
+    pub created_from: Option<Time>,
+    /// `created_to`.
+    pub created_to: Option<Time>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl PaymentsQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        PaymentsQuery { state: None, gateway: None, discrepant: None, created_from: None, created_to: None, limit: None }
+    }
+
+    /// Sets `state`.
+    #[must_use]
+    pub fn state(mut self, state: PaymentState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Sets `gateway`.
+    #[must_use]
+    pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
+        self.gateway = Some(gateway.into());
+        self
+    }
+
+    /// Sets `discrepant`.
+    #[must_use]
+    pub fn discrepant(mut self, discrepant: bool) -> Self {
+        self.discrepant = Some(discrepant);
+        self
+    }
+
+    /// Sets `created_from`.
+    #[must_use]
+    pub fn created_from(mut self, created_from: impl Into<String>) -> Self {
+        self.created_from = Some(created_from.into());
+        self
+    }
+
+    /// Sets `created_to`.
+    #[must_use]
+    pub fn created_to(mut self, created_to: impl Into<String>) -> Self {
+        self.created_to = Some(created_to.into());
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl PaymentsQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 6] {
+        [
+            ("state", self.state.as_ref().map(ToString::to_string)),
+            ("gateway", self.gateway.as_ref().map(ToString::to_string)),
+            ("discrepant", self.discrepant.as_ref().map(ToString::to_string)),
+            ("created_from", self.created_from.as_ref().map(ToString::to_string)),
+            ("created_to", self.created_to.as_ref().map(ToString::to_string)),
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
