@@ -239,6 +239,7 @@ fn thing(event: &FeedEvent) -> String {
         Happened::Merchant(merchant) => format!("merchant {}", merchant.id),
         Happened::Gift(gift) | Happened::GiftRedacted(gift) => gift.id.to_string(),
         Happened::SalesSettled(settled) => format!("merchant {}", settled.merchant),
+        Happened::Payment(payment) => payment.id.to_string(),
     }
 }
 

@@ -161,7 +161,7 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
          for _, mark in ipairs(redis.call('HKEYS', wallet)) do
            if string.sub(mark, 1, 2) == '#u' then redis.call('HDEL', wallet, mark) end
          end",
-        &[FindingKind::Wallet, LostMoney],
+        &[Wallet, LostMoney],
     ),
     (
         "local orders = beside(item, 'orders')
@@ -170,7 +170,7 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
            local at, merchant = string.match(string.sub(row, 17), '^(%d+) (%S+)')
            redis.call('HSET', orders, id, string.sub(row, 1, 16) .. at .. ' ' .. merchant)
          end",
-        &[FindingKind::Item, LostMoney],
+        &[Item, LostMoney],
     ),
     (
         "local owed = key('owed:rosy')
