@@ -16,7 +16,7 @@ use super::error::RedisOpenError;
 use super::gifts::Seen;
 use super::reply::{Answer, Decided, damaged};
 use super::scripts::ADDRESS_KEY;
-use crate::address::{AddressKeep, AddressRead, KeyId, Of, Unwrapped, name_of};
+use crate::address::{AddressKeep, AddressMark, AddressRead, KeyId, Of, Unwrapped, name_of};
 use crate::command::Refusal;
 use crate::error::EngineError;
 use crate::gift::{Gift, GiftState, GiftStep};
@@ -46,7 +46,18 @@ impl Mark {
         postcard::from_bytes(packed).map_err(|_| damaged("an address's mark"))
     }
 
-    fn packed(&self) -> Vec<u8> {
+    /// What is left of an erased one, as long as another may be given.
+    pub(super) fn of_erased(mark: &AddressMark) -> Mark {
+        Mark { version: mark.version, key: None, erase_at: None, keep: mark.keep }
+    }
+
+    /// The same where slots have numbers; `None` if it is not erased.
+    pub(super) fn erased(&self) -> Option<AddressMark> {
+        let Mark { version, key, erase_at, keep } = *self;
+        key.is_none().then_some(AddressMark { version, slot: None, erase_at, keep })
+    }
+
+    pub(super) fn packed(&self) -> Vec<u8> {
         postcard::to_extend(self, Vec::new()).expect("every mark has a postcard form")
     }
 

@@ -14,6 +14,7 @@ use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no};
 use super::effects::as_read;
+pub(super) use super::gift_row::{bytes_of, gift_of, gift_of_bytes, kept, packed};
 use super::layout::Key;
 use super::lists::{Bounds, Walk};
 use super::memos::Verdict;
@@ -24,7 +25,7 @@ use crate::backend::{Listing, Page};
 use crate::command::{Command, Outcome, Refusal};
 use crate::error::EngineError;
 use crate::event::{GiftChanged, Units};
-use crate::gift::{Gift, GiftRole, GiftState, GiftStep, GiftToken, NewGift};
+use crate::gift::{Gift, GiftRole, GiftStep, GiftToken, NewGift};
 use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId};
 use futures_util::future::try_join_all;
 use std::sync::Arc;
@@ -451,51 +452,6 @@ pub(super) fn listed<'a>(was: Option<&Gift>, gift: &'a Gift) -> impl Iterator<It
         let value = format!("{} v  {user}", gift.created_at.ms());
         [[b"v", &gift.id.bytes()[..], &[role]].concat(), value.into_bytes()]
     })
-}
-
-/// A gift as it lies in Redis: what scripts know of it, and all of it.
-pub(super) fn packed(gift: &Gift) -> Vec<u8> {
-    let deadline = gift.deadline().map_or(0, Timestamp::ms);
-    let words = format!("{} {deadline} {} ", letter(gift.state), gift.giver);
-    [words.as_bytes(), &bytes_of(gift)].concat()
-}
-
-/// A gift out of what [`packed`] makes.
-pub(super) fn gift_of(packed: &[u8]) -> Result<Gift> {
-    gift_of_bytes(Answer::split(packed.to_vec(), 4).bytes(3)?)
-}
-
-/// All of a gift, as it is answered.
-pub(super) fn bytes_of(gift: &Gift) -> Vec<u8> {
-    postcard::to_extend(gift, Vec::new()).expect("every gift has a postcard form")
-}
-
-/// A gift as it is kept for so long for who asks again: without its texts, but for a note, which may be
-/// another by then. Nothing if it is not kept.
-pub(super) fn kept(gift: &Gift, keep: &[u8]) -> Vec<u8> {
-    if keep == Keep::Natural.word() {
-        return Vec::new();
-    }
-    let reason = gift.reason.as_ref().map(|_| String::new());
-    bytes_of(&Gift { message: String::new(), metadata: String::new(), reason, ..gift.clone() })
-}
-
-pub(super) fn gift_of_bytes(bytes: &[u8]) -> Result<Gift> {
-    postcard::from_bytes(bytes).map_err(|_| damaged("a gift"))
-}
-
-const fn letter(state: GiftState) -> char {
-    match state {
-        GiftState::AwaitingPayment => 'w',
-        GiftState::Offered => 'o',
-        GiftState::Accepted => 'a',
-        GiftState::Shipped => 's',
-        GiftState::Delivered => 'd',
-        GiftState::Declined => 'n',
-        GiftState::Expired => 'e',
-        GiftState::Cancelled => 'c',
-        GiftState::Failed => 'f',
-    }
 }
 
 /// A call that was sent twice finds that its first was not paid. Under a key another

@@ -17,7 +17,7 @@
 //! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
-//! - `gifts`: gifts, and the payments with which they are made.
+//! - `gifts`, `gift_row`: gifts, and the payments with which they are made.
 //! - `addresses`, `rewrite`: where gifts are sent, and files without what was erased of it.
 //! - `orders`: orders that are led on and sent back.
 //! - `sales`: what merchants have of their sales.
@@ -44,6 +44,7 @@ mod copy;
 mod effects;
 mod error;
 mod events;
+mod gift_row;
 mod gifts;
 mod grabs;
 mod lane;

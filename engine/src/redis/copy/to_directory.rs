@@ -270,6 +270,7 @@ impl Copying<'_> {
         }
         self.holds(bucket, &units).await?;
         self.gifts(bucket, &units).await?;
+        self.erased_addresses(bucket).await?;
         for name in names.keys.sorted() {
             self.memo(bucket, name).await?;
         }

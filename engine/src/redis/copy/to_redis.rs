@@ -59,7 +59,8 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     let store = Arc::new(Store::open(&path, FjallOptions::default())?);
     bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
-    if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
+    let marks = store.addresses()?;
+    if marks.iter().any(|(_, mark)| mark.slot.is_some()) {
         return Err(CopyError::Form(format!("gifts in the directory {NO_ADDRESSES}")));
     }
     if store.has_payments()? {
@@ -97,6 +98,7 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
         progress(told);
     }
     reading.await.expect("reading does not panic")?;
+    writing.erased_addresses(&marks).await?;
     writing.finish().await?;
     let audit = backend.audit_rows(&mut |_| ()).await?;
     let mut differences: Vec<String> = audit.findings.into_iter().map(|finding| finding.what).collect();
@@ -180,7 +182,7 @@ pub(super) struct Writing {
     sent: Vec<Option<JoinHandle<std::result::Result<(), crate::EngineError>>>>,
     money: Vec<Money>,
     position: Position,
-    thing: u64,
+    pub(super) thing: u64,
     /// Things that an earlier attempt has written.
     done: u64,
     marked_every: u64,
