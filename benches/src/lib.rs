@@ -405,6 +405,7 @@ pub async fn sell_for(engine: &impl Backend, stock: u32, per_user_limit: Option<
         hold_ttl_s,
         image_url: None,
         origin: ItemOrigin::default(),
+        group_buy: None,
     };
     match engine.execute(Command::CreateItem(Box::new(terms)), None).await.expect("an item is made").outcome {
         Outcome::Item(view) => view.id,

@@ -14,11 +14,14 @@ use crate::command::{
 use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::group::{Group, GroupsOf};
 use crate::notes::Notes;
 use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 use sha2::{Digest, Sha256};
 use std::future::Future;
 
@@ -126,6 +129,10 @@ pub enum EntryKind {
     GiftRefund(GiftId),
     /// In, from an order that went back.
     OrderRefund(OrderId),
+    /// Out, into a group that buys together.
+    GroupPaid(GroupId),
+    /// In, from a group that was left, or came to nothing.
+    GroupRefund(GroupId),
 }
 
 impl EntryKind {
@@ -137,10 +144,13 @@ impl EntryKind {
             | EntryKind::Refund(_)
             | EntryKind::Lapse(_)
             | EntryKind::GiftRefund(_)
-            | EntryKind::OrderRefund(_) => true,
-            EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) | EntryKind::GiftPaid(_) => {
-                false
-            }
+            | EntryKind::OrderRefund(_)
+            | EntryKind::GroupRefund(_) => true,
+            EntryKind::Withdrawal(_)
+            | EntryKind::EnvelopeCreated(_)
+            | EntryKind::Order(_)
+            | EntryKind::GiftPaid(_)
+            | EntryKind::GroupPaid(_) => false,
         }
     }
 }
@@ -347,6 +357,10 @@ pub trait Backend: Notes + Send + Sync + 'static {
     /// Payments outside, state by state, the oldest first. A page may be short, even empty, and
     /// still have a next one.
     fn payments(&self, filter: &PaymentFilter, page: &Page) -> impl Future<Output = Result<Listing<Payment>>> + Send;
+    /// One group.
+    fn group(&self, id: GroupId) -> impl Future<Output = Result<Option<Group>>> + Send;
+    /// A user's or an item's groups, the newest first. A page may be short, even empty, and still have a next one.
+    fn groups(&self, of: &GroupsOf, page: &Page) -> impl Future<Output = Result<Listing<Group>>> + Send;
     /// One payout.
     fn payout(&self, id: PayoutId) -> impl Future<Output = Result<Option<PayoutView>>> + Send;
     /// Payouts, the oldest first. A page may be short, even empty, and still have a

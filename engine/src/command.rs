@@ -7,12 +7,15 @@
 use crate::api_key::{ApiKey, NewApiKey};
 use crate::code::Code;
 use crate::gift::{Gift, GiftStep, NewGift};
+use crate::group::{Group, NewGroup};
 use crate::order::{OrderProgress, OrderStep};
 use crate::payment::{NewPayment, Payment, PaymentTold};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
 use crate::sale::MerchantBalance;
 use crate::split::{Seed, SplitRule};
-use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, Timestamp, UserId};
+use crate::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, Timestamp, UserId,
+};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -160,6 +163,24 @@ pub enum Command {
         /// What.
         told: Box<PaymentTold>,
     },
+    /// Opens a group that buys an item together. Answers [`Outcome::Group`], or as a grab of
+    /// the item does when there is no unit, or [`Outcome::CannotPay`].
+    OpenGroup(Box<NewGroup>),
+    /// Joins a group; who is its last member buys for all. Answers [`Outcome::Joined`],
+    /// [`Outcome::GroupFull`], [`Outcome::Expired`], [`Outcome::LeaderLeft`], or as opening one does.
+    JoinGroup {
+        /// Which.
+        group: GroupId,
+        /// Who joins.
+        user: UserId,
+    },
+    /// Leaves a group that is not full; if its leader does, it ends. Again, the same. Answers [`Outcome::Group`].
+    LeaveGroup {
+        /// Which.
+        group: GroupId,
+        /// Who leaves.
+        user: UserId,
+    },
 }
 
 impl Command {
@@ -185,6 +206,12 @@ impl Command {
             && let Some(verification) = &new.verification
         {
             bytes = postcard::to_extend(verification, bytes).expect(FORM);
+        }
+        // And of a change that says nothing of groups.
+        if let Command::ChangeItem { change, .. } = self
+            && let Some(group_buy) = &change.group_buy
+        {
+            bytes = postcard::to_extend(&("group_buy", group_buy), bytes).expect(FORM);
         }
         // And of one whose terms of sale are not told.
         if let Command::PutMerchant(new) = self
@@ -408,12 +435,27 @@ pub enum Outcome {
     Order(Box<OrderNow>),
     /// The payment as it is now.
     Payment(Box<Payment>),
+    /// The group as it is now.
+    Group(Box<Group>),
+    /// The user is a member of the group.
+    Joined {
+        /// The group as it is now.
+        group: Box<Group>,
+        /// The user's order, once it is full.
+        order: Option<OrderId>,
+        /// Whether the user was a member before this call.
+        replayed: bool,
+    },
+    /// The group has as many members as it takes.
+    GroupFull,
+    /// The group's leader has left it, and all have their money back.
+    LeaderLeft,
 }
 
 /// Why a command was refused. None of these is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such envelope, item, hold, order, gift, merchant, user, payout or key here.
+    /// There is no such envelope, item, hold, order, gift, group, merchant, user, payout or key here.
     #[error("not found")]
     NotFound,
     /// The wallet does not hold enough.
@@ -519,6 +561,26 @@ impl Refusal {
             "it is being paid with {}; pay there, or wait until GET /v1/payments/{} says that it was not paid",
             payment.gateway, payment.id
         ))
+    }
+
+    /// The refusal of groups where there are none yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_groups() -> Refusal {
+        let why = "items are not sold to groups in front of Redis yet; serve them from a server of its own with \
+                   `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of a group for an item that is sold to single users only.
+    pub(crate) fn no_group_buy() -> Refusal {
+        let why = "the item is not sold to groups; PATCH /v1/items/{id} with group_buy first";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal to leave a group that has bought.
+    pub(crate) fn group_is_full() -> Refusal {
+        let why = "the group is full and each member has an order; send yours back with POST /v1/orders/{id}/return";
+        Refusal::WrongState(why.to_owned())
     }
 
     /// The refusal of items whose units are codes where there are none yet.

@@ -19,13 +19,14 @@ use crate::backend::{EntryKind, OnceKey};
 use crate::code::{Code, HandedTo};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
+use crate::group::{Group, Member};
 use crate::order::{OrderProgress, OrderState};
 use crate::payment::{Payment, PaymentState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
 use crate::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
 use crate::split::{self, Shares};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -97,6 +98,11 @@ pub enum Event {
     OrderChanged(Box<OrderChanged>),
     /// A payment outside was made, or something has become of it. What it pays for stands beside it.
     PaymentChanged(Box<PaymentChanged>),
+    /// A group was opened, or something has become of it. What members pay and what goes
+    /// back to them is a [`WalletMoved`] each beside it.
+    GroupChanged(Box<GroupChanged>),
+    /// A member of a group that is full has an order; its money goes from the group to the merchant.
+    GroupOrdered(Box<GroupOrdered>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -586,6 +592,83 @@ impl OrderChanged {
     }
 }
 
+/// A group as it is from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupChanged {
+    /// What has become of it.
+    pub step: GroupMove,
+    /// The group afterwards.
+    pub group: Group,
+    /// The units of the item that those have afterwards whom it concerns, in their order.
+    pub units_after: Vec<Units>,
+}
+
+/// What has become of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupMove {
+    /// The last of its members has joined; the first has opened it.
+    Joined,
+    /// Somebody is no member any more.
+    Left(Member),
+    /// It came to nothing.
+    Ended,
+}
+
+impl GroupChanged {
+    /// Whom it concerns: each has one unit and one part of the money in the group more than before, or less.
+    pub(crate) fn concerned(&self) -> impl Iterator<Item = &Member> {
+        let members = &self.group.members;
+        let (left, members) = match &self.step {
+            GroupMove::Joined => (None, &members[members.len().saturating_sub(1)..]),
+            GroupMove::Left(member) => (Some(member), &members[..0]),
+            GroupMove::Ended => (None, &members[..]),
+        };
+        left.into_iter().chain(members)
+    }
+
+    /// Whether they have more.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.step == GroupMove::Joined
+    }
+
+    /// How much more the group has afterwards.
+    pub(crate) fn moved(&self) -> i64 {
+        let amount = i64::try_from(self.group.price.minor()).expect("an amount has 53 bits");
+        let users = self.concerned().count() as i64;
+        amount * if self.is_joined() { users } else { -users }
+    }
+}
+
+/// A member of a group that is full has an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupOrdered {
+    /// The group.
+    pub group: GroupId,
+    /// The order, of a hold that is made and paid with it.
+    pub order: OrderView,
+    /// The user's units of the item afterwards.
+    pub units_after: Units,
+    /// What the merchant is owed afterwards.
+    pub owed_after: Amount,
+}
+
+impl OrderView {
+    /// The hold of which a group's order is: it was made and paid with it.
+    pub(crate) fn hold_of_group(&self) -> HoldView {
+        let OrderView { id, hold, item, user, quantity, amount, created_at, .. } = self;
+        HoldView {
+            id: *hold,
+            item: *item,
+            user: user.clone(),
+            quantity: *quantity,
+            amount: *amount,
+            state: HoldState::Claimed(*id),
+            created_at: *created_at,
+            expires_at: *created_at,
+        }
+    }
+}
+
 /// Codes went to an order or a gift.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CodesHanded {
@@ -695,6 +778,8 @@ const CODES_ADDED: u8 = 36;
 const CODES_HANDED: u8 = 37;
 const ORDER_CHANGED: u8 = 38;
 const PAYMENT_CHANGED: u8 = 39;
+const GROUP_CHANGED: u8 = 44;
+const GROUP_ORDERED: u8 = 45;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -840,6 +925,8 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::CodesHanded(e) => put_cold(CODES_HANDED, e, bytes),
         Event::OrderChanged(e) => put_cold(ORDER_CHANGED, e, bytes),
         Event::PaymentChanged(e) => put_cold(PAYMENT_CHANGED, e, bytes),
+        Event::GroupChanged(e) => put_cold(GROUP_CHANGED, e, bytes),
+        Event::GroupOrdered(e) => put_cold(GROUP_ORDERED, e, bytes),
     }
 }
 
@@ -909,7 +996,8 @@ impl Record {
                     let moves = e.moves();
                     sum += i128::from(moves.refunding) + signed(moves.withdrawn) - signed(moves.deposited);
                 }
-                // What is paid leaves one account of payouts for the other.
+                Event::GroupChanged(e) => sum += i128::from(e.moved()),
+                // What is paid leaves one account of payouts for the other, and a group's money becomes its merchant's.
                 Event::PayoutChanged(_)
                 | Event::Grabbed(_)
                 | Event::EnvelopeSettled(_)
@@ -924,7 +1012,8 @@ impl Record {
                 | Event::AddressErased(_)
                 | Event::CodesAdded(_)
                 | Event::CodesHanded(_)
-                | Event::OrderChanged(_) => {}
+                | Event::OrderChanged(_)
+                | Event::GroupOrdered(_) => {}
             }
         }
         sum == 0
@@ -1076,6 +1165,8 @@ impl<'a> Reader<'a> {
             CODES_HANDED => Event::CodesHanded(self.cold()?),
             ORDER_CHANGED => Event::OrderChanged(self.cold()?),
             PAYMENT_CHANGED => Event::PaymentChanged(self.cold()?),
+            GROUP_CHANGED => Event::GroupChanged(self.cold()?),
+            GROUP_ORDERED => Event::GroupOrdered(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

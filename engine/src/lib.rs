@@ -43,6 +43,7 @@
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
 //! - [`code`]: units that are codes, each handed out once.
+//! - [`group`]: users who buy an item together.
 //! - [`order`]: what comes of a unit once it is paid.
 //! - [`payout`]: money that goes to people outside.
 //! - [`address`]: where gifts are sent: sealed, opened, erased.
@@ -95,6 +96,7 @@ pub mod export;
 pub mod fairness;
 pub mod feed;
 pub mod gift;
+pub mod group;
 mod item;
 pub mod journal;
 pub mod memory;

@@ -74,11 +74,17 @@ pub enum Mutant {
     RefundPaymentTwice,
     /// Money that comes too late for what it was for stays nowhere.
     LoseLatePayment,
+    /// Who is a member of a group joins it again, and pays again.
+    JoinTwice,
+    /// A group can be joined at exactly its deadline.
+    JoinAtDeadline,
+    /// When a group comes to nothing, one of its members has no money back.
+    ForgetMember,
 }
 
 impl Mutant {
     /// All of them that the simulation has to find.
-    pub const ALL: [Mutant; 30] = [
+    pub const ALL: [Mutant; 33] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -109,6 +115,9 @@ impl Mutant {
         Mutant::SettleTwice,
         Mutant::HandCodeAgain,
         Mutant::ForgetCodes,
+        Mutant::JoinTwice,
+        Mutant::JoinAtDeadline,
+        Mutant::ForgetMember,
     ];
 
     /// Those that are found where disks and keys are looked at, and not by the simulation.

@@ -356,6 +356,12 @@ id!(
     "gift_"
 );
 id!(
+    /// Users who buy an item together. Starts with two bytes of its item's id,
+    /// so that a group lives in the shard of its item.
+    GroupId,
+    "group_"
+);
+id!(
     /// An API key.
     ApiKeyId,
     "key_"

@@ -13,7 +13,7 @@ use crate::payments::{PaymentOptions, Payments};
 use crate::problem::{Code, Problem};
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{
-    addresses, auth::Keys, codes, envelopes, events, gifts, keys, orders, payments, payouts, sale_money, sales,
+    addresses, auth::Keys, codes, envelopes, events, gifts, groups, keys, orders, payments, payouts, sale_money, sales,
     service, wallets, webhooks,
 };
 use axum::Router;
@@ -205,6 +205,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = payouts::routes(table);
     let table = payments::routes(table);
     let table = addresses::routes(gifts::routes(table));
+    let table = groups::routes(table);
     let table = codes::routes(table);
     let table = orders::routes(table);
     let table = sales::routes(table);

@@ -170,20 +170,18 @@ async fn create<B: Backend>(
 ) -> Result<Response, Problem> {
     let decided = server.backend.execute(body.command(&caller), Some(once)).await;
     if let Ok(Reply { outcome, .. }) = &decided
-        && let Some(why) = nothing_to_give(outcome)
+        && let Some(why) = no_unit(outcome, "The giver holds, has given and has bought")
     {
         return Err(Problem::new(Code::WrongState, why));
     }
     reply(&server, decided, StatusCode::CREATED)
 }
 
-/// Why there was no unit to give; nothing was made then.
-fn nothing_to_give(outcome: &Outcome) -> Option<String> {
+/// Why there was no unit for what was to be made; nothing was made then. `has`: what somebody at the limit does.
+pub(crate) fn no_unit(outcome: &Outcome, has: &str) -> Option<String> {
     Some(match outcome {
         Outcome::SoldOut => "The item is sold out.".to_owned(),
-        Outcome::LimitReached => {
-            "The giver holds, has given and has bought as many of this item as one user may.".to_owned()
-        }
+        Outcome::LimitReached => format!("{has} as many of this item as one user may."),
         Outcome::NotOpen { opens_at } => format!("The sale opens at {}.", At(*opens_at)),
         Outcome::Ended => "The sale is over.".to_owned(),
         _ => return None,

@@ -42,6 +42,7 @@ pub mod faults;
 pub mod fields;
 mod file;
 pub mod gifts;
+pub mod groups;
 pub mod handover;
 pub mod keys;
 pub mod metrics;

@@ -21,6 +21,7 @@ use hongbao_engine::backend::{Backend, ItemFilter};
 use hongbao_engine::command::{
     Command, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewItem, NewMerchant, NewVerification,
 };
+use hongbao_engine::group::{GroupBuy, SIZE_MAX};
 use hongbao_engine::order::RETURN_WITHIN_S;
 use hongbao_engine::payment::PaymentFor;
 use hongbao_engine::sale::COMMISSION_BPS_MAX;
@@ -101,6 +102,24 @@ struct Create {
     variant_of: Option<String>,
     #[serde(default = "a_week")]
     return_within_s: SecondsOrNone,
+    #[serde(default)]
+    group_buy: Option<SentGroupBuy>,
+}
+
+/// On which terms groups buy an item, as they are sent.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SentGroupBuy {
+    size: Int<2, { SIZE_MAX as u64 }>,
+    price: Money,
+    within_s: Seconds,
+}
+
+impl SentGroupBuy {
+    fn terms(self) -> GroupBuy {
+        let size = u32::try_from(self.size.get()).expect("a group has at most a hundred members");
+        GroupBuy { size, price: self.price.amount(), within_s: self.within_s.get() }
+    }
 }
 
 fn one_each() -> Option<Count> {
@@ -160,6 +179,7 @@ impl Create {
                 variant_of,
                 return_within_s: u32::try_from(self.return_within_s.get()).expect("a year has fewer seconds"),
             },
+            group_buy: self.group_buy.map(SentGroupBuy::terms),
         })))
     }
 }
@@ -185,6 +205,8 @@ struct Change {
     hold_ttl_s: Option<Seconds>,
     #[serde(default, deserialize_with = "some")]
     image_url: Option<Option<Url>>,
+    #[serde(default, deserialize_with = "some")]
+    group_buy: Option<Option<SentGroupBuy>>,
 }
 
 impl Content for Change {
@@ -204,6 +226,7 @@ impl Change {
             ends_at: self.ends_at.map(|time| time.map(|time| time.0)),
             hold_ttl_s: self.hold_ttl_s.map(Seconds::get),
             image_url: self.image_url.map(|url| url.map(|url| url.0)),
+            group_buy: self.group_buy.map(|terms| terms.map(SentGroupBuy::terms)),
         };
         Command::ChangeItem { item, change: Box::new(change) }
     }

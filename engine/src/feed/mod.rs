@@ -17,6 +17,7 @@ pub(crate) mod record;
 use crate::command::{EnvelopeView, HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::gift::{Gift, GiftState};
+use crate::group::Group;
 use crate::order::OrderState;
 use crate::payment::{Payment, PaymentState};
 use crate::payout::{Payout, PayoutState, PayoutView};
@@ -130,6 +131,18 @@ event_types! {
     PaymentRefunding = "payment.refunding",
     /// It went back.
     PaymentRefunded = "payment.refunded",
+    /// A group was opened, and its leader has joined it.
+    GroupOpened = "group.opened",
+    /// Somebody else has joined it.
+    GroupJoined = "group.joined",
+    /// Somebody has left it, and has the money back.
+    GroupLeft = "group.left",
+    /// It is full, and each member has an order.
+    GroupFull = "group.full",
+    /// It was not full in time, and all have their money back.
+    GroupExpired = "group.expired",
+    /// Its leader has left it, and all have their money back.
+    GroupLeaderLeft = "group.leader_left",
 }
 
 impl EventType {
@@ -415,6 +428,19 @@ pub enum Happened {
     SalesSettled(Box<SalesSettled>),
     /// A payment outside as it is from then on.
     Payment(Box<Payment>),
+    /// Something has become of a group.
+    Group(Box<GroupHappened>),
+}
+
+/// What has become of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupHappened {
+    /// What: a type of groups.
+    pub what: EventType,
+    /// Who opened, joined or left it; nobody if it came to its end.
+    pub user: Option<UserId>,
+    /// The group as it is from then on.
+    pub group: Group,
 }
 
 /// Sales of a merchant that were settled.
@@ -490,6 +516,7 @@ impl Happened {
             Happened::SalesSettled(_) => EventType::MerchantSettled,
             Happened::GiftRedacted(_) => EventType::GiftRedacted,
             Happened::Payment(payment) => EventType::of_payment(payment.state),
+            Happened::Group(happened) => happened.what,
         }
     }
 
@@ -508,6 +535,7 @@ impl Happened {
             Happened::Payout(view) => Some(&view.owner),
             Happened::Item(put) => Some(&*put.terms.origin.owner).filter(|owner| !owner.is_empty()),
             Happened::Gift(gift) | Happened::GiftRedacted(gift) => Some(&gift.owner),
+            Happened::Group(happened) => Some(&happened.group.owner),
             Happened::Deposited(_)
             | Happened::Withdrawn(_)
             | Happened::Hold(_)

@@ -55,6 +55,9 @@ impl Core {
         if let Some(id) = footprint.gift {
             self.warm_gift(durable, id)?;
         }
+        if let Some(id) = footprint.group {
+            self.warm_group(durable, id)?;
+        }
         if let Some(id) = footprint.order {
             self.warm_order(id)?;
         }
@@ -70,11 +73,15 @@ impl Core {
     /// Whether everything needed is in memory, now that it cannot leave.
     #[inline]
     pub(super) fn is_warm(&self, locked: &Locked<'_>, footprint: &Footprint) -> bool {
+        if !self.has_all_of_group(locked, footprint) {
+            return false;
+        }
         self.durable.is_none()
             || footprint.wallets.iter().all(|user| locked.shard(self.router.user(user)).wallets.contains_key(user))
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
                 && footprint.payouts.iter().all(|id| locked.shard(self.router.payout(*id)).payouts.contains_key(id))
                 && footprint.gift.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
+                && footprint.group.iter().all(|id| locked.shard(self.router.group(*id)).groups.contains_key(id))
                 && footprint.order.iter().all(|id| {
                     locked.shard(self.router.order(*id)).known_orders.get(id).is_some_and(|known| known.sale.is_some())
                 })
@@ -373,7 +380,10 @@ impl Core {
             | Command::RedactGift { .. }
             | Command::WithdrawSales(_)
             | Command::AddCodes { .. }
-            | Command::StepOrder { .. } => return not_found(),
+            | Command::StepOrder { .. }
+            | Command::OpenGroup(_)
+            | Command::JoinGroup { .. }
+            | Command::LeaveGroup { .. } => return not_found(),
         })
     }
 
@@ -426,6 +436,9 @@ impl Core {
                 || !idle(known.touched_at, IDLE_MS)
         });
         payment_of.retain(|_, payment| payments.contains_key(payment));
+        shard
+            .groups
+            .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.known_orders.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.codes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, CODES_MS));
         shard.made.retain(|_, days| {

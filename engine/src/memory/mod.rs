@@ -18,6 +18,7 @@
 mod addresses;
 mod cold;
 mod feed;
+mod groups;
 mod housekeeping;
 mod notes;
 mod payments;
@@ -54,10 +55,10 @@ use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
 use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
-use crate::state::{Router, Shard, Shards, apply, is_positive};
+use crate::state::{Chore, Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
 use crate::types::{
-    ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+    ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
 };
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
@@ -185,6 +186,9 @@ struct Footprint {
     memos: SmallVec<[OnceKey; 2]>,
     payouts: Vec<PayoutId>,
     gift: Option<GiftId>,
+    group: Option<GroupId>,
+    /// Whether the wallets of all that are in the group are needed.
+    all_of_group: bool,
     /// Codes that an item is to have.
     codes: Option<(ItemId, Vec<CodeDigest>)>,
     order: Option<OrderId>,
@@ -204,8 +208,8 @@ struct Done {
 enum Miss {
     /// Something was evicted after it had been brought in, or has only been prepared.
     Again,
-    /// These gifts are due and have to end first.
-    InTheWay(Vec<GiftId>),
+    /// These gifts and groups are due and have to end first.
+    InTheWay(Vec<Chore>),
     /// It has ended, and is in the store if anywhere.
     Cold,
 }
@@ -337,7 +341,7 @@ impl Core {
         let now = self.clock.now();
         let refused = shard.refuses(&item.put.terms.merchant);
         let decision = item.grab(&shard.holds, now, refused, (&name, user), quantity, hold);
-        if !shard.gifts_in_the_way(item, now, (user, quantity), &decision).is_empty() {
+        if !shard.in_the_way(item, now, (user, quantity), &decision).is_empty() {
             return Ok(None);
         }
         let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
@@ -387,7 +391,7 @@ impl Core {
             match self.attempt(command, &mut drawn, &keys, &footprint) {
                 Ok(done) => return Ok(done),
                 Err(Miss::Again) => {}
-                Err(Miss::InTheWay(gifts)) => self.end_gifts(&gifts)?,
+                Err(Miss::InTheWay(chores)) => self.end_in_the_way(&chores)?,
                 Err(Miss::Cold) => return self.run_cold(command, &keys, now),
             }
         }
@@ -427,8 +431,8 @@ impl Core {
         let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
         drop(locked);
-        if let Some(gifts) = again {
-            return Err(Miss::InTheWay(gifts));
+        if let Some(chores) = again {
+            return Err(Miss::InTheWay(chores));
         }
         if let (Command::AdvanceClock { by_s }, Outcome::Clock(_), false) = (command, &outcome, replayed) {
             self.clock.advance(by_s.saturating_mul(1000));
@@ -542,6 +546,12 @@ impl Core {
                 let id = GiftId::from_bytes(self.random_beside(terms.item.bytes()));
                 Drawn::Gift(id, GiftToken(self.random()))
             }
+            Command::OpenGroup(terms) => {
+                let item = terms.item.bytes();
+                let group = GroupId::from_bytes(self.random_beside(item));
+                Drawn::Group(group, OrderId::from_bytes(self.random_beside(item)))
+            }
+            Command::JoinGroup { group, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(group.bytes()))),
             Command::AddCodes { item, codes } => Drawn::Codes(CodeDigest::of_all(*item, codes)),
             Command::CreatePayment(terms) => {
                 Drawn::Payment(PaymentId::from_bytes(self.random_beside(terms.purpose.bytes())))
@@ -564,6 +574,7 @@ impl Core {
             | Command::RedactGift { .. }
             | Command::StepOrder { .. }
             | Command::TellPayment { .. }
+            | Command::LeaveGroup { .. }
             | Command::WithdrawSales(_) => Drawn::Nothing,
         }
     }
@@ -643,7 +654,7 @@ impl Core {
                 let index = router.hold(*hold);
                 let merchant = {
                     let shard = self.shards[index].lock();
-                    let item = shard.holds.item_of(hold).and_then(|item| shard.items.get(&item));
+                    let item = shard.item_of_hold(hold).and_then(|item| shard.items.get(&item));
                     item.map(|item| item.put.terms.merchant.clone())
                 };
                 let Some(merchant) = merchant else { return Ok(None) };
@@ -693,12 +704,19 @@ impl Core {
                 footprint.shards.push(router.item(*item));
                 footprint.codes = Some((*item, digests.clone()));
             }
+            (Command::OpenGroup(terms), Drawn::Group(..)) => {
+                footprint.shards.push(router.item(terms.item));
+                footprint.wallet(router, &terms.leader);
+            }
+            (Command::JoinGroup { group, user }, _) => self.group_footprint(*group, Some(user), &mut footprint)?,
+            (Command::LeaveGroup { group, user }, _) => self.group_footprint(*group, Some(user), &mut footprint)?,
             (
                 Command::CreateEnvelope(_)
                 | Command::CreateItem(_)
                 | Command::CreateGift(_)
                 | Command::CreatePayment(_)
-                | Command::AddCodes { .. },
+                | Command::AddCodes { .. }
+                | Command::OpenGroup(_),
                 _,
             ) => {
                 unreachable!("a command that makes something comes with an id for it")
@@ -772,8 +790,11 @@ fn class_of(command: &Command) -> Class {
         | Command::Restock { .. }
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
-        | Command::AddCodes { .. } => Class::Create,
-        Command::Grab { .. } | Command::GrabItem { .. } | Command::CreatePayment(_) => Class::Grab,
+        | Command::AddCodes { .. }
+        | Command::OpenGroup(_) => Class::Create,
+        Command::Grab { .. } | Command::GrabItem { .. } | Command::CreatePayment(_) | Command::JoinGroup { .. } => {
+            Class::Grab
+        }
         Command::Withdraw(_)
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -787,6 +808,7 @@ fn class_of(command: &Command) -> Class {
         | Command::RedactGift { .. }
         | Command::StepOrder { .. }
         | Command::TellPayment { .. }
+        | Command::LeaveGroup { .. }
         | Command::WithdrawSales(_) => Class::Settle,
     }
 }

@@ -18,6 +18,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::group::{Group, GroupsOf};
 use crate::merchant;
 use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{Payout, PayoutFilter, PayoutView};
@@ -28,7 +29,9 @@ use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, MerchantAccount, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 use std::collections::HashMap;
 
 impl Backend for Embedded {
@@ -325,6 +328,16 @@ impl Backend for Embedded {
 
     async fn payments(&self, filter: &PaymentFilter, page: &Page) -> Result<Listing<Payment>> {
         self.core.view()?.payments(filter, page)
+    }
+
+    async fn group(&self, id: GroupId) -> Result<Option<Group>> {
+        let Some((group, lsn)) = self.core.find_group(id)? else { return Ok(None) };
+        self.core.wait(Some(lsn)).await?;
+        Ok(Some(group))
+    }
+
+    async fn groups(&self, of: &GroupsOf, page: &Page) -> Result<Listing<Group>> {
+        self.core.view()?.groups(of, page)
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {

@@ -83,6 +83,8 @@ impl Core {
             Command::StepOrder { order, .. } => layout.of_id(order.bytes()),
             Command::CreatePayment(terms) => layout.of_id(terms.purpose.bytes()),
             Command::TellPayment { payment, .. } => layout.of_id(payment.bytes()),
+            Command::OpenGroup(terms) => layout.of_id(terms.item.bytes()),
+            Command::JoinGroup { group, .. } | Command::LeaveGroup { group, .. } => layout.of_id(group.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -133,6 +135,13 @@ impl Core {
             },
             Command::CreatePayment(_) => return Ok(self.refuse(Refusal::no_payments())),
             Command::TellPayment { .. } => return Ok(self.refuse(Refusal::NotFound)),
+            Command::OpenGroup(_) | Command::JoinGroup { .. } | Command::LeaveGroup { .. } => {
+                return Ok(self.refuse(Refusal::no_groups()));
+            }
+            Command::CreateItem(terms) if terms.group_buy.is_some() => return Ok(self.refuse(Refusal::no_groups())),
+            Command::ChangeItem { change, .. } if change.group_buy.flatten().is_some() => {
+                return Ok(self.refuse(Refusal::no_groups()));
+            }
             Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
                 return Ok(self.refuse(Refusal::no_codes()));
             }
@@ -589,7 +598,10 @@ fn keep_of(command: &Command) -> Keep {
         | Command::Redact { .. }
         | Command::RedactGift { .. }
         | Command::CreatePayment(_)
-        | Command::TellPayment { .. } => Keep::Natural,
+        | Command::TellPayment { .. }
+        | Command::OpenGroup(_)
+        | Command::JoinGroup { .. }
+        | Command::LeaveGroup { .. } => Keep::Natural,
         // How a payment ends stands under its mark, and how a return does.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
         Command::StepOrder { step, .. }

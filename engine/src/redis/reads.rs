@@ -23,11 +23,14 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::group::{Group, GroupsOf};
 use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -160,6 +163,14 @@ impl Backend for RedisBackend {
     }
 
     async fn payments(&self, _: &PaymentFilter, _: &Page) -> Result<Listing<Payment>> {
+        Ok(Listing { rows: Vec::new(), next: None })
+    }
+
+    async fn group(&self, _: GroupId) -> Result<Option<Group>> {
+        Ok(None)
+    }
+
+    async fn groups(&self, _: &GroupsOf, _: &Page) -> Result<Listing<Group>> {
         Ok(Listing { rows: Vec::new(), next: None })
     }
 

@@ -10,7 +10,7 @@ use super::addresses;
 use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::gifts::{self, PaidFrom};
 use super::winners::Name;
-use super::{Router, Shards, is_positive, orders, payments, sales, stock};
+use super::{Chore, Router, Shards, groups, is_positive, orders, payments, sales, stock};
 use crate::address::{AddressMark, Draft};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
@@ -28,7 +28,7 @@ use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, 
 use crate::redaction::Redaction;
 use crate::sale::SaleOf;
 use crate::types::{
-    Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
 };
 use smallvec::smallvec;
 use std::collections::HashMap;
@@ -56,14 +56,14 @@ pub(crate) struct Decision {
     pub(crate) replayed: bool,
     /// Whether the answer tells of something that has to be durable first.
     pub(crate) durable: bool,
-    /// Whether the events only prepare: once they are carried out, and these gifts
+    /// Whether the events only prepare: once they are carried out, and these gifts and groups
     /// have ended, the command has to be decided again, and this answer means nothing.
-    pub(crate) again: Option<Vec<GiftId>>,
+    pub(crate) again: Option<Vec<Chore>>,
 }
 
 impl Decision {
     /// An answer that changes nothing and tells of nothing.
-    fn no(outcome: Outcome) -> Decision {
+    pub(super) fn no(outcome: Outcome) -> Decision {
         Decision { events: Events::new(), outcome, replayed: false, durable: false, again: None }
     }
 
@@ -110,6 +110,8 @@ pub(crate) enum Drawn {
     Order(OrderId),
     ApiKey(ApiKeyId),
     Gift(GiftId, GiftToken),
+    /// A group, and the order of its leader, should it be full.
+    Group(GroupId, OrderId),
     /// A gift's address, sealed, whose slot is on the disk.
     Address(Draft),
     /// The digests of the codes to be added.
@@ -156,6 +158,7 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         Command::Withdraw(transfer) => ("withdrawal", &transfer.reference),
         Command::CreateEnvelope(terms) => ("envelope", &terms.reference),
         Command::CreateGift(terms) => ("gift", &terms.reference),
+        Command::OpenGroup(terms) => ("group", &terms.reference),
         Command::WithdrawSales(transfer) => ("sales_withdrawal", &transfer.reference),
         Command::Grab { .. }
         | Command::Claim { .. }
@@ -177,7 +180,9 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::AddCodes { .. }
         | Command::StepOrder { .. }
         | Command::CreatePayment(_)
-        | Command::TellPayment { .. } => return None,
+        | Command::TellPayment { .. }
+        | Command::JoinGroup { .. }
+        | Command::LeaveGroup { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -338,6 +343,11 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             let ended = if let Drawn::EndedHold(hold) = drawn { Some(&**hold) } else { None };
             payments::tell(shards, router, now, (*payment, told), ended)
         }
+        (Command::OpenGroup(terms), Drawn::Group(id, order)) => groups::open(shards, router, now, terms, (*id, *order)),
+        (Command::JoinGroup { group, user }, Drawn::Order(order)) => {
+            groups::join(shards, router, now, *group, user, *order)
+        }
+        (Command::LeaveGroup { group, user }, _) => groups::leave(shards, router, now, *group, user),
         (
             Command::CreateEnvelope(_)
             | Command::CreateItem(_)
@@ -346,7 +356,9 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             | Command::CreateApiKey(_)
             | Command::CreateGift(_)
             | Command::CreatePayment(_)
-            | Command::AddCodes { .. },
+            | Command::AddCodes { .. }
+            | Command::OpenGroup(_)
+            | Command::JoinGroup { .. },
             _,
         ) => {
             unreachable!("a command that makes something comes with an id for it")
@@ -780,7 +792,7 @@ fn grab_item(
     };
     let refused = shard.refuses(&found.put.terms.merchant);
     let grab = found.grab(&shard.holds, now, refused, (&Name::of(user), user), quantity, hold);
-    let in_the_way = shard.gifts_in_the_way(found, now, (user, quantity), &grab);
+    let in_the_way = shard.in_the_way(found, now, (user, quantity), &grab);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
         None => Decision { again: Some(Vec::new()), events, ..Decision::no(Outcome::SoldOut) },
@@ -810,8 +822,8 @@ fn create_gift(
     };
     let merchant = &item.put.terms.merchant;
     let refused = shard.refuses(merchant);
-    let given = item.give(&shard.holds, now, refused, &terms.giver, drawn.0);
-    let in_the_way = shard.gifts_in_the_way(item, now, (&terms.giver, 1), &given);
+    let given = item.give(&shard.holds, now, refused, &terms.giver, HoldId::from_bytes(*drawn.0.bytes()));
+    let in_the_way = shard.in_the_way(item, now, (&terms.giver, 1), &given);
     // Units that came free on the way are given back whatever the answer.
     let mut events: Events = given.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     let no = |outcome, events| Decision { events, ..Decision::no(outcome) };
@@ -1021,7 +1033,10 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
         | Command::RedactGift { .. }
-        | Command::WithdrawSales(_) => Ok(()),
+        | Command::WithdrawSales(_)
+        | Command::OpenGroup(_)
+        | Command::JoinGroup { .. }
+        | Command::LeaveGroup { .. } => Ok(()),
     }
 }
 

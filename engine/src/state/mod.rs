@@ -17,6 +17,7 @@ mod codes;
 pub(crate) mod decide;
 pub(crate) mod envelope;
 pub(crate) mod gifts;
+pub(crate) mod groups;
 mod index;
 pub(crate) mod ledger;
 pub(crate) mod orders;
@@ -30,7 +31,7 @@ use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::code::CodeDigest;
-use crate::command::{HoldView, Merchant, MerchantStatus, Outcome};
+use crate::command::{HoldView, Merchant, MerchantStatus, OrderView, Outcome};
 use crate::creates::MadeInDay;
 use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, PaymentMoves, Remembered};
 use crate::mutants::{Mutant, is_planted};
@@ -38,11 +39,12 @@ use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
 use crate::sale::SaleOf;
 use crate::types::{
-    Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
 };
 pub(crate) use codes::KnownCode;
 use envelope::Envelope;
 use gifts::KnownGift;
+use groups::KnownGroup;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
 use orders::{KnownOrder, PendingOrder};
@@ -97,6 +99,7 @@ pub(crate) enum Chore {
     Item(ItemId),
     Gift(GiftId),
     Address(GiftId),
+    Group(GroupId),
 }
 
 /// Deadlines of one shard, the next first.
@@ -126,6 +129,8 @@ pub(crate) struct Shard {
     pub(crate) payouts: HashMap<PayoutId, KnownPayout, IdHash>,
     /// Gifts that have not ended, and others that were asked for.
     pub(crate) gifts: HashMap<GiftId, KnownGift, IdHash>,
+    /// Groups that are open, and others that were asked for.
+    pub(crate) groups: HashMap<GroupId, KnownGroup, IdHash>,
     /// What is known of gifts' addresses, of all that are not erased.
     pub(crate) addresses: HashMap<GiftId, AddressMark, IdHash>,
     /// Sealed addresses that the store may not have yet, with their record; `None` is erased.
@@ -217,6 +222,10 @@ impl Router {
         self.of_prefix(id.bytes())
     }
 
+    pub(crate) fn group(self, id: GroupId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
     pub(crate) fn payout(self, id: PayoutId) -> usize {
         self.of_prefix(id.bytes())
     }
@@ -283,6 +292,11 @@ impl Router {
                 if !e.moves().deposited.is_zero() {
                     touch(Self::EXTERNAL);
                 }
+            }
+            Event::GroupChanged(e) => touch(self.group(e.group.id)),
+            Event::GroupOrdered(e) => {
+                touch(self.group(e.group));
+                touch(self.user(&e.order.merchant));
             }
         }
     }
@@ -500,6 +514,12 @@ pub(crate) fn apply(
                 }
                 shards.shard_mut(router.payment(event.payment.id)).apply_payment(*event, at, lsn);
             }
+            Event::GroupChanged(event) => shards.shard_mut(router.group(event.group.id)).apply_group(*event, at, lsn),
+            Event::GroupOrdered(event) => {
+                let (merchant, amount) = (&event.order.merchant, event.order.amount);
+                shards.shard_mut(router.user(merchant)).credit_merchant(merchant, amount, event.owed_after);
+                shards.shard_mut(router.group(event.group)).apply_group_ordered(*event, lsn);
+            }
         }
     }
 }
@@ -540,6 +560,7 @@ impl Shard {
             + self.redactions.len()
             + self.payouts.len()
             + self.gifts.len()
+            + self.groups.len()
             + self.sealed.len()
             + self.codes.len()
             + self.known_orders.len()
@@ -565,8 +586,19 @@ impl Shard {
 
     /// A hold that is in memory.
     pub(crate) fn hold(&self, id: &HoldId) -> Option<HoldView> {
-        let item = self.holds.item_of(id)?;
+        let Some(item) = self.holds.item_of(id) else { return self.order_of_group(id).map(OrderView::hold_of_group) };
         self.items.get(&item).expect("a hold's item is in memory").hold(&self.holds, id)
+    }
+
+    /// The item of a hold that is in memory.
+    pub(crate) fn item_of_hold(&self, id: &HoldId) -> Option<ItemId> {
+        self.holds.item_of(id).or_else(|| self.order_of_group(id).map(|order| order.item))
+    }
+
+    /// The order that was made with this hold, for a member of a group, if the store may not have both yet.
+    fn order_of_group(&self, id: &HoldId) -> Option<&OrderView> {
+        let pending = self.orders.get(&OrderId::from_bytes(*id.bytes()))?;
+        Some(&pending.order).filter(|order| order.hold == *id)
     }
 
     /// Money of a sale goes to a merchant, who is owed so much then.
@@ -622,17 +654,23 @@ impl Shard {
     pub(crate) fn drop_stale_timers(&mut self) {
         const KEPT_MIN: usize = 1024;
         if self.timers.len()
-            <= KEPT_MIN + 2 * (self.envelopes.len() + self.items.len() + self.gifts.len() + self.addresses.len())
+            <= KEPT_MIN
+                + 2 * (self.envelopes.len()
+                    + self.items.len()
+                    + self.gifts.len()
+                    + self.groups.len()
+                    + self.addresses.len())
         {
             return;
         }
-        let Shard { timers, envelopes, items, gifts, addresses, .. } = self;
+        let Shard { timers, envelopes, items, gifts, groups, addresses, .. } = self;
         timers.retain(|Reverse((at, chore))| {
             let set_for = match chore {
                 Chore::Envelope(id) => envelopes.get(id).and_then(|envelope| envelope.timer_at),
                 Chore::Item(id) => items.get(id).and_then(|item| item.timer_at),
                 Chore::Gift(id) => gifts.get(id).and_then(|known| known.timer_at),
                 Chore::Address(id) => addresses.get(id).and_then(|mark| mark.erase_at),
+                Chore::Group(id) => groups.get(id).and_then(|known| known.timer_at),
             };
             set_for == Some(*at)
         });
@@ -663,7 +701,9 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Gift(_)
         | Outcome::Order(_)
         | Outcome::Payment(_)
-        | Outcome::Sales { .. } => true,
+        | Outcome::Sales { .. }
+        | Outcome::Group(_)
+        | Outcome::Joined { .. } => true,
         Outcome::SoldOut
         | Outcome::Expired
         | Outcome::Cancelled
@@ -674,7 +714,9 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Ended
         | Outcome::HoldExpired
         | Outcome::CannotPay
-        | Outcome::Refused(_) => false,
+        | Outcome::Refused(_)
+        | Outcome::GroupFull
+        | Outcome::LeaderLeft => false,
     }
 }
 

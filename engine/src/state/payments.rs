@@ -327,7 +327,7 @@ fn late(
     let anew = HoldId::from_bytes(*payment.id.bytes());
     let refused = shard.refuses(&item.put.terms.merchant);
     let grab = item.grab(&shard.holds, now, refused, (&Name::of(user), user), quantity, anew);
-    let in_the_way = shard.gifts_in_the_way(item, now, (user, quantity), &grab);
+    let in_the_way = shard.in_the_way(item, now, (user, quantity), &grab);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     let result = match grab.result {
         None => return Some(Decision { again: Some(Vec::new()), ..Decision::new(events, Outcome::SoldOut) }),

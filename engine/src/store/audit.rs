@@ -8,6 +8,7 @@
 //! finding; each finding is told in plain words with the ids concerned.
 
 use super::audit_gifts::GiftMoney;
+use super::audit_groups::GroupMoney;
 use super::audit_payouts::fingerprint;
 use super::audit_sales::refund_of;
 use super::keys::{self, KeyRange, Table};
@@ -44,6 +45,8 @@ pub struct Audited {
     pub payouts: u64,
     /// Gifts.
     pub gifts: u64,
+    /// Groups.
+    pub groups: u64,
     /// Codes.
     pub codes: u64,
     /// Findings.
@@ -73,12 +76,14 @@ impl Store {
             entered: 0,
             withdrawn: 0,
             gift_money: GiftMoney::default(),
+            group_money: GroupMoney::default(),
             order_refunds: 0,
         };
         audit.money();
         audit.wallets()?;
         audit.payments()?;
-        let gifts = audit.gifts()?;
+        let mut gifts = audit.gifts()?;
+        audit.groups(&mut gifts)?;
         audit.envelopes(gifts.escrowed)?;
         audit.payouts()?;
         audit.sales(gifts)?;
@@ -105,6 +110,8 @@ pub(super) struct Auditor<'a> {
     pub(super) withdrawn: u64,
     /// What wallets paid for gifts and got back.
     pub(super) gift_money: GiftMoney,
+    /// What wallets paid for groups and got back.
+    pub(super) group_money: GroupMoney,
     /// What wallets got back for which orders: see `audit_sales::refund_of`.
     pub(super) order_refunds: u64,
 }
@@ -197,6 +204,8 @@ impl Auditor<'_> {
                         self.order_refunds = self.order_refunds.wrapping_add(refund_of(order, &user, entry.amount));
                     }
                     EntryKind::GiftRefund(gift) => self.gift_money.refunded(gift, &user, entry.amount),
+                    EntryKind::GroupPaid(group) => self.group_money.paid(group, &user, entry.amount),
+                    EntryKind::GroupRefund(group) => self.group_money.refunded(group, &user, entry.amount),
                     _ => {}
                 }
                 if expected != Some(after) {
@@ -264,7 +273,7 @@ impl Auditor<'_> {
             self.listed(&envelope)?;
         }
         let totals = self.position.totals;
-        self.expect("money in envelopes and gifts", totals.escrowed, escrowed);
+        self.expect("money in envelopes, gifts and groups", totals.escrowed, escrowed);
         self.expect("money deposited", totals.deposited, self.entered + self.funded);
         let live_rows = self.count(Table::LiveEnvelopes)?;
         self.expect("envelopes listed as not settled", live_rows, live);

@@ -414,6 +414,10 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::LiveGifts
         | Table::Addresses
         | Table::GiftsOfUser
+        | Table::GroupJoins
+        | Table::LiveGroups
+        | Table::GroupsOfUser
+        | Table::GroupsOfItem
         | Table::MerchantEntries
         | Table::MerchantSlots => FilterPolicy::disabled(),
         Table::Meta
@@ -435,7 +439,8 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Codes
         | Table::OrderProgress
         | Table::Payments
-        | Table::PaymentsOf => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+        | Table::PaymentsOf
+        | Table::Groups => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

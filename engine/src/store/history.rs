@@ -23,6 +23,7 @@ use crate::code::{Code, HandedTo};
 use crate::command::{HoldView, OrderView, Outcome};
 use crate::event::CodesHanded;
 use crate::gift::{Gift, GiftRole};
+use crate::group::{Group, GroupsOf};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
 use crate::state::decide::REMEMBER_S;
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
@@ -68,6 +69,8 @@ pub(super) enum List {
     MerchantEntries = 10,
     /// In a state, or in any.
     Payments = 11,
+    GroupsOfUser = 12,
+    GroupsOfItem = 13,
 }
 
 impl List {
@@ -84,6 +87,8 @@ impl List {
             List::Gifts => Table::GiftsOfUser,
             List::MerchantEntries => Table::MerchantEntries,
             List::Payments => Table::PaymentsByState,
+            List::GroupsOfUser => Table::GroupsOfUser,
+            List::GroupsOfItem => Table::GroupsOfItem,
         }
     }
 
@@ -99,7 +104,9 @@ impl List {
             | List::PayoutsOfEnvelope
             | List::Payouts
             | List::Payments
-            | List::Gifts => 8 + 16,
+            | List::Gifts
+            | List::GroupsOfUser
+            | List::GroupsOfItem => 8 + 16,
             List::Wins => 4,
         }
     }
@@ -310,6 +317,28 @@ impl View {
         let mut rows = Vec::with_capacity(ids.rows.len());
         for (key, value) in self.get_all(Table::Gifts, ids.rows)? {
             rows.push(cold(Table::Gifts, &key, value)?.ok_or_else(|| damaged(Table::Gifts, &key))?);
+        }
+        Ok(Listing { rows, next: ids.next })
+    }
+
+    /// A user's or an item's groups, the newest first. The page may be short, even empty, and still
+    /// have a next one.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn groups(&self, of: &GroupsOf, page: &Page) -> Result<Listing<Group>, EngineError> {
+        let (list, prefix, wanted) = match of {
+            GroupsOf::User(user) => (List::GroupsOfUser, keys::user_prefix(user), None),
+            GroupsOf::Item(item, state) => (List::GroupsOfItem, keys::id(item.bytes()), *state),
+        };
+        let ids = self.list(list, &prefix, KeyRange::prefix(&prefix), page, |key, value| {
+            let is_wanted = wanted.is_none_or(|state| value == [state as u8]);
+            let id = keys::tail::<16>(key).map(Bytes::from).ok_or_else(|| damaged(list.table(), key))?;
+            Ok(is_wanted.then_some(id))
+        })?;
+        let mut rows = Vec::with_capacity(ids.rows.len());
+        for (key, value) in self.get_all(Table::Groups, ids.rows)? {
+            rows.push(cold(Table::Groups, &key, value)?.ok_or_else(|| damaged(Table::Groups, &key))?);
         }
         Ok(Listing { rows, next: ids.next })
     }

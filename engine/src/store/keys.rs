@@ -11,7 +11,7 @@ use crate::code::{CodeDigest, HandedTo};
 use crate::gift::GiftRole;
 use crate::payment::PaymentState;
 use crate::payout::PayoutState;
-use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use arrayvec::ArrayVec;
 use std::ops::Bound;
 
@@ -114,6 +114,16 @@ tables! {
     PaymentsByState = "payments_by_state",
     /// Hold or gift -> the payment that is open for it, or has paid it last.
     PaymentsOf = "payments_of",
+    /// Group -> `Group`.
+    Groups = "groups",
+    /// Group, order -> who joined it, when, and when they left it.
+    GroupJoins = "group_joins",
+    /// Groups that are open.
+    LiveGroups = "live_groups",
+    /// User, newest first, group.
+    GroupsOfUser = "groups_of_user",
+    /// Item, newest first, group -> its state.
+    GroupsOfItem = "groups_of_item",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -258,6 +268,18 @@ pub(crate) fn gift_of_user(user: &UserId, role: GiftRole, at: Timestamp, gift: G
     join(&[&gifts_prefix(user, role), &newest_first(at), gift.bytes()])
 }
 
+pub(crate) fn group_of_user(user: &UserId, at: Timestamp, group: GroupId) -> Bytes {
+    join(&[&user_prefix(user), &newest_first(at), group.bytes()])
+}
+
+pub(crate) fn group_join(group: GroupId, order: OrderId) -> Bytes {
+    join(&[group.bytes(), order.bytes()])
+}
+
+pub(crate) fn group_of_item(item: ItemId, at: Timestamp, group: GroupId) -> Bytes {
+    join(&[item.bytes(), &newest_first(at), group.bytes()])
+}
+
 /// A code of an item by its place.
 pub(crate) fn code(item: ItemId, place: u32) -> Bytes {
     join(&[item.bytes(), &[CodePart::Text as u8], &place.to_be_bytes()])
@@ -309,6 +331,7 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::Entries
         | Table::Merchants
         | Table::GiftsOfUser
+        | Table::GroupsOfUser
         | Table::MerchantEntries
         | Table::MerchantSlots => key.split_inclusive(|&b| b == 0).next().unwrap_or_default(),
         Table::Wins => &key[..16 + 3],
@@ -331,7 +354,11 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::Codes
         | Table::OrderProgress
         | Table::Payments
-        | Table::PaymentsOf => &key[..16],
+        | Table::PaymentsOf
+        | Table::Groups
+        | Table::GroupJoins
+        | Table::LiveGroups
+        | Table::GroupsOfItem => &key[..16],
     }
 }
 

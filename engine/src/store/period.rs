@@ -5,16 +5,17 @@
 
 use super::keys::{self, KeyRange, MadeBetween, Table};
 use super::reads::{self, winners};
-use super::values::{self, EnvelopeRow, WinRow};
+use super::values::{self, EnvelopeRow, GroupJoin, WinRow};
 use super::{Snapshot, Store, StoreError, damaged, payments};
 use crate::backend::{Entry, EntryKind};
 use crate::command::{EndedAs, EnvelopeView, OrderView, ShareStatus};
 use crate::gift::Gift;
+use crate::group::{Group, GroupState};
 use crate::payment::{Payment, PaymentFor};
 use crate::payout::{Payout, PayoutState};
 use crate::sale::{MerchantEntry, MerchantEntryKind};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, GiftId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, GroupId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::{fmt, io};
 
@@ -52,6 +53,8 @@ pub enum Account {
     Escrow(EnvelopeId),
     /// In a gift.
     Gift(GiftId),
+    /// In a group that buys together.
+    Group(GroupId),
     /// With a merchant.
     Merchant(UserId),
     /// To be paid outside.
@@ -71,6 +74,7 @@ impl fmt::Display for Account {
             Account::Wallet(user) => write!(f, "wallet:{user}"),
             Account::Escrow(envelope) => write!(f, "escrow:{envelope}"),
             Account::Gift(gift) => write!(f, "escrow:{gift}"),
+            Account::Group(group) => write!(f, "escrow:{group}"),
             Account::Merchant(merchant) => write!(f, "merchant:{merchant}"),
             Account::Payable => f.write_str("payable"),
             Account::Fees => f.write_str("platform:fees"),
@@ -93,6 +97,8 @@ pub enum MovementKind {
     Paid(PayoutId, Option<String>),
     /// Out of a gift to its merchant.
     GiftShipped(GiftId),
+    /// Out of a group that is full to its merchant, for a member's order.
+    GroupBought(GroupId),
     /// From a merchant to the platform, of sales that were due.
     Commission,
     /// Out of a merchant's available money, under this reference.
@@ -131,7 +137,7 @@ pub struct Balances {
     pub external: i128,
     /// With users.
     pub wallets: i128,
-    /// In envelopes and gifts.
+    /// In envelopes, gifts and groups.
     pub escrow: i128,
     /// With merchants.
     pub merchants: i128,
@@ -166,7 +172,7 @@ impl Balances {
                 // What goes out is less that came from there.
                 Account::External | Account::Gateway(_) => self.external -= sign * amount,
                 Account::Wallet(_) => self.wallets += sign * amount,
-                Account::Escrow(_) | Account::Gift(_) => self.escrow += sign * amount,
+                Account::Escrow(_) | Account::Gift(_) | Account::Group(_) => self.escrow += sign * amount,
                 Account::Merchant(_) => self.merchants += sign * amount,
                 Account::Payable => self.payable += sign * amount,
                 Account::Fees => self.platform += sign * amount,
@@ -323,6 +329,10 @@ impl Store {
                 brought.entry(gift.merchant.clone()).or_default()[index] += i128::from(merchants.minor());
             }
         }
+        for (index, at) in [period.from, period.to].into_iter().enumerate() {
+            let balances = if index == 0 { &mut accounts.opening } else { &mut accounts.closing };
+            balances.escrow += in_groups_before(snapshot, at)?;
+        }
         for row in snapshot.scan(Table::Orders, &KeyRange::all()) {
             let (key, value) = row?;
             let order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
@@ -463,13 +473,15 @@ fn movement(snapshot: &dyn Snapshot, user: &UserId, lsn: Lsn, entry: Entry) -> R
         EntryKind::OrderRefund(order) => (Account::Merchant(merchant_of(snapshot, *order)?), wallet),
         EntryKind::GiftPaid(gift) => (wallet, Account::Gift(*gift)),
         EntryKind::GiftRefund(gift) => (Account::Gift(*gift), wallet),
+        EntryKind::GroupPaid(group) => (wallet, Account::Group(*group)),
+        EntryKind::GroupRefund(group) => (Account::Group(*group), wallet),
     };
     let kind = MovementKind::Wallet(kind, balance_after);
     Ok(Movement { lsn: Some(lsn), user: user.clone(), at, kind, from, to, amount })
 }
 
 /// What moved before a time without a wallet: into envelopes that were funded from outside, the oldest
-/// first, by payouts and out of gifts to merchants, in the order of their ids, and out of what
+/// first, by payouts, out of gifts and out of groups to merchants, in the order of their ids, and out of what
 /// merchants have, merchant by merchant.
 fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<Movement>, StoreError> {
     let mut movements = Vec::new();
@@ -508,6 +520,18 @@ fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<M
     }
     for row in snapshot.scan(Table::Payments, &KeyRange::all()) {
         payment_movements(payments::payment_row(row)?, before, &mut movements);
+    }
+    for group in groups(snapshot) {
+        let group = group?;
+        if group.state == GroupState::Full
+            && let Some(at) = group.ended_at.filter(|at| *at < before)
+        {
+            for member in group.members {
+                let kind = MovementKind::GroupBought(group.id);
+                let (from, to) = (Account::Group(group.id), Account::Merchant(group.merchant.clone()));
+                movements.push(Movement { lsn: None, user: member.user, at, kind, from, to, amount: group.price });
+            }
+        }
     }
     for row in snapshot.scan(Table::MerchantEntries, &KeyRange::all()) {
         let (key, value) = row?;
@@ -568,6 +592,32 @@ fn last_balances(snapshot: &dyn Snapshot, period: Period) -> Result<BTreeMap<Use
         }
     }
     Ok(balances)
+}
+
+fn groups(snapshot: &dyn Snapshot) -> impl Iterator<Item = Result<Group, StoreError>> {
+    snapshot.scan(Table::Groups, &KeyRange::all()).map(|row| {
+        let (key, value) = row?;
+        values::cold(&value).ok_or_else(|| damaged(Table::Groups, &key))
+    })
+}
+
+/// What was in groups at a time, of all that had joined and not left.
+fn in_groups_before(snapshot: &dyn Snapshot, at: Timestamp) -> Result<i128, StoreError> {
+    let mut sum = 0;
+    for group in groups(snapshot) {
+        let group = group?;
+        if group.created_at >= at || group.ended_at.is_some_and(|ended_at| ended_at < at) {
+            continue;
+        }
+        for row in snapshot.scan(Table::GroupJoins, &KeyRange::prefix(group.id.bytes())) {
+            let (key, value) = row?;
+            let join: GroupJoin = values::cold(&value).ok_or_else(|| damaged(Table::GroupJoins, &key))?;
+            if join.joined_at < at && join.left_at.is_none_or(|left_at| left_at >= at) {
+                sum += i128::from(group.price.minor());
+            }
+        }
+    }
+    Ok(sum)
 }
 
 fn gifts(snapshot: &dyn Snapshot) -> impl Iterator<Item = Result<Gift, StoreError>> {

@@ -7,14 +7,16 @@
 //! [`Position`] adds up, and it stands in one row with the LSN it holds for.
 
 use super::keys::{self, Bytes, EndPart, MerchantPart, Table};
-use super::values::{self, WalletRow};
+use super::values::{self, GroupJoin, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::code::CodeDigest;
 use crate::command::Outcome;
 use crate::event::{
-    EnvelopeRedacted, Event, MerchantMove, MerchantMoved, PaymentChanged, Record, Remembered, WalletMoved,
+    EnvelopeRedacted, Event, GroupMove, GroupOrdered, MerchantMove, MerchantMoved, PaymentChanged, Record, Remembered,
+    WalletMoved,
 };
 use crate::gift::GiftRole;
+use crate::group::GroupState;
 use crate::payment::PaymentState;
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::types::{Amount, Lsn, Timestamp};
@@ -109,7 +111,9 @@ impl Position {
                     | EntryKind::Order(_)
                     | EntryKind::GiftPaid(_)
                     | EntryKind::GiftRefund(_)
-                    | EntryKind::OrderRefund(_) => {}
+                    | EntryKind::OrderRefund(_)
+                    | EntryKind::GroupPaid(_)
+                    | EntryKind::GroupRefund(_) => {}
                 }
                 if moved.is_credit() {
                     into(&mut totals.wallets, moved.amount);
@@ -162,6 +166,11 @@ impl Position {
                 into(&mut totals.deposited, moves.deposited);
                 totals.refunding = totals.refunding.wrapping_add_signed(moves.refunding);
                 into(&mut totals.withdrawn, moves.withdrawn);
+            }
+            Event::GroupChanged(changed) => totals.escrowed = totals.escrowed.wrapping_add_signed(changed.moved()),
+            Event::GroupOrdered(ordered) => {
+                out_of(&mut totals.escrowed, ordered.order.amount);
+                into(&mut totals.merchants, ordered.order.amount);
             }
             Event::ClockAdvanced { by_ms } => self.advanced_ms = self.advanced_ms.saturating_add(*by_ms),
             Event::Grabbed(_)
@@ -366,6 +375,36 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             if let Some(hold) = hold {
                 put!(Holds, keys::id(hold.id.bytes()), Some(values::put_cold(hold)));
             }
+        }
+        Event::GroupChanged(changed) => {
+            let group = &changed.group;
+            let is_open = group.state == GroupState::Open;
+            put!(Groups, keys::id(group.id.bytes()), Some(values::put_cold(group)));
+            put!(LiveGroups, keys::id(group.id.bytes()), is_open.then(|| Bytes::from([])));
+            let place = keys::group_of_item(group.item, group.created_at, group.id);
+            put!(GroupsOfItem, place, Some(Bytes::from([group.state as u8])));
+            for (member, units_after) in changed.concerned().zip(&changed.units_after) {
+                put!(ItemUnits, keys::units(group.item, &member.user), values::put_units(*units_after));
+            }
+            let moved = match &changed.step {
+                GroupMove::Joined => group.members.last().map(|member| (member, None)),
+                GroupMove::Left(member) => Some((member, Some(at))),
+                GroupMove::Ended => None,
+            };
+            if let Some((member, left_at)) = moved {
+                let place = keys::group_of_user(&member.user, group.created_at, group.id);
+                put!(GroupsOfUser, place, left_at.is_none().then(|| Bytes::from([])));
+                let row = GroupJoin { user: member.user.clone(), joined_at: member.joined_at, left_at };
+                put!(GroupJoins, keys::group_join(group.id, member.order), Some(values::put_cold(&row)));
+            }
+        }
+        Event::GroupOrdered(ordered) => {
+            let GroupOrdered { order, units_after, owed_after, .. } = &**ordered;
+            put!(Holds, keys::id(order.hold.bytes()), Some(values::put_cold(&order.hold_of_group())));
+            put!(Orders, keys::order(order.id), Some(values::put_cold(order)));
+            put!(ItemUnits, keys::units(order.item, &order.user), values::put_units(*units_after));
+            let key = keys::merchant(&order.merchant, MerchantPart::Owed);
+            put!(Merchants, key, Some(values::put_amount(*owed_after)));
         }
         Event::CodesHanded(handed) => put!(Codes, keys::handed(handed.to), Some(values::put_cold(handed))),
     }

@@ -20,12 +20,13 @@ use crate::event::{
     EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, Event, ItemPut, Record, Remembered, Units,
 };
 use crate::gift::Gift;
+use crate::group::Group;
 use crate::mutants::{Mutant, is_planted};
 use crate::order::OrderProgress;
 use crate::payout::{Outside, Payout};
 use crate::redaction::Redaction;
 use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
 use std::ops::Bound;
 
@@ -98,6 +99,27 @@ impl Store {
         snapshot.scan(Table::LiveGifts, &KeyRange::all()).map(gift).collect()
     }
 
+    /// One group.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn group(&self, id: GroupId) -> Result<Option<Group>, StoreError> {
+        cold(Table::Groups, id.bytes(), self.snapshot().get(Table::Groups, id.bytes())?)
+    }
+
+    /// Groups that are open.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read.
+    pub(crate) fn live_groups(&self) -> Result<Vec<Group>, StoreError> {
+        let snapshot = self.snapshot();
+        let group = |row: RowRead| {
+            let (key, _) = row?;
+            cold(Table::Groups, &key, snapshot.get(Table::Groups, &key)?)?.ok_or_else(|| damaged(Table::Groups, &key))
+        };
+        snapshot.scan(Table::LiveGroups, &KeyRange::all()).map(group).collect()
+    }
+
     /// What is known of gifts' addresses, of each that is not erased.
     ///
     /// # Errors
@@ -131,6 +153,20 @@ impl Store {
             Ok(found.is_some() && !is_planted(Mutant::ForgetCodes))
         };
         codes.iter().map(is_there).collect()
+    }
+
+    /// Whether an item is or was sold to groups.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_groups(&self) -> Result<bool, StoreError> {
+        let mut has = self.snapshot().scan(Table::Groups, &KeyRange::all()).next().transpose()?.is_some();
+        self.items(|live| {
+            has |= live.item.terms.group_buy.is_some();
+            Ok(())
+        })?;
+        Ok(has)
     }
 
     /// Whether an item's units are codes.
@@ -171,6 +207,8 @@ impl Store {
                 Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
                 Event::OrderChanged(e) => is_there(Table::Orders, e.order.id.bytes())?,
                 Event::PaymentChanged(e) => is_there(Table::Payments, e.payment.id.bytes())?,
+                Event::GroupChanged(e) => is_there(Table::Groups, e.group.id.bytes())?,
+                Event::GroupOrdered(e) => is_there(Table::Orders, e.order.id.bytes())?,
                 Event::CodesHanded(e) => snapshot.get(Table::Codes, &keys::handed(e.to))?.is_some(),
                 _ => true,
             };

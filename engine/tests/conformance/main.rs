@@ -222,7 +222,8 @@ on_every_backend!(
     orders,
     sales,
     gift_redactions,
-    payments
+    payments,
+    groups
 );
 
 /// The same for the stands that need a redis-server.

@@ -423,8 +423,8 @@ fn a_deployment_or_directory_with_addresses_is_not_copied() {
     let copied = two.deployment.drive(copy_to_directory(options, &directory, &mut |_| ())).expect("it is copied");
     assert_eq!(copied.differences, [""; 0]);
     let clock = two.deployment.options.clock.clone();
-    let options = EmbeddedOptions { addresses: Some(kept_addresses(1)), clock, ..World::new(98).options() };
-    let (engine, _) = Embedded::open(&directory, options.clone()).expect("it opens");
+    let embedded = EmbeddedOptions { addresses: Some(kept_addresses(1)), clock, ..World::new(98).options() };
+    let (engine, _) = Embedded::open(&directory, embedded.clone()).expect("it opens");
     let told = two.deployment.drive(engine.execute(accept_to(gift, "b"), None)).expect("it is answered").outcome;
     assert!(matches!(told, Outcome::Gift(_)), "{told:?}");
     let read = two.deployment.drive(engine.address(gift)).expect("it is read");
@@ -435,7 +435,7 @@ fn a_deployment_or_directory_with_addresses_is_not_copied() {
     let options = CopyOptions { backend: empty.options.clone(), ..CopyOptions::default() };
     let refused = empty.drive(copy_to_redis(&directory, options, &mut |_| ()));
     assert!(matches!(&refused, Err(CopyError::Form(why)) if why.contains("address/erase")), "{refused:?}");
-    let (engine, _) = Embedded::open(&directory, options).expect("it opens");
+    let (engine, _) = Embedded::open(&directory, embedded).expect("it opens");
     two.deployment.drive(engine.execute(erase(gift), None)).expect("it is answered");
     engine.close().expect("it closes");
     drop(engine);

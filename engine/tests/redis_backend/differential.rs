@@ -207,6 +207,7 @@ impl Pair {
                 ends_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
                 hold_ttl_s: 1 + random.below(40),
                 image_url: None,
+                group_buy: None,
                 origin: ItemOrigin {
                     owner: random.pick(&["", "shop"]).to_owned(),
                     kind: random.pick(&[ItemKind::Physical, ItemKind::Virtual]),

@@ -821,6 +821,7 @@ impl Trial<'_> {
             hold_ttl_s: 100,
             image_url,
             origin: ItemOrigin::default(),
+            group_buy: None,
         }
     }
 

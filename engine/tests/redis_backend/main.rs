@@ -18,6 +18,7 @@ mod events;
 mod feed_story;
 mod gift_redactions;
 mod gifts;
+mod groups;
 mod lanes;
 mod notes;
 mod orders;

@@ -485,6 +485,7 @@ OrderId = str
 PaymentId = str
 PayoutId = str
 GiftId = str
+GroupId = str
 WebhookId = str
 
 
@@ -589,7 +590,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted", "order.shipped", "order.delivered", "order.return_requested", "order.returned", "order.refused", "payment.created", "payment.paid", "payment.failed", "payment.refunding", "payment.refunded"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted", "order.shipped", "order.delivered", "order.return_requested", "order.returned", "order.refused", "payment.created", "payment.paid", "payment.failed", "payment.refunding", "payment.refunded", "group.opened", "group.joined", "group.left", "group.full", "group.expired", "group.leader_left"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -599,11 +600,12 @@ class Event:
     """
     What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order,
     of payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled
-    SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only.
+    SettledSales, of gift.* a Gift, of group.* GroupHappened, of item.put an Item whose stock tells `total`
+    only.
     """
     owner: Optional[str] = None
     """
-    The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
+    The owner of the envelope, gift or group, if it is about one or its payouts, or of the item that was put.
     """
 
 
@@ -705,12 +707,13 @@ class Wallet:
 @dataclass(frozen=True)
 class Entry:
     at: Time
-    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order", "gift", "gift_refund", "order_refund"]
+    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order", "gift", "gift_refund", "order_refund", "group", "group_refund"]
     amount: Amount
     balance_after: Balance
     envelope: Optional[EnvelopeId] = None
     order: Optional[OrderId] = None
     gift: Optional[GiftId] = None
+    group: Optional[GroupId] = None
     reference: Optional[Reference] = None
 
 
@@ -1280,6 +1283,18 @@ ItemKind = Literal["physical", "virtual", "code"]
 
 
 @dataclass(frozen=True)
+class GroupBuy:
+    """On which terms groups buy an item."""
+
+    size: int
+    """How many members a group has, its leader among them."""
+    price: Amount
+    """What each pays for one unit, at most the item's price."""
+    within_s: int
+    """How long a group may take to be full."""
+
+
+@dataclass(frozen=True)
 class Stock:
     total: Count
     free: Count
@@ -1306,6 +1321,7 @@ class Item:
     ends_at: Optional[str]
     hold_ttl_s: int
     image_url: Optional[str]
+    group_buy: Optional[GroupBuy]
     created_at: Time
 
 
@@ -1424,6 +1440,111 @@ class Gifts:
     next_cursor: Cursor
 
 
+# Of a group that is expired or whose leader has left all have their money back.
+GroupState = Literal["open", "full", "expired", "leader_left"]
+
+
+@dataclass(frozen=True)
+class GroupMember:
+    user: User
+    joined_at: Time
+    order: Optional[str]
+    """Once the group is full."""
+
+
+@dataclass(frozen=True)
+class Group:
+    id: GroupId
+    state: GroupState
+    item: ItemId
+    merchant: User
+    leader: User
+    members: int
+    """How many are in it."""
+    size: int
+    """How many it takes."""
+    price: Amount
+    """What each pays: the item's price for groups when it was opened."""
+    currency: Currency
+    joined: List[GroupMember]
+    """Who is in it, in the order in which they joined; of one that came to nothing, who was."""
+    created_at: Time
+    expires_at: Time
+    ended_at: Optional[str]
+    """When it was full, or came to nothing."""
+    reference: Optional[str]
+
+
+@dataclass(frozen=True)
+class GroupHappened:
+    """A group, and who opened, joined or left it."""
+
+    id: GroupId
+    state: GroupState
+    item: ItemId
+    merchant: User
+    leader: User
+    members: int
+    size: int
+    price: Amount
+    currency: Currency
+    joined: List[GroupMember]
+    created_at: Time
+    expires_at: Time
+    ended_at: Optional[str]
+    reference: Optional[str]
+    user: Optional[User] = None
+
+
+@dataclass(frozen=True)
+class Groups:
+    groups: List[Group]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Joined:
+    outcome: Literal["joined"]
+    group: GroupId
+    state: GroupState
+    members: int
+    size: int
+    price: Amount
+    expires_at: Time
+    order: Optional[str]
+    """The user's, once the group is full."""
+    replayed: bool
+    """Whether the user was in it before."""
+
+
+@dataclass(frozen=True)
+class GroupFull:
+    outcome: Literal["full"]
+
+
+@dataclass(frozen=True)
+class LeaderLeft:
+    outcome: Literal["leader_left"]
+
+
+# Treat an outcome you do not know as not joined so far.
+GroupOutcome = Union[Joined, GroupFull, Expired, LeaderLeft, SoldOut, LimitReached, NotOpen, Ended, CannotPay, Unknown]
+_READERS[GroupOutcome] = _union(
+    "outcome",
+    {
+        "joined": Joined,
+        "full": GroupFull,
+        "expired": Expired,
+        "leader_left": LeaderLeft,
+        "sold_out": SoldOut,
+        "limit_reached": LimitReached,
+        "not_open": NotOpen,
+        "ended": Ended,
+        "insufficient_funds": CannotPay,
+    },
+)
+
+
 @dataclass(frozen=True)
 class Address:
     name: str
@@ -1504,6 +1625,15 @@ __all__ += [
     "GrabResult",
     "GrabResults",
     "Grabs",
+    "Group",
+    "GroupBuy",
+    "GroupFull",
+    "GroupHappened",
+    "GroupId",
+    "GroupMember",
+    "GroupOutcome",
+    "GroupState",
+    "Groups",
     "Held",
     "Hold",
     "HoldClaimOutcome",
@@ -1513,11 +1643,13 @@ __all__ += [
     "ItemId",
     "ItemKind",
     "Items",
+    "Joined",
     "Key",
     "KeyId",
     "Keys",
     "Lapsed",
     "LapsedShares",
+    "LeaderLeft",
     "LimitReached",
     "MadeKey",
     "Merchant",
@@ -1645,6 +1777,12 @@ class Client(_Transport):
         ("GET", "/v1/gifts/{id}/address"),
         ("POST", "/v1/gifts/{id}/address/erase"),
         ("GET", "/v1/users/{user}/gifts"),
+        ("POST", "/v1/items/{id}/groups"),
+        ("GET", "/v1/items/{id}/groups"),
+        ("GET", "/v1/groups/{id}"),
+        ("POST", "/v1/groups/{id}/join"),
+        ("POST", "/v1/groups/{id}/leave"),
+        ("GET", "/v1/users/{user}/groups"),
         ("GET", "/v1/events"),
         ("POST", "/v1/webhooks"),
         ("GET", "/v1/webhooks"),
@@ -2266,6 +2404,7 @@ class Client(_Transport):
         kind: Union[ItemKind, Unset] = UNSET,
         return_within_s: Union[int, Unset] = UNSET,
         variant_of: Union[Optional[str], Unset] = UNSET,
+        group_buy: Union[Optional[GroupBuy], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Item:
@@ -2274,7 +2413,7 @@ class Client(_Transport):
             Item,
             "POST",
             "/v1/items",
-            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "kind": kind, "return_within_s": return_within_s, "variant_of": variant_of},
+            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "kind": kind, "return_within_s": return_within_s, "variant_of": variant_of, "group_buy": group_buy},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2336,6 +2475,7 @@ class Client(_Transport):
         ends_at: Union[Optional[str], Unset] = UNSET,
         hold_ttl_s: Union[int, Unset] = UNSET,
         image_url: Union[Optional[str], Unset] = UNSET,
+        group_buy: Union[Optional[GroupBuy], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Item:
@@ -2347,7 +2487,7 @@ class Client(_Transport):
             Item,
             "PATCH",
             f"/v1/items/{_part(id)}",
-            body={"name": name, "category": category, "price": price, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url},
+            body={"name": name, "category": category, "price": price, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "group_buy": group_buy},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2882,6 +3022,151 @@ class Client(_Transport):
             "GET",
             f"/v1/users/{_part(user)}/gifts",
             query={"role": role, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def open_group(
+        self,
+        id: str,
+        *,
+        user: User,
+        reference: Union[Reference, Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Group:
+        """
+        Open a group that buys an item together. The leader pays the price for groups at once and has a unit
+        set aside, as every member has. When the last has joined each has an order; otherwise all have their
+        money back. With no unit to be had, before the sale opens or after its end, and at the leader's limit
+        it is 409 `wrong_state`, with too little money 409 `insufficient_funds`.
+        """
+        answer: Group = self._call(
+            Group,
+            "POST",
+            f"/v1/items/{_part(id)}/groups",
+            body={"user": user, "reference": reference},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def groups_of_item(
+        self,
+        id: str,
+        *,
+        state: Optional[GroupState] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Group]:
+        """
+        An item's groups, newest first. All of them, page after page as they are asked for; `limit` is a page's
+        size.
+        """
+        return self._pages(lambda cursor: self.groups_of_item_page(id, state=state, limit=limit, limit_s=limit_s, cursor=cursor), "groups")
+
+    def groups_of_item_page(
+        self,
+        id: str,
+        *,
+        state: Optional[GroupState] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Groups:
+        """An item's groups, newest first. One page."""
+        answer: Groups = self._call(
+            Groups,
+            "GET",
+            f"/v1/items/{_part(id)}/groups",
+            query={"state": state, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def group(self, id: str, *, limit_s: Optional[float] = None) -> Group:
+        """A group."""
+        answer: Group = self._call(Group, "GET", f"/v1/groups/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def join_group(
+        self,
+        id: str,
+        *,
+        user: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GroupOutcome:
+        """
+        Join a group. Again, the same with `replayed`. A group whose time is over is `expired`, exactly from
+        `expires_at` on.
+        """
+        answer: GroupOutcome = self._call(
+            GroupOutcome,
+            "POST",
+            f"/v1/groups/{_part(id)}/join",
+            body={"user": user},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def leave_group(
+        self,
+        id: str,
+        *,
+        user: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Group:
+        """
+        Leave a group that is not full. The money and the unit come back. If its leader leaves it ends, and all
+        have their money back. Who is not in it has nothing to leave: again, the same. A member of one that is
+        full has an order: 409 `wrong_state`.
+        """
+        answer: Group = self._call(
+            Group,
+            "POST",
+            f"/v1/groups/{_part(id)}/leave",
+            body={"user": user},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def groups_of_user(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Group]:
+        """
+        Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then.
+        All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.groups_of_user_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "groups")
+
+    def groups_of_user_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Groups:
+        """
+        Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then.
+        One page.
+        """
+        answer: Groups = self._call(
+            Groups,
+            "GET",
+            f"/v1/users/{_part(user)}/groups",
+            query={"limit": limit, "cursor": cursor},
             limit_s=limit_s,
         )
         return answer

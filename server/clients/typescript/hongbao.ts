@@ -403,6 +403,8 @@ export type PayoutId = string;
 
 export type GiftId = string;
 
+export type GroupId = string;
+
 export type WebhookId = string;
 
 export interface NewWebhook {
@@ -528,11 +530,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted" | "order.shipped" | "order.delivered" | "order.return_requested" | "order.returned" | "order.refused" | "payment.created" | "payment.paid" | "payment.failed" | "payment.refunding" | "payment.refunded">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted" | "order.shipped" | "order.delivered" | "order.return_requested" | "order.returned" | "order.refused" | "payment.created" | "payment.paid" | "payment.failed" | "payment.refunding" | "payment.refunded" | "group.opened" | "group.joined" | "group.left" | "group.full" | "group.expired" | "group.leader_left">;
   at: Time;
-  /** The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put. */
+  /** The owner of the envelope, gift or group, if it is about one or its payouts, or of the item that was put. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of group.* GroupHappened, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -628,12 +630,13 @@ export interface Wallet {
 
 export interface Entry {
   at: Time;
-  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order" | "gift" | "gift_refund" | "order_refund">;
+  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order" | "gift" | "gift_refund" | "order_refund" | "group" | "group_refund">;
   amount: Amount;
   balance_after: Balance;
   envelope?: EnvelopeId;
   order?: OrderId;
   gift?: GiftId;
+  group?: GroupId;
   reference?: Reference;
 }
 
@@ -1204,6 +1207,16 @@ export interface Merchants {
 /** What comes of a unit that is paid: it is shipped, or delivered otherwise, or is one of a list of codes. */
 export type ItemKind = "physical" | "virtual" | "code";
 
+/** On which terms groups buy an item. */
+export interface GroupBuy {
+  /** How many members a group has, its leader among them. */
+  size: number;
+  /** What each pays for one unit, at most the item's price. */
+  price: Amount;
+  /** How long a group may take to be full. */
+  within_s: number;
+}
+
 export interface NewItem {
   merchant: User;
   name: string;
@@ -1225,6 +1238,8 @@ export interface NewItem {
   return_within_s?: number;
   /** Of which item of the same merchant this is a variant; that one is none itself. Like `kind` it never changes. */
   variant_of?: string | null;
+  /** On which terms groups buy it; null is not at all. */
+  group_buy?: GroupBuy | null;
 }
 
 /** What is left out stays as it is; null takes it away. */
@@ -1240,6 +1255,8 @@ export interface ItemChange {
   ends_at?: string | null;
   hold_ttl_s?: number;
   image_url?: string | null;
+  /** For groups opened from now on; those that are open keep what they saw. */
+  group_buy?: GroupBuy | null;
 }
 
 export interface Stock {
@@ -1267,6 +1284,7 @@ export interface Item {
   ends_at: string | null;
   hold_ttl_s: number;
   image_url: string | null;
+  group_buy: GroupBuy | null;
   created_at: Time;
 }
 
@@ -1423,6 +1441,96 @@ export interface Gifts {
   next_cursor: Cursor;
 }
 
+/** Of a group that is expired or whose leader has left all have their money back. */
+export type GroupState = Open<"open" | "full" | "expired" | "leader_left">;
+
+export interface NewGroup {
+  /** Its leader. */
+  user: User;
+  reference?: Reference;
+}
+
+export interface GroupMember {
+  user: User;
+  joined_at: Time;
+  /** Once the group is full. */
+  order: string | null;
+}
+
+export interface Group {
+  id: GroupId;
+  state: GroupState;
+  item: ItemId;
+  merchant: User;
+  leader: User;
+  /** How many are in it. */
+  members: number;
+  /** How many it takes. */
+  size: number;
+  /** What each pays: the item's price for groups when it was opened. */
+  price: Amount;
+  currency: Currency;
+  /** Who is in it, in the order in which they joined; of one that came to nothing, who was. */
+  joined: Array<GroupMember>;
+  created_at: Time;
+  expires_at: Time;
+  /** When it was full, or came to nothing. */
+  ended_at: string | null;
+  reference: string | null;
+}
+
+/** A group, and who opened, joined or left it. */
+export interface GroupHappened {
+  user?: User;
+  id: GroupId;
+  state: GroupState;
+  item: ItemId;
+  merchant: User;
+  leader: User;
+  members: number;
+  size: number;
+  price: Amount;
+  currency: Currency;
+  joined: Array<GroupMember>;
+  created_at: Time;
+  expires_at: Time;
+  ended_at: string | null;
+  reference: string | null;
+}
+
+export interface Groups {
+  groups: Array<Group>;
+  next_cursor: Cursor;
+}
+
+export interface Joined {
+  outcome: "joined";
+  group: GroupId;
+  state: GroupState;
+  members: number;
+  size: number;
+  price: Amount;
+  expires_at: Time;
+  /** The user's, once the group is full. */
+  order: string | null;
+  /** Whether the user was in it before. */
+  replayed: boolean;
+}
+
+export interface GroupFull {
+  outcome: "full";
+}
+
+export interface LeaderLeft {
+  outcome: "leader_left";
+}
+
+/** Treat an outcome you do not know as not joined so far. */
+export type GroupOutcome = Joined | GroupFull | Expired | LeaderLeft | SoldOut | LimitReached | NotOpen | Ended | CannotPay | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readGroupOutcome(value: unknown): GroupOutcome {
+  return union(value, "outcome", ["joined", "full", "expired", "leader_left", "sold_out", "limit_reached", "not_open", "ended", "insufficient_funds"]) as GroupOutcome;
+}
+
 export interface GiftPay {
   payer: User;
 }
@@ -1559,6 +1667,12 @@ export class Client extends Transport {
     ["GET", "/v1/gifts/{id}/address"],
     ["POST", "/v1/gifts/{id}/address/erase"],
     ["GET", "/v1/users/{user}/gifts"],
+    ["POST", "/v1/items/{id}/groups"],
+    ["GET", "/v1/items/{id}/groups"],
+    ["GET", "/v1/groups/{id}"],
+    ["POST", "/v1/groups/{id}/join"],
+    ["POST", "/v1/groups/{id}/leave"],
+    ["GET", "/v1/users/{user}/groups"],
     ["GET", "/v1/events"],
     ["POST", "/v1/webhooks"],
     ["GET", "/v1/webhooks"],
@@ -1826,7 +1940,7 @@ export class Client extends Transport {
 
   /** Put an item on sale. */
   async createItem(body: NewItem, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
@@ -1846,25 +1960,25 @@ export class Client extends Transport {
 
   /** An item. */
   async item(id: string, options: CallOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
   /** Change an item. An issuer changes its owner's items, and those that were made before items had owners; another owner's is 404. Holds keep the price they saw. */
   async changeItem(id: string, body: ItemChange, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
   /** Add units to an item's stock. An issuer restocks its owner's items, and those that were made before items had owners; another owner's is 404. The stock of an item of the kind `code` is the number of its codes: 409 `wrong_state`. */
   async restock(id: string, body: Restock, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
   /** Add codes to an item of the kind `code`, all of them or none. Each code becomes a unit and is handed out once, in the order in which codes were added: with the order that pays for it, or as a gift of it is accepted. One that the item has had before is 422, named by its place, and nothing is added. For an item of another kind this is 409 `wrong_state`. An issuer adds to its owner's items; another owner's is 404. */
   async addCodes(id: string, body: NewCodes, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/codes`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/codes`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
@@ -2041,6 +2155,58 @@ export class Client extends Transport {
   /** A user's gifts, newest first. One page. */
   async giftsOfPage(user: string, query: { role?: "given" | "received"; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Gifts> {
     const answer = checked<Gifts>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/gifts`, query }, options), ["gifts", "next_cursor"]);
+    return answer;
+  }
+
+  /** Open a group that buys an item together. The leader pays the price for groups at once and has a unit set aside, as every member has. When the last has joined each has an order; otherwise all have their money back. With no unit to be had, before the sale opens or after its end, and at the leader's limit it is 409 `wrong_state`, with too little money 409 `insufficient_funds`. */
+  async openGroup(id: string, body: NewGroup, options: KeyedOptions = {}): Promise<Group> {
+    const answer = checked<Group>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/groups`, body, keyed: true }, options), ["id", "state", "item", "merchant", "leader", "members", "size", "price", "currency", "joined", "created_at", "expires_at", "ended_at", "reference"]);
+    return answer;
+  }
+
+  /** An item's groups, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  groupsOfItem(id: string, query: { state?: GroupState; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Group> {
+    return this.pages(async (cursor) => {
+      const shown = await this.groupsOfItemPage(id, { ...query, cursor }, options);
+      return { items: shown.groups, next: shown.next_cursor };
+    });
+  }
+
+  /** An item's groups, newest first. One page. */
+  async groupsOfItemPage(id: string, query: { state?: GroupState; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Groups> {
+    const answer = checked<Groups>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}/groups`, query }, options), ["groups", "next_cursor"]);
+    return answer;
+  }
+
+  /** A group. */
+  async group(id: string, options: CallOptions = {}): Promise<Group> {
+    const answer = checked<Group>(await this.call({ method: "GET", path: `/v1/groups/${pathPart(id)}` }, options), ["id", "state", "item", "merchant", "leader", "members", "size", "price", "currency", "joined", "created_at", "expires_at", "ended_at", "reference"]);
+    return answer;
+  }
+
+  /** Join a group. Again, the same with `replayed`. A group whose time is over is `expired`, exactly from `expires_at` on. */
+  async joinGroup(id: string, body: ByUser, options: KeyedOptions = {}): Promise<GroupOutcome> {
+    const answer = checked<GroupOutcome>(await this.call({ method: "POST", path: `/v1/groups/${pathPart(id)}/join`, body, keyed: true }, options), []);
+    return readGroupOutcome(answer);
+  }
+
+  /** Leave a group that is not full. The money and the unit come back. If its leader leaves it ends, and all have their money back. Who is not in it has nothing to leave: again, the same. A member of one that is full has an order: 409 `wrong_state`. */
+  async leaveGroup(id: string, body: ByUser, options: KeyedOptions = {}): Promise<Group> {
+    const answer = checked<Group>(await this.call({ method: "POST", path: `/v1/groups/${pathPart(id)}/leave`, body, keyed: true }, options), ["id", "state", "item", "merchant", "leader", "members", "size", "price", "currency", "joined", "created_at", "expires_at", "ended_at", "reference"]);
+    return answer;
+  }
+
+  /** Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then. All of them, page after page as they are asked for; `limit` is a page's size. */
+  groupsOfUser(user: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Group> {
+    return this.pages(async (cursor) => {
+      const shown = await this.groupsOfUserPage(user, { ...query, cursor }, options);
+      return { items: shown.groups, next: shown.next_cursor };
+    });
+  }
+
+  /** Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then. One page. */
+  async groupsOfUserPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Groups> {
+    const answer = checked<Groups>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/groups`, query }, options), ["groups", "next_cursor"]);
     return answer;
   }
 

@@ -11,6 +11,7 @@ use crate::door::Class;
 use crate::extract::{NoParams, One, Params, RawBody, Segment, read_time};
 use crate::problem::{Code, Problem};
 use crate::reply::{Kind, from_engine, json, list, reply};
+use crate::seldom::Seldom;
 use crate::views::{At, Shown};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -20,6 +21,7 @@ use hongbao_engine::command::{Command, Outcome, Refusal};
 use hongbao_engine::payment::{NewPayment, Payment, PaymentFilter, PaymentFor, PaymentState, PaymentTold};
 use hongbao_engine::types::{Amount, GiftId, HoldId, OrderId, PaymentId, UserId};
 use serde::Serialize;
+use std::time::Duration;
 
 /// Adds the routes of payments.
 pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
@@ -231,12 +233,16 @@ async fn called_back<B: Backend>(
     headers: HeaderMap,
     RawBody(body): RawBody<CALLBACK_BYTES_MAX>,
 ) -> Result<Response, Problem> {
-    let known = server.payments.gateways.get(&name).ok_or_else(Problem::not_found)?;
     let forged = |why: &'static str| {
         server.payments.refused.increment(1);
-        tracing::warn!(gateway = name, why, "a callback was refused");
+        // Whoever finds the port may send as many as it likes.
+        static REFUSED: Seldom = Seldom::every(Duration::from_secs(1));
+        if let Some(callbacks) = REFUSED.due() {
+            tracing::warn!(gateway = name, why, callbacks, "callbacks were refused");
+        }
         Problem::new(Code::Unauthorized, format!("This is not taken: {why}."))
     };
+    let known = server.payments.gateways.get(&name).ok_or_else(|| forged("there is no gateway of this name"))?;
     let (id, told) = match known.gateway.called_back(&headers, &body) {
         Ok(message) => message,
         Err(BadCallback::Forged(why)) => return Err(forged(why)),

@@ -10,6 +10,7 @@ mod codes;
 mod events;
 mod fake;
 mod gifts;
+mod groups;
 mod keys;
 mod orders;
 mod payouts;

@@ -89,6 +89,9 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         }
         Outcome::Payment(_) => return Err(CopyError::Form(super::to_redis::NO_PAYMENTS.to_owned())),
         Outcome::Order(order) => vec![text("order"), orders::packed(&order.view())],
+        Outcome::Group(_) | Outcome::Joined { .. } => {
+            return Err(CopyError::Form(super::to_redis::NO_GROUPS.to_owned()));
+        }
         Outcome::Gift(gift) => vec![text("kept_gift"), gifts::kept(gift, &Keep::Once.word())],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],
@@ -102,6 +105,8 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         | Outcome::Ended
         | Outcome::HoldExpired
         | Outcome::CannotPay
+        | Outcome::GroupFull
+        | Outcome::LeaderLeft
         | Outcome::Refused(_) => {
             return Err(CopyError::Form(format!("a no is kept under a key: {:?}; run `hongbao audit`", memo.answer)));
         }

@@ -66,6 +66,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.has_payments()? {
         return Err(CopyError::Form(NO_PAYMENTS.to_owned()));
     }
+    if store.has_groups()? {
+        return Err(CopyError::Form(NO_GROUPS.to_owned()));
+    }
     if store.sells_codes()? {
         let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
         return Err(CopyError::Form(why.to_owned()));
@@ -115,6 +118,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
 /// Why a directory is not copied in which something was to be paid outside.
 pub(super) const NO_PAYMENTS: &str =
     "the directory has payments outside, and deployments in Redis cannot hold any yet; serve it where it is";
+/// Why a directory is not copied in which something is bought together.
+pub(super) const NO_GROUPS: &str = "the directory has items that are or were sold to groups, and deployments in Redis cannot \
+     hold any yet; serve it where it is";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(
@@ -351,6 +357,9 @@ impl Writing {
             EntryKind::Order(id) => ("o", id.bytes().to_vec()),
             EntryKind::GiftPaid(id) => ("g", id.bytes().to_vec()),
             EntryKind::OrderRefund(id) => ("u", id.bytes().to_vec()),
+            EntryKind::GroupPaid(_) | EntryKind::GroupRefund(_) => {
+                return Err(CopyError::Form(NO_GROUPS.to_owned()));
+            }
             EntryKind::GiftRefund(id) => ("b", id.bytes().to_vec()),
         };
         let words = format!("{} {kind} {amount} {} ", entry.at.ms(), entry.balance_after);

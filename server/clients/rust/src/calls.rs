@@ -72,6 +72,12 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/gifts/{id}/address"),
     ("POST", "/v1/gifts/{id}/address/erase"),
     ("GET", "/v1/users/{user}/gifts"),
+    ("POST", "/v1/items/{id}/groups"),
+    ("GET", "/v1/items/{id}/groups"),
+    ("GET", "/v1/groups/{id}"),
+    ("POST", "/v1/groups/{id}/join"),
+    ("POST", "/v1/groups/{id}/leave"),
+    ("GET", "/v1/users/{user}/groups"),
     ("GET", "/v1/events"),
     ("POST", "/v1/webhooks"),
     ("GET", "/v1/webhooks"),
@@ -621,6 +627,59 @@ impl Client {
     pub fn gifts_of(&self, user: &str, query: &types::GiftsOfQuery) -> Pages<types::Gift> {
         Pages::new(self, Call::new(Method::GET, "/v1/users/{}/gifts", &[user]).query(&query.told()), |body| {
             read::<types::Gifts>(body).map(|page| (page.gifts, page.next_cursor))
+        })
+    }
+
+    /// Open a group that buys an item together. The leader pays the price for groups at once and has a unit set
+    /// aside, as every member has. When the last has joined each has an order; otherwise all have their money back.
+    /// With no unit to be had, before the sale opens or after its end, and at the leader's limit it is 409
+    /// `wrong_state`, with too little money 409 `insufficient_funds`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn open_group(&self, id: &str, body: &types::NewGroup) -> Result<types::Group, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/items/{}/groups", &[id]).json(body).keyed()).await?)
+    }
+
+    /// An item's groups, newest first. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn groups_of_item(&self, id: &str, query: &types::GroupsOfItemQuery) -> Pages<types::Group> {
+        Pages::new(self, Call::new(Method::GET, "/v1/items/{}/groups", &[id]).query(&query.told()), |body| {
+            read::<types::Groups>(body).map(|page| (page.groups, page.next_cursor))
+        })
+    }
+
+    /// A group.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn group(&self, id: &str) -> Result<types::Group, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/groups/{}", &[id])).await?)
+    }
+
+    /// Join a group. Again, the same with `replayed`. A group whose time is over is `expired`, exactly from
+    /// `expires_at` on.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn join_group(&self, id: &str, body: &types::ByUser) -> Result<types::GroupOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/groups/{}/join", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Leave a group that is not full. The money and the unit come back. If its leader leaves it ends, and all have
+    /// their money back. Who is not in it has nothing to leave: again, the same. A member of one that is full has an
+    /// order: 409 `wrong_state`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn leave_group(&self, id: &str, body: &types::ByUser) -> Result<types::Group, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/groups/{}/leave", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then. All of
+    /// them, page after page as they are asked for; `limit` is a page's size.
+    pub fn groups_of_user(&self, user: &str, query: &types::GroupsOfUserQuery) -> Pages<types::Group> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/groups", &[user]).query(&query.told()), |body| {
+            read::<types::Groups>(body).map(|page| (page.groups, page.next_cursor))
         })
     }
 

@@ -46,6 +46,9 @@ pub type PayoutId = String;
 /// `GiftId` of the API.
 pub type GiftId = String;
 
+/// `GroupId` of the API.
+pub type GroupId = String;
+
 /// `WebhookId` of the API.
 pub type WebhookId = String;
 
@@ -346,7 +349,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted", OrderShipped = "order.shipped", OrderDelivered = "order.delivered", OrderReturnRequested = "order.return_requested", OrderReturned = "order.returned", OrderRefused = "order.refused", PaymentCreated = "payment.created", PaymentPaid = "payment.paid", PaymentFailed = "payment.failed", PaymentRefunding = "payment.refunding", PaymentRefunded = "payment.refunded" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted", OrderShipped = "order.shipped", OrderDelivered = "order.delivered", OrderReturnRequested = "order.return_requested", OrderReturned = "order.returned", OrderRefused = "order.refused", PaymentCreated = "payment.created", PaymentPaid = "payment.paid", PaymentFailed = "payment.failed", PaymentRefunding = "payment.refunding", PaymentRefunded = "payment.refunded", GroupOpened = "group.opened", GroupJoined = "group.joined", GroupLeft = "group.left", GroupFull = "group.full", GroupExpired = "group.expired", GroupLeaderLeft = "group.leader_left" }
 }
 
 /// `Event` of the API.
@@ -360,12 +363,12 @@ pub struct Event {
     pub r#type: EventType,
     /// `at`.
     pub at: Time,
-    /// The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
+    /// The owner of the envelope, gift or group, if it is about one or its payouts, or of the item that was put.
     #[serde(default)]
     pub owner: Option<String>,
     /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of
     /// payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled SettledSales,
-    /// of gift.* a Gift, of item.put an Item whose stock tells `total` only.
+    /// of gift.* a Gift, of group.* GroupHappened, of item.put an Item whose stock tells `total` only.
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -573,7 +576,7 @@ pub struct Wallet {
 
 words! {
     /// `kind` of [`Entry`].
-    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order", Gift = "gift", GiftRefund = "gift_refund", OrderRefund = "order_refund" }
+    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order", Gift = "gift", GiftRefund = "gift_refund", OrderRefund = "order_refund", Group = "group", GroupRefund = "group_refund" }
 }
 
 /// `Entry` of the API.
@@ -597,6 +600,9 @@ pub struct Entry {
     /// `gift`.
     #[serde(default)]
     pub gift: Option<GiftId>,
+    /// `group`.
+    #[serde(default)]
+    pub group: Option<GroupId>,
     /// `reference`.
     #[serde(default)]
     pub reference: Option<Reference>,
@@ -1861,6 +1867,25 @@ words! {
     ItemKind { Physical = "physical", Virtual = "virtual", Code = "code" }
 }
 
+/// On which terms groups buy an item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GroupBuy {
+    /// How many members a group has, its leader among them.
+    pub size: u64,
+    /// What each pays for one unit, at most the item's price.
+    pub price: Amount,
+    /// How long a group may take to be full.
+    pub within_s: u64,
+}
+
+impl GroupBuy {
+    /// With what there must be; the rest is left out.
+    pub fn new(size: u64, price: Amount, within_s: u64) -> Self {
+        GroupBuy { size, price, within_s }
+    }
+}
+
 /// `NewItem` of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -1901,12 +1926,15 @@ pub struct NewItem {
     /// Of which item of the same merchant this is a variant; that one is none itself. Like `kind` it never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant_of: Option<Option<String>>,
+    /// On which terms groups buy it; null is not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_buy: Option<Option<GroupBuy>>,
 }
 
 impl NewItem {
     /// With what there must be; the rest is left out.
     pub fn new(merchant: impl Into<String>, name: impl Into<String>, category: impl Into<String>, price: Amount) -> Self {
-        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, return_within_s: None, variant_of: None }
+        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, return_within_s: None, variant_of: None, group_buy: None }
     }
 
     /// Sets `stock`.
@@ -1971,6 +1999,13 @@ impl NewItem {
         self.variant_of = Some(variant_of.into());
         self
     }
+
+    /// Sets `group_buy`. `None` is sent as null.
+    #[must_use]
+    pub fn group_buy(mut self, group_buy: impl Into<Option<GroupBuy>>) -> Self {
+        self.group_buy = Some(group_buy.into());
+        self
+    }
 }
 
 /// What is left out stays as it is; null takes it away.
@@ -2002,12 +2037,15 @@ pub struct ItemChange {
     /// `image_url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_url: Option<Option<String>>,
+    /// For groups opened from now on; those that are open keep what they saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_buy: Option<Option<GroupBuy>>,
 }
 
 impl ItemChange {
     /// With what there must be; the rest is left out.
     pub fn new() -> Self {
-        ItemChange { name: None, category: None, price: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None }
+        ItemChange { name: None, category: None, price: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, group_buy: None }
     }
 
     /// Sets `name`.
@@ -2063,6 +2101,13 @@ impl ItemChange {
     #[must_use]
     pub fn image_url(mut self, image_url: impl Into<Option<String>>) -> Self {
         self.image_url = Some(image_url.into());
+        self
+    }
+
+    /// Sets `group_buy`. `None` is sent as null.
+    #[must_use]
+    pub fn group_buy(mut self, group_buy: impl Into<Option<GroupBuy>>) -> Self {
+        self.group_buy = Some(group_buy.into());
         self
     }
 }
@@ -2121,6 +2166,8 @@ pub struct Item {
     pub hold_ttl_s: u64,
     /// `image_url`.
     pub image_url: Option<String>,
+    /// `group_buy`.
+    pub group_buy: Option<GroupBuy>,
     /// `created_at`.
     pub created_at: Time,
 }
@@ -2518,6 +2565,168 @@ pub struct Gifts {
     pub gifts: Vec<Gift>,
     /// `next_cursor`.
     pub next_cursor: Cursor,
+}
+
+words! {
+    /// Of a group that is expired or whose leader has left all have their money back.
+    GroupState { Open = "open", Full = "full", Expired = "expired", LeaderLeft = "leader_left" }
+}
+
+/// `NewGroup` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewGroup {
+    /// Its leader.
+    pub user: User,
+    /// `reference`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+}
+
+impl NewGroup {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        NewGroup { user: user.into(), reference: None }
+    }
+
+    /// Sets `reference`.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<String>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+}
+
+/// `GroupMember` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GroupMember {
+    /// `user`.
+    pub user: User,
+    /// `joined_at`.
+    pub joined_at: Time,
+    /// Once the group is full.
+    pub order: Option<String>,
+}
+
+/// `Group` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Group {
+    /// `id`.
+    pub id: GroupId,
+    /// `state`.
+    pub state: GroupState,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `leader`.
+    pub leader: User,
+    /// How many are in it.
+    pub members: u64,
+    /// How many it takes.
+    pub size: u64,
+    /// What each pays: the item's price for groups when it was opened.
+    pub price: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// Who is in it, in the order in which they joined; of one that came to nothing, who was.
+    pub joined: Vec<GroupMember>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// When it was full, or came to nothing.
+    pub ended_at: Option<String>,
+    /// `reference`.
+    pub reference: Option<String>,
+}
+
+/// A group, and who opened, joined or left it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GroupHappened {
+    /// `user`.
+    #[serde(default)]
+    pub user: Option<User>,
+    /// `id`.
+    pub id: GroupId,
+    /// `state`.
+    pub state: GroupState,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `leader`.
+    pub leader: User,
+    /// `members`.
+    pub members: u64,
+    /// `size`.
+    pub size: u64,
+    /// `price`.
+    pub price: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `joined`.
+    pub joined: Vec<GroupMember>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// `ended_at`.
+    pub ended_at: Option<String>,
+    /// `reference`.
+    pub reference: Option<String>,
+}
+
+/// `Groups` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Groups {
+    /// `groups`.
+    pub groups: Vec<Group>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `Joined` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Joined {
+    /// `group`.
+    pub group: GroupId,
+    /// `state`.
+    pub state: GroupState,
+    /// `members`.
+    pub members: u64,
+    /// `size`.
+    pub size: u64,
+    /// `price`.
+    pub price: Amount,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// The user's, once the group is full.
+    pub order: Option<String>,
+    /// Whether the user was in it before.
+    pub replayed: bool,
+}
+
+/// `GroupFull` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GroupFull {
+}
+
+/// `LeaderLeft` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct LeaderLeft {
+}
+
+union! {
+    /// Treat an outcome you do not know as not joined so far.
+    GroupOutcome by "outcome" { "joined" => Joined(Joined), "full" => Full(GroupFull), "expired" => Expired(Expired), "leader_left" => LeaderLeft(LeaderLeft), "sold_out" => SoldOut(SoldOut), "limit_reached" => LimitReached(LimitReached), "not_open" => NotOpen(NotOpen), "ended" => Ended(Ended), "insufficient_funds" => InsufficientFunds(CannotPay) }
 }
 
 /// `GiftPay` of the API.
@@ -3362,6 +3571,76 @@ impl GiftsOfQuery {
     pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
         [
             ("role", self.role.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`groups_of_item`](crate::Client::groups_of_item).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GroupsOfItemQuery {
+    /// Only those that stand so.
+    pub state: Option<GroupState>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl GroupsOfItemQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        GroupsOfItemQuery { state: None, limit: None }
+    }
+
+    /// Sets `state`.
+    #[must_use]
+    pub fn state(mut self, state: GroupState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl GroupsOfItemQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
+        [
+            ("state", self.state.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`groups_of_user`](crate::Client::groups_of_user).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GroupsOfUserQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl GroupsOfUserQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        GroupsOfUserQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl GroupsOfUserQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
