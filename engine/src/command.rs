@@ -588,22 +588,6 @@ impl Refusal {
         Refusal::invalid("codes", "the item may have at most 4294967295 in all")
     }
 
-    /// The refusal to take a gift's texts back where that is not done yet.
-    #[cfg(feature = "redis")]
-    pub(crate) fn no_gift_redaction() -> Refusal {
-        let why = "the texts of gifts are not taken back in front of Redis yet; `hongbao copy` the deployment into a \
-                   directory, take them back there, and copy it back";
-        Refusal::WrongState(why.to_owned())
-    }
-
-    /// The refusal of an address in front of Redis.
-    #[cfg(feature = "redis")]
-    pub(crate) fn no_addresses() -> Refusal {
-        let why = "addresses are not taken in front of Redis yet; leave the address out, or serve gifts from a server of its \
-                   own with `--backend embedded`";
-        Refusal::WrongState(why.to_owned())
-    }
-
     /// The refusal to ship to an address that is not there any more.
     pub(crate) fn no_address_to_ship_to() -> Refusal {
         let why = "the gift has no address, or none any more; ship it without address_version, or have the recipient give \

@@ -25,23 +25,12 @@ fn key(nth: u8) -> AddressKey {
 }
 
 fn keeping(options: &mut EmbeddedOptions) {
-    options.addresses = Some(AddressOptions { keep: KEEP, ..AddressOptions::new(key(1)) });
+    options.addresses = Some(kept_addresses(1));
 }
 
 fn by_hand(options: &mut EmbeddedOptions) {
     options.threaded = false;
     keeping(options);
-}
-
-/// An address that is found wherever its text is.
-fn address(street: &str) -> Address {
-    Address {
-        name: "Canary Bob".to_owned(),
-        phone: "+86 canary 138".to_owned(),
-        lines: vec![street.to_owned(), "canary house".to_owned()],
-        city: "Canaryzhou".to_owned(),
-        postcode: "canary1".to_owned(),
-    }
 }
 
 fn accept_to(street: &str) -> GiftStep {

@@ -15,7 +15,8 @@ if told then
 end
 
 -- An answer that tells of something. What it causes elsewhere goes to the outbox.
-local function decided(answer, effects)
+-- Under the mark it is kept as `kept` says, if that is another.
+local function decided(answer, effects, kept)
   effects = effects or {}
   local fields = {}
   for i = 1, #effects, 2 do
@@ -23,7 +24,7 @@ local function decided(answer, effects)
     fields[#fields + 1] = effects[i]
   end
   if ARGV[3] ~= '-' then
-    remember(KEYS[2], ARGV[3], int(now), answer, fields)
+    remember(KEYS[2], ARGV[3], int(now), kept or answer, fields)
   end
   return {'new', int(now), answer, effects}
 end

@@ -7,21 +7,31 @@
 -- KEYS[10] see gifts.lua
 -- KEYS[11] the bucket's gifts, each with its state, its deadline or 0, and its giver before it
 -- KEYS[12] merchants that have been kept from selling
--- ARGV[4]  'give', 'step', 'pay', 'paid' or 'unpaid'
+-- KEYS[13] to KEYS[16]: see gift_address.lua
+-- ARGV[4]  'give', 'step', 'address', 'redact', 'pay', 'paid' or 'unpaid'
 -- ARGV[5]  the gift
 -- give:    ARGV[6] the gift as it is made; ARGV[7] the price that was seen; ARGV[8] its giver;
---          ARGV[9] how it is to be paid at once, or ''; ARGV[10] the item; ARGV[11..] effects:
---          fields and values
+--          ARGV[9] how it is to be paid at once, or ''; ARGV[10] the item; ARGV[11] the gift
+--          as it is kept for who asks again; ARGV[12..] effects: fields and values
 -- step:    ARGV[6] the gift afterwards; ARGV[7] as it was seen, ARGV[8] and when;
---          ARGV[9] how much more money is its own afterwards; ARGV[10..] effects
+--          ARGV[9] how much more money is its own afterwards; ARGV[10] the mark of its
+--          address as it was seen, or ''; ARGV[11..15] what becomes of its address: see
+--          change_address; ARGV[16] the gift as it is kept; ARGV[17..] effects
+-- address: the same of a gift that stays as it is; without ARGV[6], ARGV[9] and effects
+-- redact:  ARGV[6] the gift without its texts; ARGV[7], ARGV[8] as above; ARGV[9] the how
+--          manieth time
 -- pay:     ARGV[6] how it is to be paid; ARGV[7], ARGV[8] as above
 -- paid:    ARGV[6] the gift afterwards, ARGV[7] the attempt; ARGV[8] the amount; ARGV[9] how long
---          the mark of the operation that began it is kept, or '-'; ARGV[10..] effects
+--          the mark of the operation that began it is kept, or '-'; ARGV[10] the gift as it
+--          is kept; ARGV[11..] effects
 -- unpaid:  ARGV[6] the giver, ARGV[7] the attempt, ARGV[9] the same
 --
 -- While a gift is being paid its payment stands in the outbox, with the gift as it
 -- is to be: a new one is nowhere else, but for its unit. So whoever carries the
 -- payment on knows all that is needed, and nothing else happens to the gift meanwhile.
+--
+-- A gift is kept for who asks again without its texts, which stand in the gift alone:
+-- so that they are gone when they are taken back.
 
 -- Due holds that a new gift ends besides its giver's.
 local END_WITH_GIFT = 64
@@ -101,7 +111,21 @@ end
 
 local payment = waiting('q' .. id)
 
-if ARGV[4] == 'step' or ARGV[4] == 'pay' then
+if ARGV[4] == 'redact' then
+  if payment[1] then
+    return unresolved(payment)
+  end
+  if redis.call('HGET', KEYS[11], id) ~= ARGV[7] then
+    return no('changed')
+  end
+  redis.call('HLEN', ERASED)
+  redis.call('HSET', KEYS[11], id, ARGV[6])
+  redis.call('HSET', ERASED, 'last', id .. 'texts ' .. ARGV[9])
+  tell('R', int(now) .. ' ' .. read_gift(ARGV[6]).gift)
+  return decided({'redacted'})
+end
+
+if ARGV[4] == 'step' or ARGV[4] == 'address' or ARGV[4] == 'pay' then
   if payment[1] then
     return unresolved(payment)
   end
@@ -117,21 +141,33 @@ if ARGV[4] == 'step' or ARGV[4] == 'pay' then
   if ARGV[4] == 'pay' then
     return begin_payment(ARGV[6])
   end
-  local state = read_gift(ARGV[6]).state
-  local row = HAS_SOLD[state] and not HAS_SOLD[was.state] and redis.call('HMGET', ITEM, 'codes', 'sold')
-  local place = row and row[1] == '1' and row[2]
-  if place and state == 'a' then
-    -- A code needs nobody to ship it.
-    return no('code')
+  if (redis.call('HGET', MARKS, id) or '') ~= ARGV[10] then
+    return no('changed')
+  end
+  local place
+  if ARGV[4] == 'step' then
+    local state = read_gift(ARGV[6]).state
+    local row = HAS_SOLD[state] and not HAS_SOLD[was.state] and redis.call('HMGET', ITEM, 'codes', 'sold')
+    place = row and row[1] == '1' and row[2]
+    if place and state == 'a' then
+      -- A code needs nobody to ship it.
+      return no('code')
+    end
   end
   look_at_all(was.giver)
+  look_at_address(id)
+  if ARGV[4] == 'address' then
+    change_address(id, unpack(ARGV, 10, 15))
+    return decided({'gift', was.gift}, {}, {'kept_gift', ARGV[16]})
+  end
   local gift = write_gift(was.state, ARGV[6])
   if place then
     redis.call('HSET', ITEM, '#' .. id, place)
   end
+  change_address(id, unpack(ARGV, 10, 15))
   move('escrowed', tonumber(ARGV[9]))
   move('transit', -tonumber(ARGV[9]))
-  return decided({'gift', gift}, {unpack(ARGV, 10)})
+  return decided({'gift', gift}, {unpack(ARGV, 17)}, {'kept_gift', ARGV[16]})
 end
 
 if ARGV[4] == 'paid' then
@@ -140,7 +176,7 @@ if ARGV[4] == 'paid' then
   end
   look_at_all(read_gift(ARGV[6]).giver)
   local fields = {}
-  for i = 10, #ARGV, 2 do
+  for i = 11, #ARGV, 2 do
     redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
     fields[#fields + 1] = ARGV[i]
   end
@@ -150,9 +186,9 @@ if ARGV[4] == 'paid' then
   move('transit', -tonumber(ARGV[8]))
   move('escrowed', tonumber(ARGV[8]))
   if ARGV[9] ~= '-' then
-    remember(KEYS[2], ARGV[9], int(now), {'gift', gift}, fields)
+    remember(KEYS[2], ARGV[9], int(now), {'kept_gift', ARGV[10]}, fields)
   end
-  return {'new', int(now), {'gift', gift}, {unpack(ARGV, 10)}}
+  return {'new', int(now), {'gift', gift}, {unpack(ARGV, 11)}}
 end
 
 if ARGV[4] == 'unpaid' then
@@ -229,7 +265,7 @@ if refusal then
   return no(refusal)
 end
 if ARGV[9] == '' then
-  return decided({'gift', write_gift('', ARGV[6])}, {unpack(ARGV, 11)})
+  return decided({'gift', write_gift('', ARGV[6])}, {unpack(ARGV, 12)}, {'kept_gift', ARGV[11]})
 end
 move_units(giver, 1, 0)
 redis.call('ZADD', GIFTS, 0, id .. giver)

@@ -80,6 +80,7 @@ impl From<RedisOpenError> for Failure {
             | RedisOpenError::TooOld { .. }
             | RedisOpenError::Setting { .. }
             | RedisOpenError::Archive { .. }
+            | RedisOpenError::Addresses { .. }
             | RedisOpenError::Deployment { .. } => Failure::Usage(why),
             RedisOpenError::Unreachable { .. }
             | RedisOpenError::ArchiveDamaged(_)

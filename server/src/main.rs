@@ -349,9 +349,6 @@ fn open(options: &Serve, handover: &mut Handover) -> Result<Embedded, Failure> {
 }
 
 async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
-    if options.addresses.address_key_file.is_some() {
-        return Err(wrong("no addresses are taken in front of Redis yet; leave --address-key-file out"));
-    }
     let way = &options.way;
     let archive_after = Duration::from_secs(options.redis_archive_after_s);
     let engine = RedisBackend::open(RedisBackendOptions {
@@ -360,6 +357,7 @@ async fn open_redis(options: &Serve) -> Result<RedisBackend, Failure> {
         test_mode: options.test,
         events: options.redis_events(),
         creates: options.daily_cap.for_engine(),
+        addresses: options.addresses.for_engine()?,
         ..RedisBackendOptions::default()
     });
     let engine = engine.await?;

@@ -8,6 +8,7 @@ mod redis_stand;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use hongbao_engine::address::{AddressKey, AddressOptions};
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::{Command, Transfer};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
@@ -43,13 +44,25 @@ impl House {
         House::with(options(redis), OFTEN).await
     }
 
-    async fn with(redis: RedisOptions, sweep_every: Duration) -> House {
-        let options = RedisBackendOptions {
-            redis,
-            test_mode: true,
-            sweep_every: Some(sweep_every),
+    /// The same, which takes addresses.
+    async fn sealing(redis: &RedisServer) -> House {
+        let key = AddressKey::from_bytes([1; 32]);
+        House::over(RedisBackendOptions {
+            redis: options(redis),
+            addresses: Some(AddressOptions::new(key)),
+            sweep_every: Some(OFTEN),
             ..RedisBackendOptions::default()
-        };
+        })
+        .await
+    }
+
+    async fn with(redis: RedisOptions, sweep_every: Duration) -> House {
+        House::over(RedisBackendOptions { redis, sweep_every: Some(sweep_every), ..RedisBackendOptions::default() })
+            .await
+    }
+
+    async fn over(options: RedisBackendOptions) -> House {
+        let options = RedisBackendOptions { test_mode: true, ..options };
         let engine = Arc::new(RedisBackend::open(options).await.expect("it opens"));
         let setup = Setup {
             currency: "CNY".parse().expect("a currency"),
@@ -240,6 +253,69 @@ async fn a_gift_goes_from_one_server_to_the_other() {
     }
     let (status, told) = hongbao(&["audit", "--redis", &redis.url()]);
     assert!(status == Some(0) && told.contains("2 gifts"), "{told}");
+}
+
+/// Bob says at one server where to, rosy reads it at the other; and who is started without the address key is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_goes_from_one_server_to_the_other() {
+    if is_missing() {
+        return;
+    }
+    let redis = RedisServer::start(ServerOptions::default());
+    let (one, other) = (House::sealing(&redis).await, House::sealing(&redis).await);
+    one.post("/v1/wallets/alice/deposits", "d", json!({"amount": 100}), 201).await;
+    one.post("/v1/merchants", "m", json!({"id": "rosy", "name": "Rosy", "status": "verified"}), 201).await;
+    let terms = json!({"merchant": "rosy", "name": "roses", "category": "flowers", "price": 10, "stock": 1});
+    let item = one.post("/v1/items", "i", terms, 201).await;
+    let gift = json!({"giver": "alice", "recipient": "bob", "item": item["id"]});
+    let gift = one.post("/v1/gifts", "g", gift, 201).await;
+    let path = |verb: &str| format!("/v1/gifts/{}{verb}", gift["id"].as_str().expect("an id"));
+    let key = json!({"name": "shop", "owner": "shop", "roles": ["merchant:rosy"]});
+    let secret = other.post("/v1/keys", "k", key, 201).await["key"].as_str().expect("a secret").to_owned();
+    let address = |street: &str| json!({"name": "canary", "phone": "138", "lines": [street], "city": "Hangzhou"});
+    for (key, street) in [("a", "canary street"), ("a", "canary street"), ("b", "canary lane")] {
+        let accept = json!({"user": "bob", "address": address(street)});
+        let told = one.post(&path("/accept"), key, accept, 200).await;
+        assert!(told["state"] == "accepted" && !told.to_string().contains("canary"), "{told}");
+    }
+    let since = Instant::now();
+    let read = loop {
+        match other.ask_with(&secret, "GET", &path("/address"), "-", Value::Null).await {
+            (200, read) => break read,
+            // The key is not known there yet.
+            told => assert!(told.0 == 401 && since.elapsed() < Duration::from_secs(60), "{told:?}"),
+        }
+    };
+    assert_eq!((&read["version"], &read["lines"]), (&json!(2), &json!(["canary lane"])));
+    assert_eq!(other.ask("GET", &path("/address"), "-", Value::Null).await.0, 403, "not the operator's");
+    let ship = |version: u32| json!({"carrier": "sf", "tracking": "SF1", "address_version": version});
+    other.post(&path("/ship"), "s1", ship(1), 409).await;
+    other.post(&path("/ship"), "s2", ship(2), 200).await;
+    one.post(&path("/accept"), "c", json!({"user": "bob", "address": address("canary hill")}), 409).await;
+    assert!(!one.get(&path("")).await.to_string().contains("canary"));
+    assert!(!one.get("/v1/events?limit=100").await.to_string().contains("canary"));
+
+    let url = redis.url();
+    let mut serve = vec!["serve", "--backend", "redis", "--redis", &url, "--test", "--listen", "127.0.0.1:0"];
+    let (status, told) = hongbao(&serve);
+    assert!(status == Some(2) && told.contains("--address-key-file"), "{status:?}: {told}");
+    let other_key = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(other_key.path(), "ab".repeat(32)).expect("it is written");
+    serve.extend(["--address-key-file", other_key.path().to_str().expect("a path")]);
+    let (status, told) = hongbao(&serve);
+    assert!(
+        status == Some(2) && told.contains("1 addresses") && !told.contains(&"ab".repeat(32)),
+        "{status:?}: {told}"
+    );
+
+    one.post(&path("/address/erase"), "-", json!({}), 200).await;
+    let read = other.ask_with(&secret, "GET", &path("/address"), "-", Value::Null).await;
+    assert_eq!(read.0, 404, "{read:?}");
+    for house in [one, other] {
+        house.engine.close();
+    }
+    let (status, told) = hongbao(&["audit", "--redis", &url]);
+    assert!(status == Some(0) && told.contains("1 gifts"), "{told}");
 }
 
 /// Sent from one server, sent back at the other; the money comes out of what is pending, and its commission with it.

@@ -3,6 +3,7 @@
 //!
 //! - `seal.rs`: keys, and what is sealed and wrapped with them
 //! - `slots.rs`: the file with the wrapped data keys
+//! - `keys.rs`: the same without a file, in front of Redis
 //!
 //! **Invariant:** the text of an address is in memory while a command carries it or a merchant
 //! opens it, and nowhere else: no record, row, answer, log or error has it.
@@ -10,9 +11,13 @@
 //! **Invariant:** a record with a sealed address is staged only when the slot that opens it is on
 //! the disk; and a record that one is erased, only when its slot is overwritten there.
 
+#[cfg(feature = "redis")]
+mod keys;
 mod seal;
 mod slots;
 
+#[cfg(feature = "redis")]
+pub(crate) use keys::{AddressKeys, KeyId, Unwrapped, name_of};
 pub use seal::{AddressKey, AddressKeyError};
 pub(crate) use slots::{Found, SlotFile};
 
@@ -99,7 +104,7 @@ pub struct AddressOptions {
     pub older: Vec<AddressKey>,
     /// How long addresses that are given from now on are kept.
     pub keep: AddressKeep,
-    /// Where slots are; `None` is the directory `addresses` of the data directory.
+    /// Where slots are; `None` is the directory `addresses` of the data directory. Nothing in front of Redis.
     pub storage: Option<Arc<dyn Storage>>,
 }
 
@@ -121,6 +126,13 @@ pub struct AddressMark {
     pub erase_at: Option<Timestamp>,
     /// How long it is kept.
     pub keep: AddressKeep,
+}
+
+impl AddressMark {
+    /// Which address there is, if it is not erased.
+    pub(crate) fn live(&self) -> Option<u32> {
+        self.slot.map(|_| self.version)
+    }
 }
 
 /// A sealed address whose slot is on the disk, to be put into a record.

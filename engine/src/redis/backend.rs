@@ -19,6 +19,7 @@ use super::reply::{Answer, Decided, damaged, is_late};
 use super::script::Script;
 use super::scripts::SETTINGS;
 use super::sweep::blind;
+use crate::address::{AddressKeys, AddressOptions};
 use crate::clock::{Clock, SystemClock};
 use crate::creates::CreatesCap;
 use crate::entropy::{Entropy, SystemEntropy};
@@ -50,6 +51,9 @@ pub struct RedisBackendOptions {
     /// How many envelopes a sender may make in a day; `None` is no cap. The same for
     /// all engines of the deployment.
     pub creates: Option<CreatesCap>,
+    /// How addresses of gifts are kept; without it none is taken. The same key for all engines
+    /// of the deployment.
+    pub addresses: Option<AddressOptions>,
     /// Where time comes from; `None` is the system's clocks.
     pub clock: Option<Arc<dyn Clock>>,
     /// Where ids and secrets come from.
@@ -84,6 +88,7 @@ impl Default for RedisBackendOptions {
             test_mode: false,
             events: RedisEvents::default(),
             creates: None,
+            addresses: None,
             clock: None,
             entropy: Arc::new(SystemEntropy),
             sweep_every: Some(Duration::from_secs(1)),
@@ -117,6 +122,7 @@ pub(super) struct Core {
     pub(super) archiving: Archiving,
     pub(super) events: RedisEvents,
     pub(super) creates: Option<CreatesCap>,
+    pub(super) addresses: Option<AddressKeys>,
     /// Of the feed's cursors.
     pub(super) seal: Seal,
     pub(super) known_facts: KnownFacts,
@@ -202,6 +208,9 @@ impl RedisBackend {
         let engine = RedisBackend::over(nodes, layout, options, &settled)?;
         let tended = engine.core.tend_all_events().await;
         tended.map_err(|error| RedisOpenError::Deployment { why: error.to_string() })?;
+        if !engine.core.is_fused() {
+            engine.core.take_up_addresses().await?;
+        }
         Ok(engine)
     }
 
@@ -231,6 +240,7 @@ impl RedisBackend {
             archiving,
             events: options.events,
             creates: options.creates.clone(),
+            addresses: options.addresses.map(|asked| AddressKeys::new(asked, Arc::clone(&options.entropy))),
             seal: Seal::new(&fingerprint_secret),
             known_facts: KnownFacts::default(),
             is_blind: AtomicBool::new(false),
@@ -502,14 +512,14 @@ impl Core {
         script: &'static Script,
         operation: &Operation,
         keys: impl IntoIterator<Item = Key>,
-        id: &[u8; 16],
+        about: impl IntoIterator<Item = Vec<u8>>,
         confirm: bool,
     ) -> Result<Decided> {
         let (bucket, layout) = (operation.bucket, &self.layout);
         let read_in = self.generations.get(bucket);
         let before = [layout.sums(bucket), layout.operation(bucket, &operation.id), layout.outbox(bucket)];
         let keys: Vec<Key> = before.into_iter().chain(keys).collect();
-        let args = [operation.keep.word(), id.to_vec()];
+        let args = [operation.keep.word()].into_iter().chain(about);
         let args: Vec<Vec<u8>> = self.preamble().into_iter().chain(args).collect();
         let value = self.call_with(bucket, script, Words::of(&keys), Words::of(&args), 1, confirm).await?;
         Decided::read(value, read_in)

@@ -47,8 +47,7 @@ impl Core {
         if matches!(command, Command::AdvanceClock { .. }) && !self.test_mode {
             return Err(EngineError::NotReady("the clock can be moved only in test mode".to_owned()));
         }
-        // A redaction is known again by what it did, and kept under no key.
-        let once = once.filter(|_| !matches!(command, Command::Redact { .. } | Command::RedactGift { .. }));
+        let once = once.filter(|_| !is_kept_under_no_key(command));
         let references = decide::reference_keys(command);
         if once.into_iter().chain(references.into_iter().flatten()).next().is_some() {
             return self.run_keyed(command, once, references).await;
@@ -129,7 +128,6 @@ impl Core {
                 Err(outcome) => return Ok(self.answer(outcome)),
             },
             Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
-            Command::RedactGift { .. } => return Ok(self.refuse(Refusal::no_gift_redaction())),
             Command::AddCodes { item, codes } => self.add_codes(*item, codes, operation).await?,
             Command::StepOrder { order, step } => match self.step_order(*order, step, operation).await? {
                 Ok(decided) => decided,
@@ -188,6 +186,9 @@ impl Core {
             Command::Redact { envelope, metadata } => {
                 return Ok(self.answer(self.redact(*envelope, *metadata, operation).await?));
             }
+            Command::RedactGift { gift, metadata } => {
+                return Ok(self.answer(self.redact_gift(*gift, *metadata, operation).await?));
+            }
         };
         self.verdict(command, operation, decided).await
     }
@@ -214,7 +215,10 @@ impl Core {
         // It is decided. What is left others will do, but the answer has to wait for it.
         let carried = self.carry(operation.bucket, effects).await;
         carried.map_err(decided_all_the_same)?;
-        let outcome = self.outcome(command, at, &answer).await?;
+        let outcome = match answer.tag() {
+            b"gift" if kept => self.kept_gift(answer.bytes(1)?).await?,
+            _ => self.outcome(command, at, &answer).await?,
+        };
         Ok(Verdict::Answered { outcome, at, kept })
     }
 
@@ -478,6 +482,7 @@ impl Core {
                 gift.tell(gift.redacted);
                 Outcome::Gift(Box::new(gift))
             }
+            b"kept_gift" => self.kept_gift(answer.bytes(1)?).await?,
             _ => return Err(damaged("an answer")),
         })
     }
@@ -564,6 +569,15 @@ impl Core {
 
     fn item_keys(&self, id: ItemId) -> [Vec<u8>; 2] {
         [self.layout.item(id), self.layout.items_by_time(self.layout.of_id(id.bytes()))]
+    }
+}
+
+/// Whether it is known again by what it did, or does it again.
+fn is_kept_under_no_key(command: &Command) -> bool {
+    match command {
+        Command::Redact { .. } | Command::RedactGift { .. } => true,
+        Command::StepGift { step, .. } => matches!(**step, GiftStep::EraseAddress),
+        _ => false,
     }
 }
 

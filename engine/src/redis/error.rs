@@ -120,6 +120,17 @@ pub enum RedisOpenError {
     /// A file of the archive cannot be read.
     #[error("{0}")]
     ArchiveDamaged(String),
+    /// Addresses that no key opens which was given.
+    #[error(
+        "{count} addresses are sealed with address keys that were not given: {missing}; start it with the one they were \
+         sealed with (--address-key-file), or name it beside a new one (--address-old-key-file)"
+    )]
+    Addresses {
+        /// How many.
+        count: usize,
+        /// What the keys are called.
+        missing: String,
+    },
     /// What lies there was made for something else, or cannot be read.
     #[error("{why}")]
     Deployment {

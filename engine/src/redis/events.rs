@@ -19,12 +19,14 @@ use crate::event::{EnvelopeCreated, ItemPut};
 use crate::feed::{
     After, EnvelopeFacts, EventPage, EventQuery, EventType, EventTypes, FeedEvent, Happened, Moved, Share,
 };
+use crate::gift::Gift;
 use crate::order::OrderProgress;
 use crate::payout::{Payout, PayoutKind, PayoutState};
-use crate::redaction::Redaction;
+use crate::redaction::{GiftRedaction, Redaction};
 use crate::state::envelope::Figures;
-use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp};
-use std::collections::HashMap;
+use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp};
+use futures_util::future::try_join_all;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,6 +172,7 @@ impl Core {
         let mut by_bucket: HashMap<u16, std::collections::VecDeque<(u64, Vec<u8>, Timestamp)>> = HashMap::new();
         let order: Vec<u16> = entries.iter().map(|entry| entry.bucket.number()).collect();
         entries.sort_by_key(|entry| (entry.bucket.number(), entry.number));
+        let redactions = self.redactions_of(&entries).await?;
         for Entry { at, bucket, number, bytes } in entries {
             by_bucket.entry(bucket.number()).or_default().push_back((number, bytes, at));
         }
@@ -181,7 +184,7 @@ impl Core {
             let next = by_bucket.get_mut(&bucket).and_then(std::collections::VecDeque::pop_front);
             let (number, bytes, at) = next.expect("as many as were counted");
             position[usize::from(bucket)] = number;
-            let Some(what) = self.happened(&bytes, query.types).await? else { continue };
+            let Some(what) = self.happened(&bytes, query.types, &redactions).await? else { continue };
             if query.owner.as_deref().is_some_and(|wanted| what.owner() != Some(wanted)) {
                 continue;
             }
@@ -247,8 +250,22 @@ impl Core {
         if position.len() == usize::from(self.layout.buckets) { Ok(position) } else { Err(EngineError::Cursor) }
     }
 
+    /// What was taken back of the gifts that entries tell of.
+    async fn redactions_of(&self, entries: &[Entry]) -> Result<GiftRedactions> {
+        let mut by_bucket: HashMap<u16, BTreeSet<GiftId>> = HashMap::new();
+        for Entry { bucket, bytes, .. } in
+            entries.iter().filter(|entry| matches!(entry.bytes.first(), Some(b'G' | b'R')))
+        {
+            by_bucket.entry(bucket.number()).or_default().insert(told_gift(bytes)?.id);
+        }
+        let asked = by_bucket
+            .into_iter()
+            .map(|(bucket, ids)| self.gift_redactions(Bucket::new(bucket), ids.into_iter().collect()));
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    }
+
     /// What an entry tells, if it is of these types.
-    async fn happened(&self, bytes: &[u8], types: EventTypes) -> Result<Option<Happened>> {
+    async fn happened(&self, bytes: &[u8], types: EventTypes, redactions: &GiftRedactions) -> Result<Option<Happened>> {
         let wrong = || damaged("an event");
         let (&kind, rest) = bytes.split_first().ok_or_else(wrong)?;
         let of = match kind {
@@ -270,6 +287,7 @@ impl Core {
             b'm' => EventType::MerchantChanged,
             b'y' => EventType::MerchantSettled,
             b'G' => EventType::GiftOffered,
+            b'R' => EventType::GiftRedacted,
             _ => return Err(wrong()),
         };
         // How a hold ended is told by the hold, how a payout, a gift or an order stands by itself.
@@ -379,12 +397,17 @@ impl Core {
                 Happened::Redacted { envelope: self.facts(envelope(words.bytes(3)?)?).await?, redaction }
             }
             b'G' => {
-                let mut gift = gift_of_bytes(words(2).bytes(1)?)?;
-                gift.tell(gift.redacted);
+                let mut gift = told_gift(bytes)?;
+                gift.tell(redactions.get(&gift.id).copied());
                 if !types.has(EventType::of_gift(gift.state)) {
                     return Ok(None);
                 }
                 Happened::Gift(Box::new(gift))
+            }
+            b'R' => {
+                let mut gift = told_gift(bytes)?;
+                gift.tell(redactions.get(&gift.id).copied());
+                Happened::GiftRedacted(Box::new(gift))
             }
             b'm' => Happened::Merchant(Box::new(merchant_of(&words(9))?)),
             b'y' => Happened::SalesSettled(Box::new(sales::settled(&words(7))?)),
@@ -408,6 +431,14 @@ impl Core {
         known.insert(id, Arc::clone(&facts));
         Ok((*facts).clone())
     }
+}
+
+/// What was taken back of gifts, of those of which anything was.
+type GiftRedactions = HashMap<GiftId, GiftRedaction>;
+
+/// A gift as an entry has it.
+fn told_gift(bytes: &[u8]) -> Result<Gift> {
+    gift_of_bytes(Answer::split(bytes[1..].to_vec(), 2).bytes(1)?)
 }
 
 /// A payout as payout.lua tells it.

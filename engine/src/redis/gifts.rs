@@ -9,10 +9,12 @@
 //! the outbox, with the gift as it is to be: whoever meets it ends the payment
 //! first, and nothing else happens to the gift.
 
+use super::addresses::{Change, SeenAddress};
 use super::backend::{Core, Keep, Operation, Result};
 use super::bucket::Bucket;
 use super::commands::{ATTEMPTS_MAX, decided_all_the_same, is_no};
 use super::effects::as_read;
+pub(super) use super::gift_row::{bytes_of, gift_of, gift_of_bytes, kept, packed};
 use super::layout::Key;
 use super::lists::{Bounds, Walk};
 use super::memos::Verdict;
@@ -70,28 +72,30 @@ impl Payment {
 }
 
 /// A gift as `gift_look.lua` has seen it, and the bucket's time.
-struct Seen {
-    at: Timestamp,
-    packed: Vec<u8>,
-    gift: Option<Gift>,
+pub(super) struct Seen {
+    pub(super) at: Timestamp,
+    pub(super) packed: Vec<u8>,
+    pub(super) gift: Option<Gift>,
+    pub(super) address: SeenAddress,
     /// What an item costs and who sells it, if that was asked for and there is such an item.
     sold: Option<(Amount, UserId)>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
 }
 
 impl Seen {
-    fn read(told: Told) -> Result<Seen> {
+    pub(super) fn read(told: Told) -> Result<Seen> {
         let Told { at, answer, effects } = told;
         let packed = answer.bytes(1)?.to_vec();
         let gift = if packed.is_empty() { None } else { Some(gift_of(&packed)?) };
-        let sold = match answer.maybe(2) {
-            None | Some(b"") => None,
-            Some(_) => Some((answer.amount(2)?, answer.user(3)?)),
+        let address = SeenAddress::read(&answer, 2)?;
+        let sold = match answer.bytes(5)? {
+            b"" => None,
+            _ => Some((answer.amount(5)?, answer.user(6)?)),
         };
-        Ok(Seen { at, packed, gift, sold, effects })
+        Ok(Seen { at, packed, gift, address, sold, effects })
     }
 
-    fn is_being_paid(&self) -> bool {
+    pub(super) fn is_being_paid(&self) -> bool {
         self.effects.iter().any(|effect| effect.kind() == b'q')
     }
 }
@@ -101,7 +105,7 @@ impl Core {
         for _ in 0..ATTEMPTS_MAX {
             let id = GiftId::from_bytes(self.random_beside(terms.item.bytes()));
             let token = GiftToken(self.random());
-            let seen = match self.look_at_gift(id, Some(terms.item), operation, false).await? {
+            let seen = match self.look_at_gift(id, Some(terms.item), operation, false, false).await? {
                 Decided::New(told) => Seen::read(told)?,
                 Decided::Kept(_) | Decided::Void => match self.answered(operation).await? {
                     Some(answered) => return Ok(answered),
@@ -123,9 +127,10 @@ impl Core {
                 terms.giver.as_str().as_bytes().to_vec(),
                 payment,
                 terms.item.bytes().to_vec(),
+                kept(&gift, &operation.keep.word()),
             ];
             let args = args.into_iter().chain(listed(None, &gift));
-            let decided = self.ask(&GIFT, operation, self.gift_keys(terms.item), args).await?;
+            let decided = self.ask(&GIFT, operation, self.gift_keys(terms.item, id), args).await?;
             match self.in_the_way(decided, operation.bucket).await? {
                 Some(decided) => return Ok(or_unpaid(decided, operation)),
                 None => continue,
@@ -135,15 +140,16 @@ impl Core {
     }
 
     pub(super) async fn step_gift(&self, id: GiftId, step: &GiftStep, operation: &Operation) -> Result<Either> {
-        if matches!(step, GiftStep::AcceptTo { .. }) {
-            return Ok(Err(Outcome::Refused(Refusal::no_addresses())));
+        let gives_address = matches!(step, GiftStep::AcceptTo { .. });
+        if gives_address && self.addresses.is_none() {
+            return Ok(Err(Outcome::Refused(Refusal::no_address_key())));
         }
         let bucket = operation.bucket;
         // What is answered by what was seen, or carried, has to be confirmed.
         let mut confirm = false;
         let mut is_code = false;
         for _ in 0..ATTEMPTS_MAX {
-            let seen = match self.look_at_gift(id, None, operation, confirm).await? {
+            let seen = match self.look_at_gift(id, None, operation, gives_address, confirm).await? {
                 Decided::New(told) => Seen::read(told)?,
                 Decided::Kept(_) | Decided::Void => match self.answered(operation).await? {
                     Some(answered) => return Ok(answered),
@@ -158,35 +164,45 @@ impl Core {
                 continue;
             }
             let Some(gift) = &seen.gift else { return Ok(Err(Outcome::Refused(Refusal::NotFound))) };
-            let after = match gift.step(step, seen.at) {
+            let after = gift.step(step, seen.at).and_then(|after| {
+                let change = self.address_after(step, &seen, gift, after.as_ref())?;
+                Ok((after, change))
+            });
+            let (after, change) = match after {
                 Err(refusal) => return Ok(Err(Outcome::Refused(refusal))),
-                // No gift has an address here, so it is not what was read.
-                Ok(Some(_)) if matches!(step, GiftStep::ShipTo { .. }) => {
-                    return Ok(Err(Outcome::Refused(Refusal::no_address_to_ship_to())));
-                }
-                Ok(Some(after)) => after,
-                Ok(None) if confirm => {
+                Ok(after) => after,
+            };
+            if after.is_none() && change.is_none() {
+                if confirm {
                     let mut answer = Answer::default();
-                    [b"gift".to_vec(), bytes_of(gift)].iter().for_each(|word| answer.push(word));
+                    let words = match operation.keep {
+                        Keep::Natural => [b"gift".to_vec(), bytes_of(gift)],
+                        keep => [b"kept_gift".to_vec(), kept(gift, &keep.word())],
+                    };
+                    words.iter().for_each(|word| answer.push(word));
                     self.carry(bucket, seen.effects).await?;
                     return self.archived_decision(operation, answer).await.map(Ok);
                 }
-                Ok(None) => {
-                    confirm = true;
-                    continue;
-                }
-            };
+                confirm = true;
+                continue;
+            }
             confirm = false;
-            let after = if is_code && after.state == GiftState::Accepted { after.handed(seen.at) } else { after };
-            let decided = match step {
-                GiftStep::Pay { .. } => {
+            let after = after.map(|gift| match is_code && gift.state == GiftState::Accepted {
+                true => gift.handed(seen.at),
+                false => gift,
+            });
+            let decided = match (step, after) {
+                (GiftStep::Pay { .. }, Some(after)) => {
                     let payment = Payment::packed(&self.random_beside(id.bytes()), operation, &after);
                     let args = [b"pay".to_vec(), id.bytes().to_vec(), payment, seen.packed, text(seen.at.ms())];
-                    self.ask(&GIFT, operation, self.gift_keys(gift.item), args).await?
+                    self.ask(&GIFT, operation, self.gift_keys(gift.item, id), args).await?
                 }
-                _ => self.change_gift(&seen, gift, after, operation).await?,
+                (_, after) => self.change_gift(&seen, gift, after, change, operation).await?,
             };
             if is_no(&decided, b"code") {
+                if gives_address {
+                    return Ok(Err(Outcome::Refused(Refusal::no_address_of_code())));
+                }
                 is_code = true;
                 continue;
             }
@@ -204,7 +220,7 @@ impl Core {
         let natural = Operation { id: [0; 16], keep: Keep::Natural, bucket };
         let mut any = false;
         for _ in 0..ATTEMPTS_MAX {
-            let Decided::New(told) = self.look_at_gift(id, None, &natural, true).await? else {
+            let Decided::New(told) = self.look_at_gift(id, None, &natural, false, true).await? else {
                 return Err(damaged("a gift"));
             };
             let seen = Seen::read(told)?;
@@ -216,7 +232,8 @@ impl Core {
             let Some((gift, after)) = seen.gift.as_ref().and_then(|gift| Some((gift, gift.due(seen.at)?))) else {
                 return Ok(any);
             };
-            let mut decided = self.change_gift(&seen, gift, after, &natural).await?;
+            let change = seen.address.follow(&after, seen.at);
+            let mut decided = self.change_gift(&seen, gift, Some(after), change, &natural).await?;
             let is_done = !is_no(&decided, b"unresolved") && !is_no(&decided, b"changed");
             self.resolve(&mut decided, bucket).await?;
             if is_done {
@@ -308,8 +325,10 @@ impl Core {
             _ => return Err(damaged("a payment")),
         };
         let lists = if payment.makes() && verb == "paid" { listed(None, gift).collect() } else { Vec::new() };
-        let args = [verb.as_bytes().to_vec(), id.to_vec(), gift_arg, attempt.to_vec(), amount, keep.clone()];
-        let decided = self.ask(&GIFT, operation, self.gift_keys(gift.item), args.into_iter().chain(lists)).await?;
+        let kept = kept(gift, keep);
+        let args = [verb.as_bytes().to_vec(), id.to_vec(), gift_arg, attempt.to_vec(), amount, keep.clone(), kept];
+        let decided =
+            self.ask(&GIFT, operation, self.gift_keys(gift.item, gift.id), args.into_iter().chain(lists)).await?;
         let Decided::New(mut told) = decided else { return Err(damaged("a payment")) };
         let lists = std::mem::take(&mut told.effects);
         try_join_all(lists.iter().map(|list| self.list_gift(cause, list))).await?;
@@ -366,53 +385,72 @@ impl Core {
         Ok(Listing { rows, next: None })
     }
 
-    async fn look_at_gift(
+    /// Looks at a gift; with `text` at its address as well.
+    pub(super) async fn look_at_gift(
         &self,
         id: GiftId,
         item: Option<ItemId>,
         operation: &Operation,
+        text: bool,
         confirm: bool,
     ) -> Result<Decided> {
-        let layout = &self.layout;
-        let keys = std::iter::once(layout.gifts(operation.bucket)).chain(item.map(|item| layout.item(item)));
-        self.look_at(&GIFT_LOOK, operation, keys, id.bytes(), confirm).await
+        let (bucket, layout) = (operation.bucket, &self.layout);
+        let keys = [layout.gifts(bucket), layout.addresses(bucket), layout.sealed(bucket), layout.address_key(id)];
+        let keys = keys.into_iter().chain(item.map(|item| layout.item(item)));
+        let args = [id.bytes().to_vec(), if text { b"1".to_vec() } else { Vec::new() }];
+        self.look_at(&GIFT_LOOK, operation, keys, args, confirm).await
     }
 
-    /// Leads a gift on that stands as it was seen.
-    async fn change_gift(&self, seen: &Seen, gift: &Gift, after: Gift, operation: &Operation) -> Result<Decided> {
-        let (id, item) = (gift.id, gift.item);
-        let after_packed = packed(&after);
-        let changed = GiftChanged {
-            was: Some(gift.state),
-            gift: after,
-            units_after: Units::default(),
-            owed_after: None,
-            redacts: false,
-        };
-        let (escrowed, to_merchant) = changed.moved();
-        let after = &changed.gift;
-        let mut effects: Vec<Vec<u8>> = listed(Some(gift), after).collect();
-        if escrowed < 0 {
-            let (kind, whose) = if to_merchant > 0 { ('s', &after.merchant) } else { ('b', &after.payer) };
-            let value = format!("{} {kind} {} {whose}", seen.at.ms(), after.amount);
-            effects.extend([[&[kind as u8], &id.bytes()[..]].concat(), value.into_bytes()]);
+    /// Leads a gift on that stands as it was seen, or its address alone.
+    pub(super) async fn change_gift(
+        &self,
+        seen: &Seen,
+        gift: &Gift,
+        after: Option<Gift>,
+        address: Change,
+        operation: &Operation,
+    ) -> Result<Decided> {
+        let verb = if after.is_some() { "step" } else { "address" };
+        let kept = [kept(after.as_ref().unwrap_or(gift), &operation.keep.word())];
+        let mut after_packed = Vec::new();
+        let (mut escrowed, mut effects) = (0, Vec::new());
+        if let Some(after) = after {
+            after_packed = packed(&after);
+            let changed = GiftChanged {
+                was: Some(gift.state),
+                gift: after,
+                units_after: Units::default(),
+                owed_after: None,
+                redacts: false,
+            };
+            let to_merchant;
+            (escrowed, to_merchant) = changed.moved();
+            let after = &changed.gift;
+            effects = listed(Some(gift), after).collect::<Vec<_>>();
+            if escrowed < 0 {
+                let (kind, whose) = if to_merchant > 0 { ('s', &after.merchant) } else { ('b', &after.payer) };
+                let value = format!("{} {kind} {} {whose}", seen.at.ms(), after.amount);
+                effects.extend([[&[kind as u8], &gift.id.bytes()[..]].concat(), value.into_bytes()]);
+            }
         }
         let args = [
-            b"step".to_vec(),
-            id.bytes().to_vec(),
+            verb.as_bytes().to_vec(),
+            gift.id.bytes().to_vec(),
             after_packed,
             seen.packed.clone(),
             text(seen.at.ms()),
             escrowed.to_string().into_bytes(),
         ];
-        self.ask(&GIFT, operation, self.gift_keys(item), args.into_iter().chain(effects)).await
+        let args = args.into_iter().chain(address.args(&seen.address)).chain(kept).chain(effects);
+        self.ask(&GIFT, operation, self.gift_keys(gift.item, gift.id), args).await
     }
 
     /// The keys of `gift.lua`.
-    fn gift_keys(&self, item: ItemId) -> Vec<Key> {
-        let bucket = self.layout.of_id(item.bytes());
+    pub(super) fn gift_keys(&self, item: ItemId, gift: GiftId) -> Vec<Key> {
+        let (bucket, layout) = (self.layout.of_id(item.bytes()), &self.layout);
         let mut keys = self.hold_keys(item)[..6].to_vec();
-        keys.extend([self.layout.gifts_of_item(item), self.layout.gifts(bucket), self.layout.not_selling(bucket)]);
+        keys.extend([layout.gifts_of_item(item), layout.gifts(bucket), layout.not_selling(bucket)]);
+        keys.extend([layout.addresses(bucket), layout.sealed(bucket), layout.address_key(gift), layout.erased(bucket)]);
         keys
     }
 }
@@ -426,41 +464,6 @@ pub(super) fn listed<'a>(was: Option<&Gift>, gift: &'a Gift) -> impl Iterator<It
         let value = format!("{} v  {user}", gift.created_at.ms());
         [[b"v", &gift.id.bytes()[..], &[role]].concat(), value.into_bytes()]
     })
-}
-
-/// A gift as it lies in Redis: what scripts know of it, and all of it.
-pub(super) fn packed(gift: &Gift) -> Vec<u8> {
-    let deadline = gift.deadline().map_or(0, Timestamp::ms);
-    let words = format!("{} {deadline} {} ", letter(gift.state), gift.giver);
-    [words.as_bytes(), &bytes_of(gift)].concat()
-}
-
-/// A gift out of what [`packed`] makes.
-pub(super) fn gift_of(packed: &[u8]) -> Result<Gift> {
-    gift_of_bytes(Answer::split(packed.to_vec(), 4).bytes(3)?)
-}
-
-/// All of a gift, as it is answered.
-pub(super) fn bytes_of(gift: &Gift) -> Vec<u8> {
-    postcard::to_extend(gift, Vec::new()).expect("every gift has a postcard form")
-}
-
-pub(super) fn gift_of_bytes(bytes: &[u8]) -> Result<Gift> {
-    postcard::from_bytes(bytes).map_err(|_| damaged("a gift"))
-}
-
-const fn letter(state: GiftState) -> char {
-    match state {
-        GiftState::AwaitingPayment => 'w',
-        GiftState::Offered => 'o',
-        GiftState::Accepted => 'a',
-        GiftState::Shipped => 's',
-        GiftState::Delivered => 'd',
-        GiftState::Declined => 'n',
-        GiftState::Expired => 'e',
-        GiftState::Cancelled => 'c',
-        GiftState::Failed => 'f',
-    }
 }
 
 /// A call that was sent twice finds that its first was not paid. Under a key another

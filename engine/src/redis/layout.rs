@@ -14,7 +14,7 @@ use crate::backend::OnceKey;
 use crate::gift::GiftRole;
 use crate::notes::Shelf;
 use crate::payout::{PayoutState, PayoutTo};
-use crate::types::{EnvelopeId, ItemId, PayoutId, Timestamp, UserId, hex};
+use crate::types::{EnvelopeId, GiftId, ItemId, PayoutId, Timestamp, UserId, hex};
 
 /// The form of everything in Redis. A new form has a new number.
 pub(super) const FORMAT: &str = "8";
@@ -342,6 +342,31 @@ impl Layout {
     /// Gift -> the gift.
     pub(super) fn gifts(&self, bucket: Bucket) -> Key {
         self.key(bucket, "gifts")
+    }
+
+    /// Gift -> which address it has: its mark.
+    pub(super) fn addresses(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "addresses")
+    }
+
+    /// Gift -> the text of its address, sealed.
+    pub(super) fn sealed(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "sealed")
+    }
+
+    /// The wrapped data key that opens a gift's address.
+    pub(super) fn address_key(&self, gift: GiftId) -> Key {
+        self.key(self.of_id(gift.bytes()), &format!("address:{gift}"))
+    }
+
+    /// What was erased or taken back last in a bucket, if files of Redis may have it yet.
+    pub(super) fn erased(&self, bucket: Bucket) -> Key {
+        self.key(bucket, "erased")
+    }
+
+    /// Server -> when it was asked last to write its files anew.
+    pub(super) fn rewrites(&self) -> Key {
+        self.key(Layout::COMMON, "rewrites")
     }
 
     /// An item's gifts that have a unit set aside, by deadline.

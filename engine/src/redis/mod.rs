@@ -17,8 +17,9 @@
 //! - `attach`, `names`: engines for work on a deployment, and who and what is in it.
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
-//! - `gifts`: gifts, and the payments with which they are made.
+//! - `gifts`, `gift_row`: gifts, and the payments with which they are made.
 //! - `codes`: units that are codes, and who was handed which.
+//! - `addresses`, `rewrite`: where gifts are sent, and files without what was erased of it.
 //! - `orders`: orders that are led on and sent back.
 //! - `sales`: what merchants have of their sales.
 //! - `notes`: what servers keep for themselves.
@@ -32,6 +33,7 @@
 //! - `topology`, `settings`: what the servers say of themselves, and what must be so.
 
 mod absence;
+mod addresses;
 mod api_keys;
 mod archive;
 mod attach;
@@ -44,6 +46,7 @@ mod copy;
 mod effects;
 mod error;
 mod events;
+mod gift_row;
 mod gifts;
 mod grabs;
 mod lane;
@@ -64,6 +67,7 @@ mod reads;
 mod reconcile;
 mod redact;
 mod reply;
+mod rewrite;
 mod rows;
 mod sales;
 #[allow(dead_code, reason = "scripts that write whenever they answer will want it")]

@@ -31,6 +31,8 @@ pub(super) struct Names {
     pub(super) archived: Packed,
     pub(super) items: Packed,
     pub(super) payouts: Packed,
+    /// Gifts of whose addresses there is a wrapped data key.
+    pub(super) address_keys: Packed,
     /// Idempotency keys and references.
     pub(super) keys: Packed,
 }
@@ -67,6 +69,7 @@ impl Names {
             (b"wallet", Some(user)) => self.wallets.push(user),
             (b"merchant" | b"owed" | b"slots" | b"sales", Some(merchant)) => self.merchants.push(merchant),
             (b"key", Some(key)) => self.keys.push(key),
+            (b"address", Some(gift)) => self.address_keys.push(gift),
             (envelope, None) if envelope.starts_with(b"env_") => self.envelopes.push(envelope),
             (envelope, Some(b"pool")) if envelope.starts_with(b"env_") => self.pools.push(envelope),
             (payout, None) if payout.starts_with(b"pay_") => self.payouts.push(payout),
@@ -175,6 +178,8 @@ mod tests {
             "pay_3",
             "payouts",
             "payouts:due",
+            "address:gift_4",
+            "addresses",
         ] {
             names.take(key.as_bytes());
         }
@@ -185,6 +190,7 @@ mod tests {
         assert_eq!(names.items.sorted(), ["item_2"]);
         assert_eq!(names.keys.sorted(), ["00"]);
         assert_eq!(names.payouts.sorted(), ["pay_3"]);
+        assert_eq!(names.address_keys.sorted(), ["gift_4"]);
         assert_eq!(as_pattern("a*[b"), "a\\*\\[b");
     }
 }

@@ -26,7 +26,7 @@ use parking_lot::{Mutex, RwLock};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo};
 use redis::{RedisError, ServerError, Value};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub(super) struct Fleet {
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     /// By bucket: who serves it.
     homes: RwLock<Vec<Option<Arc<Node>>>>,
+    /// By primary: who could take its place.
+    replicas: RwLock<BTreeMap<Address, Vec<Address>>>,
     survey: Notify,
     absence: Absence,
 }
@@ -93,6 +95,7 @@ impl Nodes {
             slots: (0..options.buckets).map(|number| Bucket::new(number).slot()).collect(),
             nodes: Mutex::default(),
             homes: RwLock::new(vec![None; usize::from(options.buckets)]),
+            replicas: RwLock::default(),
             survey: Notify::new(),
             absence: Absence::default(),
             options: options.clone(),
@@ -173,6 +176,14 @@ impl Nodes {
             }
         }
         Ok(buckets)
+    }
+
+    /// Who has the files of a bucket: its primary first, then the replicas that could take its place.
+    pub(super) fn servers_of(&self, bucket: Bucket) -> Option<Vec<Arc<Node>>> {
+        let primary = self.fleet.home(bucket)?;
+        let replicas = self.fleet.replicas.read().get(&primary.address).cloned().unwrap_or_default();
+        let replicas = replicas.iter().filter_map(|address| self.fleet.node_at(address));
+        Some(std::iter::once(primary).chain(replicas).collect())
     }
 
     /// A connection of its own to whoever serves `bucket`, for blocking reads
@@ -471,6 +482,7 @@ impl Fleet {
         let home = |&slot: &u16| topology.primary_of(slot).and_then(|address| self.node_at(address));
         let homes = self.slots.iter().map(home).collect();
         *self.homes.write() = homes;
+        topology.primaries.clone_into(&mut self.replicas.write());
     }
 }
 

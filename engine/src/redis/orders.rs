@@ -206,7 +206,14 @@ impl Core {
 
     async fn look_at_order(&self, id: OrderId, operation: &Operation, confirm: bool) -> Result<Decided> {
         let (bucket, layout) = (operation.bucket, &self.layout);
-        self.look_at(&ORDER_LOOK, operation, [layout.orders(bucket), layout.holds(bucket)], id.bytes(), confirm).await
+        self.look_at(
+            &ORDER_LOOK,
+            operation,
+            [layout.orders(bucket), layout.holds(bucket)],
+            [id.bytes().to_vec()],
+            confirm,
+        )
+        .await
     }
 
     /// Takes the money of an order that goes back from its merchant, and then it is its payer's, or

@@ -147,8 +147,8 @@ impl Backend for RedisBackend {
         Ok(gift)
     }
 
-    async fn address(&self, _: GiftId) -> Result<AddressRead> {
-        Ok(AddressRead::None)
+    async fn address(&self, gift: GiftId) -> Result<AddressRead> {
+        self.core.address(gift).await
     }
 
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {

@@ -26,6 +26,8 @@ const GRAB_ITEM_KEYS: &str = "local ITEM, USERS, LIVE, PAYING, HOLDS, DUE = unpa
 /// Gifts that hold units of an item; their key has the same place among those of one call, and of many.
 const GIFTS: &str = lua!("gifts");
 const GIFT_KEYS: &str = "local GIFTS = KEYS[10]";
+/// Where a gift is to be sent.
+const GIFT_ADDRESS: &str = lua!("gift_address");
 /// When an envelope is looked at again.
 const SETTLING: &str = lua!("settling");
 /// A share of a winner: which, when grabbed, when claimed.
@@ -79,7 +81,11 @@ pub(super) static GRAB_ITEM: Script = Script::lane(
 );
 pub(super) static GIFT_LOOK: Script = Script::one("gift look", &[PRELUDE, DECIDE, lua!("gift_look")]);
 pub(super) static GIFT: Script =
-    Script::one("gift", &[PRELUDE, DECIDE, HOLD_KEYS, GIFT_KEYS, HOLDS, GIFTS, lua!("gift")]);
+    Script::one("gift", &[PRELUDE, DECIDE, HOLD_KEYS, GIFT_KEYS, HOLDS, GIFTS, GIFT_ADDRESS, lua!("gift")]);
+/// A wrapped data key of an address is wrapped anew.
+pub(super) static ADDRESS_KEY: Script = Script::one("address key", &[lua!("address_key")]);
+/// Who asks for files without what was erased, and that they are.
+pub(super) static REWRITE: Script = Script::one("rewrite", &[PRELUDE, lua!("rewrite")]);
 pub(super) static ORDER_LOOK: Script = Script::one("order look", &[PRELUDE, DECIDE, lua!("order_look")]);
 pub(super) static ORDER: Script = Script::one("order", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("order")]);
 /// What is due of one item: up to 512 ended holds.

@@ -224,7 +224,7 @@ pub(super) fn replicas_in_step(info: &str) -> Vec<Address> {
     lines.filter_map(address).collect()
 }
 
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 

@@ -36,8 +36,20 @@ struct Swept {
     any: bool,
     /// Whether there is something to archive.
     settled: bool,
+    /// Whether files of Redis may have what was erased.
+    erased: bool,
     /// How many payouts are due, sent and failed.
     payouts: [u64; 3],
+}
+
+/// What a tour of all buckets found.
+pub(super) struct Tour {
+    /// Whether anything was to be done.
+    any: bool,
+    /// Buckets that have something to archive.
+    settled: Vec<Bucket>,
+    /// Buckets of which files may have what was erased.
+    erased: Vec<Bucket>,
 }
 
 /// What a look at a bucket found.
@@ -47,6 +59,7 @@ struct Around {
     /// Effects that wait.
     waiting: Vec<Effect>,
     settled: bool,
+    erased: bool,
     payouts: [u64; 3],
 }
 
@@ -69,6 +82,7 @@ impl Core {
     pub(super) async fn keep_sweeping(self: Arc<Self>, every: Duration) {
         // Archiving may take minutes, and deadlines do not wait for it. It ends with the sweeper.
         let mut archiving = JoinSet::new();
+        let mut rewriting = JoinSet::new();
         let mut tended = Instant::now();
         loop {
             self.clock.check();
@@ -86,14 +100,21 @@ impl Core {
             }
             *self.unready.lock() = why;
             while archiving.try_join_next().is_some() {}
-            if let Ok((_, settled)) = swept
-                && archiving.is_empty()
-                && !settled.is_empty()
-            {
+            while rewriting.try_join_next().is_some() {}
+            let (settled, erased) = swept.map(|tour| (tour.settled, tour.erased)).unwrap_or_default();
+            if archiving.is_empty() && !settled.is_empty() {
                 let core = Arc::clone(&self);
                 archiving.spawn(async move {
                     if let Err(error) = core.archive_settled(settled).await {
                         tracing::warn!(%error, "what is settled stays in Redis for now");
+                    }
+                });
+            }
+            if rewriting.is_empty() && !erased.is_empty() {
+                let core = Arc::clone(&self);
+                rewriting.spawn(async move {
+                    if let Err(error) = core.rewrite_files(erased).await {
+                        tracing::warn!(%error, "what was erased or taken back stays in files of Redis for now");
                     }
                 });
             }
@@ -107,20 +128,24 @@ impl Core {
         }
     }
 
-    /// One tour of all buckets, archiving among it. Says whether anything was to be done.
+    /// One tour of all buckets, archiving among it, and files that are written anew. Says whether
+    /// anything was to be done.
     pub(super) async fn sweep(self: &Arc<Self>) -> Result<bool> {
-        let (any, settled) = self.sweep_buckets().await?;
+        let Tour { any, settled, erased } = self.sweep_buckets().await?;
+        self.rewrite_files(erased).await?;
         Ok(any | self.archive_settled(settled).await?)
     }
 
-    /// The same but archiving. Tells the buckets that have something to archive.
-    async fn sweep_buckets(self: &Arc<Self>) -> Result<(bool, Vec<Bucket>)> {
+    /// The same but what takes long.
+    async fn sweep_buckets(self: &Arc<Self>) -> Result<Tour> {
         self.look_at_deployment().await?;
         let swept = self.in_every_bucket(|core, bucket| async move { core.sweep_bucket(bucket).await }).await?;
         let any = swept.iter().any(|swept| swept.any);
         *self.payouts_counted.lock() =
             [0, 1, 2].map(|state| swept.iter().map(|swept| swept.payouts[state]).sum::<u64>());
-        Ok((any, swept.into_iter().filter(|swept| swept.settled).map(|swept| swept.bucket).collect()))
+        let those =
+            |has: fn(&Swept) -> bool| swept.iter().filter(|swept| has(swept)).map(|swept| swept.bucket).collect();
+        Ok(Tour { any, settled: those(|swept| swept.settled), erased: those(|swept| swept.erased) })
     }
 
     /// How far a test deployment's clock has been moved, and whether something
@@ -144,9 +169,9 @@ impl Core {
         if any {
             around = self.look_around(bucket, true).await?;
         }
-        let Around { due, waiting, settled, payouts } = around;
+        let Around { due, waiting, settled, erased, payouts } = around;
         self.carry_out(bucket, waiting).await?;
-        let mut gifts = Vec::new();
+        let (mut gifts, mut addresses) = (Vec::new(), Vec::new());
         for index in 0..due.len() {
             let (kind, id) = due.bytes(index)?.split_first().ok_or_else(|| damaged("a deadline"))?;
             if *kind == b'm' {
@@ -162,19 +187,26 @@ impl Core {
                     gifts.push(GiftId::from_bytes(id));
                     false
                 }
+                b'a' => {
+                    addresses.push(GiftId::from_bytes(id));
+                    false
+                }
                 _ => return Err(damaged("a deadline")),
             };
         }
         // Each has its own deadline, and many may have it together.
         let ended = gifts.into_iter().map(|id| self.end_gift(bucket, id));
         any |= try_join_all(ended).await?.into_iter().any(|any| any);
-        Ok(Swept { bucket, any, settled, payouts })
+        let ended = addresses.into_iter().map(|id| self.end_address(bucket, id));
+        any |= try_join_all(ended).await?.into_iter().any(|any| any);
+        Ok(Swept { bucket, any, settled, erased, payouts })
     }
 
     async fn look_around(&self, bucket: Bucket, confirm: bool) -> Result<Around> {
         let [due, sent, failed] = WITHOUT_AN_END.map(|state| self.layout.payouts_in(bucket, state));
-        let keys =
-            [self.layout.due(bucket), self.layout.outbox(bucket), self.layout.settled(bucket), due, sent, failed];
+        let layout = &self.layout;
+        let (first, outbox, settled) = (layout.due(bucket), layout.outbox(bucket), layout.settled(bucket));
+        let keys = [first, outbox, settled, due, sent, failed, layout.erased(bucket)];
         let until = self.archives_until().map(|until| until.ms().to_string().into_bytes());
         let args = [
             self.clock.now().ms().to_string().into_bytes(),
@@ -186,8 +218,8 @@ impl Core {
         let (Some(due), Some(waiting)) = (found.next(), found.next()) else { return Err(damaged("a tour")) };
         let counted = Answer::read(redis::Value::Array(found.collect()))?;
         let payouts = [counted.number(1)?, counted.number(2)?, counted.number(3)?];
-        let settled = counted.number(0)? > 0;
-        Ok(Around { due: Answer::read(due)?, waiting: effects(waiting, read_in)?, settled, payouts })
+        let (settled, erased) = (counted.number(0)? > 0, counted.number(4)? > 0);
+        Ok(Around { due: Answer::read(due)?, waiting: effects(waiting, read_in)?, settled, erased, payouts })
     }
 
     /// Expires an envelope, and lapses or credits what was not claimed: whatever is due.

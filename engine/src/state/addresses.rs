@@ -4,7 +4,7 @@
 //! the gift is in memory: its erasure depends on nobody who asks.
 
 use super::{Chore, Router, Shard, Shards};
-use crate::address::{AddressMark, Draft};
+use crate::address::{AddressKeep, AddressMark, Draft};
 use crate::command::Refusal;
 use crate::event::{AddressErased, AddressPut, Event};
 use crate::gift::{Gift, GiftState};
@@ -50,19 +50,24 @@ pub(super) fn follow(mark: Option<&AddressMark>, gift: &Gift, now: Timestamp) ->
         let left = gift.state != GiftState::Accepted;
         return left.then_some(Event::AddressErased(AddressErased { gift: gift.id, kept: None }));
     }
-    let erase_at = match gift.state {
+    let erase_at = erase_at(gift.state, mark.keep, now);
+    let put = AddressPut { gift: gift.id, mark: AddressMark { erase_at, ..*mark }, sealed: None };
+    (erase_at != mark.erase_at).then(|| Event::AddressPut(Box::new(put)))
+}
+
+/// When the address of a gift is erased that stands so since `now`.
+pub(crate) fn erase_at(state: GiftState, keep: AddressKeep, now: Timestamp) -> Option<Timestamp> {
+    match state {
         GiftState::Accepted => None,
-        GiftState::Shipped => Some(now.plus_s(mark.keep.shipped_s)),
-        GiftState::Delivered => Some(now.plus_s(mark.keep.delivered_s)),
+        GiftState::Shipped => Some(now.plus_s(keep.shipped_s)),
+        GiftState::Delivered => Some(now.plus_s(keep.delivered_s)),
         GiftState::AwaitingPayment
         | GiftState::Offered
         | GiftState::Declined
         | GiftState::Expired
         | GiftState::Cancelled
         | GiftState::Failed => Some(now),
-    };
-    let put = AddressPut { gift: gift.id, mark: AddressMark { erase_at, ..*mark }, sealed: None };
-    (erase_at != mark.erase_at).then(|| Event::AddressPut(Box::new(put)))
+    }
 }
 
 /// The event by which an address is given.
@@ -81,9 +86,8 @@ pub(crate) fn erased(shards: &impl Shards, router: Router, gift: GiftId) -> Opti
     Some(Event::AddressErased(AddressErased { gift, kept }))
 }
 
-/// Refused if the merchant has read another address than the one that is known now (race 27).
-pub(super) fn check_version(mark: Option<&AddressMark>, read: u32) -> Result<(), Refusal> {
-    let now = mark.filter(|mark| mark.slot.is_some()).map(|mark| mark.version);
+/// Refused if the merchant has read another address than the one that is known `now` (race 27).
+pub(crate) fn check_version(now: Option<u32>, read: u32) -> Result<(), Refusal> {
     let remedy = "read it again with GET /v1/gifts/{id}/address before the gift is shipped";
     match now {
         Some(version) if version == read => Ok(()),

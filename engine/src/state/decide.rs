@@ -11,7 +11,7 @@ use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::gifts::{self, PaidFrom};
 use super::winners::Name;
 use super::{Chore, Router, Shards, groups, is_positive, orders, payments, sales, stock};
-use crate::address::Draft;
+use crate::address::{AddressMark, Draft};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
 use crate::code::{self, Code, CodeDigest, HandedTo};
@@ -882,7 +882,7 @@ fn step_gift(
         Ok(Some(after)) => after,
     };
     if let GiftStep::ShipTo { address_version, .. } = step
-        && let Err(refusal) = addresses::check_version(mark, *address_version)
+        && let Err(refusal) = addresses::check_version(mark.and_then(AddressMark::live), *address_version)
     {
         return Decision::refuse(refusal);
     }

@@ -30,7 +30,9 @@
 //! - Lists are read in pages of 1, 2 and 1000, which have to tell the same.
 
 use crate::Stand;
+use crate::stand::address;
 use hongbao_engine::EngineError;
+use hongbao_engine::address::AddressRead;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{
     Backend, Entry, EntryKind, EnvelopeFilter, GrabRow, ItemFilter, Listing, OnceKey, Page, ReceivedRow, Reply,
@@ -544,6 +546,16 @@ impl<S: Stand> Story<S> {
             },
             "deliver" => GiftStep::Deliver,
             "fail" => GiftStep::Fail { reason: text(0).unwrap_or_else(|| "withered".to_owned()) },
+            "accept_to" => {
+                let address = address(&text(1).unwrap_or_else(|| "lake".to_owned()));
+                GiftStep::AcceptTo { user: user()?, token: None, address: Box::new(address) }
+            }
+            "ship_to" => GiftStep::ShipTo {
+                carrier: "sf".to_owned(),
+                tracking: "SF1".to_owned(),
+                address_version: self.number(words.first().ok_or("of a version")?)?,
+            },
+            "erase_address" => GiftStep::EraseAddress,
             "thank" => GiftStep::Thank { user: user()?, note: text(1).unwrap_or_else(|| "thanks".to_owned()) },
             _ => return Ok(None),
         }))
@@ -1047,6 +1059,11 @@ impl<S: Stand> Story<S> {
             ("gift", [gift]) => match self.drive(backend.gift(self.id(gift)?)).map_err(failed)? {
                 Some(gift) => self.told_gift(&gift),
                 None => Told::of(["none"]),
+            },
+            ("address", [gift]) => match self.drive(backend.address(self.id(gift)?)).map_err(failed)? {
+                AddressRead::Open { version, address } => Told::of([&*format!("open:{version}:{}", address.lines[0])]),
+                AddressRead::None => Told::of(["none"]),
+                AddressRead::KeyLost => Told::of(["lost"]),
             },
             ("gifts", [user, role]) => {
                 let role = match *role {

@@ -15,12 +15,14 @@ mod redis_stand;
 #[path = "../stand/mod.rs"]
 mod stand;
 
+use hongbao_engine::address::AddressOptions;
 use hongbao_engine::backend::Backend;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::storage::Storage;
 use hongbao_engine::storage::faulty::FaultyDisk;
 use hongbao_engine::store::MemoryRows;
 use interpreter::tell;
-use stand::{InDirectory, World, creates_cap};
+use stand::{InDirectory, World, creates_cap, kept_addresses};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -55,7 +57,10 @@ impl Stand for Threaded {
     const EVENTUALLY: bool = true;
 
     fn fresh(creates: Option<u32>) -> Threaded {
-        Threaded(InDirectory::with(1, |options| options.creates = creates.map(creates_cap)))
+        Threaded(InDirectory::with(1, |options| {
+            options.creates = creates.map(creates_cap);
+            options.addresses = Some(kept_addresses(1));
+        }))
     }
 
     fn backend(&self) -> &Embedded {
@@ -80,6 +85,7 @@ impl Stand for Reopened {
             options.journal.segment_bytes = 2 << 20;
             options.journal.threads_max = 4;
             options.creates = creates.map(creates_cap);
+            options.addresses = Some(kept_addresses(1));
         }))
     }
 
@@ -107,7 +113,9 @@ struct InMemory {
 
 impl InMemory {
     fn open(world: World, disk: FaultyDisk, rows: Arc<MemoryRows>) -> InMemory {
-        let options: EmbeddedOptions = world.options_by_hand();
+        let mut options: EmbeddedOptions = world.options_by_hand();
+        let slots: Arc<dyn Storage> = Arc::new(disk.clone());
+        options.addresses = Some(AddressOptions { storage: Some(slots), ..kept_addresses(1) });
         let opened = Embedded::open_over(Arc::new(disk.clone()), Arc::<MemoryRows>::clone(&rows), options);
         let engine = opened.expect("it opens").0;
         InMemory { world, disk, rows, engine }
@@ -209,6 +217,7 @@ on_every_backend!(
     caps,
     redactions,
     gifts,
+    addresses,
     codes,
     orders,
     sales,
@@ -300,6 +309,8 @@ mod redis {
         caps,
         redactions,
         gifts,
+        addresses,
+        gift_redactions,
         orders,
         codes,
         sales

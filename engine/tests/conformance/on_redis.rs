@@ -2,7 +2,7 @@
 
 use crate::Stand;
 use crate::deployment::Deployment;
-use crate::stand::creates_cap;
+use crate::stand::{creates_cap, kept_addresses};
 use hongbao_engine::redis::RedisBackend;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -39,6 +39,7 @@ impl<P: Place> Stand for On<P> {
     fn fresh(creates: Option<u32>) -> On<P> {
         let mut deployment = P::deployment();
         deployment.options.creates = creates.map(creates_cap);
+        deployment.options.addresses = Some(kept_addresses(1));
         On { backend: deployment.open(), deployment, place: PhantomData }
     }
 

@@ -264,9 +264,9 @@ fn thing(event: &FeedEvent) -> String {
         Happened::Payout(view) => view.payout.id.to_string(),
         Happened::Merchant(merchant) => format!("merchant {}", merchant.id),
         Happened::Gift(gift) | Happened::GiftRedacted(gift) => gift.id.to_string(),
-        Happened::Payment(payment) => payment.id.to_string(),
         Happened::Group(happened) => happened.group.id.to_string(),
         Happened::SalesSettled(settled) => format!("merchant {}", settled.merchant),
+        Happened::Payment(payment) => payment.id.to_string(),
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicI64;
 
 const ALL: Page = Page { limit: 1000, cursor: None };
 
-fn terms(giver: &str, item: ItemId) -> NewGift {
+pub(crate) fn terms(giver: &str, item: ItemId) -> NewGift {
     NewGift::new("app", user(giver), user("bob"), item)
 }
 
@@ -23,7 +23,7 @@ fn give(terms: NewGift) -> Command {
     Command::CreateGift(Box::new(terms))
 }
 
-fn step(gift: GiftId, step: GiftStep) -> Command {
+pub(crate) fn step(gift: GiftId, step: GiftStep) -> Command {
     Command::StepGift { gift, step: Box::new(step) }
 }
 
@@ -32,14 +32,14 @@ fn accept() -> GiftStep {
 }
 
 impl Two {
-    fn given(&self, terms: NewGift) -> Gift {
+    pub(crate) fn given(&self, terms: NewGift) -> Gift {
         match self.ask(give(terms)) {
             Outcome::Gift(gift) => *gift,
             other => panic!("{other:?}"),
         }
     }
 
-    fn gift(&self, id: GiftId) -> Gift {
+    pub(crate) fn gift(&self, id: GiftId) -> Gift {
         self.deployment.drive(self.engines[1].gift(id)).expect("a read").expect("a gift")
     }
 

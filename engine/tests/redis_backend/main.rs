@@ -1,6 +1,7 @@
 //! The engine in front of Redis: that it means the same as the embedded one,
 //! and that nothing is lost or doubled wherever an engine ends.
 
+mod addresses;
 mod archive;
 mod archive_pools;
 mod audit;
@@ -15,6 +16,7 @@ mod ended_in_the_middle;
 mod events;
 #[path = "../feed_story/mod.rs"]
 mod feed_story;
+mod gift_redactions;
 mod gifts;
 mod groups;
 mod lanes;

@@ -223,6 +223,11 @@ impl RedisServer {
         self.life.is_some() && !self.hangs.load(Ordering::Relaxed)
     }
 
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// What `redis-cli` prints for `words`, e.g. `["CONFIG", "SET", "appendonly", "no"]`.
     pub fn cli(&self, words: &[&str]) -> String {
         let mut cli = Command::new("redis-cli");

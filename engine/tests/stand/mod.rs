@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use hongbao_engine::EngineError;
+use hongbao_engine::address::{Address, AddressKeep, AddressKey, AddressOptions};
 use hongbao_engine::api_key::{NewApiKey, Role};
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
 use hongbao_engine::clock::{Clock, ManualClock};
@@ -83,6 +84,23 @@ impl World {
         options.journal.threaded = false;
         options.projector = ProjectorOptions { threaded: false, ..options.projector };
         options
+    }
+}
+
+/// How addresses of gifts are kept: 100 s after they have arrived, 500 s if they never do.
+pub(crate) fn kept_addresses(key: u8) -> AddressOptions {
+    let keep = AddressKeep { delivered_s: 100, shipped_s: 500 };
+    AddressOptions { keep, ..AddressOptions::new(AddressKey::from_bytes([key; 32])) }
+}
+
+/// An address that is found wherever its text is.
+pub(crate) fn address(street: &str) -> Address {
+    Address {
+        name: "Canary Bob".to_owned(),
+        phone: "+86 canary 138".to_owned(),
+        lines: vec![street.to_owned(), "canary house".to_owned()],
+        city: "Canaryzhou".to_owned(),
+        postcode: "canary1".to_owned(),
     }
 }
 

@@ -2978,7 +2978,7 @@ class Client(_Transport):
         Take a gift's texts back: its message, a reason and a note. Whatever has become of the gift. From the
         answer on nobody is told its texts any more, also not who repeats a call about it; docs/REDACT.md says
         what lies where on disk, and until when. Asked again it answers the same, or takes back what was
-        written since. It is not undone. Not in front of Redis yet.
+        written since. It is not undone.
         """
         answer: Gift = self._call(Gift, "POST", f"/v1/gifts/{_part(id)}/redact", body={"metadata": metadata}, limit_s=limit_s)
         return answer

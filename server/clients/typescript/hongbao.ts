@@ -2126,7 +2126,7 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Take a gift's texts back: its message, a reason and a note. Whatever has become of the gift. From the answer on nobody is told its texts any more, also not who repeats a call about it; docs/REDACT.md says what lies where on disk, and until when. Asked again it answers the same, or takes back what was written since. It is not undone. Not in front of Redis yet. */
+  /** Take a gift's texts back: its message, a reason and a note. Whatever has become of the gift. From the answer on nobody is told its texts any more, also not who repeats a call about it; docs/REDACT.md says what lies where on disk, and until when. Asked again it answers the same, or takes back what was written since. It is not undone. */
   async redactGift(id: string, body: Redact, options: CallOptions = {}): Promise<Gift> {
     const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/redact`, body }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
     return answer;

@@ -9,6 +9,7 @@
 //! - `payouts`: what is to be paid outside
 //! - `sales`, `merchants`: items, holds, orders; what merchants have
 //! - `gifts`: gifts, their units, their money and their lists
+//! - `addresses`: what is there of gifts' addresses, and of those that were erased
 //! - `in_flight`: money between buckets, and what waits in outboxes
 //!
 //! A bucket is looked at as a whole. Where two buckets are compared, what was
@@ -19,6 +20,7 @@
 //! **Invariant:** a sound deployment has no finding, however many servers decide
 //! meanwhile: what moves under its eyes is not compared, and told as unsettled.
 
+mod addresses;
 mod api_keys;
 mod archived;
 mod codes;
@@ -82,6 +84,8 @@ pub enum FindingKind {
     Payout,
     /// An API key works and is deleted, or stands under another's id.
     ApiKey,
+    /// What opens an address that was erased is still there, or what it opens is not.
+    Address,
 }
 
 /// One thing that is wrong.
@@ -431,6 +435,8 @@ impl<'a> Look<'a> {
         self.told_of(&format!("payouts of bucket {number}"), looked)?;
         let looked = self.sales().await;
         self.told_of(&format!("sales of bucket {number}"), looked)?;
+        let looked = self.addresses().await;
+        self.told_of(&format!("addresses of bucket {number}"), looked)?;
         if self.bucket == Layout::COMMON {
             let looked = self.api_keys().await;
             self.told_of("API keys", looked)?;

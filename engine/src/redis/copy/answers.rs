@@ -6,7 +6,7 @@ use crate::command::{Command, EndedAs, EnvelopeState, Outcome, ShareStatus};
 use crate::command::{Merchant, Transfer, Verification};
 use crate::event::Remembered;
 use crate::redis::api_keys::api_key_row;
-use crate::redis::backend::Core;
+use crate::redis::backend::{Core, Keep};
 use crate::redis::gifts;
 use crate::redis::orders;
 use crate::redis::reply::Answer;
@@ -92,7 +92,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         Outcome::Group(_) | Outcome::Joined { .. } => {
             return Err(CopyError::Form(super::to_redis::NO_GROUPS.to_owned()));
         }
-        Outcome::Gift(gift) => vec![text("gift"), gifts::bytes_of(gift)],
+        Outcome::Gift(gift) => vec![text("kept_gift"), gifts::kept(gift, &Keep::Once.word())],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],
         Outcome::SoldOut

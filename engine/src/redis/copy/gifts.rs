@@ -3,14 +3,17 @@
 use super::to_directory::Copying;
 use super::to_redis::{Writing, before, number};
 use super::{CopyError, Result};
-use crate::event::{Event, GiftChanged, Units};
+use crate::address::AddressMark;
+use crate::event::{AddressErased, Event, GiftChanged, Units};
 use crate::gift::{Gift, GiftRole};
+use crate::redis::addresses::Mark;
 use crate::redis::audit::Pages;
 use crate::redis::bucket::Bucket;
 use crate::redis::codes::gift_field;
 use crate::redis::gifts::{gift_of, packed};
+use crate::redis::reply::damaged;
 use crate::redis::sales::Owed;
-use crate::types::{GiftId, ItemId, UserId};
+use crate::types::{GiftId, ItemId, Timestamp, UserId};
 use std::collections::{HashMap, HashSet};
 
 impl Writing {
@@ -52,7 +55,35 @@ impl Writing {
     }
 }
 
+impl Writing {
+    /// Numbers of addresses that were erased, so that none comes again.
+    pub(super) async fn erased_addresses(&mut self, marks: &[(GiftId, AddressMark)]) -> Result<()> {
+        self.thing += 1;
+        for (gift, mark) in marks {
+            let bucket = self.core.layout.of_id(gift.bytes());
+            let row = [gift.bytes().to_vec(), Mark::of_erased(mark).packed()];
+            self.write(bucket, "HSET", self.core.layout.addresses(bucket), row).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Copying<'_> {
+    pub(super) async fn erased_addresses(&mut self, bucket: Bucket) -> Result<()> {
+        let core = std::sync::Arc::clone(self.core);
+        let mut pages = Pages::of(&core, bucket, core.layout.addresses(bucket));
+        while let Some(page) = pages.next().await? {
+            for (id, packed) in page {
+                let gift = GiftId::from_bytes(id.try_into().map_err(|_| damaged("an address's mark"))?);
+                let Some(mark) = Mark::read(&packed)?.erased() else { continue };
+                let erased = AddressErased { gift, kept: Some(mark) };
+                self.copied.event(Timestamp::default(), Event::AddressErased(erased));
+                self.commit_if_many()?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn gifts(&mut self, bucket: Bucket, units: &HashMap<(ItemId, UserId), Units>) -> Result<()> {
         let core = std::sync::Arc::clone(self.core);
         let mut seen = HashSet::<GiftId>::new();

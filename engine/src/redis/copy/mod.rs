@@ -99,6 +99,10 @@ const OUT: &str = "out:";
 /// How far a copy into it has come.
 const COPIED: &str = "copied";
 
+/// Why nothing is copied in which gifts have addresses.
+const NO_ADDRESSES: &str = "have sealed addresses, which a copy does not take along: what opens them is in one place only; \
+    serve it where it is until they are erased, or erase them with POST /v1/gifts/{id}/address/erase";
+
 impl Core {
     /// Changes the deployment's row.
     async fn change_deployment(&self, verb: &str, words: &[&str]) -> std::result::Result<(), EngineError> {

@@ -7,7 +7,7 @@
 
 use super::answers::REMEMBER_S;
 use super::directory::{failed, settle, take_back, unmark};
-use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, OUT, Result, occupied};
+use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, NO_ADDRESSES, OUT, Result, occupied};
 use crate::audit::audit;
 use crate::backend::{Audit, OnceKey};
 use crate::code::HandedTo;
@@ -106,6 +106,10 @@ async fn take_along(
     options: &CopyOptions,
     progress: OnProgress<'_>,
 ) -> Result<(u64, Position)> {
+    let addresses = core.in_every_bucket(|core, bucket| async move { core.has_addresses(bucket).await }).await?;
+    if addresses.into_iter().any(|any| any) {
+        return Err(CopyError::Form(format!("gifts in the deployment {NO_ADDRESSES}")));
+    }
     core.carry_everything().await?;
     // With their clocks: whatever is decided in a bucket moves its clock, also
     // where it moves no money.
@@ -267,6 +271,7 @@ impl Copying<'_> {
         }
         self.holds(bucket, &units).await?;
         self.gifts(bucket, &units).await?;
+        self.erased_addresses(bucket).await?;
         for name in names.keys.sorted() {
             self.memo(bucket, name).await?;
         }

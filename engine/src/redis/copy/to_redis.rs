@@ -5,7 +5,7 @@
 
 use super::answers::{answered_at, verification_words, words_of};
 use super::pools::{Pools, end_of};
-use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, Result};
+use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, NO_ADDRESSES, Result};
 use crate::audit::{bring_up, open};
 use crate::backend::{Audit, Entry, EntryKind};
 use crate::command::{HoldState, MerchantStatus};
@@ -59,8 +59,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     let store = Arc::new(Store::open(&path, FjallOptions::default())?);
     bring_up(&store, &path, &open(&directory.join("journal"))?, &mut |_| ())?;
     let position = store.position();
-    if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
-        return Err(CopyError::Form(NO_ADDRESSES.to_owned()));
+    let marks = store.addresses()?;
+    if marks.iter().any(|(_, mark)| mark.slot.is_some()) {
+        return Err(CopyError::Form(format!("gifts in the directory {NO_ADDRESSES}")));
     }
     if store.has_payments()? {
         return Err(CopyError::Form(NO_PAYMENTS.to_owned()));
@@ -96,6 +97,7 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
         progress(told);
     }
     reading.await.expect("reading does not panic")?;
+    writing.erased_addresses(&marks).await?;
     writing.finish().await?;
     let audit = backend.audit_rows(&mut |_| ()).await?;
     let mut differences: Vec<String> = audit.findings.into_iter().map(|finding| finding.what).collect();
@@ -108,10 +110,6 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     }
     Ok(CopyReport { things: told.done, totals, differences })
 }
-
-/// Why a directory is not copied in which gifts have addresses.
-const NO_ADDRESSES: &str = "gifts in the directory have sealed addresses, and deployments in Redis cannot hold any yet; \
-    serve it where it is until they are erased, or erase them with POST /v1/gifts/{id}/address/erase";
 
 /// Why a directory is not copied in which something was to be paid outside.
 pub(super) const NO_PAYMENTS: &str =
@@ -186,7 +184,7 @@ pub(super) struct Writing {
     sent: Vec<Option<JoinHandle<std::result::Result<(), crate::EngineError>>>>,
     money: Vec<Money>,
     position: Position,
-    thing: u64,
+    pub(super) thing: u64,
     /// Things that an earlier attempt has written.
     done: u64,
     marked_every: u64,

@@ -599,7 +599,7 @@ impl Client {
     /// Take a gift's texts back: its message, a reason and a note. Whatever has become of the gift. From the answer
     /// on nobody is told its texts any more, also not who repeats a call about it; docs/REDACT.md says what lies
     /// where on disk, and until when. Asked again it answers the same, or takes back what was written since. It is
-    /// not undone. Not in front of Redis yet.
+    /// not undone.
     ///
     /// # Errors
     /// See [`Error`].
