@@ -92,7 +92,14 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
     ("redis.call('ZREM', beside(item, 'items'), redis.call('ZRANGE', beside(item, 'items'), 0, 0)[1])", &[List]),
     ("redis.call('DEL', item)", &[Item]),
     ("redis.call('DEL', beside(item, 'holds'))", &[Item, Hold]),
-    ("local holds = beside(item, 'holds') redis.call('HSET', holds, field(holds, '.*'), 'x')", &[Unreadable, Item]),
+    (
+        // Bob's: that of an order that went back is no unit any more.
+        "local holds = beside(item, 'holds')
+         for _, id in ipairs(redis.call('HKEYS', holds)) do
+           if string.match(redis.call('HGET', holds, id), ' bob$') then redis.call('HSET', holds, id, 'x') end
+         end",
+        &[Unreadable, Item],
+    ),
     ("redis.call('DEL', beside(item, 'orders'))", &[Hold]),
     ("redis.call('HINCRBY', key('merchant:rosy'), 'owed', 1)", &[FindingKind::Merchant]),
     ("redis.call('HSET', api_keys, 'x', 'y')", &[Unreadable]),
