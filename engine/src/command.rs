@@ -583,12 +583,9 @@ impl Refusal {
         Refusal::WrongState(why.to_owned())
     }
 
-    /// The refusal of items whose units are codes where there are none yet.
-    #[cfg(feature = "redis")]
-    pub(crate) fn no_codes() -> Refusal {
-        let why = "items of the kind `code` are not sold in front of Redis yet; serve them from a server of its own \
-                   with `--backend embedded`";
-        Refusal::WrongState(why.to_owned())
+    /// The refusal of more codes than an item may have units.
+    pub(crate) fn too_many_codes() -> Refusal {
+        Refusal::invalid("codes", "the item may have at most 4294967295 in all")
     }
 
     /// The refusal to ship to an address that is not there any more.

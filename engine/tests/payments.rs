@@ -5,10 +5,13 @@ mod stand;
 
 use hongbao_engine::audit::audit;
 use hongbao_engine::backend::{Audit, Backend, OnceKey, Page};
+use hongbao_engine::clock::Clock;
 use hongbao_engine::command::*;
+use hongbao_engine::export::Books;
 use hongbao_engine::gift::{Gift, GiftState, GiftStep, NewGift};
 use hongbao_engine::order::{OrderState, OrderStep};
 use hongbao_engine::payment::*;
+use hongbao_engine::store::{Movement, MovementKind, Period};
 use hongbao_engine::types::*;
 use random::Random;
 use stand::*;
@@ -110,12 +113,39 @@ impl Scene {
         wait(self.stand.gift(gift)).expect("a read").expect("a gift")
     }
 
+    /// Whether opening, movements and closing of periods are each other's, of the directory as it is left.
+    fn assert_books_add_up(&self) {
+        let books = Books::open(self.stand.directory.path()).expect("the books open");
+        let (begin, end) = (START, self.stand.world.clock.now().plus_ms(1));
+        let middle = Timestamp::from_ms(begin.ms() + (end.ms() - begin.ms()) / 2);
+        for (from, to) in [(begin, end), (begin, middle), (middle, end)] {
+            let (mut came, mut gone) = (0, 0);
+            let mut each = |movement: Movement| {
+                let amount = movement.amount.minor();
+                match movement.kind {
+                    MovementKind::PaymentCame(..) => came += amount,
+                    MovementKind::PaymentRefunded(..) => gone += amount,
+                    _ => {}
+                }
+                Ok(())
+            };
+            let accounts = books.store().movements(Period { from, to }, &mut each).expect("they are read");
+            assert_eq!(accounts.differences(), [] as [&str; 0]);
+            if (from, to) == (begin, end) {
+                let totals = books.store().totals();
+                let wallets = i128::from(totals.deposited - came) - i128::from(totals.withdrawn - gone);
+                assert_eq!(accounts.moved.external - i128::from(came) + i128::from(gone), wallets);
+            }
+        }
+    }
+
     /// Closes it, audits what it leaves, and opens it again.
     fn look_and_reopen(&mut self) {
         self.stand.close();
         let mut findings = Vec::new();
         audit(self.stand.directory.path(), None, &mut |finding| findings.push(finding)).expect("it can be audited");
         assert_eq!(findings, [] as [&str; 0]);
+        self.assert_books_add_up();
         self.stand.open();
         self.money();
     }
@@ -444,7 +474,7 @@ fn random_story(seed: u64) {
                 scene.stand.tick();
             }
             (_, Some(_)) => {
-                if random.once_in(3) {
+                if random.once_in(6) {
                     scene.look_and_reopen();
                 }
             }
@@ -511,7 +541,7 @@ fn check_books(scene: &Scene, payments: &[(PaymentId, Known)]) {
 
 #[test]
 fn random_stories_keep_every_fen_where_what_was_told_says() {
-    for seed in 0..8 {
+    for seed in 0..3 {
         random_story(seed);
     }
 }

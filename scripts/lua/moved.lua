@@ -26,8 +26,8 @@ for i, number in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV))) do
       local kind = row and string.match(row, '^%d+ (%a)')
       if kind == 'd' or kind == 'w' then
         add('', int(before), row)
-      elseif kind ~= 'o' and kind ~= 'g' and kind ~= 'b' then
-        -- Payments of orders and gifts, and what came back of gifts, stay. What belongs to an
+      elseif kind ~= 'o' and kind ~= 'u' and kind ~= 'g' and kind ~= 'b' then
+        -- Payments of orders and gifts, and what came back of them, stay. What belongs to an
         -- envelope leaves with that; before what has left all has.
         break
       end

@@ -128,7 +128,7 @@ impl Core {
                 Err(outcome) => return Ok(self.answer(outcome)),
             },
             Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
-            Command::AddCodes { .. } => return Ok(self.refuse(Refusal::no_codes())),
+            Command::AddCodes { item, codes } => self.add_codes(*item, codes, operation).await?,
             Command::StepOrder { order, step } => match self.step_order(*order, step, operation).await? {
                 Ok(decided) => decided,
                 Err(outcome) => return Ok(self.answer(outcome)),
@@ -141,9 +141,6 @@ impl Core {
             Command::CreateItem(terms) if terms.group_buy.is_some() => return Ok(self.refuse(Refusal::no_groups())),
             Command::ChangeItem { change, .. } if change.group_buy.flatten().is_some() => {
                 return Ok(self.refuse(Refusal::no_groups()));
-            }
-            Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
-                return Ok(self.refuse(Refusal::no_codes()));
             }
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
@@ -663,6 +660,11 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
             refused(Refusal::invalid("quantity", "must be at least 1, and the stock at most 4294967295 in all"))
         }
         b"quantity" => refused(Refusal::over_limit(answer.units(2)?)),
+        b"over_codes" => refused(Refusal::over_codes()),
+        b"stock_is_codes" => refused(Refusal::stock_is_codes()),
+        b"no_codes" => refused(Refusal::no_code_item()),
+        b"known_code" => refused(Refusal::known_code(answer.units(2)? as usize)),
+        b"codes" => refused(Refusal::too_many_codes()),
         b"price" => refused(Refusal::price_too_high()),
         b"merchant" => refused(Refusal::merchant(answer.merchant_status(2)?)),
         b"sold_out" => Outcome::SoldOut,
@@ -717,7 +719,9 @@ pub(super) fn item_fields(terms: &NewItem) -> impl Iterator<Item = Vec<u8>> + us
     let or_none = |number: Option<u64>| number.map(|number| number.to_string().into_bytes()).unwrap_or_default();
     let at = |at: Option<Timestamp>| or_none(at.map(Timestamp::ms));
     let bytes = postcard::to_extend(terms, Vec::new()).expect("every item has a postcard form");
+    let codes = if terms.origin.kind == ItemKind::Code { b"1".to_vec() } else { Vec::new() };
     let fields = [
+        ("codes", codes),
         ("terms", bytes),
         ("price", or_none(Some(terms.price.minor()))),
         ("limit", or_none(terms.per_user_limit.map(u64::from))),

@@ -25,7 +25,7 @@ use crate::backend::{Listing, Page};
 use crate::command::{Command, Outcome, Refusal};
 use crate::error::EngineError;
 use crate::event::{GiftChanged, Units};
-use crate::gift::{Gift, GiftRole, GiftStep, GiftToken, NewGift};
+use crate::gift::{Gift, GiftRole, GiftState, GiftStep, GiftToken, NewGift};
 use crate::types::{Amount, GiftId, ItemId, Timestamp, UserId};
 use futures_util::future::try_join_all;
 use std::sync::Arc;
@@ -147,6 +147,7 @@ impl Core {
         let bucket = operation.bucket;
         // What is answered by what was seen, or carried, has to be confirmed.
         let mut confirm = false;
+        let mut is_code = false;
         for _ in 0..ATTEMPTS_MAX {
             let seen = match self.look_at_gift(id, None, operation, gives_address, confirm).await? {
                 Decided::New(told) => Seen::read(told)?,
@@ -186,7 +187,12 @@ impl Core {
                 continue;
             }
             confirm = false;
-            let decided = match (step, after) {
+            // A code needs nobody to ship it.
+            let handed = |after: Gift| match is_code && after.state == GiftState::Accepted {
+                true => after.handed(seen.at),
+                false => after,
+            };
+            let decided = match (step, after.map(handed)) {
                 (GiftStep::Pay { .. }, Some(after)) => {
                     let payment = Payment::packed(&self.random_beside(id.bytes()), operation, &after);
                     let args = [b"pay".to_vec(), id.bytes().to_vec(), payment, seen.packed, text(seen.at.ms())];
@@ -194,6 +200,13 @@ impl Core {
                 }
                 (_, after) => self.change_gift(&seen, gift, after, change, operation).await?,
             };
+            if is_no(&decided, b"code") {
+                if gives_address {
+                    return Ok(Err(Outcome::Refused(Refusal::no_address_of_code())));
+                }
+                is_code = true;
+                continue;
+            }
             match self.in_the_way(decided, bucket).await? {
                 Some(decided) => return Ok(or_unpaid(decided, operation)),
                 None => continue,

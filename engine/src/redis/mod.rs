@@ -19,6 +19,7 @@
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
 //! - `gifts`, `gift_row`: gifts, and the payments with which they are made.
 //! - `addresses`, `rewrite`: where gifts are sent, and files without what was erased of it.
+//! - `codes`: units that are codes, and who was handed which.
 //! - `orders`: orders that are led on and sent back.
 //! - `sales`: what merchants have of their sales.
 //! - `notes`: what servers keep for themselves.
@@ -39,6 +40,7 @@ mod attach;
 mod audit;
 mod backend;
 mod bucket;
+mod codes;
 mod commands;
 mod copy;
 mod effects;

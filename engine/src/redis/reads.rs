@@ -137,8 +137,8 @@ impl Backend for RedisBackend {
         self.core.order(id).await
     }
 
-    async fn codes(&self, _: HandedTo) -> Result<Vec<Code>> {
-        Ok(Vec::new())
+    async fn codes(&self, to: HandedTo) -> Result<Vec<Code>> {
+        self.core.handed(to).await
     }
 
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {

@@ -769,7 +769,7 @@ fn add_codes(shards: &impl Shards, router: Router, item: ItemId, codes: &[Code],
     }
     let first = found.put.stock_total;
     let Some(stock_total) = u32::try_from(codes.len()).ok().and_then(|more| first.checked_add(more)) else {
-        return Decision::refuse(Refusal::invalid("codes", "the item may have at most 4294967295 in all"));
+        return Decision::refuse(Refusal::too_many_codes());
     };
     let added = CodesAdded { item, first, codes: codes.to_vec() };
     let mut decision = put_item(shards, router, ItemPut { stock_total, ..(*found.put).clone() });

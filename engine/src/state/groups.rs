@@ -121,7 +121,7 @@ pub(super) fn open(
     };
     let Some(buy) = item.put.terms.group_buy else { return Decision::refuse(Refusal::no_group_buy()) };
     let group = Group::open(terms, id, &item.put.terms.merchant, buy, now);
-    join_open(shards, router, now, group, &terms.leader, order, |group| Outcome::Group(group))
+    join_open(shards, router, now, group, &terms.leader, order, Outcome::Group)
 }
 
 /// Joins a group, unless the user is in it already.

@@ -285,6 +285,12 @@ pub(crate) fn code(item: ItemId, place: u32) -> Bytes {
     join(&[item.bytes(), &[CodePart::Text as u8], &place.to_be_bytes()])
 }
 
+/// The beginning of the keys of an item's codes.
+#[cfg(feature = "redis")]
+pub(crate) fn codes_prefix(item: ItemId) -> Bytes {
+    join(&[item.bytes(), &[CodePart::Text as u8]])
+}
+
 /// The place of a code that an item has had.
 pub(crate) fn place_of_code(item: ItemId, code: CodeDigest) -> Bytes {
     join(&[item.bytes(), &[CodePart::Place as u8], &code.0])

@@ -12,8 +12,6 @@ use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
 use crate::code::CodeDigest;
-#[cfg(feature = "redis")]
-use crate::command::ItemKind;
 use crate::command::{HoldView, Merchant, OrderView};
 use crate::creates::Day;
 use crate::event::{
@@ -167,20 +165,6 @@ impl Store {
             Ok(())
         })?;
         Ok(has)
-    }
-
-    /// Whether an item's units are codes.
-    ///
-    /// # Errors
-    /// [`StoreError`] if that cannot be read.
-    #[cfg(feature = "redis")]
-    pub(crate) fn sells_codes(&self) -> Result<bool, StoreError> {
-        let mut sells = false;
-        self.items(|live| {
-            sells |= live.item.terms.origin.kind == ItemKind::Code;
-            Ok(())
-        })?;
-        Ok(sells)
     }
 
     /// Whether `record`, which has a number that was projected, is the one that was: by what of

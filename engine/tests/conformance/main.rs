@@ -312,6 +312,7 @@ mod redis {
         addresses,
         gift_redactions,
         orders,
+        codes,
         sales
     );
 

@@ -6,13 +6,14 @@
 
 use crate::deployment::{Deployment, is_missing};
 use crate::random::Random;
-use crate::stand::{START, World, api_key, creates_cap, fen, reference, user};
+use crate::stand::{START, World, api_key, creates_cap, fen, item, reference, user};
 use hongbao_engine::api_key::ApiKey;
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
+use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{Gift, GiftStep, NewGift};
 use hongbao_engine::memory::Embedded;
-use hongbao_engine::order::{OrderStep, RETURN_WITHIN_S};
+use hongbao_engine::order::{OrderState, OrderStep, RETURN_WITHIN_S};
 use hongbao_engine::payout::{Outside, PayoutTo};
 use hongbao_engine::redis::RedisBackend;
 use hongbao_engine::sale::{MerchantBalance, StatementTime};
@@ -28,6 +29,8 @@ const TIME: Duration = Duration::from_secs(20);
 const DEPLOYMENTS_MAX: u64 = 50;
 const SEQUENCES: usize = 100;
 const STEPS: usize = 20;
+/// Draws about sales: orders, holds, gifts and codes, and merchants' money.
+const OF_SALES: [u64; 20] = [0, 14, 17, 18, 20, 21, 22, 26, 27, 29, 30, 31, 35, 36, 37, 38, 39, 40, 41, 43];
 /// How many envelopes a sender may make in a day.
 const CREATES: u32 = 2;
 const ALL: Page = Page { limit: 1000, cursor: None };
@@ -74,6 +77,7 @@ enum Drawn {
     Give(usize, NewGift),
     StepGift(usize, GiftStep),
     StepOrder(usize, OrderStep),
+    AddCodes(usize, Vec<Code>),
 }
 
 struct Pair {
@@ -85,6 +89,8 @@ struct Pair {
     names: [Names; 2],
     made: Made,
     log: String,
+    /// How many orders went back, and codes were handed out.
+    seen: [usize; 2],
 }
 
 #[test]
@@ -119,7 +125,7 @@ fn compare_engines(deploy: fn(u64) -> Deployment, in_order: bool) {
     }
     let first = std::env::var("HONGBAO_SEED").ok().and_then(|seed| seed.parse().ok());
     let since = Instant::now();
-    let mut sequences = 0;
+    let (mut sequences, mut seen) = (0, [0; 2]);
     for seed in first.unwrap_or(1)..first.map_or(DEPLOYMENTS_MAX + 1, |seed: u64| seed + 1) {
         let mut pair = Pair::new(seed, deploy(seed), in_order);
         let mut random = Random(seed);
@@ -127,13 +133,18 @@ fn compare_engines(deploy: fn(u64) -> Deployment, in_order: bool) {
             pair.sequence(&mut random, nth);
             sequences += 1;
         }
+        seen = [seen[0] + pair.seen[0], seen[1] + pair.seen[1]];
         let audit = pair.deployment.drive(pair.redis.audit_rows(&mut |_| ())).expect("an audit");
         assert!(audit.findings.is_empty(), "HONGBAO_SEED={seed}: {:?}", audit.findings);
         if since.elapsed() > TIME {
             break;
         }
     }
-    println!("{sequences} sequences of {STEPS} commands in {:?}", since.elapsed());
+    let [returned, handed] = seen;
+    println!(
+        "{sequences} sequences of {STEPS} commands in {:?}; {returned} orders returned, {handed} codes handed out",
+        since.elapsed()
+    );
 }
 
 impl Pair {
@@ -143,15 +154,21 @@ impl Pair {
         let redis = deployment.open();
         let log = format!("HONGBAO_SEED={seed}\n");
         let (names, made) = Default::default();
-        Pair { deployment, embedded, redis, in_order, names, made, log }
+        Pair { deployment, embedded, redis, in_order, names, made, log, seen: [0; 2] }
     }
 
     fn sequence(&mut self, random: &mut Random, nth: usize) {
         self.made = Made::default();
         let users: Vec<UserId> = (0..4).map(|n| user(&format!("s{nth}u{n}"))).collect();
         let merchants: Vec<UserId> = (0..2).map(|n| user(&format!("s{nth}m{n}"))).collect();
+        // Of many draws few are about what was sold.
+        let sells = nth % 3 == 2;
+        if sells {
+            self.sell(random, &users, &merchants[0]);
+        }
         for _ in 0..STEPS {
-            let drawn = self.draw(random, &users, &merchants, nth);
+            let kind = if sells { random.pick(&OF_SALES) } else { random.below(44) };
+            let drawn = self.draw(random, &users, &merchants, nth, kind);
             let once = random.once_in(3).then(|| format!("s{nth}k{}", random.below(6)));
             self.step(&drawn, once.as_deref());
             // What is credited at its deadline tells when that was done, so both do it now or later.
@@ -165,10 +182,38 @@ impl Pair {
         self.compare(&users, &merchants);
     }
 
-    fn draw(&self, random: &mut Random, users: &[UserId], merchants: &[UserId], nth: usize) -> Drawn {
+    /// Both have sold something: units, or codes.
+    fn sell(&mut self, random: &mut Random, users: &[UserId], merchant: &UserId) {
+        let kind = random.pick(&[ItemKind::Physical, ItemKind::Code]);
+        let is_code = kind == ItemKind::Code;
+        let rosy = NewMerchant {
+            settle_after_s: Some(random.pick(&[0, 30, 86_400])),
+            commission_bps: Some(random.pick(&[0, 3333])),
+            ..NewMerchant::new(merchant.clone(), "Rosy", Some(MerchantStatus::Verified))
+        };
+        let terms = NewItem {
+            merchant: merchant.clone(),
+            stock: if is_code { 0 } else { 6 },
+            per_user_limit: None,
+            origin: ItemOrigin { kind, ..ItemOrigin::default() },
+            ..item(0)
+        };
+        self.step(&Drawn::Plain(Command::PutMerchant(Box::new(rosy))), None);
+        self.step(&Drawn::Plain(Command::CreateItem(Box::new(terms))), None);
+        if is_code {
+            self.step(&Drawn::AddCodes(0, (0..6).map(|nth| Code::new(format!("c{nth}"))).collect()), None);
+        }
+        for (nth, who) in users[..2].iter().enumerate() {
+            let deposit = Transfer { user: who.clone(), amount: fen(100), reference: None };
+            self.step(&Drawn::Plain(Command::Deposit(deposit)), None);
+            self.step(&Drawn::GrabItem(0, who.clone(), 1), None);
+            self.step(&Drawn::ClaimHold(nth, who.clone()), None);
+        }
+    }
+
+    fn draw(&self, random: &mut Random, users: &[UserId], merchants: &[UserId], nth: usize, kind: u64) -> Drawn {
         let who = random.pick(users);
         let below = |random: &mut Random, count: usize| random.below(count as u64) as usize;
-        let kind = random.below(42);
         match kind {
             0..=2 => Drawn::Plain(Command::Deposit(transfer(random, &who, nth))),
             3 => Drawn::Plain(Command::Withdraw(transfer(random, &who, nth))),
@@ -196,26 +241,35 @@ impl Pair {
                 let (user, amount) = (random.pick(merchants), fen(random.below(30)));
                 Drawn::Plain(Command::WithdrawSales(Transfer { user, amount, reference }))
             }
-            15..=16 => Drawn::Plain(Command::CreateItem(Box::new(NewItem {
-                merchant: random.pick(merchants),
-                name: "roses".to_owned(),
-                category: "flowers".to_owned(),
-                price: fen(1 + random.below(20)),
-                stock: random.below(5) as u32,
-                per_user_limit: random.pick(&[None, Some(1), Some(2), Some(3)]),
-                starts_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
-                ends_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
-                hold_ttl_s: 1 + random.below(40),
-                image_url: None,
-                group_buy: None,
-                origin: ItemOrigin {
-                    owner: random.pick(&["", "shop"]).to_owned(),
-                    kind: random.pick(&[ItemKind::Physical, ItemKind::Virtual]),
-                    variant_of: None,
-                    return_within_s: random.pick(&[0, 20, RETURN_WITHIN_S]),
-                    ..ItemOrigin::default()
-                },
-            }))),
+            15..=16 => {
+                let kind = random.pick(&[ItemKind::Physical, ItemKind::Virtual, ItemKind::Code]);
+                let is_code = kind == ItemKind::Code;
+                Drawn::Plain(Command::CreateItem(Box::new(NewItem {
+                    merchant: random.pick(merchants),
+                    name: "roses".to_owned(),
+                    category: "flowers".to_owned(),
+                    price: fen(1 + random.below(20)),
+                    stock: if is_code { 0 } else { random.below(5) as u32 },
+                    per_user_limit: random.pick(&[None, Some(1), Some(2), Some(3)]),
+                    starts_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
+                    ends_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
+                    hold_ttl_s: 1 + random.below(40),
+                    image_url: None,
+                    group_buy: None,
+                    origin: ItemOrigin {
+                        owner: random.pick(&["", "shop"]).to_owned(),
+                        kind,
+                        variant_of: None,
+                        return_within_s: if is_code { RETURN_WITHIN_S } else { random.pick(&[0, 20, RETURN_WITHIN_S]) },
+                        ..ItemOrigin::default()
+                    },
+                })))
+            }
+            41..=42 if !self.made.items.is_empty() => {
+                let item = below(random, self.made.items.len());
+                let codes = (0..1 + random.below(3)).map(|_| Code::new(format!("c{}", random.below(12))));
+                Drawn::AddCodes(item, codes.collect())
+            }
             17..=18 if !self.made.items.is_empty() => {
                 Drawn::GrabItem(below(random, self.made.items.len()), who, random.below(4) as u32)
             }
@@ -320,6 +374,7 @@ impl Pair {
                 };
                 Command::StepGift { gift: gift.id, step: Box::new(step) }
             }
+            Drawn::AddCodes(at, codes) => Command::AddCodes { item: made.items[at][side], codes },
             Drawn::StepOrder(at, step) => Command::StepOrder { order: made.orders[at][side], step: Box::new(step) },
         }
     }
@@ -450,9 +505,12 @@ impl Pair {
             let b = self.deployment.drive(self.redis.envelope(*b)).expect("a read").expect("an envelope");
             both!("envelope", self.tell_envelope(0, &a), self.tell_envelope(1, &b));
         }
+        let mut handed = Vec::new();
+        let (mut sold, mut returned) = (0, 0);
         for [a, b] in &self.made.items {
             let a = drive(self.embedded.item(*a)).expect("a read").expect("an item");
             let b = self.deployment.drive(self.redis.item(*b)).expect("a read").expect("an item");
+            sold += if b.terms.origin.kind == ItemKind::Code { b.stock.sold as usize } else { 0 };
             both!("item", tell_item(&names[0], &a), tell_item(&names[1], &b));
         }
         for [a, b] in &self.made.holds {
@@ -463,13 +521,23 @@ impl Pair {
         for [a, b] in &self.made.orders {
             let a = drive(self.embedded.order(*a)).expect("a read").expect("an order");
             let b = self.deployment.drive(self.redis.order(*b)).expect("a read").expect("an order");
+            returned += usize::from(b.progress.state == OrderState::Returned);
             both!("order", tell_order(&names[0], &a), tell_order(&names[1], &b));
+        }
+        let orders = self.made.orders.iter().map(|[a, b]| [HandedTo::Order(*a), HandedTo::Order(*b)]);
+        let gifts = self.made.gifts.iter().map(|[a, b]| [HandedTo::Gift(a.id), HandedTo::Gift(b.id)]);
+        for [_, b] in orders.chain(gifts) {
+            let codes = self.deployment.drive(self.redis.codes(b)).expect("a read");
+            // An engine without a directory keeps no texts.
+            handed.extend(codes.iter().map(|code| code.as_str().to_owned()));
         }
         for [a, b] in &self.made.gifts {
             let a = drive(self.embedded.gift(a.id)).expect("a read").expect("a gift");
             let b = self.deployment.drive(self.redis.gift(b.id)).expect("a read").expect("a gift");
             both!("gift", tell_gift(&names[0], &a), tell_gift(&names[1], &b));
         }
+        assert_eq!(handed.len(), sold, "\n{}", self.log);
+        self.seen = [self.seen[0] + returned, self.seen[1] + sold];
         let a = drive(self.embedded.api_keys(&ALL)).expect("a list").rows;
         let b = self.deployment.drive(self.redis.api_keys(&ALL)).expect("a list").rows;
         let tell = |side: usize, keys: Vec<ApiKey>| {

@@ -8,7 +8,8 @@ use super::api::tell;
 use super::gateway::{Standing, Unanswered};
 use super::{Known, Payments};
 use crate::app::Shared;
-use hongbao_engine::backend::{Backend, Page};
+use hongbao_engine::EngineError;
+use hongbao_engine::backend::{Backend, Page, Result};
 use hongbao_engine::payment::{Payment, PaymentFilter, PaymentState, PaymentTold};
 use hongbao_engine::types::{PaymentId, Timestamp};
 use std::collections::{HashMap, HashSet};
@@ -33,10 +34,10 @@ enum Stage {
     Open,
     /// Its time is over.
     Due,
-    /// It has ended, and may be paid all the same.
-    Late,
     /// Its money is to go back.
     Back,
+    /// It has ended, and may be paid all the same.
+    Late,
 }
 
 impl Stage {
@@ -45,17 +46,15 @@ impl Stage {
             PaymentState::Created | PaymentState::Pending if now >= payment.pay_by => Some(Stage::Due),
             PaymentState::Created => Some(Stage::Unknown),
             PaymentState::Pending => Some(Stage::Open),
-            PaymentState::Failed | PaymentState::Expired => {
-                (now < payment.changed_at.plus_s(LATE_S)).then_some(Stage::Late)
-            }
             PaymentState::Refunding => Some(Stage::Back),
+            PaymentState::Failed | PaymentState::Expired => Some(Stage::Late),
             PaymentState::Paid | PaymentState::Refunded => None,
         }
     }
 
     /// Whether somebody else has just asked for it, or will tell soon.
     fn waits_first(self) -> bool {
-        matches!(self, Stage::Unknown | Stage::Open | Stage::Late)
+        matches!(self, Stage::Unknown | Stage::Open)
     }
 }
 
@@ -77,10 +76,22 @@ pub async fn drive<B: Backend>(server: Shared<B>) {
     let mut asked: HashSet<PaymentId> = HashSet::new();
     // What a server finds at its start nobody has asked for since.
     let mut is_start = true;
+    let mut late_at = Instant::now();
     loop {
-        match due(&server, &mut turns, is_start).await {
+        let looks_late = late_at <= Instant::now();
+        let found = async {
+            let mut found = due(&server, &mut turns, is_start).await?;
+            if looks_late {
+                found.extend(late(&server).await?);
+            }
+            Ok::<_, EngineError>(found)
+        };
+        match found.await {
             Ok(payments) => {
                 is_start = false;
+                if looks_late {
+                    late_at = Instant::now() + server.payments.pace.again_max;
+                }
                 for payment in payments {
                     let id = payment.id;
                     if !asked.insert(id) {
@@ -117,37 +128,18 @@ async fn due<B: Backend>(
     server: &Shared<B>,
     turns: &mut HashMap<PaymentId, Turn>,
     is_start: bool,
-) -> hongbao_engine::backend::Result<Vec<Payment>> {
+) -> Result<Vec<Payment>> {
     let now = server.backend.now();
-    let terms = server.payments.gateways.values().map(|known| &known.terms);
-    let longest_s = terms.map(|terms| terms.pay_within_s + terms.keep_s).max().unwrap_or(0);
     let mut waiting = Vec::new();
     let mut figures = [0.0; super::FIGURES.len()];
-    for state in PaymentState::ALL {
-        let is_late = matches!(state, PaymentState::Failed | PaymentState::Expired);
-        // What has ended is looked for by when it was made: that long ago at most.
-        let created_from = is_late.then(|| Timestamp::from_ms(now.ms().saturating_sub((LATE_S + longest_s) * 1000)));
-        if matches!(state, PaymentState::Paid | PaymentState::Refunded) {
-            continue;
-        }
-        let filter = PaymentFilter { state: Some(state), created_from, ..PaymentFilter::default() };
-        let mut page = Page { limit: 1000, cursor: None };
-        let mut looked_at = 0;
-        while looked_at < LOOKED_AT_MAX {
-            let rows = server.backend.payments(&filter, &page).await?;
-            looked_at += rows.rows.len();
-            for payment in rows.rows {
-                figures[0] += f64::from(u8::from(payment.state.is_open()));
-                if let Some(at) = payment.refunding_at.filter(|_| state == PaymentState::Refunding) {
-                    figures[1] += 1.0;
-                    figures[2] = figures[2].max(now.ms().saturating_sub(at.ms()) as f64 / 1e3);
-                }
-                waiting.extend(Stage::of(&payment, now).map(|stage| (payment, stage)));
+    for state in [PaymentState::Created, PaymentState::Pending, PaymentState::Refunding] {
+        for payment in in_state(server, state, None).await? {
+            figures[0] += f64::from(u8::from(payment.state.is_open()));
+            if let Some(at) = payment.refunding_at.filter(|_| state == PaymentState::Refunding) {
+                figures[1] += 1.0;
+                figures[2] = figures[2].max(now.ms().saturating_sub(at.ms()) as f64 / 1e3);
             }
-            match rows.next {
-                Some(next) => page.cursor = Some(next),
-                None => break,
-            }
+            waiting.extend(Stage::of(&payment, now).map(|stage| (payment, stage)));
         }
     }
     *server.payments.figures.lock() = figures;
@@ -168,6 +160,47 @@ async fn due<B: Backend>(
     }
     *turns = next;
     Ok(now_due)
+}
+
+/// Payments that ended without money, and are to be asked for once more: at times that are twice as
+/// long after the end each time, for a day.
+async fn late<B: Backend>(server: &Shared<B>) -> Result<Vec<Payment>> {
+    let now = server.backend.now();
+    let since = |at: Timestamp| now.ms().saturating_sub(at.ms());
+    let terms = server.payments.gateways.values().map(|known| &known.terms);
+    let longest_s = terms.map(|terms| terms.pay_within_s + terms.keep_s).max().unwrap_or(0);
+    // By when they were made: that long ago at most.
+    let from = Timestamp::from_ms(now.ms().saturating_sub((LATE_S + longest_s) * 1000));
+    let between_ms = server.payments.pace.again_max.as_millis().max(1) as u64;
+    let mut found = Vec::new();
+    for state in [PaymentState::Failed, PaymentState::Expired] {
+        let ended = in_state(server, state, Some(from)).await?;
+        found.extend(ended.into_iter().filter(|payment| {
+            let looks = since(payment.changed_at) / between_ms;
+            since(payment.changed_at) < LATE_S * 1000 && (looks == 0 || looks.is_power_of_two())
+        }));
+    }
+    Ok(found)
+}
+
+/// Payments in a state, the oldest first, as many as are looked at.
+async fn in_state<B: Backend>(
+    server: &Shared<B>,
+    state: PaymentState,
+    created_from: Option<Timestamp>,
+) -> Result<Vec<Payment>> {
+    let filter = PaymentFilter { state: Some(state), created_from, ..PaymentFilter::default() };
+    let mut page = Page { limit: 1000, cursor: None };
+    let mut found = Vec::new();
+    while found.len() < LOOKED_AT_MAX {
+        let listing = server.backend.payments(&filter, &page).await?;
+        found.extend(listing.rows);
+        match listing.next {
+            Some(next) => page.cursor = Some(next),
+            None => break,
+        }
+    }
+    Ok(found)
 }
 
 impl Payments {
@@ -207,7 +240,7 @@ async fn ask<B: Backend>(
     server: &Shared<B>,
     payment: &Payment,
     stage: Stage,
-) -> Result<Option<PaymentTold>, Unanswered> {
+) -> std::result::Result<Option<PaymentTold>, Unanswered> {
     let gateway = &known.gateway;
     let told = match stage {
         Stage::Unknown => gateway.create(payment, server.currency).await?,

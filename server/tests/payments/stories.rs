@@ -28,7 +28,7 @@ async fn what_the_gateway_does_not_answer_or_tell_is_asked_for() {
     let item = house.item(5).await;
     let hold = house.hold(&item, "bob").await;
     let begun = house.claim(&hold, "bob").await;
-    assert_eq!((&begun["outcome"], &begun["pay_url"]), (&json!("awaiting_payment"), &json!(null)));
+    assert_eq!(begun["outcome"], "awaiting_payment");
     let payment = text(&begun["payment"]);
     let told = house.until(&payment, "pending").await;
     assert!(told["pay_url"].is_string(), "{told}");

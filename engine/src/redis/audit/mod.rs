@@ -23,6 +23,7 @@
 mod addresses;
 mod api_keys;
 mod archived;
+mod codes;
 mod envelopes;
 mod gifts;
 mod in_flight;
@@ -255,6 +256,7 @@ fn add(all: &mut Audited, some: &Audited) {
     all.orders += some.orders;
     all.payouts += some.payouts;
     all.gifts += some.gifts;
+    all.codes += some.codes;
 }
 
 /// What is read of a bucket's sums beside its money; what is told of it stands there, too.

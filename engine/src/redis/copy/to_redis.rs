@@ -69,10 +69,6 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.has_groups()? {
         return Err(CopyError::Form(NO_GROUPS.to_owned()));
     }
-    if store.sells_codes()? {
-        let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
-        return Err(CopyError::Form(why.to_owned()));
-    }
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
         told.all += 1;
@@ -283,17 +279,24 @@ impl Writing {
                 let packed = [item.bytes(), &order[..], words.as_bytes()].concat();
                 self.write(bucket, "HSET", self.core.layout.holds(bucket), [hold.id.bytes().to_vec(), packed]).await?;
             }
-            Thing::Order(order) => {
+            Thing::Codes(item, first, codes) => self.codes(item, first, &codes).await?,
+            Thing::Order(order, codes_from) => {
                 let bucket = self.core.layout.of_id(order.id.bytes());
                 let id = order.id.bytes().to_vec();
-                self.write(bucket, "HSET", self.core.layout.orders(bucket), [id.clone(), order_row(&order)]).await?;
+                self.write(
+                    bucket,
+                    "HSET",
+                    self.core.layout.orders(bucket),
+                    [id.clone(), order_row(&order, codes_from)],
+                )
+                .await?;
                 let owed = self.core.layout.owed(&order.merchant);
                 let bucket = self.core.layout.of_user(&order.merchant);
                 // Unless an entry of its merchant has said more.
                 self.write(bucket, "HSETNX", owed, [id, Owed::at_once(order.amount).packed()]).await?;
             }
             Thing::Payout(payout) => self.payout(&payout).await?,
-            Thing::Gift(gift) => self.gift(&gift).await?,
+            Thing::Gift(gift, code) => self.gift(&gift, code).await?,
             Thing::Memo(memo) => self.memo(&memo).await?,
             Thing::ApiKey(key) => {
                 let layout = &self.core.layout;
