@@ -144,27 +144,25 @@ if ARGV[4] == 'step' or ARGV[4] == 'address' or ARGV[4] == 'pay' then
   if (redis.call('HGET', MARKS, id) or '') ~= ARGV[10] then
     return no('changed')
   end
-  local place
-  if ARGV[4] == 'step' then
-    local state = read_gift(ARGV[6]).state
-    local row = HAS_SOLD[state] and not HAS_SOLD[was.state] and redis.call('HMGET', ITEM, 'codes', 'sold')
-    place = row and row[1] == '1' and row[2]
-    if place and state == 'a' then
-      -- A code needs nobody to ship it.
-      return no('code')
-    end
-  end
-  look_at_all(was.giver)
   look_at_address(id)
   if ARGV[4] == 'address' then
+    look_at_all(was.giver)
     change_address(id, unpack(ARGV, 10, 15))
     return decided({'gift', was.gift}, {}, {'kept_gift', ARGV[16]})
   end
+  local state = read_gift(ARGV[6]).state
+  local row = HAS_SOLD[state] and not HAS_SOLD[was.state] and redis.call('HMGET', ITEM, 'codes', 'sold')
+  local place = row and row[1] == '1' and row[2]
+  if place and state == 'a' then
+    -- A code needs nobody to ship it.
+    return no('code')
+  end
+  look_at_all(was.giver)
   local gift = write_gift(was.state, ARGV[6])
+  change_address(id, unpack(ARGV, 10, 15))
   if place then
     redis.call('HSET', ITEM, '#' .. id, place)
   end
-  change_address(id, unpack(ARGV, 10, 15))
   move('escrowed', tonumber(ARGV[9]))
   move('transit', -tonumber(ARGV[9]))
   return decided({'gift', gift}, {unpack(ARGV, 17)}, {'kept_gift', ARGV[16]})

@@ -187,11 +187,12 @@ impl Core {
                 continue;
             }
             confirm = false;
-            let after = after.map(|gift| match is_code && gift.state == GiftState::Accepted {
-                true => gift.handed(seen.at),
-                false => gift,
-            });
-            let decided = match (step, after) {
+            // A code needs nobody to ship it.
+            let handed = |after: Gift| match is_code && after.state == GiftState::Accepted {
+                true => after.handed(seen.at),
+                false => after,
+            };
+            let decided = match (step, after.map(handed)) {
                 (GiftStep::Pay { .. }, Some(after)) => {
                     let payment = Payment::packed(&self.random_beside(id.bytes()), operation, &after);
                     let args = [b"pay".to_vec(), id.bytes().to_vec(), payment, seen.packed, text(seen.at.ms())];

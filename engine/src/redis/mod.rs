@@ -18,8 +18,8 @@
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
 //! - `gifts`, `gift_row`: gifts, and the payments with which they are made.
-//! - `codes`: units that are codes, and who was handed which.
 //! - `addresses`, `rewrite`: where gifts are sent, and files without what was erased of it.
+//! - `codes`: units that are codes, and who was handed which.
 //! - `orders`: orders that are led on and sent back.
 //! - `sales`: what merchants have of their sales.
 //! - `notes`: what servers keep for themselves.
