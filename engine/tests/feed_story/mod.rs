@@ -8,6 +8,7 @@ use hongbao_engine::backend::{Backend, OnceKey, Page};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
+use hongbao_engine::group::{Group, GroupState};
 use hongbao_engine::order::OrderStep;
 use hongbao_engine::payment::{NewPayment, PaymentFor, PaymentTold};
 use hongbao_engine::payout::*;
@@ -370,10 +371,14 @@ pub(crate) fn assert_agrees<B: Backend>(engine: &B, made: &Made, events: &[FeedE
         assert_eq!(told, moved, "{user}");
     }
     let stock = engine.stock(made.item);
-    let (mut units, mut gifts) = ((0, 0), BTreeMap::new());
+    let (mut units, mut gifts, mut groups) = ((0, 0), BTreeMap::new(), BTreeMap::new());
     for event in events {
         match &event.what {
             Happened::Gift(gift) if gift.item == made.item => drop(gifts.insert(gift.id, gift.state)),
+            Happened::Group(happened) if happened.group.item == made.item => {
+                let Group { id, state, members, .. } = &happened.group;
+                groups.insert(*id, (*state, members.len()));
+            }
             Happened::Hold(hold) if hold.item == made.item => match hold.state {
                 HoldState::Held => units.0 += hold.quantity,
                 HoldState::Claimed(_) => (units.0, units.1) = (units.0 - hold.quantity, units.1 + hold.quantity),
@@ -390,16 +395,27 @@ pub(crate) fn assert_agrees<B: Backend>(engine: &B, made: &Made, events: &[FeedE
             _ => {}
         }
     }
+    let mut of_groups = 0;
+    for (state, members) in groups.into_values() {
+        match state {
+            GroupState::Open => units.0 += members as u32,
+            GroupState::Full => of_groups += members,
+            _ => {}
+        }
+    }
+    units.1 += of_groups as u32;
     assert_eq!(units, (stock.held, stock.sold));
     let count = |of| events.iter().filter(|event| event.what.event_type() == of).count();
-    assert_eq!(count(EventType::OrderCreated), count(EventType::HoldClaimed));
-    let put: Vec<_> = events
+    assert_eq!(count(EventType::OrderCreated), count(EventType::HoldClaimed) + of_groups);
+    let mut put: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.what {
             Happened::Item(put) => Some(put.stock_total),
             _ => None,
         })
         .collect();
+    // A change of anything else tells the stock again.
+    put.dedup();
     assert_eq!(put, [10, 15]);
     let merchants: Vec<_> = events
         .iter()
