@@ -261,7 +261,6 @@ impl Pair {
                         kind,
                         variant_of: None,
                         return_within_s: if is_code { RETURN_WITHIN_S } else { random.pick(&[0, 20, RETURN_WITHIN_S]) },
-                        ..ItemOrigin::default()
                     },
                 })))
             }
