@@ -10,6 +10,7 @@ use hongbao_engine::types::EnvelopeId;
 use hongbao_server::app::Setup;
 use hongbao_server::caps::Caps;
 use hongbao_server::metrics::Metrics;
+use hongbao_server::relations::MayGive;
 use hongbao_server::serve::{Limits, listen, serve};
 use hongbao_server::webhooks::WebhookOptions;
 use rustix::buffer::spare_capacity;
@@ -276,6 +277,7 @@ pub fn setup() -> Setup {
         event_readers_max: 1,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
+        may_give: MayGive::default(),
         webhooks: WebhookOptions::default(),
     }
 }

@@ -16,6 +16,7 @@ use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::notes::Notes;
 use crate::payout::{PayoutFilter, PayoutView};
+use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
@@ -338,6 +339,13 @@ pub trait Backend: Notes + Send + Sync + 'static {
     fn address(&self, gift: GiftId) -> impl Future<Output = Result<AddressRead>> + Send;
     /// A user's gifts, the newest first.
     fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> impl Future<Output = Result<Listing<Gift>>> + Send;
+    /// What a user is to others, or others are to the user, by the others' ids.
+    fn relations(
+        &self,
+        user: &UserId,
+        side: RelationSide,
+        page: &Page,
+    ) -> impl Future<Output = Result<Listing<RelationRow>>> + Send;
     /// One payout.
     fn payout(&self, id: PayoutId) -> impl Future<Output = Result<Option<PayoutView>>> + Send;
     /// Payouts, the oldest first. A page may be short, even empty, and still have a

@@ -9,6 +9,7 @@ use crate::code::Code;
 use crate::gift::{Gift, GiftStep, NewGift};
 use crate::order::{OrderProgress, OrderStep};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
+use crate::relation::RelationRow;
 use crate::sale::MerchantBalance;
 use crate::split::{Seed, SplitRule};
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
@@ -149,6 +150,9 @@ pub enum Command {
         /// What is done.
         step: Box<OrderStep>,
     },
+    /// Tells what users are to others, 1 to 1000 in a call; of the same two the last counts.
+    /// Answers [`Outcome::Relations`].
+    PutRelations(Vec<RelationRow>),
 }
 
 impl Command {
@@ -395,6 +399,8 @@ pub enum Outcome {
     },
     /// The order as it is now.
     Order(Box<OrderNow>),
+    /// So many relations stand as they were told.
+    Relations(u32),
 }
 
 /// Why a command was refused. None of these is remembered.
@@ -426,6 +432,14 @@ pub enum Refusal {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// One of two users has blocked the other; nobody is told which.
+    #[error("nothing is given between these two users; name somebody else")]
+    Apart,
+    /// Two users have to follow each other and do not, as far as it is known here.
+    #[error(
+        "the giver and the recipient do not follow each other; tell it with POST /v1/relations, or with \"mutual\": true"
+    )]
+    NotMutual,
 }
 
 impl Refusal {
@@ -513,6 +527,14 @@ impl Refusal {
     pub(crate) fn no_addresses() -> Refusal {
         let why = "addresses are not taken in front of Redis yet; leave the address out, or serve gifts from a server of its \
                    own with `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal to look who follows whom where nothing of it is kept yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_relations() -> Refusal {
+        let why = "who follows or blocks whom is not kept in front of Redis yet; say \"mutual\": true once the app has looked \
+                   itself, or serve gifts from a server of its own with `--backend embedded`";
         Refusal::WrongState(why.to_owned())
     }
 

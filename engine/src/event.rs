@@ -22,6 +22,7 @@ use crate::gift::{Gift, GiftState};
 use crate::order::{OrderProgress, OrderState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
+use crate::relation::RelationRow;
 use crate::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
 use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
@@ -94,6 +95,8 @@ pub enum Event {
     CodesHanded(CodesHanded),
     /// Something has become of an order. What goes back of its money stands beside it.
     OrderChanged(Box<OrderChanged>),
+    /// It was told what users are to others.
+    RelationsPut(Vec<RelationRow>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -654,6 +657,7 @@ const ADDRESS_ERASED: u8 = 31;
 const CODES_ADDED: u8 = 36;
 const CODES_HANDED: u8 = 37;
 const ORDER_CHANGED: u8 = 38;
+const RELATIONS_PUT: u8 = 51;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -798,6 +802,7 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::CodesAdded(e) => put_cold(CODES_ADDED, e, bytes),
         Event::CodesHanded(e) => put_cold(CODES_HANDED, e, bytes),
         Event::OrderChanged(e) => put_cold(ORDER_CHANGED, e, bytes),
+        Event::RelationsPut(e) => put_cold(RELATIONS_PUT, e, bytes),
     }
 }
 
@@ -878,7 +883,8 @@ impl Record {
                 | Event::AddressErased(_)
                 | Event::CodesAdded(_)
                 | Event::CodesHanded(_)
-                | Event::OrderChanged(_) => {}
+                | Event::OrderChanged(_)
+                | Event::RelationsPut(_) => {}
             }
         }
         sum == 0
@@ -1029,6 +1035,7 @@ impl<'a> Reader<'a> {
             CODES_ADDED => Event::CodesAdded(self.cold()?),
             CODES_HANDED => Event::CodesHanded(self.cold()?),
             ORDER_CHANGED => Event::OrderChanged(self.cold()?),
+            RELATIONS_PUT => Event::RelationsPut(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

@@ -43,6 +43,7 @@
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
 //! - [`code`]: units that are codes, each handed out once.
+//! - [`relation`]: who follows whom, and who has blocked whom.
 //! - [`order`]: what comes of a unit once it is paid.
 //! - [`payout`]: money that goes to people outside.
 //! - [`address`]: where gifts are sent: sealed, opened, erased.
@@ -109,6 +110,7 @@ pub mod rebuild;
 pub mod redaction;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod relation;
 pub mod sale;
 pub mod split;
 mod state;

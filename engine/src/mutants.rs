@@ -70,11 +70,15 @@ pub enum Mutant {
     HandCodeAgain,
     /// Codes that an item has had are not looked up in the store.
     ForgetCodes,
+    /// Nobody looks whether one of two users has blocked the other.
+    IgnoreBlocks,
+    /// Who has blocked whom is not looked up in the store.
+    ForgetRelations,
 }
 
 impl Mutant {
     /// All of them that the simulation has to find.
-    pub const ALL: [Mutant; 30] = [
+    pub const ALL: [Mutant; 32] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -105,6 +109,8 @@ impl Mutant {
         Mutant::SettleTwice,
         Mutant::HandCodeAgain,
         Mutant::ForgetCodes,
+        Mutant::IgnoreBlocks,
+        Mutant::ForgetRelations,
     ];
 
     /// Those that are found where disks and keys are looked at, and not by the simulation.

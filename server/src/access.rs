@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 72] = [
+pub const OPERATIONS: [(&str, &str, Roles); 75] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -99,6 +99,9 @@ pub const OPERATIONS: [(&str, &str, Roles); 72] = [
     ("POST", "/v1/gifts/{id}/address/erase", CALLER),
     ("GET", "/v1/gifts/{id}/codes", CALLER),
     ("GET", "/v1/users/{user}/gifts", USERS_READ),
+    ("POST", "/v1/relations", CALLER),
+    ("GET", "/v1/users/{user}/relations", USERS_READ),
+    ("DELETE", "/v1/users/{user}/relations", ADMIN),
     ("GET", "/v1/events", ISSUER.or(VIEWER)),
     ("POST", "/v1/webhooks", ADMIN),
     ("GET", "/v1/webhooks", ADMIN),

@@ -10,10 +10,11 @@ use crate::events::{Followers, Pulse};
 use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
+use crate::relations::MayGive;
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{
-    addresses, auth::Keys, codes, envelopes, events, gifts, keys, orders, payouts, sale_money, sales, service, wallets,
-    webhooks,
+    addresses, auth::Keys, codes, envelopes, events, gifts, keys, orders, payouts, relations, sale_money, sales,
+    service, wallets, webhooks,
 };
 use axum::Router;
 use axum::handler::Handler;
@@ -39,6 +40,8 @@ pub struct Server<B> {
     pub body_timeout: Duration,
     /// What no envelope may exceed.
     pub caps: Caps,
+    /// Who may give to whom.
+    pub may_give: MayGive,
     /// Cancelled when the server is told to stop.
     pub stop: CancellationToken,
     /// Places of those who follow the events.
@@ -72,6 +75,8 @@ pub struct Setup {
     pub test: bool,
     /// What no envelope may exceed.
     pub caps: Caps,
+    /// Who may give to whom.
+    pub may_give: MayGive,
     /// How webhooks are sent.
     pub webhooks: WebhookOptions,
     /// Whether the metrics are served by [`admin_app`] and not by [`app`].
@@ -118,6 +123,7 @@ impl<B: Backend> Server<B> {
             metrics,
             body_timeout,
             caps,
+            may_give: setup.may_give,
             stop,
             readers,
             pulse,
@@ -199,6 +205,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = addresses::routes(gifts::routes(table));
     let table = codes::routes(table);
     let table = orders::routes(table);
+    let table = relations::routes(table);
     let table = sales::routes(table);
     let table = sale_money::routes(table);
     let table = events::routes(table);

@@ -74,10 +74,11 @@ pub(crate) fn tell(audited: &Audited, records: u64, last_lsn: Lsn) -> bool {
 }
 
 fn looked_at(audited: &Audited) -> String {
-    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, codes, .. } = audited;
+    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, codes, relations, .. } =
+        audited;
     format!(
         "{wallets} wallets, {entries} movements, {envelopes} envelopes, {wins} shares, {items} items, {holds} holds, \
-         {orders} orders, {payouts} payouts, {gifts} gifts, {codes} codes"
+         {orders} orders, {payouts} payouts, {gifts} gifts, {codes} codes, {relations} relations"
     )
 }
 

@@ -11,6 +11,7 @@ use crate::envelopes::{ByUser, Redact};
 use crate::extract::{Content, Empty, Json, MaybeOnce, NoParams, Once, One, Params};
 use crate::fields::{JsonObject, Seconds, Text, Visible, id};
 use crate::problem::{Code, Problem};
+use crate::relations::MayGive;
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{At, GiftJson};
 use axum::extract::State;
@@ -19,7 +20,7 @@ use axum::response::Response;
 use hongbao_engine::backend::{Backend, OnceKey, Reply};
 use hongbao_engine::command::{Command, Outcome};
 use hongbao_engine::gift::{
-    ACCEPT_WITHIN_S, Gift, GiftRole, GiftStep, GiftToken, NewGift, PAY_WITHIN_S, SHIP_WITHIN_S,
+    ACCEPT_WITHIN_S, Acceptance, Gift, GiftRole, GiftStep, GiftToken, NewGift, PAY_WITHIN_S, SHIP_WITHIN_S,
 };
 use hongbao_engine::types::{GiftId, ItemId, UserId};
 use serde::Deserialize;
@@ -61,6 +62,8 @@ struct Create {
     #[serde(default = "two_weeks")]
     ship_within_s: Seconds,
     #[serde(default)]
+    mutual: bool,
+    #[serde(default)]
     reference: Option<Visible>,
     #[serde(default)]
     metadata: JsonObject,
@@ -81,7 +84,7 @@ fn two_weeks() -> Seconds {
 impl Content for Create {}
 
 impl Create {
-    fn command(self, caller: &Caller) -> Command {
+    fn command(self, caller: &Caller, may_give: MayGive) -> Command {
         Command::CreateGift(Box::new(NewGift {
             owner: caller.owner().to_owned(),
             payer: self.payer.unwrap_or_else(|| self.giver.clone()),
@@ -94,6 +97,7 @@ impl Create {
             ship_within_s: self.ship_within_s.get(),
             reference: self.reference.map(|text| caller.reference(text)),
             metadata: self.metadata.0,
+            must_follow: may_give.must_follow(self.mutual),
         }))
     }
 }
@@ -112,6 +116,8 @@ struct Accept {
     token: Option<String>,
     #[serde(default)]
     address: Option<SentAddress>,
+    #[serde(default)]
+    mutual: bool,
 }
 
 #[derive(Deserialize)]
@@ -157,7 +163,7 @@ async fn create<B: Backend>(
     Once(once): Once,
     Json(body): Json<Create>,
 ) -> Result<Response, Problem> {
-    let decided = server.backend.execute(body.command(&caller), Some(once)).await;
+    let decided = server.backend.execute(body.command(&caller, server.may_give), Some(once)).await;
     if let Ok(Reply { outcome, .. }) = &decided
         && let Some(why) = nothing_to_give(outcome)
     {
@@ -222,11 +228,16 @@ async fn accept<B: Backend>(
     State(server): State<Shared<B>>,
     One(id): One<GiftId>,
     MaybeOnce(once): MaybeOnce,
-    Json(Accept { user, token, address }): Json<Accept>,
+    Json(Accept { user, token, address, mutual }): Json<Accept>,
 ) -> Result<Response, Problem> {
     let token = token.map(|text| text.parse::<GiftToken>()).transpose();
     let token = token.map_err(|_| Problem::field("token", "must be the gift's, 32 hexadecimal digits"))?;
+    let must_follow = server.may_give.must_follow(mutual);
     let done = match address {
+        address if must_follow => {
+            let address = address.map(|SentAddress(address)| address);
+            GiftStep::AcceptWith(Box::new(Acceptance { user, token, address, must_follow }))
+        }
         Some(SentAddress(address)) => GiftStep::AcceptTo { user, token, address: Box::new(address) },
         None => GiftStep::Accept { user, token },
     };

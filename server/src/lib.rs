@@ -55,6 +55,7 @@ pub mod rebuild;
 pub mod reconcile;
 pub mod redact;
 mod redact_copy;
+pub mod relations;
 pub mod reply;
 pub mod restore;
 pub mod sale_money;

@@ -45,7 +45,7 @@ kinds! {
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
     CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift", Order = "order",
-    Sales = "sales",
+    Sales = "sales", Relations = "relations",
 }
 
 /// Answers with what the engine replied; a thing that was made has status `made`.
@@ -116,6 +116,12 @@ enum Told {
     Written(Kind),
     /// This, since it never varies; nothing was appended.
     Always(Kind, &'static [u8]),
+}
+
+/// How many relations were told.
+#[derive(Serialize)]
+struct RelationsJson {
+    rows: u32,
 }
 
 /// Appends the JSON of an outcome, or gives it if it never varies.
@@ -191,6 +197,10 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
             write_object(out, &SalesJson::new(&merchant, balance, currency));
             Told::Written(Kind::Sales)
         }
+        Outcome::Relations(rows) => {
+            write_object(out, &RelationsJson { rows });
+            Told::Written(Kind::Relations)
+        }
         Outcome::Payouts(_) => unreachable!("results of payouts are told with their ids, in payouts.rs"),
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),
     })
@@ -208,6 +218,14 @@ pub fn from_refusal(refusal: Refusal) -> Problem {
         Refusal::Forbidden => Problem::new(
             Code::Forbidden,
             "This belongs to another user; send the user it was given to, or the token of a gift that is for whoever accepts first.",
+        ),
+        Refusal::Apart => {
+            Problem::new(Code::Forbidden, "Nothing is given between these two users; name somebody else.")
+        }
+        Refusal::NotMutual => Problem::new(
+            Code::Forbidden,
+            "Only people who follow each other give to each other here, and these two do not, as far as it is known: tell it with \
+             POST /v1/relations, or say \"mutual\": true if the app knows it.",
         ),
         Refusal::ReferenceConflict => Problem::new(
             Code::ReferenceConflict,

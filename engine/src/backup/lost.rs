@@ -173,6 +173,13 @@ impl Answer {
                     amount: Some(e.order.amount.minor()),
                     ..blank
                 },
+                Event::RelationsPut(rows) => {
+                    for row in rows {
+                        let (of, user) = (row.other.to_string(), row.user.to_string());
+                        each(Answer { kind: "relation", of, user, ..blank.clone() });
+                    }
+                    continue;
+                }
                 Event::CodesAdded(e) => Answer { kind: "codes", of: e.item.to_string(), ..blank },
                 // Told of by the claim, cancel, order or gift beside it.
                 Event::PayoutMade(_) | Event::CodesHanded(_) => continue,

@@ -150,7 +150,9 @@ pub(crate) fn told<E>(
         | Event::AddressErased(_)
         // Who has a code has what it stands for: no event tells one.
         | Event::CodesAdded(_)
-        | Event::CodesHanded(_) => {}
+        | Event::CodesHanded(_)
+        // Nor who has blocked whom.
+        | Event::RelationsPut(_) => {}
     }
     Ok(())
 }

@@ -5,14 +5,17 @@
 //! shard's lock; so whatever is not in memory is in the store as it last was,
 //! or was never there.
 
+use super::relations::RELATION_MS;
 use super::{Core, Done, Durable, Footprint, Locked, class_of, no};
 use crate::backend::{OnceKey, Reply};
 use crate::code::CodeDigest;
 use crate::command::{Command, EndedAs, Outcome, Refusal};
 use crate::creates::{Day, MadeInDay};
 use crate::error::EngineError;
+use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
 use crate::order::OrderStep;
+use crate::relation::RelationKey;
 use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::gifts::KnownGift;
@@ -60,6 +63,9 @@ impl Core {
         if let Some((item, codes)) = &footprint.codes {
             self.warm_codes(durable, *item, codes)?;
         }
+        for (user, other) in &footprint.relations {
+            self.warm_relation(durable, user, other)?;
+        }
         Ok(())
     }
 
@@ -77,6 +83,10 @@ impl Core {
                 && footprint.codes.iter().all(|(item, codes)| {
                     let known = &locked.shard(self.router.item(*item)).codes;
                     codes.iter().all(|code| known.contains_key(code))
+                })
+                && footprint.relations.iter().all(|(user, other)| {
+                    let key = RelationKey::of(user, other);
+                    locked.shard(self.router.relation(key)).relations.contains_key(&key)
                 })
                 && footprint.made.iter().all(|(sender, day, _)| {
                     locked
@@ -148,7 +158,7 @@ impl Core {
     }
 
     /// Brings one thing into a shard, unless it is there: then it was asked for again.
-    fn warm_one<T>(
+    pub(super) fn warm_one<T>(
         &self,
         index: usize,
         touched_at: impl Fn(&mut Shard) -> Option<&mut Timestamp>,
@@ -269,19 +279,22 @@ impl Core {
         Ok(true)
     }
 
-    /// What a step of a gift needs, all of which is fixed when the gift is made. Says
-    /// whether there is such a gift.
-    pub(super) fn gift_footprint(&self, id: GiftId, footprint: &mut Footprint) -> Result<bool, EngineError> {
+    /// What a step of a gift needs, all of which is fixed when the gift is made. Gives
+    /// its giver, if there is such a gift.
+    pub(super) fn gift_footprint(&self, id: GiftId, footprint: &mut Footprint) -> Result<Option<UserId>, EngineError> {
         if let Some(durable) = &self.durable {
             self.warm_gift(durable, id)?;
         }
         footprint.gift = Some(id);
         let index = self.router.gift(id);
-        let known = self.shards[index].lock().gift(id).map(|gift| (gift.payer.clone(), gift.merchant.clone()));
-        let Some((payer, merchant)) = known else { return Ok(false) };
+        let known = self.shards[index].lock().gift(id).map(|gift| {
+            let Gift { giver, payer, merchant, .. } = gift;
+            (giver.clone(), payer.clone(), merchant.clone())
+        });
+        let Some((giver, payer, merchant)) = known else { return Ok(None) };
         footprint.shards.extend([index, self.router.user(&merchant)]);
         footprint.wallet(self.router, &payer);
-        Ok(true)
+        Ok(Some(giver))
     }
 
     /// Answers a command about something that memory does not have: it has
@@ -358,7 +371,8 @@ impl Core {
             | Command::RedactGift { .. }
             | Command::WithdrawSales(_)
             | Command::AddCodes { .. }
-            | Command::StepOrder { .. } => return not_found(),
+            | Command::StepOrder { .. }
+            | Command::PutRelations(_) => return not_found(),
         })
     }
 
@@ -406,6 +420,7 @@ impl Core {
             .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.known_orders.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.codes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, CODES_MS));
+        shard.relations.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, RELATION_MS));
         shard.made.retain(|_, days| {
             days.retain(|made| made.last_lsn > persisted || !idle(made.touched_at, IDLE_MS));
             !days.is_empty()

@@ -25,6 +25,7 @@ mod reads;
 mod recovery;
 mod redact;
 mod redact_gift;
+mod relations;
 mod settings;
 
 pub(crate) use recovery::{BEING_COPIED, lock, lock_any, lock_unmigrated};
@@ -184,6 +185,8 @@ struct Footprint {
     /// Codes that an item is to have.
     codes: Option<(ItemId, Vec<CodeDigest>)>,
     order: Option<OrderId>,
+    /// Who is what to whom.
+    relations: SmallVec<[(UserId, UserId); 2]>,
     /// Who makes an envelope on which day, and at which count no more are made.
     made: Option<(UserId, Day, u32)>,
 }
@@ -554,6 +557,7 @@ impl Core {
             | Command::StepGift { .. }
             | Command::RedactGift { .. }
             | Command::StepOrder { .. }
+            | Command::PutRelations(_)
             | Command::WithdrawSales(_) => Drawn::Nothing,
         }
     }
@@ -658,13 +662,19 @@ impl Core {
                 if terms.payer == terms.giver {
                     footprint.wallet(router, &terms.payer);
                 }
+                let others = [Some(&terms.payer), terms.recipient.as_ref()];
+                others.into_iter().flatten().for_each(|other| footprint.pair(router, &terms.giver, other));
             }
-            (Command::StepGift { gift, .. }, _) => {
+            (Command::StepGift { gift, step }, _) => {
                 // Gone from memory, an answer may still be kept under a key.
-                if !self.gift_footprint(*gift, &mut footprint)? {
-                    footprint.shards.push(router.gift(*gift));
+                match self.gift_footprint(*gift, &mut footprint)? {
+                    None => footprint.shards.push(router.gift(*gift)),
+                    Some(giver) => {
+                        step.comes_to().into_iter().for_each(|user| footprint.pair(router, &giver, user));
+                    }
                 }
             }
+            (Command::PutRelations(rows), _) => self.relations_footprint(rows, &mut footprint),
             (Command::StepOrder { order, step }, _) => {
                 if !self.order_footprint(*order, step, &mut footprint)? {
                     footprint.shards.push(router.order(*order));
@@ -749,7 +759,8 @@ fn class_of(command: &Command) -> Class {
         | Command::Restock { .. }
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
-        | Command::AddCodes { .. } => Class::Create,
+        | Command::AddCodes { .. }
+        | Command::PutRelations(_) => Class::Create,
         Command::Grab { .. } | Command::GrabItem { .. } => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }

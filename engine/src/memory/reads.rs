@@ -20,6 +20,7 @@ use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::merchant;
 use crate::payout::{Payout, PayoutFilter, PayoutView};
+use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::sale::{MerchantEntryKind, SaleOf};
 use crate::state::Router;
@@ -316,6 +317,10 @@ impl Backend for Embedded {
         let mut listing = self.core.view()?.gifts(user, role, page)?;
         listing.rows.iter_mut().for_each(|gift| gift.tell(gift.redacted));
         Ok(listing)
+    }
+
+    async fn relations(&self, user: &UserId, side: RelationSide, page: &Page) -> Result<Listing<RelationRow>> {
+        self.core.view()?.relations(user, side, page)
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {

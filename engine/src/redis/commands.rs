@@ -86,7 +86,10 @@ impl Core {
                 layout.of_id(item.bytes())
             }
             Command::ClaimHold { hold, .. } | Command::ReleaseHold { hold, .. } => layout.of_id(hold.bytes()),
-            Command::AdvanceClock { .. } | Command::CreateApiKey(_) | Command::DeleteApiKey { .. } => Layout::COMMON,
+            Command::AdvanceClock { .. }
+            | Command::CreateApiKey(_)
+            | Command::DeleteApiKey { .. }
+            | Command::PutRelations(_) => Layout::COMMON,
         }
     }
 
@@ -115,6 +118,10 @@ impl Core {
             Command::Cancel { envelope } => {
                 let decided = self.envelope_script(b"cancel", *envelope, None, operation).await?;
                 self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?
+            }
+            Command::PutRelations(_) => return Ok(self.refuse(Refusal::no_relations())),
+            Command::CreateGift(terms) if terms.must_follow && terms.recipient.is_some() => {
+                return Ok(self.refuse(Refusal::no_relations()));
             }
             Command::CreateGift(terms) => match self.create_gift(terms, operation).await? {
                 Ok(decided) => decided,
@@ -569,7 +576,8 @@ fn keep_of(command: &Command) -> Keep {
         | Command::ReleaseHold { .. }
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
-        | Command::RedactGift { .. } => Keep::Natural,
+        | Command::RedactGift { .. }
+        | Command::PutRelations(_) => Keep::Natural,
         // How a payment ends stands under its mark, and how a return does.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
         Command::StepOrder { step, .. }

@@ -135,7 +135,7 @@ impl Core {
     }
 
     pub(super) async fn step_gift(&self, id: GiftId, step: &GiftStep, operation: &Operation) -> Result<Either> {
-        if matches!(step, GiftStep::AcceptTo { .. }) {
+        if step.address().is_some() {
             return Ok(Err(Outcome::Refused(Refusal::no_addresses())));
         }
         let bucket = operation.bucket;
@@ -163,6 +163,7 @@ impl Core {
                 Ok(Some(_)) if matches!(step, GiftStep::ShipTo { .. }) => {
                     return Ok(Err(Outcome::Refused(Refusal::no_address_to_ship_to())));
                 }
+                Ok(Some(_)) if step.must_follow(gift) => return Ok(Err(Outcome::Refused(Refusal::no_relations()))),
                 Ok(Some(after)) => after,
                 Ok(None) if confirm => {
                     let mut answer = Answer::default();

@@ -24,6 +24,7 @@ use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::payout::{PayoutFilter, PayoutView};
+use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
@@ -131,6 +132,11 @@ impl Backend for RedisBackend {
 
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         self.core.order(id).await
+    }
+
+    /// None are kept.
+    async fn relations(&self, _: &UserId, _: RelationSide, _: &Page) -> Result<Listing<RelationRow>> {
+        Ok(Listing { rows: Vec::new(), next: None })
     }
 
     async fn codes(&self, _: HandedTo) -> Result<Vec<Code>> {

@@ -10,7 +10,7 @@ use super::addresses;
 use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::gifts;
 use super::winners::Name;
-use super::{Router, Shards, is_positive, orders, sales, stock};
+use super::{Router, Shards, is_positive, orders, relations, sales, stock};
 use crate::address::Draft;
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
@@ -26,6 +26,7 @@ use crate::journal::MAX_RECORD_BYTES;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, REFERENCE_CHARS_MAX, RESULTS_MAX};
 use crate::redaction::Redaction;
+use crate::relation;
 use crate::sale::SaleOf;
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use smallvec::smallvec;
@@ -170,7 +171,8 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::StepGift { .. }
         | Command::RedactGift { .. }
         | Command::AddCodes { .. }
-        | Command::StepOrder { .. } => return None,
+        | Command::StepOrder { .. }
+        | Command::PutRelations(_) => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -324,6 +326,10 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::CreateGift(terms), Drawn::Gift(id, token)) => create_gift(shards, router, now, terms, (*id, *token)),
         (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step, drawn),
         (Command::WithdrawSales(transfer), _) => sales::withdraw(shards, router, transfer, now),
+        (Command::PutRelations(rows), _) => {
+            let told = Outcome::Relations(rows.len() as u32);
+            Decision::new(smallvec![Event::RelationsPut(rows.clone())], told)
+        }
         (Command::StepOrder { order, step }, _) => orders::step(shards, router, now, *order, step),
         (Command::AddCodes { item, codes }, Drawn::Codes(digests)) => add_codes(shards, router, *item, codes, digests),
         (
@@ -795,6 +801,13 @@ fn create_gift(
     let Some(item) = shard.items.get(&terms.item) else {
         return Decision::refuse(Refusal::NotFound);
     };
+    for (other, must_follow) in [(Some(&terms.payer), false), (terms.recipient.as_ref(), terms.must_follow)] {
+        if let Some(other) = other
+            && let Err(refusal) = relations::check(shards, router, (&terms.giver, other), must_follow)
+        {
+            return Decision::refuse(refusal);
+        }
+    }
     let merchant = &item.put.terms.merchant;
     let refused = shard.refuses(merchant);
     let given = item.give(&shard.holds, now, refused, &terms.giver, drawn.0);
@@ -851,6 +864,12 @@ fn step_gift(
         }
         Ok(Some(after)) => after,
     };
+    // What is not done anew was done before, whatever the two are to each other since.
+    if let Some(user) = step.comes_to()
+        && let Err(refusal) = relations::check(shards, router, (&gift.giver, user), step.must_follow(gift))
+    {
+        return Decision::refuse(refusal);
+    }
     if let GiftStep::ShipTo { address_version, .. } = step
         && let Err(refusal) = addresses::check_version(mark, *address_version)
     {
@@ -971,6 +990,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::StepGift { step, .. } => step.check(),
         Command::AddCodes { codes, .. } => check_codes(codes),
         Command::StepOrder { step, .. } => step.check(),
+        Command::PutRelations(rows) => relation::check(rows),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {

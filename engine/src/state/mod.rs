@@ -20,6 +20,7 @@ pub(crate) mod gifts;
 mod index;
 pub(crate) mod ledger;
 pub(crate) mod orders;
+pub(crate) mod relations;
 pub(crate) mod sales;
 mod slab;
 pub(crate) mod stock;
@@ -35,6 +36,7 @@ use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
+use crate::relation::RelationKey;
 use crate::sale::SaleOf;
 use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 pub(crate) use codes::KnownCode;
@@ -43,6 +45,7 @@ use gifts::KnownGift;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
 use orders::{KnownOrder, PendingOrder};
+use relations::KnownRelation;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -146,6 +149,8 @@ pub(crate) struct Shard {
     pub(crate) codes: HashMap<CodeDigest, KnownCode, IdHash>,
     /// Orders that somebody did something about lately.
     pub(crate) known_orders: HashMap<OrderId, KnownOrder, IdHash>,
+    /// What users are to others, as far as the store may not have it yet, or somebody just asked.
+    pub(crate) relations: HashMap<RelationKey, KnownRelation, IdHash>,
 }
 
 /// Says in which shard things live.
@@ -209,6 +214,10 @@ impl Router {
         self.of_prefix(id.bytes())
     }
 
+    pub(crate) fn relation(self, key: RelationKey) -> usize {
+        self.of_prefix(&key.0)
+    }
+
     pub(crate) fn memo(self, key: OnceKey) -> usize {
         self.of_prefix(key.bytes())
     }
@@ -266,6 +275,9 @@ impl Router {
             Event::CodesAdded(e) => touch(self.item(e.item)),
             Event::CodesHanded(e) => touch(self.item(e.item)),
             Event::OrderChanged(e) => touch(self.order(e.order.id)),
+            Event::RelationsPut(rows) => {
+                rows.iter().for_each(|row| touch(self.relation(RelationKey::of(&row.user, &row.other))));
+            }
         }
     }
 }
@@ -475,6 +487,12 @@ pub(crate) fn apply(
             Event::CodesAdded(event) => shards.shard_mut(router.item(event.item)).apply_codes(&event, at, lsn),
             Event::CodesHanded(event) => shards.shard_mut(router.item(event.item)).apply_handed(&event),
             Event::OrderChanged(event) => shards.shard_mut(router.order(event.order.id)).apply_order(&event, at, lsn),
+            Event::RelationsPut(rows) => {
+                for row in &rows {
+                    let index = router.relation(RelationKey::of(&row.user, &row.other));
+                    shards.shard_mut(index).apply_relation(row, at, lsn);
+                }
+            }
         }
     }
 }
@@ -518,6 +536,7 @@ impl Shard {
             + self.sealed.len()
             + self.codes.len()
             + self.known_orders.len()
+            + self.relations.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 
@@ -636,6 +655,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Payouts(_)
         | Outcome::Gift(_)
         | Outcome::Order(_)
+        | Outcome::Relations(_)
         | Outcome::Sales { .. } => true,
         Outcome::SoldOut
         | Outcome::Expired

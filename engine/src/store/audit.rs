@@ -46,6 +46,8 @@ pub struct Audited {
     pub gifts: u64,
     /// Codes.
     pub codes: u64,
+    /// What users are to others.
+    pub relations: u64,
     /// Findings.
     pub findings: u64,
 }
@@ -82,6 +84,7 @@ impl Store {
         audit.payouts()?;
         audit.sales(gifts)?;
         audit.api_keys()?;
+        audit.relations()?;
         // A damaged block is found only by reading it.
         for &table in Table::ALL {
             audit.count(table)?;

@@ -432,9 +432,8 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Gifts
         | Table::SealedAddresses
         | Table::Codes
-        | Table::OrderProgress => {
-            FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)))
-        }
+        | Table::OrderProgress
+        | Table::Relations => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

@@ -24,12 +24,13 @@ use crate::command::{HoldView, OrderView, Outcome};
 use crate::event::CodesHanded;
 use crate::gift::{Gift, GiftRole};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
+use crate::relation::{RelationRow, RelationSide};
 use crate::state::decide::REMEMBER_S;
 use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::iter::Peekable;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 /// Rows a list looks at for one page when few of them are wanted; then the page
 /// ends early and its cursor goes on from there.
@@ -65,6 +66,8 @@ pub(super) enum List {
     /// Of a user, in a role.
     Gifts = 9,
     MerchantEntries = 10,
+    /// Of a user, on a side.
+    Relations = 11,
 }
 
 impl List {
@@ -80,12 +83,14 @@ impl List {
             List::Payouts => Table::PayoutsByState,
             List::Gifts => Table::GiftsOfUser,
             List::MerchantEntries => Table::MerchantEntries,
+            List::Relations => Table::Relations,
         }
     }
 
     /// The length of a key without the prefix that says whose list it is in.
-    const fn position_bytes(self) -> usize {
-        match self {
+    const fn position_bytes(self) -> RangeInclusive<usize> {
+        let bytes = match self {
+            List::Relations => return 1..=64,
             List::Entries => 8 + 4,
             List::MerchantEntries => 8 + 8 + 4,
             List::Envelopes
@@ -96,7 +101,8 @@ impl List {
             | List::Payouts
             | List::Gifts => 8 + 16,
             List::Wins => 4,
-        }
+        };
+        bytes..=bytes
     }
 }
 
@@ -294,6 +300,28 @@ impl View {
         Ok(Listing { rows, next: ids.next })
     }
 
+    /// What a user is to others, or others are to the user, by the others' ids.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn relations(
+        &self,
+        user: &UserId,
+        side: RelationSide,
+        page: &Page,
+    ) -> Result<Listing<RelationRow>, EngineError> {
+        let prefix = keys::relations_prefix(user, side);
+        self.list(List::Relations, &prefix, KeyRange::prefix(&prefix), page, |key, value| {
+            let wrong = || damaged(Table::Relations, key);
+            let relation = values::cold(value).ok_or_else(wrong)?;
+            let (user, other) = (user.clone(), keys::other_of_relation(key).ok_or_else(wrong)?);
+            Ok(Some(match side {
+                RelationSide::Own => RelationRow { user, other, relation },
+                RelationSide::OfOthers => RelationRow { user: other, other: user, relation },
+            }))
+        })
+    }
+
     /// The codes that an order or gift was handed, in order; none if it was handed none.
     ///
     /// # Errors
@@ -428,7 +456,7 @@ impl View {
         let range = match &page.cursor {
             None => range,
             Some(cursor) => match cursor.split_first() {
-                Some((&tag, position)) if tag == list as u8 && position.len() == list.position_bytes() => {
+                Some((&tag, position)) if tag == list as u8 && list.position_bytes().contains(&position.len()) => {
                     range.after(Bytes::from([prefix, position].concat()))
                 }
                 _ => return Err(EngineError::Cursor),

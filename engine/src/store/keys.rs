@@ -10,6 +10,7 @@ use crate::backend::OnceKey;
 use crate::code::{CodeDigest, HandedTo};
 use crate::gift::GiftRole;
 use crate::payout::PayoutState;
+use crate::relation::RelationSide;
 use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use arrayvec::ArrayVec;
 use std::ops::Bound;
@@ -107,6 +108,8 @@ tables! {
     Codes = "codes",
     /// Order -> `OrderProgress`, once something has become of it.
     OrderProgress = "order_progress",
+    /// User, side, other user -> what the one is to the other.
+    Relations = "relations",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -141,13 +144,13 @@ pub(crate) enum CodePart {
     Handed = 2,
 }
 
-/// The longest key: a user, a zero, a role, a time and an id.
-const KEY_BYTES_MAX: usize = 64 + 1 + 1 + 8 + 16;
+/// The longest key: a user, a zero, a side and another user.
+const KEY_BYTES_MAX: usize = 64 + 1 + 1 + 64;
 
 fn join(parts: &[&[u8]]) -> Bytes {
     let mut key = ArrayVec::<u8, KEY_BYTES_MAX>::new();
     for part in parts {
-        key.try_extend_from_slice(part).expect("no key is longer than a user, a role, a time and an id");
+        key.try_extend_from_slice(part).expect("no key is longer than two users with a zero and a side between them");
     }
     Bytes::from(key.as_slice())
 }
@@ -251,6 +254,21 @@ pub(crate) fn gift_of_user(user: &UserId, role: GiftRole, at: Timestamp, gift: G
     join(&[&gifts_prefix(user, role), &newest_first(at), gift.bytes()])
 }
 
+/// What all rows of a user's relations on a side start with.
+pub(crate) fn relations_prefix(user: &UserId, side: RelationSide) -> Bytes {
+    join(&[user.as_str().as_bytes(), &[0, side as u8]])
+}
+
+pub(crate) fn relation(user: &UserId, side: RelationSide, other: &UserId) -> Bytes {
+    join(&[&relations_prefix(user, side), other.as_str().as_bytes()])
+}
+
+/// The other user in a key of [`Table::Relations`].
+pub(crate) fn other_of_relation(key: &[u8]) -> Option<UserId> {
+    let user = key.iter().position(|&byte| byte == 0)?;
+    UserId::new(std::str::from_utf8(key.get(user + 2..)?).ok()?).ok()
+}
+
 /// A code of an item by its place.
 pub(crate) fn code(item: ItemId, place: u32) -> Bytes {
     join(&[item.bytes(), &[CodePart::Text as u8], &place.to_be_bytes()])
@@ -290,7 +308,8 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::Merchants
         | Table::GiftsOfUser
         | Table::MerchantEntries
-        | Table::MerchantSlots => key.split_inclusive(|&b| b == 0).next().unwrap_or_default(),
+        | Table::MerchantSlots
+        | Table::Relations => key.split_inclusive(|&b| b == 0).next().unwrap_or_default(),
         Table::Wins => &key[..16 + 3],
         Table::Envelopes
         | Table::EnvelopeEnds

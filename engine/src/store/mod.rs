@@ -32,6 +32,7 @@ mod audit_codes;
 mod audit_gifts;
 mod audit_merchants;
 mod audit_payouts;
+mod audit_relations;
 mod audit_sales;
 mod batch;
 #[cfg(feature = "redis")]

@@ -14,6 +14,7 @@ use crate::command::Outcome;
 use crate::event::{EnvelopeRedacted, Event, MerchantMove, MerchantMoved, Record, Remembered, WalletMoved};
 use crate::gift::GiftRole;
 use crate::payout::{Payout, PayoutCounts, PayoutState};
+use crate::relation::{Relation, RelationRow, RelationSide};
 use crate::types::{Amount, Lsn, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +160,8 @@ impl Position {
             | Event::AddressErased(_)
             | Event::CodesAdded(_)
             | Event::CodesHanded(_)
-            | Event::OrderChanged(_) => {}
+            | Event::OrderChanged(_)
+            | Event::RelationsPut(_) => {}
         }
     }
 }
@@ -330,6 +332,13 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             put!(OrderProgress, keys::order(order.id), Some(values::put_cold(&changed.progress)));
             if let Some(units_after) = changed.units_after {
                 put!(ItemUnits, keys::units(order.item, &order.user), values::put_units(units_after));
+            }
+        }
+        Event::RelationsPut(rows) => {
+            for RelationRow { user, other, relation } in rows {
+                let value = || (*relation != Relation::None).then(|| values::put_cold(relation));
+                put!(Relations, keys::relation(user, RelationSide::Own, other), value());
+                put!(Relations, keys::relation(other, RelationSide::OfOthers, user), value());
             }
         }
         Event::CodesHanded(handed) => put!(Codes, keys::handed(handed.to), Some(values::put_cold(handed))),

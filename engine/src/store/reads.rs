@@ -24,6 +24,7 @@ use crate::mutants::{Mutant, is_planted};
 use crate::order::OrderProgress;
 use crate::payout::{Outside, Payout};
 use crate::redaction::Redaction;
+use crate::relation::{Relation, RelationSide};
 use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
 use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
@@ -131,6 +132,25 @@ impl Store {
             Ok(found.is_some() && !is_planted(Mutant::ForgetCodes))
         };
         codes.iter().map(is_there).collect()
+    }
+
+    /// What a user is to another.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn relation(&self, user: &UserId, other: &UserId) -> Result<Relation, StoreError> {
+        let key = keys::relation(user, RelationSide::Own, other);
+        let found = cold(Table::Relations, &key, self.snapshot().get(Table::Relations, &key)?)?;
+        Ok(found.filter(|_| !is_planted(Mutant::ForgetRelations)).unwrap_or_default())
+    }
+
+    /// Whether it is known of anybody what somebody is to another.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_relations(&self) -> Result<bool, StoreError> {
+        Ok(self.snapshot().scan(Table::Relations, &KeyRange::all()).next().transpose()?.is_some())
     }
 
     /// Whether an item's units are codes.

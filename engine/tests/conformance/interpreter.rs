@@ -40,6 +40,7 @@ use hongbao_engine::command::*;
 use hongbao_engine::gift::*;
 use hongbao_engine::order::OrderStep;
 use hongbao_engine::payout::*;
+use hongbao_engine::relation::*;
 use hongbao_engine::sale::*;
 use hongbao_engine::split::{SplitRule, commitment, envelope_seed, split};
 use hongbao_engine::types::*;
@@ -388,6 +389,9 @@ impl<S: Stand> Story<S> {
                 let gift_step = self.gift_step(verb, gift, words)?.expect("it was just there");
                 Command::StepGift { gift: self.id(gift)?, step: Box::new(gift_step) }
             }
+            ("relate", rows) => {
+                Command::PutRelations(rows.iter().map(|row| self.relation(row)).collect::<Result<_, _>>()?)
+            }
             ("advance", [by]) => Command::AdvanceClock { by_s: self.number(by.strip_suffix('s').unwrap_or(by))? },
             ("create_api_key", [_]) => Command::CreateApiKey(Box::new(self.new_api_key(step)?)),
             ("delete_api_key", [key]) => Command::DeleteApiKey { key: self.id(key)? },
@@ -470,7 +474,18 @@ impl<S: Stand> Story<S> {
             ship_within_s: self.number(field("ship_within", "1209600"))?,
             reference: self.reference(step),
             metadata: self.text(field("metadata", "{}")),
+            must_follow: step.fields.contains_key("must_follow"),
         })
+    }
+
+    /// `bob:blocks:alice`.
+    fn relation(&self, row: &str) -> Result<RelationRow, Wrong> {
+        let [user, relation, other] = row.split(':').collect::<Vec<_>>()[..] else {
+            return Err(format!("{row} is no relation"));
+        };
+        let known = Relation::ALL.into_iter().find(|known| known.name() == relation);
+        let relation = known.ok_or_else(|| format!("{relation} is no relation"))?;
+        Ok(RelationRow { user: self.user(user)?, other: self.user(other)?, relation })
     }
 
     /// What is done about a gift, if that is what the verb says.
@@ -487,6 +502,12 @@ impl<S: Stand> Story<S> {
         Ok(Some(match verb {
             "pay" => GiftStep::Pay { payer: user()? },
             "accept" => GiftStep::Accept { user: user()?, token: token()? },
+            "accept_followed" => GiftStep::AcceptWith(Box::new(Acceptance {
+                user: user()?,
+                token: token()?,
+                address: None,
+                must_follow: true,
+            })),
             "decline" => GiftStep::Decline { user: user()?, reason: text(1) },
             "take_back" => GiftStep::Cancel { user: user()? },
             "ship" => GiftStep::Ship {
@@ -699,6 +720,7 @@ impl<S: Stand> Story<S> {
             Outcome::LimitReached => Told::of(["limit_reached"]),
             Outcome::Ended => Told::of(["ended"]),
             Outcome::Order(order) => self.told_order(&order.view()),
+            Outcome::Relations(rows) => Told::of(["relations", &rows.to_string()]),
             Outcome::Ordered { order, replayed } => {
                 Told::of(["ordered"]).with("order", self.name_of(order)).flag("replayed", *replayed)
             }
@@ -725,6 +747,8 @@ impl<S: Stand> Story<S> {
                 Refusal::InsufficientFunds => Told::of(["refused", "insufficient_funds"]),
                 Refusal::WrongState(_) => Told::of(["refused", "wrong_state"]),
                 Refusal::Forbidden => Told::of(["refused", "forbidden"]),
+                Refusal::Apart => Told::of(["refused", "apart"]),
+                Refusal::NotMutual => Told::of(["refused", "not_mutual"]),
                 Refusal::ReferenceConflict => Told::of(["refused", "reference_conflict"]),
                 Refusal::IdempotencyMismatch => Told::of(["refused", "idempotency_mismatch"]),
                 Refusal::Invalid { field, .. } => Told::of(["refused", "invalid", field]),
@@ -935,6 +959,12 @@ impl<S: Stand> Story<S> {
                     told.words.push(code.as_str().to_owned());
                     told
                 })
+            }
+            ("relations" | "relations_of_others", [user]) => {
+                let user = self.user(user)?;
+                let side = if step.verb == "relations" { RelationSide::Own } else { RelationSide::OfOthers };
+                let row = |row: RelationRow| format!("{}:{}:{}", row.user, row.relation.name(), row.other);
+                self.told_list(|page| self.drive(backend.relations(&user, side, page)), row)?
             }
             ("gift", [gift]) => match self.drive(backend.gift(self.id(gift)?)).map_err(failed)? {
                 Some(gift) => self.told_gift(&gift),

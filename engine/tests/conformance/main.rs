@@ -211,6 +211,7 @@ on_every_backend!(
     gifts,
     codes,
     orders,
+    relations,
     sales,
     gift_redactions
 );

@@ -89,6 +89,7 @@ impl Model {
         let none = Vec::new();
         let (id, user, quantity) = match command {
             Command::GrabItem { item, user, quantity } => (*item, user, *quantity),
+            Command::CreateGift(terms) if self.given_apart(terms).is_some() => return none,
             Command::CreateGift(terms) => (terms.item, &terms.giver, 1),
             _ => return none,
         };
@@ -178,6 +179,9 @@ impl Model {
     pub(crate) fn create_gift(&mut self, now: Timestamp, terms: &NewGift, drawn: &[Vec<u8>], lsn: u64) -> Decided {
         let Some(item) = self.items.get(&terms.item) else { return refuse(Refusal::NotFound) };
         let (sale, total) = (item.terms.clone(), item.total);
+        if let Some(refusal) = self.given_apart(terms) {
+            return refuse(refusal);
+        }
         if !self.may_sell(&sale.merchant) {
             return refuse(Refusal::WrongState(String::new()));
         }
@@ -245,6 +249,12 @@ impl Model {
         use GiftState::*;
         let Some(given) = self.given.get(&id) else { return refuse(Refusal::NotFound) };
         let gift = &given.gift;
+        let (step, must_follow) = match step {
+            GiftStep::AcceptWith(how) => {
+                (&GiftStep::Accept { user: how.user.clone(), token: how.token }, how.must_follow)
+            }
+            step => (step, false),
+        };
         let by = match step {
             GiftStep::Pay { payer } => Some((payer, Some(&gift.payer))),
             GiftStep::Cancel { user } => Some((user, Some(&gift.giver))),
@@ -254,7 +264,7 @@ impl Model {
                 _ => Some((user, gift.recipient.as_ref())),
             },
             GiftStep::Ship { .. } | GiftStep::Deliver | GiftStep::Fail { .. } => None,
-            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+            GiftStep::AcceptTo { .. } | GiftStep::AcceptWith(_) | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
                 unreachable!("{NO_ADDRESS}")
             }
         };
@@ -274,7 +284,7 @@ impl Model {
             GiftStep::Deliver => gift.state == Delivered,
             GiftStep::Fail { .. } => gift.state == Failed,
             GiftStep::Thank { note, .. } => gift.accepted_at.is_some() && gift.note.as_ref() == Some(note),
-            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+            GiftStep::AcceptTo { .. } | GiftStep::AcceptWith(_) | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
                 unreachable!("{NO_ADDRESS}")
             }
         };
@@ -288,13 +298,21 @@ impl Model {
             GiftStep::Ship { .. } | GiftStep::Fail { .. } => gift.state == Accepted,
             GiftStep::Deliver => gift.state == Shipped,
             GiftStep::Thank { .. } => gift.accepted_at.is_some(),
-            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+            GiftStep::AcceptTo { .. } | GiftStep::AcceptWith(_) | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
                 unreachable!("{NO_ADDRESS}")
             }
         };
         let is_over = given.is_due(now) && !matches!(step, GiftStep::Thank { .. });
         if !is_right || is_over {
             return refuse(Refusal::WrongState(String::new()));
+        }
+        let comes_to = match step {
+            GiftStep::Accept { user, .. } | GiftStep::Pay { payer: user } => Some(user),
+            _ => None,
+        };
+        let must_follow = must_follow && gift.recipient.is_none();
+        if let Some(refusal) = comes_to.and_then(|user| self.apart(&gift.giver, user, must_follow)) {
+            return refuse(refusal);
         }
         let item = gift.item;
         let (price, payer, merchant) = (gift.amount.minor(), gift.payer.clone(), gift.merchant.clone());
@@ -340,7 +358,7 @@ impl Model {
                 given.end(Failed, end, lsn);
             }
             GiftStep::Thank { note, .. } => given.gift.note = Some(note),
-            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+            GiftStep::AcceptTo { .. } | GiftStep::AcceptWith(_) | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
                 unreachable!("{NO_ADDRESS}")
             }
         }

@@ -24,6 +24,7 @@ mod payouts;
 mod races;
 #[path = "../random/mod.rs"]
 mod random;
+mod relations;
 mod sales;
 mod trial;
 mod world;

@@ -8,6 +8,7 @@
 use crate::codes::{self, Codes};
 use crate::gifts::{Given, InTheWay};
 use crate::payouts::Owed;
+use crate::relations::{self, Relations};
 use crate::sales::Seller;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
@@ -166,6 +167,7 @@ pub(crate) struct Model {
     pub(crate) payouts: Vec<Owed>,
     pub(crate) given: BTreeMap<GiftId, Given>,
     pub(crate) codes: Codes,
+    pub(crate) relations: Relations,
     pub(crate) memos: BTreeMap<OnceKey, Memo>,
     /// What the last command ended because it wanted units, a record each.
     pub(crate) cleared: Vec<InTheWay>,
@@ -220,6 +222,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::Payouts(_)
             | Outcome::Gift(_)
             | Outcome::Order(_)
+            | Outcome::Relations(_)
             | Outcome::Sales { .. }
     )
 }
@@ -245,6 +248,7 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
 fn fault(command: &Command) -> Option<String> {
     let field = match command {
         Command::AddCodes { codes, .. } => return codes::fault(codes),
+        Command::PutRelations(rows) => return relations::fault(rows),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {
@@ -504,6 +508,7 @@ impl Model {
             Command::CreateGift(terms) => self.create_gift(now, terms, drawn, lsn),
             Command::StepGift { gift, step } => self.step_gift(now, *gift, step, lsn),
             Command::AddCodes { item, codes } => self.add_codes(*item, codes, lsn),
+            Command::PutRelations(rows) => self.put_relations(rows, lsn),
             Command::StepOrder { order, step } => self.step_order(now, *order, step, lsn),
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
         }

@@ -1251,6 +1251,32 @@ class Codes:
     codes: List[str]
 
 
+@dataclass(frozen=True)
+class NewRelation:
+    user: User
+    other: User
+    relation: Literal["none", "follows", "blocks"]
+    """What the user is to the other."""
+
+
+@dataclass(frozen=True)
+class RelationsTold:
+    rows: int
+
+
+@dataclass(frozen=True)
+class Relation:
+    user: User
+    other: User
+    relation: Literal["follows", "blocks"]
+
+
+@dataclass(frozen=True)
+class Relations:
+    relations: List[Relation]
+    next_cursor: Cursor
+
+
 GiftState = Literal["awaiting_payment", "offered", "accepted", "shipped", "delivered", "declined", "expired", "cancelled", "failed"]
 
 
@@ -1407,6 +1433,7 @@ __all__ += [
     "MovedMoney",
     "NewEnvelopeFunding",
     "NewMerchantVerification",
+    "NewRelation",
     "NotEligible",
     "NotOpen",
     "NotWon",
@@ -1427,6 +1454,9 @@ __all__ += [
     "ReceivedGrabs",
     "RedactedEnvelope",
     "Reference",
+    "Relation",
+    "Relations",
+    "RelationsTold",
     "ReleaseOutcome",
     "Released",
     "Role",
@@ -1514,6 +1544,9 @@ class Client(_Transport):
         ("GET", "/v1/gifts/{id}/address"),
         ("POST", "/v1/gifts/{id}/address/erase"),
         ("GET", "/v1/users/{user}/gifts"),
+        ("POST", "/v1/relations"),
+        ("GET", "/v1/users/{user}/relations"),
+        ("DELETE", "/v1/users/{user}/relations"),
         ("GET", "/v1/events"),
         ("POST", "/v1/webhooks"),
         ("GET", "/v1/webhooks"),
@@ -2390,6 +2423,7 @@ class Client(_Transport):
         pay_within_s: Union[int, Unset] = UNSET,
         accept_within_s: Union[int, Unset] = UNSET,
         ship_within_s: Union[int, Unset] = UNSET,
+        mutual: Union[bool, Unset] = UNSET,
         reference: Union[Optional[Reference], Unset] = UNSET,
         metadata: Union[Dict[str, Any], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
@@ -2400,7 +2434,7 @@ class Client(_Transport):
             Gift,
             "POST",
             "/v1/gifts",
-            body={"giver": giver, "recipient": recipient, "item": item, "payer": payer, "message": message, "pay_within_s": pay_within_s, "accept_within_s": accept_within_s, "ship_within_s": ship_within_s, "reference": reference, "metadata": metadata},
+            body={"giver": giver, "recipient": recipient, "item": item, "payer": payer, "message": message, "pay_within_s": pay_within_s, "accept_within_s": accept_within_s, "ship_within_s": ship_within_s, "mutual": mutual, "reference": reference, "metadata": metadata},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2447,6 +2481,7 @@ class Client(_Transport):
         user: User,
         token: Union[Optional[str], Unset] = UNSET,
         address: Union[Optional[Address], Unset] = UNSET,
+        mutual: Union[bool, Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Gift:
@@ -2457,7 +2492,7 @@ class Client(_Transport):
             Gift,
             "POST",
             f"/v1/gifts/{_part(id)}/accept",
-            body={"user": user, "token": token, "address": address},
+            body={"user": user, "token": token, "address": address, "mutual": mutual},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2645,6 +2680,58 @@ class Client(_Transport):
             limit_s=limit_s,
         )
         return answer
+
+    def put_relations(self, *, relations: List[NewRelation], limit_s: Optional[float] = None) -> RelationsTold:
+        """
+        Tell who follows and who blocks whom. Each stands for what was told of the same two before, in this
+        direction; of one that is told twice in a call the last counts. All of them or none; the same again
+        changes nothing. Between two of whom one blocks the other nothing is given or paid, by whomever it is
+        tried: 403. With `--gifts-may-give mutual` a recipient and the giver have to follow each other, unless
+        the call says `mutual`. No event tells of relations. In front of Redis this is 409 `wrong_state`.
+        """
+        answer: RelationsTold = self._call(RelationsTold, "POST", "/v1/relations", body={"relations": relations}, limit_s=limit_s)
+        return answer
+
+    def relations_of(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Relation]:
+        """
+        What a user is to others, by their names. What others are to the user is not told: who is blocked is
+        not to learn by whom. All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.relations_of_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "relations")
+
+    def relations_of_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Relations:
+        """
+        What a user is to others, by their names. What others are to the user is not told: who is blocked is
+        not to learn by whom. One page.
+        """
+        answer: Relations = self._call(
+            Relations,
+            "GET",
+            f"/v1/users/{_part(user)}/relations",
+            query={"limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def erase_relations(self, user: str, *, limit_s: Optional[float] = None) -> None:
+        """
+        Forget what a user is to others, and what they are to the user; again: the same answer. What is told of
+        that user while it is carried out may stay. In front of Redis there is nothing to forget.
+        """
+        self._call(None, "DELETE", f"/v1/users/{_part(user)}/relations", limit_s=limit_s)
 
     def events(
         self,

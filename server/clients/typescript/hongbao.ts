@@ -1231,6 +1231,32 @@ export interface Codes {
   codes: Array<string>;
 }
 
+export interface NewRelation {
+  user: User;
+  other: User;
+  /** What the user is to the other. */
+  relation: "none" | "follows" | "blocks";
+}
+
+export interface NewRelations {
+  relations: Array<NewRelation>;
+}
+
+export interface RelationsTold {
+  rows: number;
+}
+
+export interface Relation {
+  user: User;
+  other: User;
+  relation: Open<"follows" | "blocks">;
+}
+
+export interface Relations {
+  relations: Array<Relation>;
+  next_cursor: Cursor;
+}
+
 export type GiftState = Open<"awaiting_payment" | "offered" | "accepted" | "shipped" | "delivered" | "declined" | "expired" | "cancelled" | "failed">;
 
 export interface NewGift {
@@ -1247,6 +1273,8 @@ export interface NewGift {
   accept_within_s?: number;
   /** How long the merchant may take, from the acceptance on. */
   ship_within_s?: number;
+  /** The app knows that giver and recipient follow each other; needed where that is the rule and it was not told with POST /v1/relations. */
+  mutual?: boolean;
   reference?: Reference | null;
   /** Up to 4 KiB and 32 levels deep, kept as it comes. */
   metadata?: Record<string, unknown>;
@@ -1317,6 +1345,8 @@ export interface GiftAccept {
   token?: string | null;
   /** Where it is to be sent. Sealed as it comes; told to its merchant only. */
   address?: Address | null;
+  /** The app knows that this user and the giver follow each other; of a gift that was made for nobody in particular. */
+  mutual?: boolean;
 }
 
 export interface GiftAddress {
@@ -1431,6 +1461,9 @@ export class Client extends Transport {
     ["GET", "/v1/gifts/{id}/address"],
     ["POST", "/v1/gifts/{id}/address/erase"],
     ["GET", "/v1/users/{user}/gifts"],
+    ["POST", "/v1/relations"],
+    ["GET", "/v1/users/{user}/relations"],
+    ["DELETE", "/v1/users/{user}/relations"],
     ["GET", "/v1/events"],
     ["POST", "/v1/webhooks"],
     ["GET", "/v1/webhooks"],
@@ -1882,6 +1915,31 @@ export class Client extends Transport {
   async giftsOfPage(user: string, query: { role?: "given" | "received"; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Gifts> {
     const answer = checked<Gifts>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/gifts`, query }, options), ["gifts", "next_cursor"]);
     return answer;
+  }
+
+  /** Tell who follows and who blocks whom. Each stands for what was told of the same two before, in this direction; of one that is told twice in a call the last counts. All of them or none; the same again changes nothing. Between two of whom one blocks the other nothing is given or paid, by whomever it is tried: 403. With `--gifts-may-give mutual` a recipient and the giver have to follow each other, unless the call says `mutual`. No event tells of relations. In front of Redis this is 409 `wrong_state`. */
+  async putRelations(body: NewRelations, options: CallOptions = {}): Promise<RelationsTold> {
+    const answer = checked<RelationsTold>(await this.call({ method: "POST", path: "/v1/relations", body }, options), ["rows"]);
+    return answer;
+  }
+
+  /** What a user is to others, by their names. What others are to the user is not told: who is blocked is not to learn by whom. All of them, page after page as they are asked for; `limit` is a page's size. */
+  relationsOf(user: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Relation> {
+    return this.pages(async (cursor) => {
+      const shown = await this.relationsOfPage(user, { ...query, cursor }, options);
+      return { items: shown.relations, next: shown.next_cursor };
+    });
+  }
+
+  /** What a user is to others, by their names. What others are to the user is not told: who is blocked is not to learn by whom. One page. */
+  async relationsOfPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Relations> {
+    const answer = checked<Relations>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/relations`, query }, options), ["relations", "next_cursor"]);
+    return answer;
+  }
+
+  /** Forget what a user is to others, and what they are to the user; again: the same answer. What is told of that user while it is carried out may stay. In front of Redis there is nothing to forget. */
+  async eraseRelations(user: string, options: CallOptions = {}): Promise<void> {
+    await this.call({ method: "DELETE", path: `/v1/users/${pathPart(user)}/relations` }, options);
   }
 
   /** What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which things happened to one envelope, wallet, item, hold or payout. An event has the same id whenever it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to its owner's envelopes and their payouts, and of its items what is put. */

@@ -15,12 +15,14 @@ use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
 use hongbao_engine::notes::*;
 use hongbao_engine::order::OrderProgress;
 use hongbao_engine::payout::*;
+use hongbao_engine::relation::{Relation, RelationRow, RelationSide};
 use hongbao_engine::sale::{
     MerchantBalance, MerchantEntry, MerchantEntryKind, SaleOf, SaleTerms, Statement, StatementTime,
 };
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::relations::MayGive;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -48,6 +50,7 @@ pub struct Inner {
     pub gifts: HashMap<GiftId, Gift>,
     pub addresses: HashMap<GiftId, AddressRead>,
     pub codes: HashMap<HandedTo, Vec<Code>>,
+    pub relations: Vec<RelationRow>,
     pub payout_filters: Vec<PayoutFilter>,
     pub keys: Vec<ApiKey>,
     pub keys_version: u64,
@@ -106,7 +109,8 @@ impl Fake {
                 let gift = is_gift.then(|| Outcome::Gift(Box::new(a_gift(1))));
                 let is_order = matches!(command, Command::StepOrder { .. });
                 let gift = gift.or(is_order.then(|| Outcome::Order(Box::new(OrderNow::new(an_order(1))))));
-                done.or(gift).unwrap_or(Outcome::SoldOut)
+                let relations = inner.put_relations(&command);
+                done.or(gift).or(relations).unwrap_or(Outcome::SoldOut)
             }
         };
         if let (Some(once), false) = (once, matches!(outcome, Outcome::Refused(_))) {
@@ -143,6 +147,15 @@ impl Inner {
         };
         self.keys_version += 1;
         Some(key.map_or(Outcome::Refused(Refusal::NotFound), |key| Outcome::ApiKey(Box::new(key.clone()))))
+    }
+
+    fn put_relations(&mut self, command: &Command) -> Option<Outcome> {
+        let Command::PutRelations(rows) = command else { return None };
+        for row in rows {
+            self.relations.retain(|known| (&known.user, &known.other) != (&row.user, &row.other));
+            self.relations.extend((row.relation != Relation::None).then(|| row.clone()));
+        }
+        Some(Outcome::Relations(rows.len() as u32))
     }
 
     fn tell_results(&mut self, command: &Command) -> Option<Outcome> {
@@ -338,6 +351,16 @@ impl Backend for Fake {
             GiftRole::Received => gift.recipient.as_ref() == Some(user),
         };
         Ok(Listing { rows: inner.gifts.values().filter(mine).cloned().collect(), next: None })
+    }
+    async fn relations(&self, user: &UserId, side: RelationSide, page: &Page) -> Result<Listing<RelationRow>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        let mine = |row: &&RelationRow| match side {
+            RelationSide::Own => row.user == *user,
+            RelationSide::OfOthers => row.other == *user,
+        };
+        let rows = inner.relations.iter().filter(mine).take(page.limit).cloned().collect();
+        Ok(Listing { rows, next: None })
     }
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
         Ok(self.inner.lock().unwrap().payouts.get(&id).cloned())
@@ -547,6 +570,7 @@ pub fn setup() -> Setup {
         event_readers_max: 2,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
+        may_give: MayGive::default(),
         webhooks: WebhookOptions::default(),
     }
 }

@@ -13,5 +13,6 @@ mod gifts;
 mod keys;
 mod orders;
 mod payouts;
+mod relations;
 mod routes;
 mod socket;

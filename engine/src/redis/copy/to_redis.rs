@@ -62,6 +62,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.addresses()?.iter().any(|(_, mark)| mark.slot.is_some()) {
         return Err(CopyError::Form(NO_ADDRESSES.to_owned()));
     }
+    if store.has_relations()? {
+        return Err(CopyError::Form(NO_RELATIONS.to_owned()));
+    }
     if store.sells_codes()? {
         let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
         return Err(CopyError::Form(why.to_owned()));
@@ -110,6 +113,10 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
 /// Why a directory is not copied in which gifts have addresses.
 const NO_ADDRESSES: &str = "gifts in the directory have sealed addresses, and deployments in Redis cannot hold any yet; \
     serve it where it is until they are erased, or erase them with POST /v1/gifts/{id}/address/erase";
+
+/// Why a directory is not copied that knows who has blocked whom.
+pub(super) const NO_RELATIONS: &str = "the directory has relations between users, and deployments in Redis cannot hold any yet: people \
+    who were blocked could give again; serve it where it is, or take them back with DELETE /v1/users/{user}/relations";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(

@@ -68,6 +68,9 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/gifts/{id}/address"),
     ("POST", "/v1/gifts/{id}/address/erase"),
     ("GET", "/v1/users/{user}/gifts"),
+    ("POST", "/v1/relations"),
+    ("GET", "/v1/users/{user}/relations"),
+    ("DELETE", "/v1/users/{user}/relations"),
     ("GET", "/v1/events"),
     ("POST", "/v1/webhooks"),
     ("GET", "/v1/webhooks"),
@@ -581,6 +584,35 @@ impl Client {
         Pages::new(self, Call::new(Method::GET, "/v1/users/{}/gifts", &[user]).query(&query.told()), |body| {
             read::<types::Gifts>(body).map(|page| (page.gifts, page.next_cursor))
         })
+    }
+
+    /// Tell who follows and who blocks whom. Each stands for what was told of the same two before, in this direction;
+    /// of one that is told twice in a call the last counts. All of them or none; the same again changes nothing.
+    /// Between two of whom one blocks the other nothing is given or paid, by whomever it is tried: 403. With
+    /// `--gifts-may-give mutual` a recipient and the giver have to follow each other, unless the call says `mutual`.
+    /// No event tells of relations. In front of Redis this is 409 `wrong_state`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn put_relations(&self, body: &types::NewRelations) -> Result<types::RelationsTold, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/relations", &[]).json(body)).await?)
+    }
+
+    /// What a user is to others, by their names. What others are to the user is not told: who is blocked is not to
+    /// learn by whom. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn relations_of(&self, user: &str, query: &types::RelationsOfQuery) -> Pages<types::Relation> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/relations", &[user]).query(&query.told()), |body| {
+            read::<types::Relations>(body).map(|page| (page.relations, page.next_cursor))
+        })
+    }
+
+    /// Forget what a user is to others, and what they are to the user; again: the same answer. What is told of that
+    /// user while it is carried out may stay. In front of Redis there is nothing to forget.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn erase_relations(&self, user: &str) -> Result<(), Error> {
+        self.call(Call::new(Method::DELETE, "/v1/users/{}/relations", &[user])).await.map(drop)
     }
 
     /// What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there,

@@ -2097,6 +2097,80 @@ pub struct Codes {
 }
 
 words! {
+    /// `relation` of [`NewRelation`].
+    NewRelationRelation { None = "none", Follows = "follows", Blocks = "blocks" }
+}
+
+/// `NewRelation` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewRelation {
+    /// `user`.
+    pub user: User,
+    /// `other`.
+    pub other: User,
+    /// What the user is to the other.
+    pub relation: NewRelationRelation,
+}
+
+impl NewRelation {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>, other: impl Into<String>, relation: NewRelationRelation) -> Self {
+        NewRelation { user: user.into(), other: other.into(), relation }
+    }
+}
+
+/// `NewRelations` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewRelations {
+    /// `relations`.
+    pub relations: Vec<NewRelation>,
+}
+
+impl NewRelations {
+    /// With what there must be; the rest is left out.
+    pub fn new(relations: Vec<NewRelation>) -> Self {
+        NewRelations { relations }
+    }
+}
+
+/// `RelationsTold` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct RelationsTold {
+    /// `rows`.
+    pub rows: u64,
+}
+
+words! {
+    /// `relation` of [`Relation`].
+    RelationRelation { Follows = "follows", Blocks = "blocks" }
+}
+
+/// `Relation` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Relation {
+    /// `user`.
+    pub user: User,
+    /// `other`.
+    pub other: User,
+    /// `relation`.
+    pub relation: RelationRelation,
+}
+
+/// `Relations` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Relations {
+    /// `relations`.
+    pub relations: Vec<Relation>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+words! {
     /// `GiftState` of the API.
     GiftState { AwaitingPayment = "awaiting_payment", Offered = "offered", Accepted = "accepted", Shipped = "shipped", Delivered = "delivered", Declined = "declined", Expired = "expired", Cancelled = "cancelled", Failed = "failed" }
 }
@@ -2127,6 +2201,10 @@ pub struct NewGift {
     /// How long the merchant may take, from the acceptance on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ship_within_s: Option<u64>,
+    /// The app knows that giver and recipient follow each other; needed where that is the rule and it was not told
+    /// with POST /v1/relations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<bool>,
     /// `reference`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Option<Reference>>,
@@ -2138,7 +2216,7 @@ pub struct NewGift {
 impl NewGift {
     /// With what there must be; the rest is left out.
     pub fn new(giver: impl Into<String>, item: impl Into<String>) -> Self {
-        NewGift { giver: giver.into(), item: item.into(), recipient: None, payer: None, message: None, pay_within_s: None, accept_within_s: None, ship_within_s: None, reference: None, metadata: None }
+        NewGift { giver: giver.into(), item: item.into(), recipient: None, payer: None, message: None, pay_within_s: None, accept_within_s: None, ship_within_s: None, mutual: None, reference: None, metadata: None }
     }
 
     /// Sets `recipient`. `None` is sent as null.
@@ -2180,6 +2258,13 @@ impl NewGift {
     #[must_use]
     pub fn ship_within_s(mut self, ship_within_s: u64) -> Self {
         self.ship_within_s = Some(ship_within_s);
+        self
+    }
+
+    /// Sets `mutual`.
+    #[must_use]
+    pub fn mutual(mut self, mutual: bool) -> Self {
+        self.mutual = Some(mutual);
         self
     }
 
@@ -2326,12 +2411,16 @@ pub struct GiftAccept {
     /// Where it is to be sent. Sealed as it comes; told to its merchant only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Option<Address>>,
+    /// The app knows that this user and the giver follow each other; of a gift that was made for nobody in
+    /// particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<bool>,
 }
 
 impl GiftAccept {
     /// With what there must be; the rest is left out.
     pub fn new(user: impl Into<String>) -> Self {
-        GiftAccept { user: user.into(), token: None, address: None }
+        GiftAccept { user: user.into(), token: None, address: None, mutual: None }
     }
 
     /// Sets `token`. `None` is sent as null.
@@ -2345,6 +2434,13 @@ impl GiftAccept {
     #[must_use]
     pub fn address(mut self, address: impl Into<Option<Address>>) -> Self {
         self.address = Some(address.into());
+        self
+    }
+
+    /// Sets `mutual`.
+    #[must_use]
+    pub fn mutual(mut self, mutual: bool) -> Self {
+        self.mutual = Some(mutual);
         self
     }
 }
@@ -3030,6 +3126,36 @@ impl GiftsOfQuery {
     pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
         [
             ("role", self.role.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`relations_of`](crate::Client::relations_of).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct RelationsOfQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl RelationsOfQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        RelationsOfQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl RelationsOfQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
