@@ -6,13 +6,14 @@
 
 use crate::api_key::{ApiKey, NewApiKey};
 use crate::code::Code;
-use crate::gift::{Gift, GiftStep, NewGift};
+use crate::gift::{Gift, GiftStep, GiftToken, NewGift};
+use crate::gift_envelope::{GiftEnvelope, GiftEnvelopeStep, NewGiftEnvelope};
 use crate::order::{OrderProgress, OrderStep};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
 use crate::relation::RelationRow;
 use crate::sale::MerchantBalance;
 use crate::split::{Seed, SplitRule};
-use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -153,6 +154,30 @@ pub enum Command {
     /// Tells what users are to others, 1 to 1000 in a call; of the same two the last counts.
     /// Answers [`Outcome::Relations`].
     PutRelations(Vec<RelationRow>),
+    /// Sets units of an item aside for whoever comes first. Answers [`Outcome::GiftEnvelope`], or as a
+    /// grab of the item does when there are too few.
+    CreateGiftEnvelope(Box<NewGiftEnvelope>),
+    /// Makes one gift of a gift envelope this user's, at most one a user. Answers [`Outcome::Gift`],
+    /// [`Outcome::SoldOut`], [`Outcome::Expired`] or [`Outcome::Cancelled`].
+    GrabGift {
+        /// The gift envelope.
+        envelope: GiftEnvelopeId,
+        /// Who grabs.
+        user: UserId,
+        /// The envelope's token, if it has one.
+        token: Option<GiftToken>,
+        /// Whether the user and the giver have to follow each other. It is a rule of the calling app's at
+        /// this moment, and no part of what is asked.
+        #[serde(skip)]
+        must_follow: bool,
+    },
+    /// What somebody does about all that nobody has grabbed. Answers [`Outcome::GiftEnvelope`].
+    StepGiftEnvelope {
+        /// The gift envelope.
+        envelope: GiftEnvelopeId,
+        /// What is done.
+        step: Box<GiftEnvelopeStep>,
+    },
 }
 
 impl Command {
@@ -401,6 +426,8 @@ pub enum Outcome {
     Order(Box<OrderNow>),
     /// So many relations stand as they were told.
     Relations(u32),
+    /// The gift envelope; what becomes of its gifts is theirs to tell.
+    GiftEnvelope(Box<GiftEnvelope>),
 }
 
 /// Why a command was refused. None of these is remembered.
@@ -535,6 +562,14 @@ impl Refusal {
     pub(crate) fn no_relations() -> Refusal {
         let why = "who follows or blocks whom is not kept in front of Redis yet; say \"mutual\": true once the app has looked \
                    itself, or serve gifts from a server of its own with `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of gift envelopes where there are none yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_gift_envelopes() -> Refusal {
+        let why = "gift envelopes are not made in front of Redis yet; give units one by one, or serve gifts from a server of \
+                   its own with `--backend embedded`";
         Refusal::WrongState(why.to_owned())
     }
 

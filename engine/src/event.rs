@@ -19,6 +19,7 @@ use crate::backend::{EntryKind, OnceKey};
 use crate::code::{Code, HandedTo};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
+use crate::gift_envelope::GiftEnvelope;
 use crate::order::{OrderProgress, OrderState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
@@ -97,6 +98,8 @@ pub enum Event {
     OrderChanged(Box<OrderChanged>),
     /// It was told what users are to others.
     RelationsPut(Vec<RelationRow>),
+    /// Gifts made in the same record are for whoever comes first.
+    GiftEnvelopeMade(Box<GiftEnvelope>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -658,6 +661,7 @@ const CODES_ADDED: u8 = 36;
 const CODES_HANDED: u8 = 37;
 const ORDER_CHANGED: u8 = 38;
 const RELATIONS_PUT: u8 = 51;
+const GIFT_ENVELOPE_MADE: u8 = 52;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -803,6 +807,7 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::CodesHanded(e) => put_cold(CODES_HANDED, e, bytes),
         Event::OrderChanged(e) => put_cold(ORDER_CHANGED, e, bytes),
         Event::RelationsPut(e) => put_cold(RELATIONS_PUT, e, bytes),
+        Event::GiftEnvelopeMade(e) => put_cold(GIFT_ENVELOPE_MADE, e, bytes),
     }
 }
 
@@ -884,7 +889,8 @@ impl Record {
                 | Event::CodesAdded(_)
                 | Event::CodesHanded(_)
                 | Event::OrderChanged(_)
-                | Event::RelationsPut(_) => {}
+                | Event::RelationsPut(_)
+                | Event::GiftEnvelopeMade(_) => {}
             }
         }
         sum == 0
@@ -1036,6 +1042,7 @@ impl<'a> Reader<'a> {
             CODES_HANDED => Event::CodesHanded(self.cold()?),
             ORDER_CHANGED => Event::OrderChanged(self.cold()?),
             RELATIONS_PUT => Event::RelationsPut(self.cold()?),
+            GIFT_ENVELOPE_MADE => Event::GiftEnvelopeMade(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

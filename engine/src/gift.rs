@@ -485,6 +485,12 @@ impl Gift {
         self.shipped_at.or(if self.state.is_merchants() { self.ended_at } else { None })
     }
 
+    /// The same, of a gift envelope, once this user has grabbed it, who may take so long then.
+    pub(crate) fn grabbed(&self, user: &UserId, accept_within_s: u64, now: Timestamp) -> Gift {
+        let accept_by = Some(now.plus_s(accept_within_s));
+        Gift { recipient: Some(user.clone()), accept_within_s, accept_by, ..self.clone() }
+    }
+
     /// When something becomes of it by itself.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         match self.state {

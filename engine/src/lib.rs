@@ -43,6 +43,7 @@
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
 //! - [`code`]: units that are codes, each handed out once.
+//! - [`gift_envelope`]: units for whoever comes first.
 //! - [`relation`]: who follows whom, and who has blocked whom.
 //! - [`order`]: what comes of a unit once it is paid.
 //! - [`payout`]: money that goes to people outside.
@@ -96,6 +97,7 @@ pub mod export;
 pub mod fairness;
 pub mod feed;
 pub mod gift;
+pub mod gift_envelope;
 mod item;
 pub mod journal;
 pub mod memory;

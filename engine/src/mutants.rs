@@ -74,11 +74,13 @@ pub enum Mutant {
     IgnoreBlocks,
     /// Who has blocked whom is not looked up in the store.
     ForgetRelations,
+    /// A grab of a gift does not look whether the user has one already.
+    GrabGiftAgain,
 }
 
 impl Mutant {
     /// All of them that the simulation has to find.
-    pub const ALL: [Mutant; 32] = [
+    pub const ALL: [Mutant; 33] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -111,6 +113,7 @@ impl Mutant {
         Mutant::ForgetCodes,
         Mutant::IgnoreBlocks,
         Mutant::ForgetRelations,
+        Mutant::GrabGiftAgain,
     ];
 
     /// Those that are found where disks and keys are looked at, and not by the simulation.

@@ -13,8 +13,8 @@ use crate::problem::{Code, Problem};
 use crate::relations::MayGive;
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{
-    addresses, auth::Keys, codes, envelopes, events, gifts, keys, orders, payouts, relations, sale_money, sales,
-    service, wallets, webhooks,
+    addresses, auth::Keys, codes, envelopes, events, gift_envelopes, gifts, keys, orders, payouts, relations,
+    sale_money, sales, service, wallets, webhooks,
 };
 use axum::Router;
 use axum::handler::Handler;
@@ -206,6 +206,7 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = codes::routes(table);
     let table = orders::routes(table);
     let table = relations::routes(table);
+    let table = gift_envelopes::routes(table);
     let table = sales::routes(table);
     let table = sale_money::routes(table);
     let table = events::routes(table);

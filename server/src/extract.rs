@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
 pub use hongbao_engine::types::hex;
 use hongbao_engine::types::{
-    ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId, WebhookId,
+    ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId, WebhookId,
 };
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -60,7 +60,7 @@ macro_rules! id_segment {
         }
     )*};
 }
-id_segment!(ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, WebhookId);
+id_segment!(ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, WebhookId);
 
 impl Segment for UserId {
     fn read(text: &str) -> Result<Self, Problem> {

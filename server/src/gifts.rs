@@ -173,7 +173,7 @@ async fn create<B: Backend>(
 }
 
 /// Why there was no unit to give; nothing was made then.
-fn nothing_to_give(outcome: &Outcome) -> Option<String> {
+pub(crate) fn nothing_to_give(outcome: &Outcome) -> Option<String> {
     Some(match outcome {
         Outcome::SoldOut => "The item is sold out.".to_owned(),
         Outcome::LimitReached => {
@@ -230,8 +230,7 @@ async fn accept<B: Backend>(
     MaybeOnce(once): MaybeOnce,
     Json(Accept { user, token, address, mutual }): Json<Accept>,
 ) -> Result<Response, Problem> {
-    let token = token.map(|text| text.parse::<GiftToken>()).transpose();
-    let token = token.map_err(|_| Problem::field("token", "must be the gift's, 32 hexadecimal digits"))?;
+    let token = read_token(token)?;
     let must_follow = server.may_give.must_follow(mutual);
     let done = match address {
         address if must_follow => {
@@ -242,6 +241,15 @@ async fn accept<B: Backend>(
         None => GiftStep::Accept { user, token },
     };
     step(&server, id, done, once).await
+}
+
+/// A token as it is sent.
+///
+/// # Errors
+/// 422 for what can be none.
+pub(crate) fn read_token(token: Option<String>) -> Result<Option<GiftToken>, Problem> {
+    let token = token.map(|text| text.parse::<GiftToken>()).transpose();
+    token.map_err(|_| Problem::field("token", "must be the gift's, 32 hexadecimal digits"))
 }
 
 async fn decline<B: Backend>(
@@ -350,7 +358,7 @@ async fn of_user<B: Backend>(
 }
 
 /// A gift as this caller may see it.
-fn shown<'a, B>(gift: &'a Gift, caller: &Caller, server: &Shared<B>) -> GiftJson<'a> {
+pub(crate) fn shown<'a, B>(gift: &'a Gift, caller: &Caller, server: &Shared<B>) -> GiftJson<'a> {
     match caller.acts_for_users() {
         true => GiftJson::with_token(gift, server.currency),
         false => GiftJson::new(gift, server.currency),

@@ -41,6 +41,7 @@ pub mod failure;
 pub mod faults;
 pub mod fields;
 mod file;
+pub mod gift_envelopes;
 pub mod gifts;
 pub mod handover;
 pub mod keys;

@@ -45,7 +45,7 @@ kinds! {
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
     CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift", Order = "order",
-    Sales = "sales", Relations = "relations",
+    Sales = "sales", Relations = "relations", GiftEnvelope = "gift_envelope",
 }
 
 /// Answers with what the engine replied; a thing that was made has status `made`.
@@ -201,6 +201,7 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
             write_object(out, &RelationsJson { rows });
             Told::Written(Kind::Relations)
         }
+        Outcome::GiftEnvelope(_) => unreachable!("gift envelopes are told with their gifts, in gift_envelopes.rs"),
         Outcome::Payouts(_) => unreachable!("results of payouts are told with their ids, in payouts.rs"),
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),
     })

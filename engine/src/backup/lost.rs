@@ -173,6 +173,13 @@ impl Answer {
                     amount: Some(e.order.amount.minor()),
                     ..blank
                 },
+                Event::GiftEnvelopeMade(e) => Answer {
+                    kind: "gift_envelope",
+                    of: e.id.to_string(),
+                    user: e.giver.to_string(),
+                    reference: e.reference.clone().unwrap_or_default(),
+                    ..blank
+                },
                 Event::RelationsPut(rows) => {
                     for row in rows {
                         let (of, user) = (row.other.to_string(), row.user.to_string());
@@ -200,7 +207,8 @@ fn told_of_gift(changed: &GiftChanged) -> Option<&'static str> {
         return Some("redaction");
     }
     if changed.was == Some(gift.state) {
-        return Some("gift_thanked");
+        // Of a gift envelope somebody has grabbed it.
+        return Some(if gift.state == GiftState::Offered { "gift_grabbed" } else { "gift_thanked" });
     }
     Some(match gift.state {
         GiftState::AwaitingPayment => "gift",

@@ -152,7 +152,9 @@ pub(crate) fn told<E>(
         | Event::CodesAdded(_)
         | Event::CodesHanded(_)
         // Nor who has blocked whom.
-        | Event::RelationsPut(_) => {}
+        | Event::RelationsPut(_)
+        // Its gifts tell of it.
+        | Event::GiftEnvelopeMade(_) => {}
     }
     Ok(())
 }

@@ -57,6 +57,12 @@ impl Core {
         if let Some(id) = footprint.gift {
             self.warm_gift(durable, id)?;
         }
+        if let Some(id) = footprint.gift_envelope {
+            self.warm_gift_envelope(durable, id)?;
+        }
+        for id in &footprint.gifts {
+            self.warm_gift(durable, *id)?;
+        }
         if let Some(id) = footprint.order {
             self.warm_order(id)?;
         }
@@ -77,6 +83,11 @@ impl Core {
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
                 && footprint.payouts.iter().all(|id| locked.shard(self.router.payout(*id)).payouts.contains_key(id))
                 && footprint.gift.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
+                && footprint
+                    .gift_envelope
+                    .iter()
+                    .all(|id| locked.shard(self.router.gift_envelope(*id)).gift_envelopes.contains_key(id))
+                && footprint.gifts.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
                 && footprint.order.iter().all(|id| {
                     locked.shard(self.router.order(*id)).known_orders.get(id).is_some_and(|known| known.sale.is_some())
                 })
@@ -372,7 +383,10 @@ impl Core {
             | Command::WithdrawSales(_)
             | Command::AddCodes { .. }
             | Command::StepOrder { .. }
-            | Command::PutRelations(_) => return not_found(),
+            | Command::PutRelations(_)
+            | Command::CreateGiftEnvelope(_)
+            | Command::GrabGift { .. }
+            | Command::StepGiftEnvelope { .. } => return not_found(),
         })
     }
 
@@ -420,6 +434,7 @@ impl Core {
             .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.known_orders.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.codes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, CODES_MS));
+        shard.gift_envelopes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.relations.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, RELATION_MS));
         shard.made.retain(|_, days| {
             days.retain(|made| made.last_lsn > persisted || !idle(made.touched_at, IDLE_MS));

@@ -18,6 +18,7 @@
 mod addresses;
 mod cold;
 mod feed;
+mod gift_envelopes;
 mod housekeeping;
 mod notes;
 mod picture;
@@ -51,11 +52,14 @@ use crate::notes::NoteFiles;
 use crate::payout::{self, PayoutCounts};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
+use crate::state::gift_envelopes::DrawnGifts;
 use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
 use crate::state::{Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
-use crate::types::{ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
+};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -182,6 +186,9 @@ struct Footprint {
     memos: SmallVec<[OnceKey; 2]>,
     payouts: Vec<PayoutId>,
     gift: Option<GiftId>,
+    /// A gift envelope, and its gifts.
+    gift_envelope: Option<GiftEnvelopeId>,
+    gifts: Vec<GiftId>,
     /// Codes that an item is to have.
     codes: Option<(ItemId, Vec<CodeDigest>)>,
     order: Option<OrderId>,
@@ -539,6 +546,11 @@ impl Core {
                 let id = GiftId::from_bytes(self.random_beside(terms.item.bytes()));
                 Drawn::Gift(id, GiftToken(self.random()))
             }
+            Command::CreateGiftEnvelope(terms) => {
+                let id = GiftEnvelopeId::from_bytes(self.random_beside(terms.item.bytes()));
+                let gifts = (0..terms.units).map(|_| GiftId::from_bytes(self.random_beside(terms.item.bytes())));
+                Drawn::Gifts(DrawnGifts { id, gifts: gifts.collect(), token: GiftToken(self.random()) })
+            }
             Command::AddCodes { item, codes } => Drawn::Codes(CodeDigest::of_all(*item, codes)),
             Command::ClaimHold { hold, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(hold.bytes()))),
             Command::Deposit(_)
@@ -558,6 +570,8 @@ impl Core {
             | Command::RedactGift { .. }
             | Command::StepOrder { .. }
             | Command::PutRelations(_)
+            | Command::GrabGift { .. }
+            | Command::StepGiftEnvelope { .. }
             | Command::WithdrawSales(_) => Drawn::Nothing,
         }
     }
@@ -674,6 +688,16 @@ impl Core {
                     }
                 }
             }
+            (Command::CreateGiftEnvelope(terms), Drawn::Gifts(_)) => {
+                footprint.shards.push(router.item(terms.item));
+                if terms.payer == terms.giver {
+                    footprint.wallet(router, &terms.payer);
+                }
+                footprint.pair(router, &terms.giver, &terms.payer);
+            }
+            (Command::GrabGift { envelope, .. } | Command::StepGiftEnvelope { envelope, .. }, _) => {
+                self.gift_envelope_footprint(*envelope, command, &mut footprint)?;
+            }
             (Command::PutRelations(rows), _) => self.relations_footprint(rows, &mut footprint),
             (Command::StepOrder { order, step }, _) => {
                 if !self.order_footprint(*order, step, &mut footprint)? {
@@ -685,7 +709,11 @@ impl Core {
                 footprint.codes = Some((*item, digests.clone()));
             }
             (
-                Command::CreateEnvelope(_) | Command::CreateItem(_) | Command::CreateGift(_) | Command::AddCodes { .. },
+                Command::CreateEnvelope(_)
+                | Command::CreateItem(_)
+                | Command::CreateGift(_)
+                | Command::CreateGiftEnvelope(_)
+                | Command::AddCodes { .. },
                 _,
             ) => {
                 unreachable!("a command that makes something comes with an id for it")
@@ -760,8 +788,9 @@ fn class_of(command: &Command) -> Class {
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
         | Command::AddCodes { .. }
-        | Command::PutRelations(_) => Class::Create,
-        Command::Grab { .. } | Command::GrabItem { .. } => Class::Grab,
+        | Command::PutRelations(_)
+        | Command::CreateGiftEnvelope(_) => Class::Create,
+        Command::Grab { .. } | Command::GrabItem { .. } | Command::GrabGift { .. } => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -774,6 +803,7 @@ fn class_of(command: &Command) -> Class {
         | Command::StepGift { .. }
         | Command::RedactGift { .. }
         | Command::StepOrder { .. }
+        | Command::StepGiftEnvelope { .. }
         | Command::WithdrawSales(_) => Class::Settle,
     }
 }

@@ -18,6 +18,7 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::gift_envelope::GiftEnvelopeView;
 use crate::merchant;
 use crate::payout::{Payout, PayoutFilter, PayoutView};
 use crate::relation::{RelationRow, RelationSide};
@@ -28,7 +29,9 @@ use crate::state::envelope::{Envelope, share_status};
 use crate::state::ledger::{self, MerchantAccount, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
+};
 use std::collections::HashMap;
 
 impl Backend for Embedded {
@@ -316,6 +319,22 @@ impl Backend for Embedded {
     async fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> Result<Listing<Gift>> {
         let mut listing = self.core.view()?.gifts(user, role, page)?;
         listing.rows.iter_mut().for_each(|gift| gift.tell(gift.redacted));
+        Ok(listing)
+    }
+
+    async fn gift_envelope(&self, id: GiftEnvelopeId) -> Result<Option<GiftEnvelopeView>> {
+        // What has become of its gifts is durable then.
+        let lsn = self.core.shards[self.core.router.gift_envelope(id)].lock().last_lsn;
+        self.core.wait(Some(lsn)).await?;
+        let mut view = self.core.view()?.gift_envelope(id).map_err(store_failed)?;
+        view.iter_mut().flat_map(|view| &mut view.gifts).for_each(|gift| gift.tell(gift.redacted));
+        Ok(view)
+    }
+
+    async fn gift_envelopes(&self, giver: &UserId, page: &Page) -> Result<Listing<GiftEnvelopeView>> {
+        let mut listing = self.core.view()?.gift_envelopes(giver, page)?;
+        let gifts = listing.rows.iter_mut().flat_map(|view| &mut view.gifts);
+        gifts.for_each(|gift| gift.tell(gift.redacted));
         Ok(listing)
     }
 

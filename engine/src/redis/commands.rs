@@ -77,6 +77,10 @@ impl Core {
             Command::PutMerchant(merchant) => layout.of_user(&merchant.id),
             Command::CreateItem(_) | Command::PayoutResults(_) => layout.of_id(id),
             Command::CreateGift(terms) => layout.of_id(terms.item.bytes()),
+            Command::CreateGiftEnvelope(terms) => layout.of_id(terms.item.bytes()),
+            Command::GrabGift { envelope, .. } | Command::StepGiftEnvelope { envelope, .. } => {
+                layout.of_id(envelope.bytes())
+            }
             Command::StepGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::WithdrawSales(transfer) => layout.of_user(&transfer.user),
             Command::RedactGift { gift, .. } => layout.of_id(gift.bytes()),
@@ -120,6 +124,10 @@ impl Core {
                 self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?
             }
             Command::PutRelations(_) => return Ok(self.refuse(Refusal::no_relations())),
+            Command::CreateGiftEnvelope(_) => return Ok(self.refuse(Refusal::no_gift_envelopes())),
+            Command::GrabGift { .. } | Command::StepGiftEnvelope { .. } => {
+                return Ok(self.refuse(Refusal::NotFound));
+            }
             Command::CreateGift(terms) if terms.must_follow && terms.recipient.is_some() => {
                 return Ok(self.refuse(Refusal::no_relations()));
             }
@@ -577,7 +585,10 @@ fn keep_of(command: &Command) -> Keep {
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
         | Command::RedactGift { .. }
-        | Command::PutRelations(_) => Keep::Natural,
+        | Command::PutRelations(_)
+        | Command::CreateGiftEnvelope(_)
+        | Command::GrabGift { .. }
+        | Command::StepGiftEnvelope { .. } => Keep::Natural,
         // How a payment ends stands under its mark, and how a return does.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
         Command::StepOrder { step, .. }

@@ -23,11 +23,12 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::gift_envelope::GiftEnvelopeView;
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -132,6 +133,15 @@ impl Backend for RedisBackend {
 
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         self.core.order(id).await
+    }
+
+    /// There are none.
+    async fn gift_envelope(&self, _: GiftEnvelopeId) -> Result<Option<GiftEnvelopeView>> {
+        Ok(None)
+    }
+
+    async fn gift_envelopes(&self, _: &UserId, _: &Page) -> Result<Listing<GiftEnvelopeView>> {
+        Ok(Listing { rows: Vec::new(), next: None })
     }
 
     /// None are kept.

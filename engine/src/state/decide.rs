@@ -8,6 +8,7 @@
 
 use super::addresses;
 use super::envelope::{self, Due, Envelope, GrabDecision};
+use super::gift_envelopes::{self, DrawnGifts};
 use super::gifts;
 use super::winners::Name;
 use super::{Router, Shards, is_positive, orders, relations, sales, stock};
@@ -62,7 +63,7 @@ pub(crate) struct Decision {
 
 impl Decision {
     /// An answer that changes nothing and tells of nothing.
-    fn no(outcome: Outcome) -> Decision {
+    pub(super) fn no(outcome: Outcome) -> Decision {
         Decision { events: Events::new(), outcome, replayed: false, durable: false, again: None }
     }
 
@@ -109,6 +110,7 @@ pub(crate) enum Drawn {
     Order(OrderId),
     ApiKey(ApiKeyId),
     Gift(GiftId, GiftToken),
+    Gifts(DrawnGifts),
     /// A gift's address, sealed, whose slot is on the disk.
     Address(Draft),
     /// The digests of the codes to be added.
@@ -153,6 +155,7 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         Command::CreateEnvelope(terms) => ("envelope", &terms.reference),
         Command::CreateGift(terms) => ("gift", &terms.reference),
         Command::WithdrawSales(transfer) => ("sales_withdrawal", &transfer.reference),
+        Command::CreateGiftEnvelope(terms) => ("gift_envelope", &terms.reference),
         Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -172,7 +175,9 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::RedactGift { .. }
         | Command::AddCodes { .. }
         | Command::StepOrder { .. }
-        | Command::PutRelations(_) => return None,
+        | Command::PutRelations(_)
+        | Command::GrabGift { .. }
+        | Command::StepGiftEnvelope { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -326,6 +331,13 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::CreateGift(terms), Drawn::Gift(id, token)) => create_gift(shards, router, now, terms, (*id, *token)),
         (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step, drawn),
         (Command::WithdrawSales(transfer), _) => sales::withdraw(shards, router, transfer, now),
+        (Command::CreateGiftEnvelope(terms), Drawn::Gifts(drawn)) => {
+            gift_envelopes::create(shards, router, now, terms, drawn)
+        }
+        (Command::GrabGift { envelope, user, token, must_follow }, _) => {
+            gift_envelopes::grab(shards, router, now, *envelope, (user, token.as_ref()), *must_follow)
+        }
+        (Command::StepGiftEnvelope { envelope, step }, _) => gift_envelopes::step(shards, router, now, *envelope, step),
         (Command::PutRelations(rows), _) => {
             let told = Outcome::Relations(rows.len() as u32);
             Decision::new(smallvec![Event::RelationsPut(rows.clone())], told)
@@ -339,6 +351,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             | Command::ClaimHold { .. }
             | Command::CreateApiKey(_)
             | Command::CreateGift(_)
+            | Command::CreateGiftEnvelope(_)
             | Command::AddCodes { .. },
             _,
         ) => {
@@ -810,7 +823,7 @@ fn create_gift(
     }
     let merchant = &item.put.terms.merchant;
     let refused = shard.refuses(merchant);
-    let given = item.give(&shard.holds, now, refused, &terms.giver, drawn.0);
+    let given = item.give(&shard.holds, now, refused, (&terms.giver, 1), drawn.0);
     let in_the_way = shard.gifts_in_the_way(item, now, (&terms.giver, 1), &given);
     // Units that came free on the way are given back whatever the answer.
     let mut events: Events = given.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
@@ -991,6 +1004,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::AddCodes { codes, .. } => check_codes(codes),
         Command::StepOrder { step, .. } => step.check(),
         Command::PutRelations(rows) => relation::check(rows),
+        Command::CreateGiftEnvelope(terms) => terms.check(),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {
@@ -1017,6 +1031,8 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
         | Command::RedactGift { .. }
+        | Command::GrabGift { .. }
+        | Command::StepGiftEnvelope { .. }
         | Command::WithdrawSales(_) => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod addresses;
 mod codes;
 pub(crate) mod decide;
 pub(crate) mod envelope;
+pub(crate) mod gift_envelopes;
 pub(crate) mod gifts;
 mod index;
 pub(crate) mod ledger;
@@ -38,9 +39,12 @@ use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
 use crate::relation::RelationKey;
 use crate::sale::SaleOf;
-use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
+};
 pub(crate) use codes::KnownCode;
 use envelope::Envelope;
+use gift_envelopes::KnownGiftEnvelope;
 use gifts::KnownGift;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
@@ -151,6 +155,8 @@ pub(crate) struct Shard {
     pub(crate) known_orders: HashMap<OrderId, KnownOrder, IdHash>,
     /// What users are to others, as far as the store may not have it yet, or somebody just asked.
     pub(crate) relations: HashMap<RelationKey, KnownRelation, IdHash>,
+    /// Gift envelopes that the store may not have yet, and those that somebody asked about.
+    pub(crate) gift_envelopes: HashMap<GiftEnvelopeId, KnownGiftEnvelope, IdHash>,
 }
 
 /// Says in which shard things live.
@@ -211,6 +217,10 @@ impl Router {
     }
 
     pub(crate) fn payout(self, id: PayoutId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn gift_envelope(self, id: GiftEnvelopeId) -> usize {
         self.of_prefix(id.bytes())
     }
 
@@ -275,6 +285,7 @@ impl Router {
             Event::CodesAdded(e) => touch(self.item(e.item)),
             Event::CodesHanded(e) => touch(self.item(e.item)),
             Event::OrderChanged(e) => touch(self.order(e.order.id)),
+            Event::GiftEnvelopeMade(e) => touch(self.gift_envelope(e.id)),
             Event::RelationsPut(rows) => {
                 rows.iter().for_each(|row| touch(self.relation(RelationKey::of(&row.user, &row.other))));
             }
@@ -487,6 +498,9 @@ pub(crate) fn apply(
             Event::CodesAdded(event) => shards.shard_mut(router.item(event.item)).apply_codes(&event, at, lsn),
             Event::CodesHanded(event) => shards.shard_mut(router.item(event.item)).apply_handed(&event),
             Event::OrderChanged(event) => shards.shard_mut(router.order(event.order.id)).apply_order(&event, at, lsn),
+            Event::GiftEnvelopeMade(envelope) => {
+                shards.shard_mut(router.gift_envelope(envelope.id)).apply_gift_envelope(envelope, at, lsn);
+            }
             Event::RelationsPut(rows) => {
                 for row in &rows {
                     let index = router.relation(RelationKey::of(&row.user, &row.other));
@@ -537,6 +551,7 @@ impl Shard {
             + self.codes.len()
             + self.known_orders.len()
             + self.relations.len()
+            + self.gift_envelopes.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 
@@ -656,6 +671,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Gift(_)
         | Outcome::Order(_)
         | Outcome::Relations(_)
+        | Outcome::GiftEnvelope(_)
         | Outcome::Sales { .. } => true,
         Outcome::SoldOut
         | Outcome::Expired

@@ -347,14 +347,14 @@ impl Item {
         self.set_aside(holds, now, (name, user), (quantity, amount), hold)
     }
 
-    /// Decides whether a unit is set aside for a gift of this user's. What is held is
-    /// the gift's, whatever the id.
+    /// Decides whether so many units are set aside for gifts of this user's, all or none. What is
+    /// held is the gifts', whatever the id.
     pub(crate) fn give(
         &self,
         holds: &Holds,
         now: Timestamp,
         refused: Option<MerchantStatus>,
-        giver: &UserId,
+        (giver, quantity): (&UserId, u32),
         gift: GiftId,
     ) -> GrabItemDecision {
         if let Some(status) = refused {
@@ -362,7 +362,7 @@ impl Item {
             return GrabItemDecision { expired: Vec::new(), result };
         }
         let hold = HoldId::from_bytes(*gift.bytes());
-        self.set_aside(holds, now, (&Name::of(giver), giver), (1, self.put.terms.price), hold)
+        self.set_aside(holds, now, (&Name::of(giver), giver), (quantity, self.put.terms.price), hold)
     }
 
     #[inline]

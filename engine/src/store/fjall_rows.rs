@@ -413,6 +413,7 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::LiveGifts
         | Table::Addresses
         | Table::GiftsOfUser
+        | Table::GiftEnvelopesOfUser
         | Table::MerchantEntries
         | Table::MerchantSlots => FilterPolicy::disabled(),
         Table::Meta
@@ -433,7 +434,10 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::SealedAddresses
         | Table::Codes
         | Table::OrderProgress
-        | Table::Relations => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
+        | Table::Relations
+        | Table::GiftEnvelopes => {
+            FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)))
+        }
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

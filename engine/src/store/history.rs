@@ -23,10 +23,11 @@ use crate::code::{Code, HandedTo};
 use crate::command::{HoldView, OrderView, Outcome};
 use crate::event::CodesHanded;
 use crate::gift::{Gift, GiftRole};
+use crate::gift_envelope::{GiftEnvelope, GiftEnvelopeView};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
 use crate::relation::{RelationRow, RelationSide};
 use crate::state::decide::REMEMBER_S;
-use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftEnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::iter::Peekable;
@@ -68,6 +69,8 @@ pub(super) enum List {
     MerchantEntries = 10,
     /// Of a user, on a side.
     Relations = 11,
+    /// Of a giver.
+    GiftEnvelopes = 12,
 }
 
 impl List {
@@ -84,6 +87,7 @@ impl List {
             List::Gifts => Table::GiftsOfUser,
             List::MerchantEntries => Table::MerchantEntries,
             List::Relations => Table::Relations,
+            List::GiftEnvelopes => Table::GiftEnvelopesOfUser,
         }
     }
 
@@ -99,7 +103,8 @@ impl List {
             | List::Items
             | List::PayoutsOfEnvelope
             | List::Payouts
-            | List::Gifts => 8 + 16,
+            | List::Gifts
+            | List::GiftEnvelopes => 8 + 16,
             List::Wins => 4,
         };
         bytes..=bytes
@@ -298,6 +303,41 @@ impl View {
             rows.push(cold(Table::Gifts, &key, value)?.ok_or_else(|| damaged(Table::Gifts, &key))?);
         }
         Ok(Listing { rows, next: ids.next })
+    }
+
+    /// One gift envelope, with its gifts.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn gift_envelope(&self, id: GiftEnvelopeId) -> Result<Option<GiftEnvelopeView>, StoreError> {
+        let key = keys::id(id.bytes());
+        let envelope = cold::<GiftEnvelope>(Table::GiftEnvelopes, &key, self.get(Table::GiftEnvelopes, key.clone())?)?;
+        envelope.map(|envelope| self.with_gifts(envelope)).transpose()
+    }
+
+    /// Gift envelopes that a user gives, the newest first.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn gift_envelopes(&self, giver: &UserId, page: &Page) -> Result<Listing<GiftEnvelopeView>, EngineError> {
+        let prefix = keys::user_prefix(giver);
+        let ids = self.list(List::GiftEnvelopes, &prefix, KeyRange::prefix(&prefix), page, |key, _| {
+            Ok(Some(keys::tail::<16>(key).map(Bytes::from).ok_or_else(|| damaged(Table::GiftEnvelopesOfUser, key))?))
+        })?;
+        let mut rows = Vec::with_capacity(ids.rows.len());
+        for (key, value) in self.get_all(Table::GiftEnvelopes, ids.rows)? {
+            let envelope = cold::<GiftEnvelope>(Table::GiftEnvelopes, &key, value)?;
+            rows.push(self.with_gifts(envelope.ok_or_else(|| damaged(Table::GiftEnvelopes, &key))?)?);
+        }
+        Ok(Listing { rows, next: ids.next })
+    }
+
+    fn with_gifts(&self, envelope: GiftEnvelope) -> Result<GiftEnvelopeView, StoreError> {
+        let ids = envelope.gifts.iter().map(|id| keys::id(id.bytes())).collect();
+        let gift =
+            |(key, value): (Bytes, _)| cold(Table::Gifts, &key, value)?.ok_or_else(|| damaged(Table::Gifts, &key));
+        let gifts = self.get_all(Table::Gifts, ids)?.into_iter().map(gift).collect::<Result<_, _>>()?;
+        Ok(GiftEnvelopeView { envelope, gifts })
     }
 
     /// What a user is to others, or others are to the user, by the others' ids.

@@ -11,7 +11,7 @@ use crate::code::{CodeDigest, HandedTo};
 use crate::gift::GiftRole;
 use crate::payout::PayoutState;
 use crate::relation::RelationSide;
-use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
 use arrayvec::ArrayVec;
 use std::ops::Bound;
 
@@ -110,6 +110,10 @@ tables! {
     OrderProgress = "order_progress",
     /// User, side, other user -> what the one is to the other.
     Relations = "relations",
+    /// Gift envelope -> `GiftEnvelope`.
+    GiftEnvelopes = "gift_envelopes",
+    /// Giver, newest first, gift envelope.
+    GiftEnvelopesOfUser = "gift_envelopes_of_user",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -254,6 +258,10 @@ pub(crate) fn gift_of_user(user: &UserId, role: GiftRole, at: Timestamp, gift: G
     join(&[&gifts_prefix(user, role), &newest_first(at), gift.bytes()])
 }
 
+pub(crate) fn gift_envelope_of_user(user: &UserId, at: Timestamp, id: GiftEnvelopeId) -> Bytes {
+    join(&[&user_prefix(user), &newest_first(at), id.bytes()])
+}
+
 /// What all rows of a user's relations on a side start with.
 pub(crate) fn relations_prefix(user: &UserId, side: RelationSide) -> Bytes {
     join(&[user.as_str().as_bytes(), &[0, side as u8]])
@@ -309,7 +317,8 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::GiftsOfUser
         | Table::MerchantEntries
         | Table::MerchantSlots
-        | Table::Relations => key.split_inclusive(|&b| b == 0).next().unwrap_or_default(),
+        | Table::Relations
+        | Table::GiftEnvelopesOfUser => key.split_inclusive(|&b| b == 0).next().unwrap_or_default(),
         Table::Wins => &key[..16 + 3],
         Table::Envelopes
         | Table::EnvelopeEnds
@@ -328,7 +337,8 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::SealedAddresses
         | Table::PayoutsOfEnvelope
         | Table::Codes
-        | Table::OrderProgress => &key[..16],
+        | Table::OrderProgress
+        | Table::GiftEnvelopes => &key[..16],
     }
 }
 

@@ -161,7 +161,8 @@ impl Position {
             | Event::CodesAdded(_)
             | Event::CodesHanded(_)
             | Event::OrderChanged(_)
-            | Event::RelationsPut(_) => {}
+            | Event::RelationsPut(_)
+            | Event::GiftEnvelopeMade(_) => {}
         }
     }
 }
@@ -333,6 +334,11 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             if let Some(units_after) = changed.units_after {
                 put!(ItemUnits, keys::units(order.item, &order.user), values::put_units(units_after));
             }
+        }
+        Event::GiftEnvelopeMade(envelope) => {
+            put!(GiftEnvelopes, keys::id(envelope.id.bytes()), Some(values::put_cold(envelope)));
+            let place = keys::gift_envelope_of_user(&envelope.giver, envelope.created_at, envelope.id);
+            put!(GiftEnvelopesOfUser, place, nothing());
         }
         Event::RelationsPut(rows) => {
             for RelationRow { user, other, relation } in rows {

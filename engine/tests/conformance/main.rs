@@ -212,6 +212,7 @@ on_every_backend!(
     codes,
     orders,
     relations,
+    gift_envelopes,
     sales,
     gift_redactions
 );

@@ -1,5 +1,6 @@
 //! What clients ask for: few users and things, so that they meet often.
 
+use crate::gift_envelopes;
 use crate::model::Model;
 use crate::random::Random;
 use crate::relations;
@@ -11,6 +12,7 @@ use hongbao_engine::command::{
     NewVerification, Reference, Transfer, Unclaimed,
 };
 use hongbao_engine::gift::{Acceptance, GiftState, GiftStep, GiftToken, NewGift};
+use hongbao_engine::gift_envelope::NewGiftEnvelope;
 use hongbao_engine::order::{OrderState, OrderStep, RETURN_WITHIN_S};
 use hongbao_engine::payout::{Outside, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::split::SplitRule;
@@ -124,6 +126,24 @@ fn new_gift(model: &Model, random: &mut Random) -> Command {
     }))
 }
 
+/// Units for whoever comes first, mostly by somebody who can pay.
+fn new_gift_envelope(model: &Model, random: &mut Random) -> Command {
+    let giver = a_sender(model, random);
+    let payer = if random.once_in(3) { a_sender(model, random) } else { giver.clone() };
+    let within = |random: &mut Random| random.pick(&[1, 3, 60, 60, 400]);
+    let units = if random.once_in(60) { random.pick(&[0, 101]) } else { random.between(1, 4) as u32 };
+    Command::CreateGiftEnvelope(Box::new(NewGiftEnvelope {
+        payer,
+        has_token: random.once_in(3),
+        pay_within_s: within(random),
+        expires_in_s: within(random),
+        accept_within_s: within(random),
+        ship_within_s: within(random),
+        reference: reference(random),
+        ..NewGiftEnvelope::new("app", giver, an_item(model, random), units)
+    }))
+}
+
 /// Mostly what comes next for a gift that has not ended, by who may do it.
 fn step_gift(model: &Model, random: &mut Random) -> Command {
     let live: Vec<GiftId> = model.given.iter().filter(|(_, it)| !it.state().has_ended()).map(|(id, _)| *id).collect();
@@ -224,6 +244,10 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
     if is_of_sales && random.once_in(4) {
         let is_new = model.given.is_empty() || random.once_in(3);
         return if is_new { new_gift(model, random) } else { step_gift(model, random) };
+    }
+    if is_of_sales && random.once_in(10) {
+        let is_new = model.gift_envelopes.is_empty() || random.once_in(4);
+        return if is_new { new_gift_envelope(model, random) } else { gift_envelopes::about_one(model, random) };
     }
     if is_of_sales && random.once_in(12) {
         return relations::put(random);

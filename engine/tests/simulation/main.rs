@@ -15,6 +15,7 @@
 
 mod codes;
 mod commands;
+mod gift_envelopes;
 mod gifts;
 mod model;
 #[cfg(feature = "mutants")]

@@ -6,6 +6,7 @@
 //! answer to every command beforehand, down to the amount of each share.
 
 use crate::codes::{self, Codes};
+use crate::gift_envelopes::GiftEnvelopes;
 use crate::gifts::{Given, InTheWay};
 use crate::payouts::Owed;
 use crate::relations::{self, Relations};
@@ -168,6 +169,7 @@ pub(crate) struct Model {
     pub(crate) given: BTreeMap<GiftId, Given>,
     pub(crate) codes: Codes,
     pub(crate) relations: Relations,
+    pub(crate) gift_envelopes: GiftEnvelopes,
     pub(crate) memos: BTreeMap<OnceKey, Memo>,
     /// What the last command ended because it wanted units, a record each.
     pub(crate) cleared: Vec<InTheWay>,
@@ -223,6 +225,7 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::Gift(_)
             | Outcome::Order(_)
             | Outcome::Relations(_)
+            | Outcome::GiftEnvelope(_)
             | Outcome::Sales { .. }
     )
 }
@@ -233,6 +236,7 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
         Command::Deposit(transfer) => (key("deposit", &transfer.reference), None),
         Command::Withdraw(transfer) => (key("withdrawal", &transfer.reference), None),
         Command::CreateGift(terms) => (key("gift", &terms.reference), None),
+        Command::CreateGiftEnvelope(terms) => (key("gift_envelope", &terms.reference), None),
         Command::WithdrawSales(transfer) => (key("sales_withdrawal", &transfer.reference), None),
         Command::CreateEnvelope(terms) => {
             let funding = terms.outside.funding.as_ref();
@@ -260,6 +264,7 @@ fn fault(command: &Command) -> Option<String> {
             Ok(()) => None,
         },
         Command::CreateItem(terms) => item_fault(terms),
+        Command::CreateGiftEnvelope(terms) if !(1..=100).contains(&terms.units) => Some("units"),
         Command::CreateGift(terms) if terms.accept_within_s == 0 => Some("accept_within_s"),
         _ => None,
     };
@@ -319,7 +324,10 @@ impl Model {
                 let (answer, lsn) = self.as_redacted(kept);
                 (Decided(answer, false, lsn), true)
             }
-            None => (self.decide(now, command, drawn, lsn), false),
+            None => {
+                let is_again = self.has_grabbed(command).is_some();
+                (self.decide(now, command, drawn, lsn), is_again)
+            }
         };
         let Decided(outcome, mut changes, needs) = decided;
         if is_positive(&outcome) {
@@ -508,6 +516,9 @@ impl Model {
             Command::CreateGift(terms) => self.create_gift(now, terms, drawn, lsn),
             Command::StepGift { gift, step } => self.step_gift(now, *gift, step, lsn),
             Command::AddCodes { item, codes } => self.add_codes(*item, codes, lsn),
+            Command::CreateGiftEnvelope(terms) => self.create_gift_envelope(now, terms, drawn, lsn),
+            Command::GrabGift { .. } => self.grab_gift(now, command, lsn),
+            Command::StepGiftEnvelope { envelope, step } => self.step_gift_envelope(now, *envelope, step, lsn),
             Command::PutRelations(rows) => self.put_relations(rows, lsn),
             Command::StepOrder { order, step } => self.step_order(now, *order, step, lsn),
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),

@@ -1370,6 +1370,7 @@ fn kind_of(reply: &Reply) -> &'static str {
         Outcome::ApiKey(_) => "API key",
         Outcome::Payouts(_) => "results of payouts",
         Outcome::Relations(_) => "relations",
+        Outcome::GiftEnvelope(_) => "gift envelope",
         Outcome::Sales { .. } => "sale money taken out",
         Outcome::Gift(gift) => match gift.state {
             GiftState::AwaitingPayment => "gift awaiting payment",
@@ -1449,6 +1450,7 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "gift failed",
     "codes handed out",
     "relations",
+    "gift envelope",
     "blocked",
     "not mutual",
     "order shipped",

@@ -484,6 +484,7 @@ HoldId = str
 OrderId = str
 PayoutId = str
 GiftId = str
+GiftEnvelopeId = str
 WebhookId = str
 
 
@@ -1251,33 +1252,50 @@ class Codes:
     codes: List[str]
 
 
-@dataclass(frozen=True)
-class NewRelation:
-    user: User
-    other: User
-    relation: Literal["none", "follows", "blocks"]
-    """What the user is to the other."""
-
-
-@dataclass(frozen=True)
-class RelationsTold:
-    rows: int
-
-
-@dataclass(frozen=True)
-class Relation:
-    user: User
-    other: User
-    relation: Literal["follows", "blocks"]
-
-
-@dataclass(frozen=True)
-class Relations:
-    relations: List[Relation]
-    next_cursor: Cursor
-
-
 GiftState = Literal["awaiting_payment", "offered", "accepted", "shipped", "delivered", "declined", "expired", "cancelled", "failed"]
+
+
+@dataclass(frozen=True)
+class GiftUnit:
+    gift: GiftId
+    recipient: Optional[User]
+    """Who has grabbed it."""
+    state: GiftState
+
+
+@dataclass(frozen=True)
+class GiftEnvelope:
+    id: GiftEnvelopeId
+    state: Literal["awaiting_payment", "open", "sold_out", "expired", "cancelled"]
+    giver: User
+    payer: User
+    item: ItemId
+    merchant: User
+    units: Count
+    amount: Amount
+    """Of a unit."""
+    currency: Currency
+    message: str
+    remaining: Count
+    grabbed: Count
+    created_at: Time
+    pay_by: Optional[Time]
+    expires_at: Optional[Time]
+    """null before it is paid, and once every unit is grabbed."""
+    accept_within_s: int
+    reference: Optional[str]
+    gifts: List[GiftUnit]
+    """In the order in which they are grabbed."""
+    token: Optional[str] = None
+    """
+    What has to be shown to grab, as long as that can be; for keys with the role admin or caller.
+    """
+
+
+@dataclass(frozen=True)
+class GiftEnvelopes:
+    gift_envelopes: List[GiftEnvelope]
+    next_cursor: Cursor
 
 
 @dataclass(frozen=True)
@@ -1324,6 +1342,52 @@ class Gift:
     What whoever accepts it has to show, if it was made for nobody in particular: told while it can be
     accepted, to keys with the role admin or caller.
     """
+
+
+@dataclass(frozen=True)
+class OfferedGift:
+    outcome: Literal["offered"]
+    gift: Gift
+    replayed: bool
+
+
+# Treat an outcome you do not know as no gift so far.
+GiftGrabOutcome = Union[OfferedGift, SoldOut, Expired, Cancelled, Unknown]
+_READERS[GiftGrabOutcome] = _union(
+    "outcome",
+    {
+        "offered": OfferedGift,
+        "sold_out": SoldOut,
+        "expired": Expired,
+        "cancelled": Cancelled,
+    },
+)
+
+
+@dataclass(frozen=True)
+class NewRelation:
+    user: User
+    other: User
+    relation: Literal["none", "follows", "blocks"]
+    """What the user is to the other."""
+
+
+@dataclass(frozen=True)
+class RelationsTold:
+    rows: int
+
+
+@dataclass(frozen=True)
+class Relation:
+    user: User
+    other: User
+    relation: Literal["follows", "blocks"]
+
+
+@dataclass(frozen=True)
+class Relations:
+    relations: List[Relation]
+    next_cursor: Cursor
 
 
 @dataclass(frozen=True)
@@ -1401,8 +1465,13 @@ __all__ += [
     "Faults",
     "Gift",
     "GiftAddress",
+    "GiftEnvelope",
+    "GiftEnvelopeId",
+    "GiftEnvelopes",
+    "GiftGrabOutcome",
     "GiftId",
     "GiftState",
+    "GiftUnit",
     "Gifts",
     "Grab",
     "GrabOutcome",
@@ -1437,6 +1506,7 @@ __all__ += [
     "NotEligible",
     "NotOpen",
     "NotWon",
+    "OfferedGift",
     "Order",
     "OrderId",
     "OrderState",
@@ -1544,6 +1614,12 @@ class Client(_Transport):
         ("GET", "/v1/gifts/{id}/address"),
         ("POST", "/v1/gifts/{id}/address/erase"),
         ("GET", "/v1/users/{user}/gifts"),
+        ("POST", "/v1/gift-envelopes"),
+        ("GET", "/v1/gift-envelopes/{id}"),
+        ("POST", "/v1/gift-envelopes/{id}/pay"),
+        ("POST", "/v1/gift-envelopes/{id}/grab"),
+        ("POST", "/v1/gift-envelopes/{id}/cancel"),
+        ("GET", "/v1/users/{user}/gift-envelopes"),
         ("POST", "/v1/relations"),
         ("GET", "/v1/users/{user}/relations"),
         ("DELETE", "/v1/users/{user}/relations"),
@@ -2677,6 +2753,139 @@ class Client(_Transport):
             "GET",
             f"/v1/users/{_part(user)}/gifts",
             query={"role": role, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def create_gift_envelope(
+        self,
+        *,
+        giver: User,
+        item: ItemId,
+        units: int,
+        payer: Union[Optional[str], Unset] = UNSET,
+        message: Union[str, Unset] = UNSET,
+        with_token: Union[bool, Unset] = UNSET,
+        pay_within_s: Union[int, Unset] = UNSET,
+        expires_in_s: Union[int, Unset] = UNSET,
+        accept_within_s: Union[int, Unset] = UNSET,
+        ship_within_s: Union[int, Unset] = UNSET,
+        reference: Union[Optional[Reference], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GiftEnvelope:
+        """
+        Set units of an item aside for whoever comes first, one for each. Each unit is a gift, paid at once
+        with all others or by whoever is asked, and grabbed by at most one user. Too few units, or more than
+        the giver may have: 409 `wrong_state`, and nothing is made. In front of Redis this is 409
+        `wrong_state`.
+        """
+        answer: GiftEnvelope = self._call(
+            GiftEnvelope,
+            "POST",
+            "/v1/gift-envelopes",
+            body={"giver": giver, "item": item, "units": units, "payer": payer, "message": message, "with_token": with_token, "pay_within_s": pay_within_s, "expires_in_s": expires_in_s, "accept_within_s": accept_within_s, "ship_within_s": ship_within_s, "reference": reference},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def gift_envelope(self, id: str, *, limit_s: Optional[float] = None) -> GiftEnvelope:
+        """A gift envelope, with its gifts."""
+        answer: GiftEnvelope = self._call(GiftEnvelope, "GET", f"/v1/gift-envelopes/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def pay_gift_envelope(
+        self,
+        id: str,
+        *,
+        payer: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GiftEnvelope:
+        """Pay for all units, as whoever was asked to."""
+        answer: GiftEnvelope = self._call(
+            GiftEnvelope,
+            "POST",
+            f"/v1/gift-envelopes/{_part(id)}/pay",
+            body={"payer": payer},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def grab_gift(
+        self,
+        id: str,
+        *,
+        user: User,
+        token: Union[Optional[str], Unset] = UNSET,
+        mutual: Union[bool, Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> GiftGrabOutcome:
+        """
+        Grab a gift, at most one a user; again: the same gift. The gift is then this user's to accept or to
+        decline, within `accept_within_s`. Guards in this order: not found, has one already (`replayed`),
+        token, blocked, not paid (409), sold out, expired or cancelled.
+        """
+        answer: GiftGrabOutcome = self._call(
+            GiftGrabOutcome,
+            "POST",
+            f"/v1/gift-envelopes/{_part(id)}/grab",
+            body={"user": user, "token": token, "mutual": mutual},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def cancel_gift_envelope(
+        self,
+        id: str,
+        *,
+        user: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GiftEnvelope:
+        """Take back what nobody has grabbed; again: the same answer."""
+        answer: GiftEnvelope = self._call(
+            GiftEnvelope,
+            "POST",
+            f"/v1/gift-envelopes/{_part(id)}/cancel",
+            body={"user": user},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def gift_envelopes_of(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[GiftEnvelope]:
+        """
+        Gift envelopes that a user gives, newest first. All of them, page after page as they are asked for;
+        `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.gift_envelopes_of_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "gift_envelopes")
+
+    def gift_envelopes_of_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GiftEnvelopes:
+        """Gift envelopes that a user gives, newest first. One page."""
+        answer: GiftEnvelopes = self._call(
+            GiftEnvelopes,
+            "GET",
+            f"/v1/users/{_part(user)}/gift-envelopes",
+            query={"limit": limit, "cursor": cursor},
             limit_s=limit_s,
         )
         return answer

@@ -12,6 +12,7 @@ use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
+use hongbao_engine::gift_envelope::GiftEnvelopeView;
 use hongbao_engine::notes::*;
 use hongbao_engine::order::OrderProgress;
 use hongbao_engine::payout::*;
@@ -51,6 +52,7 @@ pub struct Inner {
     pub addresses: HashMap<GiftId, AddressRead>,
     pub codes: HashMap<HandedTo, Vec<Code>>,
     pub relations: Vec<RelationRow>,
+    pub gift_envelopes: Vec<GiftEnvelopeView>,
     pub payout_filters: Vec<PayoutFilter>,
     pub keys: Vec<ApiKey>,
     pub keys_version: u64,
@@ -351,6 +353,15 @@ impl Backend for Fake {
             GiftRole::Received => gift.recipient.as_ref() == Some(user),
         };
         Ok(Listing { rows: inner.gifts.values().filter(mine).cloned().collect(), next: None })
+    }
+    async fn gift_envelope(&self, id: GiftEnvelopeId) -> Result<Option<GiftEnvelopeView>> {
+        Ok(self.inner.lock().unwrap().gift_envelopes.iter().find(|view| view.envelope.id == id).cloned())
+    }
+    async fn gift_envelopes(&self, giver: &UserId, page: &Page) -> Result<Listing<GiftEnvelopeView>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        let rows = inner.gift_envelopes.iter().filter(|view| view.envelope.giver == *giver).cloned().collect();
+        Ok(Listing { rows, next: None })
     }
     async fn relations(&self, user: &UserId, side: RelationSide, page: &Page) -> Result<Listing<RelationRow>> {
         let mut inner = self.inner.lock().unwrap();

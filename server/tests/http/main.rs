@@ -9,6 +9,7 @@ mod bad_input;
 mod codes;
 mod events;
 mod fake;
+mod gift_envelopes;
 mod gifts;
 mod keys;
 mod orders;

@@ -88,6 +88,7 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
             vec![text("sales"), pending, available, text(merchant.as_str())]
         }
         Outcome::Order(order) => vec![text("order"), orders::packed(&order.view())],
+        Outcome::GiftEnvelope(_) => return Err(CopyError::Form(super::to_redis::NO_GIFT_ENVELOPES.to_owned())),
         Outcome::Relations(_) => return Err(CopyError::Form(super::to_redis::NO_RELATIONS.to_owned())),
         Outcome::Gift(gift) => vec![text("gift"), gifts::bytes_of(gift)],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],

@@ -65,6 +65,9 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.has_relations()? {
         return Err(CopyError::Form(NO_RELATIONS.to_owned()));
     }
+    if store.has_gift_envelopes()? {
+        return Err(CopyError::Form(NO_GIFT_ENVELOPES.to_owned()));
+    }
     if store.sells_codes()? {
         let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
         return Err(CopyError::Form(why.to_owned()));
@@ -113,6 +116,10 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
 /// Why a directory is not copied in which gifts have addresses.
 const NO_ADDRESSES: &str = "gifts in the directory have sealed addresses, and deployments in Redis cannot hold any yet; \
     serve it where it is until they are erased, or erase them with POST /v1/gifts/{id}/address/erase";
+
+/// Why a directory is not copied in which gifts are for whoever comes first.
+pub(super) const NO_GIFT_ENVELOPES: &str = "the directory has gift envelopes, and deployments in Redis cannot hold any yet; serve it \
+    where it is";
 
 /// Why a directory is not copied that knows who has blocked whom.
 pub(super) const NO_RELATIONS: &str = "the directory has relations between users, and deployments in Redis cannot hold any yet: people \

@@ -68,6 +68,12 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/gifts/{id}/address"),
     ("POST", "/v1/gifts/{id}/address/erase"),
     ("GET", "/v1/users/{user}/gifts"),
+    ("POST", "/v1/gift-envelopes"),
+    ("GET", "/v1/gift-envelopes/{id}"),
+    ("POST", "/v1/gift-envelopes/{id}/pay"),
+    ("POST", "/v1/gift-envelopes/{id}/grab"),
+    ("POST", "/v1/gift-envelopes/{id}/cancel"),
+    ("GET", "/v1/users/{user}/gift-envelopes"),
     ("POST", "/v1/relations"),
     ("GET", "/v1/users/{user}/relations"),
     ("DELETE", "/v1/users/{user}/relations"),
@@ -583,6 +589,58 @@ impl Client {
     pub fn gifts_of(&self, user: &str, query: &types::GiftsOfQuery) -> Pages<types::Gift> {
         Pages::new(self, Call::new(Method::GET, "/v1/users/{}/gifts", &[user]).query(&query.told()), |body| {
             read::<types::Gifts>(body).map(|page| (page.gifts, page.next_cursor))
+        })
+    }
+
+    /// Set units of an item aside for whoever comes first, one for each. Each unit is a gift, paid at once with all
+    /// others or by whoever is asked, and grabbed by at most one user. Too few units, or more than the giver may
+    /// have: 409 `wrong_state`, and nothing is made. In front of Redis this is 409 `wrong_state`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_gift_envelope(&self, body: &types::NewGiftEnvelope) -> Result<types::GiftEnvelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gift-envelopes", &[]).json(body).keyed()).await?)
+    }
+
+    /// A gift envelope, with its gifts.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn gift_envelope(&self, id: &str) -> Result<types::GiftEnvelope, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/gift-envelopes/{}", &[id])).await?)
+    }
+
+    /// Pay for all units, as whoever was asked to.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn pay_gift_envelope(&self, id: &str, body: &types::GiftPay) -> Result<types::GiftEnvelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gift-envelopes/{}/pay", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Grab a gift, at most one a user; again: the same gift. The gift is then this user's to accept or to decline,
+    /// within `accept_within_s`. Guards in this order: not found, has one already (`replayed`), token, blocked, not
+    /// paid (409), sold out, expired or cancelled.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn grab_gift(&self, id: &str, body: &types::GiftGrab) -> Result<types::GiftGrabOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gift-envelopes/{}/grab", &[id]).json(body)).await?)
+    }
+
+    /// Take back what nobody has grabbed; again: the same answer.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cancel_gift_envelope(&self, id: &str, body: &types::ByUser) -> Result<types::GiftEnvelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gift-envelopes/{}/cancel", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Gift envelopes that a user gives, newest first. All of them, page after page as they are asked for; `limit` is
+    /// a page's size.
+    pub fn gift_envelopes_of(&self, user: &str, query: &types::GiftEnvelopesOfQuery) -> Pages<types::GiftEnvelope> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/gift-envelopes", &[user]).query(&query.told()), |body| {
+            read::<types::GiftEnvelopes>(body).map(|page| (page.gift_envelopes, page.next_cursor))
         })
     }
 

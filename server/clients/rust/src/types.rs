@@ -43,6 +43,9 @@ pub type PayoutId = String;
 /// `GiftId` of the API.
 pub type GiftId = String;
 
+/// `GiftEnvelopeId` of the API.
+pub type GiftEnvelopeId = String;
+
 /// `WebhookId` of the API.
 pub type WebhookId = String;
 
@@ -2096,6 +2099,292 @@ pub struct Codes {
     pub codes: Vec<String>,
 }
 
+/// `NewGiftEnvelope` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewGiftEnvelope {
+    /// `giver`.
+    pub giver: User,
+    /// `item`.
+    pub item: ItemId,
+    /// With long names and a long message fewer than 100 fit: 422.
+    pub units: u64,
+    /// Who pays for all of them; the giver unless said. Anybody else is asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<Option<String>>,
+    /// `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Whether who grabs has to show a token: make a link of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with_token: Option<bool>,
+    /// How long whoever was asked may take to pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay_within_s: Option<u64>,
+    /// How long it can be grabbed from, once it is paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+    /// How long who has grabbed may take to accept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_within_s: Option<u64>,
+    /// How long the merchant may take, from the acceptance on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ship_within_s: Option<u64>,
+    /// `reference`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Option<Reference>>,
+}
+
+impl NewGiftEnvelope {
+    /// With what there must be; the rest is left out.
+    pub fn new(giver: impl Into<String>, item: impl Into<String>, units: u64) -> Self {
+        NewGiftEnvelope { giver: giver.into(), item: item.into(), units, payer: None, message: None, with_token: None, pay_within_s: None, expires_in_s: None, accept_within_s: None, ship_within_s: None, reference: None }
+    }
+
+    /// Sets `payer`. `None` is sent as null.
+    #[must_use]
+    pub fn payer(mut self, payer: impl Into<Option<String>>) -> Self {
+        self.payer = Some(payer.into());
+        self
+    }
+
+    /// Sets `message`.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    /// Sets `with_token`.
+    #[must_use]
+    pub fn with_token(mut self, with_token: bool) -> Self {
+        self.with_token = Some(with_token);
+        self
+    }
+
+    /// Sets `pay_within_s`.
+    #[must_use]
+    pub fn pay_within_s(mut self, pay_within_s: u64) -> Self {
+        self.pay_within_s = Some(pay_within_s);
+        self
+    }
+
+    /// Sets `expires_in_s`.
+    #[must_use]
+    pub fn expires_in_s(mut self, expires_in_s: u64) -> Self {
+        self.expires_in_s = Some(expires_in_s);
+        self
+    }
+
+    /// Sets `accept_within_s`.
+    #[must_use]
+    pub fn accept_within_s(mut self, accept_within_s: u64) -> Self {
+        self.accept_within_s = Some(accept_within_s);
+        self
+    }
+
+    /// Sets `ship_within_s`.
+    #[must_use]
+    pub fn ship_within_s(mut self, ship_within_s: u64) -> Self {
+        self.ship_within_s = Some(ship_within_s);
+        self
+    }
+
+    /// Sets `reference`. `None` is sent as null.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<Option<Reference>>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+}
+
+words! {
+    /// `GiftState` of the API.
+    GiftState { AwaitingPayment = "awaiting_payment", Offered = "offered", Accepted = "accepted", Shipped = "shipped", Delivered = "delivered", Declined = "declined", Expired = "expired", Cancelled = "cancelled", Failed = "failed" }
+}
+
+/// `GiftUnit` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GiftUnit {
+    /// `gift`.
+    pub gift: GiftId,
+    /// Who has grabbed it.
+    pub recipient: Option<User>,
+    /// `state`.
+    pub state: GiftState,
+}
+
+words! {
+    /// `state` of [`GiftEnvelope`].
+    GiftEnvelopeState { AwaitingPayment = "awaiting_payment", Open = "open", SoldOut = "sold_out", Expired = "expired", Cancelled = "cancelled" }
+}
+
+/// `GiftEnvelope` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GiftEnvelope {
+    /// `id`.
+    pub id: GiftEnvelopeId,
+    /// `state`.
+    pub state: GiftEnvelopeState,
+    /// `giver`.
+    pub giver: User,
+    /// `payer`.
+    pub payer: User,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `units`.
+    pub units: Count,
+    /// Of a unit.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `message`.
+    pub message: String,
+    /// `remaining`.
+    pub remaining: Count,
+    /// `grabbed`.
+    pub grabbed: Count,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `pay_by`.
+    pub pay_by: Option<Time>,
+    /// null before it is paid, and once every unit is grabbed.
+    pub expires_at: Option<Time>,
+    /// `accept_within_s`.
+    pub accept_within_s: u64,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// In the order in which they are grabbed.
+    pub gifts: Vec<GiftUnit>,
+    /// What has to be shown to grab, as long as that can be; for keys with the role admin or caller.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+/// `GiftEnvelopes` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GiftEnvelopes {
+    /// `gift_envelopes`.
+    pub gift_envelopes: Vec<GiftEnvelope>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `GiftGrab` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftGrab {
+    /// `user`.
+    pub user: User,
+    /// The gift envelope's, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Option<String>>,
+    /// The app knows that this user and the giver follow each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<bool>,
+}
+
+impl GiftGrab {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        GiftGrab { user: user.into(), token: None, mutual: None }
+    }
+
+    /// Sets `token`. `None` is sent as null.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<Option<String>>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Sets `mutual`.
+    #[must_use]
+    pub fn mutual(mut self, mutual: bool) -> Self {
+        self.mutual = Some(mutual);
+        self
+    }
+}
+
+/// `Gift` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Gift {
+    /// `id`.
+    pub id: GiftId,
+    /// `state`.
+    pub state: GiftState,
+    /// `giver`.
+    pub giver: User,
+    /// null until somebody accepts it, if it was made for nobody in particular.
+    pub recipient: Option<String>,
+    /// Who pays or has paid, and gets the money back if it comes to nothing.
+    pub payer: User,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `message`.
+    pub message: String,
+    /// What whoever accepts it has to show, if it was made for nobody in particular: told while it can be accepted,
+    /// to keys with the role admin or caller.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// Until when it may be paid, if somebody else was asked.
+    pub pay_by: Option<String>,
+    /// When it was paid.
+    pub paid_at: Option<String>,
+    /// Until when it may be accepted, once it is paid.
+    pub accept_by: Option<String>,
+    /// When it was accepted.
+    pub accepted_at: Option<String>,
+    /// Until when it is to be shipped, once it is accepted.
+    pub ship_by: Option<String>,
+    /// When it was shipped.
+    pub shipped_at: Option<String>,
+    /// `carrier`.
+    pub carrier: Option<String>,
+    /// `tracking`.
+    pub tracking: Option<String>,
+    /// When it came to its end.
+    pub ended_at: Option<String>,
+    /// Why it was declined or failed.
+    pub reason: Option<String>,
+    /// What the recipient has said.
+    pub note: Option<String>,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// `metadata`.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// When its texts were taken back, the first time.
+    pub redacted_at: Option<String>,
+}
+
+/// `OfferedGift` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct OfferedGift {
+    /// `gift`.
+    pub gift: Gift,
+    /// `replayed`.
+    pub replayed: bool,
+}
+
+union! {
+    /// Treat an outcome you do not know as no gift so far.
+    GiftGrabOutcome by "outcome" { "offered" => Offered(OfferedGift), "sold_out" => SoldOut(SoldOut), "expired" => Expired(Expired), "cancelled" => Cancelled(Cancelled) }
+}
+
 words! {
     /// `relation` of [`NewRelation`].
     NewRelationRelation { None = "none", Follows = "follows", Blocks = "blocks" }
@@ -2168,11 +2457,6 @@ pub struct Relations {
     pub relations: Vec<Relation>,
     /// `next_cursor`.
     pub next_cursor: Cursor,
-}
-
-words! {
-    /// `GiftState` of the API.
-    GiftState { AwaitingPayment = "awaiting_payment", Offered = "offered", Accepted = "accepted", Shipped = "shipped", Delivered = "delivered", Declined = "declined", Expired = "expired", Cancelled = "cancelled", Failed = "failed" }
 }
 
 /// `NewGift` of the API.
@@ -2281,66 +2565,6 @@ impl NewGift {
         self.metadata = Some(metadata);
         self
     }
-}
-
-/// `Gift` of the API.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[non_exhaustive]
-pub struct Gift {
-    /// `id`.
-    pub id: GiftId,
-    /// `state`.
-    pub state: GiftState,
-    /// `giver`.
-    pub giver: User,
-    /// null until somebody accepts it, if it was made for nobody in particular.
-    pub recipient: Option<String>,
-    /// Who pays or has paid, and gets the money back if it comes to nothing.
-    pub payer: User,
-    /// `item`.
-    pub item: ItemId,
-    /// `merchant`.
-    pub merchant: User,
-    /// `amount`.
-    pub amount: Amount,
-    /// `currency`.
-    pub currency: Currency,
-    /// `message`.
-    pub message: String,
-    /// What whoever accepts it has to show, if it was made for nobody in particular: told while it can be accepted,
-    /// to keys with the role admin or caller.
-    #[serde(default)]
-    pub token: Option<String>,
-    /// `created_at`.
-    pub created_at: Time,
-    /// Until when it may be paid, if somebody else was asked.
-    pub pay_by: Option<String>,
-    /// When it was paid.
-    pub paid_at: Option<String>,
-    /// Until when it may be accepted, once it is paid.
-    pub accept_by: Option<String>,
-    /// When it was accepted.
-    pub accepted_at: Option<String>,
-    /// Until when it is to be shipped, once it is accepted.
-    pub ship_by: Option<String>,
-    /// When it was shipped.
-    pub shipped_at: Option<String>,
-    /// `carrier`.
-    pub carrier: Option<String>,
-    /// `tracking`.
-    pub tracking: Option<String>,
-    /// When it came to its end.
-    pub ended_at: Option<String>,
-    /// Why it was declined or failed.
-    pub reason: Option<String>,
-    /// What the recipient has said.
-    pub note: Option<String>,
-    /// `reference`.
-    pub reference: Option<String>,
-    /// `metadata`.
-    pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// When its texts were taken back, the first time.
-    pub redacted_at: Option<String>,
 }
 
 /// `Gifts` of the API.
@@ -3126,6 +3350,36 @@ impl GiftsOfQuery {
     pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
         [
             ("role", self.role.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`gift_envelopes_of`](crate::Client::gift_envelopes_of).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GiftEnvelopesOfQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl GiftEnvelopesOfQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        GiftEnvelopesOfQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl GiftEnvelopesOfQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
