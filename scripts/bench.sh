@@ -7,12 +7,12 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never LC_ALL=C.UTF-8
 
 usage() {
-    echo "usage: $0 [--quick] [--only NAME[,NAME]]   NAME: grab journal durable events http cost replay redis parts" >&2
+    echo "usage: $0 [--quick] [--only NAME[,NAME]]   NAME: grab journal durable due events http cost replay redis parts" >&2
     exit 2
 }
 
 quick=no
-only=grab,journal,durable,events,http,cost,replay,redis,parts
+only=grab,journal,durable,due,events,http,cost,replay,redis,parts
 while [ $# -gt 0 ]; do
     case "$1" in
         --quick) quick=yes ;;
@@ -37,7 +37,7 @@ case ",$only," in *,redis,*)
 esac
 
 if [ "$quick" = yes ]; then
-    export ROUNDS=3 MOST=100000 GRABS=100000 BATCHES=100 SUSTAINED_S=3 SLICE_MS=500 SHARES=500000 TAIL=200000 SETTLED=50000 REDIS_GRABS=20000
+    export ROUNDS=3 MOST=100000 GRABS=100000 BATCHES=100 SUSTAINED_S=3 SLICE_MS=500 SHARES=500000 TAIL=200000 SETTLED=50000 REDIS_GRABS=20000 HOLDS=100000 GIFTS=10000 DUE_S=20
     parts_options=(--quick)
 else
     parts_options=()
@@ -67,7 +67,7 @@ about() {
     echo "file system of the journal: $(mount_of | tr -s ' ')"
     echo "compiler: $(rustc --version)"
     echo "load before: $(load)"
-    echo "command: scripts/bench.sh$([ "$quick" = no ] || echo ' --quick')$([ "$only" = grab,journal,durable,events,http,cost,replay,redis,parts ] || echo " --only $only")"
+    echo "command: scripts/bench.sh$([ "$quick" = no ] || echo ' --quick')$([ "$only" = grab,journal,durable,due,events,http,cost,replay,redis,parts ] || echo " --only $only")"
     [ "$quick" = no ] || echo "QUICK: small sizes; these figures show only that everything runs"
 }
 about | tee -a "$report"

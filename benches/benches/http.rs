@@ -1,5 +1,6 @@
 //! Grabs over HTTP against the same server loop answering a constant: sold out,
-//! won and durable, and a hundred in one request against one by one.
+//! won and durable, and a hundred in one request against one by one; and the steps of
+//! gifts' lives against grabs.
 //!
 //! `cargo bench -p hongbao-benches --bench http`, with `ROUNDS`, `SLICE_MS` of
 //! each turn, `CONNECTIONS` and `GENERATORS` (threads that send).
@@ -16,8 +17,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
 use hongbao_benches::http::{
-    ALL_WON, BATCH, Expected, Load, Request, SOLD_OUT, USER, WON, body_of, is_whole, setup, start,
+    ALL_WON, BATCH, Expected, Load, Request, SOLD_OUT, Talk, USER, WON, body_of, is_whole, setup, start,
 };
+use hongbao_benches::lives::{GIFT, Lives};
 use hongbao_benches::{
     Goal, Pair, Unit, catch_up, counted, create, directory, durable, each, figure, fund, heading, median, process_time,
     sender, setting,
@@ -92,7 +94,7 @@ impl Stand {
 
     /// A turn at the real server: `wins` of every answer are records. Its
     /// processor time counts until everything is on disk in the store too.
-    fn ours(&self, request: &Request, expected: Expected, wins: u64, used: &mut Used) -> f64 {
+    fn ours(&self, request: &impl Talk, expected: Expected, wins: u64, used: &mut Used) -> f64 {
         catch_up(&self.engine);
         let records = self.engine.stats().journal.map_or(0, |journal| journal.records);
         let time = process_time();
@@ -149,6 +151,31 @@ impl Stand {
         );
     }
 
+    /// Steps of gifts' lives, each a durable record as a grab is.
+    fn gifts(&self, rounds: usize) {
+        let mut lives = self.runtime.block_on(Lives::new(&*self.engine));
+        let (mut used, mut used_grab) = (Used::default(), Used::default());
+        let what = "durable step of a gift's life (offer, pay, accept, ship, deliver)";
+        let goal = Goal::Rate { at_least: 0.6, aim: 0.8 };
+        Pair::measure(
+            rounds,
+            || self.ours(&lives.again(), GIFT, 1, &mut used),
+            || self.ours(&Request::single(self.envelope()), WON, 1, &mut used_grab),
+        )
+        .row(
+            &format!("{what}, {} connections", self.load.connections),
+            "durable POST …/grab, won",
+            Unit::Time,
+            goal,
+        );
+        Pair { ours: used.ours, baseline: used_grab.ours }.row(
+            &format!("{what}: all processor time but the senders', projection to its end included"),
+            "durable POST …/grab, won",
+            Unit::Time,
+            Goal::ReportTimes,
+        );
+    }
+
     /// Longer turns on larger envelopes: all connections together have 25,600
     /// grabs under way, and a turn is to be many times that.
     fn batches(mut self, rounds: usize) -> Stand {
@@ -187,6 +214,7 @@ fn main() {
     let sold_out = Goal::Rate { at_least: 0.85, aim: 0.95 };
     stand.against_constant(rounds, "sold-out answer to POST …/grab", false, sold_out);
     stand.against_constant(rounds, "durable POST …/grab, won", true, Goal::Rate { at_least: 0.75, aim: 0.9 });
+    stand.gifts(rounds);
     let Stand { runtime, engine, .. } = stand.batches(rounds);
     runtime.shutdown_timeout(Duration::from_secs(1));
     engine.close().expect("the engine closes");

@@ -15,6 +15,7 @@
 mod redis_stand;
 
 use hongbao_benches::http::{Load, Request, WON, setup, start};
+use hongbao_benches::lives::{GIFT, Lives};
 use hongbao_benches::{
     Goal, Pair, Unit, catch_up, create, create_with, decimal_users, directory, durable, each, figure, fund, heading,
     sell, sender, setting, settle, terms,
@@ -26,6 +27,7 @@ use hongbao_engine::redis::{Durability, RedisBackend, RedisBackendOptions, Redis
 use hongbao_engine::types::{EnvelopeId, ItemId, UserId};
 use hongbao_server::app::{Server, app};
 use redis_stand::{RedisCluster, RedisServer, ServerOptions};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -217,9 +219,7 @@ impl Stand {
         let (load, shares) = (Load::from_environment(), setting("SHARES", 3_000_000_u32));
         let embedded = Arc::new(durable(self.directory.path()));
         self.runtime.block_on(fund(&*embedded, &sender()));
-        let server = Server::new(Arc::clone(&embedded), &setup());
-        let metrics = Arc::clone(&server.metrics);
-        let address = start(&self.runtime, app(server), metrics);
+        let address = self.serve(Arc::clone(&embedded));
         let theirs = || {
             let id = self.runtime.block_on(create(&*embedded, &sender(), shares));
             catch_up(&embedded);
@@ -229,22 +229,48 @@ impl Stand {
             let servers = self.primary(Keeping::Memory);
             let engine = self.open(&servers, Keeping::Memory);
             let Goods::Envelope(id) = self.envelope(&engine, shares as usize) else { unreachable!("it is one") };
-            let server = Server::new(Arc::clone(&engine), &setup());
-            let metrics = Arc::clone(&server.metrics);
-            let address = start(&self.runtime, app(server), metrics);
+            let address = self.serve(Arc::clone(&engine));
             settle();
             let turn = load.turn(address, &Request::single(id), WON);
             let view = self.runtime.block_on(engine.envelope(id)).expect("it is read").expect("it is there");
             assert_eq!(u64::from(shares - view.remaining_shares), turn.answers, "every answer is a share");
             turn.ns
         };
+        let how = format!("through one server, {} connections, relaxed, AOF off", load.connections);
+        let against = "the embedded engine's, durable";
         Pair::measure(self.rounds, ours, theirs).row(
-            &format!("redis: POST …/grab through one server, {} connections, relaxed, AOF off", load.connections),
-            "the embedded engine's, durable",
+            &format!("redis: POST …/grab {how}"),
+            against,
             Unit::Time,
             Goal::Rate { at_least: 0.4, aim: 0.7 },
         );
+
+        let mut lives = self.runtime.block_on(Lives::new(&*embedded));
+        let theirs = || {
+            catch_up(&embedded);
+            load.turn(address, &lives.again(), GIFT).ns
+        };
+        let ours = || {
+            let servers = self.primary(Keeping::Memory);
+            let engine = self.open(&servers, Keeping::Memory);
+            let lives = self.runtime.block_on(Lives::new(&*engine));
+            let address = self.serve(Arc::clone(&engine));
+            settle();
+            load.turn(address, &lives, GIFT).ns
+        };
+        Pair::measure(self.rounds, ours, theirs).row(
+            &format!("redis: step of a gift's life (offer, pay, accept, ship, deliver) {how}"),
+            against,
+            Unit::Time,
+            Goal::Rate { at_least: 0.3, aim: 0.6 },
+        );
         embedded.close().expect("the engine closes");
+    }
+
+    fn serve<B: Backend + 'static>(&self, engine: Arc<B>) -> SocketAddr {
+        let server = Server::new(engine, &setup());
+        let metrics = Arc::clone(&server.metrics);
+        start(&self.runtime, app(server), metrics)
     }
 
     /// An envelope for all users, whose grabs claim.

@@ -10,6 +10,7 @@ use hongbao_engine::types::EnvelopeId;
 use hongbao_server::app::Setup;
 use hongbao_server::caps::Caps;
 use hongbao_server::metrics::Metrics;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::relations::MayGive;
 use hongbao_server::serve::{Limits, listen, serve};
 use hongbao_server::webhooks::WebhookOptions;
@@ -31,6 +32,13 @@ pub const USER: &str = "1000000000";
 /// Answered before a turn is measured: connections have been accepted and caches filled.
 const WARM_UP: Duration = Duration::from_millis(200);
 
+/// What one sender says on its connections.
+pub trait Talk: Clone + Send + 'static {
+    /// The next request on this connection, whose last answer's body was `answer`; empty before the first.
+    /// Users are numbered on from `user`.
+    fn next(&mut self, connection: usize, answer: &[u8], user: &mut u64) -> &[u8];
+}
+
 /// A request with places for users.
 #[derive(Clone)]
 pub struct Request {
@@ -39,13 +47,18 @@ pub struct Request {
     users_at: Vec<usize>,
 }
 
+/// A POST as it is sent, with `head` among its headers.
+pub fn post(path: &str, head: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n\
+         content-type: application/json\r\n{head}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 impl Request {
     fn new(path: &str, body: &str) -> Request {
-        let bytes = format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let bytes = post(path, "", body);
         let users_at = bytes.match_indices(USER).map(|(at, _)| at).collect();
         Request { bytes: bytes.into_bytes(), users_at }
     }
@@ -60,9 +73,11 @@ impl Request {
         let grab = format!(r#"{{"envelope":"{envelope}","user":"{USER}"}}"#);
         Request::new("/v1/grabs", &format!(r#"{{"grabs":[{}]}}"#, vec![grab; BATCH].join(",")))
     }
+}
 
-    /// The bytes with the next users in their places.
-    fn next(&mut self, user: &mut u64) -> &[u8] {
+impl Talk for Request {
+    /// The same with the next users in their places.
+    fn next(&mut self, _: usize, _: &[u8], user: &mut u64) -> &[u8] {
         for &at in &self.users_at {
             let mut number = *user;
             for digit in self.bytes[at..at + USER.len()].iter_mut().rev() {
@@ -88,13 +103,15 @@ pub const ALL_WON: Expected = br#"{"results":[{"outcome":"won""#;
 struct Connection {
     stream: TcpStream,
     came: Vec<u8>,
+    /// What came was told, and goes.
+    is_told: bool,
 }
 
 impl Connection {
     fn open(address: SocketAddr) -> Connection {
         let stream = TcpStream::connect(address).expect("the server accepts");
         stream.set_nodelay(true).expect("a fresh socket takes options");
-        Connection { stream, came: Vec::with_capacity(32 << 10) }
+        Connection { stream, came: Vec::with_capacity(32 << 10), is_told: false }
     }
 
     fn send(&mut self, bytes: &[u8]) {
@@ -102,24 +119,25 @@ impl Connection {
         assert_eq!(sent, bytes.len(), "a request fits into the socket's buffer");
     }
 
-    /// Reads what there is, and says whether the answer is whole.
-    fn read(&mut self, buffer: &mut [u8], expected: Expected) -> bool {
+    /// Reads what there is, and tells the answer's body once it is whole.
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8], expected: Expected) -> Option<&'a [u8]> {
+        if self.is_told {
+            self.came.clear();
+            self.is_told = false;
+        }
         let read = match self.stream.read(buffer) {
             Ok(0) => panic!("the server closed a connection"),
             Ok(read) => &buffer[..read],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
             Err(error) => panic!("a connection failed: {error}"),
         };
         // Nearly always the answer comes whole, and nothing is copied.
         if self.came.is_empty() && is_whole(read, expected) {
-            return true;
+            return body_of(read);
         }
         self.came.extend_from_slice(read);
-        let whole = is_whole(&self.came, expected);
-        if whole {
-            self.came.clear();
-        }
-        whole
+        self.is_told = is_whole(&self.came, expected);
+        if self.is_told { body_of(&self.came) } else { None }
     }
 }
 
@@ -130,7 +148,7 @@ impl Connection {
 pub fn is_whole(answer: &[u8], expected: Expected) -> bool {
     let Some(body) = body_of(answer) else { return false };
     let shown = || String::from_utf8_lossy(answer);
-    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", shown());
+    assert!(answer.starts_with(b"HTTP/1.1 200 ") || answer.starts_with(b"HTTP/1.1 201 "), "{}", shown());
     assert!(body.starts_with(expected) || body.len() < expected.len(), "{}", shown());
     let head = &answer[..answer.len() - body.len()];
     let length = content_length(head).unwrap_or_else(|| panic!("an answer tells its length: {}", shown()));
@@ -199,14 +217,14 @@ impl Load {
     ///
     /// # Panics
     /// If an answer is not as expected.
-    pub fn turn(self, address: SocketAddr, request: &Request, expected: Expected) -> Turn {
+    pub fn turn(self, address: SocketAddr, talk: &impl Talk, expected: Expected) -> Turn {
         let ready = Arc::new(Barrier::new(self.generators));
         let threads: Vec<_> = (0..self.generators)
             .map(|thread| {
-                let (request, ready) = (request.clone(), Arc::clone(&ready));
+                let (talk, ready) = (talk.clone(), Arc::clone(&ready));
                 // Ten digits hold a thousand million users, and each sender has its own.
                 let first = 1_000_000_000 + thread as u64 * 500_000_000;
-                std::thread::spawn(move || self.send(address, request, first, expected, &ready))
+                std::thread::spawn(move || self.send(address, talk, first, expected, &ready))
             })
             .collect();
         let sent: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("a sender does not panic")).collect();
@@ -221,7 +239,7 @@ impl Load {
     fn send(
         self,
         address: SocketAddr,
-        mut request: Request,
+        mut talk: impl Talk,
         mut user: u64,
         expected: Expected,
         ready: &Barrier,
@@ -239,8 +257,8 @@ impl Load {
         let until = from + self.slice;
         let mut sent = Sent { answers: 0, measured: 0, busy: Duration::ZERO };
         let mut waiting = connections.len();
-        for connection in &mut connections {
-            connection.send(request.next(&mut user));
+        for (number, connection) in connections.iter_mut().enumerate() {
+            connection.send(talk.next(number, &[], &mut user));
         }
         let mut buffer = vec![0; 64 << 10];
         let mut events = Vec::with_capacity(connections.len());
@@ -248,14 +266,14 @@ impl Load {
             epoll::wait(&epoll, spare_capacity(&mut events), None).expect("sockets can be waited for");
             let now = Instant::now();
             for event in events.drain(..) {
-                let connection = &mut connections[event.data.u64() as usize];
-                if !connection.read(&mut buffer, expected) {
-                    continue;
-                }
+                let number = event.data.u64() as usize;
+                let connection = &mut connections[number];
+                let Some(answer) = connection.read(&mut buffer, expected) else { continue };
                 sent.answers += 1;
                 sent.measured += u64::from(now >= from && now < until);
+                let next = talk.next(number, answer, &mut user);
                 if now < until {
-                    connection.send(request.next(&mut user));
+                    connection.send(next);
                 } else {
                     waiting -= 1;
                 }
@@ -279,6 +297,7 @@ pub fn setup() -> Setup {
         caps: Caps::default(),
         may_give: MayGive::default(),
         webhooks: WebhookOptions::default(),
+        payments: PaymentOptions::default(),
     }
 }
 

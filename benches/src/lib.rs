@@ -9,6 +9,7 @@
 
 pub mod burst;
 pub mod http;
+pub mod lives;
 
 use hongbao_engine::backend::Backend;
 use hongbao_engine::command::{
@@ -337,8 +338,13 @@ pub fn terms(sender: &UserId, shares: u32) -> NewEnvelope {
 
 /// Gives a rich sender what the envelopes of a bench need.
 pub async fn fund(engine: &impl Backend, sender: &UserId) {
-    let amount = Amount::new(1 << 50).expect("it fits");
-    let transfer = Transfer { user: sender.clone(), amount, reference: None };
+    fund_with(engine, sender, 1 << 50).await;
+}
+
+/// Gives a user so much, in minor units.
+pub async fn fund_with(engine: &impl Backend, user: &UserId, amount: u64) {
+    let amount = Amount::new(amount).expect("it fits");
+    let transfer = Transfer { user: user.clone(), amount, reference: None };
     engine.execute(Command::Deposit(transfer), None).await.expect("a deposit is taken");
 }
 
@@ -379,6 +385,11 @@ pub async fn create_many(engine: &Embedded, terms: &NewEnvelope, count: usize) -
 
 /// Puts so many units on sale, one a user.
 pub async fn sell(engine: &impl Backend, stock: u32) -> ItemId {
+    sell_for(engine, stock, Some(1), 900).await
+}
+
+/// Puts so many units on sale, as many a user as the limit says, held for so long.
+pub async fn sell_for(engine: &impl Backend, stock: u32, per_user_limit: Option<u32>, hold_ttl_s: u64) -> ItemId {
     let id = UserId::new("rosy").expect("a merchant");
     let merchant = NewMerchant::new(id.clone(), "Rosy", Some(MerchantStatus::Verified));
     engine.execute(Command::PutMerchant(Box::new(merchant)), None).await.expect("a merchant is made");
@@ -388,12 +399,13 @@ pub async fn sell(engine: &impl Backend, stock: u32) -> ItemId {
         category: "flowers".to_owned(),
         price: Amount::new(29_900).expect("it fits"),
         stock,
-        per_user_limit: Some(1),
+        per_user_limit,
         starts_at: None,
         ends_at: None,
-        hold_ttl_s: 900,
+        hold_ttl_s,
         image_url: None,
         origin: ItemOrigin::default(),
+        group_buy: None,
     };
     match engine.execute(Command::CreateItem(Box::new(terms)), None).await.expect("an item is made").outcome {
         Outcome::Item(view) => view.id,

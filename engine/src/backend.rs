@@ -15,11 +15,16 @@ use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::gift_envelope::GiftEnvelopeView;
+use crate::group::{Group, GroupsOf};
 use crate::notes::Notes;
+use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
-use crate::types::{Amount, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp,
+    UserId,
+};
 use sha2::{Digest, Sha256};
 use std::future::Future;
 
@@ -127,6 +132,10 @@ pub enum EntryKind {
     GiftRefund(GiftId),
     /// In, from an order that went back.
     OrderRefund(OrderId),
+    /// Out, into a group that buys together.
+    GroupPaid(GroupId),
+    /// In, from a group that was left, or came to nothing.
+    GroupRefund(GroupId),
 }
 
 impl EntryKind {
@@ -138,10 +147,13 @@ impl EntryKind {
             | EntryKind::Refund(_)
             | EntryKind::Lapse(_)
             | EntryKind::GiftRefund(_)
-            | EntryKind::OrderRefund(_) => true,
-            EntryKind::Withdrawal(_) | EntryKind::EnvelopeCreated(_) | EntryKind::Order(_) | EntryKind::GiftPaid(_) => {
-                false
-            }
+            | EntryKind::OrderRefund(_)
+            | EntryKind::GroupRefund(_) => true,
+            EntryKind::Withdrawal(_)
+            | EntryKind::EnvelopeCreated(_)
+            | EntryKind::Order(_)
+            | EntryKind::GiftPaid(_)
+            | EntryKind::GroupPaid(_) => false,
         }
     }
 }
@@ -233,7 +245,7 @@ impl ItemFilter {
 }
 
 /// Where all money is. `deposited = withdrawn + paid_out + wallets + escrowed +
-/// payable + merchants + platform + in_flight` (invariant I1).
+/// payable + refunding + merchants + platform + in_flight` (invariant I1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Audit {
     /// Ever put in.
@@ -248,6 +260,9 @@ pub struct Audit {
     pub escrowed: u64,
     /// Owed as payouts.
     pub payable: u64,
+    /// On its way back to who paid outside. Kept beside the others where they are stored.
+    #[serde(skip)]
+    pub refunding: u64,
     /// Owed to merchants.
     pub merchants: u64,
     /// The platform's own.
@@ -260,9 +275,9 @@ pub struct Audit {
 impl Audit {
     /// Whether all money is accounted for.
     pub fn balanced(&self) -> bool {
-        let places =
-            [self.withdrawn, self.paid_out, self.wallets, self.escrowed, self.payable, self.merchants, self.platform];
-        let placed = places.iter().map(|&place| i128::from(place)).sum::<i128>();
+        let inside = [self.wallets, self.escrowed, self.payable, self.refunding, self.merchants, self.platform];
+        let places = [self.withdrawn, self.paid_out].into_iter().chain(inside);
+        let placed = places.map(i128::from).sum::<i128>();
         self.in_flight >= 0 && i128::from(self.deposited) == placed + i128::from(self.in_flight)
     }
 }
@@ -355,6 +370,15 @@ pub trait Backend: Notes + Send + Sync + 'static {
         side: RelationSide,
         page: &Page,
     ) -> impl Future<Output = Result<Listing<RelationRow>>> + Send;
+    /// One payment outside.
+    fn payment(&self, id: PaymentId) -> impl Future<Output = Result<Option<Payment>>> + Send;
+    /// Payments outside, state by state, the oldest first. A page may be short, even empty, and
+    /// still have a next one.
+    fn payments(&self, filter: &PaymentFilter, page: &Page) -> impl Future<Output = Result<Listing<Payment>>> + Send;
+    /// One group.
+    fn group(&self, id: GroupId) -> impl Future<Output = Result<Option<Group>>> + Send;
+    /// A user's or an item's groups, the newest first. A page may be short, even empty, and still have a next one.
+    fn groups(&self, of: &GroupsOf, page: &Page) -> impl Future<Output = Result<Listing<Group>>> + Send;
     /// One payout.
     fn payout(&self, id: PayoutId) -> impl Future<Output = Result<Option<PayoutView>>> + Send;
     /// Payouts, the oldest first. A page may be short, even empty, and still have a

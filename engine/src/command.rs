@@ -8,12 +8,17 @@ use crate::api_key::{ApiKey, NewApiKey};
 use crate::code::Code;
 use crate::gift::{Gift, GiftStep, GiftToken, NewGift};
 use crate::gift_envelope::{GiftEnvelope, GiftEnvelopeStep, NewGiftEnvelope};
+use crate::group::{Group, NewGroup};
 use crate::order::{OrderProgress, OrderStep};
+use crate::payment::{NewPayment, Payment, PaymentTold};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
 use crate::relation::RelationRow;
 use crate::sale::MerchantBalance;
 use crate::split::{Seed, SplitRule};
-use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use crate::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, Timestamp,
+    UserId,
+};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -178,6 +183,34 @@ pub enum Command {
         /// What is done.
         step: Box<GiftEnvelopeStep>,
     },
+    /// Has a hold or a gift paid outside, by a gateway; again while that is open, the same one.
+    /// Answers [`Outcome::Payment`], or as a claim does where there is nothing to pay any more.
+    CreatePayment(Box<NewPayment>),
+    /// Tells what came of a payment; again, the same answer. Answers [`Outcome::Payment`].
+    TellPayment {
+        /// Which.
+        payment: PaymentId,
+        /// What.
+        told: Box<PaymentTold>,
+    },
+    /// Opens a group that buys an item together. Answers [`Outcome::Group`], or as a grab of
+    /// the item does when there is no unit, or [`Outcome::CannotPay`].
+    OpenGroup(Box<NewGroup>),
+    /// Joins a group; who is its last member buys for all. Answers [`Outcome::Joined`],
+    /// [`Outcome::GroupFull`], [`Outcome::Expired`], [`Outcome::LeaderLeft`], or as opening one does.
+    JoinGroup {
+        /// Which.
+        group: GroupId,
+        /// Who joins.
+        user: UserId,
+    },
+    /// Leaves a group that is not full; if its leader does, it ends. Again, the same. Answers [`Outcome::Group`].
+    LeaveGroup {
+        /// Which.
+        group: GroupId,
+        /// Who leaves.
+        user: UserId,
+    },
 }
 
 impl Command {
@@ -203,6 +236,12 @@ impl Command {
             && let Some(verification) = &new.verification
         {
             bytes = postcard::to_extend(verification, bytes).expect(FORM);
+        }
+        // And of a change that says nothing of groups.
+        if let Command::ChangeItem { change, .. } = self
+            && let Some(group_buy) = &change.group_buy
+        {
+            bytes = postcard::to_extend(&("group_buy", group_buy), bytes).expect(FORM);
         }
         // And of one whose terms of sale are not told.
         if let Command::PutMerchant(new) = self
@@ -428,12 +467,29 @@ pub enum Outcome {
     Relations(u32),
     /// The gift envelope; what becomes of its gifts is theirs to tell.
     GiftEnvelope(Box<GiftEnvelope>),
+    /// The payment as it is now.
+    Payment(Box<Payment>),
+    /// The group as it is now.
+    Group(Box<Group>),
+    /// The user is a member of the group.
+    Joined {
+        /// The group as it is now.
+        group: Box<Group>,
+        /// The user's order, once it is full.
+        order: Option<OrderId>,
+        /// Whether the user was a member before this call.
+        replayed: bool,
+    },
+    /// The group has as many members as it takes.
+    GroupFull,
+    /// The group's leader has left it, and all have their money back.
+    LeaderLeft,
 }
 
 /// Why a command was refused. None of these is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// There is no such envelope, item, hold, order, gift, merchant, user, payout or key here.
+    /// There is no such envelope, item, hold, order, gift, group, merchant, user, payout or key here.
     #[error("not found")]
     NotFound,
     /// The wallet does not hold enough.
@@ -533,12 +589,45 @@ impl Refusal {
         Refusal::WrongState(why.to_owned())
     }
 
-    /// The refusal of items whose units are codes where there are none yet.
+    /// The refusal of payments outside where there are none yet.
     #[cfg(feature = "redis")]
-    pub(crate) fn no_codes() -> Refusal {
-        let why = "items of the kind `code` are not sold in front of Redis yet; serve them from a server of its own \
-                   with `--backend embedded`";
+    pub(crate) fn no_payments() -> Refusal {
+        Refusal::WrongState(
+            "nothing is paid outside in front of Redis yet; pay from a wallet, or use the embedded engine".to_owned(),
+        )
+    }
+
+    /// What is being paid outside is nobody's to end or to pay otherwise.
+    pub(crate) fn being_paid(payment: &Payment) -> Refusal {
+        Refusal::WrongState(format!(
+            "it is being paid with {}; pay there, or wait until GET /v1/payments/{} says that it was not paid",
+            payment.gateway, payment.id
+        ))
+    }
+
+    /// The refusal of groups where there are none yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_groups() -> Refusal {
+        let why = "items are not sold to groups in front of Redis yet; serve them from a server of its own with \
+                   `--backend embedded`";
         Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of a group for an item that is sold to single users only.
+    pub(crate) fn no_group_buy() -> Refusal {
+        let why = "the item is not sold to groups; PATCH /v1/items/{id} with group_buy first";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal to leave a group that has bought.
+    pub(crate) fn group_is_full() -> Refusal {
+        let why = "the group is full and each member has an order; send yours back with POST /v1/orders/{id}/return";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of more codes than an item may have units.
+    pub(crate) fn too_many_codes() -> Refusal {
+        Refusal::invalid("codes", "the item may have at most 4294967295 in all")
     }
 
     /// The refusal to take a gift's texts back where that is not done yet.

@@ -20,13 +20,15 @@ use crate::code::{Code, HandedTo};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
 use crate::gift_envelope::GiftEnvelope;
+use crate::group::{Group, Member};
 use crate::order::{OrderProgress, OrderState};
+use crate::payment::{Payment, PaymentState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
 use crate::relation::RelationRow;
 use crate::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
 use crate::split::{self, Shares};
-use crate::types::{Amount, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -100,6 +102,13 @@ pub enum Event {
     RelationsPut(Vec<RelationRow>),
     /// Gifts made in the same record are for whoever comes first.
     GiftEnvelopeMade(Box<GiftEnvelope>),
+    /// A payment outside was made, or something has become of it. What it pays for stands beside it.
+    PaymentChanged(Box<PaymentChanged>),
+    /// A group was opened, or something has become of it. What members pay and what goes
+    /// back to them is a [`WalletMoved`] each beside it.
+    GroupChanged(Box<GroupChanged>),
+    /// A member of a group that is full has an order; its money goes from the group to the merchant.
+    GroupOrdered(Box<GroupOrdered>),
 }
 
 /// Money on a wallet moved; whether in or out is told by the kind.
@@ -589,6 +598,83 @@ impl OrderChanged {
     }
 }
 
+/// A group as it is from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupChanged {
+    /// What has become of it.
+    pub step: GroupMove,
+    /// The group afterwards.
+    pub group: Group,
+    /// The units of the item that those have afterwards whom it concerns, in their order.
+    pub units_after: Vec<Units>,
+}
+
+/// What has become of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupMove {
+    /// The last of its members has joined; the first has opened it.
+    Joined,
+    /// Somebody is no member any more.
+    Left(Member),
+    /// It came to nothing.
+    Ended,
+}
+
+impl GroupChanged {
+    /// Whom it concerns: each has one unit and one part of the money in the group more than before, or less.
+    pub(crate) fn concerned(&self) -> impl Iterator<Item = &Member> {
+        let members = &self.group.members;
+        let (left, members) = match &self.step {
+            GroupMove::Joined => (None, &members[members.len().saturating_sub(1)..]),
+            GroupMove::Left(member) => (Some(member), &members[..0]),
+            GroupMove::Ended => (None, &members[..]),
+        };
+        left.into_iter().chain(members)
+    }
+
+    /// Whether they have more.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.step == GroupMove::Joined
+    }
+
+    /// How much more the group has afterwards.
+    pub(crate) fn moved(&self) -> i64 {
+        let amount = i64::try_from(self.group.price.minor()).expect("an amount has 53 bits");
+        let users = self.concerned().count() as i64;
+        amount * if self.is_joined() { users } else { -users }
+    }
+}
+
+/// A member of a group that is full has an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupOrdered {
+    /// The group.
+    pub group: GroupId,
+    /// The order, of a hold that is made and paid with it.
+    pub order: OrderView,
+    /// The user's units of the item afterwards.
+    pub units_after: Units,
+    /// What the merchant is owed afterwards.
+    pub owed_after: Amount,
+}
+
+impl OrderView {
+    /// The hold of which a group's order is: it was made and paid with it.
+    pub(crate) fn hold_of_group(&self) -> HoldView {
+        let OrderView { id, hold, item, user, quantity, amount, created_at, .. } = self;
+        HoldView {
+            id: *hold,
+            item: *item,
+            user: user.clone(),
+            quantity: *quantity,
+            amount: *amount,
+            state: HoldState::Claimed(*id),
+            created_at: *created_at,
+            expires_at: *created_at,
+        }
+    }
+}
+
 /// Codes went to an order or a gift.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CodesHanded {
@@ -600,6 +686,43 @@ pub struct CodesHanded {
     pub count: u32,
     /// To what.
     pub to: HandedTo,
+}
+
+/// A payment outside as it is from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaymentChanged {
+    /// As what it stood before; `None` if it is new.
+    pub was: Option<PaymentState>,
+    /// The payment afterwards.
+    pub payment: Payment,
+    /// The hold that is due at another time from now on, if one is.
+    pub hold: Option<HoldView>,
+}
+
+/// What of a payment's money moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PaymentMoves {
+    /// It came from outside.
+    pub(crate) deposited: Amount,
+    /// How much more is on its way back.
+    pub(crate) refunding: i64,
+    /// It went outside.
+    pub(crate) withdrawn: Amount,
+}
+
+impl PaymentChanged {
+    /// What moved. What did not come to be on its way back comes from or goes to what is paid for.
+    pub(crate) fn moves(&self) -> PaymentMoves {
+        let (was, is, taken) = (self.was, self.payment.state, self.payment.taken);
+        let signed = i64::try_from(taken.minor()).expect("an amount has 53 bits");
+        let had_come = was.is_some_and(PaymentState::has_come);
+        let is_back = |state| i64::from(state == PaymentState::Refunding);
+        PaymentMoves {
+            deposited: if is.has_come() && !had_come { taken } else { Amount::ZERO },
+            refunding: signed * (is_back(is) - was.map_or(0, is_back)),
+            withdrawn: if is == PaymentState::Refunded && was != Some(is) { taken } else { Amount::ZERO },
+        }
+    }
 }
 
 /// An answer kept under a key.
@@ -662,6 +785,9 @@ const CODES_HANDED: u8 = 37;
 const ORDER_CHANGED: u8 = 38;
 const RELATIONS_PUT: u8 = 51;
 const GIFT_ENVELOPE_MADE: u8 = 52;
+const PAYMENT_CHANGED: u8 = 39;
+const GROUP_CHANGED: u8 = 44;
+const GROUP_ORDERED: u8 = 45;
 
 /// Appends the record's bytes: the time in eight bytes, then each event as a
 /// tag and its fields. Frequent events are laid out by hand, rare ones with postcard.
@@ -808,6 +934,9 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::OrderChanged(e) => put_cold(ORDER_CHANGED, e, bytes),
         Event::RelationsPut(e) => put_cold(RELATIONS_PUT, e, bytes),
         Event::GiftEnvelopeMade(e) => put_cold(GIFT_ENVELOPE_MADE, e, bytes),
+        Event::PaymentChanged(e) => put_cold(PAYMENT_CHANGED, e, bytes),
+        Event::GroupChanged(e) => put_cold(GROUP_CHANGED, e, bytes),
+        Event::GroupOrdered(e) => put_cold(GROUP_ORDERED, e, bytes),
     }
 }
 
@@ -873,7 +1002,12 @@ impl Record {
                         sum -= signed(e.amount);
                     }
                 }
-                // What is paid leaves one account of payouts for the other.
+                Event::PaymentChanged(e) => {
+                    let moves = e.moves();
+                    sum += i128::from(moves.refunding) + signed(moves.withdrawn) - signed(moves.deposited);
+                }
+                Event::GroupChanged(e) => sum += i128::from(e.moved()),
+                // What is paid leaves one account of payouts for the other, and a group's money becomes its merchant's.
                 Event::PayoutChanged(_)
                 | Event::Grabbed(_)
                 | Event::EnvelopeSettled(_)
@@ -890,7 +1024,8 @@ impl Record {
                 | Event::CodesHanded(_)
                 | Event::OrderChanged(_)
                 | Event::RelationsPut(_)
-                | Event::GiftEnvelopeMade(_) => {}
+                | Event::GiftEnvelopeMade(_)
+                | Event::GroupOrdered(_) => {}
             }
         }
         sum == 0
@@ -1043,6 +1178,9 @@ impl<'a> Reader<'a> {
             ORDER_CHANGED => Event::OrderChanged(self.cold()?),
             RELATIONS_PUT => Event::RelationsPut(self.cold()?),
             GIFT_ENVELOPE_MADE => Event::GiftEnvelopeMade(self.cold()?),
+            PAYMENT_CHANGED => Event::PaymentChanged(self.cold()?),
+            GROUP_CHANGED => Event::GroupChanged(self.cold()?),
+            GROUP_ORDERED => Event::GroupOrdered(self.cold()?),
             _ => return Err(UnknownForm),
         })
     }

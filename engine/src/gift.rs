@@ -485,6 +485,11 @@ impl Gift {
         self.shipped_at.or(if self.state.is_merchants() { self.ended_at } else { None })
     }
 
+    /// Whether it is of a gift envelope, and nobody has grabbed it: nobody can accept it.
+    pub(crate) fn is_of_envelope(&self) -> bool {
+        self.recipient.is_none() && self.token.is_none()
+    }
+
     /// The same, of a gift envelope, once this user has grabbed it, who may take so long then.
     pub(crate) fn grabbed(&self, user: &UserId, accept_within_s: u64, now: Timestamp) -> Gift {
         let accept_by = Some(now.plus_s(accept_within_s));

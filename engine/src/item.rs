@@ -1,6 +1,7 @@
 //! Items: what is sold, on which terms.
 
 use crate::command::Refusal;
+use crate::group::GroupBuy;
 use crate::order::RETURN_WITHIN_S;
 use crate::types::{Amount, ItemId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,8 @@ pub struct NewItem {
     pub image_url: Option<String>,
     /// What of it never changes.
     pub origin: ItemOrigin,
+    /// On which terms groups buy it; `None` is not at all.
+    pub group_buy: Option<GroupBuy>,
 }
 
 /// Changes to an item. The outer `None` leaves a field as it is.
@@ -108,6 +111,10 @@ pub struct ItemChange {
     pub hold_ttl_s: Option<u64>,
     /// A new picture.
     pub image_url: Option<Option<String>>,
+    /// New terms for groups opened from now on. Not part of the command's old form: see
+    /// [`Command::fingerprint`](crate::command::Command).
+    #[serde(skip)]
+    pub group_buy: Option<Option<GroupBuy>>,
 }
 
 /// An item as it is kept. One of which nothing but its terms is known has the form
@@ -132,15 +139,17 @@ enum Rest {
     NoImage,
     Image(String),
     More(Option<String>, ItemOrigin),
+    ToGroups(Option<String>, ItemOrigin, GroupBuy),
 }
 
 impl From<NewItem> for ItemForm {
     fn from(terms: NewItem) -> ItemForm {
         let NewItem { merchant, name, category, price, stock, per_user_limit, starts_at, ends_at, .. } = terms;
-        let rest = match (terms.origin, terms.image_url) {
-            (origin, None) if origin == ItemOrigin::default() => Rest::NoImage,
-            (origin, Some(image_url)) if origin == ItemOrigin::default() => Rest::Image(image_url),
-            (origin, image_url) => Rest::More(image_url, origin),
+        let rest = match (terms.origin, terms.image_url, terms.group_buy) {
+            (origin, image_url, Some(group_buy)) => Rest::ToGroups(image_url, origin, group_buy),
+            (origin, None, None) if origin == ItemOrigin::default() => Rest::NoImage,
+            (origin, Some(image_url), None) if origin == ItemOrigin::default() => Rest::Image(image_url),
+            (origin, image_url, None) => Rest::More(image_url, origin),
         };
         let hold_ttl_s = terms.hold_ttl_s;
         ItemForm { merchant, name, category, price, stock, per_user_limit, starts_at, ends_at, hold_ttl_s, rest }
@@ -150,10 +159,11 @@ impl From<NewItem> for ItemForm {
 impl From<ItemForm> for NewItem {
     fn from(form: ItemForm) -> NewItem {
         let ItemForm { merchant, name, category, price, stock, per_user_limit, starts_at, ends_at, .. } = form;
-        let (image_url, origin) = match form.rest {
-            Rest::NoImage => (None, ItemOrigin::default()),
-            Rest::Image(image_url) => (Some(image_url), ItemOrigin::default()),
-            Rest::More(image_url, origin) => (image_url, origin),
+        let (image_url, origin, group_buy) = match form.rest {
+            Rest::NoImage => (None, ItemOrigin::default(), None),
+            Rest::Image(image_url) => (Some(image_url), ItemOrigin::default(), None),
+            Rest::More(image_url, origin) => (image_url, origin, None),
+            Rest::ToGroups(image_url, origin, group_buy) => (image_url, origin, Some(group_buy)),
         };
         let hold_ttl_s = form.hold_ttl_s;
         NewItem {
@@ -168,6 +178,7 @@ impl From<ItemForm> for NewItem {
             hold_ttl_s,
             image_url,
             origin,
+            group_buy,
         }
     }
 }
@@ -217,6 +228,7 @@ mod tests {
             hold_ttl_s: 900,
             image_url: image_url.map(str::to_owned),
             origin,
+            group_buy: None,
         }
     }
 
@@ -234,7 +246,11 @@ mod tests {
             let origin = ItemOrigin { owner, kind, variant_of, ..ItemOrigin::default() };
             let more = terms(image_url, origin);
             let bytes = postcard::to_extend(&more, Vec::new()).unwrap();
-            assert_eq!(postcard::from_bytes::<NewItem>(&bytes), Ok(more));
+            assert_eq!(postcard::from_bytes::<NewItem>(&bytes).as_ref(), Ok(&more));
+            let group_buy = Some(GroupBuy { size: 3, price: Amount::new(9_900).unwrap(), within_s: 60 });
+            let to_groups = NewItem { group_buy, ..more };
+            let bytes = postcard::to_extend(&to_groups, Vec::new()).unwrap();
+            assert_eq!(postcard::from_bytes::<NewItem>(&bytes), Ok(to_groups));
         }
     }
 

@@ -45,6 +45,7 @@
 //! - [`code`]: units that are codes, each handed out once.
 //! - [`gift_envelope`]: units for whoever comes first.
 //! - [`relation`]: who follows whom, and who has blocked whom.
+//! - [`group`]: users who buy an item together.
 //! - [`order`]: what comes of a unit once it is paid.
 //! - [`payout`]: money that goes to people outside.
 //! - [`address`]: where gifts are sent: sealed, opened, erased.
@@ -98,6 +99,7 @@ pub mod fairness;
 pub mod feed;
 pub mod gift;
 pub mod gift_envelope;
+pub mod group;
 mod item;
 pub mod journal;
 pub mod memory;
@@ -107,6 +109,7 @@ mod migrate;
 pub mod mutants;
 pub mod notes;
 pub mod order;
+pub mod payment;
 pub mod payout;
 pub mod rebuild;
 pub mod redaction;

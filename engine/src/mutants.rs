@@ -76,11 +76,21 @@ pub enum Mutant {
     ForgetRelations,
     /// A grab of a gift does not look whether the user has one already.
     GrabGiftAgain,
+    /// A payment that was refunded is refunded again.
+    RefundPaymentTwice,
+    /// Money that comes too late for what it was for stays nowhere.
+    LoseLatePayment,
+    /// Who is a member of a group joins it again, and pays again.
+    JoinTwice,
+    /// A group can be joined at exactly its deadline.
+    JoinAtDeadline,
+    /// When a group comes to nothing, one of its members has no money back.
+    ForgetMember,
 }
 
 impl Mutant {
     /// All of them that the simulation has to find.
-    pub const ALL: [Mutant; 33] = [
+    pub const ALL: [Mutant; 36] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -114,10 +124,16 @@ impl Mutant {
         Mutant::IgnoreBlocks,
         Mutant::ForgetRelations,
         Mutant::GrabGiftAgain,
+        Mutant::JoinTwice,
+        Mutant::JoinAtDeadline,
+        Mutant::ForgetMember,
     ];
 
     /// Those that are found where disks and keys are looked at, and not by the simulation.
     pub const OF_ADDRESSES: [Mutant; 2] = [Mutant::StageBeforeSlot, Mutant::KeepSlot];
+
+    /// Those that random stories of payments have to find.
+    pub const OF_PAYMENTS: [Mutant; 2] = [Mutant::RefundPaymentTwice, Mutant::LoseLatePayment];
 }
 
 #[cfg(feature = "mutants")]

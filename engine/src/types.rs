@@ -349,10 +349,22 @@ id!(
     "pay_"
 );
 id!(
+    /// Money that a gateway takes from a user. Starts with two bytes of its item's id, so that
+    /// a payment lives in the shard of what it pays for.
+    PaymentId,
+    "payment_"
+);
+id!(
     /// Something that one user gives to another. Starts with two bytes of its item's id,
     /// so that a gift lives in the shard of its item.
     GiftId,
     "gift_"
+);
+id!(
+    /// Users who buy an item together. Starts with two bytes of its item's id,
+    /// so that a group lives in the shard of its item.
+    GroupId,
+    "group_"
 );
 id!(
     /// An API key.

@@ -12,8 +12,10 @@ use hongbao_engine::backup::{BackupOptions, RestoreOptions};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::GiftRole;
+use hongbao_engine::group::{GroupBuy, NewGroup};
 use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
+use hongbao_engine::types::{ItemId, UserId};
 use stand::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,6 +31,8 @@ fn lists_and_feed_agree_before_and_after_everything_has_ended() {
     let made = play(engine.engine());
     play_gifts(engine.engine(), made.item);
     play_orders(engine.engine(), made.item);
+    play_groups(engine.engine(), made.item);
+    play_payments(engine.engine(), made.item);
     let given = wait(engine.engine().gifts(&user("alice"), GiftRole::Given, &Page { limit: 1, cursor: None })).unwrap();
     let redacted = engine.engine().ask(Command::RedactGift { gift: given.rows[0].id, metadata: true });
     assert!(matches!(redacted, Outcome::Gift(_)), "{redacted:?}");
@@ -51,6 +55,36 @@ fn lists_and_feed_agree_before_and_after_everything_has_ended() {
     engine.reopen(|_| {});
     assert_eq!(all(engine.engine()), ended, "and over a restart");
     assert_agrees(engine.engine(), &made, &ended, true);
+}
+
+/// Groups that are full, left and left to end.
+fn play_groups(engine: &Embedded, item: ItemId) {
+    let [bob, carol] = [user("bob"), user("carol")];
+    engine.deposit(&bob, 100);
+    engine.deposit(&carol, 100);
+    let open = |size| {
+        let group_buy = Some(Some(GroupBuy { size, price: fen(9), within_s: 60 }));
+        let change = Box::new(ItemChange { group_buy, ..ItemChange::default() });
+        engine.ask(Command::ChangeItem { item, change });
+        let terms = NewGroup { owner: "shop".to_owned(), item, leader: bob.clone(), reference: None };
+        match engine.ask(Command::OpenGroup(Box::new(terms))) {
+            Outcome::Group(group) => group.id,
+            other => panic!("no group: {other:?}"),
+        }
+    };
+    let joins = |group| {
+        let joined = engine.ask(Command::JoinGroup { group, user: carol.clone() });
+        assert!(matches!(joined, Outcome::Joined { .. }), "{joined:?}");
+    };
+    let leaves = |group, user: &UserId| {
+        let left = engine.ask(Command::LeaveGroup { group, user: user.clone() });
+        assert!(matches!(left, Outcome::Group(_)), "{left:?}");
+    };
+    let (full, left, _expires) = (open(2), open(3), open(3));
+    joins(full);
+    joins(left);
+    leaves(left, &carol);
+    leaves(left, &bob);
 }
 
 #[test]

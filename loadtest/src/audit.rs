@@ -69,6 +69,8 @@ async fn audit_all(audit: &Shared) -> Result<(), String> {
     compare_lists(audit).await?;
     crate::audit_units::audit_units(audit).await?;
     crate::audit_gifts::audit_gifts(audit).await?;
+    crate::audit_group_buy::audit_group_buy(audit).await?;
+    crate::audit_gifts::compare_merchant(audit).await?;
     crate::audit_units::audit_wallets(audit).await?;
     crate::audit_units::audit_books(audit).await
 }

@@ -6,11 +6,12 @@
 
 use crate::asker::Asker;
 use crate::audit::{Audit, escaped, get};
+use crate::audit_group_buy::paid_by_groups;
 use crate::audit_units::Stock;
 use crate::client::Request;
 use crate::facts::HoldState;
 use crate::gifts::{
-    GiftAnswer, GiftFact, Giving, LEFT_S, Life, StepRequest, disagreement, forgotten_gift, gift_name, payer,
+    GiftAnswer, Giving, LEFT_S, Life, LifeFact, StepRequest, disagreement, forgotten_gift, gift_name, payer,
 };
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
@@ -33,12 +34,11 @@ pub(crate) async fn audit_gifts(audit: &Rc<Audit>) -> Result<(), String> {
         compare_lists(audit, giving).await?;
         compare_stock(audit, giving).await?;
         compare_wallets(audit, giving).await?;
-        compare_merchant(audit, giving).await?;
     }
     Ok(())
 }
 
-fn facts(audit: &Audit, wanted: impl Fn(&GiftFact) -> bool) -> Vec<(u32, GiftFact)> {
+fn facts(audit: &Audit, wanted: impl Fn(&LifeFact) -> bool) -> Vec<(u32, LifeFact)> {
     let facts = audit.facts.borrow();
     facts.gifts.iter().filter(|(_, known)| wanted(known)).map(|(life, known)| (*life, known.clone())).collect()
 }
@@ -62,7 +62,7 @@ async fn ask(audit: &Audit, asker: &mut Asker, life: u32, nth: usize, id: &str) 
 async fn settle(audit: &Rc<Audit>) -> Result<(), String> {
     let unknown = facts(audit, |known| known.is_unknown);
     audit
-        .each(unknown, async |audit: &Rc<Audit>, asker: &mut Asker, (life, known): (u32, GiftFact)| {
+        .each(unknown, async |audit: &Rc<Audit>, asker: &mut Asker, (life, known): (u32, LifeFact)| {
             let Some(status) = ask(audit, asker, life, known.done, &known.id).await? else { return Ok(()) };
             let (world, giving) = (&audit.world, giving(audit));
             let mut facts = audit.facts.borrow_mut();
@@ -85,7 +85,7 @@ async fn ask_steps_again(audit: &Rc<Audit>) -> Result<(), String> {
         steps.extend((0..known.done).map(|nth| (life, nth, known.clone())));
     }
     audit
-        .each(steps, async |audit: &Rc<Audit>, asker: &mut Asker, (life, nth, known): (u32, usize, GiftFact)| {
+        .each(steps, async |audit: &Rc<Audit>, asker: &mut Asker, (life, nth, known): (u32, usize, LifeFact)| {
             let Some(status) = ask(audit, asker, life, nth, &known.id).await? else { return Ok(()) };
             let expected = Life::of(&audit.world, giving(audit), life).state(nth + 1);
             compare(audit, asker, status, (life, &known), expected, "asked again");
@@ -95,7 +95,7 @@ async fn ask_steps_again(audit: &Rc<Audit>) -> Result<(), String> {
 }
 
 /// Holds an answer about a gift against how it must stand.
-fn compare(audit: &Audit, asker: &Asker, status: u16, (life, known): (u32, &GiftFact), expected: &str, when: &str) {
+fn compare(audit: &Audit, asker: &Asker, status: u16, (life, known): (u32, &LifeFact), expected: &str, when: &str) {
     let why = match serde_json::from_slice::<GiftAnswer<'_>>(asker.body()) {
         Ok(answer) if matches!(status, 200 | 201) => {
             disagreement(&audit.world, giving(audit), (life, known), expected, &answer)
@@ -113,7 +113,7 @@ async fn look_at_each(audit: &Rc<Audit>) -> Result<(), String> {
     audit
         .each(
             facts(audit, |known| known.done > 0),
-            async |audit: &Rc<Audit>, asker: &mut Asker, (life, known): (u32, GiftFact)| {
+            async |audit: &Rc<Audit>, asker: &mut Asker, (life, known): (u32, LifeFact)| {
                 let terms = Life::of(&audit.world, giving(audit), life);
                 let expected = terms.end(known.done);
                 let until = Instant::now() + Duration::from_secs(LEFT_S) + PATIENCE;
@@ -256,23 +256,29 @@ async fn compare_wallets(audit: &Rc<Audit>, giving: &Giving) -> Result<(), Strin
         .await
 }
 
-/// The run's merchant has the money of what was shipped and of units that were paid for, and no more.
-async fn compare_merchant(audit: &Rc<Audit>, giving: &Giving) -> Result<(), String> {
+/// The run's merchant has the money of what was shipped, of groups that were full and of units that were paid for, and no more.
+pub(crate) async fn compare_merchant(audit: &Rc<Audit>) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Balance {
         pending: u64,
         available: u64,
     }
-    let shipped = facts(audit, |known| known.done > 0).into_iter().filter(|(life, known)| {
-        matches!(Life::of(&audit.world, giving, *life).end(known.done), "shipped" | "delivered")
+    let world = &audit.world;
+    if !world.part.is_whole() || (world.giving.is_none() && world.gathering.is_none()) {
+        return Ok(());
+    }
+    let of_gifts = world.giving.as_ref().map_or(0, |giving| {
+        let shipped = facts(audit, |known| known.done > 0)
+            .into_iter()
+            .filter(|(life, known)| matches!(Life::of(world, giving, *life).end(known.done), "shipped" | "delivered"));
+        giving.price * shipped.count() as u64
     });
-    let of_gifts = giving.price * shipped.count() as u64;
     let of_units: u64 = {
         let facts = audit.facts.borrow();
         let paid = facts.holds.iter().filter(|(_, hold)| matches!(hold.state, HoldState::Claimed { .. }));
         paid.map(|((item, _), _)| audit.world.items[*item as usize].price).sum()
     };
-    let expected = of_gifts + of_units;
+    let expected = of_gifts + of_units + paid_by_groups(audit);
     audit
         .each(vec![audit.world.merchant()], async move |audit: &Rc<Audit>, asker: &mut Asker, merchant: String| {
             let path = format!("/v1/merchants/{merchant}/balance");

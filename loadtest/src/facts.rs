@@ -4,7 +4,7 @@
 //! one: an answer that disagrees with it becomes a difference. What was asked
 //! and not answered is *unknown* until it is asked again.
 
-use crate::gifts::GiftFact;
+use crate::gifts::LifeFact;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -108,7 +108,8 @@ pub(crate) struct Facts {
     /// answers come in the order of their questions.
     pub(crate) busy: HashSet<Pair>,
     /// By the number of their lives.
-    pub(crate) gifts: HashMap<u32, GiftFact>,
+    pub(crate) gifts: HashMap<u32, LifeFact>,
+    pub(crate) gatherings: HashMap<u32, LifeFact>,
     pub(crate) differences: Differences,
     pub(crate) hold_ttl: Duration,
 }
@@ -269,6 +270,7 @@ impl Facts {
         }
         self.holds.extend(other.holds);
         self.gifts.extend(other.gifts);
+        self.gatherings.extend(other.gatherings);
         self.differences.absorb(other.differences);
         self.hold_ttl = other.hold_ttl;
     }

@@ -159,9 +159,9 @@ impl Life {
     }
 }
 
-/// A gift as it was acknowledged.
+/// A gift, or a group that buys together, as it was acknowledged.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct GiftFact {
+pub(crate) struct LifeFact {
     pub(crate) id: Box<str>,
     /// Steps that were acknowledged.
     pub(crate) done: usize,
@@ -239,7 +239,7 @@ pub(crate) fn payer(world: &World, giving: &Giving, life: u32) -> u32 {
 pub(crate) fn disagreement(
     world: &World,
     giving: &Giving,
-    (life, known): (u32, &GiftFact),
+    (life, known): (u32, &LifeFact),
     expected: &str,
     answer: &GiftAnswer<'_>,
 ) -> Option<String> {

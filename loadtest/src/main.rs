@@ -11,7 +11,7 @@
 //! - `world` what a run has created, `setup` creates it, `money` bounds it and takes it back
 //! - `schedule` when requests are due, `pacer` sleeps until then, `plan` which they are
 //! - `client` one connection, `worker` drives many, `tally` counts, `watch` and `live` tell the seconds
-//! - `facts` and `gifts` what was acknowledged, `audit`, `audit_units` and `audit_gifts` hold it against the server
+//! - `facts`, `gifts` and `group_buy` what was acknowledged, `audit`, `audit_units`, `audit_gifts` and `audit_group_buy` hold it against the server
 //! - `chaos` breaks the server, `interrupt` ends the load early, `failure` why there is nothing to tell
 //! - `run` one run with all of that; `find` many of them; `merge` and `compare` their files
 //! - `peers` other systems beside Hongbao, each started here
@@ -20,6 +20,7 @@
 mod asker;
 mod audit;
 mod audit_gifts;
+mod audit_group_buy;
 mod audit_units;
 mod chaos;
 mod chart;
@@ -29,6 +30,7 @@ mod facts;
 mod failure;
 mod find;
 mod gifts;
+mod group_buy;
 mod html;
 mod interrupt;
 mod limit;
@@ -80,7 +82,7 @@ enum Command {
     Find(Box<FindOptions>),
     /// Print a scenario as TOML, as a file to start from
     Scenario {
-        /// hot, groups, flash, mixed, gifts, or a file
+        /// hot, groups, flash, mixed, gifts, group-buy, or a file
         name: String,
     },
     /// Put the parts of one run together

@@ -10,6 +10,7 @@ use crate::client::{Request, Target};
 use crate::facts::{Facts, HoldState, ShareFact};
 use crate::failure::Failure;
 use crate::gifts::{Life, Step, StepRequest};
+use crate::group_buy::GroupLife;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -104,6 +105,14 @@ pub(crate) async fn take_back(target: &Arc<Target>, world: &Arc<World>, facts: &
                 let mut request = StepRequest::default();
                 request.compose(world, giving, *life, Step::Cancel, &known.id);
                 settled.push((request.path, Some(request.key), request.body));
+            }
+        }
+    }
+    if let Some(gathering) = &world.gathering {
+        for (life, known) in facts.gatherings.iter().filter(|(_, known)| !known.id.is_empty()) {
+            if GroupLife::of(world, gathering, *life).end(known.done) == "open" {
+                let leader = gathering.person(*life, 0);
+                settled.push((format!("/v1/groups/{}/leave", known.id), None, user_body(world, leader)));
             }
         }
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How a server is loaded.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// hot, groups, flash, mixed, gifts, or a TOML file; `hongbao-load scenario hot` prints one to start from
+    /// hot, groups, flash, mixed, gifts, group-buy, or a TOML file; `hongbao-load scenario hot` prints one to start from
     pub(crate) scenario: String,
     /// Base URL of the server
     #[arg(long, default_value = "http://127.0.0.1:8080")]

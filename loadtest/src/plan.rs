@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     unit_turn: u32,
     life_turn: u32,
     lives: VecDeque<(Duration, u32)>,
+    gather_turn: u32,
+    gatherings: VecDeque<(Duration, u32)>,
     later: VecDeque<(Duration, Action)>,
     unclaimed: VecDeque<Pair>,
     recent: Vec<Pair>,
@@ -54,6 +56,8 @@ impl Plan {
             unit_turn: 0,
             life_turn: 0,
             lives: VecDeque::new(),
+            gather_turn: 0,
+            gatherings: VecDeque::new(),
             later: VecDeque::new(),
             unclaimed: VecDeque::new(),
             recent: Vec::with_capacity(RECENT_WINS),
@@ -74,6 +78,9 @@ impl Plan {
         }
         if self.mix.gifts > 0 {
             return self.gift(world, now).unwrap_or_else(|| self.wallet(world));
+        }
+        if self.mix.group_buy > 0 {
+            return self.gather(world, now).unwrap_or_else(|| self.wallet(world));
         }
         // Everybody has a turn before anybody pays: that is the rush.
         self.unit(world, facts).or_else(|| self.follow_up(facts, now)).unwrap_or_else(|| self.unit_again(world, facts))
@@ -97,6 +104,7 @@ impl Plan {
             Some(3) => self.unclaimed.pop_front().map(Action::ClaimShare),
             Some(4) => self.recent_win().map(Action::GrabShare),
             Some(6) => self.gift(world, now),
+            Some(7) => self.gather(world, now),
             _ => None,
         };
         wanted.unwrap_or_else(|| match self.rng.random_range(0..4) {
@@ -157,6 +165,27 @@ impl Plan {
         }
         self.life_turn += 1;
         Some(Action::Gift(life))
+    }
+
+    /// A group's life goes on after a pause: its next turn, or the last one again.
+    pub(crate) fn on_group(&mut self, life: u32, now: Duration) {
+        self.gatherings.push_back((now + LIFE_PAUSE, life));
+    }
+
+    /// The next turn of a group's life that is due, or else a new one.
+    fn gather(&mut self, world: &World, now: Duration) -> Option<Action> {
+        if let Some(&(due, life)) = self.gatherings.front()
+            && due <= now
+        {
+            self.gatherings.pop_front();
+            return Some(Action::Gather(life));
+        }
+        let life = self.worker + self.workers * self.gather_turn;
+        if life >= world.gathering.as_ref()?.lives {
+            return None;
+        }
+        self.gather_turn += 1;
+        Some(Action::Gather(life))
     }
 
     /// The next user of the mass envelope that has not had a turn.
@@ -294,6 +323,7 @@ mod tests {
             senders: 1,
             hold_ttl: Duration::from_secs(900),
             giving: None,
+            gathering: None,
         }
     }
 

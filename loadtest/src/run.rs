@@ -372,12 +372,13 @@ fn unknown(facts: &Facts) -> u64 {
     let units = facts.holds.values().filter(|hold| {
         matches!(hold.state, HoldState::GrabUnknown | HoldState::ClaimUnknown | HoldState::ReleaseUnknown)
     });
-    let steps = facts.gifts.values().filter(|known| known.is_unknown);
+    let steps = facts.gifts.values().chain(facts.gatherings.values()).filter(|known| known.is_unknown);
     (shares.count() + units.count() + steps.count()) as u64
 }
 
 /// Units on sale and to be given.
 fn stock(world: &World) -> u64 {
     let sale: u64 = world.items.iter().map(|item| u64::from(item.stock)).sum();
-    sale + world.giving.as_ref().map_or(0, |giving| u64::from(giving.stock()) * giving.items.len() as u64)
+    let together = world.gathering.as_ref().map_or(0, |it| u64::from(it.stock()) * it.items.len() as u64);
+    sale + together + world.giving.as_ref().map_or(0, |giving| u64::from(giving.stock()) * giving.items.len() as u64)
 }

@@ -16,14 +16,16 @@ use std::time::Duration;
 /// envelopes of 2 to 100 shares, each with a few users too many. `flash`: an item
 /// of which 100 times as many users as units want one at once. `mixed`: all of
 /// them together, with claims, repeats and wallet reads. `gifts`: whole lives of gifts,
-/// each to one of its ends.
-pub(crate) const BUILT_IN: [&str; 5] = ["hot", "groups", "flash", "mixed", "gifts"];
+/// each to one of its ends. `group-buy`: whole lives of groups that buy an item together.
+pub(crate) const BUILT_IN: [&str; 6] = ["hot", "groups", "flash", "mixed", "gifts", "group-buy"];
 
 /// A small envelope's users are different people: up to 121.
 pub(crate) const USERS_MIN_OF_GROUPS: u32 = 121;
 
 /// A gift's life has more steps than this on average.
 const STEPS_MIN_MEAN: f64 = 2.5;
+/// And a group's, without those that only its members take.
+const TURNS_MIN_MEAN: f64 = 4.0;
 
 /// A scenario. Everything but `name`, `stages` and `mix` may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +54,8 @@ pub(crate) struct Scenario {
     pub(crate) sale: Option<Sale>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gifts: Option<Gifts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group_buy: Option<GroupBuy>,
 }
 
 /// A stretch of the run.
@@ -93,11 +97,13 @@ pub(crate) struct Mix {
     pub(crate) others: u32,
     /// Steps of gifts' lives.
     pub(crate) gifts: u32,
+    /// Turns of lives of groups that buy together.
+    pub(crate) group_buy: u32,
 }
 
 impl Mix {
-    pub(crate) fn parts(self) -> [u32; 7] {
-        [self.mass, self.groups, self.units, self.claims, self.repeats, self.others, self.gifts]
+    pub(crate) fn parts(self) -> [u32; 8] {
+        [self.mass, self.groups, self.units, self.claims, self.repeats, self.others, self.gifts, self.group_buy]
     }
 
     pub(crate) fn sum(self) -> u64 {
@@ -187,6 +193,29 @@ impl Default for Gifts {
     }
 }
 
+/// What is bought together, and by how many.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct GroupBuy {
+    /// Groups that may be opened; by default more than the rate can open, up to 500,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lives: Option<u32>,
+    /// How many members a group has.
+    pub(crate) size: u32,
+    /// Who opens, joins and leaves. People of their own.
+    pub(crate) users: u32,
+    /// What each member pays, in minor units.
+    pub(crate) price: u64,
+    /// Items that are bought, and as many whose groups soon expire.
+    pub(crate) items: u32,
+}
+
+impl Default for GroupBuy {
+    fn default() -> Self {
+        Self { lives: None, size: 3, users: 1000, price: 9900, items: 8 }
+    }
+}
+
 mod defaults {
     pub(super) fn seed() -> u64 {
         1
@@ -232,8 +261,9 @@ impl Scenario {
             "hot" => Mix { mass: 100, ..Mix::default() },
             "groups" => Mix { groups: 100, ..Mix::default() },
             "flash" => Mix { units: 100, ..Mix::default() },
-            "mixed" => Mix { mass: 35, groups: 25, units: 15, claims: 15, repeats: 5, others: 5, gifts: 0 },
+            "mixed" => Mix { mass: 35, groups: 25, units: 15, claims: 15, repeats: 5, others: 5, ..Mix::default() },
             "gifts" => Mix { gifts: 100, ..Mix::default() },
+            "group-buy" => Mix { group_buy: 100, ..Mix::default() },
             _ => return None,
         };
         let mut scenario = Self {
@@ -249,6 +279,7 @@ impl Scenario {
             groups: (mix.groups > 0).then(Groups::default),
             sale: (mix.units > 0).then(Sale::default),
             gifts: (mix.gifts > 0).then(Gifts::default),
+            group_buy: (mix.group_buy > 0).then(GroupBuy::default),
         };
         scenario.stage_as_built_in(20_000.0, Duration::from_secs(30), Duration::from_secs(2));
         Some(scenario)
@@ -297,6 +328,9 @@ impl Scenario {
         if self.mix.gifts > 0 {
             self.gifts.get_or_insert_default();
         }
+        if self.mix.group_buy > 0 {
+            self.group_buy.get_or_insert_default();
+        }
     }
 
     /// The scenario as a file.
@@ -335,9 +369,9 @@ impl Scenario {
         for part in self.mix.parts() {
             within("a part of mix", part.into(), 0..=1_000_000)?;
         }
-        let Mix { mass, groups, units, claims, repeats, others, gifts } = self.mix;
+        let Mix { mass, groups, units, claims, repeats, others, gifts, group_buy } = self.mix;
         if self.mix.sum() == 0 || self.mix.sum() == u64::from(claims) + u64::from(repeats) + u64::from(others) {
-            return Err("mix: one of mass, groups, units and gifts must be more than 0".to_owned());
+            return Err("mix: one of mass, groups, units, gifts and group_buy must be more than 0".to_owned());
         }
         if claims + repeats > 0 && mass + groups == 0 {
             return Err("mix: claims and repeats need wins: give mass or groups a part".to_owned());
@@ -347,6 +381,7 @@ impl Scenario {
             (groups, "groups", self.groups.is_some()),
             (units, "sale", self.sale.is_some()),
             (gifts, "gifts", self.gifts.is_some()),
+            (group_buy, "group_buy", self.group_buy.is_some()),
         ] {
             if is_there && part == 0 {
                 return Err(format!("[{section}] is described, but mix never asks for it; give it a part or drop it"));
@@ -388,6 +423,13 @@ impl Scenario {
             within("gifts.price", gifts.price, 1..=1_000_000_000)?;
             within("gifts.items", gifts.items.into(), 1..=1000)?;
         }
+        if let Some(group_buy) = &self.group_buy {
+            within("group_buy.lives", self.gatherings().into(), 1..=10_000_000)?;
+            within("group_buy.size", group_buy.size.into(), 2..=100)?;
+            within("group_buy.users", group_buy.users.into(), u64::from(group_buy.size) + 2..=1_000_000)?;
+            within("group_buy.price", group_buy.price, 1..=1_000_000_000)?;
+            within("group_buy.items", group_buy.items.into(), 1..=1000)?;
+        }
         Ok(())
     }
 
@@ -422,6 +464,13 @@ impl Scenario {
     pub(crate) fn lives(&self) -> u32 {
         let wanted = self.arrivals() * f64::from(self.mix.gifts) / self.mix.sum() as f64 / STEPS_MIN_MEAN;
         let given = self.gifts.and_then(|gifts| gifts.lives);
+        given.unwrap_or((wanted as u32).clamp(100, 500_000))
+    }
+
+    /// Groups that may be opened: unless given, more than there are requests for.
+    pub(crate) fn gatherings(&self) -> u32 {
+        let wanted = self.arrivals() * f64::from(self.mix.group_buy) / self.mix.sum() as f64 / TURNS_MIN_MEAN;
+        let given = self.group_buy.and_then(|group_buy| group_buy.lives);
         given.unwrap_or((wanted as u32).clamp(100, 500_000))
     }
 
@@ -491,9 +540,13 @@ mod tests {
             (text("", "units = 1\n[sale]\nstock = 3\nhold_ttl = '500ms'"), "whole seconds"),
             (text("", "mass = 1\n[sale]\nstock = 3"), "[sale] is described"),
             (text("", "units = 1\nclaims = 1"), "claims and repeats need wins"),
-            (text("", "others = 1"), "one of mass, groups, units and gifts"),
+            (text("", "others = 1"), "one of mass, groups, units, gifts and group_buy"),
             (text("", "gifts = 1\n[gifts]\nlives = 10\nusers = 3"), ""),
             (text("", "gifts = 1\n[gifts]\nusers = 2"), "gifts.users is 2; give 3 to"),
+            (text("", "group_buy = 1\n[group_buy]\nusers = 5"), ""),
+            (text("", "group_buy = 1\n[group_buy]\nusers = 4"), "group_buy.users is 4; give 5 to"),
+            (text("", "group_buy = 1\n[group_buy]\nsize = 1"), "group_buy.size is 1; give 2 to"),
+            (text("", "mass = 1\n[group_buy]\nusers = 5"), "[group_buy] is described"),
             (text("", "mass = 1\n[gifts]\nusers = 3"), "[gifts] is described"),
             (text("users = 100", "groups = 1"), "121 different people"),
             (text("connections = 0", "mass = 1"), "connections is 0; give 1 to 10000"),

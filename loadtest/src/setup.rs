@@ -8,6 +8,7 @@ use crate::asker::{Asker, for_each};
 use crate::client::{Request, Target};
 use crate::failure::Failure;
 use crate::gifts::Giving;
+use crate::group_buy::Gathering;
 use crate::scenario::Scenario;
 use crate::world::{Envelope, Item, Share, World};
 use rand::rngs::SmallRng;
@@ -81,6 +82,17 @@ pub(crate) fn plan(scenario: &Scenario, tag: String, part: Share, is_live: bool)
             users: gifts.users,
             seed: scenario.seed,
         }),
+        gathering: scenario.group_buy.map(|group_buy| Gathering {
+            items: vec![String::new(); 2 * group_buy.items as usize],
+            lives: scenario.gatherings(),
+            size: group_buy.size,
+            price: group_buy.price,
+            first_user: population
+                + scenario.sale.map_or(0, |sale| sale.users())
+                + scenario.gifts.map_or(0, |gifts| gifts.users),
+            users: group_buy.users,
+            seed: scenario.seed,
+        }),
     }
 }
 
@@ -103,7 +115,7 @@ pub(crate) async fn create(target: &Arc<Target>, world: &mut World) -> Result<()
         envelope.id = id;
     }
     created?;
-    if world.items.is_empty() && world.giving.is_none() {
+    if world.items.is_empty() && world.giving.is_none() && world.gathering.is_none() {
         return Ok(());
     }
     let merchant = world.merchant();
@@ -111,20 +123,30 @@ pub(crate) async fn create(target: &Arc<Target>, world: &mut World) -> Result<()
     let mut asker = Asker::new(Arc::clone(target), PATIENCE);
     post(&mut asker, "/v1/merchants", &format!("{prefix}merchant"), &body).await?;
     let ttl_s = world.hold_ttl.as_secs();
-    let for_sale = world.items.iter().map(|item| (item.price, item.stock, Some(1)));
-    let to_give =
-        world.giving.iter().flat_map(|giving| giving.items.iter().map(|_| (giving.price, giving.stock(), None)));
-    let items = for_sale.chain(to_give).map(|(price, stock, per_user_limit): (u64, u32, Option<u32>)| {
+    let item = |price: u64, stock: u32, per_user_limit: Option<u32>| {
         json!({
             "merchant": merchant, "name": "99 roses", "category": "flowers", "price": price,
             "stock": stock, "per_user_limit": per_user_limit, "hold_ttl_s": ttl_s,
         })
+    };
+    let for_sale = world.items.iter().map(|it| item(it.price, it.stock, Some(1)));
+    let to_give =
+        world.giving.iter().flat_map(|giving| giving.items.iter().map(|_| item(giving.price, giving.stock(), None)));
+    let to_groups = world.gathering.iter().flat_map(|gathering| {
+        (0..gathering.items.len()).map(|nth| {
+            let mut body = item(gathering.price, gathering.stock(), None);
+            body["group_buy"] =
+                json!({"size": gathering.size, "price": gathering.price, "within_s": gathering.within_s(nth)});
+            body
+        })
     });
+    let items = for_sale.chain(to_give).chain(to_groups);
     let bodies: Vec<_> = items.enumerate().collect();
     let ids = Rc::new(RefCell::new(vec![String::new(); bodies.len()]));
     let created = create_all(target, "/v1/items", &prefix, bodies, &ids).await;
     let places = world.items.iter_mut().map(|item| &mut item.id);
     let places = places.chain(world.giving.iter_mut().flat_map(|giving| &mut giving.items));
+    let places = places.chain(world.gathering.iter_mut().flat_map(|gathering| &mut gathering.items));
     for (place, id) in places.zip(ids.take()) {
         *place = id;
     }

@@ -7,6 +7,7 @@
 use crate::client::{CallError, Connection, Request, Target};
 use crate::facts::{Answer, Facts, HoldState, Pair};
 use crate::gifts::{GiftAnswer, Step, StepRequest};
+use crate::group_buy::{GroupAnswer, Turn};
 use crate::interrupt::Interrupt;
 use crate::pacer::Pacer;
 use crate::plan::Plan;
@@ -276,6 +277,9 @@ impl Line {
         if let Action::Gift(life) = action {
             return self.compose_step(worker, life);
         }
+        if let Action::Gather(life) = action {
+            return self.compose_turn(worker, life);
+        }
         self.path.clear();
         self.body.clear();
         let user = match action {
@@ -305,7 +309,7 @@ impl Line {
                 let _ = write!(self.path, "/v1/wallets/u{tag}-{user}");
                 None
             }
-            Action::Gift(_) => unreachable!("composed above"),
+            Action::Gift(_) | Action::Gather(_) => unreachable!("composed above"),
         };
         if let Some(user) = user {
             let _ = write!(self.body, "{{\"user\":\"u{tag}-{user}\"}}");
@@ -321,6 +325,18 @@ impl Line {
         let step = facts.next_step(world, giving, life).expect("a life that is planned goes on");
         let id = facts.gifts.get(&life).map_or("", |known| &*known.id);
         self.step.compose(world, giving, life, step, id);
+        self.send_step(worker);
+    }
+
+    fn compose_turn(&mut self, worker: &Worker, life: u32) {
+        let (world, facts) = (&worker.run.world, worker.facts.borrow());
+        let gathering = world.gathering.as_ref().expect("a group is of a run in which something is bought together");
+        let (nth, id) = facts.gatherings.get(&life).map_or((0, ""), |known| (known.done, &*known.id));
+        self.step.compose_turn(world, gathering, (life, nth), id);
+        self.send_step(worker);
+    }
+
+    fn send_step(&mut self, worker: &Worker) {
         let StepRequest { path, key, body } = &self.step;
         let request = Request { path, idempotency_key: Some(key), body: Some(body.as_bytes()) };
         worker.run.target.compose(&mut self.request, &request);
@@ -341,6 +357,10 @@ fn record(worker: &Worker, exchange: &Exchange, result: Result<u16, CallError>, 
     if let Action::Gift(life) = exchange.action {
         drop(tally);
         return record_gift(worker, exchange, life, result, body);
+    }
+    if let Action::Gather(life) = exchange.action {
+        drop(tally);
+        return record_group(worker, exchange, life, result, body);
     }
     let unanswered = match result {
         Ok(200) => match serde_json::from_slice::<Answer<'_>>(body) {
@@ -377,7 +397,7 @@ fn remember_unknown(facts: &mut Facts, exchange: &Exchange) {
         Action::GrabUnit(pair) => facts.unit_grab_unknown(pair, exchange.sent),
         Action::ClaimUnit(pair) => facts.unit_follow_up(pair, HoldState::ClaimUnknown),
         Action::ReleaseUnit(pair) => facts.unit_follow_up(pair, HoldState::ReleaseUnknown),
-        Action::ReadWallet(_) | Action::Gift(_) => {}
+        Action::ReadWallet(_) | Action::Gift(_) | Action::Gather(_) => {}
     }
 }
 
@@ -424,6 +444,47 @@ fn record_gift(worker: &Worker, exchange: &Exchange, life: u32, result: Result<u
     }
     if facts.next_step(world, giving, life).is_some() {
         worker.plan.borrow_mut().on_gift(life, exchange.answered);
+    }
+}
+
+/// What became of a turn of a group's life; the life goes on after any answer but a refusal.
+fn record_group(worker: &Worker, exchange: &Exchange, life: u32, result: Result<u16, CallError>, body: &[u8]) {
+    let outage = worker.run.outage.load(Ordering::Relaxed);
+    let world = &worker.run.world;
+    let gathering = world.gathering.as_ref().expect("a group is of a run in which something is bought together");
+    let mut tally = worker.tally.borrow_mut();
+    let mut facts = worker.facts.borrow_mut();
+    let Some(turn) = facts.next_turn(world, gathering, life) else { return };
+    match result {
+        Ok(status @ (200 | 201)) => match serde_json::from_slice::<GroupAnswer<'_>>(body) {
+            Ok(answer) => {
+                tally.answered(exchange.due, exchange.sent, exchange.answered);
+                tally.outcome("group", answer.name());
+                if turn == Turn::Open {
+                    tally.win(exchange.answered);
+                }
+                facts.group_turned(world, gathering, life, &answer);
+            }
+            Err(error) => {
+                tally.error("unreadable_answer", outage, || format!("{status}: {error}"));
+                facts.group_unknown(life);
+            }
+        },
+        Ok(status) => {
+            tally.refused(status, body, outage);
+            if status < 500 && status != 429 {
+                facts.group_refused(world, gathering, life, status, &String::from_utf8_lossy(body));
+                return;
+            }
+            facts.group_unknown(life);
+        }
+        Err(error) => {
+            tally.error(error.kind(), outage, || error.to_string());
+            facts.group_unknown(life);
+        }
+    }
+    if facts.next_turn(world, gathering, life).is_some() {
+        worker.plan.borrow_mut().on_group(life, exchange.answered);
     }
 }
 
@@ -492,6 +553,6 @@ fn outcome(worker: &Worker, exchange: &Exchange, answer: &Answer<'_>) {
             facts.unit_refused(pair, other, now, unit_name(pair));
         }
         (Action::ReadWallet(_), _) => tally.outcome("wallet", "read"),
-        (Action::Gift(_), _) => unreachable!("what becomes of a gift is recorded for itself"),
+        (Action::Gift(_) | Action::Gather(_), _) => unreachable!("what becomes of a life is recorded for itself"),
     }
 }

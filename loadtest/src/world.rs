@@ -6,6 +6,7 @@
 
 use crate::facts::Pair;
 use crate::gifts::Giving;
+use crate::group_buy::Gathering;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(crate) enum Action {
     ReadWallet(u32),
     /// The next step of a gift's life.
     Gift(u32),
+    /// The next turn of the life of a group that buys together.
+    Gather(u32),
 }
 
 /// An envelope created for the run. Its grabbers are `users` people from
@@ -148,6 +151,8 @@ pub(crate) struct World {
     pub(crate) hold_ttl: Duration,
     /// What is given, if anything is.
     pub(crate) giving: Option<Giving>,
+    /// What is bought together, if anything is.
+    pub(crate) gathering: Option<Gathering>,
 }
 
 impl World {
@@ -218,6 +223,10 @@ impl World {
             let users = giving.first_user..giving.first_user + giving.users;
             deposits.extend(users.map(|user| (self.user(user), giving.deposit())));
         }
+        if let Some(gathering) = &self.gathering {
+            let users = gathering.first_user..gathering.first_user + gathering.users;
+            deposits.extend(users.map(|user| (self.user(user), gathering.deposit())));
+        }
         deposits
     }
 }
@@ -241,7 +250,15 @@ pub(crate) mod tests {
             senders: 1,
             hold_ttl: Duration::from_secs(900),
             giving: Some(Giving { items, lives, price: 10, first_user: 100, users: 7, seed: 1 }),
+            gathering: None,
         }
+    }
+
+    /// A world in which nothing is done but to buy together.
+    pub(crate) fn gathering_world(lives: u32, size: u32, is_live: bool) -> World {
+        let items = ["item_1", "item_2"].map(str::to_owned).to_vec();
+        let gathering = Gathering { items, lives, size, price: 10, first_user: 100, users: 9, seed: 1 };
+        World { giving: None, gathering: Some(gathering), ..giving_world(lives, is_live) }
     }
 
     #[test]

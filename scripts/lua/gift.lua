@@ -117,8 +117,18 @@ if ARGV[4] == 'step' or ARGV[4] == 'pay' then
   if ARGV[4] == 'pay' then
     return begin_payment(ARGV[6])
   end
+  local state = read_gift(ARGV[6]).state
+  local row = HAS_SOLD[state] and not HAS_SOLD[was.state] and redis.call('HMGET', ITEM, 'codes', 'sold')
+  local place = row and row[1] == '1' and row[2]
+  if place and state == 'a' then
+    -- A code needs nobody to ship it.
+    return no('code')
+  end
   look_at_all(was.giver)
   local gift = write_gift(was.state, ARGV[6])
+  if place then
+    redis.call('HSET', ITEM, '#' .. id, place)
+  end
   move('escrowed', tonumber(ARGV[9]))
   move('transit', -tonumber(ARGV[9]))
   return decided({'gift', gift}, {unpack(ARGV, 10)})

@@ -20,6 +20,8 @@
 local SHARED_KEYS, SHARED_ARGS = 10, 4
 -- Due holds that a run ends besides those whose units it needs.
 local END_WITH_GRAB = 64
+-- Codes that an order is handed, at most: whoever asks for it is told them all.
+local CODES_MAX = 1000
 
 local calls, item = tonumber(ARGV[1]), ARGV[4]
 local args_each = (#ARGV - SHARED_ARGS) / calls
@@ -36,7 +38,8 @@ for call = 1, calls do
   local at = SHARED_ARGS + (call - 1) * args_each
   ids[call], users[call] = ARGV[at + 1], ARGV[at + 2]
 end
-local row = redis.call('HMGET', ITEM, 'total', 'held', 'sold', 'price', 'limit', 'starts', 'ends', 'ttl', 'merchant')
+local row = redis.call('HMGET', ITEM, 'total', 'held', 'sold', 'price', 'limit', 'starts', 'ends', 'ttl', 'merchant',
+  'codes')
 local standing = row[1] and redis.call('HGET', KEYS[9], row[9])
 local refused = standing and string.match(standing, '^%d+ (.*)$')
 local made = redis.call('HMGET', HOLDS, unpack(ids))
@@ -152,6 +155,9 @@ local function grab(call, id, user, quantity_text)
   local quantity = tonumber(quantity_text)
   if quantity == 0 or quantity > limit then
     return no({'no', 'quantity', int(limit)})
+  end
+  if row[10] == '1' and quantity > CODES_MAX then
+    return no({'no', 'over_codes'})
   end
   if price * quantity > AMOUNT_MAX then
     return no({'no', 'price'})

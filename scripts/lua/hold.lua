@@ -3,7 +3,8 @@
 --
 -- KEYS[3]  the bucket's outbox
 -- KEYS[4]  to KEYS[9]: see holds.lua
--- KEYS[10] the bucket's orders
+-- KEYS[10] the bucket's orders; of an item whose units are codes with '#' and the place of
+--          the first that it was handed
 -- ARGV[4]  'pay', 'paid', 'unpaid', 'release' or 'due'
 -- ARGV[5]  the item
 -- ARGV[6]  the hold
@@ -31,10 +32,11 @@ end
 
 if ARGV[4] == 'paid' then
   if hold.state == 'p' and hold.order == ARGV[8] then
-    local merchant = redis.call('HGET', ITEM, 'merchant')
+    local merchant, codes, sold = unpack(redis.call('HMGET', ITEM, 'merchant', 'codes', 'sold'))
     finish(hold, 'c', now)
     arm(item)
-    redis.call('HSET', KEYS[10], hold.order, hold.id .. int(now) .. ' ' .. merchant)
+    local handed = codes == '1' and ' #' .. sold or ''
+    redis.call('HSET', KEYS[10], hold.order, hold.id .. int(now) .. ' ' .. merchant .. handed)
     redis.call('HDEL', KEYS[3], 'p' .. hold.order)
     tell('o', int(now) .. ' ' .. int(hold.quantity) .. ' ' .. int(hold.amount) .. ' ' .. merchant .. ' ' .. hold.order ..
       hold.id .. hold.item .. hold.user)

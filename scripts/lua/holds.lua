@@ -1,6 +1,6 @@
 -- Holds of an item, for every script about them.
 --
--- ITEM     the item
+-- ITEM     the item; under '#' and a gift the place of the code that the gift was handed
 -- USERS    its users: units held, units sold, the ids of live holds
 -- LIVE     its live holds by deadline
 -- PAYING   its holds that are being paid, by deadline

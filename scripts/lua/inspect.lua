@@ -3,7 +3,7 @@
 -- ARGV[1]  'page'     KEYS[1] a hash; ARGV[2] where the last page ended, or '0';
 --                     ARGV[3] about how many: where this one ends, fields and values
 --          'scores'   KEYS[1] a sorted set; ARGV[2..] its members
---          'sizes'    KEYS    strings, hashes, lists and sorted sets: how many each holds
+--          'sizes'    KEYS    strings, hashes, lists, sets and sorted sets: how many each holds
 --          'bytes'    KEYS[1] a string; ARGV[2], ARGV[3] from and to
 --          'arrived'  KEYS[1] a wallet, KEYS[2] what its user received;
 --                     ARGV[2] an effect's id, ARGV[3] an envelope: the movement
@@ -21,7 +21,7 @@ if what == 'scores' then
 end
 
 if what == 'sizes' then
-  local by = {string = 'STRLEN', hash = 'HLEN', list = 'LLEN', zset = 'ZCARD'}
+  local by = {string = 'STRLEN', hash = 'HLEN', list = 'LLEN', set = 'SCARD', zset = 'ZCARD'}
   local sizes = {}
   for i, key in ipairs(KEYS) do
     local kind = redis.call('TYPE', key).ok

@@ -23,7 +23,7 @@ if ARGV[4] == 'create' then
   return decided(shown())
 end
 
-local row = redis.call('HMGET', KEYS[4], 'version', 'total')
+local row = redis.call('HMGET', KEYS[4], 'version', 'total', 'codes')
 if not row[1] then
   return no('not_found')
 end
@@ -34,6 +34,9 @@ if ARGV[4] == 'change' then
   redis.call('HSET', KEYS[4], unpack(ARGV, 7))
   redis.call('HINCRBY', KEYS[4], 'version', 1)
   return decided(shown())
+end
+if row[3] == '1' then
+  return no('stock_is_codes')
 end
 local quantity, stock = tonumber(ARGV[6]), tonumber(row[2])
 if quantity == 0 or stock + quantity > UNITS_MAX then

@@ -1,6 +1,7 @@
 -- Reads that change nothing.
 --
 -- ARGV[1]  'row'     KEYS[1] a hash; ARGV[2..] its fields, or none for all
+--          'list'    KEYS[1] a list; ARGV[2] from and ARGV[3] to which place
 --          'listed'  KEYS[1] a set ordered by time, the newest first;
 --                    ARGV[2] after this score, ARGV[3] and this member, or '' from
 --                    the start; ARGV[4], ARGV[5] scores between which; ARGV[6] how many
@@ -36,6 +37,10 @@ if what == 'row' then
     return redis.call('HGETALL', KEYS[1])
   end
   return redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
+end
+
+if what == 'list' then
+  return redis.call('LRANGE', KEYS[1], ARGV[2], ARGV[3])
 end
 
 if what == 'listed' then

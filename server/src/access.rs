@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 81] = [
+pub const OPERATIONS: [(&str, &str, Roles); 90] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -62,6 +62,8 @@ pub const OPERATIONS: [(&str, &str, Roles); 81] = [
     ("GET", "/v1/payouts", TREASURER.or(ISSUER).or(VIEWER)),
     ("GET", "/v1/payouts/{id}", TREASURER.or(ISSUER).or(VIEWER)),
     ("POST", "/v1/payouts/results", TREASURER),
+    ("GET", "/v1/payments", TREASURER.or(VIEWER)),
+    ("GET", "/v1/payments/{id}", CALLER.or(TREASURER).or(VIEWER)),
     ("POST", "/v1/merchants", ADMIN),
     ("GET", "/v1/merchants", USERS_READ.or(ISSUER)),
     ("GET", "/v1/merchants/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
@@ -87,6 +89,7 @@ pub const OPERATIONS: [(&str, &str, Roles); 81] = [
     ("POST", "/v1/gifts", CALLER),
     ("GET", "/v1/gifts/{id}", USERS_READ.or(ISSUER).or(MERCHANT)),
     ("POST", "/v1/gifts/{id}/pay", CALLER),
+    ("POST", "/v1/gifts/{id}/payment", CALLER),
     ("POST", "/v1/gifts/{id}/accept", CALLER),
     ("POST", "/v1/gifts/{id}/decline", CALLER),
     ("POST", "/v1/gifts/{id}/cancel", CALLER),
@@ -108,6 +111,12 @@ pub const OPERATIONS: [(&str, &str, Roles); 81] = [
     ("POST", "/v1/relations", CALLER),
     ("GET", "/v1/users/{user}/relations", USERS_READ),
     ("DELETE", "/v1/users/{user}/relations", ADMIN),
+    ("POST", "/v1/items/{id}/groups", CALLER),
+    ("GET", "/v1/items/{id}/groups", USERS_READ.or(MERCHANT)),
+    ("GET", "/v1/groups/{id}", USERS_READ.or(MERCHANT)),
+    ("POST", "/v1/groups/{id}/join", CALLER),
+    ("POST", "/v1/groups/{id}/leave", CALLER),
+    ("GET", "/v1/users/{user}/groups", USERS_READ),
     ("GET", "/v1/events", ISSUER.or(VIEWER)),
     ("POST", "/v1/webhooks", ADMIN),
     ("GET", "/v1/webhooks", ADMIN),

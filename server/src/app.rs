@@ -9,12 +9,13 @@ use crate::door::{Class, Door, House};
 use crate::events::{Followers, Pulse};
 use crate::faults::Faults;
 use crate::metrics::Metrics;
+use crate::payments::{PaymentOptions, Payments};
 use crate::problem::{Code, Problem};
 use crate::relations::MayGive;
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{
-    addresses, auth::Keys, codes, envelopes, events, gift_envelopes, gifts, keys, orders, payouts, relations,
-    sale_money, sales, service, wallets, webhooks,
+    addresses, auth::Keys, codes, envelopes, events, gift_envelopes, gifts, groups, keys, orders, payments, payouts,
+    relations, sale_money, sales, service, wallets, webhooks,
 };
 use axum::Router;
 use axum::handler::Handler;
@@ -50,6 +51,8 @@ pub struct Server<B> {
     pub pulse: Pulse,
     /// How webhooks are sent.
     pub webhooks: Webhooks,
+    /// How payments outside are made.
+    pub payments: Payments,
     /// How far those are who follow it.
     pub followers: Arc<Followers>,
     metrics_apart: bool,
@@ -79,6 +82,8 @@ pub struct Setup {
     pub may_give: MayGive,
     /// How webhooks are sent.
     pub webhooks: WebhookOptions,
+    /// How payments outside are made.
+    pub payments: PaymentOptions,
     /// Whether the metrics are served by [`admin_app`] and not by [`app`].
     pub metrics_apart: bool,
     /// How many requests may be in flight before some are shed.
@@ -113,6 +118,7 @@ impl<B: Backend> Server<B> {
             [places.upgrade().map_or(0.0, |places| (places_max - places.available_permits()) as f64)]
         });
         let webhooks = Webhooks::new(&setup.webhooks, &metrics);
+        let payments = Payments::new(&setup.payments, &metrics);
         let followers = Arc::new(Followers::of(pulse.beat()));
         let behind = Arc::clone(&followers);
         let help = "Seconds from what the slowest reader of events was given to what is durable";
@@ -128,6 +134,7 @@ impl<B: Backend> Server<B> {
             readers,
             pulse,
             webhooks,
+            payments,
             followers,
             metrics_apart,
             house,
@@ -202,7 +209,9 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = wallets::routes(table);
     let table = envelopes::routes(table);
     let table = payouts::routes(table);
+    let table = payments::routes(table);
     let table = addresses::routes(gifts::routes(table));
+    let table = groups::routes(table);
     let table = codes::routes(table);
     let table = orders::routes(table);
     let table = relations::routes(table);

@@ -9,6 +9,7 @@ use crate::caps::{Caps, DailyCap};
 use crate::export::Export;
 use crate::extract::read_hex;
 use crate::failure::Failure;
+use crate::payments::{GatewayTerms, SandboxTask};
 use crate::reconcile::ReconcilePayouts;
 use crate::redact::RedactTask;
 use crate::relations::MayGive;
@@ -103,6 +104,8 @@ pub enum Task {
     Split(Split),
     /// Show what a server does now: wins, sold-outs and refusals a second, latency, syncs, lag
     Top(Top),
+    /// Run a payment gateway that takes nobody's money, to try payments with
+    SandboxGateway(SandboxTask),
     /// Take the server's clock for right after it stopped its deadlines
     #[command(subcommand)]
     Clock(Clock),
@@ -370,6 +373,10 @@ pub struct Serve {
     /// Certificates of those who sign for webhooks' receivers, in PEM; those whom the system trusts, if it is not given
     #[arg(long, requires = "webhook_allow")]
     pub webhook_ca: Option<PathBuf>,
+    /// Payment gateways, with ; between: NAME,url=URL,secret_file=FILE and if need be pay_within_s=SECONDS, keep_s=SECONDS;
+    /// without one nothing is paid outside
+    #[arg(long, value_delimiter = ';')]
+    pub payments: Vec<GatewayTerms>,
     /// Seconds without a record after which deadlines that have passed wait for an operator
     #[arg(long, default_value_t = 3 * 86_400)]
     pub max_downtime_s: u64,

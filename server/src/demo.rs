@@ -5,6 +5,7 @@ use hongbao_engine::backend::Backend;
 use hongbao_engine::command::{
     Command, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Reference, Transfer,
 };
+use hongbao_engine::group::GroupBuy;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{Amount, EnvelopeId, ItemId, UserId};
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ const SHELF: [(&str, &str, u64, u32, u32); 6] = [
     ("Noise-cancelling headphones", "digital", 129_900, 100, 1),
     ("Gold bean, 1 g", "jewelry", 68_800, 300, 3),
 ];
+/// Which of them two buy together for less, and for how much each.
+const TOGETHER: (usize, u64) = (2, 39_900);
 const GROUP_ENVELOPES: usize = 300;
 const MASS_SHARES: u32 = 200_000;
 
@@ -88,7 +91,9 @@ pub async fn campaign(backend: &impl Backend) -> Result<Campaign, EngineError> {
     let merchant = NewMerchant::new(rosy.clone(), "Rosy 花店", Some(MerchantStatus::Verified));
     expect(backend, Command::PutMerchant(Box::new(merchant))).await?;
     let mut items = Vec::new();
-    for (name, category, price, stock, limit) in SHELF {
+    for (at, (name, category, price, stock, limit)) in SHELF.into_iter().enumerate() {
+        let (together, for_each) = TOGETHER;
+        let terms_for_two = GroupBuy { size: 2, price: fen(for_each), within_s: 86_400 };
         let terms = NewItem {
             merchant: rosy.clone(),
             name: name.to_owned(),
@@ -101,6 +106,7 @@ pub async fn campaign(backend: &impl Backend) -> Result<Campaign, EngineError> {
             hold_ttl_s: 900,
             image_url: None,
             origin: ItemOrigin::default(),
+            group_buy: (at == together).then_some(terms_for_two),
         };
         if let Outcome::Item(view) = expect(backend, Command::CreateItem(Box::new(terms))).await? {
             items.push(view.id);
@@ -144,7 +150,7 @@ async fn expect(backend: &impl Backend, command: Command) -> Result<Outcome, Eng
 /// What to paste into a terminal.
 pub fn invitation(address: SocketAddr, key: &str, campaign: &Campaign) -> String {
     let Campaign { mass, groups, items } = campaign;
-    let (group, item, present) = (groups[0], items[0], items[1]);
+    let (group, item, present, together) = (groups[0], items[0], items[1], items[TOGETHER.0]);
     format!(
         "\
 A Spring Festival evening is served on http://{address}
@@ -163,6 +169,8 @@ HOLD=$(curl -s http://{address}/v1/items/{item}/grab -H \"Authorization: Bearer 
 curl -s http://{address}/v1/holds/$HOLD/claim -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"bob\"}}'
 GIFT=$(curl -s http://{address}/v1/gifts -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Idempotency-Key: gift-1' -H 'Content-Type: application/json' -d '{{\"giver\":\"bob\",\"recipient\":\"carol\",\"item\":\"{present}\",\"message\":\"for you\"}}' | grep -o 'gift_[0-9a-z]*')
 curl -s http://{address}/v1/gifts/$GIFT/accept -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"carol\"}}'
+TOGETHER=$(curl -s http://{address}/v1/items/{together}/groups -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Idempotency-Key: group-1' -H 'Content-Type: application/json' -d '{{\"user\":\"bob\"}}' | grep -o 'group_[0-9a-z]*')
+curl -s http://{address}/v1/groups/$TOGETHER/join -H \"Authorization: Bearer $HONGBAO_KEY\" -H 'Content-Type: application/json' -d '{{\"user\":\"carol\"}}'
 curl -s http://{address}/v1/wallets/bob -H \"Authorization: Bearer $HONGBAO_KEY\"
 curl -s http://{address}/v1/users/bob/received -H \"Authorization: Bearer $HONGBAO_KEY\"
 curl -s http://{address}/v1/audit -H \"Authorization: Bearer $HONGBAO_KEY\"

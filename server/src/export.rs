@@ -286,6 +286,8 @@ fn write_movement(sheet: &mut Sheet<'_>, movement: Movement) -> io::Result<()> {
                 EntryKind::OrderRefund(id) => ("order_refund", Some(id.to_string()), None),
                 EntryKind::GiftPaid(id) => ("gift", Some(id.to_string()), None),
                 EntryKind::GiftRefund(id) => ("gift_refund", Some(id.to_string()), None),
+                EntryKind::GroupPaid(id) => ("group", Some(id.to_string()), None),
+                EntryKind::GroupRefund(id) => ("group_refund", Some(id.to_string()), None),
             };
             (word, of, reference, Some(balance_after))
         }
@@ -294,6 +296,10 @@ fn write_movement(sheet: &mut Sheet<'_>, movement: Movement) -> io::Result<()> {
         MovementKind::Commission => ("commission", None, None, None),
         MovementKind::SalesWithdrawn(reference) => ("sales_withdrawal", None, reference, None),
         MovementKind::GiftShipped(id) => ("shipped", Some(id.to_string()), None, None),
+        MovementKind::PaymentCame(id, number) => ("payment", Some(id.to_string()), number, None),
+        MovementKind::PaymentRefunding(id) => ("payment_refunding", Some(id.to_string()), None, None),
+        MovementKind::PaymentRefunded(id, number) => ("payment_refunded", Some(id.to_string()), number, None),
+        MovementKind::GroupBought(id) => ("group_bought", Some(id.to_string()), None, None),
         MovementKind::Paid(id, reference) => ("paid", Some(id.to_string()), reference, None),
     };
     sheet.add(word, amount);

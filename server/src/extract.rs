@@ -17,7 +17,8 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
 pub use hongbao_engine::types::hex;
 use hongbao_engine::types::{
-    ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId, WebhookId,
+    ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp,
+    UserId, WebhookId,
 };
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -60,7 +61,19 @@ macro_rules! id_segment {
         }
     )*};
 }
-id_segment!(ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, WebhookId);
+id_segment!(
+    ApiKeyId,
+    EnvelopeId,
+    GiftEnvelopeId,
+    GiftId,
+    GroupId,
+    HoldId,
+    ItemId,
+    OrderId,
+    PaymentId,
+    PayoutId,
+    WebhookId
+);
 
 impl Segment for UserId {
     fn read(text: &str) -> Result<Self, Problem> {
@@ -356,19 +369,7 @@ pub struct Json<T>(pub T);
 impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
     type Rejection = Problem;
     async fn from_request(request: Request, server: &Shared<B>) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        NoParams::read(&parts.uri)?;
-        parts.headers.get_all(CONTENT_ENCODING).iter().try_for_each(check_content_encoding)?;
-        let mut content_types = parts.headers.get_all(CONTENT_TYPE).iter();
-        let content_type = content_types.next();
-        if content_types.next().is_some() {
-            return Err(Problem::new(Code::UnsupportedMediaType, "Send one Content-Type: application/json."));
-        }
-        content_type.map_or(Ok(()), check_content_type)?;
-        let bytes = read_body(body, server.body_timeout).await?;
-        if content_type.is_none() && !bytes.is_empty() {
-            return Err(unsupported());
-        }
+        let bytes = read_json(request, server.body_timeout, BODY_BYTES_MAX).await?;
         let content: T = match &*bytes {
             [] if T::MAY_BE_EMPTY => T::read(b"{}")?,
             bytes => T::read(bytes)?,
@@ -376,6 +377,34 @@ impl<B: Backend, T: Content> FromRequest<Shared<B>> for Json<T> {
         content.check()?;
         Ok(Json(content))
     }
+}
+
+/// A body of JSON as it came, since it is signed. A request that has one takes no parameters.
+pub struct RawBody<const MAX: usize>(pub Bytes);
+
+impl<B: Backend, const MAX: usize> FromRequest<Shared<B>> for RawBody<MAX> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, server: &Shared<B>) -> Result<Self, Problem> {
+        read_json(request, server.body_timeout, MAX).await.map(RawBody)
+    }
+}
+
+/// A body that is said to be JSON, of a request that takes no parameters.
+async fn read_json(request: Request, timeout: Duration, bytes_max: usize) -> Result<Bytes, Problem> {
+    let (parts, body) = request.into_parts();
+    NoParams::read(&parts.uri)?;
+    parts.headers.get_all(CONTENT_ENCODING).iter().try_for_each(check_content_encoding)?;
+    let mut content_types = parts.headers.get_all(CONTENT_TYPE).iter();
+    let content_type = content_types.next();
+    if content_types.next().is_some() {
+        return Err(Problem::new(Code::UnsupportedMediaType, "Send one Content-Type: application/json."));
+    }
+    content_type.map_or(Ok(()), check_content_type)?;
+    let bytes = read_body(body, timeout, bytes_max).await?;
+    if content_type.is_none() && !bytes.is_empty() {
+        return Err(unsupported());
+    }
+    Ok(bytes)
 }
 
 fn check_content_type(value: &HeaderValue) -> Result<(), Problem> {
@@ -408,10 +437,10 @@ fn unsupported() -> Problem {
     Problem::new(Code::UnsupportedMediaType, "Send the body as JSON in UTF-8, with Content-Type: application/json.")
 }
 
-async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> {
+async fn read_body(mut body: Body, timeout: Duration, bytes_max: usize) -> Result<Bytes, Problem> {
     let read = async {
-        if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-            return Err(too_large());
+        if body.size_hint().lower() > bytes_max as u64 {
+            return Err(too_large(bytes_max));
         }
         let mut whole = Bytes::new();
         let mut parts = Vec::new();
@@ -427,8 +456,8 @@ async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> 
                 }
                 parts.extend_from_slice(&part);
             }
-            if whole.len().max(parts.len()) > BODY_BYTES_MAX {
-                return Err(too_large());
+            if whole.len().max(parts.len()) > bytes_max {
+                return Err(too_large(bytes_max));
             }
         }
         Ok(if parts.is_empty() { whole } else { parts.into() })
@@ -444,8 +473,9 @@ async fn read_body(mut body: Body, timeout: Duration) -> Result<Bytes, Problem> 
 
 /// The rest is not waited for: [`crate::wire`] forgets it, so that its sender gets
 /// to see the answer instead of a broken connection.
-fn too_large() -> Problem {
-    Problem::new(Code::PayloadTooLarge, "The body is over 1 MiB; send less at once.")
+fn too_large(bytes_max: usize) -> Problem {
+    let most = if bytes_max == BODY_BYTES_MAX { "1 MiB".to_owned() } else { format!("{} KiB", bytes_max >> 10) };
+    Problem::new(Code::PayloadTooLarge, format!("The body is over {most}; send less at once."))
 }
 
 /// Reads a JSON object with strict rules. What is wrong with a bad one is found

@@ -65,10 +65,31 @@ fn words_of(path: &Path) -> Result<Vec<OsString>, String> {
             (false, Value::Boolean(true)) => words.push(format!("--{option}").into()),
             (false, Value::Boolean(false)) => {}
             (false, _) => return Err(format!("{name} is true or false")),
+            (true, Value::Table(gateways)) if name == "payments" => {
+                words.push(format!("--{option}={}", gateways_of(gateways)?).into());
+            }
             (true, value) => words.push(format!("--{option}={}", word(&name, value)?).into()),
         }
     }
     Ok(words)
+}
+
+/// Payment gateways, each a table of its own: `[payments.alipay]`.
+fn gateways_of(gateways: Table) -> Result<String, String> {
+    let gateway = |(name, terms): (String, Value)| {
+        let Value::Table(terms) = terms else { return Err(format!("write [payments.{name}], and its terms below")) };
+        let mut words = name.clone();
+        for (key, value) in terms {
+            let value = word(&format!("payments.{name}.{key}"), value)?;
+            if value.contains([',', ';']) {
+                return Err(format!("payments.{name}.{key} has no , and no ;"));
+            }
+            words.push_str(&format!(",{key}={value}"));
+        }
+        Ok(words)
+    };
+    let gateways: Result<Vec<String>, String> = gateways.into_iter().map(gateway).collect();
+    Ok(gateways?.join(";"))
 }
 
 fn word(name: &str, value: Value) -> Result<String, String> {
@@ -116,6 +137,32 @@ mod tests {
         assert_eq!(serve.redis, ["redis://a:1", "redis://b:2"]);
         assert_eq!((serve.in_flight_max, serve.drain_s, serve.connections_max), (100, 3, 10_000));
         assert_eq!(serve.caps.largest_total.map(|it| it.minor()), Some(2_000_000));
+    }
+
+    #[test]
+    fn payment_gateways_are_tables() {
+        let directory = tempfile::tempdir().unwrap();
+        let secret = directory.path().join("secret");
+        std::fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let gateway = |name: &str, more: &str| {
+            format!("[payments.{name}]\nurl = \"https://{name}.example.com/v2\"\nsecret_file = {secret:?}\n{more}\n")
+        };
+        let both = gateway("alipay", "") + &gateway("wechat", "pay_within_s = 60");
+        let serve = parse(&both, &[]).unwrap();
+        let told: Vec<_> = serve.payments.iter().map(|it| (&*it.name, &*it.url, it.pay_within_s)).collect();
+        assert_eq!(
+            told,
+            [("alipay", "https://alipay.example.com/v2", 900), ("wechat", "https://wechat.example.com/v2", 60)]
+        );
+        for (wrong, told) in [
+            ("payments = 3".to_owned(), "say NAME,url=URL"),
+            ("[payments]\nalipay = 3".to_owned(), "write [payments.alipay]"),
+            (gateway("alipay", "speed = 9"), "speed is not known"),
+            (gateway("alipay", "keep_s = \"1;2\""), "has no , and no ;"),
+        ] {
+            let error = parse(&wrong, &[]).expect_err(&wrong);
+            assert!(error.contains(told), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, NoParams, Once, One, Params};
 use crate::fields::{Int, Seconds, Text, Visible, id};
-use crate::gifts::{nothing_to_give, read_token, shown};
+use crate::gifts::{no_unit, read_token, shown};
 use crate::problem::{Code, Problem};
 use crate::reply::{created, from_engine, from_refusal, json, list, mark_replayed, reply};
 use crate::views::{At, GiftJson, Shown};
@@ -208,7 +208,8 @@ async fn tell<B: Backend>(
         Outcome::GiftEnvelope(envelope) => envelope,
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),
         outcome => {
-            let why = nothing_to_give(&outcome).unwrap_or_else(|| format!("{outcome:?}"));
+            let why = no_unit(&outcome, "The giver holds, has given and has bought")
+                .unwrap_or_else(|| format!("{outcome:?}"));
             return Err(Problem::new(Code::WrongState, why));
         }
     };

@@ -10,6 +10,7 @@ use crate::door::Class;
 use crate::envelopes::{ByUser, Redact};
 use crate::extract::{Content, Empty, Json, MaybeOnce, NoParams, Once, One, Params};
 use crate::fields::{JsonObject, Seconds, Text, Visible, id};
+use crate::payments::begin;
 use crate::problem::{Code, Problem};
 use crate::relations::MayGive;
 use crate::reply::{from_engine, json, list, reply};
@@ -22,6 +23,7 @@ use hongbao_engine::command::{Command, Outcome};
 use hongbao_engine::gift::{
     ACCEPT_WITHIN_S, Acceptance, Gift, GiftRole, GiftStep, GiftToken, NewGift, PAY_WITHIN_S, SHIP_WITHIN_S,
 };
+use hongbao_engine::payment::PaymentFor;
 use hongbao_engine::types::{GiftId, ItemId, UserId};
 use serde::Deserialize;
 
@@ -31,6 +33,7 @@ pub fn routes<B: Backend>(table: Table<B>) -> Table<B> {
         .post("/v1/gifts", Class::Ordinary, create::<B>)
         .get("/v1/gifts/{id}", Class::Ordinary, show::<B>)
         .post("/v1/gifts/{id}/pay", Class::Settling, pay::<B>)
+        .post("/v1/gifts/{id}/payment", Class::Settling, pay_outside::<B>)
         .post("/v1/gifts/{id}/accept", Class::Settling, accept::<B>)
         .post("/v1/gifts/{id}/decline", Class::Settling, decline::<B>)
         .post("/v1/gifts/{id}/cancel", Class::Settling, cancel::<B>)
@@ -110,6 +113,13 @@ struct Pay {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct PayOutside {
+    payer: UserId,
+    pay_with: Text<1, 32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Accept {
     user: UserId,
     #[serde(default)]
@@ -151,6 +161,7 @@ struct Fail {
 }
 
 impl Content for Pay {}
+impl Content for PayOutside {}
 impl Content for Accept {}
 impl Content for Decline {}
 impl Content for Thank {}
@@ -165,20 +176,18 @@ async fn create<B: Backend>(
 ) -> Result<Response, Problem> {
     let decided = server.backend.execute(body.command(&caller, server.may_give), Some(once)).await;
     if let Ok(Reply { outcome, .. }) = &decided
-        && let Some(why) = nothing_to_give(outcome)
+        && let Some(why) = no_unit(outcome, "The giver holds, has given and has bought")
     {
         return Err(Problem::new(Code::WrongState, why));
     }
     reply(&server, decided, StatusCode::CREATED)
 }
 
-/// Why there was no unit to give; nothing was made then.
-pub(crate) fn nothing_to_give(outcome: &Outcome) -> Option<String> {
+/// Why there was no unit for what was to be made; nothing was made then. `has`: what somebody at the limit does.
+pub(crate) fn no_unit(outcome: &Outcome, has: &str) -> Option<String> {
     Some(match outcome {
         Outcome::SoldOut => "The item is sold out.".to_owned(),
-        Outcome::LimitReached => {
-            "The giver holds, has given and has bought as many of this item as one user may.".to_owned()
-        }
+        Outcome::LimitReached => format!("{has} as many of this item as one user may."),
         Outcome::NotOpen { opens_at } => format!("The sale opens at {}.", At(*opens_at)),
         Outcome::Ended => "The sale is over.".to_owned(),
         _ => return None,
@@ -222,6 +231,14 @@ async fn pay<B: Backend>(
     Json(Pay { payer }): Json<Pay>,
 ) -> Result<Response, Problem> {
     step(&server, id, GiftStep::Pay { payer }, Some(once)).await
+}
+
+async fn pay_outside<B: Backend>(
+    State(server): State<Shared<B>>,
+    One(id): One<GiftId>,
+    Json(PayOutside { payer, pay_with }): Json<PayOutside>,
+) -> Result<Response, Problem> {
+    begin(&server, PaymentFor::Gift(id), payer, &pay_with.0).await
 }
 
 async fn accept<B: Backend>(

@@ -17,6 +17,7 @@ use hongbao_server::failure::Failure;
 use hongbao_server::handover::Handover;
 use hongbao_server::metrics::Durations;
 use hongbao_server::operator::Door;
+use hongbao_server::payments::{self, PaymentOptions};
 use hongbao_server::serve::{Limits, Refused, listen_on_first, serve};
 use hongbao_server::webhooks::{self, WebhookOptions};
 use hongbao_server::{audit, backup, clock, copy, export, rebuild, reconcile, redact, restore, split, top};
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         Task::Demo { listen } => run_demo(listen).map(|()| true),
         Task::Split(options) => split::run(&options, std::io::stdout()).map(|ended| ended == split::Ended::Fine),
         Task::Audit { data, archive, place } => audit::run(data.as_deref(), archive.as_deref(), &place),
+        Task::SandboxGateway(options) => payments::run(&options).map(|()| true),
         Task::Top(options) => top::run(&options, std::io::stdout()).map(|()| true),
         Task::Reconcile(options) => reconcile::run(&options),
         Task::Backup(options) => backup::run(&options),
@@ -118,6 +120,7 @@ struct Prepared {
     admin_listeners: Option<Vec<TcpListener>>,
     runtime: Runtime,
     webhook_tls: Arc<ClientConfig>,
+    payment_tls: Arc<ClientConfig>,
 }
 
 fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
@@ -149,13 +152,25 @@ fn run(options: &Serve, is_demo: bool) -> Result<(), Failure> {
         true => WebhookOptions::default().tls,
         false => webhooks::trusting(options.webhook_ca.as_deref()).map_err(wrong)?,
     };
+    let payment_tls = match options.payments.is_empty() {
+        true => PaymentOptions::default().tls,
+        false => webhooks::trusting(options.webhook_ca.as_deref()).map_err(wrong)?,
+    };
+    if options.backend == BackendName::Redis && !options.payments.is_empty() {
+        return Err(wrong("nothing is paid outside in front of Redis yet; leave --payments out"));
+    }
+    let mut names: Vec<_> = options.payments.iter().map(|terms| &terms.name).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(wrong(format!("--payments names the gateway {} twice; give each a name of its own", pair[0])));
+    }
     let mut handover = Handover::within(Duration::from_secs(options.start_wait_s));
     let listeners = open_port("--listen", &options.listen, &mut handover)?;
     let open_admin_port = |address| open_port("--admin-listen", address, &mut handover);
     let admin_listeners = options.admin_listen.as_ref().map(open_admin_port).transpose()?;
     let key = given.map_or_else(|| kept_key(&options.data), |key| Ok(Some(key))).map_err(wrong)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let prepared = Prepared { key, listeners, admin_listeners, runtime, webhook_tls };
+    let prepared = Prepared { key, listeners, admin_listeners, runtime, webhook_tls, payment_tls };
     let made = Made::before([Some(&*options.data), options.archive.as_deref()]);
     match options.backend {
         BackendName::Embedded => {
@@ -192,7 +207,7 @@ fn make_directory(path: &Path) -> Result<(), Failure> {
 }
 
 fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is_demo: bool) -> Result<(), Failure> {
-    let Prepared { key, listeners, admin_listeners, runtime, webhook_tls } = prepared;
+    let Prepared { key, listeners, admin_listeners, runtime, webhook_tls, payment_tls } = prepared;
     let key = match key.map_or_else(|| new_key(&options.data), Ok) {
         Ok(key) => key,
         Err(error) => {
@@ -216,6 +231,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
             tls: webhook_tls,
             ..WebhookOptions::default()
         },
+        payments: PaymentOptions { gateways: options.payments.clone(), tls: payment_tls, ..PaymentOptions::default() },
     };
     let server = Server::new(Arc::clone(&engine), &setup);
     E::watch(&server, &options.data);
@@ -241,6 +257,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
             let campaign = campaign(&*engine).await?;
             println!("{}", invitation(address, &key, &campaign));
         }
+        tokio::spawn(payments::drive(Arc::clone(&server)));
         let deliverer = tokio::spawn(webhooks::deliver(Arc::clone(&server)));
         let metrics = Arc::clone(&server.metrics);
         let admin = async {

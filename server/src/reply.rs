@@ -6,6 +6,8 @@
 
 use crate::app::Server;
 use crate::config::Currency;
+use crate::groups::{GroupJson, JoinedJson};
+use crate::payments::Awaiting;
 use crate::problem::{Code, Problem};
 use crate::sale_money::SalesJson;
 use crate::seldom::Seldom;
@@ -45,7 +47,8 @@ kinds! {
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
     CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift", Order = "order",
-    Sales = "sales", Relations = "relations", GiftEnvelope = "gift_envelope",
+    Sales = "sales", Relations = "relations", GiftEnvelope = "gift_envelope", Payment = "payment", Group = "group", Joined = "joined", GroupFull = "full",
+    LeaderLeft = "leader_left",
 }
 
 /// Answers with what the engine replied; a thing that was made has status `made`.
@@ -69,7 +72,8 @@ pub fn reply<B>(server: &Server<B>, result: Result<Reply, EngineError>, made: St
         | Kind::ApiKey
         | Kind::Gift
         | Kind::Order
-        | Kind::Sales => made,
+        | Kind::Sales
+        | Kind::Group => made,
         _ => StatusCode::OK,
     };
     if replayed {
@@ -202,6 +206,20 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
             Told::Written(Kind::Relations)
         }
         Outcome::GiftEnvelope(_) => unreachable!("gift envelopes are told with their gifts, in gift_envelopes.rs"),
+        Outcome::Payment(payment) => {
+            write_object(out, &Awaiting::new(&payment, currency));
+            Told::Written(Kind::Payment)
+        }
+        Outcome::Group(group) => {
+            write_object(out, &GroupJson::new(&group, currency));
+            Told::Written(Kind::Group)
+        }
+        Outcome::Joined { group, order, replayed } => {
+            write_object(out, &JoinedJson::new(&group, order, replayed));
+            Told::Written(Kind::Joined)
+        }
+        Outcome::GroupFull => Told::Always(Kind::GroupFull, br#"{"outcome":"full"}"#),
+        Outcome::LeaderLeft => Told::Always(Kind::LeaderLeft, br#"{"outcome":"leader_left"}"#),
         Outcome::Payouts(_) => unreachable!("results of payouts are told with their ids, in payouts.rs"),
         Outcome::Refused(refusal) => return Err(from_refusal(refusal)),
     })

@@ -10,6 +10,7 @@ use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, MaybeOnce, NoParams, Once, One, Params, key_required};
 use crate::fields::{Count, CountOrNone, Int, Money, Seconds, SecondsOrNone, Text, Time, Url, some, some_word, word};
+use crate::payments::begin;
 use crate::problem::{Code, Problem};
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{HoldJson, ItemJson, MerchantJson};
@@ -20,7 +21,9 @@ use hongbao_engine::backend::{Backend, ItemFilter};
 use hongbao_engine::command::{
     Command, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewItem, NewMerchant, NewVerification,
 };
+use hongbao_engine::group::{GroupBuy, SIZE_MAX};
 use hongbao_engine::order::RETURN_WITHIN_S;
+use hongbao_engine::payment::PaymentFor;
 use hongbao_engine::sale::COMMISSION_BPS_MAX;
 use hongbao_engine::types::{HoldId, ItemId, UserId};
 use serde::Deserialize;
@@ -99,6 +102,24 @@ struct Create {
     variant_of: Option<String>,
     #[serde(default = "a_week")]
     return_within_s: SecondsOrNone,
+    #[serde(default)]
+    group_buy: Option<SentGroupBuy>,
+}
+
+/// On which terms groups buy an item, as they are sent.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SentGroupBuy {
+    size: Int<2, { SIZE_MAX as u64 }>,
+    price: Money,
+    within_s: Seconds,
+}
+
+impl SentGroupBuy {
+    fn terms(self) -> GroupBuy {
+        let size = u32::try_from(self.size.get()).expect("a group has at most a hundred members");
+        GroupBuy { size, price: self.price.amount(), within_s: self.within_s.get() }
+    }
 }
 
 fn one_each() -> Option<Count> {
@@ -158,6 +179,7 @@ impl Create {
                 variant_of,
                 return_within_s: u32::try_from(self.return_within_s.get()).expect("a year has fewer seconds"),
             },
+            group_buy: self.group_buy.map(SentGroupBuy::terms),
         })))
     }
 }
@@ -183,6 +205,8 @@ struct Change {
     hold_ttl_s: Option<Seconds>,
     #[serde(default, deserialize_with = "some")]
     image_url: Option<Option<Url>>,
+    #[serde(default, deserialize_with = "some")]
+    group_buy: Option<Option<SentGroupBuy>>,
 }
 
 impl Content for Change {
@@ -202,6 +226,7 @@ impl Change {
             ends_at: self.ends_at.map(|time| time.map(|time| time.0)),
             hold_ttl_s: self.hold_ttl_s.map(Seconds::get),
             image_url: self.image_url.map(|url| url.map(|url| url.0)),
+            group_buy: self.group_buy.map(|terms| terms.map(SentGroupBuy::terms)),
         };
         Command::ChangeItem { item, change: Box::new(change) }
     }
@@ -224,6 +249,20 @@ struct Grab {
 }
 
 impl Content for Grab {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claim {
+    user: UserId,
+    #[serde(default)]
+    pay_with: Option<Text<1, 32>>,
+}
+
+impl Content for Claim {
+    fn read_common(bytes: &[u8]) -> Option<Claim> {
+        ByUser::read_common(bytes).map(|ByUser { user }| Claim { user, pay_with: None })
+    }
+}
 
 fn one_unit() -> Count {
     Count::new(1)
@@ -342,8 +381,11 @@ async fn grab<B: Backend>(
 async fn claim<B: Backend>(
     State(server): State<Shared<B>>,
     One(hold): One<HoldId>,
-    Json(ByUser { user }): Json<ByUser>,
+    Json(Claim { user, pay_with }): Json<Claim>,
 ) -> Result<Response, Problem> {
+    if let Some(gateway) = pay_with {
+        return begin(&server, PaymentFor::Hold(hold), user, &gateway.0).await;
+    }
     let command = Command::ClaimHold { hold, user };
     reply(&server, server.backend.execute(command, None).await, StatusCode::OK)
 }

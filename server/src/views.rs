@@ -13,11 +13,12 @@ use hongbao_engine::command::{
     OrderView, ShareStatus, Stock, Verification, WalletView,
 };
 use hongbao_engine::gift::{Gift, GiftState};
+use hongbao_engine::group::GroupBuy;
 use hongbao_engine::order::OrderState;
 use hongbao_engine::payout::{PayoutKind, PayoutState, PayoutTo, PayoutView};
 use hongbao_engine::sale::SaleTerms;
 use hongbao_engine::types::{
-    Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId,
+    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId,
 };
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -104,6 +105,8 @@ pub struct EntryJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     gift: Option<Shown<GiftId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Shown<GroupId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<&'a str>,
 }
 
@@ -118,6 +121,7 @@ impl<'a> EntryJson<'a> {
             envelope: None,
             order: None,
             gift: None,
+            group: None,
             reference: None,
         };
         match &entry.kind {
@@ -131,6 +135,8 @@ impl<'a> EntryJson<'a> {
             EntryKind::OrderRefund(id) => (json.kind, json.order) = ("order_refund", Some(Shown(*id))),
             EntryKind::GiftPaid(id) => (json.kind, json.gift) = ("gift", Some(Shown(*id))),
             EntryKind::GiftRefund(id) => (json.kind, json.gift) = ("gift_refund", Some(Shown(*id))),
+            EntryKind::GroupPaid(id) => (json.kind, json.group) = ("group", Some(Shown(*id))),
+            EntryKind::GroupRefund(id) => (json.kind, json.group) = ("group_refund", Some(Shown(*id))),
         }
         json
     }
@@ -300,14 +306,37 @@ impl<'a> PayoutJson<'a> {
 #[derive(Serialize)]
 pub struct AuditJson {
     balanced: bool,
-    #[serde(flatten)]
-    audit: Audit,
+    deposited: u64,
+    withdrawn: u64,
+    paid_out: u64,
+    wallets: u64,
+    escrowed: u64,
+    payable: u64,
+    refunding: u64,
+    merchants: u64,
+    platform: u64,
+    in_flight: i64,
 }
 
 impl AuditJson {
     /// `audit`, shown.
     pub fn new(audit: Audit) -> Self {
-        AuditJson { balanced: audit.balanced(), audit }
+        let balanced = audit.balanced();
+        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, .. } = audit;
+        let Audit { refunding, merchants, platform, in_flight, .. } = audit;
+        AuditJson {
+            balanced,
+            deposited,
+            withdrawn,
+            paid_out,
+            wallets,
+            escrowed,
+            payable,
+            refunding,
+            merchants,
+            platform,
+            in_flight,
+        }
     }
 }
 
@@ -394,7 +423,16 @@ pub struct ItemJson<'a, S = Stock> {
     ends_at: Option<At>,
     hold_ttl_s: u64,
     image_url: Option<&'a str>,
+    group_buy: Option<GroupBuyJson>,
     created_at: At,
+}
+
+/// On which terms groups buy an item.
+#[derive(Serialize)]
+struct GroupBuyJson {
+    size: u32,
+    price: Amount,
+    within_s: u64,
 }
 
 impl<'a> ItemJson<'a> {
@@ -423,6 +461,7 @@ impl<'a, S> ItemJson<'a, S> {
             ends_at: terms.ends_at.map(At),
             hold_ttl_s: terms.hold_ttl_s,
             image_url: terms.image_url.as_deref(),
+            group_buy: terms.group_buy.map(|GroupBuy { size, price, within_s }| GroupBuyJson { size, price, within_s }),
             created_at: At(created_at),
         }
     }

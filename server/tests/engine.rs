@@ -12,6 +12,7 @@ use hongbao_server::app::{Server, Setup, app};
 use hongbao_server::caps::Caps;
 use hongbao_server::config::{Cli, Task};
 use hongbao_server::demo::campaign;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::relations::MayGive;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
@@ -52,6 +53,7 @@ impl House {
             caps: Caps::default(),
             may_give,
             webhooks: WebhookOptions::default(),
+            payments: PaymentOptions::default(),
         };
         let server = Server::new(Arc::clone(&engine), &setup);
         server.keys().refresh(&*engine).await.unwrap();

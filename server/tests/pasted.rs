@@ -212,7 +212,9 @@ fn varies(word: &str) -> Option<&str> {
 
 #[test]
 fn the_readmes_lines_do_what_it_says() {
-    let is_wanted = |title: &str| ["Grab something", "An app with money of its own", "Give something"].contains(&title);
+    let is_wanted = |title: &str| {
+        ["Grab something", "An app with money of its own", "Give something", "Buy together"].contains(&title)
+    };
     paste("README.md", is_wanted, Figures::Drawn, None);
 }
 
@@ -234,6 +236,11 @@ fn sale_money_goes_as_its_page_says() {
 #[test]
 fn the_orders_lines() {
     paste("docs/ORDERS.md", |_| true, Figures::AsShown, None);
+}
+
+#[test]
+fn the_ways_to_sell() {
+    paste("docs/SELLING.md", |_| true, Figures::AsShown, None);
 }
 
 #[test]

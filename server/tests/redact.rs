@@ -15,6 +15,7 @@ use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::relations::MayGive;
 use hongbao_server::serve::{Limits, listen_on_first, serve};
 use hongbao_server::webhooks::WebhookOptions;
@@ -44,6 +45,7 @@ fn server_over<B: Backend>(engine: Arc<B>) -> Shared<B> {
         caps: Caps::default(),
         may_give: MayGive::default(),
         webhooks: WebhookOptions::default(),
+        payments: PaymentOptions::default(),
     };
     Server::new(engine, &setup)
 }

@@ -2,9 +2,11 @@
 
 use crate::backend::EntryKind;
 use crate::command::{EndedAs, HoldState};
-use crate::event::{Event, GiftChanged, MerchantMove, Record};
+use crate::event::{Event, GiftChanged, GroupMove, MerchantMove, Record};
 use crate::gift::GiftState;
+use crate::group::GroupState;
 use crate::order::OrderState;
+use crate::payment::PaymentState;
 use crate::payout::PayoutState;
 use crate::types::{Lsn, Timestamp};
 
@@ -53,7 +55,9 @@ impl Answer {
                         | EntryKind::Order(_)
                         | EntryKind::GiftPaid(_)
                         | EntryKind::GiftRefund(_)
-                        | EntryKind::OrderRefund(_) => continue,
+                        | EntryKind::OrderRefund(_)
+                        | EntryKind::GroupPaid(_)
+                        | EntryKind::GroupRefund(_) => continue,
                     };
                     let (user, reference) = (moved.user.to_string(), reference.clone().unwrap_or_default());
                     Answer { kind, user, amount: Some(moved.amount.minor()), reference, ..blank }
@@ -187,7 +191,46 @@ impl Answer {
                     }
                     continue;
                 }
+                // Whoever has paid has paid, whatever is lost here.
+                Event::PaymentChanged(e) => Answer {
+                    kind: match e.payment.state {
+                        PaymentState::Created => "payment",
+                        PaymentState::Pending => "payment_pending",
+                        PaymentState::Paid => "payment_paid",
+                        PaymentState::Failed | PaymentState::Expired => "payment_failed",
+                        PaymentState::Refunding => "payment_refunding",
+                        PaymentState::Refunded => "payment_refunded",
+                    },
+                    of: e.payment.id.to_string(),
+                    user: e.payment.payer.to_string(),
+                    amount: Some(e.payment.amount.minor()),
+                    reference: e.payment.number.clone().unwrap_or_default(),
+                    ..blank
+                },
                 Event::CodesAdded(e) => Answer { kind: "codes", of: e.item.to_string(), ..blank },
+                Event::GroupChanged(e) => {
+                    let group = &e.group;
+                    let (kind, user) = match &e.step {
+                        GroupMove::Joined if group.members.len() == 1 => ("group", &group.leader),
+                        GroupMove::Joined => {
+                            ("group_joined", group.members.last().map_or(&group.leader, |it| &it.user))
+                        }
+                        GroupMove::Left(member) => ("group_left", &member.user),
+                        GroupMove::Ended if group.state == GroupState::LeaderLeft => ("group_left", &group.leader),
+                        GroupMove::Ended => continue,
+                    };
+                    let (of, user) = (group.id.to_string(), user.to_string());
+                    let reference = group.reference.clone().unwrap_or_default();
+                    Answer { kind, of, user, amount: Some(group.price.minor()), reference, ..blank }
+                }
+                // Nobody but the last member was told of it, and of the group's end with it.
+                Event::GroupOrdered(e) => Answer {
+                    kind: "order",
+                    of: e.order.id.to_string(),
+                    user: e.order.user.to_string(),
+                    amount: Some(e.order.amount.minor()),
+                    ..blank
+                },
                 // Told of by the claim, cancel, order or gift beside it.
                 Event::PayoutMade(_) | Event::CodesHanded(_) => continue,
                 Event::EnvelopeEnded(_)
@@ -205,6 +248,10 @@ fn told_of_gift(changed: &GiftChanged) -> Option<&'static str> {
     let gift = &changed.gift;
     if changed.redacts {
         return Some("redaction");
+    }
+    if changed.was == Some(gift.state) && gift.state == GiftState::AwaitingPayment {
+        // The payment beside it tells that it is to be paid at another time.
+        return None;
     }
     if changed.was == Some(gift.state) {
         // Of a gift envelope somebody has grabbed it.

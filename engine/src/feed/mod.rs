@@ -17,7 +17,9 @@ pub(crate) mod record;
 use crate::command::{EnvelopeView, HoldView, Merchant, OrderView};
 use crate::event::{EnvelopeCreated, ItemPut};
 use crate::gift::{Gift, GiftState};
+use crate::group::Group;
 use crate::order::OrderState;
+use crate::payment::{Payment, PaymentState};
 use crate::payout::{Payout, PayoutState, PayoutView};
 use crate::redaction::Redaction;
 use crate::sale::MerchantBalance;
@@ -119,6 +121,28 @@ event_types! {
     OrderReturned = "order.returned",
     /// The merchant does not take it back.
     OrderRefused = "order.refused",
+    /// Somebody is to pay at a gateway.
+    PaymentCreated = "payment.created",
+    /// Somebody has.
+    PaymentPaid = "payment.paid",
+    /// It was not paid: the gateway will not take it, or its time is over.
+    PaymentFailed = "payment.failed",
+    /// Its money is to go back to who paid.
+    PaymentRefunding = "payment.refunding",
+    /// It went back.
+    PaymentRefunded = "payment.refunded",
+    /// A group was opened, and its leader has joined it.
+    GroupOpened = "group.opened",
+    /// Somebody else has joined it.
+    GroupJoined = "group.joined",
+    /// Somebody has left it, and has the money back.
+    GroupLeft = "group.left",
+    /// It is full, and each member has an order.
+    GroupFull = "group.full",
+    /// It was not full in time, and all have their money back.
+    GroupExpired = "group.expired",
+    /// Its leader has left it, and all have their money back.
+    GroupLeaderLeft = "group.leader_left",
 }
 
 impl EventType {
@@ -141,6 +165,17 @@ impl EventType {
             OrderState::ReturnRequested => EventType::OrderReturnRequested,
             OrderState::Returned => EventType::OrderReturned,
             OrderState::Refused => EventType::OrderRefused,
+        }
+    }
+
+    /// That of a payment which stands so from now on.
+    pub(crate) const fn of_payment(state: PaymentState) -> EventType {
+        match state {
+            PaymentState::Created | PaymentState::Pending => EventType::PaymentCreated,
+            PaymentState::Paid => EventType::PaymentPaid,
+            PaymentState::Failed | PaymentState::Expired => EventType::PaymentFailed,
+            PaymentState::Refunding => EventType::PaymentRefunding,
+            PaymentState::Refunded => EventType::PaymentRefunded,
         }
     }
 
@@ -391,6 +426,21 @@ pub enum Happened {
     GiftRedacted(Box<Gift>),
     /// Sales of a merchant were settled.
     SalesSettled(Box<SalesSettled>),
+    /// A payment outside as it is from then on.
+    Payment(Box<Payment>),
+    /// Something has become of a group.
+    Group(Box<GroupHappened>),
+}
+
+/// What has become of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupHappened {
+    /// What: a type of groups.
+    pub what: EventType,
+    /// Who opened, joined or left it; nobody if it came to its end.
+    pub user: Option<UserId>,
+    /// The group as it is from then on.
+    pub group: Group,
 }
 
 /// Sales of a merchant that were settled.
@@ -465,6 +515,8 @@ impl Happened {
             Happened::Gift(gift) => EventType::of_gift(gift.state),
             Happened::SalesSettled(_) => EventType::MerchantSettled,
             Happened::GiftRedacted(_) => EventType::GiftRedacted,
+            Happened::Payment(payment) => EventType::of_payment(payment.state),
+            Happened::Group(happened) => happened.what,
         }
     }
 
@@ -483,11 +535,13 @@ impl Happened {
             Happened::Payout(view) => Some(&view.owner),
             Happened::Item(put) => Some(&*put.terms.origin.owner).filter(|owner| !owner.is_empty()),
             Happened::Gift(gift) | Happened::GiftRedacted(gift) => Some(&gift.owner),
+            Happened::Group(happened) => Some(&happened.group.owner),
             Happened::Deposited(_)
             | Happened::Withdrawn(_)
             | Happened::Hold(_)
             | Happened::Order(_)
             | Happened::Merchant(_)
+            | Happened::Payment(_)
             | Happened::SalesSettled(_) => None,
         }
     }

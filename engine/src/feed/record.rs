@@ -1,11 +1,12 @@
 //! From a record of the journal to the events of the feed.
 
-use super::{EnvelopeFacts, EventType, EventTypes, Happened, Moved, SalesSettled, Share};
+use super::{EnvelopeFacts, EventType, EventTypes, GroupHappened, Happened, Moved, SalesSettled, Share};
 use crate::backend::EntryKind;
 use crate::command::EndedAs;
-use crate::event::{self, Event, MerchantMove, WalletMoved};
+use crate::event::{self, Event, GroupMove, MerchantMove, WalletMoved};
+use crate::group::GroupState;
 use crate::state::envelope::Figures;
-use crate::types::{EnvelopeId, Timestamp};
+use crate::types::{EnvelopeId, Timestamp, UserId};
 
 /// An event of a record tells of at most so many things.
 const THINGS_MAX: u32 = 2;
@@ -116,6 +117,40 @@ pub(crate) fn told<E>(
                 tell(first, Happened::Order(Box::new(changed.view())));
             }
         }
+        Event::PaymentChanged(changed) => {
+            // That the gateway knows of it, and what it said in vain, changes nothing for anybody.
+            let of = changed.was.map(EventType::of_payment);
+            let is = EventType::of_payment(changed.payment.state);
+            if of != Some(is) && has(is) {
+                tell(first, Happened::Payment(Box::new(changed.payment.clone())));
+            }
+        }
+        Event::GroupChanged(changed) => {
+            let group = &changed.group;
+            let mut tell_as = |number, what, user: Option<&UserId>| {
+                if has(what) {
+                    let happened = GroupHappened { what, user: user.cloned(), group: group.clone() };
+                    tell(number, Happened::Group(Box::new(happened)));
+                }
+            };
+            match &changed.step {
+                GroupMove::Joined => {
+                    let what = if group.members.len() == 1 { EventType::GroupOpened } else { EventType::GroupJoined };
+                    tell_as(first, what, group.members.last().map(|member| &member.user));
+                    if group.state == GroupState::Full {
+                        tell_as(first + 1, EventType::GroupFull, None);
+                    }
+                }
+                GroupMove::Left(member) => tell_as(first, EventType::GroupLeft, Some(&member.user)),
+                GroupMove::Ended if group.state == GroupState::LeaderLeft => {
+                    tell_as(first, EventType::GroupLeaderLeft, None);
+                }
+                GroupMove::Ended => tell_as(first, EventType::GroupExpired, None),
+            }
+        }
+        Event::GroupOrdered(ordered) if has(EventType::OrderCreated) => {
+            tell(first, Happened::Order(Box::new(ordered.order.clone())));
+        }
         Event::GiftChanged(changed) => {
             // A note of thanks changes no state, and is told as the gift is.
             if has(EventType::of_gift(changed.gift.state)) {
@@ -155,6 +190,7 @@ pub(crate) fn told<E>(
         | Event::RelationsPut(_)
         // Its gifts tell of it.
         | Event::GiftEnvelopeMade(_) => {}
+        | Event::GroupOrdered(_) => {}
     }
     Ok(())
 }

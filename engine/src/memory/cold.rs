@@ -15,6 +15,7 @@ use crate::error::EngineError;
 use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
 use crate::order::OrderStep;
+use crate::payment::PaymentFor;
 use crate::relation::RelationKey;
 use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
@@ -23,7 +24,7 @@ use crate::state::ledger::Wallet;
 use crate::state::orders::KnownOrder;
 use crate::state::{KnownCode, KnownPayout, Memo, Shard, Shards};
 use crate::store::{EnvelopeRow, StoreError};
-use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use std::sync::atomic::Ordering;
 
 /// How long a wallet or an answer stays in memory after its last use.
@@ -63,8 +64,14 @@ impl Core {
         for id in &footprint.gifts {
             self.warm_gift(durable, *id)?;
         }
+        if let Some(id) = footprint.group {
+            self.warm_group(durable, id)?;
+        }
         if let Some(id) = footprint.order {
             self.warm_order(id)?;
+        }
+        if let Some(id) = footprint.payment {
+            self.warm_payment(durable, id)?;
         }
         if let Some((item, codes)) = &footprint.codes {
             self.warm_codes(durable, *item, codes)?;
@@ -78,6 +85,9 @@ impl Core {
     /// Whether everything needed is in memory, now that it cannot leave.
     #[inline]
     pub(super) fn is_warm(&self, locked: &Locked<'_>, footprint: &Footprint) -> bool {
+        if !self.has_all_of_group(locked, footprint) {
+            return false;
+        }
         self.durable.is_none()
             || footprint.wallets.iter().all(|user| locked.shard(self.router.user(user)).wallets.contains_key(user))
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
@@ -88,9 +98,11 @@ impl Core {
                     .iter()
                     .all(|id| locked.shard(self.router.gift_envelope(*id)).gift_envelopes.contains_key(id))
                 && footprint.gifts.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
+                && footprint.group.iter().all(|id| locked.shard(self.router.group(*id)).groups.contains_key(id))
                 && footprint.order.iter().all(|id| {
                     locked.shard(self.router.order(*id)).known_orders.get(id).is_some_and(|known| known.sale.is_some())
                 })
+                && footprint.payment.iter().all(|id| locked.shard(self.router.payment(*id)).payments.contains_key(id))
                 && footprint.codes.iter().all(|(item, codes)| {
                     let known = &locked.shard(self.router.item(*item)).codes;
                     codes.iter().all(|code| known.contains_key(code))
@@ -283,6 +295,8 @@ impl Core {
         };
         let Some((user, merchant)) = known else { return Ok(false) };
         footprint.shards.push(index);
+        // Where it was paid outside, its payment has its number.
+        footprint.payment = Some(PaymentId::from_bytes(*id.bytes()));
         if matches!(step, OrderStep::Return { .. } | OrderStep::AcceptReturn { .. }) {
             footprint.shards.push(self.router.user(&merchant));
             footprint.wallet(self.router, &user);
@@ -364,8 +378,16 @@ impl Core {
                     None => return Err(unsettled("hold")),
                 }
             }
+            Command::CreatePayment(terms) => match terms.purpose {
+                PaymentFor::Hold(hold) => {
+                    let Some(hold) = self.cold_hold(hold)? else { return not_found() };
+                    ended_hold(&hold, &terms.payer).ok_or_else(|| unsettled("hold"))?
+                }
+                PaymentFor::Gift(_) => return not_found(),
+            },
             Command::Deposit(_)
             | Command::Withdraw(_)
+            | Command::TellPayment { .. }
             | Command::CreateEnvelope(_)
             | Command::PutMerchant(_)
             | Command::CreateItem(_)
@@ -386,7 +408,10 @@ impl Core {
             | Command::PutRelations(_)
             | Command::CreateGiftEnvelope(_)
             | Command::GrabGift { .. }
-            | Command::StepGiftEnvelope { .. } => return not_found(),
+            | Command::StepGiftEnvelope { .. }
+            | Command::OpenGroup(_)
+            | Command::JoinGroup { .. }
+            | Command::LeaveGroup { .. } => return not_found(),
         })
     }
 
@@ -431,6 +456,16 @@ impl Core {
         shard.payouts.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard
             .gifts
+            .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
+        let Shard { payments, payment_of, gifts, .. } = shard;
+        payments.retain(|_, known| {
+            known.payment.as_deref().is_some_and(|payment| Shard::needs_payment(gifts, payment))
+                || known.last_lsn > persisted
+                || !idle(known.touched_at, IDLE_MS)
+        });
+        payment_of.retain(|_, payment| payments.contains_key(payment));
+        shard
+            .groups
             .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.known_orders.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.codes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, CODES_MS));

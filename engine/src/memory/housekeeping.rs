@@ -50,7 +50,7 @@ pub(super) struct State {
 
 /// What came of a turn.
 #[derive(Clone, Copy, Default)]
-struct Turn {
+pub(super) struct Turn {
     /// Whether anything was due.
     any: bool,
     /// Whether more is due, and it was the others' turn.
@@ -92,6 +92,7 @@ impl Core {
                     Chore::Envelope(id) => self.settle_envelope(id),
                     Chore::Item(id) => self.release_due(id),
                     Chore::Gift(id) => self.end_gift(id),
+                    Chore::Group(id) => self.end_group(id),
                     Chore::Address(id) => {
                         to_erase.push(id);
                         continue;
@@ -181,6 +182,12 @@ impl Core {
                         chores.push(chore);
                     }
                 }
+                Chore::Group(id) => {
+                    if let Some(known) = shard.groups.get_mut(&id).filter(|known| known.timer_at == Some(at)) {
+                        known.timer_at = None;
+                        chores.push(chore);
+                    }
+                }
                 Chore::Address(id) => {
                     if shard.addresses.get(&id).is_some_and(|mark| mark.erase_at == Some(at)) {
                         chores.push(chore);
@@ -227,18 +234,28 @@ impl Core {
         turn
     }
 
-    /// Ends gifts that are due and hold units that somebody wants.
+    /// Ends gifts and groups that are due and hold units that somebody wants.
     ///
     /// # Errors
     /// Why one cannot be ended now: it is not tried for ever.
-    pub(super) fn end_gifts(&self, gifts: &[GiftId]) -> Result<(), EngineError> {
-        for &gift in gifts {
+    pub(super) fn end_in_the_way(&self, chores: &[Chore]) -> Result<(), EngineError> {
+        for &chore in chores {
             self.check_serving()?;
             let mut footprint = Footprint::default();
-            self.gift_footprint(gift, &mut footprint)?;
+            match chore {
+                Chore::Gift(gift) => _ = self.gift_footprint(gift, &mut footprint)?,
+                Chore::Group(group) => self.group_footprint(group, None, &mut footprint)?,
+                Chore::Envelope(_) | Chore::Item(_) | Chore::Address(_) => {
+                    unreachable!("only gifts and groups are in anybody's way")
+                }
+            }
             self.warm(&footprint)?;
             self.admit(Class::Settle)?;
-            self.end_gift(gift);
+            match chore {
+                Chore::Gift(gift) => _ = self.end_gift(gift),
+                Chore::Group(group) => _ = self.end_group(group),
+                Chore::Envelope(_) | Chore::Item(_) | Chore::Address(_) => {}
+            }
         }
         Ok(())
     }
@@ -274,7 +291,7 @@ impl Core {
 
     /// Repeats a record of housekeeping until nothing is due or it is the
     /// others' turn. What cannot be done now is tried again at the next tick.
-    fn take_turn(
+    pub(super) fn take_turn(
         &self,
         footprint: impl Fn() -> Option<Footprint>,
         run: impl Fn(&Core, &Footprint) -> Result<bool, Miss>,

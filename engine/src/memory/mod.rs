@@ -19,8 +19,10 @@ mod addresses;
 mod cold;
 mod feed;
 mod gift_envelopes;
+mod groups;
 mod housekeeping;
 mod notes;
+mod payments;
 mod picture;
 mod reads;
 mod recovery;
@@ -49,16 +51,18 @@ use crate::gift::GiftToken;
 use crate::journal::{Class, Journal, JournalStats, Refused};
 use crate::mutants::{Mutant, is_planted};
 use crate::notes::NoteFiles;
+use crate::payment::PaymentFor;
 use crate::payout::{self, PayoutCounts};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
 use crate::state::gift_envelopes::DrawnGifts;
 use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
-use crate::state::{Router, Shard, Shards, apply, is_positive};
+use crate::state::{Chore, Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
 use crate::types::{
-    ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
+    ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId,
+    Timestamp, UserId,
 };
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
@@ -189,11 +193,15 @@ struct Footprint {
     /// A gift envelope, and its gifts.
     gift_envelope: Option<GiftEnvelopeId>,
     gifts: Vec<GiftId>,
+    /// Who is what to whom.
+    relations: SmallVec<[(UserId, UserId); 2]>,
+    group: Option<GroupId>,
+    /// Whether the wallets of all that are in the group are needed.
+    all_of_group: bool,
     /// Codes that an item is to have.
     codes: Option<(ItemId, Vec<CodeDigest>)>,
     order: Option<OrderId>,
-    /// Who is what to whom.
-    relations: SmallVec<[(UserId, UserId); 2]>,
+    payment: Option<PaymentId>,
     /// Who makes an envelope on which day, and at which count no more are made.
     made: Option<(UserId, Day, u32)>,
 }
@@ -209,8 +217,8 @@ struct Done {
 enum Miss {
     /// Something was evicted after it had been brought in, or has only been prepared.
     Again,
-    /// These gifts are due and have to end first.
-    InTheWay(Vec<GiftId>),
+    /// These gifts and groups are due and have to end first.
+    InTheWay(Vec<Chore>),
     /// It has ended, and is in the store if anywhere.
     Cold,
 }
@@ -229,6 +237,7 @@ impl Core {
             }
             (Command::Redact { envelope, metadata }, _) => self.redact(*envelope, *metadata),
             (Command::RedactGift { gift, metadata }, _) => self.redact_gift(*gift, *metadata),
+            (Command::TellPayment { payment, .. }, _) => self.tell_payment(command, *payment, once),
             (Command::StepGift { gift, step }, _) if addresses::is_about(step) => {
                 let mut done = self.step_address(command, *gift, step, once)?;
                 self.tell_whole(command, &mut done)?;
@@ -341,7 +350,7 @@ impl Core {
         let now = self.clock.now();
         let refused = shard.refuses(&item.put.terms.merchant);
         let decision = item.grab(&shard.holds, now, refused, (&name, user), quantity, hold);
-        if !shard.gifts_in_the_way(item, now, (user, quantity), &decision).is_empty() {
+        if !shard.in_the_way(item, now, (user, quantity), &decision).is_empty() {
             return Ok(None);
         }
         let GrabItemDecision { expired, result: Some(result) } = decision else { return Ok(None) };
@@ -391,7 +400,7 @@ impl Core {
             match self.attempt(command, &mut drawn, &keys, &footprint) {
                 Ok(done) => return Ok(done),
                 Err(Miss::Again) => {}
-                Err(Miss::InTheWay(gifts)) => self.end_gifts(&gifts)?,
+                Err(Miss::InTheWay(chores)) => self.end_in_the_way(&chores)?,
                 Err(Miss::Cold) => return self.run_cold(command, &keys, now),
             }
         }
@@ -431,8 +440,8 @@ impl Core {
         let durable = durable && !(staged.is_none() && is_planted(Mutant::RepeatBeforeDurable));
         let wait = durable.then(|| staged.unwrap_or_else(|| locked.last_lsn()));
         drop(locked);
-        if let Some(gifts) = again {
-            return Err(Miss::InTheWay(gifts));
+        if let Some(chores) = again {
+            return Err(Miss::InTheWay(chores));
         }
         if let (Command::AdvanceClock { by_s }, Outcome::Clock(_), false) = (command, &outcome, replayed) {
             self.clock.advance(by_s.saturating_mul(1000));
@@ -551,7 +560,16 @@ impl Core {
                 let gifts = (0..terms.units).map(|_| GiftId::from_bytes(self.random_beside(terms.item.bytes())));
                 Drawn::Gifts(DrawnGifts { id, gifts: gifts.collect(), token: GiftToken(self.random()) })
             }
+            Command::OpenGroup(terms) => {
+                let item = terms.item.bytes();
+                let group = GroupId::from_bytes(self.random_beside(item));
+                Drawn::Group(group, OrderId::from_bytes(self.random_beside(item)))
+            }
+            Command::JoinGroup { group, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(group.bytes()))),
             Command::AddCodes { item, codes } => Drawn::Codes(CodeDigest::of_all(*item, codes)),
+            Command::CreatePayment(terms) => {
+                Drawn::Payment(PaymentId::from_bytes(self.random_beside(terms.purpose.bytes())))
+            }
             Command::ClaimHold { hold, .. } => Drawn::Order(OrderId::from_bytes(self.random_beside(hold.bytes()))),
             Command::Deposit(_)
             | Command::Withdraw(_)
@@ -572,6 +590,8 @@ impl Core {
             | Command::PutRelations(_)
             | Command::GrabGift { .. }
             | Command::StepGiftEnvelope { .. }
+            | Command::TellPayment { .. }
+            | Command::LeaveGroup { .. }
             | Command::WithdrawSales(_) => Drawn::Nothing,
         }
     }
@@ -651,7 +671,7 @@ impl Core {
                 let index = router.hold(*hold);
                 let merchant = {
                     let shard = self.shards[index].lock();
-                    let item = shard.holds.item_of(hold).and_then(|item| shard.items.get(&item));
+                    let item = shard.item_of_hold(hold).and_then(|item| shard.items.get(&item));
                     item.map(|item| item.put.terms.merchant.clone())
                 };
                 let Some(merchant) = merchant else { return Ok(None) };
@@ -704,16 +724,32 @@ impl Core {
                     footprint.shards.push(router.order(*order));
                 }
             }
+            (Command::CreatePayment(terms), Drawn::Payment(_)) => match terms.purpose {
+                PaymentFor::Hold(hold) => footprint.shards.push(router.hold(hold)),
+                PaymentFor::Gift(gift) => match self.gift_footprint(gift, &mut footprint)? {
+                    None => footprint.shards.push(router.gift(gift)),
+                    Some(giver) => footprint.pair(router, &giver, &terms.payer),
+                },
+            },
+            (Command::TellPayment { payment, .. }, _) => self.payment_footprint(*payment, &mut footprint)?,
             (Command::AddCodes { item, .. }, Drawn::Codes(digests)) => {
                 footprint.shards.push(router.item(*item));
                 footprint.codes = Some((*item, digests.clone()));
             }
+            (Command::OpenGroup(terms), Drawn::Group(..)) => {
+                footprint.shards.push(router.item(terms.item));
+                footprint.wallet(router, &terms.leader);
+            }
+            (Command::JoinGroup { group, user }, _) => self.group_footprint(*group, Some(user), &mut footprint)?,
+            (Command::LeaveGroup { group, user }, _) => self.group_footprint(*group, Some(user), &mut footprint)?,
             (
                 Command::CreateEnvelope(_)
                 | Command::CreateItem(_)
                 | Command::CreateGift(_)
                 | Command::CreateGiftEnvelope(_)
-                | Command::AddCodes { .. },
+                | Command::CreatePayment(_)
+                | Command::AddCodes { .. }
+                | Command::OpenGroup(_),
                 _,
             ) => {
                 unreachable!("a command that makes something comes with an id for it")
@@ -789,8 +825,13 @@ fn class_of(command: &Command) -> Class {
         | Command::CreateGift(_)
         | Command::AddCodes { .. }
         | Command::PutRelations(_)
-        | Command::CreateGiftEnvelope(_) => Class::Create,
-        Command::Grab { .. } | Command::GrabItem { .. } | Command::GrabGift { .. } => Class::Grab,
+        | Command::CreateGiftEnvelope(_)
+        | Command::OpenGroup(_) => Class::Create,
+        Command::Grab { .. }
+        | Command::GrabItem { .. }
+        | Command::GrabGift { .. }
+        | Command::CreatePayment(_)
+        | Command::JoinGroup { .. } => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -804,6 +845,8 @@ fn class_of(command: &Command) -> Class {
         | Command::RedactGift { .. }
         | Command::StepOrder { .. }
         | Command::StepGiftEnvelope { .. }
+        | Command::TellPayment { .. }
+        | Command::LeaveGroup { .. }
         | Command::WithdrawSales(_) => Class::Settle,
     }
 }

@@ -19,7 +19,9 @@ use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::gift_envelope::GiftEnvelopeView;
+use crate::group::{Group, GroupsOf};
 use crate::merchant;
+use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{Payout, PayoutFilter, PayoutView};
 use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
@@ -30,7 +32,8 @@ use crate::state::ledger::{self, MerchantAccount, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
 use crate::types::{
-    Amount, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp,
+    UserId,
 };
 use std::collections::HashMap;
 
@@ -340,6 +343,23 @@ impl Backend for Embedded {
 
     async fn relations(&self, user: &UserId, side: RelationSide, page: &Page) -> Result<Listing<RelationRow>> {
         self.core.view()?.relations(user, side, page)
+    }
+    async fn payment(&self, id: PaymentId) -> Result<Option<Payment>> {
+        self.core.read_payment(id).await
+    }
+
+    async fn payments(&self, filter: &PaymentFilter, page: &Page) -> Result<Listing<Payment>> {
+        self.core.view()?.payments(filter, page)
+    }
+
+    async fn group(&self, id: GroupId) -> Result<Option<Group>> {
+        let Some((group, lsn)) = self.core.find_group(id)? else { return Ok(None) };
+        self.core.wait(Some(lsn)).await?;
+        Ok(Some(group))
+    }
+
+    async fn groups(&self, of: &GroupsOf, page: &Page) -> Result<Listing<Group>> {
+        self.core.view()?.groups(of, page)
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {

@@ -658,6 +658,7 @@ impl Loading {
             Ok(())
         })?;
         let gifts = store.live_gifts()?;
+        let groups = store.live_groups()?;
         store.items(|live| {
             let id = live.item.id;
             let mut item = Item::new(Box::new(live.item));
@@ -674,6 +675,15 @@ impl Loading {
         })?;
         for gift in gifts {
             shards[router.gift(gift.id)].get_mut().restore_gift(gift);
+        }
+        for payment in store.needed_payments()? {
+            let shard = shards[router.payment(payment.id)].get_mut();
+            if Shard::needs_payment(&shard.gifts, &payment) {
+                shard.restore_payment(payment);
+            }
+        }
+        for group in groups {
+            shards[router.group(group.id)].get_mut().restore_group(group);
         }
         for (gift, mark) in store.addresses()? {
             shards[router.gift(gift)].get_mut().restore_address(gift, mark);
@@ -755,6 +765,8 @@ impl Core {
             items.into_iter().for_each(|id| shard.arm_item(id));
             let gifts: Vec<_> = shard.gifts.keys().copied().collect();
             gifts.into_iter().for_each(|id| shard.arm_gift(id));
+            let groups: Vec<_> = shard.groups.keys().copied().collect();
+            groups.into_iter().for_each(|id| shard.arm_group(id));
         }
     }
 

@@ -86,6 +86,10 @@ impl Core {
             Command::RedactGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::AddCodes { item, .. } => layout.of_id(item.bytes()),
             Command::StepOrder { order, .. } => layout.of_id(order.bytes()),
+            Command::CreatePayment(terms) => layout.of_id(terms.purpose.bytes()),
+            Command::TellPayment { payment, .. } => layout.of_id(payment.bytes()),
+            Command::OpenGroup(terms) => layout.of_id(terms.item.bytes()),
+            Command::JoinGroup { group, .. } | Command::LeaveGroup { group, .. } => layout.of_id(group.bytes()),
             Command::ChangeItem { item, .. } | Command::Restock { item, .. } | Command::GrabItem { item, .. } => {
                 layout.of_id(item.bytes())
             }
@@ -141,13 +145,19 @@ impl Core {
             },
             Command::WithdrawSales(transfer) => self.withdraw_sales(transfer, operation).await?,
             Command::RedactGift { .. } => return Ok(self.refuse(Refusal::no_gift_redaction())),
-            Command::AddCodes { .. } => return Ok(self.refuse(Refusal::no_codes())),
+            Command::AddCodes { item, codes } => self.add_codes(*item, codes, operation).await?,
             Command::StepOrder { order, step } => match self.step_order(*order, step, operation).await? {
                 Ok(decided) => decided,
                 Err(outcome) => return Ok(self.answer(outcome)),
             },
-            Command::CreateItem(terms) if terms.origin.kind == ItemKind::Code => {
-                return Ok(self.refuse(Refusal::no_codes()));
+            Command::CreatePayment(_) => return Ok(self.refuse(Refusal::no_payments())),
+            Command::TellPayment { .. } => return Ok(self.refuse(Refusal::NotFound)),
+            Command::OpenGroup(_) | Command::JoinGroup { .. } | Command::LeaveGroup { .. } => {
+                return Ok(self.refuse(Refusal::no_groups()));
+            }
+            Command::CreateItem(terms) if terms.group_buy.is_some() => return Ok(self.refuse(Refusal::no_groups())),
+            Command::ChangeItem { change, .. } if change.group_buy.flatten().is_some() => {
+                return Ok(self.refuse(Refusal::no_groups()));
             }
             Command::PutMerchant(merchant) => self.put_merchant(merchant, operation).await?,
             Command::CreateItem(terms) => match self.create_item(terms, operation).await? {
@@ -588,7 +598,12 @@ fn keep_of(command: &Command) -> Keep {
         | Command::PutRelations(_)
         | Command::CreateGiftEnvelope(_)
         | Command::GrabGift { .. }
-        | Command::StepGiftEnvelope { .. } => Keep::Natural,
+        | Command::StepGiftEnvelope { .. }
+        | Command::CreatePayment(_)
+        | Command::TellPayment { .. }
+        | Command::OpenGroup(_)
+        | Command::JoinGroup { .. }
+        | Command::LeaveGroup { .. } => Keep::Natural,
         // How a payment ends stands under its mark, and how a return does.
         Command::StepGift { step, .. } if matches!(**step, GiftStep::Pay { .. }) => Keep::Repeats,
         Command::StepOrder { step, .. }
@@ -650,6 +665,11 @@ pub(super) fn refusal_or_no(answer: &Answer) -> Result<Outcome> {
             refused(Refusal::invalid("quantity", "must be at least 1, and the stock at most 4294967295 in all"))
         }
         b"quantity" => refused(Refusal::over_limit(answer.units(2)?)),
+        b"over_codes" => refused(Refusal::over_codes()),
+        b"stock_is_codes" => refused(Refusal::stock_is_codes()),
+        b"no_codes" => refused(Refusal::no_code_item()),
+        b"known_code" => refused(Refusal::known_code(answer.units(2)? as usize)),
+        b"codes" => refused(Refusal::too_many_codes()),
         b"price" => refused(Refusal::price_too_high()),
         b"merchant" => refused(Refusal::merchant(answer.merchant_status(2)?)),
         b"sold_out" => Outcome::SoldOut,
@@ -704,7 +724,9 @@ pub(super) fn item_fields(terms: &NewItem) -> impl Iterator<Item = Vec<u8>> + us
     let or_none = |number: Option<u64>| number.map(|number| number.to_string().into_bytes()).unwrap_or_default();
     let at = |at: Option<Timestamp>| or_none(at.map(Timestamp::ms));
     let bytes = postcard::to_extend(terms, Vec::new()).expect("every item has a postcard form");
+    let codes = if terms.origin.kind == ItemKind::Code { b"1".to_vec() } else { Vec::new() };
     let fields = [
+        ("codes", codes),
         ("terms", bytes),
         ("price", or_none(Some(terms.price.minor()))),
         ("limit", or_none(terms.per_user_limit.map(u64::from))),

@@ -141,6 +141,7 @@ impl Core {
         let bucket = operation.bucket;
         // What is answered by what was seen, or carried, has to be confirmed.
         let mut confirm = false;
+        let mut is_code = false;
         for _ in 0..ATTEMPTS_MAX {
             let seen = match self.look_at_gift(id, None, operation, confirm).await? {
                 Decided::New(told) => Seen::read(told)?,
@@ -177,6 +178,7 @@ impl Core {
                 }
             };
             confirm = false;
+            let after = if is_code && after.state == GiftState::Accepted { after.handed(seen.at) } else { after };
             let decided = match step {
                 GiftStep::Pay { .. } => {
                     let payment = Payment::packed(&self.random_beside(id.bytes()), operation, &after);
@@ -185,6 +187,10 @@ impl Core {
                 }
                 _ => self.change_gift(&seen, gift, after, operation).await?,
             };
+            if is_no(&decided, b"code") {
+                is_code = true;
+                continue;
+            }
             match self.in_the_way(decided, bucket).await? {
                 Some(decided) => return Ok(or_unpaid(decided, operation)),
                 None => continue,

@@ -309,6 +309,16 @@ impl Layout {
         self.key(self.of_id(id.bytes()), &id.to_string())
     }
 
+    /// An item's codes, in the order in which they are handed out.
+    pub(super) fn codes(&self, id: ItemId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:codes"))
+    }
+
+    /// By digest, which codes an item has had.
+    pub(super) fn codes_had(&self, id: ItemId) -> Key {
+        self.key(self.of_id(id.bytes()), &format!("{id}:had"))
+    }
+
     pub(super) fn units(&self, id: ItemId) -> Key {
         self.key(self.of_id(id.bytes()), &format!("{id}:units"))
     }

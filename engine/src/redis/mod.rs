@@ -18,6 +18,7 @@
 //! - `copy`: from an embedded engine's directory, and into one.
 //! - `audit`, `reconcile`: every invariant checked from the rows, and what is late carried.
 //! - `gifts`: gifts, and the payments with which they are made.
+//! - `codes`: units that are codes, and who was handed which.
 //! - `orders`: orders that are led on and sent back.
 //! - `sales`: what merchants have of their sales.
 //! - `notes`: what servers keep for themselves.
@@ -37,6 +38,7 @@ mod attach;
 mod audit;
 mod backend;
 mod bucket;
+mod codes;
 mod commands;
 mod copy;
 mod effects;

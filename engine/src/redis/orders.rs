@@ -28,15 +28,31 @@ pub(super) struct OrderRow {
     pub(super) at: Timestamp,
     pub(super) merchant: UserId,
     pub(super) progress: OrderProgress,
+    /// The place of its first code, if it was handed any.
+    pub(super) codes_from: Option<u32>,
 }
+
+/// What stands before the place of an order's first code.
+const CODES: u8 = b'#';
 
 impl OrderRow {
     pub(super) fn read(id: &[u8], packed: &[u8]) -> Result<OrderRow> {
         let id = OrderId::from_bytes(id.try_into().map_err(|_| damaged("an order"))?);
         let (hold, rest) = packed.split_first_chunk::<16>().ok_or_else(|| damaged("an order"))?;
         let words = Answer::split(rest.to_vec(), 3);
-        let progress = words.maybe(2).map_or_else(|| Ok(OrderProgress::default()), progress_of)?;
-        Ok(OrderRow { id, hold: HoldId::from_bytes(*hold), at: words.at(0)?, merchant: words.user(1)?, progress })
+        let (mut progress, mut codes_from) = (OrderProgress::default(), None);
+        match words.maybe(2).map(|rest| (rest, rest.split_first())) {
+            None => {}
+            // It is delivered as it is paid, and nothing becomes of it afterwards.
+            Some((_, Some((&CODES, place)))) => {
+                codes_from = Some(Answer::split(place.to_vec(), 1).units(0)?);
+                progress.state = OrderState::Delivered;
+                progress.delivered_at = Some(words.at(0)?);
+            }
+            Some((led_on, _)) => progress = progress_of(led_on)?,
+        }
+        let (hold, at, merchant) = (HoldId::from_bytes(*hold), words.at(0)?, words.user(1)?);
+        Ok(OrderRow { id, hold, at, merchant, progress, codes_from })
     }
 
     /// As it is told, with the hold that was paid.
@@ -227,21 +243,30 @@ impl Core {
     }
 
     pub(super) async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
+        Ok(self.order_with_codes(id).await?.map(|(order, _)| order))
+    }
+
+    /// An order, and the place of its first code if it was handed any.
+    pub(super) async fn order_with_codes(&self, id: OrderId) -> Result<Option<(OrderView, Option<u32>)>> {
         let bucket = self.layout.of_id(id.bytes());
         let args = [b"row".to_vec(), id.bytes().to_vec()];
         let row = self.read(bucket, &[self.layout.orders(bucket)], &args).await?;
         let Some(packed) = row.maybe(0) else { return Ok(None) };
         let order = OrderRow::read(id.bytes(), packed)?;
         let hold = self.hold(order.hold).await?.ok_or_else(|| damaged("an order"))?;
-        Ok(Some(order.view(hold)))
+        let codes_from = order.codes_from;
+        Ok(Some((order.view(hold), codes_from)))
     }
 }
 
-/// An order as it lies in Redis.
-pub(super) fn order_row(order: &OrderView) -> Vec<u8> {
+/// An order as it lies in Redis; `codes_from`: the place of its first code, if it was handed any.
+pub(super) fn order_row(order: &OrderView, codes_from: Option<u32>) -> Vec<u8> {
     let words = format!("{} {}", order.created_at.ms(), order.merchant);
     let mut row = [order.hold.bytes(), words.as_bytes()].concat();
-    if order.progress != OrderProgress::default() {
+    if let Some(place) = codes_from {
+        row.extend([b' ', CODES]);
+        row.extend(place.to_string().into_bytes());
+    } else if order.progress != OrderProgress::default() {
         row.push(b' ');
         row.extend(bytes_of(&order.progress));
     }

@@ -24,11 +24,16 @@ use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
 use crate::gift_envelope::GiftEnvelopeView;
+use crate::group::{Group, GroupsOf};
+use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
 use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp,
+    UserId,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -149,8 +154,8 @@ impl Backend for RedisBackend {
         Ok(Listing { rows: Vec::new(), next: None })
     }
 
-    async fn codes(&self, _: HandedTo) -> Result<Vec<Code>> {
-        Ok(Vec::new())
+    async fn codes(&self, to: HandedTo) -> Result<Vec<Code>> {
+        self.core.handed(to).await
     }
 
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
@@ -167,6 +172,23 @@ impl Backend for RedisBackend {
         let mut listing = self.core.gifts(user, role, page).await?;
         listing.rows.iter_mut().for_each(|gift| gift.tell(gift.redacted));
         Ok(listing)
+    }
+
+    /// Nothing is paid outside here.
+    async fn payment(&self, _: PaymentId) -> Result<Option<Payment>> {
+        Ok(None)
+    }
+
+    async fn payments(&self, _: &PaymentFilter, _: &Page) -> Result<Listing<Payment>> {
+        Ok(Listing { rows: Vec::new(), next: None })
+    }
+
+    async fn group(&self, _: GroupId) -> Result<Option<Group>> {
+        Ok(None)
+    }
+
+    async fn groups(&self, _: &GroupsOf, _: &Page) -> Result<Listing<Group>> {
+        Ok(Listing { rows: Vec::new(), next: None })
     }
 
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
@@ -477,6 +499,7 @@ impl Core {
                     wallets: wallets?,
                     escrowed: escrowed?,
                     payable: payable?,
+                    refunding: 0,
                     merchants: merchants?,
                     platform: platform?,
                     in_flight,

@@ -68,6 +68,8 @@ pub(super) static LISTED: Script = Script::lane("listed", &[FAILURE, LANE, FENCE
 pub(super) static MERCHANT: Script = Script::one("merchant", &[PRELUDE, DECIDE, lua!("merchant")]);
 pub(super) static LET_SELL: Script = Script::one("let sell", &[lua!("let_sell")]);
 pub(super) static ITEM: Script = Script::one("item", &[PRELUDE, DECIDE, lua!("item")]);
+/// Up to a thousand codes.
+pub(super) static CODES: Script = Script::one("codes", &[PRELUDE, DECIDE, lua!("codes")]).alone();
 pub(super) static HOLD: Script = Script::one("hold", &[PRELUDE, DECIDE, HOLD_KEYS, HOLDS, lua!("hold")]);
 pub(super) static GRAB_ITEM: Script = Script::lane(
     "grab_item",

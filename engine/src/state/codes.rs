@@ -26,7 +26,12 @@ impl Item {
 
     /// The event that hands codes for units being sold, if codes are what they are.
     pub(super) fn hand(&self, count: u32, to: HandedTo) -> Option<Event> {
-        let sold = self.stock().sold;
+        self.hand_after(0, count, to)
+    }
+
+    /// The same behind as many that the record hands before.
+    pub(super) fn hand_after(&self, before: u32, count: u32, to: HandedTo) -> Option<Event> {
+        let sold = self.stock().sold + before;
         let first = if is_planted(Mutant::HandCodeAgain) { sold.saturating_sub(1) } else { sold };
         self.has_codes().then(|| Event::CodesHanded(CodesHanded { item: self.put.id, first, count, to }))
     }

@@ -9,9 +9,9 @@
 use super::addresses;
 use super::envelope::{self, Due, Envelope, GrabDecision};
 use super::gift_envelopes::{self, DrawnGifts};
-use super::gifts;
+use super::gifts::{self, PaidFrom};
 use super::winners::Name;
-use super::{Router, Shards, is_positive, orders, relations, sales, stock};
+use super::{Chore, Router, Shards, groups, is_positive, orders, payments, relations, sales, stock};
 use crate::address::Draft;
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
@@ -29,7 +29,9 @@ use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, 
 use crate::redaction::Redaction;
 use crate::relation;
 use crate::sale::SaleOf;
-use crate::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 use smallvec::smallvec;
 use std::collections::HashMap;
 
@@ -56,9 +58,9 @@ pub(crate) struct Decision {
     pub(crate) replayed: bool,
     /// Whether the answer tells of something that has to be durable first.
     pub(crate) durable: bool,
-    /// Whether the events only prepare: once they are carried out, and these gifts
+    /// Whether the events only prepare: once they are carried out, and these gifts and groups
     /// have ended, the command has to be decided again, and this answer means nothing.
-    pub(crate) again: Option<Vec<GiftId>>,
+    pub(crate) again: Option<Vec<Chore>>,
 }
 
 impl Decision {
@@ -111,10 +113,15 @@ pub(crate) enum Drawn {
     ApiKey(ApiKeyId),
     Gift(GiftId, GiftToken),
     Gifts(DrawnGifts),
+    /// A group, and the order of its leader, should it be full.
+    Group(GroupId, OrderId),
     /// A gift's address, sealed, whose slot is on the disk.
     Address(Draft),
     /// The digests of the codes to be added.
     Codes(Vec<CodeDigest>),
+    Payment(PaymentId),
+    /// The hold that a payment is for, which has ended and left memory.
+    EndedHold(Box<HoldView>),
 }
 
 impl Drawn {
@@ -154,6 +161,7 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         Command::Withdraw(transfer) => ("withdrawal", &transfer.reference),
         Command::CreateEnvelope(terms) => ("envelope", &terms.reference),
         Command::CreateGift(terms) => ("gift", &terms.reference),
+        Command::OpenGroup(terms) => ("group", &terms.reference),
         Command::WithdrawSales(transfer) => ("sales_withdrawal", &transfer.reference),
         Command::CreateGiftEnvelope(terms) => ("gift_envelope", &terms.reference),
         Command::Grab { .. }
@@ -177,7 +185,11 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::StepOrder { .. }
         | Command::PutRelations(_)
         | Command::GrabGift { .. }
-        | Command::StepGiftEnvelope { .. } => return None,
+        | Command::StepGiftEnvelope { .. }
+        | Command::CreatePayment(_)
+        | Command::TellPayment { .. }
+        | Command::JoinGroup { .. }
+        | Command::LeaveGroup { .. } => return None,
     };
     reference.as_ref().map(|reference| (kind, reference))
 }
@@ -344,6 +356,16 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         }
         (Command::StepOrder { order, step }, _) => orders::step(shards, router, now, *order, step),
         (Command::AddCodes { item, codes }, Drawn::Codes(digests)) => add_codes(shards, router, *item, codes, digests),
+        (Command::CreatePayment(terms), Drawn::Payment(id)) => payments::create(shards, router, now, terms, *id),
+        (Command::TellPayment { payment, told }, drawn) => {
+            let ended = if let Drawn::EndedHold(hold) = drawn { Some(&**hold) } else { None };
+            payments::tell(shards, router, now, (*payment, told), ended)
+        }
+        (Command::OpenGroup(terms), Drawn::Group(id, order)) => groups::open(shards, router, now, terms, (*id, *order)),
+        (Command::JoinGroup { group, user }, Drawn::Order(order)) => {
+            groups::join(shards, router, now, *group, user, *order)
+        }
+        (Command::LeaveGroup { group, user }, _) => groups::leave(shards, router, now, *group, user),
         (
             Command::CreateEnvelope(_)
             | Command::CreateItem(_)
@@ -352,7 +374,10 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             | Command::CreateApiKey(_)
             | Command::CreateGift(_)
             | Command::CreateGiftEnvelope(_)
-            | Command::AddCodes { .. },
+            | Command::CreatePayment(_)
+            | Command::AddCodes { .. }
+            | Command::OpenGroup(_)
+            | Command::JoinGroup { .. },
             _,
         ) => {
             unreachable!("a command that makes something comes with an id for it")
@@ -468,7 +493,7 @@ pub(super) fn credited(
 }
 
 /// Whether money may come in: all deposits together stay an amount.
-fn check_deposit(shards: &impl Shards, amount: Amount, field: &str) -> Result<(), Refusal> {
+pub(super) fn check_deposit(shards: &impl Shards, amount: Amount, field: &str) -> Result<(), Refusal> {
     let deposited = shards.shard(Router::EXTERNAL).sums.deposited;
     match Amount::new(deposited).and_then(|deposited| deposited.checked_add(amount)) {
         Some(_) => Ok(()),
@@ -763,7 +788,7 @@ fn add_codes(shards: &impl Shards, router: Router, item: ItemId, codes: &[Code],
     }
     let first = found.put.stock_total;
     let Some(stock_total) = u32::try_from(codes.len()).ok().and_then(|more| first.checked_add(more)) else {
-        return Decision::refuse(Refusal::invalid("codes", "the item may have at most 4294967295 in all"));
+        return Decision::refuse(Refusal::too_many_codes());
     };
     let added = CodesAdded { item, first, codes: codes.to_vec() };
     let mut decision = put_item(shards, router, ItemPut { stock_total, ..(*found.put).clone() });
@@ -786,7 +811,7 @@ fn grab_item(
     };
     let refused = shard.refuses(&found.put.terms.merchant);
     let grab = found.grab(&shard.holds, now, refused, (&Name::of(user), user), quantity, hold);
-    let in_the_way = shard.gifts_in_the_way(found, now, (user, quantity), &grab);
+    let in_the_way = shard.in_the_way(found, now, (user, quantity), &grab);
     let mut events: Events = grab.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     match grab.result {
         None => Decision { again: Some(Vec::new()), events, ..Decision::no(Outcome::SoldOut) },
@@ -823,8 +848,8 @@ fn create_gift(
     }
     let merchant = &item.put.terms.merchant;
     let refused = shard.refuses(merchant);
-    let given = item.give(&shard.holds, now, refused, (&terms.giver, 1), drawn.0);
-    let in_the_way = shard.gifts_in_the_way(item, now, (&terms.giver, 1), &given);
+    let given = item.give(&shard.holds, now, refused, (&terms.giver, 1), HoldId::from_bytes(*drawn.0.bytes()));
+    let in_the_way = shard.in_the_way(item, now, (&terms.giver, 1), &given);
     // Units that came free on the way are given back whatever the answer.
     let mut events: Events = given.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     let no = |outcome, events| Decision { events, ..Decision::no(outcome) };
@@ -839,7 +864,7 @@ fn create_gift(
         gift = gift.paid_at_once(now);
     }
     let units = Units { held: held.units_after.held - 1, ..held.units_after };
-    match gifts::changed(shards, router, None, gift.clone(), units) {
+    match gifts::changed(shards, router, None, gift.clone(), units, PaidFrom::Wallet) {
         Err(refusal) => no(Outcome::Refused(refusal), events),
         Ok(made) => {
             events.extend(made);
@@ -860,6 +885,11 @@ fn step_gift(
     let Some(gift) = shard.gift(id) else {
         return Decision::refuse(Refusal::NotFound);
     };
+    if matches!(step, GiftStep::Pay { .. })
+        && let Some(open) = shard.open_payment(id.bytes())
+    {
+        return Decision::refuse(Refusal::being_paid(open));
+    }
     let mark = shard.addresses.get(&id);
     let told = || Outcome::Gift(Box::new(gift.clone()));
     let after = match gift.step(step, now) {
@@ -895,7 +925,7 @@ fn step_gift(
         return Decision::refuse(Refusal::no_address_of_code());
     }
     let after = if is_handed { after.handed(now) } else { after };
-    match gifts::changed(shards, router, Some(gift), after.clone(), item.units(&gift.giver)) {
+    match gifts::changed(shards, router, Some(gift), after.clone(), item.units(&gift.giver), PaidFrom::Wallet) {
         Err(refusal) => Decision::refuse(refusal),
         Ok(mut events) => {
             match drawn {
@@ -917,7 +947,7 @@ pub(crate) fn gift_due(shards: &impl Shards, router: Router, now: Timestamp, id:
     let Some(after) = gift.due(now) else { return Events::new() };
     let units = units_of_giver(shards, router, gift);
     let follows = addresses::follow(shards.shard(router.gift(id)).addresses.get(&id), &after, now);
-    let events = gifts::changed(shards, router, Some(gift), after, units);
+    let events = gifts::changed(shards, router, Some(gift), after, units, PaidFrom::Wallet);
     let mut events = events.expect("what is due takes no money out of a wallet");
     events.extend(follows);
     events
@@ -963,12 +993,16 @@ fn release_hold(shards: &impl Shards, router: Router, now: Timestamp, id: HoldId
 }
 
 /// The user's hold if it is alive, or the answer that tells what it has become.
-fn live_hold(shard: &super::Shard, now: Timestamp, id: HoldId, user: &UserId) -> Result<HoldView, Decision> {
+pub(super) fn live_hold(shard: &super::Shard, now: Timestamp, id: HoldId, user: &UserId) -> Result<HoldView, Decision> {
     let Some(hold) = shard.hold(&id) else { return Err(Decision::refuse(Refusal::NotFound)) };
-    match ended_hold(&hold, user) {
-        Some(outcome) => Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) }),
-        None if now == hold.expires_at && is_planted(Mutant::ClaimHoldAtDeadline) => Ok(hold),
-        None if now >= hold.expires_at => Err(Decision::no(Outcome::HoldExpired)),
+    if let Some(outcome) = ended_hold(&hold, user) {
+        return Err(Decision { durable: is_positive(&outcome), ..Decision::no(outcome) });
+    }
+    if now > hold.expires_at || now == hold.expires_at && !is_planted(Mutant::ClaimHoldAtDeadline) {
+        return Err(Decision::no(Outcome::HoldExpired));
+    }
+    match shard.open_payment(id.bytes()) {
+        Some(open) => Err(Decision::refuse(Refusal::being_paid(open))),
         None => Ok(hold),
     }
 }
@@ -1005,6 +1039,8 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::StepOrder { step, .. } => step.check(),
         Command::PutRelations(rows) => relation::check(rows),
         Command::CreateGiftEnvelope(terms) => terms.check(),
+        Command::CreatePayment(terms) => terms.check(),
+        Command::TellPayment { told, .. } => told.check(),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {
@@ -1033,7 +1069,10 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::RedactGift { .. }
         | Command::GrabGift { .. }
         | Command::StepGiftEnvelope { .. }
-        | Command::WithdrawSales(_) => Ok(()),
+        | Command::WithdrawSales(_)
+        | Command::OpenGroup(_)
+        | Command::JoinGroup { .. }
+        | Command::LeaveGroup { .. } => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::gift::{Gift, GiftState, GiftStep, GiftToken};
 use crate::gift_envelope::{GiftEnvelope, GiftEnvelopeState, GiftEnvelopeStep, NewGiftEnvelope};
 use crate::journal::MAX_RECORD_BYTES;
 use crate::mutants::{Mutant, is_planted};
-use crate::types::{Amount, GiftEnvelopeId, GiftId, Lsn, Timestamp, UserId};
+use crate::types::{Amount, GiftEnvelopeId, GiftId, HoldId, Lsn, Timestamp, UserId};
 
 /// What the gifts of an envelope may take in a record; the rest is for the envelope, answers that are kept, and
 /// for the times that stand in each gift later.
@@ -125,8 +125,9 @@ pub(super) fn create(
         let why = "times the price is above 9007199254740991; give fewer units at once";
         return Decision::refuse(Refusal::invalid("units", why));
     }
-    let given = item.give(&shard.holds, now, shard.refuses(merchant), (&terms.giver, terms.units), drawn.gifts[0]);
-    let in_the_way = shard.gifts_in_the_way(item, now, (&terms.giver, terms.units), &given);
+    let hold = HoldId::from_bytes(*drawn.id.bytes());
+    let given = item.give(&shard.holds, now, shard.refuses(merchant), (&terms.giver, terms.units), hold);
+    let in_the_way = shard.in_the_way(item, now, (&terms.giver, terms.units), &given);
     // Units that came free on the way are given back whatever the answer.
     let mut events: Events = given.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
     let no = |outcome, events| Decision { events, ..Decision::no(outcome) };

@@ -4,7 +4,7 @@
 
 use super::decide::{credited, moved};
 use super::stock::{GrabItemDecision, Item};
-use super::{Chore, Router, Shard, Shards, sales};
+use super::{Chore, Router, Shard, Shards, payments, sales};
 use crate::backend::EntryKind;
 use crate::command::{Outcome, Refusal};
 use crate::event::{Event, Events, GiftChanged, Units};
@@ -65,26 +65,43 @@ impl Shard {
         self.arm_gift(id);
     }
 
-    /// Gifts whose time is over and that have to end before a user is told a "no" about units
+    /// Gifts and groups whose time is over and that have to end before a user is told a "no" about units
     /// of an item: as many as make it a yes. None if there are too few for that: who is at
-    /// the limit does not wait until everybody else's gifts have ended.
-    pub(crate) fn gifts_in_the_way(
+    /// the limit does not wait until everybody else's have ended.
+    pub(crate) fn in_the_way(
         &self,
         item: &Item,
         now: Timestamp,
         (user, quantity): (&UserId, u32),
         decided: &GrabItemDecision,
-    ) -> Vec<GiftId> {
+    ) -> Vec<Chore> {
         let is_limit = match decided.result {
-            Some(Err(Outcome::LimitReached)) if item.holds_for_gifts(&self.holds, user) => true,
+            Some(Err(Outcome::LimitReached)) if item.holds_otherwise(&self.holds, user) => true,
             Some(Err(Outcome::SoldOut)) => false,
             _ => return Vec::new(),
         };
         let (over, missing) = item.short_by(user, quantity, decided);
         let needed = if is_limit { over } else { missing } as usize;
-        let is_in_the_way = |gift: &GiftId| !is_limit || self.gift(*gift).is_some_and(|gift| gift.giver == *user);
-        let due: Vec<GiftId> = item.due_gifts(now).filter(is_in_the_way).take(needed).collect();
-        if due.len() < needed { Vec::new() } else { due }
+        let gifts = item.due_gifts(now).map(|id| {
+            let is_in_the_way = !is_limit || self.gift(id).is_some_and(|gift| gift.giver == *user);
+            (Chore::Gift(id), usize::from(is_in_the_way))
+        });
+        let groups = item.due_groups(now).map(|id| {
+            let units = self.group(id).map_or(0, |group| match is_limit {
+                true => usize::from(group.member(user).is_some()),
+                false => group.members.len(),
+            });
+            (Chore::Group(id), units)
+        });
+        let (mut due, mut freed) = (Vec::new(), 0);
+        for (chore, units) in gifts.chain(groups).filter(|(_, units)| *units > 0) {
+            if freed >= needed {
+                break;
+            }
+            due.push(chore);
+            freed += units;
+        }
+        if freed < needed { Vec::new() } else { due }
     }
 
     /// Sets the timer for a gift's next deadline. One that is set for a deadline that
@@ -101,8 +118,17 @@ impl Shard {
     }
 }
 
+/// Where the money comes from with which a gift is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PaidFrom {
+    /// Its payer's wallet.
+    Wallet,
+    /// A payment outside, which stands beside it.
+    Outside,
+}
+
 /// The events by which a gift changes, with the money that moves: out of the payer's
-/// wallet, back into it, or to the merchant.
+/// wallet, to the merchant, or back to where it came from.
 ///
 /// # Errors
 /// The wallet does not hold enough.
@@ -112,6 +138,7 @@ pub(super) fn changed(
     was: Option<&Gift>,
     gift: Gift,
     units: Units,
+    paid_from: PaidFrom,
 ) -> Result<Events, Refusal> {
     let (was, mut events) = (was.map(|gift| gift.state), Events::new());
     let ((held_was, sold_was), (held, sold)) = (unit_of(was), unit_of(Some(gift.state)));
@@ -120,13 +147,17 @@ pub(super) fn changed(
     let mut sold = None;
     let Gift { id, payer, merchant, amount, .. } = &event.gift;
     match event.moved() {
+        (1.., _) if paid_from == PaidFrom::Outside => {}
         (1.., _) => {
             let paid = moved(shards, router, payer, EntryKind::GiftPaid(*id), *amount);
             events.push(Event::WalletMoved(paid.ok_or(Refusal::InsufficientFunds)?));
         }
         (..0, 0) => {
-            let back = credited(shards, router, payer, EntryKind::GiftRefund(*id), *amount);
-            events.push(Event::WalletMoved(back));
+            let ended_at = event.gift.ended_at.expect("what a gift gives back ends it");
+            events.push(match shards.shard(router.gift(*id)).payment_of_gift(*id) {
+                Some(payment) => payments::back(payment, "the gift came to nothing", ended_at),
+                None => Event::WalletMoved(credited(shards, router, payer, EntryKind::GiftRefund(*id), *amount)),
+            });
         }
         (..0, _) => {
             let at = event.gift.sold_at().expect("what is a merchant's was sold");

@@ -79,6 +79,7 @@ pub(crate) fn total<'a>(shards: impl Iterator<Item = &'a Audit>) -> Audit {
             (&mut all.wallets, sums.wallets),
             (&mut all.escrowed, sums.escrowed),
             (&mut all.payable, sums.payable),
+            (&mut all.refunding, sums.refunding),
             (&mut all.merchants, sums.merchants),
             (&mut all.platform, sums.platform),
         ] {

@@ -18,9 +18,11 @@ pub(crate) mod decide;
 pub(crate) mod envelope;
 pub(crate) mod gift_envelopes;
 pub(crate) mod gifts;
+pub(crate) mod groups;
 mod index;
 pub(crate) mod ledger;
 pub(crate) mod orders;
+pub(crate) mod payments;
 pub(crate) mod relations;
 pub(crate) mod sales;
 mod slab;
@@ -31,24 +33,27 @@ use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::code::CodeDigest;
-use crate::command::{HoldView, Merchant, MerchantStatus, Outcome};
+use crate::command::{HoldView, Merchant, MerchantStatus, OrderView, Outcome};
 use crate::creates::MadeInDay;
-use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, Remembered};
+use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, PaymentMoves, Remembered};
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
 use crate::relation::RelationKey;
 use crate::sale::SaleOf;
 use crate::types::{
-    Amount, ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
+    Amount, ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId,
+    Timestamp, UserId,
 };
 pub(crate) use codes::KnownCode;
 use envelope::Envelope;
 use gift_envelopes::KnownGiftEnvelope;
 use gifts::KnownGift;
+use groups::KnownGroup;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
 use orders::{KnownOrder, PendingOrder};
+use payments::KnownPayment;
 use relations::KnownRelation;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -100,6 +105,7 @@ pub(crate) enum Chore {
     Item(ItemId),
     Gift(GiftId),
     Address(GiftId),
+    Group(GroupId),
 }
 
 /// Deadlines of one shard, the next first.
@@ -129,6 +135,8 @@ pub(crate) struct Shard {
     pub(crate) payouts: HashMap<PayoutId, KnownPayout, IdHash>,
     /// Gifts that have not ended, and others that were asked for.
     pub(crate) gifts: HashMap<GiftId, KnownGift, IdHash>,
+    /// Groups that are open, and others that were asked for.
+    pub(crate) groups: HashMap<GroupId, KnownGroup, IdHash>,
     /// What is known of gifts' addresses, of all that are not erased.
     pub(crate) addresses: HashMap<GiftId, AddressMark, IdHash>,
     /// Sealed addresses that the store may not have yet, with their record; `None` is erased.
@@ -157,6 +165,10 @@ pub(crate) struct Shard {
     pub(crate) relations: HashMap<RelationKey, KnownRelation, IdHash>,
     /// Gift envelopes that the store may not have yet, and those that somebody asked about.
     pub(crate) gift_envelopes: HashMap<GiftEnvelopeId, KnownGiftEnvelope, IdHash>,
+    /// Payments that are open or may have to go back by themselves, and others that were asked for.
+    pub(crate) payments: HashMap<PaymentId, KnownPayment, IdHash>,
+    /// Of holds and gifts the payment that is open, and of gifts the one that has paid them.
+    pub(crate) payment_of: HashMap<[u8; 16], PaymentId, IdHash>,
 }
 
 /// Says in which shard things live.
@@ -213,6 +225,14 @@ impl Router {
     }
 
     pub(crate) fn gift(self, id: GiftId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn payment(self, id: PaymentId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn group(self, id: GroupId) -> usize {
         self.of_prefix(id.bytes())
     }
 
@@ -288,6 +308,17 @@ impl Router {
             Event::GiftEnvelopeMade(e) => touch(self.gift_envelope(e.id)),
             Event::RelationsPut(rows) => {
                 rows.iter().for_each(|row| touch(self.relation(RelationKey::of(&row.user, &row.other))));
+            }
+            Event::PaymentChanged(e) => {
+                touch(self.payment(e.payment.id));
+                if !e.moves().deposited.is_zero() {
+                    touch(Self::EXTERNAL);
+                }
+            }
+            Event::GroupChanged(e) => touch(self.group(e.group.id)),
+            Event::GroupOrdered(e) => {
+                touch(self.group(e.group));
+                touch(self.user(&e.order.merchant));
             }
         }
     }
@@ -507,6 +538,19 @@ pub(crate) fn apply(
                     shards.shard_mut(index).apply_relation(row, at, lsn);
                 }
             }
+            Event::PaymentChanged(event) => {
+                let PaymentMoves { deposited, .. } = event.moves();
+                if !deposited.is_zero() {
+                    credit(&mut shards.shard_mut(Router::EXTERNAL).sums.deposited, deposited);
+                }
+                shards.shard_mut(router.payment(event.payment.id)).apply_payment(*event, at, lsn);
+            }
+            Event::GroupChanged(event) => shards.shard_mut(router.group(event.group.id)).apply_group(*event, at, lsn),
+            Event::GroupOrdered(event) => {
+                let (merchant, amount) = (&event.order.merchant, event.order.amount);
+                shards.shard_mut(router.user(merchant)).credit_merchant(merchant, amount, event.owed_after);
+                shards.shard_mut(router.group(event.group)).apply_group_ordered(*event, lsn);
+            }
         }
     }
 }
@@ -547,11 +591,13 @@ impl Shard {
             + self.redactions.len()
             + self.payouts.len()
             + self.gifts.len()
+            + self.groups.len()
             + self.sealed.len()
             + self.codes.len()
             + self.known_orders.len()
             + self.relations.len()
             + self.gift_envelopes.len()
+            + self.payments.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
 
@@ -573,8 +619,19 @@ impl Shard {
 
     /// A hold that is in memory.
     pub(crate) fn hold(&self, id: &HoldId) -> Option<HoldView> {
-        let item = self.holds.item_of(id)?;
+        let Some(item) = self.holds.item_of(id) else { return self.order_of_group(id).map(OrderView::hold_of_group) };
         self.items.get(&item).expect("a hold's item is in memory").hold(&self.holds, id)
+    }
+
+    /// The item of a hold that is in memory.
+    pub(crate) fn item_of_hold(&self, id: &HoldId) -> Option<ItemId> {
+        self.holds.item_of(id).or_else(|| self.order_of_group(id).map(|order| order.item))
+    }
+
+    /// The order that was made with this hold, for a member of a group, if the store may not have both yet.
+    fn order_of_group(&self, id: &HoldId) -> Option<&OrderView> {
+        let pending = self.orders.get(&OrderId::from_bytes(*id.bytes()))?;
+        Some(&pending.order).filter(|order| order.hold == *id)
     }
 
     /// Money of a sale goes to a merchant, who is owed so much then.
@@ -630,17 +687,23 @@ impl Shard {
     pub(crate) fn drop_stale_timers(&mut self) {
         const KEPT_MIN: usize = 1024;
         if self.timers.len()
-            <= KEPT_MIN + 2 * (self.envelopes.len() + self.items.len() + self.gifts.len() + self.addresses.len())
+            <= KEPT_MIN
+                + 2 * (self.envelopes.len()
+                    + self.items.len()
+                    + self.gifts.len()
+                    + self.groups.len()
+                    + self.addresses.len())
         {
             return;
         }
-        let Shard { timers, envelopes, items, gifts, addresses, .. } = self;
+        let Shard { timers, envelopes, items, gifts, groups, addresses, .. } = self;
         timers.retain(|Reverse((at, chore))| {
             let set_for = match chore {
                 Chore::Envelope(id) => envelopes.get(id).and_then(|envelope| envelope.timer_at),
                 Chore::Item(id) => items.get(id).and_then(|item| item.timer_at),
                 Chore::Gift(id) => gifts.get(id).and_then(|known| known.timer_at),
                 Chore::Address(id) => addresses.get(id).and_then(|mark| mark.erase_at),
+                Chore::Group(id) => groups.get(id).and_then(|known| known.timer_at),
             };
             set_for == Some(*at)
         });
@@ -672,7 +735,10 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Order(_)
         | Outcome::Relations(_)
         | Outcome::GiftEnvelope(_)
-        | Outcome::Sales { .. } => true,
+        | Outcome::Payment(_)
+        | Outcome::Sales { .. }
+        | Outcome::Group(_)
+        | Outcome::Joined { .. } => true,
         Outcome::SoldOut
         | Outcome::Expired
         | Outcome::Cancelled
@@ -683,7 +749,9 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Ended
         | Outcome::HoldExpired
         | Outcome::CannotPay
-        | Outcome::Refused(_) => false,
+        | Outcome::Refused(_)
+        | Outcome::GroupFull
+        | Outcome::LeaderLeft => false,
     }
 }
 

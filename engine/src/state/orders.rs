@@ -4,13 +4,14 @@
 
 use super::decide::{Decision, credited};
 use super::stock::Item;
-use super::{Router, Shard, Shards, sales};
+use super::{Router, Shard, Shards, payments, sales};
 use crate::backend::EntryKind;
 use crate::command::{OrderNow, OrderView, Outcome, Refusal};
 use crate::event::{Event, Events, OrderChanged, Units};
 use crate::order::{OrderProgress, OrderState, OrderStep};
+use crate::payment::PaymentState;
 use crate::sale::SaleOf;
-use crate::types::{Amount, Lsn, OrderId, Timestamp};
+use crate::types::{Amount, Lsn, OrderId, PaymentId, Timestamp};
 
 /// An order that the store may not have yet.
 pub(crate) struct PendingOrder {
@@ -88,8 +89,11 @@ pub(super) fn step(shards: &impl Shards, router: Router, now: Timestamp, id: Ord
             Err(refusal) => return Decision::refuse(refusal),
             Ok(refunded) => events.extend(refunded),
         }
-        let back = credited(shards, router, &order.user, EntryKind::OrderRefund(id), order.amount);
-        events.push(Event::WalletMoved(back));
+        let payment = shard.payment(PaymentId::from_bytes(*id.bytes()));
+        events.push(match payment.filter(|payment| payment.state == PaymentState::Paid) {
+            Some(payment) => payments::back(payment, "the order went back", now),
+            None => Event::WalletMoved(credited(shards, router, &order.user, EntryKind::OrderRefund(id), order.amount)),
+        });
         if progress.restocked {
             let Units { held, sold } = item.units(&order.user);
             units_after = Some(Units { held, sold: sold - order.quantity });

@@ -88,15 +88,35 @@ pub(super) fn sold(
     (of, amount): (SaleOf, Amount),
     now: Timestamp,
 ) -> (Amount, Event) {
-    let account = &shards.shard(router.user(merchant)).merchants[merchant];
-    let terms = account.merchant.terms;
-    let (due, commission) = (terms.due(now), terms.commission(amount));
-    let slot = account.slots.get(&due).copied().unwrap_or_default();
-    let slot_after = Slot { amount: slot.amount + amount, commission: slot.commission + commission };
-    let MerchantBalance { pending, available } = account.balance();
-    let balance_after = MerchantBalance { pending: pending + amount, available };
-    let kind = MerchantMove::Sold { of, commission, due, slot_after };
-    (balance_after.total(), moved(merchant, kind, amount, balance_after))
+    Sales::of(shards, router, merchant, now).sold(of, amount)
+}
+
+/// Sales of one merchant in one record, one after the other.
+pub(super) struct Sales<'a> {
+    account: &'a MerchantAccount,
+    due: Timestamp,
+    slot: Slot,
+    balance: MerchantBalance,
+}
+
+impl<'a> Sales<'a> {
+    pub(super) fn of(shards: &'a impl Shards, router: Router, merchant: &UserId, now: Timestamp) -> Sales<'a> {
+        let account = &shards.shard(router.user(merchant)).merchants[merchant];
+        let due = account.merchant.terms.due(now);
+        let slot = account.slots.get(&due).copied().unwrap_or_default();
+        Sales { account, due, slot, balance: account.balance() }
+    }
+
+    /// The event of the next, and what the merchant is owed then.
+    pub(super) fn sold(&mut self, of: SaleOf, amount: Amount) -> (Amount, Event) {
+        let merchant = &self.account.merchant;
+        let commission = merchant.terms.commission(amount);
+        let Slot { amount: due, commission: part } = self.slot;
+        self.slot = Slot { amount: due + amount, commission: part + commission };
+        self.balance.pending += amount;
+        let kind = MerchantMove::Sold { of, commission, due: self.due, slot_after: self.slot };
+        (self.balance.total(), moved(&merchant.id, kind, amount, self.balance))
+    }
 }
 
 /// What is due to merchants of a shard now, the first of it; no events if nothing is.

@@ -18,8 +18,9 @@ use crate::command::{
 };
 use crate::event::{Held, HoldEnded, ItemPut, Units};
 use crate::gift::{Gift, GiftState};
+use crate::group::{Group, GroupState};
 use crate::mutants::{Mutant, is_planted};
-use crate::types::{Amount, GiftId, HoldId, ItemId, Lsn, Timestamp, UserId, YEAR_S};
+use crate::types::{Amount, GiftId, GroupId, HoldId, ItemId, Lsn, Timestamp, UserId, YEAR_S};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -230,6 +231,8 @@ pub(crate) struct Item {
     pub(crate) put: Box<ItemPut>,
     /// Gifts that hold a unit, by the deadline after which they do not.
     gifts: BTreeSet<(Timestamp, GiftId)>,
+    /// Groups that are open, by the deadline after which they hold no units.
+    groups: BTreeSet<(Timestamp, GroupId)>,
     /// The deadline for which the shard's timer is set.
     pub(crate) timer_at: Option<Timestamp>,
     /// Its number in [`Holds::items`], and in which era that was given.
@@ -254,6 +257,7 @@ impl Item {
             due: Due::default(),
             put,
             gifts: BTreeSet::new(),
+            groups: BTreeSet::new(),
             timer_at: None,
             number: None,
         }
@@ -347,21 +351,20 @@ impl Item {
         self.set_aside(holds, now, (name, user), (quantity, amount), hold)
     }
 
-    /// Decides whether so many units are set aside for gifts of this user's, all or none. What is
-    /// held is the gifts', whatever the id.
+    /// Decides whether so many units are set aside for gifts of this user's, or for the user in a group, all or
+    /// none. What is held is theirs, whatever the id.
     pub(crate) fn give(
         &self,
         holds: &Holds,
         now: Timestamp,
         refused: Option<MerchantStatus>,
         (giver, quantity): (&UserId, u32),
-        gift: GiftId,
+        hold: HoldId,
     ) -> GrabItemDecision {
         if let Some(status) = refused {
             let result = Some(Err(Outcome::Refused(Refusal::merchant(status))));
             return GrabItemDecision { expired: Vec::new(), result };
         }
-        let hold = HoldId::from_bytes(*gift.bytes());
         self.set_aside(holds, now, (&Name::of(giver), giver), (quantity, self.put.terms.price), hold)
     }
 
@@ -471,8 +474,8 @@ impl Item {
         (over, quantity.saturating_sub(self.stock().free + freed(None)))
     }
 
-    /// Whether a user holds units of it for gifts: more than by holds.
-    pub(super) fn holds_for_gifts(&self, holds: &Holds, user: &UserId) -> bool {
+    /// Whether a user holds units of it for gifts or in groups: more than by holds.
+    pub(super) fn holds_otherwise(&self, holds: &Holds, user: &UserId) -> bool {
         self.share_of(&Name::of(user))
             .is_some_and(|share| share.units.held > share.holds.iter().map(|&at| holds.live(at).quantity).sum::<u32>())
     }
@@ -481,6 +484,20 @@ impl Item {
     pub(crate) fn due_gifts(&self, now: Timestamp) -> impl Iterator<Item = GiftId> {
         let is_ignored = is_planted(Mutant::IgnoreDueGifts);
         self.gifts.iter().take_while(move |(at, _)| *at <= now && !is_ignored).map(|(_, gift)| *gift)
+    }
+
+    /// Groups whose time is over and that hold units all the same, until somebody ends them.
+    pub(crate) fn due_groups(&self, now: Timestamp) -> impl Iterator<Item = GroupId> {
+        self.groups.iter().take_while(move |(at, _)| *at <= now).map(|(_, group)| *group)
+    }
+
+    /// Notes until when a group holds units, if it does.
+    pub(crate) fn note_group(&mut self, group: &Group) {
+        let place = (group.expires_at, group.id);
+        match group.state {
+            GroupState::Open => _ = self.groups.insert(place),
+            _ => _ = self.groups.remove(&place),
+        }
     }
 
     /// Notes until when a gift holds a unit, if it does.
@@ -494,14 +511,20 @@ impl Item {
 
     /// A gift's unit goes from where one state has it to where another does.
     pub(crate) fn apply_gift(&mut self, was: Option<GiftState>, gift: &Gift, units_after: Units, lsn: Lsn) {
-        let (giver, is) = (&gift.giver, gift.state);
-        let ((held_was, sold_was), (held, sold)) = (unit_of(was), unit_of(Some(is)));
-        (self.held, self.sold) = (self.held + held - held_was, self.sold + sold - sold_was);
+        let ((held_was, sold_was), (held, sold)) = (unit_of(was), unit_of(Some(gift.state)));
+        let by = |now: u32, was: u32| i32::from(now > was) - i32::from(now < was);
+        self.shift(&gift.giver, (by(held, held_was), by(sold, sold_was)), units_after, lsn);
+    }
+
+    /// So many units of a user's more are held, and so many more sold.
+    pub(super) fn shift(&mut self, user: &UserId, (held, sold): (i32, i32), units_after: Units, lsn: Lsn) {
+        let moved = |count: u32, by| count.checked_add_signed(by).expect("no count of units is below zero (I4)");
+        (self.held, self.sold) = (moved(self.held, held), moved(self.sold, sold));
         assert!(self.held + self.sold <= self.put.stock_total, "no unit is given that is not free (I4)");
-        let name = Name::of(giver);
-        let share = self.share_at(giver, &name);
+        let name = Name::of(user);
+        let share = self.share_at(user, &name);
         let units = &mut self.users.values[share].units;
-        (units.held, units.sold) = (units.held + held - held_was, units.sold + sold - sold_was);
+        (units.held, units.sold) = (moved(units.held, held), moved(units.sold, sold));
         assert!(*units == units_after, "a user's units are what the last record says (I4)");
         if units_after == Units::default() {
             self.users.remove(name.hash, share);
@@ -549,6 +572,15 @@ impl Item {
         self.due.remove(holds, hold);
         holds.ended.push_back(Ended { hold, last_lsn: lsn });
         holds.all.values[hold].body = Body::Ended(Box::new(ended));
+        self.last_lsn = lsn;
+    }
+
+    /// Has a live hold be due at another time.
+    pub(super) fn apply_due(&mut self, holds: &mut Holds, hold: HoldId, expires_at: Timestamp, lsn: Lsn) {
+        let at = holds.find(&hold).expect("a live hold is in memory (I5)");
+        self.due.remove(holds, at);
+        holds.live_mut(at).expires_at = expires_at;
+        holds.live_mut(at).due_at = self.due.insert(expires_at, at);
         self.last_lsn = lsn;
     }
 
@@ -690,6 +722,9 @@ pub(crate) fn check(terms: &NewItem) -> Result<(), Refusal> {
         let why = "must be 0 or absent for the kind `code`; POST /v1/items/{id}/codes adds what it has";
         return Err(Refusal::invalid("stock", why));
     }
+    if let Some(group_buy) = terms.group_buy {
+        group_buy.check(terms.price)?;
+    }
     if terms.image_url.as_ref().is_some_and(|url| url.len() > 2048) {
         return Err(Refusal::invalid("image_url", "must be at most 2048 characters long"));
     }
@@ -738,7 +773,7 @@ pub(crate) fn changed(before: &NewItem, change: &ItemChange, now: Timestamp) -> 
     macro_rules! take {
         ($($field:ident),*) => { $( if let Some(value) = change.$field { terms.$field = value; } )* };
     }
-    take!(name, category, price, per_user_limit, starts_at, ends_at, hold_ttl_s, image_url);
+    take!(name, category, price, per_user_limit, starts_at, ends_at, hold_ttl_s, image_url, group_buy);
     check(&terms)?;
     check_times(&terms, Some(before), now)?;
     Ok(terms)

@@ -8,6 +8,7 @@
 //! finding; each finding is told in plain words with the ids concerned.
 
 use super::audit_gifts::GiftMoney;
+use super::audit_groups::GroupMoney;
 use super::audit_payouts::fingerprint;
 use super::audit_sales::refund_of;
 use super::keys::{self, KeyRange, Table};
@@ -44,6 +45,8 @@ pub struct Audited {
     pub payouts: u64,
     /// Gifts.
     pub gifts: u64,
+    /// Groups.
+    pub groups: u64,
     /// Codes.
     pub codes: u64,
     /// What users are to others.
@@ -75,11 +78,14 @@ impl Store {
             entered: 0,
             withdrawn: 0,
             gift_money: GiftMoney::default(),
+            group_money: GroupMoney::default(),
             order_refunds: 0,
         };
         audit.money();
         audit.wallets()?;
-        let gifts = audit.gifts()?;
+        audit.payments()?;
+        let mut gifts = audit.gifts()?;
+        audit.groups(&mut gifts)?;
         audit.envelopes(gifts.escrowed)?;
         audit.payouts()?;
         audit.sales(gifts)?;
@@ -101,12 +107,14 @@ pub(super) struct Auditor<'a> {
     pub(super) audited: Audited,
     /// Money from outside that went into envelopes at once.
     funded: u64,
-    /// Money from outside that went into wallets.
-    entered: u64,
-    /// Money that went out of wallets.
+    /// Money from outside that went into wallets, or was paid outside.
+    pub(super) entered: u64,
+    /// Money that went out of wallets, or back to who had paid outside.
     pub(super) withdrawn: u64,
     /// What wallets paid for gifts and got back.
     pub(super) gift_money: GiftMoney,
+    /// What wallets paid for groups and got back.
+    pub(super) group_money: GroupMoney,
     /// What wallets got back for which orders: see `audit_sales::refund_of`.
     pub(super) order_refunds: u64,
 }
@@ -157,13 +165,14 @@ impl Auditor<'_> {
         if !totals.balanced() {
             self.found(format!(
                 "the totals do not balance: {} was deposited; {} was withdrawn, {} paid out, {} is in wallets, {} in \
-                 envelopes, {} in payouts not paid, {} with merchants, {} with the platform",
+                 envelopes, {} in payouts not paid, {} on its way back, {} with merchants, {} with the platform",
                 totals.deposited,
                 totals.withdrawn,
                 totals.paid_out,
                 totals.wallets,
                 totals.escrowed,
                 totals.payable,
+                totals.refunding,
                 totals.merchants,
                 totals.platform
             ));
@@ -198,6 +207,8 @@ impl Auditor<'_> {
                         self.order_refunds = self.order_refunds.wrapping_add(refund_of(order, &user, entry.amount));
                     }
                     EntryKind::GiftRefund(gift) => self.gift_money.refunded(gift, &user, entry.amount),
+                    EntryKind::GroupPaid(group) => self.group_money.paid(group, &user, entry.amount),
+                    EntryKind::GroupRefund(group) => self.group_money.refunded(group, &user, entry.amount),
                     _ => {}
                 }
                 if expected != Some(after) {
@@ -265,7 +276,7 @@ impl Auditor<'_> {
             self.listed(&envelope)?;
         }
         let totals = self.position.totals;
-        self.expect("money in envelopes and gifts", totals.escrowed, escrowed);
+        self.expect("money in envelopes, gifts and groups", totals.escrowed, escrowed);
         self.expect("money deposited", totals.deposited, self.entered + self.funded);
         let live_rows = self.count(Table::LiveEnvelopes)?;
         self.expect("envelopes listed as not settled", live_rows, live);

@@ -32,12 +32,12 @@ fn fingerprint(gift: GiftId, payer: &UserId, amount: Amount) -> u64 {
     foldhash::fast::FixedState::default().hash_one((gift, payer, amount))
 }
 
-/// What gifts are made of, from their own rows.
+/// What gifts are made of, and groups, from their own rows.
 #[derive(Default)]
 pub(super) struct GiftsMade {
-    /// Money that is gifts' own.
+    /// Money that is gifts' or groups' own.
     pub(super) escrowed: u64,
-    /// Units held for gifts, by item and giver.
+    /// Units held for gifts and in groups, by item and giver or member.
     pub(super) held: BTreeMap<ItemId, BTreeMap<UserId, u64>>,
     /// Units sold by gifts.
     pub(super) sold: UnitsByItem,
@@ -59,9 +59,11 @@ impl Auditor<'_> {
             if key != *id.bytes() {
                 self.found(format!("{id}: it stands under another id"));
             }
-            if gift.paid_at.is_some() {
+            let went_back = gift.paid_at.is_some() && !gift.state.is_escrowed() && !gift.state.is_merchants();
+            let is_paid_outside = self.payment_of_gift(&gift, went_back)?.is_some();
+            if gift.paid_at.is_some() && !is_paid_outside {
                 money.paid(id, &gift.payer, gift.amount);
-                if !gift.state.is_escrowed() && !gift.state.is_merchants() {
+                if went_back {
                     money.refunded(id, &gift.payer, gift.amount);
                 }
             }

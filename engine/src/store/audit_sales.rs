@@ -69,7 +69,8 @@ impl Auditor<'_> {
             let progress = reads::cold::<OrderProgress>(Table::OrderProgress, order.id.bytes(), progress)?;
             led_on += u64::from(progress.is_some());
             let progress = progress.unwrap_or_default();
-            if progress.state == OrderState::Returned {
+            let went_back = progress.state == OrderState::Returned;
+            if self.payment_of_order(order.id, went_back)?.is_none() && went_back {
                 refunds = refunds.wrapping_add(refund_of(order.id, &order.user, order.amount));
             }
             if !progress.restocked {

@@ -10,8 +10,9 @@ use super::values::{self, EnvelopeRow, WalletRow, WinRow};
 use super::{Bytes, Changes, POSITION_KEY, Store, StoreError, damaged, parts, reads};
 use crate::api_key::ApiKey;
 use crate::backend::Entry;
+use crate::code::{CODES_MAX, Code, HandedTo};
 use crate::command::{HoldView, Merchant, OrderView, Outcome};
-use crate::event::{EnvelopeCreated, Event, ItemPut, Record, Remembered, Units};
+use crate::event::{CodesHanded, EnvelopeCreated, Event, ItemPut, Record, Remembered, Units};
 use crate::gift::Gift;
 use crate::payout::Payout;
 use crate::sale::{MerchantBalance, MerchantEntry, Slot};
@@ -36,14 +37,16 @@ pub(crate) enum Thing {
     Item(Box<ItemPut>, Units, Vec<(HoldId, Timestamp)>),
     /// A user's units of an item, and the live holds among them.
     Units(ItemId, UserId, Units, Vec<HoldId>),
+    /// Some of an item's codes, and the place of the first.
+    Codes(ItemId, u32, Vec<Code>),
     /// A hold, live or ended.
     Hold(Box<HoldView>),
-    /// A paid order, whatever has become of it.
-    Order(Box<OrderView>),
+    /// A paid order, whatever has become of it, and the place of its first code if it was handed any.
+    Order(Box<OrderView>, Option<u32>),
     /// A payout, whatever came of it.
     Payout(Box<Payout>),
-    /// A gift, whatever became of it.
-    Gift(Box<Gift>),
+    /// A gift, whatever became of it, and the place of its code if it was handed one.
+    Gift(Box<Gift>, Option<u32>),
     /// An answer kept under a key or reference.
     Memo(Box<Remembered>),
     /// An API key, deleted or not.
@@ -146,6 +149,20 @@ impl Store {
                 let own = holds.iter().filter(|hold| hold.user == user).map(|hold| hold.id).collect();
                 tell!(Thing::Units(id, user, units, own));
             }
+            let mut codes = Vec::new();
+            let of_it = KeyRange::prefix(&keys::codes_prefix(id));
+            for (place, row) in (0u32..).zip(snapshot.scan(Table::Codes, &of_it)) {
+                let (key, value) = row?;
+                codes.push(values::cold(&value).ok_or_else(|| damaged(Table::Codes, &key))?);
+                if codes.len() == CODES_MAX {
+                    tell!(Thing::Codes(id, place + 1 - CODES_MAX as u32, std::mem::take(&mut codes)));
+                }
+            }
+            if !codes.is_empty() {
+                let left = codes.len() as u32;
+                let all = snapshot.scan(Table::Codes, &of_it).count() as u32;
+                tell!(Thing::Codes(id, all - left, codes));
+            }
         }
         for row in snapshot.scan(Table::Holds, &KeyRange::all()) {
             let (key, value) = row?;
@@ -156,11 +173,14 @@ impl Store {
             let (key, value) = row?;
             let mut order: OrderView = values::cold(&value).ok_or_else(|| damaged(Table::Orders, &key))?;
             order.progress = reads::progress(snapshot, order.id)?;
-            tell!(Thing::Order(Box::new(order)));
+            let handed = handed(snapshot, HandedTo::Order(order.id))?;
+            tell!(Thing::Order(Box::new(order), handed.map(|handed| handed.first)));
         }
         for row in snapshot.scan(Table::Gifts, &KeyRange::all()) {
             let (key, value) = row?;
-            tell!(Thing::Gift(Box::new(values::cold(&value).ok_or_else(|| damaged(Table::Gifts, &key))?)));
+            let gift: Gift = values::cold(&value).ok_or_else(|| damaged(Table::Gifts, &key))?;
+            let handed = handed(snapshot, HandedTo::Gift(gift.id))?;
+            tell!(Thing::Gift(Box::new(gift), handed.map(|handed| handed.first)));
         }
         for row in snapshot.scan(Table::Memos, &KeyRange::all()) {
             let (key, value) = row?;
@@ -197,6 +217,12 @@ impl Store {
         *own = position;
         self.rows.persist()
     }
+}
+
+/// Which codes an order or a gift was handed, if any.
+fn handed(snapshot: &dyn super::rows::Snapshot, to: HandedTo) -> Result<Option<CodesHanded>, StoreError> {
+    let key = keys::handed(to);
+    reads::cold(Table::Codes, &key, snapshot.get(Table::Codes, &key)?)
 }
 
 /// Rows of things that were copied.

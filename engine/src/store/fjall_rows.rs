@@ -409,11 +409,16 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::LiveEnvelopes
         | Table::LiveHolds
         | Table::PayoutsByState
+        | Table::PaymentsByState
         | Table::PayoutsOfEnvelope
         | Table::LiveGifts
         | Table::Addresses
         | Table::GiftsOfUser
         | Table::GiftEnvelopesOfUser
+        | Table::GroupJoins
+        | Table::LiveGroups
+        | Table::GroupsOfUser
+        | Table::GroupsOfItem
         | Table::MerchantEntries
         | Table::MerchantSlots => FilterPolicy::disabled(),
         Table::Meta
@@ -435,9 +440,10 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::Codes
         | Table::OrderProgress
         | Table::Relations
-        | Table::GiftEnvelopes => {
-            FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)))
-        }
+        | Table::GiftEnvelopes
+        | Table::Payments
+        | Table::PaymentsOf
+        | Table::Groups => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),
     };
     KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)

@@ -24,10 +24,12 @@ use crate::command::{HoldView, OrderView, Outcome};
 use crate::event::CodesHanded;
 use crate::gift::{Gift, GiftRole};
 use crate::gift_envelope::{GiftEnvelope, GiftEnvelopeView};
+use crate::group::{Group, GroupsOf};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
 use crate::relation::{RelationRow, RelationSide};
 use crate::state::decide::REMEMBER_S;
 use crate::types::{EnvelopeId, GiftEnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::iter::Peekable;
@@ -68,9 +70,13 @@ pub(super) enum List {
     Gifts = 9,
     MerchantEntries = 10,
     /// Of a user, on a side.
-    Relations = 11,
+    Relations = 14,
     /// Of a giver.
-    GiftEnvelopes = 12,
+    GiftEnvelopes = 15,
+    /// In a state, or in any.
+    Payments = 11,
+    GroupsOfUser = 12,
+    GroupsOfItem = 13,
 }
 
 impl List {
@@ -88,6 +94,9 @@ impl List {
             List::MerchantEntries => Table::MerchantEntries,
             List::Relations => Table::Relations,
             List::GiftEnvelopes => Table::GiftEnvelopesOfUser,
+            List::Payments => Table::PaymentsByState,
+            List::GroupsOfUser => Table::GroupsOfUser,
+            List::GroupsOfItem => Table::GroupsOfItem,
         }
     }
 
@@ -104,7 +113,10 @@ impl List {
             | List::PayoutsOfEnvelope
             | List::Payouts
             | List::Gifts
-            | List::GiftEnvelopes => 8 + 16,
+            | List::GiftEnvelopes
+            | List::Payments
+            | List::GroupsOfUser
+            | List::GroupsOfItem => 8 + 16,
             List::Wins => 4,
         };
         bytes..=bytes
@@ -243,24 +255,39 @@ impl View {
             (None, Some(state)) => (List::Payouts, vec![Bytes::from([state as u8])]),
             (None, None) => (List::Payouts, PayoutState::ALL.map(|state| Bytes::from([state as u8])).into()),
         };
+        self.found_in_state(list, Table::Payouts, (&prefixes, made), page, |payout: Payout| {
+            match filter.matches(&payout) {
+                true => keep(payout),
+                false => Ok(None),
+            }
+        })
+    }
+
+    /// A page of what is listed by state, and of what `keep` makes of it; the things themselves stand in `of`.
+    pub(super) fn found_in_state<T: DeserializeOwned, K>(
+        &self,
+        list: List,
+        of: Table,
+        (prefixes, made): (&[Bytes], MadeBetween),
+        page: &Page,
+        mut keep: impl FnMut(T) -> Result<Option<K>, EngineError>,
+    ) -> Result<Listing<K>, EngineError> {
         let mut cursor = page.cursor.clone();
         let mut rows = Vec::new();
         let mut looked_at = 0;
         loop {
-            let places = self.places(list, &prefixes, made, cursor.as_deref())?;
+            let places = self.places(list, prefixes, made, cursor.as_deref())?;
             let is_last = places.len() < PLACES_MAX;
             let wanted = places.iter().map(|place| keys::tail::<16>(place).map(Bytes::from)).collect::<Option<_>>();
-            let found = self.get_all(Table::Payouts, wanted.ok_or_else(|| damaged(list.table(), &[]))?)?;
-            for (place, (key, value)) in places.iter().zip(found) {
+            let things = self.get_all(of, wanted.ok_or_else(|| damaged(list.table(), &[]))?)?;
+            for (place, (key, value)) in places.iter().zip(things) {
                 if rows.len() == page.limit || looked_at == LOOKED_AT_MAX {
                     return Ok(Listing { rows, next: cursor });
                 }
                 looked_at += 1;
                 cursor = Some([&[list as u8], &**place].concat());
-                let payout: Payout = cold(Table::Payouts, &key, value)?.ok_or_else(|| damaged(Table::Payouts, &key))?;
-                if filter.matches(&payout) {
-                    rows.extend(keep(payout)?);
-                }
+                let found: T = cold(of, &key, value)?.ok_or_else(|| damaged(of, &key))?;
+                rows.extend(keep(found)?);
             }
             if is_last {
                 return Ok(Listing { rows, next: None });
@@ -268,7 +295,7 @@ impl View {
         }
     }
 
-    /// Where the next payouts stand, time and id of each, in order.
+    /// Where the next things stand, time and id of each, in order.
     fn places(
         &self,
         list: List,
@@ -328,6 +355,27 @@ impl View {
         for (key, value) in self.get_all(Table::GiftEnvelopes, ids.rows)? {
             let envelope = cold::<GiftEnvelope>(Table::GiftEnvelopes, &key, value)?;
             rows.push(self.with_gifts(envelope.ok_or_else(|| damaged(Table::GiftEnvelopes, &key))?)?);
+        }
+        Ok(Listing { rows, next: ids.next })
+    }
+    /// A user's or an item's groups, the newest first. The page may be short, even empty, and still
+    /// have a next one.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn groups(&self, of: &GroupsOf, page: &Page) -> Result<Listing<Group>, EngineError> {
+        let (list, prefix, wanted) = match of {
+            GroupsOf::User(user) => (List::GroupsOfUser, keys::user_prefix(user), None),
+            GroupsOf::Item(item, state) => (List::GroupsOfItem, keys::id(item.bytes()), *state),
+        };
+        let ids = self.list(list, &prefix, KeyRange::prefix(&prefix), page, |key, value| {
+            let is_wanted = wanted.is_none_or(|state| value == [state as u8]);
+            let id = keys::tail::<16>(key).map(Bytes::from).ok_or_else(|| damaged(list.table(), key))?;
+            Ok(is_wanted.then_some(id))
+        })?;
+        let mut rows = Vec::with_capacity(ids.rows.len());
+        for (key, value) in self.get_all(Table::Groups, ids.rows)? {
+            rows.push(cold(Table::Groups, &key, value)?.ok_or_else(|| damaged(Table::Groups, &key))?);
         }
         Ok(Listing { rows, next: ids.next })
     }

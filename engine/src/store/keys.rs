@@ -9,9 +9,12 @@
 use crate::backend::OnceKey;
 use crate::code::{CodeDigest, HandedTo};
 use crate::gift::GiftRole;
+use crate::payment::PaymentState;
 use crate::payout::PayoutState;
 use crate::relation::RelationSide;
-use crate::types::{EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 use arrayvec::ArrayVec;
 use std::ops::Bound;
 
@@ -114,6 +117,22 @@ tables! {
     GiftEnvelopes = "gift_envelopes",
     /// Giver, newest first, gift envelope.
     GiftEnvelopesOfUser = "gift_envelopes_of_user",
+    /// Payment -> `Payment`.
+    Payments = "payments",
+    /// State, oldest first, payment; and once more all of which a gateway said what cannot be right.
+    PaymentsByState = "payments_by_state",
+    /// Hold or gift -> the payment that is open for it, or has paid it last.
+    PaymentsOf = "payments_of",
+    /// Group -> `Group`.
+    Groups = "groups",
+    /// Group, order -> who joined it, when, and when they left it.
+    GroupJoins = "group_joins",
+    /// Groups that are open.
+    LiveGroups = "live_groups",
+    /// User, newest first, group.
+    GroupsOfUser = "groups_of_user",
+    /// Item, newest first, group -> its state.
+    GroupsOfItem = "groups_of_item",
 }
 
 /// Under which part of an [`EnvelopeEnds`](Table::EnvelopeEnds) key what stands.
@@ -276,10 +295,27 @@ pub(crate) fn other_of_relation(key: &[u8]) -> Option<UserId> {
     let user = key.iter().position(|&byte| byte == 0)?;
     UserId::new(std::str::from_utf8(key.get(user + 2..)?).ok()?).ok()
 }
+pub(crate) fn group_of_user(user: &UserId, at: Timestamp, group: GroupId) -> Bytes {
+    join(&[&user_prefix(user), &newest_first(at), group.bytes()])
+}
+
+pub(crate) fn group_join(group: GroupId, order: OrderId) -> Bytes {
+    join(&[group.bytes(), order.bytes()])
+}
+
+pub(crate) fn group_of_item(item: ItemId, at: Timestamp, group: GroupId) -> Bytes {
+    join(&[item.bytes(), &newest_first(at), group.bytes()])
+}
 
 /// A code of an item by its place.
 pub(crate) fn code(item: ItemId, place: u32) -> Bytes {
     join(&[item.bytes(), &[CodePart::Text as u8], &place.to_be_bytes()])
+}
+
+/// The beginning of the keys of an item's codes.
+#[cfg(feature = "redis")]
+pub(crate) fn codes_prefix(item: ItemId) -> Bytes {
+    join(&[item.bytes(), &[CodePart::Text as u8]])
 }
 
 /// The place of a code that an item has had.
@@ -297,6 +333,19 @@ pub(crate) fn payout_in_state(state: PayoutState, at: Timestamp, payout: PayoutI
     join(&[&[state as u8], &at.ms().to_be_bytes(), payout.bytes()])
 }
 
+/// What stands for a state in the list of payments of which a gateway said what cannot be right.
+pub(crate) const DISCREPANT: u8 = u8::MAX;
+
+/// What is listed by the state of payments; also how a page of it continues.
+pub(crate) fn payment_in_state(state: PaymentState, at: Timestamp, payment: PaymentId) -> Bytes {
+    join(&[&[state as u8], &at.ms().to_be_bytes(), payment.bytes()])
+}
+
+/// What is listed of payments of which a gateway said what cannot be right.
+pub(crate) fn discrepant_payment(at: Timestamp, payment: PaymentId) -> Bytes {
+    join(&[&[DISCREPANT], &at.ms().to_be_bytes(), payment.bytes()])
+}
+
 pub(crate) fn payout_of_envelope(envelope: EnvelopeId, at: Timestamp, payout: PayoutId) -> Bytes {
     join(&[envelope.bytes(), &at.ms().to_be_bytes(), payout.bytes()])
 }
@@ -308,13 +357,14 @@ pub(crate) fn payout_of_envelope(envelope: EnvelopeId, at: Timestamp, payout: Pa
 pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
     match table {
         Table::Meta | Table::EnvelopesByTime | Table::MemoExpiries | Table::ItemsByTime => &[],
-        Table::PayoutsByState => &key[..1],
+        Table::PayoutsByState | Table::PaymentsByState => &key[..1],
         Table::Wallets | Table::Parts => key,
         Table::Received
         | Table::Sent
         | Table::Entries
         | Table::Merchants
         | Table::GiftsOfUser
+        | Table::GroupsOfUser
         | Table::MerchantEntries
         | Table::MerchantSlots
         | Table::Relations
@@ -338,7 +388,13 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::PayoutsOfEnvelope
         | Table::Codes
         | Table::OrderProgress
-        | Table::GiftEnvelopes => &key[..16],
+        | Table::GiftEnvelopes
+        | Table::Payments
+        | Table::PaymentsOf
+        | Table::Groups
+        | Table::GroupJoins
+        | Table::LiveGroups
+        | Table::GroupsOfItem => &key[..16],
     }
 }
 

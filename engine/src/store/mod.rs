@@ -13,7 +13,7 @@
 //! - `reads.rs`: what the engine loads, by key or at its start
 //! - `history.rs`: lists that hold everything durable, written yet or not
 //! - `statements.rs`: what merchants have, and how it came to that
-//! - `audit.rs`, `audit_gifts.rs`, `audit_merchants.rs`, `audit_payouts.rs`, `audit_sales.rs`: every invariant, checked from the rows
+//! - `audit.rs`, `audit_gifts.rs`, `audit_groups.rs`, `audit_merchants.rs`, `audit_payouts.rs`, `audit_sales.rs`: every invariant, checked from the rows
 //! - `copy.rs`: everything, out of a store and into one (with the feature `redis`)
 //! - `period.rs`: what happened in a time, as it was at its end
 //! - `form_1.rs`: the rows of a store of the form before
@@ -30,7 +30,9 @@
 mod audit;
 mod audit_codes;
 mod audit_gifts;
+mod audit_groups;
 mod audit_merchants;
+mod audit_payments;
 mod audit_payouts;
 mod audit_relations;
 mod audit_sales;
@@ -44,6 +46,7 @@ mod index;
 mod keys;
 mod memory_rows;
 mod parts;
+mod payments;
 mod period;
 pub(crate) mod picture;
 mod projection;

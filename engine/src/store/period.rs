@@ -5,15 +5,17 @@
 
 use super::keys::{self, KeyRange, MadeBetween, Table};
 use super::reads::{self, winners};
-use super::values::{self, EnvelopeRow, WinRow};
-use super::{Snapshot, Store, StoreError, damaged};
+use super::values::{self, EnvelopeRow, GroupJoin, WinRow};
+use super::{Snapshot, Store, StoreError, damaged, payments};
 use crate::backend::{Entry, EntryKind};
 use crate::command::{EndedAs, EnvelopeView, OrderView, ShareStatus};
 use crate::gift::Gift;
+use crate::group::{Group, GroupState};
+use crate::payment::{Payment, PaymentFor};
 use crate::payout::{Payout, PayoutState};
 use crate::sale::{MerchantEntry, MerchantEntryKind};
 use crate::state::envelope::{Figures, share_status};
-use crate::types::{Amount, EnvelopeId, GiftId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, GroupId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::{fmt, io};
 
@@ -51,12 +53,18 @@ pub enum Account {
     Escrow(EnvelopeId),
     /// In a gift.
     Gift(GiftId),
+    /// In a group that buys together.
+    Group(GroupId),
     /// With a merchant.
     Merchant(UserId),
     /// To be paid outside.
     Payable,
     /// The platform's commissions.
     Fees,
+    /// Outside, at a payment gateway.
+    Gateway(String),
+    /// On its way back to who paid outside.
+    Refunding,
 }
 
 impl fmt::Display for Account {
@@ -66,9 +74,12 @@ impl fmt::Display for Account {
             Account::Wallet(user) => write!(f, "wallet:{user}"),
             Account::Escrow(envelope) => write!(f, "escrow:{envelope}"),
             Account::Gift(gift) => write!(f, "escrow:{gift}"),
+            Account::Group(group) => write!(f, "escrow:{group}"),
             Account::Merchant(merchant) => write!(f, "merchant:{merchant}"),
             Account::Payable => f.write_str("payable"),
             Account::Fees => f.write_str("platform:fees"),
+            Account::Gateway(gateway) => write!(f, "gateway:{gateway}"),
+            Account::Refunding => f.write_str("refunding"),
         }
     }
 }
@@ -86,10 +97,18 @@ pub enum MovementKind {
     Paid(PayoutId, Option<String>),
     /// Out of a gift to its merchant.
     GiftShipped(GiftId),
+    /// Out of a group that is full to its merchant, for a member's order.
+    GroupBought(GroupId),
     /// From a merchant to the platform, of sales that were due.
     Commission,
     /// Out of a merchant's available money, under this reference.
     SalesWithdrawn(Option<String>),
+    /// From a gateway, under its number.
+    PaymentCame(PaymentId, Option<String>),
+    /// Out of what was paid, to go back.
+    PaymentRefunding(PaymentId),
+    /// Back to the gateway, under its number.
+    PaymentRefunded(PaymentId, Option<String>),
 }
 
 /// Money that moved from one account to another.
@@ -118,7 +137,7 @@ pub struct Balances {
     pub external: i128,
     /// With users.
     pub wallets: i128,
-    /// In envelopes and gifts.
+    /// In envelopes, gifts and groups.
     pub escrow: i128,
     /// With merchants.
     pub merchants: i128,
@@ -126,12 +145,14 @@ pub struct Balances {
     pub payable: i128,
     /// The platform's.
     pub platform: i128,
+    /// On its way back to who paid outside.
+    pub refunding: i128,
 }
 
 impl Balances {
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, i128); 6] {
-        let Balances { external, wallets, escrow, merchants, payable, platform } = *self;
+    pub fn named(&self) -> [(&'static str, i128); 7] {
+        let Balances { external, wallets, escrow, merchants, payable, platform, refunding } = *self;
         [
             ("external", external),
             ("wallets", wallets),
@@ -139,6 +160,7 @@ impl Balances {
             ("merchants", merchants),
             ("payable", payable),
             ("platform", platform),
+            ("refunding", refunding),
         ]
     }
 
@@ -148,12 +170,13 @@ impl Balances {
         for (account, sign) in [(&movement.from, -1), (&movement.to, 1)] {
             match account {
                 // What goes out is less that came from there.
-                Account::External => self.external -= sign * amount,
+                Account::External | Account::Gateway(_) => self.external -= sign * amount,
                 Account::Wallet(_) => self.wallets += sign * amount,
-                Account::Escrow(_) | Account::Gift(_) => self.escrow += sign * amount,
+                Account::Escrow(_) | Account::Gift(_) | Account::Group(_) => self.escrow += sign * amount,
                 Account::Merchant(_) => self.merchants += sign * amount,
                 Account::Payable => self.payable += sign * amount,
                 Account::Fees => self.platform += sign * amount,
+                Account::Refunding => self.refunding += sign * amount,
             }
         }
     }
@@ -202,7 +225,7 @@ impl Accounts {
             }
         }
         for (when, balances) in [("beginning", self.opening), ("end", self.closing)] {
-            let inside = balances.wallets + balances.escrow + balances.merchants + balances.payable + balances.platform;
+            let inside: i128 = balances.named().iter().skip(1).map(|(_, balance)| balance).sum();
             if inside != balances.external {
                 found.push(format!("at the {when} {inside} was there, and {} had come in", balances.external));
             }
@@ -283,6 +306,15 @@ impl Store {
                 }
             }
         }
+        for row in snapshot.scan(Table::Payments, &KeyRange::all()) {
+            let payment = payments::payment_row(row)?;
+            for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
+                let [_, is_back, is_gone] = payment.steps().map(|step| step.is_some_and(|step| step < at));
+                if is_back && !is_gone {
+                    balances.refunding += i128::from(payment.taken.minor());
+                }
+            }
+        }
         for (at, balances) in [(period.from, &mut accounts.opening), (period.to, &mut accounts.closing)] {
             balances.escrow = self.escrow_before(snapshot, at)?;
         }
@@ -296,6 +328,10 @@ impl Store {
                 balances.escrow += i128::from(escrow.minor());
                 brought.entry(gift.merchant.clone()).or_default()[index] += i128::from(merchants.minor());
             }
+        }
+        for (index, at) in [period.from, period.to].into_iter().enumerate() {
+            let balances = if index == 0 { &mut accounts.opening } else { &mut accounts.closing };
+            balances.escrow += in_groups_before(snapshot, at)?;
         }
         for row in snapshot.scan(Table::Orders, &KeyRange::all()) {
             let (key, value) = row?;
@@ -437,13 +473,15 @@ fn movement(snapshot: &dyn Snapshot, user: &UserId, lsn: Lsn, entry: Entry) -> R
         EntryKind::OrderRefund(order) => (Account::Merchant(merchant_of(snapshot, *order)?), wallet),
         EntryKind::GiftPaid(gift) => (wallet, Account::Gift(*gift)),
         EntryKind::GiftRefund(gift) => (Account::Gift(*gift), wallet),
+        EntryKind::GroupPaid(group) => (wallet, Account::Group(*group)),
+        EntryKind::GroupRefund(group) => (Account::Group(*group), wallet),
     };
     let kind = MovementKind::Wallet(kind, balance_after);
     Ok(Movement { lsn: Some(lsn), user: user.clone(), at, kind, from, to, amount })
 }
 
 /// What moved before a time without a wallet: into envelopes that were funded from outside, the oldest
-/// first, by payouts and out of gifts to merchants, in the order of their ids, and out of what
+/// first, by payouts, out of gifts and out of groups to merchants, in the order of their ids, and out of what
 /// merchants have, merchant by merchant.
 fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<Movement>, StoreError> {
     let mut movements = Vec::new();
@@ -480,6 +518,21 @@ fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<M
             movements.push(Movement { lsn: None, user: gift.payer, at, kind, from, to, amount: gift.amount });
         }
     }
+    for row in snapshot.scan(Table::Payments, &KeyRange::all()) {
+        payment_movements(payments::payment_row(row)?, before, &mut movements);
+    }
+    for group in groups(snapshot) {
+        let group = group?;
+        if group.state == GroupState::Full
+            && let Some(at) = group.ended_at.filter(|at| *at < before)
+        {
+            for member in group.members {
+                let kind = MovementKind::GroupBought(group.id);
+                let (from, to) = (Account::Group(group.id), Account::Merchant(group.merchant.clone()));
+                movements.push(Movement { lsn: None, user: member.user, at, kind, from, to, amount: group.price });
+            }
+        }
+    }
     for row in snapshot.scan(Table::MerchantEntries, &KeyRange::all()) {
         let (key, value) = row?;
         let MerchantEntry { at, kind, amount, .. } = reads::merchant_entry(&key, &value)?;
@@ -500,6 +553,29 @@ fn outside_movements(snapshot: &dyn Snapshot, before: Timestamp) -> Result<Vec<M
     Ok(movements)
 }
 
+/// What of a payment outside moved before a time.
+fn payment_movements(payment: Payment, before: Timestamp, movements: &mut Vec<Movement>) {
+    let gateway = || Account::Gateway(payment.gateway.clone());
+    let paid_for = match payment.purpose {
+        _ if !payment.was_spent => Account::Refunding,
+        PaymentFor::Hold(_) => Account::Merchant(payment.merchant.clone()),
+        PaymentFor::Gift(gift) => Account::Gift(gift),
+    };
+    let [came, back, gone] = payment.steps();
+    let steps = [
+        (came, MovementKind::PaymentCame(payment.id, payment.number.clone()), gateway(), paid_for.clone()),
+        // What came in vain was on its way back at once.
+        (back.filter(|_| payment.was_spent), MovementKind::PaymentRefunding(payment.id), paid_for, Account::Refunding),
+        (gone, MovementKind::PaymentRefunded(payment.id, payment.refund_number.clone()), Account::Refunding, gateway()),
+    ];
+    for (at, kind, from, to) in steps {
+        if let Some(at) = at.filter(|at| *at < before) {
+            let (user, amount) = (payment.payer.clone(), payment.taken);
+            movements.push(Movement { lsn: None, user, at, kind, from, to, amount });
+        }
+    }
+}
+
 /// What each merchant had in all after its last entry before a period's beginning and end;
 /// `None` if it had none before then: what it had was all brought by orders and gifts.
 fn last_balances(snapshot: &dyn Snapshot, period: Period) -> Result<BTreeMap<UserId, [Option<i128>; 2]>, StoreError> {
@@ -516,6 +592,32 @@ fn last_balances(snapshot: &dyn Snapshot, period: Period) -> Result<BTreeMap<Use
         }
     }
     Ok(balances)
+}
+
+fn groups(snapshot: &dyn Snapshot) -> impl Iterator<Item = Result<Group, StoreError>> {
+    snapshot.scan(Table::Groups, &KeyRange::all()).map(|row| {
+        let (key, value) = row?;
+        values::cold(&value).ok_or_else(|| damaged(Table::Groups, &key))
+    })
+}
+
+/// What was in groups at a time, of all that had joined and not left.
+fn in_groups_before(snapshot: &dyn Snapshot, at: Timestamp) -> Result<i128, StoreError> {
+    let mut sum = 0;
+    for group in groups(snapshot) {
+        let group = group?;
+        if group.created_at >= at || group.ended_at.is_some_and(|ended_at| ended_at < at) {
+            continue;
+        }
+        for row in snapshot.scan(Table::GroupJoins, &KeyRange::prefix(group.id.bytes())) {
+            let (key, value) = row?;
+            let join: GroupJoin = values::cold(&value).ok_or_else(|| damaged(Table::GroupJoins, &key))?;
+            if join.joined_at < at && join.left_at.is_none_or(|left_at| left_at >= at) {
+                sum += i128::from(group.price.minor());
+            }
+        }
+    }
+    Ok(sum)
 }
 
 fn gifts(snapshot: &dyn Snapshot) -> impl Iterator<Item = Result<Gift, StoreError>> {

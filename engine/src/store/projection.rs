@@ -7,12 +7,17 @@
 //! [`Position`] adds up, and it stands in one row with the LSN it holds for.
 
 use super::keys::{self, Bytes, EndPart, MerchantPart, Table};
-use super::values::{self, WalletRow};
+use super::values::{self, GroupJoin, WalletRow};
 use crate::backend::{Audit, EntryKind, OnceKey};
 use crate::code::CodeDigest;
 use crate::command::Outcome;
-use crate::event::{EnvelopeRedacted, Event, MerchantMove, MerchantMoved, Record, Remembered, WalletMoved};
+use crate::event::{
+    EnvelopeRedacted, Event, GroupMove, GroupOrdered, MerchantMove, MerchantMoved, PaymentChanged, Record, Remembered,
+    WalletMoved,
+};
 use crate::gift::GiftRole;
+use crate::group::GroupState;
+use crate::payment::PaymentState;
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::relation::{Relation, RelationRow, RelationSide};
 use crate::types::{Amount, Lsn, Timestamp};
@@ -35,23 +40,30 @@ pub struct Position {
     pub payouts: PayoutCounts,
 }
 
+/// What stands behind the rest of a position, if there was ever need of it.
+type Behind = (PayoutCounts, u64);
+
 impl Position {
     /// Its bytes. Where there never was a payout they are what they were before
     /// there could be any.
     pub(crate) fn put(&self) -> Bytes {
-        if self.payouts == PayoutCounts::default() {
-            values::put_cold(self)
-        } else {
-            values::put_cold(&(self, self.payouts))
+        let behind: Behind = (self.payouts, self.totals.refunding);
+        match behind {
+            (_, 1..) => values::put_cold(&(self, behind)),
+            (payouts, 0) if payouts != PayoutCounts::default() => values::put_cold(&(self, payouts)),
+            _ => values::put_cold(self),
         }
     }
 
     /// What [`Position::put`] wrote.
     pub(crate) fn read(bytes: &[u8]) -> Option<Position> {
-        values::cold(bytes).or_else(|| {
-            let (position, payouts) = values::cold::<(Position, PayoutCounts)>(bytes)?;
-            Some(Position { payouts, ..position })
-        })
+        let with = |mut position: Position, (payouts, refunding): Behind| {
+            position.totals.refunding = refunding;
+            Position { payouts, ..position }
+        };
+        values::cold(bytes)
+            .or_else(|| values::cold(bytes).map(|(position, payouts)| with(position, (payouts, 0))))
+            .or_else(|| values::cold(bytes).map(|(position, behind)| with(position, behind)))
     }
 
     /// Moves past `record`, which must be the next one.
@@ -73,8 +85,9 @@ impl Position {
         }
         // The order of a record's events does not matter: only at its end must
         // every place hold what was taken from it.
-        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform, .. } = self.totals;
-        if [deposited, withdrawn, paid_out, wallets, escrowed, payable, merchants, platform]
+        let Audit { deposited, withdrawn, paid_out, wallets, escrowed, payable, .. } = self.totals;
+        let Audit { refunding, merchants, platform, .. } = self.totals;
+        if [deposited, withdrawn, paid_out, wallets, escrowed, payable, refunding, merchants, platform]
             .iter()
             .any(|&place| place > i64::MAX as u64)
         {
@@ -99,7 +112,9 @@ impl Position {
                     | EntryKind::Order(_)
                     | EntryKind::GiftPaid(_)
                     | EntryKind::GiftRefund(_)
-                    | EntryKind::OrderRefund(_) => {}
+                    | EntryKind::OrderRefund(_)
+                    | EntryKind::GroupPaid(_)
+                    | EntryKind::GroupRefund(_) => {}
                 }
                 if moved.is_credit() {
                     into(&mut totals.wallets, moved.amount);
@@ -147,6 +162,17 @@ impl Position {
                 }
                 MerchantMove::Refunded { .. } => out_of(&mut totals.merchants, moved.amount),
             },
+            Event::PaymentChanged(changed) => {
+                let moves = changed.moves();
+                into(&mut totals.deposited, moves.deposited);
+                totals.refunding = totals.refunding.wrapping_add_signed(moves.refunding);
+                into(&mut totals.withdrawn, moves.withdrawn);
+            }
+            Event::GroupChanged(changed) => totals.escrowed = totals.escrowed.wrapping_add_signed(changed.moved()),
+            Event::GroupOrdered(ordered) => {
+                out_of(&mut totals.escrowed, ordered.order.amount);
+                into(&mut totals.merchants, ordered.order.amount);
+            }
             Event::ClockAdvanced { by_ms } => self.advanced_ms = self.advanced_ms.saturating_add(*by_ms),
             Event::Grabbed(_)
             | Event::EnvelopeSettled(_)
@@ -346,6 +372,54 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
                 put!(Relations, keys::relation(user, RelationSide::Own, other), value());
                 put!(Relations, keys::relation(other, RelationSide::OfOthers, user), value());
             }
+        }
+        Event::PaymentChanged(changed) => {
+            let PaymentChanged { was, payment, hold } = &**changed;
+            let place = |state| keys::payment_in_state(state, payment.created_at, payment.id);
+            put!(Payments, keys::id(payment.id.bytes()), Some(values::put_cold(payment)));
+            if let Some(was) = was {
+                put!(PaymentsByState, place(*was), None);
+            }
+            put!(PaymentsByState, place(payment.state), nothing());
+            if payment.discrepancy.is_some() {
+                put!(PaymentsByState, keys::discrepant_payment(payment.created_at, payment.id), nothing());
+            }
+            if payment.state.is_open() || payment.state == PaymentState::Paid {
+                put!(PaymentsOf, keys::id(payment.purpose.bytes()), Some(values::put_cold(&payment.id)));
+            }
+            if let Some(hold) = hold {
+                put!(Holds, keys::id(hold.id.bytes()), Some(values::put_cold(hold)));
+            }
+        }
+        Event::GroupChanged(changed) => {
+            let group = &changed.group;
+            let is_open = group.state == GroupState::Open;
+            put!(Groups, keys::id(group.id.bytes()), Some(values::put_cold(group)));
+            put!(LiveGroups, keys::id(group.id.bytes()), is_open.then(|| Bytes::from([])));
+            let place = keys::group_of_item(group.item, group.created_at, group.id);
+            put!(GroupsOfItem, place, Some(Bytes::from([group.state as u8])));
+            for (member, units_after) in changed.concerned().zip(&changed.units_after) {
+                put!(ItemUnits, keys::units(group.item, &member.user), values::put_units(*units_after));
+            }
+            let moved = match &changed.step {
+                GroupMove::Joined => group.members.last().map(|member| (member, None)),
+                GroupMove::Left(member) => Some((member, Some(at))),
+                GroupMove::Ended => None,
+            };
+            if let Some((member, left_at)) = moved {
+                let place = keys::group_of_user(&member.user, group.created_at, group.id);
+                put!(GroupsOfUser, place, left_at.is_none().then(|| Bytes::from([])));
+                let row = GroupJoin { user: member.user.clone(), joined_at: member.joined_at, left_at };
+                put!(GroupJoins, keys::group_join(group.id, member.order), Some(values::put_cold(&row)));
+            }
+        }
+        Event::GroupOrdered(ordered) => {
+            let GroupOrdered { order, units_after, owed_after, .. } = &**ordered;
+            put!(Holds, keys::id(order.hold.bytes()), Some(values::put_cold(&order.hold_of_group())));
+            put!(Orders, keys::order(order.id), Some(values::put_cold(order)));
+            put!(ItemUnits, keys::units(order.item, &order.user), values::put_units(*units_after));
+            let key = keys::merchant(&order.merchant, MerchantPart::Owed);
+            put!(Merchants, key, Some(values::put_amount(*owed_after)));
         }
         Event::CodesHanded(handed) => put!(Codes, keys::handed(handed.to), Some(values::put_cold(handed))),
     }

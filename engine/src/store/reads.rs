@@ -12,8 +12,6 @@ use crate::address::AddressMark;
 use crate::api_key::ApiKey;
 use crate::backend::OnceKey;
 use crate::code::CodeDigest;
-#[cfg(feature = "redis")]
-use crate::command::ItemKind;
 use crate::command::{HoldView, Merchant, OrderView};
 use crate::creates::Day;
 use crate::event::{
@@ -21,6 +19,7 @@ use crate::event::{
 };
 use crate::gift::Gift;
 use crate::gift_envelope::GiftEnvelope;
+use crate::group::Group;
 use crate::mutants::{Mutant, is_planted};
 use crate::order::OrderProgress;
 use crate::payout::{Outside, Payout};
@@ -28,7 +27,7 @@ use crate::redaction::Redaction;
 use crate::relation::{Relation, RelationSide};
 use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
 use crate::types::{
-    Amount, EnvelopeId, GiftEnvelopeId, GiftId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
 };
 use serde::de::DeserializeOwned;
 use std::ops::Bound;
@@ -100,6 +99,27 @@ impl Store {
             cold(Table::Gifts, &key, snapshot.get(Table::Gifts, &key)?)?.ok_or_else(|| damaged(Table::Gifts, &key))
         };
         snapshot.scan(Table::LiveGifts, &KeyRange::all()).map(gift).collect()
+    }
+
+    /// One group.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn group(&self, id: GroupId) -> Result<Option<Group>, StoreError> {
+        cold(Table::Groups, id.bytes(), self.snapshot().get(Table::Groups, id.bytes())?)
+    }
+
+    /// Groups that are open.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one cannot be read.
+    pub(crate) fn live_groups(&self) -> Result<Vec<Group>, StoreError> {
+        let snapshot = self.snapshot();
+        let group = |row: RowRead| {
+            let (key, _) = row?;
+            cold(Table::Groups, &key, snapshot.get(Table::Groups, &key)?)?.ok_or_else(|| damaged(Table::Groups, &key))
+        };
+        snapshot.scan(Table::LiveGroups, &KeyRange::all()).map(group).collect()
     }
 
     /// What is known of gifts' addresses, of each that is not erased.
@@ -174,17 +194,18 @@ impl Store {
     }
 
     /// Whether an item's units are codes.
+    /// Whether an item is or was sold to groups.
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be read.
     #[cfg(feature = "redis")]
-    pub(crate) fn sells_codes(&self) -> Result<bool, StoreError> {
-        let mut sells = false;
+    pub(crate) fn has_groups(&self) -> Result<bool, StoreError> {
+        let mut has = self.snapshot().scan(Table::Groups, &KeyRange::all()).next().transpose()?.is_some();
         self.items(|live| {
-            sells |= live.item.terms.origin.kind == ItemKind::Code;
+            has |= live.item.terms.group_buy.is_some();
             Ok(())
         })?;
-        Ok(sells)
+        Ok(has)
     }
 
     /// Whether `record`, which has a number that was projected, is the one that was: by what of
@@ -211,6 +232,9 @@ impl Store {
                 Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
                 Event::GiftEnvelopeMade(e) => is_there(Table::GiftEnvelopes, e.id.bytes())?,
                 Event::OrderChanged(e) => is_there(Table::Orders, e.order.id.bytes())?,
+                Event::PaymentChanged(e) => is_there(Table::Payments, e.payment.id.bytes())?,
+                Event::GroupChanged(e) => is_there(Table::Groups, e.group.id.bytes())?,
+                Event::GroupOrdered(e) => is_there(Table::Orders, e.order.id.bytes())?,
                 Event::CodesHanded(e) => snapshot.get(Table::Codes, &keys::handed(e.to))?.is_some(),
                 _ => true,
             };

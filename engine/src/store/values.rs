@@ -9,9 +9,9 @@
 use super::keys::Bytes;
 use crate::backend::{Entry, EntryKind};
 use crate::event::{EnvelopeCreated, EnvelopeEnded, EnvelopeSettled, Units};
-use crate::types::{Amount, EnvelopeId, GiftId, OrderId, Timestamp, UserId};
+use crate::types::{Amount, EnvelopeId, GiftId, GroupId, OrderId, Timestamp, UserId};
 use arrayvec::ArrayVec;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// A share somebody has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,14 @@ pub struct WalletRow {
     pub available: Amount,
     /// Money set aside.
     pub held: Amount,
+}
+
+/// Who joined a group. What became of the group says what became of who did not leave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupJoin {
+    pub(crate) user: UserId,
+    pub(crate) joined_at: Timestamp,
+    pub(crate) left_at: Option<Timestamp>,
 }
 
 /// The longest hot value: a reference of 128 characters of up to four bytes, or
@@ -213,6 +221,8 @@ const ORDER: u8 = 9;
 const GIFT_PAID: u8 = 10;
 const GIFT_REFUND: u8 = 11;
 const ORDER_REFUND: u8 = 12;
+const GROUP_PAID: u8 = 13;
+const GROUP_REFUND: u8 = 14;
 
 pub(crate) fn put_entry(at: Timestamp, kind: &EntryKind, amount: Amount, balance_after: Amount) -> Bytes {
     let (tag, of): (u8, &[u8]) = match kind {
@@ -228,6 +238,8 @@ pub(crate) fn put_entry(at: Timestamp, kind: &EntryKind, amount: Amount, balance
         EntryKind::GiftPaid(gift) => (GIFT_PAID, gift.bytes()),
         EntryKind::GiftRefund(gift) => (GIFT_REFUND, gift.bytes()),
         EntryKind::OrderRefund(order) => (ORDER_REFUND, order.bytes()),
+        EntryKind::GroupPaid(group) => (GROUP_PAID, group.bytes()),
+        EntryKind::GroupRefund(group) => (GROUP_REFUND, group.bytes()),
     };
     let mut value = Value::new();
     value.push(tag);
@@ -261,6 +273,8 @@ pub(crate) fn entry(bytes: &[u8]) -> Option<Entry> {
         GIFT_PAID => EntryKind::GiftPaid(GiftId::from_bytes(reader.id()?)),
         GIFT_REFUND => EntryKind::GiftRefund(GiftId::from_bytes(reader.id()?)),
         ORDER_REFUND => EntryKind::OrderRefund(OrderId::from_bytes(reader.id()?)),
+        GROUP_PAID => EntryKind::GroupPaid(GroupId::from_bytes(reader.id()?)),
+        GROUP_REFUND => EntryKind::GroupRefund(GroupId::from_bytes(reader.id()?)),
         _ => return None,
     };
     reader.end()?;

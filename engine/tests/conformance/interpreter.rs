@@ -16,6 +16,7 @@
 //!   answered. Without `=>` the answer has to be positive.
 //! - Names like `E1` are bound by the step that makes the thing. `E?`, `I?`, `H?`,
 //!   `O?`, `G?`, `N?` and `K?` stand for things that never were.
+//!   `O?`, `G?`, `U?` and `K?` stand for things that never were.
 //! - An answer's words and flags (`replayed`: the answer says so; `remembered`:
 //!   it was kept under a key or a reference) have to be those expected, all of
 //!   them; of its `key=value`s only those expected are looked at.
@@ -39,7 +40,9 @@ use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::*;
 use hongbao_engine::gift_envelope::*;
+use hongbao_engine::group::*;
 use hongbao_engine::order::OrderStep;
+use hongbao_engine::payment::{NewPayment, Payment, PaymentFilter, PaymentFor, PaymentState, PaymentTold};
 use hongbao_engine::payout::*;
 use hongbao_engine::relation::*;
 use hongbao_engine::sale::*;
@@ -146,6 +149,7 @@ impl<S: Stand> Story<S> {
         story.bind("O?", OrderId::from_bytes(NEVER_WAS));
         story.bind("G?", GiftId::from_bytes(NEVER_WAS));
         story.bind("N?", GiftEnvelopeId::from_bytes(NEVER_WAS));
+        story.bind("U?", GroupId::from_bytes(NEVER_WAS));
         story.bind("K?", ApiKeyId::from_bytes(NEVER_WAS));
         story
     }
@@ -386,6 +390,38 @@ impl<S: Stand> Story<S> {
                 let step = order_step(verb, words).expect("it was just there");
                 Command::StepOrder { order: self.id(order)?, step: Box::new(step) }
             }
+            ("pay_with", [_, gateway, of, payer]) => {
+                let seconds = |field, usual| step.fields.get(field).map_or(Ok(usual), |text| self.number(text));
+                let purpose = self.id(of).map(PaymentFor::Hold).or_else(|_| self.id(of).map(PaymentFor::Gift))?;
+                Command::CreatePayment(Box::new(NewPayment {
+                    gateway: (*gateway).to_owned(),
+                    purpose,
+                    payer: self.user(payer)?,
+                    pay_within_s: seconds("pay_within", 60)?,
+                    keep_s: seconds("keep", 30)?,
+                }))
+            }
+            ("tell", [payment, words @ ..]) => {
+                let told = match words {
+                    ["created"] => PaymentTold::Created { number: None, pay_url: None },
+                    ["paid", amount, number] => {
+                        PaymentTold::Paid { amount: self.amount(amount)?, number: (*number).to_owned() }
+                    }
+                    ["failed"] => PaymentTold::Failed { reason: "no such card".to_owned() },
+                    ["unpaid"] => PaymentTold::Unpaid,
+                    ["given_up"] => PaymentTold::GivenUp,
+                    ["refunded"] => PaymentTold::Refunded { number: None },
+                    _ => return Err("created, paid, failed, unpaid, given_up or refunded is told".into()),
+                };
+                Command::TellPayment { payment: self.id(payment)?, told: Box::new(told) }
+            }
+            ("open_group", [_, item, user]) => {
+                let owner = step.fields.get("owner").copied().unwrap_or("app").to_owned();
+                let (item, leader, reference) = (self.id(item)?, self.user(user)?, self.reference(step));
+                Command::OpenGroup(Box::new(NewGroup { owner, item, leader, reference }))
+            }
+            ("join", [group, user]) => Command::JoinGroup { group: self.id(group)?, user: self.user(user)? },
+            ("leave", [group, user]) => Command::LeaveGroup { group: self.id(group)?, user: self.user(user)? },
             ("give", [_]) => Command::CreateGift(Box::new(self.new_gift(step)?)),
             (verb, [gift, words @ ..]) if verb != "results" && self.gift_step(verb, gift, words)?.is_some() => {
                 let gift_step = self.gift_step(verb, gift, words)?.expect("it was just there");
@@ -443,7 +479,21 @@ impl<S: Stand> Story<S> {
                     self.variables.insert(format!("{}_token", step.words[0]), token.to_string());
                 }
             }
+            (Ok(Outcome::Group(group)), Command::OpenGroup(_)) => self.bind_new(step.words[0], group.id),
+            // The orders of a group that is full are named as it and its members.
+            (Ok(Outcome::Joined { group, order: Some(_), .. }), Command::JoinGroup { .. }) => {
+                for member in &group.members {
+                    let order = group.order_of(&member.user).expect("it is full");
+                    self.bind_new(&format!("{}/{}", step.words[0], member.user), order);
+                }
+            }
             (Ok(Outcome::Held { hold, .. }), _) => self.bind_new(step.words[0], hold),
+            (Ok(Outcome::Payment(payment)), Command::CreatePayment(_)) => self.bind_new(step.words[0], payment.id),
+            (Ok(Outcome::Payment(payment)), _) => {
+                if let Some(order) = payment.order {
+                    self.bind_new(&format!("{}_order", step.words[0]), order);
+                }
+            }
             (Ok(Outcome::Ordered { order, .. }), _) => self.bind_new(step.words[0], order),
             _ => {}
         }
@@ -595,6 +645,30 @@ impl<S: Stand> Story<S> {
             .with("redacted", time(gift.redacted.map(|redaction| redaction.at)))
     }
 
+    fn told_group(&self, group: &Group) -> Told {
+        let members: Vec<_> = group.members.iter().map(|member| member.user.to_string()).collect();
+        Told::of([group.state.name()])
+            .with("id", self.name_of(group.id))
+            .with("owner", &group.owner)
+            .with("item", self.name_of(group.item))
+            .with("merchant", &group.merchant)
+            .with("size", group.size)
+            .with("price", group.price)
+            .with("leader", &group.leader)
+            .with("members", members.join(","))
+            .with("created", self.told_time(group.created_at))
+            .with("expires", self.told_time(group.expires_at))
+            .with("ended", group.ended_at.map_or("none".to_owned(), |at| self.told_time(at)))
+            .with("reference", group.reference.as_deref().unwrap_or("none"))
+    }
+
+    /// `3:9:60` is a group of three that pays 9 each and may take a minute.
+    fn group_buy(&self, text: &str) -> Result<GroupBuy, Wrong> {
+        let parts: Vec<_> = text.split(':').collect();
+        let [size, price, within_s] = parts[..] else { return Err(format!("{text} is not size:price:within")) };
+        Ok(GroupBuy { size: self.number(size)?, price: self.amount(price)?, within_s: self.number(within_s)? })
+    }
+
     fn new_envelope(&self, step: &Step<'_>) -> Result<NewEnvelope, Wrong> {
         let field = |name, default| step.fields.get(name).copied().unwrap_or(default);
         let min_share = self.amount(field("min_share", "1"))?;
@@ -697,6 +771,7 @@ impl<S: Stand> Story<S> {
                 variant_of: self.optional(field("variant", "none"), |story, text| story.id(text))?,
                 return_within_s: self.number(field("return_within", "604800"))?,
             },
+            group_buy: self.optional(field("group", "none"), |story, text| story.group_buy(text))?,
         })
     }
 
@@ -712,6 +787,7 @@ impl<S: Stand> Story<S> {
                 "ends" => change.ends_at = Some(self.optional(value, |story, text| story.time(text))?),
                 "ttl" => change.hold_ttl_s = Some(self.number(value)?),
                 "image" => change.image_url = Some(self.optional(value, |story, text| Ok(story.text(text)))?),
+                "group" => change.group_buy = Some(self.optional(value, |story, text| story.group_buy(text))?),
                 "key" | "owner" => {}
                 other => return Err(format!("an item has no {other} that could be changed")),
             }
@@ -778,7 +854,18 @@ impl<S: Stand> Story<S> {
             Outcome::CannotPay => Told::of(["cannot_pay"]),
             Outcome::ApiKey(key) => self.told_api_key(key),
             Outcome::Gift(gift) => self.told_gift(gift),
+            Outcome::Group(group) => self.told_group(group),
+            Outcome::Joined { group, order, replayed } => {
+                let told = self.told_group(group);
+                let order = order.map_or("none".to_owned(), |order| self.name_of(order));
+                Told { words: vec!["joined".to_owned(), group.state.name().to_owned()], ..told }
+                    .with("order", order)
+                    .flag("replayed", *replayed)
+            }
+            Outcome::GroupFull => Told::of(["full"]),
+            Outcome::LeaderLeft => Told::of(["leader_left"]),
             Outcome::Sales { balance, .. } => told_sales(*balance),
+            Outcome::Payment(payment) => self.told_payment(payment),
             Outcome::Payouts(answers) => Told {
                 words: answers
                     .iter()
@@ -877,6 +964,19 @@ impl<S: Stand> Story<S> {
             .with("kind", terms.origin.kind.name())
             .with("variant", or_none(terms.origin.variant_of.map(|of| self.name_of(of))));
         stock_words.into_iter().fold(told, |told, (name, units)| told.with(name, units))
+    }
+
+    fn told_payment(&self, payment: &Payment) -> Told {
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        Told::of([payment.state.name()])
+            .with("gateway", &payment.gateway)
+            .with("payer", &payment.payer)
+            .with("amount", payment.amount)
+            .with("taken", payment.taken)
+            .with("pay_by", self.told_time(payment.pay_by))
+            .with("kept_until", self.told_time(payment.kept_until))
+            .with("order", or_none(payment.order.map(|order| self.name_of(order))))
+            .with("discrepancy", payment.discrepancy.map_or("none", |it| it.name()))
     }
 
     fn told_order(&self, view: &OrderView) -> Told {
@@ -998,6 +1098,15 @@ impl<S: Stand> Story<S> {
                 Some(view) => self.told_order(&view),
                 None => Told::of(["none"]),
             },
+            ("payment", [payment]) => match self.drive(backend.payment(self.id(payment)?)).map_err(failed)? {
+                Some(payment) => self.told_payment(&payment),
+                None => Told::of(["none"]),
+            },
+            ("payments", [which]) => {
+                let state = PaymentState::ALL.into_iter().find(|state| state.name() == *which);
+                let filter = PaymentFilter { state, discrepant: *which == "discrepant", ..PaymentFilter::default() };
+                self.told_list(|page| self.drive(backend.payments(&filter, page)), |payment| self.name_of(payment.id))?
+            }
             ("codes", [of]) => {
                 let to = match self.id::<OrderId>(of) {
                     Ok(order) => HandedTo::Order(order),
@@ -1046,6 +1155,24 @@ impl<S: Stand> Story<S> {
                 let row = |gift: Gift| format!("{}:{}", self.name_of(gift.id), gift.state.name());
                 self.told_list(|page| self.drive(backend.gifts(&user, role, page)), row)?
             }
+            ("group", [group]) => match self.drive(backend.group(self.id(group)?)).map_err(failed)? {
+                Some(group) => self.told_group(&group),
+                None => Told::of(["none"]),
+            },
+            ("groups_of_user", [user]) => {
+                let of = GroupsOf::User(self.user(user)?);
+                let row = |group: Group| format!("{}:{}", self.name_of(group.id), group.state.name());
+                self.told_list(|page| self.drive(backend.groups(&of, page)), row)?
+            }
+            ("groups_of_item", [item]) => {
+                let state = step.fields.get("state").map(|name| {
+                    let found = GroupState::ALL.into_iter().find(|state| state.name() == *name);
+                    found.ok_or_else(|| format!("{name} is no group's state"))
+                });
+                let of = GroupsOf::Item(self.id(item)?, state.transpose()?);
+                let row = |group: Group| format!("{}:{}", self.name_of(group.id), group.state.name());
+                self.told_list(|page| self.drive(backend.groups(&of, page)), row)?
+            }
             ("payout", [payout]) => match self.drive(backend.payout(self.payout_id(payout)?)).map_err(failed)? {
                 Some(view) => self.told_payout(&view),
                 None => Told::of(["none"]),
@@ -1068,6 +1195,7 @@ impl<S: Stand> Story<S> {
                     .with("withdrawn", audit.withdrawn)
                     .with("paid_out", audit.paid_out)
                     .with("payable", audit.payable)
+                    .with("refunding", audit.refunding)
                     .with("wallets", audit.wallets)
                     .with("escrowed", audit.escrowed)
                     .with("merchants", audit.merchants)
@@ -1220,6 +1348,8 @@ impl<S: Stand> Story<S> {
             EntryKind::GiftPaid(id) => ("gift", self.name_of(id)),
             EntryKind::GiftRefund(id) => ("gift_refund", self.name_of(id)),
             EntryKind::OrderRefund(id) => ("order_refund", self.name_of(id)),
+            EntryKind::GroupPaid(id) => ("group", self.name_of(id)),
+            EntryKind::GroupRefund(id) => ("group_refund", self.name_of(id)),
         };
         format!("{kind}:{}:{}:{about}:{}", entry.amount, entry.balance_after, self.told_time(entry.at))
     }

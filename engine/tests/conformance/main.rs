@@ -214,7 +214,9 @@ on_every_backend!(
     relations,
     gift_envelopes,
     sales,
-    gift_redactions
+    gift_redactions,
+    payments,
+    groups
 );
 
 /// The same for the stands that need a redis-server.
@@ -301,6 +303,7 @@ mod redis {
         redactions,
         gifts,
         orders,
+        codes,
         sales
     );
 

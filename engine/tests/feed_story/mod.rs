@@ -9,6 +9,7 @@ use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
 use hongbao_engine::order::OrderStep;
+use hongbao_engine::payment::{NewPayment, PaymentFor, PaymentTold};
 use hongbao_engine::payout::*;
 use hongbao_engine::types::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +133,31 @@ pub(crate) fn play_orders<B: Backend>(engine: &B, item: ItemId) {
     }
 }
 
+/// What comes of payments outside: one that fails, and one that comes all the same and goes back.
+pub(crate) fn play_payments<B: Backend>(engine: &B, item: ItemId) {
+    let bob = user("bob");
+    let hold = match engine.ask(Command::GrabItem { item, user: bob.clone(), quantity: 1 }) {
+        Outcome::Held { hold, .. } => hold,
+        other => panic!("not held: {other:?}"),
+    };
+    let tell = |payment, told| _ = engine.ask(Command::TellPayment { payment, told: Box::new(told) });
+    let pay = || {
+        let (gateway, purpose, payer) = ("alipay".to_owned(), PaymentFor::Hold(hold), bob.clone());
+        let terms = NewPayment { gateway, purpose, payer, pay_within_s: 60, keep_s: 60 };
+        match engine.ask(Command::CreatePayment(Box::new(terms))) {
+            Outcome::Payment(payment) => (payment.id, payment.amount),
+            other => panic!("not to be paid: {other:?}"),
+        }
+    };
+    let (first, amount) = pay();
+    tell(first, PaymentTold::Failed { reason: "no such card".to_owned() });
+    let paid = || PaymentTold::Paid { amount, number: "1".to_owned() };
+    let (second, _) = pay();
+    tell(second, paid());
+    tell(first, paid());
+    tell(first, PaymentTold::Refunded { number: None });
+}
+
 /// Envelopes that sell out, are cancelled and are left to end; holds that are
 /// paid, given back and left to end; money in and out.
 pub(crate) fn play<B: Backend>(engine: &B) -> Made {
@@ -238,6 +264,8 @@ fn thing(event: &FeedEvent) -> String {
         Happened::Payout(view) => view.payout.id.to_string(),
         Happened::Merchant(merchant) => format!("merchant {}", merchant.id),
         Happened::Gift(gift) | Happened::GiftRedacted(gift) => gift.id.to_string(),
+        Happened::Payment(payment) => payment.id.to_string(),
+        Happened::Group(happened) => happened.group.id.to_string(),
         Happened::SalesSettled(settled) => format!("merchant {}", settled.merchant),
     }
 }

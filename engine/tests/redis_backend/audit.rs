@@ -7,8 +7,11 @@ use crate::redis_stand::RedisServer;
 use crate::scene::{Acts, server, sound_while_engines_decide};
 use crate::stand::{api_key, envelope, fen, item, user};
 use hongbao_engine::backend::{Backend, Page};
-use hongbao_engine::command::{Command, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer};
-use hongbao_engine::gift::{GiftStep, NewGift};
+use hongbao_engine::code::Code;
+use hongbao_engine::command::{
+    Command, ItemKind, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant, Outcome, Transfer,
+};
+use hongbao_engine::gift::{GiftState, GiftStep, NewGift};
 use hongbao_engine::order::OrderStep;
 use hongbao_engine::payout::{Outside, PayoutFilter, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::redis::FindingKind::{
@@ -32,6 +35,7 @@ const FINDERS: &str = "
     local env, item = key(ARGV[2]), key(ARGV[3])
     local bob, alice, hana = key('wallet:bob'), key('wallet:alice'), key('wallet:hana')
     local gifts = beside(item, 'gifts')
+    local music = string.match(key('item_*:had'), '^(.*):had$')
     local api_keys, deleted = key('api_keys'), key('deleted_api_keys')
     local function payout(name)
       for _, found in ipairs(redis.call('KEYS', ARGV[1] .. ':*}:pay_*')) do
@@ -148,6 +152,23 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
     ("redis.call('HDEL', hana, field(hana, '#b'))", &[Wallet, LostMoney]),
     ("redis.call('DEL', key('given:hana'))", &[List]),
     ("redis.call('DEL', key('gifts:ivan'))", &[List]),
+    ("redis.call('RPOP', music .. ':codes')", &[Item]),
+    ("redis.call('SPOP', music .. ':had')", &[Item]),
+    ("redis.call('RPUSH', music .. ':codes', 'x')", &[Item]),
+    ("redis.call('HSET', music, '#' .. string.rep('7', 16), '0')", &[Item]),
+    (
+        "for _, field in ipairs(redis.call('HKEYS', music)) do
+           if string.sub(field, 1, 1) == '#' then redis.call('HDEL', music, field) end
+         end",
+        &[Item],
+    ),
+    (
+        "local orders = beside(music, 'orders')
+         for _, id in ipairs(redis.call('HKEYS', orders)) do
+           redis.call('HSET', orders, id, (string.gsub(redis.call('HGET', orders, id), '#0$', '#1')))
+         end",
+        &[Item],
+    ),
     // The order went back: its merchant still has the money, its payer has not, or it says that it did not.
     (
         "local owed = key('owed:rosy')
@@ -161,7 +182,7 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
          for _, mark in ipairs(redis.call('HKEYS', wallet)) do
            if string.sub(mark, 1, 2) == '#u' then redis.call('HDEL', wallet, mark) end
          end",
-        &[FindingKind::Wallet, LostMoney],
+        &[Wallet, LostMoney],
     ),
     (
         "local orders = beside(item, 'orders')
@@ -170,7 +191,7 @@ const DAMAGES: &[(&str, &[FindingKind])] = &[
            local at, merchant = string.match(string.sub(row, 17), '^(%d+) (%S+)')
            redis.call('HSET', orders, id, string.sub(row, 1, 16) .. at .. ' ' .. merchant)
          end",
-        &[FindingKind::Item, LostMoney],
+        &[Item, LostMoney],
     ),
     (
         "local owed = key('owed:rosy')
@@ -244,9 +265,30 @@ impl Scene {
         let hold = scene.hold("bob");
         scene.ask(Command::ClaimHold { hold, user: user("bob") });
         scene.hold("bob");
+        scene.codes();
         scene.returns();
         scene.gifts();
         scene
+    }
+
+    /// Three codes, of which one is bought, one given.
+    fn codes(&self) {
+        self.deposit("lena", 100);
+        let origin = ItemOrigin { kind: ItemKind::Code, ..ItemOrigin::default() };
+        let name = "A month of music".to_owned();
+        let made = self.ask(Command::CreateItem(Box::new(NewItem { name, origin, per_user_limit: None, ..item(0) })));
+        let Outcome::Item(view) = made else { panic!("{made:?}") };
+        let (item, lena) = (view.id, user("lena"));
+        self.ask(Command::AddCodes { item, codes: ["one", "two", "three"].map(Code::new).to_vec() });
+        let held = self.ask(Command::GrabItem { item, user: lena.clone(), quantity: 1 });
+        let Outcome::Held { hold, .. } = held else { panic!("{held:?}") };
+        self.ask(Command::ClaimHold { hold, user: lena.clone() });
+        let given = self.ask(Command::CreateGift(Box::new(NewGift::new("app", lena, user("mona"), item))));
+        let Outcome::Gift(gift) = given else { panic!("{given:?}") };
+        let accept = GiftStep::Accept { user: user("mona"), token: None };
+        let done = self.ask(Command::StepGift { gift: gift.id, step: Box::new(accept) });
+        assert!(matches!(&done, Outcome::Gift(gift) if gift.state == GiftState::Delivered), "{done:?}");
+        self.deployment.settle(&self.backend);
     }
 
     /// What was bought went back, and is on sale again.
@@ -332,8 +374,8 @@ fn every_kind_of_damage_is_found() {
         assert_eq!(clean.findings, [], "before {lua}");
         assert!(clean.settled && clean.unsettled == 0 && clean.totals.balanced(), "{clean:?}");
         let looked = &clean.looked_at;
-        assert_eq!((looked.envelopes, looked.wins, looked.items, looked.holds, looked.orders), (4, 6, 1, 3, 2));
-        assert_eq!((looked.payouts, looked.gifts), (3, 4));
+        assert_eq!((looked.envelopes, looked.wins, looked.items, looked.holds, looked.orders), (4, 6, 2, 4, 3));
+        assert_eq!((looked.payouts, looked.gifts, looked.codes), (3, 5, 3));
         scene.damage(&server, lua);
         let found = scene.audit().findings;
         let missing: Vec<_> = kinds.iter().filter(|kind| !found.iter().any(|finding| finding.kind == **kind)).collect();

@@ -5,6 +5,7 @@ use crate::deployment::{Deployment, is_missing};
 use crate::redis_stand::{RedisServer, ServerOptions};
 use crate::stand::{World, api_key, envelope, fen, item, reference, until, user};
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, Listing, OnceKey, Page, Reply};
+use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{GiftRole, GiftState, GiftStep, NewGift};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError};
@@ -66,7 +67,7 @@ fn draw(random: &mut Random, story: &Story) -> Command {
         let reference = text.map(|text| reference("app", &text));
         Transfer { user: who(random), amount: fen(1 + random.below(200)), reference }
     };
-    match random.below(37) {
+    match random.below(39) {
         0..=4 => Command::Deposit(transfer(random)),
         5 => Command::Withdraw(transfer(random)),
         6..=8 => {
@@ -112,7 +113,11 @@ fn draw(random: &mut Random, story: &Story) -> Command {
         },
         16 => {
             let per_user_limit = random.pick(&[None, Some(1), Some(3)]).flatten();
-            let terms = NewItem { per_user_limit, hold_ttl_s: 1 + random.below(90), ..item(random.below(9) as u32) };
+            let is_code = random.one_in(3);
+            let kind = if is_code { ItemKind::Code } else { ItemKind::Physical };
+            let stock = if is_code { 0 } else { random.below(9) as u32 };
+            let origin = ItemOrigin { kind, ..item(0).origin };
+            let terms = NewItem { per_user_limit, hold_ttl_s: 1 + random.below(90), origin, ..item(stock) };
             Command::CreateItem(Box::new(terms))
         }
         17..=18 => match random.pick(&story.items) {
@@ -164,6 +169,13 @@ fn draw(random: &mut Random, story: &Story) -> Command {
                     _ => GiftStep::Decline { user: by, reason: Some(text()) },
                 };
                 Command::StepGift { gift, step: Box::new(step) }
+            }
+            None => Command::Deposit(transfer(random)),
+        },
+        37..=38 => match random.pick(&story.items) {
+            Some(item) => {
+                let codes = (0..1 + random.below(4)).map(|_| Code::new(format!("c{}", random.below(99))));
+                Command::AddCodes { item, codes: codes.collect() }
             }
             None => Command::Deposit(transfer(random)),
         },
@@ -317,9 +329,11 @@ impl Story {
         }
         for id in &self.gifts {
             line("gift", &backend.gift(*id).await.expect("a read"));
+            line("its code", &texts(&backend.codes(HandedTo::Gift(*id)).await.expect("a read")));
         }
         for id in &self.orders {
             line("order", &backend.order(*id).await.expect("a read"));
+            line("its codes", &texts(&backend.codes(HandedTo::Order(*id)).await.expect("a read")));
         }
         for state in [None].into_iter().chain(PayoutState::ALL.map(Some)) {
             let filter = PayoutFilter { state, ..PayoutFilter::default() };
@@ -353,6 +367,10 @@ impl Story {
         }
         told
     }
+}
+
+fn texts(codes: &[Code]) -> Vec<&str> {
+    codes.iter().map(Code::as_str).collect()
 }
 
 fn kind_of(command: &Command) -> String {

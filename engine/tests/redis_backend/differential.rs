@@ -9,6 +9,7 @@ use crate::random::Random;
 use crate::stand::{START, World, api_key, creates_cap, fen, reference, user};
 use hongbao_engine::api_key::ApiKey;
 use hongbao_engine::backend::{Backend, GrabRow, OnceKey, Page, Reply};
+use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{Gift, GiftStep, NewGift};
 use hongbao_engine::memory::Embedded;
@@ -74,6 +75,7 @@ enum Drawn {
     Give(usize, NewGift),
     StepGift(usize, GiftStep),
     StepOrder(usize, OrderStep),
+    AddCodes(usize, Vec<Code>),
 }
 
 struct Pair {
@@ -168,7 +170,7 @@ impl Pair {
     fn draw(&self, random: &mut Random, users: &[UserId], merchants: &[UserId], nth: usize) -> Drawn {
         let who = random.pick(users);
         let below = |random: &mut Random, count: usize| random.below(count as u64) as usize;
-        let kind = random.below(42);
+        let kind = random.below(44);
         match kind {
             0..=2 => Drawn::Plain(Command::Deposit(transfer(random, &who, nth))),
             3 => Drawn::Plain(Command::Withdraw(transfer(random, &who, nth))),
@@ -196,25 +198,35 @@ impl Pair {
                 let (user, amount) = (random.pick(merchants), fen(random.below(30)));
                 Drawn::Plain(Command::WithdrawSales(Transfer { user, amount, reference }))
             }
-            15..=16 => Drawn::Plain(Command::CreateItem(Box::new(NewItem {
-                merchant: random.pick(merchants),
-                name: "roses".to_owned(),
-                category: "flowers".to_owned(),
-                price: fen(1 + random.below(20)),
-                stock: random.below(5) as u32,
-                per_user_limit: random.pick(&[None, Some(1), Some(2), Some(3)]),
-                starts_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
-                ends_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
-                hold_ttl_s: 1 + random.below(40),
-                image_url: None,
-                origin: ItemOrigin {
-                    owner: random.pick(&["", "shop"]).to_owned(),
-                    kind: random.pick(&[ItemKind::Physical, ItemKind::Virtual]),
-                    variant_of: None,
-                    return_within_s: random.pick(&[0, 20, RETURN_WITHIN_S]),
-                    ..ItemOrigin::default()
-                },
-            }))),
+            15..=16 => {
+                let kind = random.pick(&[ItemKind::Physical, ItemKind::Virtual, ItemKind::Code]);
+                let is_code = kind == ItemKind::Code;
+                Drawn::Plain(Command::CreateItem(Box::new(NewItem {
+                    merchant: random.pick(merchants),
+                    name: "roses".to_owned(),
+                    category: "flowers".to_owned(),
+                    price: fen(1 + random.below(20)),
+                    stock: if is_code { 0 } else { random.below(5) as u32 },
+                    per_user_limit: random.pick(&[None, Some(1), Some(2), Some(3)]),
+                    starts_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
+                    ends_at: random.once_in(6).then(|| self.embedded.now().plus_s(random.below(3))),
+                    hold_ttl_s: 1 + random.below(40),
+                    image_url: None,
+                    group_buy: None,
+                    origin: ItemOrigin {
+                        owner: random.pick(&["", "shop"]).to_owned(),
+                        kind,
+                        variant_of: None,
+                        return_within_s: if is_code { RETURN_WITHIN_S } else { random.pick(&[0, 20, RETURN_WITHIN_S]) },
+                        ..ItemOrigin::default()
+                    },
+                })))
+            }
+            41..=42 if !self.made.items.is_empty() => {
+                let item = below(random, self.made.items.len());
+                let codes = (0..1 + random.below(3)).map(|_| Code::new(format!("c{}", random.below(12))));
+                Drawn::AddCodes(item, codes.collect())
+            }
             17..=18 if !self.made.items.is_empty() => {
                 Drawn::GrabItem(below(random, self.made.items.len()), who, random.below(4) as u32)
             }
@@ -319,6 +331,7 @@ impl Pair {
                 };
                 Command::StepGift { gift: gift.id, step: Box::new(step) }
             }
+            Drawn::AddCodes(at, codes) => Command::AddCodes { item: made.items[at][side], codes },
             Drawn::StepOrder(at, step) => Command::StepOrder { order: made.orders[at][side], step: Box::new(step) },
         }
     }
@@ -449,9 +462,12 @@ impl Pair {
             let b = self.deployment.drive(self.redis.envelope(*b)).expect("a read").expect("an envelope");
             both!("envelope", self.tell_envelope(0, &a), self.tell_envelope(1, &b));
         }
+        let mut handed = Vec::new();
+        let mut sold = 0;
         for [a, b] in &self.made.items {
             let a = drive(self.embedded.item(*a)).expect("a read").expect("an item");
             let b = self.deployment.drive(self.redis.item(*b)).expect("a read").expect("an item");
+            sold += if b.terms.origin.kind == ItemKind::Code { b.stock.sold as usize } else { 0 };
             both!("item", tell_item(&names[0], &a), tell_item(&names[1], &b));
         }
         for [a, b] in &self.made.holds {
@@ -464,11 +480,19 @@ impl Pair {
             let b = self.deployment.drive(self.redis.order(*b)).expect("a read").expect("an order");
             both!("order", tell_order(&names[0], &a), tell_order(&names[1], &b));
         }
+        let orders = self.made.orders.iter().map(|[a, b]| [HandedTo::Order(*a), HandedTo::Order(*b)]);
+        let gifts = self.made.gifts.iter().map(|[a, b]| [HandedTo::Gift(a.id), HandedTo::Gift(b.id)]);
+        for [_, b] in orders.chain(gifts) {
+            let codes = self.deployment.drive(self.redis.codes(b)).expect("a read");
+            // An engine without a directory keeps no texts.
+            handed.extend(codes.iter().map(|code| code.as_str().to_owned()));
+        }
         for [a, b] in &self.made.gifts {
             let a = drive(self.embedded.gift(a.id)).expect("a read").expect("a gift");
             let b = self.deployment.drive(self.redis.gift(b.id)).expect("a read").expect("a gift");
             both!("gift", tell_gift(&names[0], &a), tell_gift(&names[1], &b));
         }
+        assert_eq!(handed.len(), sold, "\n{}", self.log);
         let a = drive(self.embedded.api_keys(&ALL)).expect("a list").rows;
         let b = self.deployment.drive(self.redis.api_keys(&ALL)).expect("a list").rows;
         let tell = |side: usize, keys: Vec<ApiKey>| {

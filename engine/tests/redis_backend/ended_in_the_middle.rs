@@ -8,6 +8,7 @@ use crate::deployment::{Deployment, is_missing};
 use crate::stand::{api_key, fen, reference, user};
 use hongbao_engine::api_key::NewApiKey;
 use hongbao_engine::backend::{Backend, EnvelopeFilter, ItemFilter, OnceKey, Page};
+use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::{GiftRole, GiftStep, NewGift};
 use hongbao_engine::order::{ANSWER_WITHIN_S, OrderStep};
@@ -346,6 +347,33 @@ fn steps_of_a_gift() {
     ];
     for (nth, scene) in scenes.into_iter().enumerate().filter(|_| !is_missing()) {
         play_over(Deployment::new(60 + nth as u64), scene);
+    }
+}
+
+#[test]
+fn codes() {
+    let scenes: [Scene; 3] = [
+        |trial| {
+            let item = trial.sell_codes();
+            Command::AddCodes { item, codes: ["four", "five"].map(Code::new).to_vec() }
+        },
+        |trial| {
+            trial.deposit("bob", 100);
+            let item = trial.sell_codes();
+            let held = trial.ask(Command::GrabItem { item, user: trial.user("bob"), quantity: 2 });
+            let Outcome::Held { hold, .. } = held else { panic!("{held:?}") };
+            Command::ClaimHold { hold, user: trial.user("bob") }
+        },
+        |trial| {
+            trial.deposit("alice", 100);
+            let terms = NewGift::new("app", trial.user("alice"), trial.user("bob"), trial.sell_codes());
+            let given = trial.ask(Command::CreateGift(Box::new(terms)));
+            let Outcome::Gift(gift) = given else { panic!("{given:?}") };
+            Command::StepGift { gift: gift.id, step: Box::new(trial.accept()) }
+        },
+    ];
+    for (nth, scene) in scenes.into_iter().enumerate().filter(|_| !is_missing()) {
+        play_over(Deployment::new(90 + nth as u64), scene);
     }
 }
 
@@ -821,6 +849,7 @@ impl Trial<'_> {
             hold_ttl_s: 100,
             image_url,
             origin: ItemOrigin::default(),
+            group_buy: None,
         }
     }
 
@@ -830,6 +859,19 @@ impl Trial<'_> {
             Outcome::Item(view) => view.id,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// An item that has three codes.
+    fn sell_codes(&self) -> ItemId {
+        self.ask(Command::PutMerchant(Box::new(self.merchant())));
+        let origin = ItemOrigin { kind: ItemKind::Code, ..ItemOrigin::default() };
+        let item = match self.ask(Command::CreateItem(Box::new(NewItem { stock: 0, origin, ..self.item_terms() }))) {
+            Outcome::Item(view) => view.id,
+            other => panic!("{other:?}"),
+        };
+        let added = self.ask(Command::AddCodes { item, codes: ["one", "two", "three"].map(Code::new).to_vec() });
+        assert!(matches!(added, Outcome::Item(_)), "{added:?}");
+        item
     }
 
     fn hold(&self) -> HoldId {
@@ -885,6 +927,11 @@ impl Trial<'_> {
         Command::StepGift { gift, step: Box::new(step) }
     }
 
+    fn codes(&self, to: HandedTo) -> Vec<String> {
+        let codes = self.deployment.drive(self.backend.codes(to)).expect("a read");
+        codes.iter().map(|code| code.as_str().to_owned()).collect()
+    }
+
     /// The answer in a word, its money, and whether it is positive.
     fn answered(&self, backend: &RedisBackend, command: &Command) -> Told {
         let reply = self.deployment.drive(backend.execute(command.clone(), self.once(command)));
@@ -901,10 +948,13 @@ impl Trial<'_> {
             Outcome::Sales { balance, .. } => format!("{balance:?}\n"),
             Outcome::Item(view) => format!("item {} {:?}\n", view.terms.price, view.stock),
             Outcome::Held { quantity, amount, .. } => format!("held {quantity} {amount}\n"),
-            Outcome::Ordered { .. } => "ordered\n".to_owned(),
+            Outcome::Ordered { order, .. } => format!("ordered {:?}\n", self.codes(HandedTo::Order(order))),
             Outcome::Released { .. } => "released\n".to_owned(),
             Outcome::Order(order) => format!("order {:?}\n", order.view().progress.state),
-            Outcome::Gift(gift) => format!("gift {:?} {} {:?}\n", gift.state, gift.amount, gift.paid_at.is_some()),
+            Outcome::Gift(gift) => {
+                let codes = self.codes(HandedTo::Gift(gift.id));
+                format!("gift {:?} {} {:?} {codes:?}\n", gift.state, gift.amount, gift.paid_at.is_some())
+            }
             other => format!("{other:?}\n"),
         }
     }

@@ -44,8 +44,9 @@ fn lists_and_feed_agree_and_two_engines_tell_the_same() {
     let ended = all(&engine);
     assert_agrees(&engine, &made, &ended, true);
     let names: Vec<_> = ended.iter().map(|event| event.what.event_type().name()).collect();
-    // The texts of gifts are not taken back in front of Redis yet.
-    for of in EventType::ALL.iter().copied().filter(|of| *of != EventType::GiftRedacted) {
+    // The texts of gifts are not taken back in front of Redis yet, and nothing is paid outside.
+    let is_here = |of: &EventType| *of != EventType::GiftRedacted && !of.name().starts_with("payment.");
+    for of in EventType::ALL.iter().copied().filter(is_here) {
         assert!(names.contains(&of.name()), "the story has no {}", of.name());
     }
     let other = deployment.open();

@@ -16,6 +16,7 @@ mod events;
 #[path = "../feed_story/mod.rs"]
 mod feed_story;
 mod gifts;
+mod groups;
 mod lanes;
 mod notes;
 mod orders;

@@ -13,11 +13,12 @@ use hongbao_engine::command::{
 };
 use hongbao_engine::gift::{Acceptance, GiftState, GiftStep, GiftToken, NewGift};
 use hongbao_engine::gift_envelope::NewGiftEnvelope;
+use hongbao_engine::group::{GroupBuy, NewGroup};
 use hongbao_engine::order::{OrderState, OrderStep, RETURN_WITHIN_S};
 use hongbao_engine::payout::{Outside, PayoutResult, PayoutState, PayoutTo};
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::types::{
-    Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId,
+    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId,
 };
 
 const USERS: [&str; 7] = ["alice", "bob", "7", "07", "carol:x@y", "18446744073709551616", "u"];
@@ -186,6 +187,31 @@ fn a_step(model: &Model, id: GiftId, random: &mut Random) -> GiftStep {
     }
 }
 
+/// A group opened, joined or left: mostly one that is open, and mostly by who can pay or is in it.
+fn of_groups(model: &Model, random: &mut Random) -> Command {
+    let open: Vec<GroupId> = model.groups.iter().filter(|(_, it)| it.is_open()).map(|(id, _)| *id).collect();
+    let known: Vec<GroupId> = model.groups.keys().copied().collect();
+    if known.is_empty() || random.once_in(if open.is_empty() { 2 } else { 4 }) {
+        let sold = model.items.values().filter(|item| item.terms.group_buy.is_some()).map(|item| item.id);
+        let sold: Vec<ItemId> = sold.collect();
+        let item = if sold.is_empty() || random.once_in(10) { an_item(model, random) } else { random.pick(&sold) };
+        let (leader, reference) = (a_sender(model, random), reference(random));
+        return Command::OpenGroup(Box::new(NewGroup { owner: "app".to_owned(), item, leader, reference }));
+    }
+    let group = match () {
+        () if random.once_in(40) => GroupId::from_bytes([random.below(4) as u8; 16]),
+        () if open.is_empty() || random.once_in(5) => random.pick(&known),
+        () => random.pick(&open),
+    };
+    let members = model.groups.get(&group).map(|it| it.group().members).unwrap_or_default();
+    let member = random.once_in(3).then(|| members.into_iter().map(|member| member.user).collect::<Vec<_>>());
+    let user = match member.filter(|members| !members.is_empty()) {
+        Some(members) => random.pick(&members),
+        None => a_sender(model, random),
+    };
+    if random.once_in(5) { Command::LeaveGroup { group, user } } else { Command::JoinGroup { group, user } }
+}
+
 /// A grab from an envelope, for batches.
 pub(crate) fn grab(model: &Model, random: &mut Random) -> Command {
     Command::Grab { envelope: an_envelope(model, random), user: any_user(random) }
@@ -251,6 +277,9 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
     }
     if is_of_sales && random.once_in(12) {
         return relations::put(random);
+    }
+    if is_of_sales && random.once_in(5) {
+        return of_groups(model, random);
     }
     if is_of_sales && random.once_in(10) && model.items.keys().any(|item| model.sells_codes(*item)) {
         return add_codes(model, random);
@@ -374,6 +403,13 @@ pub(crate) fn at_a_deadline(model: &Model, now: Timestamp, random: &mut Random) 
         moments.push((at, Command::GrabItem { item: gift.item, user, quantity: 1 }));
         moments.push((at, new_gift(model, random)));
     }
+    for together in model.groups.values() {
+        let (Some(at), group) = (together.deadline(), together.group()) else { continue };
+        let (id, user) = (group.id, a_sender(model, random));
+        moments.push((at, Command::JoinGroup { group: id, user: user.clone() }));
+        moments.push((at, Command::LeaveGroup { group: id, user: group.leader }));
+        moments.push((at, Command::GrabItem { item: group.item, user, quantity: 1 }));
+    }
     for (order, _) in model.orders.values() {
         let within_s = u64::from(model.items[&order.item].terms.origin.return_within_s);
         let until = order.progress.delivered_at.map(|at| at.plus_s(within_s));
@@ -473,7 +509,14 @@ fn new_item(model: &Model, now: Timestamp, random: &mut Random) -> NewItem {
             return_within_s: random.pick(&[RETURN_WITHIN_S, RETURN_WITHIN_S, 60, 0]),
             variant_of: (random.once_in(4) && !model.items.is_empty()).then(|| an_item(model, random)),
         },
+        group_buy: random.maybe(2, group_buy),
     }
+}
+
+/// Some of them for more than the item costs, which is refused.
+fn group_buy(random: &mut Random) -> GroupBuy {
+    let (size, price) = (random.pick(&[2, 2, 3]), random.pick(&[1, 1, 20, 60]));
+    GroupBuy { size, price: fen(price), within_s: random.pick(&[1, 3, 60, 60, 400]) }
 }
 
 /// Mostly what comes next for an order, by who may do it.
@@ -522,6 +565,7 @@ fn change(now: Timestamp, random: &mut Random) -> ItemChange {
         per_user_limit: random.maybe(2, |random| random.pick(&[None, Some(1), Some(2)])),
         ends_at: random.maybe(4, |random| random.pick(&[None, Some(now), Some(ago(now, 61)), Some(now.plus_s(20))])),
         hold_ttl_s: random.maybe(4, |random| random.pick(&[1, 100])),
+        group_buy: random.maybe(4, |random| random.maybe(2, group_buy)),
         ..ItemChange::default()
     }
 }

@@ -5,7 +5,7 @@ use hongbao_engine::backend::EntryKind;
 use hongbao_engine::code::HandedTo;
 use hongbao_engine::command::{Command, HoldState, NewItem, Outcome, Refusal};
 use hongbao_engine::gift::{Gift, GiftState, GiftStep, GiftToken, NewGift};
-use hongbao_engine::types::{GiftId, ItemId, Timestamp, UserId};
+use hongbao_engine::types::{GiftId, GroupId, ItemId, Timestamp, UserId};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
@@ -17,10 +17,11 @@ pub(crate) struct Given {
 }
 
 /// What ends so that a command finds a unit: one record each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InTheWay {
     HoldsOf(ItemId),
     Gift(GiftId),
+    Group(GroupId),
 }
 
 impl Given {
@@ -95,6 +96,16 @@ impl Model {
             Command::CreateGiftEnvelope(terms) => (terms.item, &terms.giver, terms.units),
             _ => return none,
         };
+        if let Some(group) = self.due_group(now, command) {
+            return vec![group];
+        }
+        let in_group = self.wanted_in_group(command);
+        let (id, user, quantity) = match (command, in_group) {
+            (_, Some((item, user))) => (item, user, 1),
+            (Command::GrabItem { item, user, quantity }, _) => (*item, user, *quantity),
+            (Command::CreateGift(terms), _) => (terms.item, &terms.giver, 1),
+            _ => return none,
+        };
         let Some(item) = self.items.get(&id) else { return none };
         let terms = &item.terms;
         let limit = terms.per_user_limit.unwrap_or(u32::MAX);
@@ -121,21 +132,30 @@ impl Model {
             let held = live.clone().filter(|(hold, _)| user.is_none_or(|user| *user == hold.user));
             let (given, sold) = self.given_units(id, user);
             let bought = held.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>();
-            bought + u64::from(given + sold) - u64::from(self.restocked(id, user))
+            bought + u64::from(given + sold + self.group_units(id, user)) - u64::from(self.restocked(id, user))
         };
         // As many as it takes, and none if that are more than there are: first the user's own,
         // for the limit, and then anybody's.
-        let mut ended = Vec::new();
+        let mut ended: Vec<InTheWay> = Vec::new();
+        let mut gone = 0;
         for (owner, bound) in [(Some(user), limit), (None, item.total)] {
             let is_theirs = |gift: &&Given| owner.is_none_or(|owner| gift.gift.giver == *owner);
-            let gone = ended.len() as u64;
-            let needed = (units(owner) - gone + u64::from(quantity)).saturating_sub(u64::from(bound)) as usize;
-            let left = due.iter().copied().filter(|gift| !ended.contains(&gift.gift.id));
-            let theirs: Vec<GiftId> = left.filter(is_theirs).map(|gift| gift.gift.id).take(needed).collect();
-            if theirs.len() < needed {
+            let needed = (units(owner) - gone + u64::from(quantity)).saturating_sub(u64::from(bound));
+            let gifts = due.iter().copied().filter(is_theirs).map(|gift| (InTheWay::Gift(gift.gift.id), 1, 1));
+            let groups = self.due_groups(now, id, owner).into_iter();
+            let groups = groups.map(|(group, theirs, all)| (InTheWay::Group(group), theirs, all));
+            let (mut freed, mut all_freed, mut ends) = (0, 0, Vec::new());
+            for (what, theirs, all) in gifts.chain(groups) {
+                if freed < needed && theirs > 0 && !ended.contains(&what) {
+                    (freed, all_freed) = (freed + theirs, all_freed + all);
+                    ends.push(what);
+                }
+            }
+            if freed < needed {
                 break;
             }
-            ended.extend(theirs);
+            gone += all_freed;
+            ended.extend(ends);
         }
         if ended.is_empty() {
             return none;
@@ -143,7 +163,7 @@ impl Model {
         let mut holds = self.holds.values().map(|(hold, _)| hold);
         let any_due = holds.any(|hold| hold.item == id && hold.state == HoldState::Held && is_due_by(hold, now));
         let holds = any_due.then_some(InTheWay::HoldsOf(id));
-        holds.into_iter().chain(ended.into_iter().map(InTheWay::Gift)).collect()
+        holds.into_iter().chain(ended).collect()
     }
 
     /// Ends it, in the next record.
@@ -154,6 +174,7 @@ impl Model {
                 self.end_due_holds(now, Some(item), self.lsn);
             }
             InTheWay::Gift(gift) => self.end_due_gift(gift, Moment::now(now, self.lsn)),
+            InTheWay::Group(group) => self.end_due_group(group, Moment::now(now, self.lsn)),
         }
     }
 

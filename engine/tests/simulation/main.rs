@@ -4,7 +4,7 @@
 //!
 //! - `world.rs`: the machine, its disk, clock and clients, and every comparison
 //! - `model.rs`: what the engine should answer, as naively as it can be said
-//! - `payouts.rs`, `gifts.rs`, `sales.rs`, `codes.rs`, `orders.rs`: the same, for these
+//! - `payouts.rs`, `gifts.rs`, `groups.rs`, `sales.rs`, `codes.rs`, `orders.rs`: the same, for these
 //! - `commands.rs`: what clients ask for
 //! - `trial.rs`: a seed from start to end
 //! - `mutants.rs`: bugs planted on purpose, each of which has to be found:
@@ -17,6 +17,7 @@ mod codes;
 mod commands;
 mod gift_envelopes;
 mod gifts;
+mod groups;
 mod model;
 #[cfg(feature = "mutants")]
 mod mutants;

@@ -8,6 +8,7 @@
 use crate::codes::{self, Codes};
 use crate::gift_envelopes::GiftEnvelopes;
 use crate::gifts::{Given, InTheWay};
+use crate::groups::Together;
 use crate::payouts::Owed;
 use crate::relations::{self, Relations};
 use crate::sales::Seller;
@@ -24,7 +25,9 @@ use hongbao_engine::payout::PayoutTo;
 use hongbao_engine::redaction::Redaction;
 use hongbao_engine::sale::SaleTerms;
 use hongbao_engine::split::{self, commitment, envelope_seed};
-use hongbao_engine::types::{Amount, ApiKeyId, EnvelopeId, GiftId, HoldId, ItemId, OrderId, Timestamp, UserId};
+use hongbao_engine::types::{
+    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, Timestamp, UserId,
+};
 use std::collections::BTreeMap;
 
 const REMEMBER_S: u64 = 8 * 86_400;
@@ -90,6 +93,7 @@ impl Movement {
                 | EntryKind::Lapse(_)
                 | EntryKind::GiftRefund(_)
                 | EntryKind::OrderRefund(_)
+                | EntryKind::GroupRefund(_)
         )
     }
 }
@@ -167,6 +171,7 @@ pub(crate) struct Model {
     pub(crate) api_keys: BTreeMap<ApiKeyId, (ApiKey, u64)>,
     pub(crate) payouts: Vec<Owed>,
     pub(crate) given: BTreeMap<GiftId, Given>,
+    pub(crate) groups: BTreeMap<GroupId, Together>,
     pub(crate) codes: Codes,
     pub(crate) relations: Relations,
     pub(crate) gift_envelopes: GiftEnvelopes,
@@ -226,7 +231,10 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::Order(_)
             | Outcome::Relations(_)
             | Outcome::GiftEnvelope(_)
+            | Outcome::Payment(_)
             | Outcome::Sales { .. }
+            | Outcome::Group(_)
+            | Outcome::Joined { .. }
     )
 }
 
@@ -237,6 +245,7 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
         Command::Withdraw(transfer) => (key("withdrawal", &transfer.reference), None),
         Command::CreateGift(terms) => (key("gift", &terms.reference), None),
         Command::CreateGiftEnvelope(terms) => (key("gift_envelope", &terms.reference), None),
+        Command::OpenGroup(terms) => (key("group", &terms.reference), None),
         Command::WithdrawSales(transfer) => (key("sales_withdrawal", &transfer.reference), None),
         Command::CreateEnvelope(terms) => {
             let funding = terms.outside.funding.as_ref();
@@ -278,6 +287,7 @@ fn item_fault(terms: &NewItem) -> Option<&'static str> {
     match (terms.starts_at, terms.ends_at) {
         (Some(starts_at), Some(ends_at)) if ends_at <= starts_at => Some("ends_at"),
         _ if terms.origin.kind == ItemKind::Code && terms.stock > 0 => Some("stock"),
+        _ if terms.group_buy.is_some_and(|buy| buy.price > terms.price) => Some("group_buy.price"),
         _ => None,
     }
 }
@@ -453,6 +463,7 @@ impl Model {
                 terms.ends_at = change.ends_at.unwrap_or(terms.ends_at);
                 terms.hold_ttl_s = change.hold_ttl_s.unwrap_or(terms.hold_ttl_s);
                 terms.image_url = change.image_url.unwrap_or(terms.image_url);
+                terms.group_buy = change.group_buy.unwrap_or(terms.group_buy);
                 if let Some(field) = item_fault(&terms) {
                     return refuse(Refusal::invalid(field, ""));
                 }
@@ -520,7 +531,12 @@ impl Model {
             Command::GrabGift { .. } => self.grab_gift(now, command, lsn),
             Command::StepGiftEnvelope { envelope, step } => self.step_gift_envelope(now, *envelope, step, lsn),
             Command::PutRelations(rows) => self.put_relations(rows, lsn),
+            Command::OpenGroup(terms) => self.open_group(now, terms, drawn, lsn),
+            Command::JoinGroup { group, user } => self.join_group(now, *group, user, drawn, lsn),
+            Command::LeaveGroup { group, user } => self.leave_group(now, *group, user, lsn),
             Command::StepOrder { order, step } => self.step_order(now, *order, step, lsn),
+            // They have stories of their own: `engine/tests/payments.rs`.
+            Command::CreatePayment(_) | Command::TellPayment { .. } => unreachable!("nobody here pays outside"),
             Command::AdvanceClock { by_s } => Decided(Outcome::Clock(now.plus_s(*by_s)), true, lsn),
         }
     }
@@ -766,7 +782,7 @@ impl Model {
     }
 
     /// One of codes is delivered as it is paid.
-    fn progress_of_new(&self, item: ItemId, now: Timestamp) -> OrderProgress {
+    pub(crate) fn progress_of_new(&self, item: ItemId, now: Timestamp) -> OrderProgress {
         match self.sells_codes(item) {
             true => OrderProgress { state: OrderState::Delivered, delivered_at: Some(now), ..OrderProgress::default() },
             false => OrderProgress::default(),
@@ -797,7 +813,8 @@ impl Model {
         let counted = mine.filter(|(hold, _)| matches!(hold.state, HoldState::Held | HoldState::Claimed(_)));
         let (held, sold) = self.given_units(item, Some(user));
         let bought = counted.map(|(hold, _)| u64::from(hold.quantity)).sum::<u64>();
-        bought + u64::from(held + sold) - u64::from(self.restocked(item, Some(user)))
+        bought + u64::from(held + sold + self.group_units(item, Some(user)))
+            - u64::from(self.restocked(item, Some(user)))
     }
 
     pub(crate) fn end_due_holds(&mut self, now: Timestamp, item: Option<ItemId>, lsn: u64) -> bool {
@@ -817,6 +834,7 @@ impl Model {
     pub(crate) fn tick(&mut self, now: Timestamp, when: When, records: Records, group: u64) -> bool {
         let mut any = self.end_due_holds(now, None, records.first);
         any |= self.end_due_gifts(now, Moment { when, records, group });
+        any |= self.end_due_groups(now, Moment { when, records, group });
         any |= self.settle_sales(now);
         let mut moved: Vec<(EnvelopeId, UserId, EntryKind, u64)> = Vec::new();
         for envelope in self.envelopes.values_mut().filter(|envelope| !envelope.settled) {
@@ -869,6 +887,7 @@ impl Model {
         }
         self.widen_payouts(to);
         self.widen_gifts(to);
+        self.widen_groups(to);
     }
 
     pub(crate) fn balance(&self, user: &UserId) -> u64 {
@@ -886,7 +905,7 @@ impl Model {
         };
         let total = self.items[&id].total;
         let (given, sold_given) = self.given_units(id, None);
-        let held = sum(|state| *state == HoldState::Held) + given;
+        let held = sum(|state| *state == HoldState::Held) + given + self.group_units(id, None);
         let sold = sum(|state| matches!(state, HoldState::Claimed(_))) + sold_given - self.restocked(id, None);
         Stock { total, free: total - held - sold, held, sold }
     }
@@ -912,7 +931,8 @@ impl Model {
         let funded = self.envelopes.values().filter(|envelope| envelope.terms.outside.funding.is_some());
         audit.deposited += funded.map(|envelope| envelope.terms.total.minor()).sum::<u64>();
         (audit.payable, audit.paid_out) = self.payable_and_paid();
-        audit.escrowed = self.envelopes.values().map(Envelope::escrow).sum::<u64>() + self.in_gifts();
+        audit.escrowed =
+            self.envelopes.values().map(Envelope::escrow).sum::<u64>() + self.in_gifts() + self.in_groups();
         audit.merchants = self.merchants.values().map(|seller| seller.balance().total().minor()).sum();
         audit.platform = self.merchants.values().map(Seller::commissions).sum();
         audit.withdrawn += self.merchants.values().map(|seller| seller.withdrawn).sum::<u64>();
@@ -938,6 +958,7 @@ impl Model {
             deadlines.extend([envelope.opens_at, envelope.expires_at, envelope.claim_by]);
         }
         deadlines.extend(self.given.values().filter_map(Given::deadline));
+        deadlines.extend(self.groups.values().filter_map(Together::deadline));
         let sales = self.merchants.values().flat_map(|seller| &seller.sales);
         deadlines.extend(sales.filter(|sale| !sale.is_settled).map(|sale| sale.due));
         let live = self.holds.values().filter(|(hold, _)| hold.state == HoldState::Held);

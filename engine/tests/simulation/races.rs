@@ -492,6 +492,7 @@ fn a_user_with_two_holds_is_given_the_older_one_again_also_after_a_start() {
             hold_ttl_s: 60,
             image_url: None,
             origin: ItemOrigin::default(),
+            group_buy: None,
         };
         let Outcome::Item(item) = running.get(Command::CreateItem(Box::new(terms))) else { panic!("not on sale") };
         let grab = || Command::GrabItem { item: item.id, user: user("bob"), quantity: 1 };

@@ -7,6 +7,7 @@
 
 use crate::commands::{self, Theme};
 use crate::gifts::{Given, InTheWay};
+use crate::groups::Together;
 use crate::model::{DAY_MS, Expected, Model, Records, UNCERTAIN, When, is_positive};
 use crate::random::Random;
 use crate::sales::Seller;
@@ -21,6 +22,7 @@ use hongbao_engine::creates::{CreatesCap, Day};
 use hongbao_engine::entropy::{Entropy, SeededEntropy};
 use hongbao_engine::error::EngineError;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState};
+use hongbao_engine::group::{Group, GroupState, GroupsOf};
 use hongbao_engine::journal::{FailureAction, JournalError, JournalOptions};
 use hongbao_engine::memory::{Embedded, EmbeddedOptions, OpenError, StartReport};
 use hongbao_engine::order::OrderState;
@@ -28,7 +30,7 @@ use hongbao_engine::payout::PayoutView;
 use hongbao_engine::sale::{MerchantBalance, StatementTime};
 use hongbao_engine::storage::faulty::{Fault, FaultyDisk};
 use hongbao_engine::store::{MemoryRows, Projector, ProjectorOptions, StepLimits};
-use hongbao_engine::types::{EnvelopeId, GiftId, HoldId, ItemId, Timestamp, UserId};
+use hongbao_engine::types::{EnvelopeId, GiftId, GroupId, HoldId, ItemId, Timestamp, UserId};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -64,6 +66,7 @@ enum Told {
     Sales(Option<MerchantBalance>),
     Payout(Option<Box<PayoutView>>),
     Gift(Option<Box<Gift>>),
+    Group(Option<Box<Group>>),
     Codes(Vec<Code>),
     Audit(hongbao_engine::backend::Audit),
 }
@@ -446,10 +449,15 @@ impl World {
         let envelope = if envelopes.is_empty() { None } else { Some(self.random.pick(&envelopes)) };
         match (self.random.below(8), envelope) {
             (6, _) if self.random.once_in(2) => self.read_payout(),
-            (7, _) if !self.model.given.is_empty() => {
+            (7, _) if !self.model.given.is_empty() && !self.random.once_in(3) => {
                 let gifts: Vec<GiftId> = self.model.given.keys().copied().collect();
                 let gift = self.random.pick(&gifts);
                 self.read_gift(gift);
+            }
+            (7, _) if self.random.once_in(3) && !self.model.groups.is_empty() => {
+                let groups: Vec<GroupId> = self.model.groups.keys().copied().collect();
+                let group = self.random.pick(&groups);
+                self.read_group(group);
             }
             (7, _) if self.random.once_in(2) && !self.model.codes.handed.is_empty() => {
                 let handed: Vec<HandedTo> = self.model.codes.handed.keys().copied().collect();
@@ -561,7 +569,8 @@ impl World {
         let holds = holds.map(|(_, lsn)| *lsn);
         let gifts = self.model.given.values().filter(|given| given.gift().item == id).map(|given| given.lsn);
         let orders = self.model.orders.values().filter(|(order, _)| order.item == id).map(|(_, lsn)| *lsn);
-        let needs = holds.chain(gifts).chain(orders).max().unwrap_or(0).max(self.model.items[&id].lsn);
+        let groups = self.model.groups.values().filter(|it| it.group().item == id).map(|it| it.lsn);
+        let needs = holds.chain(gifts).chain(orders).chain(groups).max().unwrap_or(0).max(self.model.items[&id].lsn);
         let told = Told::Item(self.model.item(id).map(Box::new));
         self.read("item", asking, Expectation::Exactly(told, needs));
     }
@@ -590,6 +599,15 @@ impl World {
         let given = &self.model.given[&id];
         let (gift, needs) = (given.gift(), given.lsn);
         self.read("gift", asking, Expectation::Exactly(Told::Gift(Some(Box::new(gift))), needs));
+    }
+
+    fn read_group(&mut self, id: GroupId) {
+        let engine = Arc::clone(self.engine());
+        let asking: Asking =
+            Box::pin(async move { vec![engine.group(id).await.map(|group| Told::Group(group.map(Box::new)))] });
+        let together = &self.model.groups[&id];
+        let (group, needs) = (together.group(), together.lsn);
+        self.read("group", asking, Expectation::Exactly(Told::Group(Some(Box::new(group))), needs));
     }
 
     /// Whose they are is told first, and by then what it was handed is durable.
@@ -941,6 +959,25 @@ impl World {
         }
         for id in self.model.given.keys().copied().collect::<Vec<_>>() {
             self.read_gift(id);
+        }
+        for item in self.model.items.keys().copied().collect::<Vec<_>>() {
+            let of = GroupsOf::Item(item, None);
+            let groups = self.list(async |engine, page| engine.groups(&of, &page).await);
+            assert!(groups.is_sorted_by_key(|group| std::cmp::Reverse(group.created_at)), "newest first");
+            if let Err(wrong) = self.model.learn_groups(item, &groups) {
+                panic!("groups of {item}: {wrong}");
+            }
+        }
+        for user in commands::users() {
+            let of = GroupsOf::User(user.clone());
+            let mut groups = self.list(async |engine, page| engine.groups(&of, &page).await);
+            groups.sort_by_key(|group| group.id);
+            let mine: Vec<Group> = self.model.groups.values().map(Together::group).collect();
+            let mine: Vec<Group> = mine.into_iter().filter(|group| group.member(&user).is_some()).collect();
+            assert_eq!(groups, mine, "groups that {user} is in");
+        }
+        for id in self.model.groups.keys().copied().collect::<Vec<_>>() {
+            self.read_group(id);
         }
         for to in self.model.codes.handed.keys().copied().collect::<Vec<_>>() {
             self.read_codes(to);
@@ -1372,6 +1409,7 @@ fn kind_of(reply: &Reply) -> &'static str {
         Outcome::Relations(_) => "relations",
         Outcome::GiftEnvelope(_) => "gift envelope",
         Outcome::Sales { .. } => "sale money taken out",
+        Outcome::Payment(payment) => payment.state.name(),
         Outcome::Gift(gift) => match gift.state {
             GiftState::AwaitingPayment => "gift awaiting payment",
             GiftState::Offered => "gift offered",
@@ -1383,6 +1421,17 @@ fn kind_of(reply: &Reply) -> &'static str {
             GiftState::Cancelled => "gift cancelled",
             GiftState::Failed => "gift failed",
         },
+        Outcome::Group(group) => match group.state {
+            GroupState::Open => "group open",
+            GroupState::Full => "group full, and nothing to leave",
+            GroupState::Expired => "group expired",
+            GroupState::LeaderLeft => "group left by its leader",
+        },
+        Outcome::Joined { replayed: true, .. } => "joined, repeated",
+        Outcome::Joined { order: Some(_), .. } => "group filled",
+        Outcome::Joined { .. } => "joined",
+        Outcome::GroupFull => "group full",
+        Outcome::LeaderLeft => "leader left",
         Outcome::Order(order) => match order.view().progress.state {
             OrderState::Paid => "order paid",
             OrderState::Shipped => "order shipped",
@@ -1448,6 +1497,14 @@ pub(crate) const ALL_THERE_IS: &[&str] = &[
     "gift expired",
     "gift cancelled",
     "gift failed",
+    "group open",
+    "group expired",
+    "group left by its leader",
+    "joined",
+    "joined, repeated",
+    "group filled",
+    "group full",
+    "leader left",
     "codes handed out",
     "relations",
     "gift envelope",

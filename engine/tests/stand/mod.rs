@@ -271,6 +271,7 @@ pub(crate) fn item(stock: u32) -> NewItem {
         hold_ttl_s: 900,
         image_url: None,
         origin: ItemOrigin::default(),
+        group_buy: None,
     }
 }
 

@@ -9,6 +9,8 @@ use hongbao_engine::code::*;
 use hongbao_engine::command::*;
 use hongbao_engine::event::*;
 use hongbao_engine::gift::*;
+use hongbao_engine::group::{Group, GroupState, Member};
+use hongbao_engine::order::OrderProgress;
 use hongbao_engine::payout::*;
 use hongbao_engine::relation::{Relation, RelationRow};
 use hongbao_engine::sale::*;
@@ -135,6 +137,7 @@ pub(crate) struct Script {
     sellers: BTreeMap<UserId, Seller>,
     pub(crate) payouts: Vec<Payout>,
     pub(crate) gifts: Vec<Gift>,
+    groups: Vec<Group>,
     addresses: BTreeMap<GiftId, AddressMark>,
     numbers: u64,
     pub(crate) records: Vec<Vec<u8>>,
@@ -153,6 +156,7 @@ impl Script {
             sellers: BTreeMap::new(),
             payouts: Vec::new(),
             gifts: Vec::new(),
+            groups: Vec::new(),
             addresses: BTreeMap::new(),
             numbers: 0,
             records: Vec::new(),
@@ -310,7 +314,7 @@ impl Script {
         // Time often stands still, so that lists have ties.
         let pause = [0, 0, 1, 50][self.below(4) as usize];
         self.now = self.now.plus_ms(pause);
-        match self.below(29) {
+        match self.below(33) {
             0..2 => self.deposit(),
             2 => self.withdraw(),
             3..5 => self.create(),
@@ -327,6 +331,7 @@ impl Script {
             23..26 => self.change_gift(),
             26 => self.settle_sales(),
             27 => self.withdraw_sales(),
+            29..33 => self.gather(),
             _ => {
                 let by_ms = self.below(1000);
                 // Nothing more is drawn for it: the same journals as ever, with relations in them.
@@ -493,6 +498,7 @@ impl Script {
             hold_ttl_s: 900,
             image_url: None,
             origin: ItemOrigin { kind, ..ItemOrigin::default() },
+            group_buy: None,
         };
         let put =
             ItemPut { id: ItemId::from_bytes(id(2, self.number())), created_at: self.now, stock_total: units, terms };
@@ -609,6 +615,127 @@ impl Script {
         };
         self.gifts.push(gift.clone());
         self.gift_becomes(None, gift);
+    }
+
+    /// A group of two or three is opened, joined or left, or comes to nothing.
+    fn gather(&mut self) {
+        let open: Vec<usize> = (0..self.groups.len()).filter(|&at| self.groups[at].state == GroupState::Open).collect();
+        let choice = self.below(8);
+        if open.is_empty() || choice == 0 {
+            return self.open_group();
+        }
+        let at = open[self.below(open.len() as u64) as usize];
+        let mut group = self.groups[at].clone();
+        match choice {
+            1 | 2 => {
+                let how = if choice == 1 { GroupState::Expired } else { GroupState::LeaderLeft };
+                (group.state, group.ended_at) = (how, Some(self.now));
+                let back = group.members.clone();
+                self.group_becomes(at, GroupMove::Ended, group, &back, -1);
+            }
+            3 if group.members.len() > 1 => {
+                let member = group.members.remove(1);
+                let back = [member.clone()];
+                self.group_becomes(at, GroupMove::Left(member), group, &back, -1);
+            }
+            _ => self.join_group(at, group),
+        }
+    }
+
+    fn open_group(&mut self) {
+        if self.items.is_empty() {
+            return;
+        }
+        let (item, number) = (self.below(self.items.len() as u64) as usize, self.number());
+        let put = &self.items[item].put;
+        let mut bytes = id(6, number);
+        bytes[..2].copy_from_slice(&put.id.bytes()[..2]);
+        let group = Group {
+            id: GroupId::from_bytes(bytes),
+            owner: "app".to_owned(),
+            state: GroupState::Open,
+            item: put.id,
+            merchant: put.terms.merchant.clone(),
+            size: 2 + (number % 2) as u32,
+            price: put.terms.price,
+            leader: user(number % 5),
+            members: Vec::new(),
+            created_at: self.now,
+            expires_at: self.now.plus_s(900),
+            ended_at: None,
+            reference: None,
+        };
+        // It is there once its leader has joined.
+        let at = self.groups.len();
+        self.groups.push(group.clone());
+        if !self.take_in(at, group.clone(), group.leader.clone()) {
+            self.groups.pop();
+        }
+    }
+
+    fn join_group(&mut self, at: usize, group: Group) {
+        let who = user(self.below(5));
+        if group.member(&who).is_none() {
+            self.take_in(at, group, who);
+        }
+    }
+
+    /// Says whether there was a unit, and the money for it.
+    fn take_in(&mut self, at: usize, mut group: Group, who: UserId) -> bool {
+        let item = self.items.iter().find(|item| item.put.id == group.item).unwrap();
+        let used: u32 = item.units.values().map(|units| units.held + units.sold).sum();
+        let can_pay = self.wallets.get(&who).is_some_and(|&has| has >= group.price);
+        if used == item.put.stock_total || !can_pay {
+            return false;
+        }
+        let mut bytes = id(7, self.number());
+        bytes[..2].copy_from_slice(&group.item.bytes()[..2]);
+        let member = Member { user: who, joined_at: self.now, order: OrderId::from_bytes(bytes) };
+        group.members.push(member.clone());
+        if group.members.len() == group.size as usize {
+            (group.state, group.ended_at) = (GroupState::Full, Some(self.now));
+        }
+        self.group_becomes(at, GroupMove::Joined, group, &[member], 1);
+        true
+    }
+
+    fn group_becomes(&mut self, at: usize, step: GroupMove, group: Group, moved: &[Member], by: i32) {
+        let (mut events, mut units_after) = (Vec::new(), Vec::new());
+        for member in moved {
+            let kind = if by > 0 { EntryKind::GroupPaid(group.id) } else { EntryKind::GroupRefund(group.id) };
+            events.push(self.moved(&member.user, kind, group.price));
+            let item = self.items.iter_mut().find(|item| item.put.id == group.item).unwrap();
+            let units = item.units.entry(member.user.clone()).or_default();
+            units.held = units.held.checked_add_signed(by).unwrap();
+            units_after.push(*units);
+        }
+        self.groups[at] = group.clone();
+        let is_full = group.state == GroupState::Full;
+        events.push(Event::GroupChanged(Box::new(GroupChanged { step, group: group.clone(), units_after })));
+        for member in group.members.iter().filter(|_| is_full) {
+            let order = OrderView {
+                id: member.order,
+                hold: HoldId::from_bytes(*member.order.bytes()),
+                item: group.item,
+                merchant: group.merchant.clone(),
+                user: member.user.clone(),
+                quantity: 1,
+                amount: group.price,
+                created_at: self.now,
+                progress: OrderProgress::default(),
+            };
+            let (owed_after, sold) = self.sold(&group.merchant, SaleOf::Order(order.id), group.price);
+            let item = self.items.iter_mut().find(|item| item.put.id == group.item).unwrap();
+            let units = item.units.get_mut(&member.user).unwrap();
+            (units.held, units.sold) = (units.held - 1, units.sold + 1);
+            let units_after = *units;
+            let handed = item.hand(1, HandedTo::Order(order.id));
+            let ordered = GroupOrdered { group: group.id, order, units_after, owed_after };
+            events.push(Event::GroupOrdered(Box::new(ordered)));
+            events.extend(sold);
+            events.extend(handed);
+        }
+        self.record(events);
     }
 
     fn change_gift(&mut self) {

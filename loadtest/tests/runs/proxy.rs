@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the proxy does to answers of grabs, and to what is told of gifts.
+/// What the proxy does to answers of grabs, and to what is told of gifts and groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lie {
     None,
@@ -30,6 +30,12 @@ enum Lie {
     ChangesGifts,
     /// Every 10th gift is not there any more then.
     ForgetsGifts,
+    /// Every 10th group is told with another state, once somebody looks at it.
+    ChangesGroups,
+    /// Every 10th group is not there any more then.
+    ForgetsGroups,
+    /// Every 10th group lacks its last member then: one of those who paid is not in it.
+    DropsMembers,
     /// A merchant is told a fen less than it has.
     KeepsAFen,
 }
@@ -94,7 +100,7 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// Notes which gifts are made.
+    /// Notes which gifts are made, and which groups are opened.
     fn note_gift(&self, answer: &Value) {
         let mut told = self.told.lock().unwrap();
         told.gifts_made += 1;
@@ -113,7 +119,15 @@ impl Proxy {
                 answer["state"] = json!(if answer["state"] == "declined" { "delivered" } else { "declined" });
                 Some((StatusCode::OK, answer))
             }
-            Lie::ForgetsGifts => {
+            Lie::ChangesGroups => {
+                answer["state"] = json!(if answer["state"] == "full" { "expired" } else { "full" });
+                Some((StatusCode::OK, answer))
+            }
+            Lie::DropsMembers => {
+                answer["joined"].as_array_mut().unwrap().pop();
+                Some((StatusCode::OK, answer))
+            }
+            Lie::ForgetsGifts | Lie::ForgetsGroups => {
                 let problem = json!({"code": "not_found", "title": "Not Found", "detail": "There is nothing here."});
                 Some((StatusCode::NOT_FOUND, problem))
             }
@@ -170,11 +184,11 @@ async fn pass(
             }
             Some(answer)
         }
-        ["", "v1", "gifts"] if head.status == 201 => {
+        ["", "v1", "gifts"] | ["", "v1", "items", _, "groups"] if head.status == 201 => {
             proxy.note_gift(&serde_json::from_slice(&answer).unwrap());
             None
         }
-        ["", "v1", "gifts", id] if is_get && head.status == 200 => {
+        ["", "v1", "gifts" | "groups", id] if is_get && head.status == 200 => {
             let retold = proxy.retell_gift(id, serde_json::from_slice(&answer).unwrap());
             retold.map(|(status, answer)| {
                 head.status = status;
@@ -209,6 +223,7 @@ fn every_lie_about_a_real_server_is_caught() {
     let real = real::start(&["--test"]);
     let hot = ["hot", "--shares", "500", "--users", "1500", "--rate", "1000", "--duration", "1500ms"];
     let gifts = ["gifts", "--rate", "400", "--duration", "1500ms"];
+    let together = ["group-buy", "--rate", "400", "--duration", "1500ms"];
     for (lie, arguments, code, words) in [
         (Lie::None, &hot[..], 0, "audit      ok"),
         (Lie::ChangesAmounts, &hot, 1, "the win changed when asked again"),
@@ -218,6 +233,11 @@ fn every_lie_about_a_real_server_is_caught() {
         (Lie::ChangesGifts, &gifts, 1, "the gift's state changed"),
         (Lie::ForgetsGifts, &gifts, 1, "an acknowledged gift was forgotten"),
         (Lie::KeepsAFen, &gifts, 1, "merchant m"),
+        (Lie::None, &together, 0, "audit      ok"),
+        (Lie::ChangesGroups, &together, 1, "the group changed"),
+        (Lie::ForgetsGroups, &together, 1, "an acknowledged group was forgotten"),
+        (Lie::DropsMembers, &together, 1, "the group changed"),
+        (Lie::KeepsAFen, &together, 1, "merchant m"),
     ] {
         let done = run_through(real.address, lie, arguments);
         assert_eq!(done.code, Some(code), "{lie:?}: {}", done.tell());

@@ -482,9 +482,11 @@ EnvelopeId = str
 ItemId = str
 HoldId = str
 OrderId = str
+PaymentId = str
 PayoutId = str
 GiftId = str
 GiftEnvelopeId = str
+GroupId = str
 WebhookId = str
 
 
@@ -589,7 +591,7 @@ class Key:
 class Event:
     id: str
     """The same whenever this event is told."""
-    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted", "order.shipped", "order.delivered", "order.return_requested", "order.returned", "order.refused"]
+    type: Literal["envelope.created", "envelope.sold_out", "envelope.expired", "envelope.cancelled", "envelope.settled", "share.grabbed", "share.claimed", "share.lapsed", "wallet.deposited", "wallet.withdrawn", "item.put", "hold.held", "hold.claimed", "hold.released", "hold.expired", "order.created", "payout.due", "payout.sent", "payout.paid", "payout.failed", "envelope.redacted", "merchant.changed", "gift.awaiting_payment", "gift.offered", "gift.accepted", "gift.shipped", "gift.delivered", "gift.declined", "gift.expired", "gift.cancelled", "gift.failed", "merchant.settled", "gift.redacted", "order.shipped", "order.delivered", "order.return_requested", "order.returned", "order.refused", "payment.created", "payment.paid", "payment.failed", "payment.refunding", "payment.refunded", "group.opened", "group.joined", "group.left", "group.full", "group.expired", "group.leader_left"]
     """
     More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked;
     share.lapsed is one event for all shares of an envelope that nobody claimed in time.
@@ -598,12 +600,13 @@ class Event:
     data: Dict[str, Any]
     """
     What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order,
-    of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift,
-    of item.put an Item whose stock tells `total` only.
+    of payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled
+    SettledSales, of gift.* a Gift, of group.* GroupHappened, of item.put an Item whose stock tells `total`
+    only.
     """
     owner: Optional[str] = None
     """
-    The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
+    The owner of the envelope, gift or group, if it is about one or its payouts, or of the item that was put.
     """
 
 
@@ -705,12 +708,13 @@ class Wallet:
 @dataclass(frozen=True)
 class Entry:
     at: Time
-    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order", "gift", "gift_refund", "order_refund"]
+    kind: Literal["deposit", "withdrawal", "envelope", "claim", "refund", "lapse", "order", "gift", "gift_refund", "order_refund", "group", "group_refund"]
     amount: Amount
     balance_after: Balance
     envelope: Optional[EnvelopeId] = None
     order: Optional[OrderId] = None
     gift: Optional[GiftId] = None
+    group: Optional[GroupId] = None
     reference: Optional[Reference] = None
 
 
@@ -918,8 +922,58 @@ _READERS[ItemGrabOutcome] = _union(
         "ended": Ended,
     },
 )
+
+
+@dataclass(frozen=True)
+class AwaitingPayment:
+    outcome: Literal["awaiting_payment"]
+    payment: PaymentId
+    gateway: str
+    amount: Amount
+    currency: Currency
+    pay_url: Optional[str]
+    """Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}."""
+    expires_at: Time
+    order: Optional[str]
+    """The order that it has made."""
+    reason: Optional[str]
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
+class PaidOutside:
+    outcome: Literal["paid"]
+    payment: PaymentId
+    gateway: str
+    amount: Amount
+    currency: Currency
+    pay_url: Optional[str]
+    """Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}."""
+    expires_at: Time
+    order: Optional[str]
+    """The order that it has made."""
+    reason: Optional[str]
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
+class PaymentFailed:
+    outcome: Literal["payment_failed"]
+    payment: PaymentId
+    gateway: str
+    amount: Amount
+    currency: Currency
+    pay_url: Optional[str]
+    """Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}."""
+    expires_at: Time
+    order: Optional[str]
+    """The order that it has made."""
+    reason: Optional[str]
+    """Why it failed."""
+
+
 # Treat an outcome you do not know as no win so far.
-HoldClaimOutcome = Union[Ordered, Expired, Released, CannotPay, Unknown]
+HoldClaimOutcome = Union[Ordered, Expired, Released, CannotPay, AwaitingPayment, PaidOutside, PaymentFailed, Unknown]
 _READERS[HoldClaimOutcome] = _union(
     "outcome",
     {
@@ -927,6 +981,9 @@ _READERS[HoldClaimOutcome] = _union(
         "expired": Expired,
         "released": Released,
         "insufficient_funds": CannotPay,
+        "awaiting_payment": AwaitingPayment,
+        "paid": PaidOutside,
+        "payment_failed": PaymentFailed,
     },
 )
 # Treat an outcome you do not know as no win so far.
@@ -990,6 +1047,68 @@ class ReceivedGrabs:
     next_cursor: Cursor
 
 
+# Treat an outcome you do not know as not paid so far.
+GiftPaymentOutcome = Union[AwaitingPayment, PaidOutside, PaymentFailed, Unknown]
+_READERS[GiftPaymentOutcome] = _union(
+    "outcome",
+    {
+        "awaiting_payment": AwaitingPayment,
+        "paid": PaidOutside,
+        "payment_failed": PaymentFailed,
+    },
+)
+PaymentState = Literal["created", "pending", "paid", "failed", "expired", "refunding", "refunded"]
+
+
+@dataclass(frozen=True)
+class PaymentTaken:
+    payment: PaymentId
+    state: PaymentState
+
+
+@dataclass(frozen=True)
+class Payment:
+    id: PaymentId
+    gateway: str
+    state: PaymentState
+    hold: Optional[str]
+    """What it is for, if it is a hold."""
+    gift: Optional[str]
+    """What it is for, if it is a gift."""
+    payer: User
+    merchant: User
+    amount: Amount
+    currency: Currency
+    taken: Balance
+    """What the gateway has taken."""
+    created_at: Time
+    expires_at: Time
+    kept_until: Time
+    """
+    Until when what it is for is kept at most while the gateway does not say whether it was paid.
+    """
+    pay_url: Optional[str]
+    gateway_id: Optional[str]
+    """The gateway's own number."""
+    paid_at: Optional[str]
+    order: Optional[str]
+    """The order that it has made."""
+    refunding_at: Optional[str]
+    refunded_at: Optional[str]
+    refund_id: Optional[str]
+    """The gateway's own number of the refund."""
+    reason: Optional[str]
+    """Why it failed, or why its money goes back."""
+    discrepancy: Optional[Literal["other_amount", "paid_twice", "paid_after_refund"]]
+    """What the gateway said that cannot be right: the first of it."""
+
+
+@dataclass(frozen=True)
+class Payments:
+    payments: List[Payment]
+    next_cursor: Cursor
+
+
 @dataclass(frozen=True)
 class Payout:
     id: PayoutId
@@ -1048,6 +1167,8 @@ class Audit:
     wallets: Balance
     escrowed: Balance
     payable: Balance
+    refunding: Balance
+    """On its way back to who paid outside."""
     merchants: Balance
     platform: Balance
     in_flight: Balance
@@ -1163,6 +1284,18 @@ ItemKind = Literal["physical", "virtual", "code"]
 
 
 @dataclass(frozen=True)
+class GroupBuy:
+    """On which terms groups buy an item."""
+
+    size: int
+    """How many members a group has, its leader among them."""
+    price: Amount
+    """What each pays for one unit, at most the item's price."""
+    within_s: int
+    """How long a group may take to be full."""
+
+
+@dataclass(frozen=True)
 class Stock:
     total: Count
     free: Count
@@ -1189,6 +1322,7 @@ class Item:
     ends_at: Optional[str]
     hold_ttl_s: int
     image_url: Optional[str]
+    group_buy: Optional[GroupBuy]
     created_at: Time
 
 
@@ -1396,6 +1530,111 @@ class Gifts:
     next_cursor: Cursor
 
 
+# Of a group that is expired or whose leader has left all have their money back.
+GroupState = Literal["open", "full", "expired", "leader_left"]
+
+
+@dataclass(frozen=True)
+class GroupMember:
+    user: User
+    joined_at: Time
+    order: Optional[str]
+    """Once the group is full."""
+
+
+@dataclass(frozen=True)
+class Group:
+    id: GroupId
+    state: GroupState
+    item: ItemId
+    merchant: User
+    leader: User
+    members: int
+    """How many are in it."""
+    size: int
+    """How many it takes."""
+    price: Amount
+    """What each pays: the item's price for groups when it was opened."""
+    currency: Currency
+    joined: List[GroupMember]
+    """Who is in it, in the order in which they joined; of one that came to nothing, who was."""
+    created_at: Time
+    expires_at: Time
+    ended_at: Optional[str]
+    """When it was full, or came to nothing."""
+    reference: Optional[str]
+
+
+@dataclass(frozen=True)
+class GroupHappened:
+    """A group, and who opened, joined or left it."""
+
+    id: GroupId
+    state: GroupState
+    item: ItemId
+    merchant: User
+    leader: User
+    members: int
+    size: int
+    price: Amount
+    currency: Currency
+    joined: List[GroupMember]
+    created_at: Time
+    expires_at: Time
+    ended_at: Optional[str]
+    reference: Optional[str]
+    user: Optional[User] = None
+
+
+@dataclass(frozen=True)
+class Groups:
+    groups: List[Group]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Joined:
+    outcome: Literal["joined"]
+    group: GroupId
+    state: GroupState
+    members: int
+    size: int
+    price: Amount
+    expires_at: Time
+    order: Optional[str]
+    """The user's, once the group is full."""
+    replayed: bool
+    """Whether the user was in it before."""
+
+
+@dataclass(frozen=True)
+class GroupFull:
+    outcome: Literal["full"]
+
+
+@dataclass(frozen=True)
+class LeaderLeft:
+    outcome: Literal["leader_left"]
+
+
+# Treat an outcome you do not know as not joined so far.
+GroupOutcome = Union[Joined, GroupFull, Expired, LeaderLeft, SoldOut, LimitReached, NotOpen, Ended, CannotPay, Unknown]
+_READERS[GroupOutcome] = _union(
+    "outcome",
+    {
+        "joined": Joined,
+        "full": GroupFull,
+        "expired": Expired,
+        "leader_left": LeaderLeft,
+        "sold_out": SoldOut,
+        "limit_reached": LimitReached,
+        "not_open": NotOpen,
+        "ended": Ended,
+        "insufficient_funds": CannotPay,
+    },
+)
+
+
 @dataclass(frozen=True)
 class Address:
     name: str
@@ -1437,6 +1676,7 @@ __all__ += [
     "Address",
     "Amount",
     "Audit",
+    "AwaitingPayment",
     "Balance",
     "Cancelled",
     "CannotPay",
@@ -1470,6 +1710,7 @@ __all__ += [
     "GiftEnvelopes",
     "GiftGrabOutcome",
     "GiftId",
+    "GiftPaymentOutcome",
     "GiftState",
     "GiftUnit",
     "Gifts",
@@ -1479,6 +1720,15 @@ __all__ += [
     "GrabResult",
     "GrabResults",
     "Grabs",
+    "Group",
+    "GroupBuy",
+    "GroupFull",
+    "GroupHappened",
+    "GroupId",
+    "GroupMember",
+    "GroupOutcome",
+    "GroupState",
+    "Groups",
     "Held",
     "Hold",
     "HoldClaimOutcome",
@@ -1488,11 +1738,13 @@ __all__ += [
     "ItemId",
     "ItemKind",
     "Items",
+    "Joined",
     "Key",
     "KeyId",
     "Keys",
     "Lapsed",
     "LapsedShares",
+    "LeaderLeft",
     "LimitReached",
     "MadeKey",
     "Merchant",
@@ -1511,6 +1763,13 @@ __all__ += [
     "OrderId",
     "OrderState",
     "Ordered",
+    "PaidOutside",
+    "Payment",
+    "PaymentFailed",
+    "PaymentId",
+    "PaymentState",
+    "PaymentTaken",
+    "Payments",
     "Payout",
     "PayoutAnswers",
     "PayoutAnswersResultsItem",
@@ -1572,6 +1831,9 @@ class Client(_Transport):
         ("GET", "/v1/users/{user}/sent"),
         ("GET", "/v1/users/{user}/received"),
         ("GET", "/v1/audit"),
+        ("GET", "/v1/payments"),
+        ("GET", "/v1/payments/{id}"),
+        ("POST", "/v1/payments/callbacks/{gateway}"),
         ("GET", "/v1/payouts"),
         ("GET", "/v1/payouts/{id}"),
         ("POST", "/v1/payouts/results"),
@@ -1603,6 +1865,7 @@ class Client(_Transport):
         ("GET", "/v1/gifts/{id}"),
         ("GET", "/v1/gifts/{id}/codes"),
         ("POST", "/v1/gifts/{id}/pay"),
+        ("POST", "/v1/gifts/{id}/payment"),
         ("POST", "/v1/gifts/{id}/accept"),
         ("POST", "/v1/gifts/{id}/decline"),
         ("POST", "/v1/gifts/{id}/cancel"),
@@ -1614,6 +1877,12 @@ class Client(_Transport):
         ("GET", "/v1/gifts/{id}/address"),
         ("POST", "/v1/gifts/{id}/address/erase"),
         ("GET", "/v1/users/{user}/gifts"),
+        ("POST", "/v1/items/{id}/groups"),
+        ("GET", "/v1/items/{id}/groups"),
+        ("GET", "/v1/groups/{id}"),
+        ("POST", "/v1/groups/{id}/join"),
+        ("POST", "/v1/groups/{id}/leave"),
+        ("GET", "/v1/users/{user}/groups"),
         ("POST", "/v1/gift-envelopes"),
         ("GET", "/v1/gift-envelopes/{id}"),
         ("POST", "/v1/gift-envelopes/{id}/pay"),
@@ -1945,6 +2214,81 @@ class Client(_Transport):
         answer: Audit = self._call(Audit, "GET", "/v1/audit", limit_s=limit_s)
         return answer
 
+    def payments(
+        self,
+        *,
+        state: Optional[PaymentState] = None,
+        gateway: Optional[str] = None,
+        discrepant: Optional[bool] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Payment]:
+        """
+        Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a
+        next one. `discrepant=true`: those of which a gateway said what cannot be right. All of them, page
+        after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.payments_page(state=state, gateway=gateway, discrepant=discrepant, created_from=created_from, created_to=created_to, limit=limit, limit_s=limit_s, cursor=cursor), "payments")
+
+    def payments_page(
+        self,
+        *,
+        state: Optional[PaymentState] = None,
+        gateway: Optional[str] = None,
+        discrepant: Optional[bool] = None,
+        created_from: Optional[Time] = None,
+        created_to: Optional[Time] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Payments:
+        """
+        Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a
+        next one. `discrepant=true`: those of which a gateway said what cannot be right. One page.
+        """
+        answer: Payments = self._call(
+            Payments,
+            "GET",
+            "/v1/payments",
+            query={"state": state, "gateway": gateway, "discrepant": discrepant, "created_from": created_from, "created_to": created_to, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def payment(self, id: str, *, limit_s: Optional[float] = None) -> Payment:
+        """A payment outside."""
+        answer: Payment = self._call(Payment, "GET", f"/v1/payments/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def payment_callback(
+        self,
+        gateway: str,
+        *,
+        about: Literal["payment", "refund"],
+        reference: PaymentId,
+        state: str,
+        id: Union[str, Unset] = UNSET,
+        amount: Union[Amount, Unset] = UNSET,
+        reason: Union[str, Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> PaymentTaken:
+        """
+        What a payment gateway calls back. Needs no key: the headers webhook-id, webhook-timestamp and
+        webhook-signature sign it as Standard Webhooks says, with the gateway's secret, at most five minutes
+        ago. 401 for what is not so signed, or is about a payment of another gateway. Told twice it has one
+        effect. A body of up to 64 KiB.
+        """
+        answer: PaymentTaken = self._call(
+            PaymentTaken,
+            "POST",
+            f"/v1/payments/callbacks/{_part(gateway)}",
+            body={"about": about, "reference": reference, "state": state, "id": id, "amount": amount, "reason": reason},
+            limit_s=limit_s,
+        )
+        return answer
+
     def payouts(
         self,
         *,
@@ -2169,6 +2513,7 @@ class Client(_Transport):
         kind: Union[ItemKind, Unset] = UNSET,
         return_within_s: Union[int, Unset] = UNSET,
         variant_of: Union[Optional[str], Unset] = UNSET,
+        group_buy: Union[Optional[GroupBuy], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Item:
@@ -2177,7 +2522,7 @@ class Client(_Transport):
             Item,
             "POST",
             "/v1/items",
-            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "kind": kind, "return_within_s": return_within_s, "variant_of": variant_of},
+            body={"merchant": merchant, "name": name, "category": category, "price": price, "stock": stock, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "kind": kind, "return_within_s": return_within_s, "variant_of": variant_of, "group_buy": group_buy},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2239,6 +2584,7 @@ class Client(_Transport):
         ends_at: Union[Optional[str], Unset] = UNSET,
         hold_ttl_s: Union[int, Unset] = UNSET,
         image_url: Union[Optional[str], Unset] = UNSET,
+        group_buy: Union[Optional[GroupBuy], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Item:
@@ -2250,7 +2596,7 @@ class Client(_Transport):
             Item,
             "PATCH",
             f"/v1/items/{_part(id)}",
-            body={"name": name, "category": category, "price": price, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url},
+            body={"name": name, "category": category, "price": price, "per_user_limit": per_user_limit, "starts_at": starts_at, "ends_at": ends_at, "hold_ttl_s": hold_ttl_s, "image_url": image_url, "group_buy": group_buy},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2336,9 +2682,22 @@ class Client(_Transport):
         answer: Hold = self._call(Hold, "GET", f"/v1/holds/{_part(id)}", limit_s=limit_s)
         return answer
 
-    def claim_hold(self, id: str, *, user: User, limit_s: Optional[float] = None) -> HoldClaimOutcome:
-        """Pay for a hold from its user's wallet."""
-        answer: HoldClaimOutcome = self._call(HoldClaimOutcome, "POST", f"/v1/holds/{_part(id)}/claim", body={"user": user}, limit_s=limit_s)
+    def claim_hold(
+        self,
+        id: str,
+        *,
+        user: User,
+        pay_with: Union[Optional[str], Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> HoldClaimOutcome:
+        """Pay for a hold from its user's wallet, or with `pay_with` outside, at a payment gateway."""
+        answer: HoldClaimOutcome = self._call(
+            HoldClaimOutcome,
+            "POST",
+            f"/v1/holds/{_part(id)}/claim",
+            body={"user": user, "pay_with": pay_with},
+            limit_s=limit_s,
+        )
         return answer
 
     def release_hold(self, id: str, *, user: User, limit_s: Optional[float] = None) -> ReleaseOutcome:
@@ -2550,6 +2909,27 @@ class Client(_Transport):
         )
         return answer
 
+    def pay_gift_outside(
+        self,
+        id: str,
+        *,
+        payer: User,
+        pay_with: str,
+        limit_s: Optional[float] = None,
+    ) -> GiftPaymentOutcome:
+        """
+        Pay outside, at a payment gateway, for a gift that one was asked to pay for. Asked again while that is
+        open, the same payment. The gift does not expire before the payment does.
+        """
+        answer: GiftPaymentOutcome = self._call(
+            GiftPaymentOutcome,
+            "POST",
+            f"/v1/gifts/{_part(id)}/payment",
+            body={"payer": payer, "pay_with": pay_with},
+            limit_s=limit_s,
+        )
+        return answer
+
     def accept_gift(
         self,
         id: str,
@@ -2753,6 +3133,151 @@ class Client(_Transport):
             "GET",
             f"/v1/users/{_part(user)}/gifts",
             query={"role": role, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def open_group(
+        self,
+        id: str,
+        *,
+        user: User,
+        reference: Union[Reference, Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Group:
+        """
+        Open a group that buys an item together. The leader pays the price for groups at once and has a unit
+        set aside, as every member has. When the last has joined each has an order; otherwise all have their
+        money back. With no unit to be had, before the sale opens or after its end, and at the leader's limit
+        it is 409 `wrong_state`, with too little money 409 `insufficient_funds`.
+        """
+        answer: Group = self._call(
+            Group,
+            "POST",
+            f"/v1/items/{_part(id)}/groups",
+            body={"user": user, "reference": reference},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def groups_of_item(
+        self,
+        id: str,
+        *,
+        state: Optional[GroupState] = None,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Group]:
+        """
+        An item's groups, newest first. All of them, page after page as they are asked for; `limit` is a page's
+        size.
+        """
+        return self._pages(lambda cursor: self.groups_of_item_page(id, state=state, limit=limit, limit_s=limit_s, cursor=cursor), "groups")
+
+    def groups_of_item_page(
+        self,
+        id: str,
+        *,
+        state: Optional[GroupState] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Groups:
+        """An item's groups, newest first. One page."""
+        answer: Groups = self._call(
+            Groups,
+            "GET",
+            f"/v1/items/{_part(id)}/groups",
+            query={"state": state, "limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def group(self, id: str, *, limit_s: Optional[float] = None) -> Group:
+        """A group."""
+        answer: Group = self._call(Group, "GET", f"/v1/groups/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def join_group(
+        self,
+        id: str,
+        *,
+        user: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GroupOutcome:
+        """
+        Join a group. Again, the same with `replayed`. A group whose time is over is `expired`, exactly from
+        `expires_at` on.
+        """
+        answer: GroupOutcome = self._call(
+            GroupOutcome,
+            "POST",
+            f"/v1/groups/{_part(id)}/join",
+            body={"user": user},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def leave_group(
+        self,
+        id: str,
+        *,
+        user: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Group:
+        """
+        Leave a group that is not full. The money and the unit come back. If its leader leaves it ends, and all
+        have their money back. Who is not in it has nothing to leave: again, the same. A member of one that is
+        full has an order: 409 `wrong_state`.
+        """
+        answer: Group = self._call(
+            Group,
+            "POST",
+            f"/v1/groups/{_part(id)}/leave",
+            body={"user": user},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def groups_of_user(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Group]:
+        """
+        Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then.
+        All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.groups_of_user_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "groups")
+
+    def groups_of_user_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Groups:
+        """
+        Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then.
+        One page.
+        """
+        answer: Groups = self._call(
+            Groups,
+            "GET",
+            f"/v1/users/{_part(user)}/groups",
+            query={"limit": limit, "cursor": cursor},
             limit_s=limit_s,
         )
         return answer

@@ -397,11 +397,15 @@ export type HoldId = string;
 
 export type OrderId = string;
 
+export type PaymentId = string;
+
 export type PayoutId = string;
 
 export type GiftId = string;
 
 export type GiftEnvelopeId = string;
+
+export type GroupId = string;
 
 export type WebhookId = string;
 
@@ -528,11 +532,11 @@ export interface Event {
   /** The same whenever this event is told. */
   id: string;
   /** More may come: pass over what you do not know. item.put is an item put on sale, changed or restocked; share.lapsed is one event for all shares of an envelope that nobody claimed in time. */
-  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted" | "order.shipped" | "order.delivered" | "order.return_requested" | "order.returned" | "order.refused">;
+  type: Open<"envelope.created" | "envelope.sold_out" | "envelope.expired" | "envelope.cancelled" | "envelope.settled" | "share.grabbed" | "share.claimed" | "share.lapsed" | "wallet.deposited" | "wallet.withdrawn" | "item.put" | "hold.held" | "hold.claimed" | "hold.released" | "hold.expired" | "order.created" | "payout.due" | "payout.sent" | "payout.paid" | "payout.failed" | "envelope.redacted" | "merchant.changed" | "gift.awaiting_payment" | "gift.offered" | "gift.accepted" | "gift.shipped" | "gift.delivered" | "gift.declined" | "gift.expired" | "gift.cancelled" | "gift.failed" | "merchant.settled" | "gift.redacted" | "order.shipped" | "order.delivered" | "order.return_requested" | "order.returned" | "order.refused" | "payment.created" | "payment.paid" | "payment.failed" | "payment.refunding" | "payment.refunded" | "group.opened" | "group.joined" | "group.left" | "group.full" | "group.expired" | "group.leader_left">;
   at: Time;
-  /** The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put. */
+  /** The owner of the envelope, gift or group, if it is about one or its payouts, or of the item that was put. */
   owner?: string;
-  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of item.put an Item whose stock tells `total` only. */
+  /** What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of group.* GroupHappened, of item.put an Item whose stock tells `total` only. */
   data: Record<string, unknown>;
 }
 
@@ -628,12 +632,13 @@ export interface Wallet {
 
 export interface Entry {
   at: Time;
-  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order" | "gift" | "gift_refund" | "order_refund">;
+  kind: Open<"deposit" | "withdrawal" | "envelope" | "claim" | "refund" | "lapse" | "order" | "gift" | "gift_refund" | "order_refund" | "group" | "group_refund">;
   amount: Amount;
   balance_after: Balance;
   envelope?: EnvelopeId;
   order?: OrderId;
   gift?: GiftId;
+  group?: GroupId;
   reference?: Reference;
 }
 
@@ -838,10 +843,55 @@ function readItemGrabOutcome(value: unknown): ItemGrabOutcome {
   return union(value, "outcome", ["held", "sold_out", "limit_reached", "not_open", "ended"]) as ItemGrabOutcome;
 }
 
+export interface AwaitingPayment {
+  outcome: "awaiting_payment";
+  payment: PaymentId;
+  gateway: string;
+  amount: Amount;
+  currency: Currency;
+  /** Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}. */
+  pay_url: string | null;
+  expires_at: Time;
+  /** The order that it has made. */
+  order: string | null;
+  /** Why it failed. */
+  reason: string | null;
+}
+
+export interface PaidOutside {
+  outcome: "paid";
+  payment: PaymentId;
+  gateway: string;
+  amount: Amount;
+  currency: Currency;
+  /** Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}. */
+  pay_url: string | null;
+  expires_at: Time;
+  /** The order that it has made. */
+  order: string | null;
+  /** Why it failed. */
+  reason: string | null;
+}
+
+export interface PaymentFailed {
+  outcome: "payment_failed";
+  payment: PaymentId;
+  gateway: string;
+  amount: Amount;
+  currency: Currency;
+  /** Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}. */
+  pay_url: string | null;
+  expires_at: Time;
+  /** The order that it has made. */
+  order: string | null;
+  /** Why it failed. */
+  reason: string | null;
+}
+
 /** Treat an outcome you do not know as no win so far. */
-export type HoldClaimOutcome = Ordered | Expired | Released | CannotPay | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+export type HoldClaimOutcome = Ordered | Expired | Released | CannotPay | AwaitingPayment | PaidOutside | PaymentFailed | { outcome: "unknown"; name: string; body: Record<string, unknown> };
 function readHoldClaimOutcome(value: unknown): HoldClaimOutcome {
-  return union(value, "outcome", ["claimed", "expired", "released", "insufficient_funds"]) as HoldClaimOutcome;
+  return union(value, "outcome", ["claimed", "expired", "released", "insufficient_funds", "awaiting_payment", "paid", "payment_failed"]) as HoldClaimOutcome;
 }
 
 /** Treat an outcome you do not know as no win so far. */
@@ -904,6 +954,81 @@ export interface Received {
 
 export interface ReceivedGrabs {
   grabs: Array<Received>;
+  next_cursor: Cursor;
+}
+
+/** Treat an outcome you do not know as not paid so far. */
+export type GiftPaymentOutcome = AwaitingPayment | PaidOutside | PaymentFailed | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readGiftPaymentOutcome(value: unknown): GiftPaymentOutcome {
+  return union(value, "outcome", ["awaiting_payment", "paid", "payment_failed"]) as GiftPaymentOutcome;
+}
+
+export interface HoldClaim {
+  user: User;
+  /** A payment gateway of the server's; null pays from the wallet. */
+  pay_with?: string | null;
+}
+
+export interface GiftPayOutside {
+  payer: User;
+  /** A payment gateway of the server's. */
+  pay_with: string;
+}
+
+export interface GatewayMessage {
+  about: "payment" | "refund";
+  reference: PaymentId;
+  /** Of a payment pending, paid, failed or closed; of a refund pending, refunded or failed. */
+  state: string;
+  /** The gateway's own number. */
+  id?: string;
+  amount?: Amount;
+  reason?: string;
+}
+
+export type PaymentState = Open<"created" | "pending" | "paid" | "failed" | "expired" | "refunding" | "refunded">;
+
+export interface PaymentTaken {
+  payment: PaymentId;
+  state: PaymentState;
+}
+
+export interface Payment {
+  id: PaymentId;
+  gateway: string;
+  state: PaymentState;
+  /** What it is for, if it is a hold. */
+  hold: string | null;
+  /** What it is for, if it is a gift. */
+  gift: string | null;
+  payer: User;
+  merchant: User;
+  amount: Amount;
+  currency: Currency;
+  /** What the gateway has taken. */
+  taken: Balance;
+  created_at: Time;
+  expires_at: Time;
+  /** Until when what it is for is kept at most while the gateway does not say whether it was paid. */
+  kept_until: Time;
+  pay_url: string | null;
+  /** The gateway's own number. */
+  gateway_id: string | null;
+  paid_at: string | null;
+  /** The order that it has made. */
+  order: string | null;
+  refunding_at: string | null;
+  refunded_at: string | null;
+  /** The gateway's own number of the refund. */
+  refund_id: string | null;
+  /** Why it failed, or why its money goes back. */
+  reason: string | null;
+  /** What the gateway said that cannot be right: the first of it. */
+  discrepancy: Open<"other_amount" | "paid_twice" | "paid_after_refund"> | null;
+}
+
+export interface Payments {
+  payments: Array<Payment>;
   next_cursor: Cursor;
 }
 
@@ -977,6 +1102,8 @@ export interface Audit {
   wallets: Balance;
   escrowed: Balance;
   payable: Balance;
+  /** On its way back to who paid outside. */
+  refunding: Balance;
   merchants: Balance;
   platform: Balance;
   in_flight: Balance;
@@ -1082,6 +1209,16 @@ export interface Merchants {
 /** What comes of a unit that is paid: it is shipped, or delivered otherwise, or is one of a list of codes. */
 export type ItemKind = "physical" | "virtual" | "code";
 
+/** On which terms groups buy an item. */
+export interface GroupBuy {
+  /** How many members a group has, its leader among them. */
+  size: number;
+  /** What each pays for one unit, at most the item's price. */
+  price: Amount;
+  /** How long a group may take to be full. */
+  within_s: number;
+}
+
 export interface NewItem {
   merchant: User;
   name: string;
@@ -1103,6 +1240,8 @@ export interface NewItem {
   return_within_s?: number;
   /** Of which item of the same merchant this is a variant; that one is none itself. Like `kind` it never changes. */
   variant_of?: string | null;
+  /** On which terms groups buy it; null is not at all. */
+  group_buy?: GroupBuy | null;
 }
 
 /** What is left out stays as it is; null takes it away. */
@@ -1118,6 +1257,8 @@ export interface ItemChange {
   ends_at?: string | null;
   hold_ttl_s?: number;
   image_url?: string | null;
+  /** For groups opened from now on; those that are open keep what they saw. */
+  group_buy?: GroupBuy | null;
 }
 
 export interface Stock {
@@ -1145,6 +1286,7 @@ export interface Item {
   ends_at: string | null;
   hold_ttl_s: number;
   image_url: string | null;
+  group_buy: GroupBuy | null;
   created_at: Time;
 }
 
@@ -1408,6 +1550,96 @@ export interface Gifts {
   next_cursor: Cursor;
 }
 
+/** Of a group that is expired or whose leader has left all have their money back. */
+export type GroupState = Open<"open" | "full" | "expired" | "leader_left">;
+
+export interface NewGroup {
+  /** Its leader. */
+  user: User;
+  reference?: Reference;
+}
+
+export interface GroupMember {
+  user: User;
+  joined_at: Time;
+  /** Once the group is full. */
+  order: string | null;
+}
+
+export interface Group {
+  id: GroupId;
+  state: GroupState;
+  item: ItemId;
+  merchant: User;
+  leader: User;
+  /** How many are in it. */
+  members: number;
+  /** How many it takes. */
+  size: number;
+  /** What each pays: the item's price for groups when it was opened. */
+  price: Amount;
+  currency: Currency;
+  /** Who is in it, in the order in which they joined; of one that came to nothing, who was. */
+  joined: Array<GroupMember>;
+  created_at: Time;
+  expires_at: Time;
+  /** When it was full, or came to nothing. */
+  ended_at: string | null;
+  reference: string | null;
+}
+
+/** A group, and who opened, joined or left it. */
+export interface GroupHappened {
+  user?: User;
+  id: GroupId;
+  state: GroupState;
+  item: ItemId;
+  merchant: User;
+  leader: User;
+  members: number;
+  size: number;
+  price: Amount;
+  currency: Currency;
+  joined: Array<GroupMember>;
+  created_at: Time;
+  expires_at: Time;
+  ended_at: string | null;
+  reference: string | null;
+}
+
+export interface Groups {
+  groups: Array<Group>;
+  next_cursor: Cursor;
+}
+
+export interface Joined {
+  outcome: "joined";
+  group: GroupId;
+  state: GroupState;
+  members: number;
+  size: number;
+  price: Amount;
+  expires_at: Time;
+  /** The user's, once the group is full. */
+  order: string | null;
+  /** Whether the user was in it before. */
+  replayed: boolean;
+}
+
+export interface GroupFull {
+  outcome: "full";
+}
+
+export interface LeaderLeft {
+  outcome: "leader_left";
+}
+
+/** Treat an outcome you do not know as not joined so far. */
+export type GroupOutcome = Joined | GroupFull | Expired | LeaderLeft | SoldOut | LimitReached | NotOpen | Ended | CannotPay | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readGroupOutcome(value: unknown): GroupOutcome {
+  return union(value, "outcome", ["joined", "full", "expired", "leader_left", "sold_out", "limit_reached", "not_open", "ended", "insufficient_funds"]) as GroupOutcome;
+}
+
 export interface GiftPay {
   payer: User;
 }
@@ -1500,6 +1732,9 @@ export class Client extends Transport {
     ["GET", "/v1/users/{user}/sent"],
     ["GET", "/v1/users/{user}/received"],
     ["GET", "/v1/audit"],
+    ["GET", "/v1/payments"],
+    ["GET", "/v1/payments/{id}"],
+    ["POST", "/v1/payments/callbacks/{gateway}"],
     ["GET", "/v1/payouts"],
     ["GET", "/v1/payouts/{id}"],
     ["POST", "/v1/payouts/results"],
@@ -1531,6 +1766,7 @@ export class Client extends Transport {
     ["GET", "/v1/gifts/{id}"],
     ["GET", "/v1/gifts/{id}/codes"],
     ["POST", "/v1/gifts/{id}/pay"],
+    ["POST", "/v1/gifts/{id}/payment"],
     ["POST", "/v1/gifts/{id}/accept"],
     ["POST", "/v1/gifts/{id}/decline"],
     ["POST", "/v1/gifts/{id}/cancel"],
@@ -1542,6 +1778,12 @@ export class Client extends Transport {
     ["GET", "/v1/gifts/{id}/address"],
     ["POST", "/v1/gifts/{id}/address/erase"],
     ["GET", "/v1/users/{user}/gifts"],
+    ["POST", "/v1/items/{id}/groups"],
+    ["GET", "/v1/items/{id}/groups"],
+    ["GET", "/v1/groups/{id}"],
+    ["POST", "/v1/groups/{id}/join"],
+    ["POST", "/v1/groups/{id}/leave"],
+    ["GET", "/v1/users/{user}/groups"],
     ["POST", "/v1/gift-envelopes"],
     ["GET", "/v1/gift-envelopes/{id}"],
     ["POST", "/v1/gift-envelopes/{id}/pay"],
@@ -1708,7 +1950,33 @@ export class Client extends Transport {
 
   /** Where all money is. */
   async audit(options: CallOptions = {}): Promise<Audit> {
-    const answer = checked<Audit>(await this.call({ method: "GET", path: "/v1/audit" }, options), ["balanced", "deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "merchants", "platform", "in_flight"]);
+    const answer = checked<Audit>(await this.call({ method: "GET", path: "/v1/audit" }, options), ["balanced", "deposited", "withdrawn", "paid_out", "wallets", "escrowed", "payable", "refunding", "merchants", "platform", "in_flight"]);
+    return answer;
+  }
+
+  /** Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a next one. `discrepant=true`: those of which a gateway said what cannot be right. All of them, page after page as they are asked for; `limit` is a page's size. */
+  payments(query: { state?: PaymentState; gateway?: string; discrepant?: boolean; created_from?: Time; created_to?: Time; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Payment> {
+    return this.pages(async (cursor) => {
+      const shown = await this.paymentsPage({ ...query, cursor }, options);
+      return { items: shown.payments, next: shown.next_cursor };
+    });
+  }
+
+  /** Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a next one. `discrepant=true`: those of which a gateway said what cannot be right. One page. */
+  async paymentsPage(query: { state?: PaymentState; gateway?: string; discrepant?: boolean; created_from?: Time; created_to?: Time; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Payments> {
+    const answer = checked<Payments>(await this.call({ method: "GET", path: "/v1/payments", query }, options), ["payments", "next_cursor"]);
+    return answer;
+  }
+
+  /** A payment outside. */
+  async payment(id: string, options: CallOptions = {}): Promise<Payment> {
+    const answer = checked<Payment>(await this.call({ method: "GET", path: `/v1/payments/${pathPart(id)}` }, options), ["id", "gateway", "state", "hold", "gift", "payer", "merchant", "amount", "currency", "taken", "created_at", "expires_at", "kept_until", "pay_url", "gateway_id", "paid_at", "order", "refunding_at", "refunded_at", "refund_id", "reason", "discrepancy"]);
+    return answer;
+  }
+
+  /** What a payment gateway calls back. Needs no key: the headers webhook-id, webhook-timestamp and webhook-signature sign it as Standard Webhooks says, with the gateway's secret, at most five minutes ago. 401 for what is not so signed, or is about a payment of another gateway. Told twice it has one effect. A body of up to 64 KiB. */
+  async paymentCallback(gateway: string, body: GatewayMessage, options: CallOptions = {}): Promise<PaymentTaken> {
+    const answer = checked<PaymentTaken>(await this.call({ method: "POST", path: `/v1/payments/callbacks/${pathPart(gateway)}`, body }, options), ["payment", "state"]);
     return answer;
   }
 
@@ -1792,7 +2060,7 @@ export class Client extends Transport {
 
   /** Put an item on sale. */
   async createItem(body: NewItem, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: "/v1/items", body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
@@ -1812,25 +2080,25 @@ export class Client extends Transport {
 
   /** An item. */
   async item(id: string, options: CallOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}` }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
   /** Change an item. An issuer changes its owner's items, and those that were made before items had owners; another owner's is 404. Holds keep the price they saw. */
   async changeItem(id: string, body: ItemChange, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "PATCH", path: `/v1/items/${pathPart(id)}`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
   /** Add units to an item's stock. An issuer restocks its owner's items, and those that were made before items had owners; another owner's is 404. The stock of an item of the kind `code` is the number of its codes: 409 `wrong_state`. */
   async restock(id: string, body: Restock, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/restock`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
   /** Add codes to an item of the kind `code`, all of them or none. Each code becomes a unit and is handed out once, in the order in which codes were added: with the order that pays for it, or as a gift of it is accepted. One that the item has had before is 422, named by its place, and nothing is added. For an item of another kind this is 409 `wrong_state`. An issuer adds to its owner's items; another owner's is 404. */
   async addCodes(id: string, body: NewCodes, options: KeyedOptions = {}): Promise<Item> {
-    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/codes`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "created_at"]);
+    const answer = checked<Item>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/codes`, body, keyed: true }, options), ["id", "merchant", "name", "category", "kind", "variant_of", "return_within_s", "price", "currency", "stock", "per_user_limit", "starts_at", "ends_at", "hold_ttl_s", "image_url", "group_buy", "created_at"]);
     return answer;
   }
 
@@ -1846,8 +2114,8 @@ export class Client extends Transport {
     return answer;
   }
 
-  /** Pay for a hold from its user's wallet. */
-  async claimHold(id: string, body: ByUser, options: CallOptions = {}): Promise<HoldClaimOutcome> {
+  /** Pay for a hold from its user's wallet, or with `pay_with` outside, at a payment gateway. */
+  async claimHold(id: string, body: HoldClaim, options: CallOptions = {}): Promise<HoldClaimOutcome> {
     const answer = checked<HoldClaimOutcome>(await this.call({ method: "POST", path: `/v1/holds/${pathPart(id)}/claim`, body }, options), []);
     return readHoldClaimOutcome(answer);
   }
@@ -1930,6 +2198,12 @@ export class Client extends Transport {
     return answer;
   }
 
+  /** Pay outside, at a payment gateway, for a gift that one was asked to pay for. Asked again while that is open, the same payment. The gift does not expire before the payment does. */
+  async payGiftOutside(id: string, body: GiftPayOutside, options: CallOptions = {}): Promise<GiftPaymentOutcome> {
+    const answer = checked<GiftPaymentOutcome>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/payment`, body }, options), []);
+    return readGiftPaymentOutcome(answer);
+  }
+
   /** Accept a gift, and say where it is to be sent; again with another address until it is shipped. */
   async acceptGift(id: string, body: GiftAccept, options: KeyedOptions = {}): Promise<Gift> {
     const answer = checked<Gift>(await this.call({ method: "POST", path: `/v1/gifts/${pathPart(id)}/accept`, body, keyed: true }, options), ["id", "state", "giver", "recipient", "payer", "item", "merchant", "amount", "currency", "message", "created_at", "pay_by", "paid_at", "accept_by", "accepted_at", "ship_by", "shipped_at", "carrier", "tracking", "ended_at", "reason", "note", "reference", "metadata", "redacted_at"]);
@@ -2001,6 +2275,58 @@ export class Client extends Transport {
   /** A user's gifts, newest first. One page. */
   async giftsOfPage(user: string, query: { role?: "given" | "received"; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Gifts> {
     const answer = checked<Gifts>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/gifts`, query }, options), ["gifts", "next_cursor"]);
+    return answer;
+  }
+
+  /** Open a group that buys an item together. The leader pays the price for groups at once and has a unit set aside, as every member has. When the last has joined each has an order; otherwise all have their money back. With no unit to be had, before the sale opens or after its end, and at the leader's limit it is 409 `wrong_state`, with too little money 409 `insufficient_funds`. */
+  async openGroup(id: string, body: NewGroup, options: KeyedOptions = {}): Promise<Group> {
+    const answer = checked<Group>(await this.call({ method: "POST", path: `/v1/items/${pathPart(id)}/groups`, body, keyed: true }, options), ["id", "state", "item", "merchant", "leader", "members", "size", "price", "currency", "joined", "created_at", "expires_at", "ended_at", "reference"]);
+    return answer;
+  }
+
+  /** An item's groups, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  groupsOfItem(id: string, query: { state?: GroupState; limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Group> {
+    return this.pages(async (cursor) => {
+      const shown = await this.groupsOfItemPage(id, { ...query, cursor }, options);
+      return { items: shown.groups, next: shown.next_cursor };
+    });
+  }
+
+  /** An item's groups, newest first. One page. */
+  async groupsOfItemPage(id: string, query: { state?: GroupState; limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Groups> {
+    const answer = checked<Groups>(await this.call({ method: "GET", path: `/v1/items/${pathPart(id)}/groups`, query }, options), ["groups", "next_cursor"]);
+    return answer;
+  }
+
+  /** A group. */
+  async group(id: string, options: CallOptions = {}): Promise<Group> {
+    const answer = checked<Group>(await this.call({ method: "GET", path: `/v1/groups/${pathPart(id)}` }, options), ["id", "state", "item", "merchant", "leader", "members", "size", "price", "currency", "joined", "created_at", "expires_at", "ended_at", "reference"]);
+    return answer;
+  }
+
+  /** Join a group. Again, the same with `replayed`. A group whose time is over is `expired`, exactly from `expires_at` on. */
+  async joinGroup(id: string, body: ByUser, options: KeyedOptions = {}): Promise<GroupOutcome> {
+    const answer = checked<GroupOutcome>(await this.call({ method: "POST", path: `/v1/groups/${pathPart(id)}/join`, body, keyed: true }, options), []);
+    return readGroupOutcome(answer);
+  }
+
+  /** Leave a group that is not full. The money and the unit come back. If its leader leaves it ends, and all have their money back. Who is not in it has nothing to leave: again, the same. A member of one that is full has an order: 409 `wrong_state`. */
+  async leaveGroup(id: string, body: ByUser, options: KeyedOptions = {}): Promise<Group> {
+    const answer = checked<Group>(await this.call({ method: "POST", path: `/v1/groups/${pathPart(id)}/leave`, body, keyed: true }, options), ["id", "state", "item", "merchant", "leader", "members", "size", "price", "currency", "joined", "created_at", "expires_at", "ended_at", "reference"]);
+    return answer;
+  }
+
+  /** Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then. All of them, page after page as they are asked for; `limit` is a page's size. */
+  groupsOfUser(user: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Group> {
+    return this.pages(async (cursor) => {
+      const shown = await this.groupsOfUserPage(user, { ...query, cursor }, options);
+      return { items: shown.groups, next: shown.next_cursor };
+    });
+  }
+
+  /** Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then. One page. */
+  async groupsOfUserPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Groups> {
+    const answer = checked<Groups>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/groups`, query }, options), ["groups", "next_cursor"]);
     return answer;
   }
 

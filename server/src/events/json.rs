@@ -2,9 +2,11 @@
 //! answers use.
 
 use crate::config::Currency;
+use crate::groups::GroupJson;
+use crate::payments::PaymentJson;
 use crate::views::{At, EnvelopeJson, GiftJson, HoldJson, ItemJson, MerchantJson, OrderJson, PayoutJson, Shown};
 use hongbao_engine::command::{EndedAs, EnvelopeState, ShareStatus};
-use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, Happened, Moved, SalesSettled, Share};
+use hongbao_engine::feed::{EnvelopeFacts, FeedEvent, GroupHappened, Happened, Moved, SalesSettled, Share};
 use hongbao_engine::sale::MerchantBalance;
 use hongbao_engine::types::{Amount, EnvelopeId, EventId, UserId};
 use serde::Serialize;
@@ -42,6 +44,17 @@ enum Data<'a> {
     Merchant(MerchantJson<'a>),
     Gift(Box<GiftJson<'a>>),
     SalesSettled(SalesSettledJson<'a>),
+    Payment(Box<PaymentJson<'a>>),
+    Group(Box<GroupHappenedJson<'a>>),
+}
+
+/// A group, and who opened, joined or left it.
+#[derive(Serialize)]
+struct GroupHappenedJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a UserId>,
+    #[serde(flatten)]
+    group: GroupJson<'a>,
 }
 
 #[derive(Serialize)]
@@ -206,7 +219,13 @@ impl<'a> Data<'a> {
                     balance_after: *balance,
                 })
             }
+            Happened::Group(happened) => {
+                let GroupHappened { user, group, .. } = &**happened;
+                let group = GroupJson::new(group, currency);
+                Data::Group(Box::new(GroupHappenedJson { user: user.as_ref(), group }))
+            }
             Happened::Merchant(merchant) => Data::Merchant(MerchantJson::new(merchant)),
+            Happened::Payment(payment) => Data::Payment(Box::new(PaymentJson::new(payment, currency))),
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -70,7 +70,7 @@ pub fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     Ok(config(roots))
 }
 
-pub(super) fn config(roots: RootCertStore) -> Arc<ClientConfig> {
+pub(crate) fn config(roots: RootCertStore) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.expect("ring has what TLS 1.2 and 1.3 need").with_root_certificates(roots);
@@ -79,17 +79,17 @@ pub(super) fn config(roots: RootCertStore) -> Arc<ClientConfig> {
 
 /// What all requests have in common.
 #[derive(Clone, Debug)]
-pub(super) struct Sender {
-    pub(super) allowed: Arc<[AllowedTarget]>,
-    pub(super) tls: Arc<ClientConfig>,
+pub(crate) struct Sender {
+    pub(crate) allowed: Arc<[AllowedTarget]>,
+    pub(crate) tls: Arc<ClientConfig>,
     /// How long a request may take, from the dial to the answer's head.
-    pub(super) timeout: Duration,
-    pub(super) names: Names,
+    pub(crate) timeout: Duration,
+    pub(crate) names: Names,
 }
 
 /// Who knows the addresses of names.
 #[derive(Clone, Debug)]
-pub(super) enum Names {
+pub(crate) enum Names {
     System,
     /// Somebody who says this, one after the other.
     #[cfg(test)]
@@ -148,7 +148,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
 }
 
 /// A request's body and what is signed of it.
-pub(super) struct Letter {
+pub(crate) struct Letter {
     id: String,
     at_s: u64,
     signatures: String,
@@ -158,7 +158,7 @@ pub(super) struct Letter {
 impl Letter {
     /// One that is signed now, by the system's clock: the receiver compares it with its own,
     /// and an engine's may have been moved for a test.
-    pub(super) fn signed<'a>(secrets: impl IntoIterator<Item = &'a Secret>, id: String, body: Bytes) -> Letter {
+    pub(crate) fn signed<'a>(secrets: impl IntoIterator<Item = &'a Secret>, id: String, body: Bytes) -> Letter {
         let at_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let signatures = signatures(secrets, &id, at_s, &body);
         Letter { id, at_s, signatures, body }
@@ -179,6 +179,21 @@ impl Sender {
         }
     }
 
+    /// Asks `url` something over a connection of its own, and gives what it answers.
+    pub(crate) async fn call(&self, method: Method, url: &str, letter: &Letter) -> Result<(StatusCode, Bytes), String> {
+        let asked = async {
+            let target = Target::read(url, &self.allowed).map_err(|why| format!("the url {why}"))?;
+            let mut wire = self.connect(&target).await?;
+            let response = wire.ask(request(method, &target, letter)).await;
+            let response = response.map_err(|error| format!("no answer: {}", chain(&error)))?;
+            let status = response.status();
+            // The connection takes no more than its bound.
+            let body = response.into_body().collect().await;
+            Ok((status, body.map_err(|error| format!("{status} and no more: {}", chain(&error)))?.to_bytes()))
+        };
+        timeout(self.timeout, asked).await.map_err(|_| format!("no answer within {} s", self.timeout.as_secs_f32()))?
+    }
+
     async fn ask(&self, line: &mut Line, url: &str, letter: &Letter) -> Result<Answer, String> {
         let target = Target::read(url, &self.allowed).map_err(|why| format!("the url {why}"))?;
         let kept = line.0.take().filter(|(to, wire)| *to == target && !wire.sender.is_closed());
@@ -186,7 +201,7 @@ impl Sender {
         if let Some((_, mut wire)) = kept
             && wire.sender.ready().await.is_ok()
         {
-            response = match wire.ask(request(&target, letter)).await {
+            response = match wire.ask(request(Method::POST, &target, letter)).await {
                 Ok(response) => Some((response, wire)),
                 // The other side may have closed it before it saw the request: then a new one is made.
                 Err(error) if error.is_canceled() || error.is_closed() || error.is_incomplete_message() => None,
@@ -197,7 +212,7 @@ impl Sender {
             Some(response) => response,
             None => {
                 let mut wire = self.connect(&target).await?;
-                let response = wire.ask(request(&target, letter)).await;
+                let response = wire.ask(request(Method::POST, &target, letter)).await;
                 (response.map_err(|error| format!("no answer: {}", chain(&error)))?, wire)
             }
         };
@@ -274,8 +289,10 @@ where
     Ok(Wire { sender, left })
 }
 
-fn request(target: &Target, letter: &Letter) -> Request<Full<Bytes>> {
-    let request = Request::post(&target.path)
+fn request(method: Method, target: &Target, letter: &Letter) -> Request<Full<Bytes>> {
+    let request = Request::builder()
+        .method(method)
+        .uri(&target.path)
         .header(HOST, &target.authority)
         .header(USER_AGENT, concat!("hongbao/", env!("CARGO_PKG_VERSION")))
         .header(CONTENT_TYPE, "application/json")

@@ -19,13 +19,16 @@ mod sign;
 mod target;
 
 pub use api::routes;
+pub(crate) use client::config;
 pub use client::trusting;
+pub(crate) use client::{Letter, Names, Sender};
 pub use deliver::deliver;
+pub(crate) use sign::Secret;
 pub use target::AllowedTarget;
+pub(crate) use target::allowed_by_url;
 
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
-use client::{Names, Sender};
 use hongbao_engine::types::{Timestamp, WebhookId};
 use metrics::Counter;
 use parking_lot::Mutex;
@@ -54,7 +57,7 @@ pub struct WebhookOptions {
 
 impl Default for WebhookOptions {
     fn default() -> WebhookOptions {
-        let tls = client::config(RootCertStore::empty());
+        let tls = config(RootCertStore::empty());
         WebhookOptions { allowed: Vec::new(), tls, pace: Pace::default(), is_shared: false }
     }
 }

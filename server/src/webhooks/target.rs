@@ -95,6 +95,15 @@ impl FromStr for AllowedTarget {
     }
 }
 
+/// What allows a URL's own host and port, and nothing else: the operator has named it.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub(crate) fn allowed_by_url(url: &str) -> Result<AllowedTarget, String> {
+    let Target { is_tls, host, port, .. } = Target::parse(url)?;
+    Ok(AllowedTarget { host: AllowedHost::Named(host), port, is_plain: !is_tls })
+}
+
 impl AllowedTarget {
     fn allows(&self, target: &Target) -> bool {
         let is_host = match (&self.host, &target.host) {
@@ -131,6 +140,14 @@ impl Target {
     /// # Errors
     /// What is wrong with it, and what would be right.
     pub(super) fn read(url: &str, allowed: &[AllowedTarget]) -> Result<Target, String> {
+        let target = Target::parse(url)?;
+        if allowed.iter().any(|allowed| allowed.allows(&target)) {
+            return Ok(target);
+        }
+        Err(format!("is no target that the operator allows; start the server with --webhook-allow {target}"))
+    }
+
+    fn parse(url: &str) -> Result<Target, String> {
         if url.len() > URL_BYTES_MAX || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(format!("must be a URL of up to {URL_BYTES_MAX} visible ASCII characters"));
         }
@@ -159,11 +176,7 @@ impl Target {
             None => 80,
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let target = Target { is_tls, host, port, authority: authority.to_owned(), path };
-        if allowed.iter().any(|allowed| allowed.allows(&target)) {
-            return Ok(target);
-        }
-        Err(format!("is no target that the operator allows; start the server with --webhook-allow {target}"))
+        Ok(Target { is_tls, host, port, authority: authority.to_owned(), path })
     }
 
     /// Those of the addresses that may be dialled.

@@ -55,8 +55,9 @@ fn a_demo_serves_what_it_prints_and_leaves_nothing() {
     demo.args(["demo", "--listen", "127.0.0.1:0"]).env("TMPDIR", directory.path()).env_remove("HONGBAO_ADMIN_KEY");
     let (server, _) = Running::ready(&mut demo);
     let pasted = server.printed(|text| {
-        let is_pasted =
-            |line: &&str| ["export ", "curl ", "HOLD=", "GIFT="].iter().any(|start| line.starts_with(start));
+        let is_pasted = |line: &&str| {
+            ["export ", "curl ", "HOLD=", "GIFT=", "TOGETHER="].iter().any(|start| line.starts_with(start))
+        };
         let lines = text.lines().filter(is_pasted);
         text.contains("Ctrl-C").then(|| lines.collect::<Vec<_>>().join(" && echo &&\n"))
     });
@@ -64,7 +65,7 @@ fn a_demo_serves_what_it_prints_and_leaves_nothing() {
     assert!(output.status.success(), "{pasted}\n{}", told(&output));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let answers: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let [mass, claimed, group, grabs, held, bought, gift, wallet, received, audit] = &answers[..] else {
+    let [mass, claimed, group, grabs, held, bought, gift, together, wallet, received, audit] = &answers[..] else {
         panic!("{text}")
     };
     let outcomes = [mass, claimed, group, held, bought].map(|answer| answer["outcome"].as_str().unwrap_or_default());
@@ -75,7 +76,9 @@ fn a_demo_serves_what_it_prints_and_leaves_nothing() {
     let won = mass["amount"].as_u64().unwrap() + group["amount"].as_u64().unwrap();
     let [price, given] = [held, gift].map(|answer| answer["amount"].as_u64().unwrap());
     assert_eq!(gift["state"], "accepted", "{text}");
-    assert_eq!(wallet["available"].as_u64(), Some(500_000 + won - price - given), "{text}");
+    assert_eq!((&together["outcome"], &together["state"]), (&"joined".into(), &"full".into()), "{text}");
+    let each = together["price"].as_u64().unwrap();
+    assert_eq!(wallet["available"].as_u64(), Some(500_000 + won - price - given - each), "{text}");
     assert_eq!(audit["balanced"], true, "{text}");
 
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "all of it is in one directory");

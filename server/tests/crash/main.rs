@@ -31,6 +31,7 @@ mod inquiry;
 mod kill;
 mod load;
 mod migrate;
+mod payments;
 mod process;
 mod reconcile;
 mod redact;

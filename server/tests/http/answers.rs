@@ -173,6 +173,8 @@ async fn wallets_are_shown_as_the_contract_says() {
         row("gift", "gift", &gift_id(1).to_string()),
         row("gift_refund", "gift", &gift_id(1).to_string()),
         row("order_refund", "order", &OrderId::from_bytes([1; 16]).to_string()),
+        row("group", "group", &group_id(1).to_string()),
+        row("group_refund", "group", &group_id(1).to_string()),
     ];
     assert_eq!(entries, json!({"entries": expected, "next_cursor": null}));
 }
@@ -300,7 +302,7 @@ async fn sales_are_shown_as_the_contract_says() {
     let expected = json!({
         "id": item_id(1).to_string(), "merchant": "rosy", "name": "99 roses", "category": "flowers", "kind": "physical", "variant_of": null, "return_within_s": 604800, "price": 29900,
         "currency": "CNY", "stock": {"total": 500, "free": 400, "held": 60, "sold": 40}, "per_user_limit": 1,
-        "starts_at": null, "ends_at": null, "hold_ttl_s": 900, "image_url": null, "created_at": NOW_TEXT,
+        "starts_at": null, "ends_at": null, "hold_ttl_s": 900, "image_url": null, "group_buy": null, "created_at": NOW_TEXT,
     });
     assert_eq!((answer.status.as_u16(), answer.json()), (201, expected));
     let hold = HoldId::from_bytes([1; 16]).to_string();

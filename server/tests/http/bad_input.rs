@@ -1,7 +1,7 @@
 //! Bad input: every POST against everything that can be wrong with a body. Each
 //! row says status, code and field, and none may reach the backend.
 
-use crate::fake::{Site, a_gift, an_order, ask, envelope_id, gift_id, item_id, item_view, payout_id};
+use crate::fake::{Site, a_gift, an_order, ask, envelope_id, gift_id, group_id, item_id, item_view, payout_id};
 use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -63,6 +63,7 @@ fn posts() -> Vec<Post> {
         ("hold_ttl_s", Integer(YEAR_S, May)),
     ];
     let gift = format!("/v1/gifts/{}", gift_id(1));
+    let group = format!("/v1/groups/{}", group_id(1));
     let order = format!("/v1/orders/{}", an_order(1).id);
     let post = |path: String, good: Value, fields| Post { path, good, fields };
     vec![
@@ -97,7 +98,7 @@ fn posts() -> Vec<Post> {
         ),
         post(format!("{order}/accept-return"), json!({"restock": true}), &[]),
         post(format!("{order}/refuse-return"), json!({"reason": "used"}), &[("reason", Text(200, Must))]),
-        post(format!("{hold}/claim"), json!({"user": "bob"}), by_user),
+        post(format!("{hold}/claim"), json!({"user": "bob"}), &[("user", User), ("pay_with", Text(32, May))]),
         post(format!("{hold}/release"), json!({"user": "bob"}), by_user),
         post("/v1/keys".into(), json!({"name": "till", "roles": ["caller"]}), &[("name", Text(200, Must))]),
         post(
@@ -117,6 +118,9 @@ fn posts() -> Vec<Post> {
                 ("ship_within_s", Integer(YEAR_S, May)),
             ],
         ),
+        post(format!("{item}/groups"), json!({"user": "alice"}), &[("user", User), ("reference", Text(128, May))]),
+        post(format!("{group}/join"), json!({"user": "bob"}), by_user),
+        post(format!("{group}/leave"), json!({"user": "bob"}), by_user),
         post(format!("{gift}/pay"), json!({"payer": "carol"}), &[("payer", User)]),
         post(format!("{gift}/accept"), json!({"user": "bob"}), by_user),
         post(format!("{gift}/decline"), json!({"user": "bob"}), &[("user", User), ("reason", Text(200, May))]),

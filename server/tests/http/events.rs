@@ -8,6 +8,7 @@ use hongbao_engine::event::ItemPut;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftState};
 use hongbao_engine::order::{OrderProgress, OrderState};
+use hongbao_engine::payment::{Payment, PaymentState};
 use hongbao_engine::payout::*;
 use hongbao_engine::redaction::Redaction;
 use hongbao_engine::sale::{MerchantBalance, SaleTerms};
@@ -110,6 +111,7 @@ fn all() -> Vec<FeedEvent> {
         hold_ttl_s: 900,
         image_url: None,
         origin: ItemOrigin { owner: "shop".into(), ..ItemOrigin::default() },
+        group_buy: None,
     };
     let what = [
         Happened::Created(Box::new(view())),
@@ -164,8 +166,24 @@ fn all() -> Vec<FeedEvent> {
         let progress = OrderProgress { state, ..OrderProgress::default() };
         Happened::Order(Box::new(OrderView { progress, ..an_order(1) }))
     });
+    let groups = [
+        (EventType::GroupOpened, Some("alice")),
+        (EventType::GroupJoined, Some("bob")),
+        (EventType::GroupLeft, Some("bob")),
+        (EventType::GroupFull, None),
+        (EventType::GroupExpired, None),
+        (EventType::GroupLeaderLeft, None),
+    ];
+    let groups = groups
+        .map(|(what, who)| Happened::Group(Box::new(GroupHappened { what, user: who.map(user), group: a_group(1) })));
     let redacted = Happened::GiftRedacted(Box::new(a_gift(1)));
-    what.into_iter().chain(gifts).chain([redacted]).chain(orders).zip(1..).map(|(what, n)| event(n, what)).collect()
+    let payments = PaymentState::ALL.into_iter().filter(|state| {
+        // Those two are told as what they are to whoever waits: to be paid, or not paid.
+        !matches!(state, PaymentState::Pending | PaymentState::Expired)
+    });
+    let payments = payments.map(|state| Happened::Payment(Box::new(Payment { state, ..a_payment(1) })));
+    let rest = gifts.into_iter().chain([redacted]).chain(orders).chain(groups).chain(payments);
+    what.into_iter().chain(rest).zip(1..).map(|(what, n)| event(n, what)).collect()
 }
 
 impl Site {
@@ -201,7 +219,7 @@ async fn every_type_is_told_as_the_document_says() {
     for event in events {
         let kind = event["type"].as_str().unwrap();
         let of_envelope =
-            ["envelope.", "share.", "payout.", "item.", "gift."].iter().any(|group| kind.starts_with(group));
+            ["envelope.", "share.", "payout.", "item.", "gift.", "group."].iter().any(|group| kind.starts_with(group));
         assert_eq!(event["owner"], if of_envelope { json!("shop") } else { Value::Null }, "{kind}");
         assert_eq!(event["at"], NOW_TEXT);
         let (shape, lacks) = match kind {
@@ -216,7 +234,9 @@ async fn every_type_is_told_as_the_document_says() {
             "merchant.changed" => ("Merchant", &[][..]),
             "merchant.settled" => ("SettledSales", &[][..]),
             kind if kind.starts_with("payout.") => ("Payout", &[][..]),
+            kind if kind.starts_with("payment.") => ("Payment", &[][..]),
             kind if kind.starts_with("gift.") => ("Gift", &[][..]),
+            kind if kind.starts_with("group.") => ("GroupHappened", &[][..]),
             _ => ("Hold", &[][..]),
         };
         let names: BTreeSet<_> = event["data"].as_object().unwrap().keys().map(String::as_str).collect();

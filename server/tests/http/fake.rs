@@ -13,8 +13,10 @@ use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
 use hongbao_engine::gift_envelope::GiftEnvelopeView;
+use hongbao_engine::group::{Group, GroupState, GroupsOf, Member};
 use hongbao_engine::notes::*;
 use hongbao_engine::order::OrderProgress;
+use hongbao_engine::payment::{Payment, PaymentFilter, PaymentFor, PaymentState};
 use hongbao_engine::payout::*;
 use hongbao_engine::relation::{Relation, RelationRow, RelationSide};
 use hongbao_engine::sale::{
@@ -23,6 +25,7 @@ use hongbao_engine::sale::{
 use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::relations::MayGive;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
@@ -48,7 +51,10 @@ pub struct Inner {
     pub envelopes: HashMap<EnvelopeId, EnvelopeView>,
     pub orders: HashMap<OrderId, OrderView>,
     pub payouts: HashMap<PayoutId, PayoutView>,
+    pub payments: HashMap<PaymentId, Payment>,
+    pub payment_filters: Vec<PaymentFilter>,
     pub gifts: HashMap<GiftId, Gift>,
+    pub groups: HashMap<GroupId, Group>,
     pub addresses: HashMap<GiftId, AddressRead>,
     pub codes: HashMap<HandedTo, Vec<Code>>,
     pub relations: Vec<RelationRow>,
@@ -112,6 +118,8 @@ impl Fake {
                 let is_order = matches!(command, Command::StepOrder { .. });
                 let gift = gift.or(is_order.then(|| Outcome::Order(Box::new(OrderNow::new(an_order(1))))));
                 let relations = inner.put_relations(&command);
+                let is_group = matches!(command, Command::OpenGroup(_) | Command::LeaveGroup { .. });
+                let gift = gift.or(is_group.then(|| Outcome::Group(Box::new(a_group(1)))));
                 done.or(gift).or(relations).unwrap_or(Outcome::SoldOut)
             }
         };
@@ -256,6 +264,8 @@ impl Backend for Fake {
             EntryKind::GiftPaid(gift_id(1)),
             EntryKind::GiftRefund(gift_id(1)),
             EntryKind::OrderRefund(OrderId::from_bytes([1; 16])),
+            EntryKind::GroupPaid(group_id(1)),
+            EntryKind::GroupRefund(group_id(1)),
         ];
         Ok(Listing { rows: kinds.map(entry).into(), next: None })
     }
@@ -342,6 +352,18 @@ impl Backend for Fake {
     async fn gift(&self, id: GiftId) -> Result<Option<Gift>> {
         Ok(self.inner.lock().unwrap().gifts.get(&id).cloned())
     }
+    async fn group(&self, id: GroupId) -> Result<Option<Group>> {
+        Ok(self.inner.lock().unwrap().groups.get(&id).cloned())
+    }
+    async fn groups(&self, of: &GroupsOf, page: &Page) -> Result<Listing<Group>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        let is_wanted = |group: &&Group| match of {
+            GroupsOf::User(user) => group.member(user).is_some(),
+            GroupsOf::Item(item, state) => group.item == *item && state.is_none_or(|state| state == group.state),
+        };
+        Ok(Listing { rows: inner.groups.values().filter(is_wanted).cloned().collect(), next: None })
+    }
     async fn address(&self, gift: GiftId) -> Result<AddressRead> {
         Ok(self.inner.lock().unwrap().addresses.get(&gift).cloned().unwrap_or(AddressRead::None))
     }
@@ -372,6 +394,15 @@ impl Backend for Fake {
         };
         let rows = inner.relations.iter().filter(mine).take(page.limit).cloned().collect();
         Ok(Listing { rows, next: None })
+    }
+    async fn payment(&self, id: PaymentId) -> Result<Option<Payment>> {
+        Ok(self.inner.lock().unwrap().payments.get(&id).cloned())
+    }
+    async fn payments(&self, filter: &PaymentFilter, page: &Page) -> Result<Listing<Payment>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        inner.payment_filters.push(filter.clone());
+        Ok(Listing { rows: inner.payments.values().cloned().collect(), next: None })
     }
     async fn payout(&self, id: PayoutId) -> Result<Option<PayoutView>> {
         Ok(self.inner.lock().unwrap().payouts.get(&id).cloned())
@@ -441,6 +472,60 @@ pub fn an_order(n: u8) -> OrderView {
         amount: Amount::new(200).unwrap(),
         created_at: NOW,
         progress: OrderProgress::default(),
+    }
+}
+
+pub fn group_id(n: u8) -> GroupId {
+    GroupId::from_bytes([n; 16])
+}
+
+/// An open group of three, of two members.
+pub fn a_group(n: u8) -> Group {
+    let user = |text| UserId::new(text).unwrap();
+    let member = |name, n| Member { user: user(name), joined_at: NOW, order: OrderId::from_bytes([n; 16]) };
+    Group {
+        id: group_id(n),
+        owner: "shop".into(),
+        state: GroupState::Open,
+        item: item_id(1),
+        merchant: user("rosy"),
+        size: 3,
+        price: Amount::new(9_900).unwrap(),
+        leader: user("alice"),
+        members: vec![member("alice", 1), member("bob", 2)],
+        created_at: NOW,
+        expires_at: NOW.plus_s(60),
+        ended_at: None,
+        reference: None,
+    }
+}
+
+pub fn a_payment(n: u8) -> Payment {
+    Payment {
+        id: PaymentId::from_bytes([n; 16]),
+        gateway: "alipay".into(),
+        purpose: PaymentFor::Hold(HoldId::from_bytes([n; 16])),
+        payer: UserId::new("bob").unwrap(),
+        item: item_id(1),
+        merchant: UserId::new("rosy").unwrap(),
+        amount: Amount::new(200).unwrap(),
+        state: PaymentState::Created,
+        created_at: NOW,
+        pay_by: NOW.plus_s(60),
+        kept_until: NOW.plus_s(90),
+        due_before: NOW,
+        pay_url: None,
+        number: None,
+        taken: Amount::ZERO,
+        paid_at: None,
+        was_spent: false,
+        order: None,
+        refunding_at: None,
+        refunded_at: None,
+        refund_number: None,
+        reason: None,
+        discrepancy: None,
+        changed_at: NOW,
     }
 }
 
@@ -559,6 +644,7 @@ pub fn item_view(n: u8, per_user_limit: Option<u32>) -> ItemView {
             hold_ttl_s: 900,
             image_url: None,
             origin: ItemOrigin::default(),
+            group_buy: None,
         },
         stock: Stock { total: 500, free: 400, held: 60, sold: 40 },
     }
@@ -583,6 +669,7 @@ pub fn setup() -> Setup {
         caps: Caps::default(),
         may_give: MayGive::default(),
         webhooks: WebhookOptions::default(),
+        payments: PaymentOptions::default(),
     }
 }
 

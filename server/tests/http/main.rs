@@ -11,6 +11,7 @@ mod events;
 mod fake;
 mod gift_envelopes;
 mod gifts;
+mod groups;
 mod keys;
 mod orders;
 mod payouts;

@@ -9,6 +9,7 @@ use hongbao_engine::journal::JournalOptions;
 use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
+use hongbao_server::payments::PaymentOptions;
 use hongbao_server::relations::MayGive;
 use hongbao_server::webhooks::{AllowedTarget, Pace, WebhookOptions, deliver};
 use http_body_util::BodyExt;
@@ -82,6 +83,7 @@ impl<B: Backend> House<B> {
             caps: Caps::default(),
             may_give: MayGive::default(),
             webhooks,
+            payments: PaymentOptions::default(),
         };
         let server = Server::new(engine, &setup);
         let deliverer = tokio::spawn(deliver(server.clone()));

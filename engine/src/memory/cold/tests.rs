@@ -74,6 +74,7 @@ fn a_shipped_gift_leaves_memory_and_may_arrive_later() {
         hold_ttl_s: 900,
         image_url: None,
         origin: ItemOrigin::default(),
+        group_buy: None,
     };
     let Outcome::Item(item) = ask(&engine, Command::CreateItem(Box::new(terms))) else { panic!("there is an item") };
     let terms = NewGift::new("shop", alice, bob.clone(), item.id);

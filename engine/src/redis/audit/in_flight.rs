@@ -72,6 +72,7 @@ fn told(sums: &[Sums], waiting: Vec<Waiting>, settled: bool) -> Result<InFlight>
             wallets: place("wallets")?,
             escrowed: place("escrowed")?,
             payable: place("payable")?,
+            refunding: 0,
             merchants: place("merchants")?,
             platform: place("platform")?,
             in_flight,

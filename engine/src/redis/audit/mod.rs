@@ -21,6 +21,7 @@
 
 mod api_keys;
 mod archived;
+mod codes;
 mod envelopes;
 mod gifts;
 mod in_flight;
@@ -251,6 +252,7 @@ fn add(all: &mut Audited, some: &Audited) {
     all.orders += some.orders;
     all.payouts += some.payouts;
     all.gifts += some.gifts;
+    all.codes += some.codes;
 }
 
 /// What is read of a bucket's sums beside its money; what is told of it stands there, too.

@@ -3,6 +3,7 @@
 //! **Invariant:** a live hold is counted from its own row, a sold unit from the
 //! hold that was paid; what users', items' and merchants' rows say must agree.
 
+use super::codes::Handed;
 use super::{Finding, FindingKind, Look, PAGE, Pages, readable, words};
 use crate::command::HoldView;
 use crate::order::OrderState;
@@ -53,6 +54,8 @@ pub(super) struct Units {
     paying: Vec<([u8; 16], u64)>,
     /// Gifts that have a unit set aside, as they are listed with the item.
     pub(super) gifts: Vec<(Vec<u8>, u64)>,
+    /// What orders were handed of its codes.
+    pub(super) handed: Vec<Handed>,
 }
 
 impl Units {
@@ -159,9 +162,11 @@ impl Look<'_> {
                 self.counts.orders += 1;
                 match paid.remove(order.id.bytes()) {
                     Some(hold) if hold.id == order.hold => {
+                        let of_it = units.entry(*hold.item.bytes()).or_default();
                         if order.progress.restocked {
-                            units.entry(*hold.item.bytes()).or_default().take_back(&hold);
+                            of_it.take_back(&hold);
                         }
+                        of_it.handed.extend(order.codes_from.map(|first| Handed::order(first, &hold, order.id)));
                         let (core, bucket, name) = (Arc::clone(&core), self.bucket, order.id.to_string());
                         looked.spawn(async move { readable(&name, what_came_of(core, bucket, order, hold).await) });
                     }
@@ -213,6 +218,7 @@ impl Look<'_> {
         if of_it.first_due_ms.is_some_and(|first| due.is_none_or(|due| due > first as i64)) {
             self.found_if_still(FindingKind::List, format!("{id}: nobody will look at it when its next hold is due"));
         }
+        self.codes(id, of_it.handed).await?;
         self.gifts_of_item(id, &of_it.gifts).await?;
         // What is being paid is found by its effect.
         for (hold, _) in of_it.paying {

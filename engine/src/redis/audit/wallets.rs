@@ -91,7 +91,7 @@ impl Look<'_> {
 pub(in crate::redis) fn mark_of(kind: &EntryKind) -> Option<Vec<u8>> {
     let mark = |kind: &[u8], id: &[u8; 16]| Some([b"#", kind, id].concat());
     match kind {
-        EntryKind::Deposit(_) | EntryKind::Withdrawal(_) => None,
+        EntryKind::GroupPaid(_) | EntryKind::GroupRefund(_) | EntryKind::Deposit(_) | EntryKind::Withdrawal(_) => None,
         EntryKind::EnvelopeCreated(envelope) => mark(b"f", envelope.bytes()),
         EntryKind::Claim(envelope) => mark(b"c", envelope.bytes()),
         EntryKind::Refund(envelope) => mark(b"r", envelope.bytes()),

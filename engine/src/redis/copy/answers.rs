@@ -87,9 +87,13 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
             let [pending, available] = [balance.pending, balance.available].map(|amount| number(amount.minor()));
             vec![text("sales"), pending, available, text(merchant.as_str())]
         }
+        Outcome::Payment(_) => return Err(CopyError::Form(super::to_redis::NO_PAYMENTS.to_owned())),
         Outcome::Order(order) => vec![text("order"), orders::packed(&order.view())],
         Outcome::GiftEnvelope(_) => return Err(CopyError::Form(super::to_redis::NO_GIFT_ENVELOPES.to_owned())),
         Outcome::Relations(_) => return Err(CopyError::Form(super::to_redis::NO_RELATIONS.to_owned())),
+        Outcome::Group(_) | Outcome::Joined { .. } => {
+            return Err(CopyError::Form(super::to_redis::NO_GROUPS.to_owned()));
+        }
         Outcome::Gift(gift) => vec![text("gift"), gifts::bytes_of(gift)],
         Outcome::Payouts(answers) => vec![text("payouts"), answers.iter().map(|answer| answer.letter()).collect()],
         Outcome::Clock(at) => vec![text("clock"), number(at.ms()), number(0)],
@@ -103,6 +107,8 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         | Outcome::Ended
         | Outcome::HoldExpired
         | Outcome::CannotPay
+        | Outcome::GroupFull
+        | Outcome::LeaderLeft
         | Outcome::Refused(_) => {
             return Err(CopyError::Form(format!("a no is kept under a key: {:?}; run `hongbao audit`", memo.answer)));
         }

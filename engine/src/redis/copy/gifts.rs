@@ -7,19 +7,24 @@ use crate::event::{Event, GiftChanged, Units};
 use crate::gift::{Gift, GiftRole};
 use crate::redis::audit::Pages;
 use crate::redis::bucket::Bucket;
+use crate::redis::codes::gift_field;
 use crate::redis::gifts::{gift_of, packed};
 use crate::redis::sales::Owed;
 use crate::types::{GiftId, ItemId, UserId};
 use std::collections::{HashMap, HashSet};
 
 impl Writing {
-    pub(super) async fn gift(&mut self, gift: &Gift) -> Result<()> {
+    pub(super) async fn gift(&mut self, gift: &Gift, code: Option<u32>) -> Result<()> {
         let id = gift.id.bytes().to_vec();
         let bucket = self.core.layout.of_id(gift.id.bytes());
         if bucket != self.core.layout.of_id(gift.item.bytes()) {
             return Err(CopyError::Form(format!("{} does not begin like {}", gift.id, gift.item)));
         }
         self.write(bucket, "HSET", self.core.layout.gifts(bucket), [id.clone(), packed(gift)]).await?;
+        if let Some(place) = code {
+            let handed = [gift_field(gift.id.bytes()), number(place.into())];
+            self.write(bucket, "HSET", self.core.layout.item(gift.item), handed).await?;
+        }
         if let Some(deadline) = gift.deadline() {
             let due = [number(deadline.ms()), [b"g", &id[..]].concat()];
             self.write(bucket, "ZADD", self.core.layout.due(bucket), due).await?;

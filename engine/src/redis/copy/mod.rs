@@ -18,6 +18,7 @@
 //! source's totals.
 
 mod answers;
+mod codes;
 mod directory;
 mod gifts;
 mod pools;

@@ -10,10 +10,11 @@ use super::directory::{failed, settle, take_back, unmark};
 use super::{COPIED, CopyError, CopyOptions, CopyReport, MARK, OUT, Result, occupied};
 use crate::audit::audit;
 use crate::backend::{Audit, OnceKey};
+use crate::code::HandedTo;
 use crate::command::{EndedAs, HoldState, OrderView};
 use crate::event::{
-    Claimed, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, EnvelopeSettled, Event, Grabbed, Held,
-    HoldEnded, ItemPut, OrderChanged, PayoutChanged, PayoutMade, Remembered, Units,
+    Claimed, CodesHanded, EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeRedacted, EnvelopeSettled, Event,
+    Grabbed, Held, HoldEnded, ItemPut, OrderChanged, PayoutChanged, PayoutMade, Remembered, Units,
 };
 use crate::memory::{Settings, lock};
 use crate::order::{OrderProgress, OrderState};
@@ -422,7 +423,7 @@ impl Copying<'_> {
                 all.insert((id, user), Units { held, sold });
             }
         }
-        Ok(())
+        self.codes(bucket, id, created_at).await
     }
 
     async fn holds(&mut self, bucket: Bucket, units: &HashMap<(ItemId, UserId), Units>) -> Result<()> {
@@ -462,8 +463,12 @@ impl Copying<'_> {
                         self.things += 1;
                         let event = Event::HoldEnded(Box::new(ended(Some((order.merchant.clone(), owed)))));
                         self.thing(order.at, event)?;
+                        let codes_from = order.codes_from;
                         let order = order.view(hold);
-                        if order.progress != OrderProgress::default() {
+                        if let Some(first) = codes_from {
+                            let (item, count, to) = (order.item, order.quantity, HandedTo::Order(order.id));
+                            self.thing(order.created_at, Event::CodesHanded(CodesHanded { item, first, count, to }))?;
+                        } else if order.progress != OrderProgress::default() {
                             self.order_led_on(order)?;
                         }
                     }

@@ -68,9 +68,11 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if store.has_gift_envelopes()? {
         return Err(CopyError::Form(NO_GIFT_ENVELOPES.to_owned()));
     }
-    if store.sells_codes()? {
-        let why = "the directory has items of the kind `code`, and deployments in Redis cannot hold any yet; serve it where it is";
-        return Err(CopyError::Form(why.to_owned()));
+    if store.has_payments()? {
+        return Err(CopyError::Form(NO_PAYMENTS.to_owned()));
+    }
+    if store.has_groups()? {
+        return Err(CopyError::Form(NO_GROUPS.to_owned()));
     }
     let mut told = Progress { done: 0, all: 0 };
     store.things(|_| {
@@ -124,6 +126,12 @@ pub(super) const NO_GIFT_ENVELOPES: &str = "the directory has gift envelopes, an
 /// Why a directory is not copied that knows who has blocked whom.
 pub(super) const NO_RELATIONS: &str = "the directory has relations between users, and deployments in Redis cannot hold any yet: people \
     who were blocked could give again; serve it where it is, or take them back with DELETE /v1/users/{user}/relations";
+/// Why a directory is not copied in which something was to be paid outside.
+pub(super) const NO_PAYMENTS: &str =
+    "the directory has payments outside, and deployments in Redis cannot hold any yet; serve it where it is";
+/// Why a directory is not copied in which something is bought together.
+pub(super) const NO_GROUPS: &str = "the directory has items that are or were sold to groups, and deployments in Redis cannot \
+     hold any yet; serve it where it is";
 
 /// An engine in front of the deployment to copy into, and how much is there already.
 async fn target(
@@ -286,17 +294,24 @@ impl Writing {
                 let packed = [item.bytes(), &order[..], words.as_bytes()].concat();
                 self.write(bucket, "HSET", self.core.layout.holds(bucket), [hold.id.bytes().to_vec(), packed]).await?;
             }
-            Thing::Order(order) => {
+            Thing::Codes(item, first, codes) => self.codes(item, first, &codes).await?,
+            Thing::Order(order, codes_from) => {
                 let bucket = self.core.layout.of_id(order.id.bytes());
                 let id = order.id.bytes().to_vec();
-                self.write(bucket, "HSET", self.core.layout.orders(bucket), [id.clone(), order_row(&order)]).await?;
+                self.write(
+                    bucket,
+                    "HSET",
+                    self.core.layout.orders(bucket),
+                    [id.clone(), order_row(&order, codes_from)],
+                )
+                .await?;
                 let owed = self.core.layout.owed(&order.merchant);
                 let bucket = self.core.layout.of_user(&order.merchant);
                 // Unless an entry of its merchant has said more.
                 self.write(bucket, "HSETNX", owed, [id, Owed::at_once(order.amount).packed()]).await?;
             }
             Thing::Payout(payout) => self.payout(&payout).await?,
-            Thing::Gift(gift) => self.gift(&gift).await?,
+            Thing::Gift(gift, code) => self.gift(&gift, code).await?,
             Thing::Memo(memo) => self.memo(&memo).await?,
             Thing::ApiKey(key) => {
                 let layout = &self.core.layout;
@@ -360,6 +375,9 @@ impl Writing {
             EntryKind::Order(id) => ("o", id.bytes().to_vec()),
             EntryKind::GiftPaid(id) => ("g", id.bytes().to_vec()),
             EntryKind::OrderRefund(id) => ("u", id.bytes().to_vec()),
+            EntryKind::GroupPaid(_) | EntryKind::GroupRefund(_) => {
+                return Err(CopyError::Form(NO_GROUPS.to_owned()));
+            }
             EntryKind::GiftRefund(id) => ("b", id.bytes().to_vec()),
         };
         let words = format!("{} {kind} {amount} {} ", entry.at.ms(), entry.balance_after);

@@ -26,6 +26,9 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/users/{user}/sent"),
     ("GET", "/v1/users/{user}/received"),
     ("GET", "/v1/audit"),
+    ("GET", "/v1/payments"),
+    ("GET", "/v1/payments/{id}"),
+    ("POST", "/v1/payments/callbacks/{gateway}"),
     ("GET", "/v1/payouts"),
     ("GET", "/v1/payouts/{id}"),
     ("POST", "/v1/payouts/results"),
@@ -57,6 +60,7 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/gifts/{id}"),
     ("GET", "/v1/gifts/{id}/codes"),
     ("POST", "/v1/gifts/{id}/pay"),
+    ("POST", "/v1/gifts/{id}/payment"),
     ("POST", "/v1/gifts/{id}/accept"),
     ("POST", "/v1/gifts/{id}/decline"),
     ("POST", "/v1/gifts/{id}/cancel"),
@@ -68,6 +72,12 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/v1/gifts/{id}/address"),
     ("POST", "/v1/gifts/{id}/address/erase"),
     ("GET", "/v1/users/{user}/gifts"),
+    ("POST", "/v1/items/{id}/groups"),
+    ("GET", "/v1/items/{id}/groups"),
+    ("GET", "/v1/groups/{id}"),
+    ("POST", "/v1/groups/{id}/join"),
+    ("POST", "/v1/groups/{id}/leave"),
+    ("GET", "/v1/users/{user}/groups"),
     ("POST", "/v1/gift-envelopes"),
     ("GET", "/v1/gift-envelopes/{id}"),
     ("POST", "/v1/gift-envelopes/{id}/pay"),
@@ -233,6 +243,34 @@ impl Client {
         read(&self.call(Call::new(Method::GET, "/v1/audit", &[])).await?)
     }
 
+    /// Payments outside, state by state, the oldest first. A page may be short, even empty, and still have a next
+    /// one. `discrepant=true`: those of which a gateway said what cannot be right. All of them, page after page as
+    /// they are asked for; `limit` is a page's size.
+    pub fn payments(&self, query: &types::PaymentsQuery) -> Pages<types::Payment> {
+        Pages::new(self, Call::new(Method::GET, "/v1/payments", &[]).query(&query.told()), |body| {
+            read::<types::Payments>(body).map(|page| (page.payments, page.next_cursor))
+        })
+    }
+
+    /// A payment outside.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn payment(&self, id: &str) -> Result<types::Payment, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/payments/{}", &[id])).await?)
+    }
+
+    /// What a payment gateway calls back. Needs no key: the headers webhook-id, webhook-timestamp and
+    /// webhook-signature sign it as Standard Webhooks says, with the gateway's secret, at most five minutes ago. 401
+    /// for what is not so signed, or is about a payment of another gateway. Told twice it has one effect. A body of
+    /// up to 64 KiB.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn payment_callback(&self, gateway: &str, body: &types::GatewayMessage) -> Result<types::PaymentTaken, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/payments/callbacks/{}", &[gateway]).json(body)).await?)
+    }
+
     /// Payouts, the oldest first. A page may be short, even empty, and still have a next one. While states change, no
     /// payout is told twice on the way from page to page. An issuer sees those of its owner's envelopes. All of them,
     /// page after page as they are asked for; `limit` is a page's size.
@@ -384,11 +422,11 @@ impl Client {
         read(&self.call(Call::new(Method::GET, "/v1/holds/{}", &[id])).await?)
     }
 
-    /// Pay for a hold from its user's wallet.
+    /// Pay for a hold from its user's wallet, or with `pay_with` outside, at a payment gateway.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn claim_hold(&self, id: &str, body: &types::ByUser) -> Result<types::HoldClaimOutcome, Error> {
+    pub async fn claim_hold(&self, id: &str, body: &types::HoldClaim) -> Result<types::HoldClaimOutcome, Error> {
         read(&self.call(Call::new(Method::POST, "/v1/holds/{}/claim", &[id]).json(body)).await?)
     }
 
@@ -502,6 +540,15 @@ impl Client {
         read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/pay", &[id]).json(body).keyed()).await?)
     }
 
+    /// Pay outside, at a payment gateway, for a gift that one was asked to pay for. Asked again while that is open,
+    /// the same payment. The gift does not expire before the payment does.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn pay_gift_outside(&self, id: &str, body: &types::GiftPayOutside) -> Result<types::GiftPaymentOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gifts/{}/payment", &[id]).json(body)).await?)
+    }
+
     /// Accept a gift, and say where it is to be sent; again with another address until it is shipped.
     ///
     /// # Errors
@@ -589,6 +636,59 @@ impl Client {
     pub fn gifts_of(&self, user: &str, query: &types::GiftsOfQuery) -> Pages<types::Gift> {
         Pages::new(self, Call::new(Method::GET, "/v1/users/{}/gifts", &[user]).query(&query.told()), |body| {
             read::<types::Gifts>(body).map(|page| (page.gifts, page.next_cursor))
+        })
+    }
+
+    /// Open a group that buys an item together. The leader pays the price for groups at once and has a unit set
+    /// aside, as every member has. When the last has joined each has an order; otherwise all have their money back.
+    /// With no unit to be had, before the sale opens or after its end, and at the leader's limit it is 409
+    /// `wrong_state`, with too little money 409 `insufficient_funds`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn open_group(&self, id: &str, body: &types::NewGroup) -> Result<types::Group, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/items/{}/groups", &[id]).json(body).keyed()).await?)
+    }
+
+    /// An item's groups, newest first. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn groups_of_item(&self, id: &str, query: &types::GroupsOfItemQuery) -> Pages<types::Group> {
+        Pages::new(self, Call::new(Method::GET, "/v1/items/{}/groups", &[id]).query(&query.told()), |body| {
+            read::<types::Groups>(body).map(|page| (page.groups, page.next_cursor))
+        })
+    }
+
+    /// A group.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn group(&self, id: &str) -> Result<types::Group, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/groups/{}", &[id])).await?)
+    }
+
+    /// Join a group. Again, the same with `replayed`. A group whose time is over is `expired`, exactly from
+    /// `expires_at` on.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn join_group(&self, id: &str, body: &types::ByUser) -> Result<types::GroupOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/groups/{}/join", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Leave a group that is not full. The money and the unit come back. If its leader leaves it ends, and all have
+    /// their money back. Who is not in it has nothing to leave: again, the same. A member of one that is full has an
+    /// order: 409 `wrong_state`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn leave_group(&self, id: &str, body: &types::ByUser) -> Result<types::Group, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/groups/{}/leave", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Groups that a user is in, newest first. Of those that came to nothing, those that the user was in then. All of
+    /// them, page after page as they are asked for; `limit` is a page's size.
+    pub fn groups_of_user(&self, user: &str, query: &types::GroupsOfUserQuery) -> Pages<types::Group> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/groups", &[user]).query(&query.told()), |body| {
+            read::<types::Groups>(body).map(|page| (page.groups, page.next_cursor))
         })
     }
 

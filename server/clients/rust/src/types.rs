@@ -37,6 +37,9 @@ pub type HoldId = String;
 /// `OrderId` of the API.
 pub type OrderId = String;
 
+/// `PaymentId` of the API.
+pub type PaymentId = String;
+
 /// `PayoutId` of the API.
 pub type PayoutId = String;
 
@@ -45,6 +48,9 @@ pub type GiftId = String;
 
 /// `GiftEnvelopeId` of the API.
 pub type GiftEnvelopeId = String;
+
+/// `GroupId` of the API.
+pub type GroupId = String;
 
 /// `WebhookId` of the API.
 pub type WebhookId = String;
@@ -346,7 +352,7 @@ pub struct Key {
 
 words! {
     /// `type` of [`Event`].
-    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted", OrderShipped = "order.shipped", OrderDelivered = "order.delivered", OrderReturnRequested = "order.return_requested", OrderReturned = "order.returned", OrderRefused = "order.refused" }
+    EventType { EnvelopeCreated = "envelope.created", EnvelopeSoldOut = "envelope.sold_out", EnvelopeExpired = "envelope.expired", EnvelopeCancelled = "envelope.cancelled", EnvelopeSettled = "envelope.settled", ShareGrabbed = "share.grabbed", ShareClaimed = "share.claimed", ShareLapsed = "share.lapsed", WalletDeposited = "wallet.deposited", WalletWithdrawn = "wallet.withdrawn", ItemPut = "item.put", HoldHeld = "hold.held", HoldClaimed = "hold.claimed", HoldReleased = "hold.released", HoldExpired = "hold.expired", OrderCreated = "order.created", PayoutDue = "payout.due", PayoutSent = "payout.sent", PayoutPaid = "payout.paid", PayoutFailed = "payout.failed", EnvelopeRedacted = "envelope.redacted", MerchantChanged = "merchant.changed", GiftAwaitingPayment = "gift.awaiting_payment", GiftOffered = "gift.offered", GiftAccepted = "gift.accepted", GiftShipped = "gift.shipped", GiftDelivered = "gift.delivered", GiftDeclined = "gift.declined", GiftExpired = "gift.expired", GiftCancelled = "gift.cancelled", GiftFailed = "gift.failed", MerchantSettled = "merchant.settled", GiftRedacted = "gift.redacted", OrderShipped = "order.shipped", OrderDelivered = "order.delivered", OrderReturnRequested = "order.return_requested", OrderReturned = "order.returned", OrderRefused = "order.refused", PaymentCreated = "payment.created", PaymentPaid = "payment.paid", PaymentFailed = "payment.failed", PaymentRefunding = "payment.refunding", PaymentRefunded = "payment.refunded", GroupOpened = "group.opened", GroupJoined = "group.joined", GroupLeft = "group.left", GroupFull = "group.full", GroupExpired = "group.expired", GroupLeaderLeft = "group.leader_left" }
 }
 
 /// `Event` of the API.
@@ -360,12 +366,12 @@ pub struct Event {
     pub r#type: EventType,
     /// `at`.
     pub at: Time,
-    /// The owner of the envelope or gift, if it is about one or its payouts, or of the item that was put.
+    /// The owner of the envelope, gift or group, if it is about one or its payouts, or of the item that was put.
     #[serde(default)]
     pub owner: Option<String>,
     /// What it is about, as it was then: of envelope.created an Envelope, of hold.* a Hold, of order.* an Order, of
-    /// payout.* a Payout, of merchant.changed a Merchant, of merchant.settled SettledSales, of gift.* a Gift, of
-    /// item.put an Item whose stock tells `total` only.
+    /// payout.* a Payout, of payment.* a Payment, of merchant.changed a Merchant, of merchant.settled SettledSales,
+    /// of gift.* a Gift, of group.* GroupHappened, of item.put an Item whose stock tells `total` only.
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -573,7 +579,7 @@ pub struct Wallet {
 
 words! {
     /// `kind` of [`Entry`].
-    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order", Gift = "gift", GiftRefund = "gift_refund", OrderRefund = "order_refund" }
+    EntryKind { Deposit = "deposit", Withdrawal = "withdrawal", Envelope = "envelope", Claim = "claim", Refund = "refund", Lapse = "lapse", Order = "order", Gift = "gift", GiftRefund = "gift_refund", OrderRefund = "order_refund", Group = "group", GroupRefund = "group_refund" }
 }
 
 /// `Entry` of the API.
@@ -597,6 +603,9 @@ pub struct Entry {
     /// `gift`.
     #[serde(default)]
     pub gift: Option<GiftId>,
+    /// `group`.
+    #[serde(default)]
+    pub group: Option<GroupId>,
     /// `reference`.
     #[serde(default)]
     pub reference: Option<Reference>,
@@ -1095,9 +1104,75 @@ union! {
     ItemGrabOutcome by "outcome" { "held" => Held(Held), "sold_out" => SoldOut(SoldOut), "limit_reached" => LimitReached(LimitReached), "not_open" => NotOpen(NotOpen), "ended" => Ended(Ended) }
 }
 
+/// `AwaitingPayment` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct AwaitingPayment {
+    /// `payment`.
+    pub payment: PaymentId,
+    /// `gateway`.
+    pub gateway: String,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}.
+    pub pay_url: Option<String>,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// The order that it has made.
+    pub order: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+/// `PaidOutside` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PaidOutside {
+    /// `payment`.
+    pub payment: PaymentId,
+    /// `gateway`.
+    pub gateway: String,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}.
+    pub pay_url: Option<String>,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// The order that it has made.
+    pub order: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+/// `PaymentFailed` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PaymentFailed {
+    /// `payment`.
+    pub payment: PaymentId,
+    /// `gateway`.
+    pub gateway: String,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// Where to pay; null until the gateway has said so: ask again, or GET /v1/payments/{id}.
+    pub pay_url: Option<String>,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// The order that it has made.
+    pub order: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
 union! {
     /// Treat an outcome you do not know as no win so far.
-    HoldClaimOutcome by "outcome" { "claimed" => Claimed(Ordered), "expired" => Expired(Expired), "released" => Released(Released), "insufficient_funds" => InsufficientFunds(CannotPay) }
+    HoldClaimOutcome by "outcome" { "claimed" => Claimed(Ordered), "expired" => Expired(Expired), "released" => Released(Released), "insufficient_funds" => InsufficientFunds(CannotPay), "awaiting_payment" => AwaitingPayment(AwaitingPayment), "paid" => Paid(PaidOutside), "payment_failed" => PaymentFailed(PaymentFailed) }
 }
 
 union! {
@@ -1210,6 +1285,187 @@ pub struct Received {
 pub struct ReceivedGrabs {
     /// `grabs`.
     pub grabs: Vec<Received>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+union! {
+    /// Treat an outcome you do not know as not paid so far.
+    GiftPaymentOutcome by "outcome" { "awaiting_payment" => AwaitingPayment(AwaitingPayment), "paid" => Paid(PaidOutside), "payment_failed" => PaymentFailed(PaymentFailed) }
+}
+
+/// `HoldClaim` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HoldClaim {
+    /// `user`.
+    pub user: User,
+    /// A payment gateway of the server's; null pays from the wallet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay_with: Option<Option<String>>,
+}
+
+impl HoldClaim {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        HoldClaim { user: user.into(), pay_with: None }
+    }
+
+    /// Sets `pay_with`. `None` is sent as null.
+    #[must_use]
+    pub fn pay_with(mut self, pay_with: impl Into<Option<String>>) -> Self {
+        self.pay_with = Some(pay_with.into());
+        self
+    }
+}
+
+/// `GiftPayOutside` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftPayOutside {
+    /// `payer`.
+    pub payer: User,
+    /// A payment gateway of the server's.
+    pub pay_with: String,
+}
+
+impl GiftPayOutside {
+    /// With what there must be; the rest is left out.
+    pub fn new(payer: impl Into<String>, pay_with: impl Into<String>) -> Self {
+        GiftPayOutside { payer: payer.into(), pay_with: pay_with.into() }
+    }
+}
+
+words! {
+    /// `about` of [`GatewayMessage`].
+    GatewayMessageAbout { Payment = "payment", Refund = "refund" }
+}
+
+/// `GatewayMessage` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GatewayMessage {
+    /// `about`.
+    pub about: GatewayMessageAbout,
+    /// `reference`.
+    pub reference: PaymentId,
+    /// Of a payment pending, paid, failed or closed; of a refund pending, refunded or failed.
+    pub state: String,
+    /// The gateway's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `amount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Amount>,
+    /// `reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl GatewayMessage {
+    /// With what there must be; the rest is left out.
+    pub fn new(about: GatewayMessageAbout, reference: impl Into<String>, state: impl Into<String>) -> Self {
+        GatewayMessage { about, reference: reference.into(), state: state.into(), id: None, amount: None, reason: None }
+    }
+
+    /// Sets `id`.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Sets `amount`.
+    #[must_use]
+    pub fn amount(mut self, amount: Amount) -> Self {
+        self.amount = Some(amount);
+        self
+    }
+
+    /// Sets `reason`.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+words! {
+    /// `PaymentState` of the API.
+    PaymentState { Created = "created", Pending = "pending", Paid = "paid", Failed = "failed", Expired = "expired", Refunding = "refunding", Refunded = "refunded" }
+}
+
+/// `PaymentTaken` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PaymentTaken {
+    /// `payment`.
+    pub payment: PaymentId,
+    /// `state`.
+    pub state: PaymentState,
+}
+
+words! {
+    /// `discrepancy` of [`Payment`].
+    PaymentDiscrepancy { OtherAmount = "other_amount", PaidTwice = "paid_twice", PaidAfterRefund = "paid_after_refund" }
+}
+
+/// `Payment` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Payment {
+    /// `id`.
+    pub id: PaymentId,
+    /// `gateway`.
+    pub gateway: String,
+    /// `state`.
+    pub state: PaymentState,
+    /// What it is for, if it is a hold.
+    pub hold: Option<String>,
+    /// What it is for, if it is a gift.
+    pub gift: Option<String>,
+    /// `payer`.
+    pub payer: User,
+    /// `merchant`.
+    pub merchant: User,
+    /// `amount`.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// What the gateway has taken.
+    pub taken: Balance,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// Until when what it is for is kept at most while the gateway does not say whether it was paid.
+    pub kept_until: Time,
+    /// `pay_url`.
+    pub pay_url: Option<String>,
+    /// The gateway's own number.
+    pub gateway_id: Option<String>,
+    /// `paid_at`.
+    pub paid_at: Option<String>,
+    /// The order that it has made.
+    pub order: Option<String>,
+    /// `refunding_at`.
+    pub refunding_at: Option<String>,
+    /// `refunded_at`.
+    pub refunded_at: Option<String>,
+    /// The gateway's own number of the refund.
+    pub refund_id: Option<String>,
+    /// Why it failed, or why its money goes back.
+    pub reason: Option<String>,
+    /// What the gateway said that cannot be right: the first of it.
+    pub discrepancy: Option<PaymentDiscrepancy>,
+}
+
+/// `Payments` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Payments {
+    /// `payments`.
+    pub payments: Vec<Payment>,
     /// `next_cursor`.
     pub next_cursor: Cursor,
 }
@@ -1348,6 +1604,8 @@ pub struct Audit {
     pub escrowed: Balance,
     /// `payable`.
     pub payable: Balance,
+    /// On its way back to who paid outside.
+    pub refunding: Balance,
     /// `merchants`.
     pub merchants: Balance,
     /// `platform`.
@@ -1612,6 +1870,25 @@ words! {
     ItemKind { Physical = "physical", Virtual = "virtual", Code = "code" }
 }
 
+/// On which terms groups buy an item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GroupBuy {
+    /// How many members a group has, its leader among them.
+    pub size: u64,
+    /// What each pays for one unit, at most the item's price.
+    pub price: Amount,
+    /// How long a group may take to be full.
+    pub within_s: u64,
+}
+
+impl GroupBuy {
+    /// With what there must be; the rest is left out.
+    pub fn new(size: u64, price: Amount, within_s: u64) -> Self {
+        GroupBuy { size, price, within_s }
+    }
+}
+
 /// `NewItem` of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -1652,12 +1929,15 @@ pub struct NewItem {
     /// Of which item of the same merchant this is a variant; that one is none itself. Like `kind` it never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant_of: Option<Option<String>>,
+    /// On which terms groups buy it; null is not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_buy: Option<Option<GroupBuy>>,
 }
 
 impl NewItem {
     /// With what there must be; the rest is left out.
     pub fn new(merchant: impl Into<String>, name: impl Into<String>, category: impl Into<String>, price: Amount) -> Self {
-        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, return_within_s: None, variant_of: None }
+        NewItem { merchant: merchant.into(), name: name.into(), category: category.into(), price, stock: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, kind: None, return_within_s: None, variant_of: None, group_buy: None }
     }
 
     /// Sets `stock`.
@@ -1722,6 +2002,13 @@ impl NewItem {
         self.variant_of = Some(variant_of.into());
         self
     }
+
+    /// Sets `group_buy`. `None` is sent as null.
+    #[must_use]
+    pub fn group_buy(mut self, group_buy: impl Into<Option<GroupBuy>>) -> Self {
+        self.group_buy = Some(group_buy.into());
+        self
+    }
 }
 
 /// What is left out stays as it is; null takes it away.
@@ -1753,12 +2040,15 @@ pub struct ItemChange {
     /// `image_url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_url: Option<Option<String>>,
+    /// For groups opened from now on; those that are open keep what they saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_buy: Option<Option<GroupBuy>>,
 }
 
 impl ItemChange {
     /// With what there must be; the rest is left out.
     pub fn new() -> Self {
-        ItemChange { name: None, category: None, price: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None }
+        ItemChange { name: None, category: None, price: None, per_user_limit: None, starts_at: None, ends_at: None, hold_ttl_s: None, image_url: None, group_buy: None }
     }
 
     /// Sets `name`.
@@ -1814,6 +2104,13 @@ impl ItemChange {
     #[must_use]
     pub fn image_url(mut self, image_url: impl Into<Option<String>>) -> Self {
         self.image_url = Some(image_url.into());
+        self
+    }
+
+    /// Sets `group_buy`. `None` is sent as null.
+    #[must_use]
+    pub fn group_buy(mut self, group_buy: impl Into<Option<GroupBuy>>) -> Self {
+        self.group_buy = Some(group_buy.into());
         self
     }
 }
@@ -1872,6 +2169,8 @@ pub struct Item {
     pub hold_ttl_s: u64,
     /// `image_url`.
     pub image_url: Option<String>,
+    /// `group_buy`.
+    pub group_buy: Option<GroupBuy>,
     /// `created_at`.
     pub created_at: Time,
 }
@@ -2577,6 +2876,168 @@ pub struct Gifts {
     pub next_cursor: Cursor,
 }
 
+words! {
+    /// Of a group that is expired or whose leader has left all have their money back.
+    GroupState { Open = "open", Full = "full", Expired = "expired", LeaderLeft = "leader_left" }
+}
+
+/// `NewGroup` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewGroup {
+    /// Its leader.
+    pub user: User,
+    /// `reference`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+}
+
+impl NewGroup {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        NewGroup { user: user.into(), reference: None }
+    }
+
+    /// Sets `reference`.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<String>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+}
+
+/// `GroupMember` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GroupMember {
+    /// `user`.
+    pub user: User,
+    /// `joined_at`.
+    pub joined_at: Time,
+    /// Once the group is full.
+    pub order: Option<String>,
+}
+
+/// `Group` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Group {
+    /// `id`.
+    pub id: GroupId,
+    /// `state`.
+    pub state: GroupState,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `leader`.
+    pub leader: User,
+    /// How many are in it.
+    pub members: u64,
+    /// How many it takes.
+    pub size: u64,
+    /// What each pays: the item's price for groups when it was opened.
+    pub price: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// Who is in it, in the order in which they joined; of one that came to nothing, who was.
+    pub joined: Vec<GroupMember>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// When it was full, or came to nothing.
+    pub ended_at: Option<String>,
+    /// `reference`.
+    pub reference: Option<String>,
+}
+
+/// A group, and who opened, joined or left it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GroupHappened {
+    /// `user`.
+    #[serde(default)]
+    pub user: Option<User>,
+    /// `id`.
+    pub id: GroupId,
+    /// `state`.
+    pub state: GroupState,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `leader`.
+    pub leader: User,
+    /// `members`.
+    pub members: u64,
+    /// `size`.
+    pub size: u64,
+    /// `price`.
+    pub price: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `joined`.
+    pub joined: Vec<GroupMember>,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// `ended_at`.
+    pub ended_at: Option<String>,
+    /// `reference`.
+    pub reference: Option<String>,
+}
+
+/// `Groups` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Groups {
+    /// `groups`.
+    pub groups: Vec<Group>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `Joined` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Joined {
+    /// `group`.
+    pub group: GroupId,
+    /// `state`.
+    pub state: GroupState,
+    /// `members`.
+    pub members: u64,
+    /// `size`.
+    pub size: u64,
+    /// `price`.
+    pub price: Amount,
+    /// `expires_at`.
+    pub expires_at: Time,
+    /// The user's, once the group is full.
+    pub order: Option<String>,
+    /// Whether the user was in it before.
+    pub replayed: bool,
+}
+
+/// `GroupFull` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GroupFull {
+}
+
+/// `LeaderLeft` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct LeaderLeft {
+}
+
+union! {
+    /// Treat an outcome you do not know as not joined so far.
+    GroupOutcome by "outcome" { "joined" => Joined(Joined), "full" => Full(GroupFull), "expired" => Expired(Expired), "leader_left" => LeaderLeft(LeaderLeft), "sold_out" => SoldOut(SoldOut), "limit_reached" => LimitReached(LimitReached), "not_open" => NotOpen(NotOpen), "ended" => Ended(Ended), "insufficient_funds" => InsufficientFunds(CannotPay) }
+}
+
 /// `GiftPay` of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -3026,6 +3487,86 @@ impl ReceivedQuery {
     }
 }
 
+/// What may be asked of [`payments`](crate::Client::payments).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct PaymentsQuery {
+    /// `state`.
+    pub state: Option<PaymentState>,
+    /// `gateway`.
+    pub gateway: Option<String>,
+    /// `discrepant`.
+    pub discrepant: Option<bool>,
+    /// `created_from`.
+    pub created_from: Option<Time>,
+    /// `created_to`.
+    pub created_to: Option<Time>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl PaymentsQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        PaymentsQuery { state: None, gateway: None, discrepant: None, created_from: None, created_to: None, limit: None }
+    }
+
+    /// Sets `state`.
+    #[must_use]
+    pub fn state(mut self, state: PaymentState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Sets `gateway`.
+    #[must_use]
+    pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
+        self.gateway = Some(gateway.into());
+        self
+    }
+
+    /// Sets `discrepant`.
+    #[must_use]
+    pub fn discrepant(mut self, discrepant: bool) -> Self {
+        self.discrepant = Some(discrepant);
+        self
+    }
+
+    /// Sets `created_from`.
+    #[must_use]
+    pub fn created_from(mut self, created_from: impl Into<String>) -> Self {
+        self.created_from = Some(created_from.into());
+        self
+    }
+
+    /// Sets `created_to`.
+    #[must_use]
+    pub fn created_to(mut self, created_to: impl Into<String>) -> Self {
+        self.created_to = Some(created_to.into());
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl PaymentsQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 6] {
+        [
+            ("state", self.state.as_ref().map(ToString::to_string)),
+            ("gateway", self.gateway.as_ref().map(ToString::to_string)),
+            ("discrepant", self.discrepant.as_ref().map(ToString::to_string)),
+            ("created_from", self.created_from.as_ref().map(ToString::to_string)),
+            ("created_to", self.created_to.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
 /// What may be asked of [`payouts`](crate::Client::payouts).
 #[derive(Clone, Debug, PartialEq, Default)]
 #[non_exhaustive]
@@ -3350,6 +3891,76 @@ impl GiftsOfQuery {
     pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
         [
             ("role", self.role.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`groups_of_item`](crate::Client::groups_of_item).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GroupsOfItemQuery {
+    /// Only those that stand so.
+    pub state: Option<GroupState>,
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl GroupsOfItemQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        GroupsOfItemQuery { state: None, limit: None }
+    }
+
+    /// Sets `state`.
+    #[must_use]
+    pub fn state(mut self, state: GroupState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl GroupsOfItemQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 2] {
+        [
+            ("state", self.state.as_ref().map(ToString::to_string)),
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`groups_of_user`](crate::Client::groups_of_user).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GroupsOfUserQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl GroupsOfUserQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        GroupsOfUserQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl GroupsOfUserQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
             ("limit", self.limit.as_ref().map(ToString::to_string)),
         ]
     }
