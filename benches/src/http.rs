@@ -11,6 +11,7 @@ use hongbao_server::app::Setup;
 use hongbao_server::caps::Caps;
 use hongbao_server::metrics::Metrics;
 use hongbao_server::payments::PaymentOptions;
+use hongbao_server::relations::MayGive;
 use hongbao_server::serve::{Limits, listen, serve};
 use hongbao_server::webhooks::WebhookOptions;
 use rustix::buffer::spare_capacity;
@@ -294,6 +295,7 @@ pub fn setup() -> Setup {
         event_readers_max: 1,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
+        may_give: MayGive::default(),
         webhooks: WebhookOptions::default(),
         payments: PaymentOptions::default(),
     }

@@ -14,13 +14,16 @@ use crate::command::{
 use crate::error::EngineError;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::gift_envelope::GiftEnvelopeView;
 use crate::group::{Group, GroupsOf};
 use crate::notes::Notes;
 use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
+use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::types::{
-    Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp,
+    UserId,
 };
 use sha2::{Digest, Sha256};
 use std::future::Future;
@@ -352,6 +355,21 @@ pub trait Backend: Notes + Send + Sync + 'static {
     fn address(&self, gift: GiftId) -> impl Future<Output = Result<AddressRead>> + Send;
     /// A user's gifts, the newest first.
     fn gifts(&self, user: &UserId, role: GiftRole, page: &Page) -> impl Future<Output = Result<Listing<Gift>>> + Send;
+    /// One gift envelope, with its gifts.
+    fn gift_envelope(&self, id: GiftEnvelopeId) -> impl Future<Output = Result<Option<GiftEnvelopeView>>> + Send;
+    /// Gift envelopes that a user gives, the newest first.
+    fn gift_envelopes(
+        &self,
+        giver: &UserId,
+        page: &Page,
+    ) -> impl Future<Output = Result<Listing<GiftEnvelopeView>>> + Send;
+    /// What a user is to others, or others are to the user, by the others' ids.
+    fn relations(
+        &self,
+        user: &UserId,
+        side: RelationSide,
+        page: &Page,
+    ) -> impl Future<Output = Result<Listing<RelationRow>>> + Send;
     /// One payment outside.
     fn payment(&self, id: PaymentId) -> impl Future<Output = Result<Option<Payment>>> + Send;
     /// Payments outside, state by state, the oldest first. A page may be short, even empty, and

@@ -6,15 +6,18 @@
 
 use crate::api_key::{ApiKey, NewApiKey};
 use crate::code::Code;
-use crate::gift::{Gift, GiftStep, NewGift};
+use crate::gift::{Gift, GiftStep, GiftToken, NewGift};
+use crate::gift_envelope::{GiftEnvelope, GiftEnvelopeStep, NewGiftEnvelope};
 use crate::group::{Group, NewGroup};
 use crate::order::{OrderProgress, OrderStep};
 use crate::payment::{NewPayment, Payment, PaymentTold};
 use crate::payout::{Outside, PayoutAnswer, PayoutResult};
+use crate::relation::RelationRow;
 use crate::sale::MerchantBalance;
 use crate::split::{Seed, SplitRule};
 use crate::types::{
-    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, Timestamp, UserId,
+    Amount, ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, Timestamp,
+    UserId,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
@@ -152,6 +155,33 @@ pub enum Command {
         order: OrderId,
         /// What is done.
         step: Box<OrderStep>,
+    },
+    /// Tells what users are to others, 1 to 1000 in a call; of the same two the last counts.
+    /// Answers [`Outcome::Relations`].
+    PutRelations(Vec<RelationRow>),
+    /// Sets units of an item aside for whoever comes first. Answers [`Outcome::GiftEnvelope`], or as a
+    /// grab of the item does when there are too few.
+    CreateGiftEnvelope(Box<NewGiftEnvelope>),
+    /// Makes one gift of a gift envelope this user's, at most one a user. Answers [`Outcome::Gift`],
+    /// [`Outcome::SoldOut`], [`Outcome::Expired`] or [`Outcome::Cancelled`].
+    GrabGift {
+        /// The gift envelope.
+        envelope: GiftEnvelopeId,
+        /// Who grabs.
+        user: UserId,
+        /// The envelope's token, if it has one.
+        token: Option<GiftToken>,
+        /// Whether the user and the giver have to follow each other. It is a rule of the calling app's at
+        /// this moment, and no part of what is asked.
+        #[serde(skip)]
+        must_follow: bool,
+    },
+    /// What somebody does about all that nobody has grabbed. Answers [`Outcome::GiftEnvelope`].
+    StepGiftEnvelope {
+        /// The gift envelope.
+        envelope: GiftEnvelopeId,
+        /// What is done.
+        step: Box<GiftEnvelopeStep>,
     },
     /// Has a hold or a gift paid outside, by a gateway; again while that is open, the same one.
     /// Answers [`Outcome::Payment`], or as a claim does where there is nothing to pay any more.
@@ -433,6 +463,10 @@ pub enum Outcome {
     },
     /// The order as it is now.
     Order(Box<OrderNow>),
+    /// So many relations stand as they were told.
+    Relations(u32),
+    /// The gift envelope; what becomes of its gifts is theirs to tell.
+    GiftEnvelope(Box<GiftEnvelope>),
     /// The payment as it is now.
     Payment(Box<Payment>),
     /// The group as it is now.
@@ -481,6 +515,14 @@ pub enum Refusal {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// One of two users has blocked the other; nobody is told which.
+    #[error("nothing is given between these two users; name somebody else")]
+    Apart,
+    /// Two users have to follow each other and do not, as far as it is known here.
+    #[error(
+        "the giver and the recipient do not follow each other; tell it with POST /v1/relations, or with \"mutual\": true"
+    )]
+    NotMutual,
 }
 
 impl Refusal {
@@ -586,6 +628,22 @@ impl Refusal {
     /// The refusal of more codes than an item may have units.
     pub(crate) fn too_many_codes() -> Refusal {
         Refusal::invalid("codes", "the item may have at most 4294967295 in all")
+    }
+
+    /// The refusal to look who follows whom where nothing of it is kept yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_relations() -> Refusal {
+        let why = "who follows or blocks whom is not kept in front of Redis yet; say \"mutual\": true once the app has looked \
+                   itself, or serve gifts from a server of its own with `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
+    }
+
+    /// The refusal of gift envelopes where there are none yet.
+    #[cfg(feature = "redis")]
+    pub(crate) fn no_gift_envelopes() -> Refusal {
+        let why = "gift envelopes are not made in front of Redis yet; give units one by one, or serve gifts from a server of \
+                   its own with `--backend embedded`";
+        Refusal::WrongState(why.to_owned())
     }
 
     /// The refusal to ship to an address that is not there any more.

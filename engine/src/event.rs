@@ -19,11 +19,13 @@ use crate::backend::{EntryKind, OnceKey};
 use crate::code::{Code, HandedTo};
 use crate::command::{EndedAs, HoldState, HoldView, Merchant, NewEnvelope, NewItem, OrderView, Outcome};
 use crate::gift::{Gift, GiftState};
+use crate::gift_envelope::GiftEnvelope;
 use crate::group::{Group, Member};
 use crate::order::{OrderProgress, OrderState};
 use crate::payment::{Payment, PaymentState};
 use crate::payout::{Outside, Payout, PayoutKind, PayoutState};
 use crate::redaction::Redaction;
+use crate::relation::RelationRow;
 use crate::sale::{MerchantBalance, MerchantEntryKind, SaleOf, Slot};
 use crate::split::{self, Shares};
 use crate::types::{Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
@@ -96,6 +98,10 @@ pub enum Event {
     CodesHanded(CodesHanded),
     /// Something has become of an order. What goes back of its money stands beside it.
     OrderChanged(Box<OrderChanged>),
+    /// It was told what users are to others.
+    RelationsPut(Vec<RelationRow>),
+    /// Gifts made in the same record are for whoever comes first.
+    GiftEnvelopeMade(Box<GiftEnvelope>),
     /// A payment outside was made, or something has become of it. What it pays for stands beside it.
     PaymentChanged(Box<PaymentChanged>),
     /// A group was opened, or something has become of it. What members pay and what goes
@@ -777,6 +783,8 @@ const ADDRESS_ERASED: u8 = 31;
 const CODES_ADDED: u8 = 36;
 const CODES_HANDED: u8 = 37;
 const ORDER_CHANGED: u8 = 38;
+const RELATIONS_PUT: u8 = 51;
+const GIFT_ENVELOPE_MADE: u8 = 52;
 const PAYMENT_CHANGED: u8 = 39;
 const GROUP_CHANGED: u8 = 44;
 const GROUP_ORDERED: u8 = 45;
@@ -924,6 +932,8 @@ fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
         Event::CodesAdded(e) => put_cold(CODES_ADDED, e, bytes),
         Event::CodesHanded(e) => put_cold(CODES_HANDED, e, bytes),
         Event::OrderChanged(e) => put_cold(ORDER_CHANGED, e, bytes),
+        Event::RelationsPut(e) => put_cold(RELATIONS_PUT, e, bytes),
+        Event::GiftEnvelopeMade(e) => put_cold(GIFT_ENVELOPE_MADE, e, bytes),
         Event::PaymentChanged(e) => put_cold(PAYMENT_CHANGED, e, bytes),
         Event::GroupChanged(e) => put_cold(GROUP_CHANGED, e, bytes),
         Event::GroupOrdered(e) => put_cold(GROUP_ORDERED, e, bytes),
@@ -1013,6 +1023,8 @@ impl Record {
                 | Event::CodesAdded(_)
                 | Event::CodesHanded(_)
                 | Event::OrderChanged(_)
+                | Event::RelationsPut(_)
+                | Event::GiftEnvelopeMade(_)
                 | Event::GroupOrdered(_) => {}
             }
         }
@@ -1164,6 +1176,8 @@ impl<'a> Reader<'a> {
             CODES_ADDED => Event::CodesAdded(self.cold()?),
             CODES_HANDED => Event::CodesHanded(self.cold()?),
             ORDER_CHANGED => Event::OrderChanged(self.cold()?),
+            RELATIONS_PUT => Event::RelationsPut(self.cold()?),
+            GIFT_ENVELOPE_MADE => Event::GiftEnvelopeMade(self.cold()?),
             PAYMENT_CHANGED => Event::PaymentChanged(self.cold()?),
             GROUP_CHANGED => Event::GroupChanged(self.cold()?),
             GROUP_ORDERED => Event::GroupOrdered(self.cold()?),

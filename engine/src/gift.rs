@@ -133,6 +133,10 @@ pub struct NewGift {
     pub reference: Option<Reference>,
     /// Anything the caller wants to keep with it, as JSON text of an object.
     pub metadata: String,
+    /// Whether the recipient, if one is named, and the giver have to follow each other. It is a rule of
+    /// the calling app's at this moment, and no part of what is asked.
+    #[serde(skip)]
+    pub must_follow: bool,
 }
 
 impl NewGift {
@@ -151,6 +155,7 @@ impl NewGift {
             ship_within_s: SHIP_WITHIN_S,
             reference: None,
             metadata: "{}".to_owned(),
+            must_follow: false,
         }
     }
 
@@ -250,6 +255,23 @@ pub enum GiftStep {
     },
     /// The address is erased at once.
     EraseAddress,
+    /// The recipient takes it, and more is said than by the other two.
+    AcceptWith(Box<Acceptance>),
+}
+
+/// How a gift is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// Who takes it.
+    pub user: UserId,
+    /// The gift's token, if it was made for nobody in particular.
+    pub token: Option<GiftToken>,
+    /// Where to.
+    pub address: Option<Address>,
+    /// Whether whoever takes a gift that was made for nobody in particular and its giver have to follow each
+    /// other. It is a rule of the calling app's at this moment, and no part of what is asked.
+    #[serde(skip)]
+    pub must_follow: bool,
 }
 
 impl GiftStep {
@@ -267,6 +289,7 @@ impl GiftStep {
             }
             GiftStep::Thank { note, .. } => text("note", note),
             GiftStep::AcceptTo { address, .. } => address.check(),
+            GiftStep::AcceptWith(how) => how.address.as_ref().map_or(Ok(()), Address::check),
             GiftStep::Pay { .. }
             | GiftStep::EraseAddress
             | GiftStep::Accept { .. }
@@ -274,6 +297,31 @@ impl GiftStep {
             | GiftStep::Cancel { .. }
             | GiftStep::Deliver => Ok(()),
         }
+    }
+
+    /// Where to, if it says so.
+    pub(crate) fn address(&self) -> Option<&Address> {
+        match self {
+            GiftStep::AcceptTo { address, .. } => Some(address),
+            GiftStep::AcceptWith(how) => how.address.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Who comes to have to do with the giver by it.
+    pub(crate) fn comes_to(&self) -> Option<&UserId> {
+        match self {
+            GiftStep::Pay { payer: user } | GiftStep::Accept { user, .. } | GiftStep::AcceptTo { user, .. } => {
+                Some(user)
+            }
+            GiftStep::AcceptWith(how) => Some(&how.user),
+            _ => None,
+        }
+    }
+
+    /// Whether who accepts this gift and its giver have to follow each other.
+    pub(crate) fn must_follow(&self, gift: &Gift) -> bool {
+        matches!(self, GiftStep::AcceptWith(how) if how.must_follow) && gift.recipient.is_none()
     }
 }
 
@@ -437,6 +485,17 @@ impl Gift {
         self.shipped_at.or(if self.state.is_merchants() { self.ended_at } else { None })
     }
 
+    /// Whether it is of a gift envelope, and nobody has grabbed it: nobody can accept it.
+    pub(crate) fn is_of_envelope(&self) -> bool {
+        self.recipient.is_none() && self.token.is_none()
+    }
+
+    /// The same, of a gift envelope, once this user has grabbed it, who may take so long then.
+    pub(crate) fn grabbed(&self, user: &UserId, accept_within_s: u64, now: Timestamp) -> Gift {
+        let accept_by = Some(now.plus_s(accept_within_s));
+        Gift { recipient: Some(user.clone()), accept_within_s, accept_by, ..self.clone() }
+    }
+
     /// When something becomes of it by itself.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         match self.state {
@@ -481,6 +540,7 @@ impl Gift {
                 self.must_be(&[GiftState::AwaitingPayment], now, "paid")?;
                 Ok(Some(self.clone().paid(now)))
             }
+            GiftStep::AcceptWith(how) => self.step(&GiftStep::Accept { user: how.user.clone(), token: how.token }, now),
             GiftStep::Accept { user, token } | GiftStep::AcceptTo { user, token, .. } => {
                 // First come, first served: then it is that user's, who needs to show nothing more.
                 let is_shown = matches!((&self.token, token), (Some(own), Some(shown)) if own.is(shown));

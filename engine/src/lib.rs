@@ -43,6 +43,8 @@
 //! - [`backend`]: the one trait behind which an engine stands, and what its reads tell.
 //! - [`api_key`]: who calls, for which owner and in which roles.
 //! - [`code`]: units that are codes, each handed out once.
+//! - [`gift_envelope`]: units for whoever comes first.
+//! - [`relation`]: who follows whom, and who has blocked whom.
 //! - [`group`]: users who buy an item together.
 //! - [`order`]: what comes of a unit once it is paid.
 //! - [`payout`]: money that goes to people outside.
@@ -96,6 +98,7 @@ pub mod export;
 pub mod fairness;
 pub mod feed;
 pub mod gift;
+pub mod gift_envelope;
 pub mod group;
 mod item;
 pub mod journal;
@@ -112,6 +115,7 @@ pub mod rebuild;
 pub mod redaction;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod relation;
 pub mod sale;
 pub mod split;
 mod state;

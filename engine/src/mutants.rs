@@ -70,6 +70,12 @@ pub enum Mutant {
     HandCodeAgain,
     /// Codes that an item has had are not looked up in the store.
     ForgetCodes,
+    /// Nobody looks whether one of two users has blocked the other.
+    IgnoreBlocks,
+    /// Who has blocked whom is not looked up in the store.
+    ForgetRelations,
+    /// A grab of a gift does not look whether the user has one already.
+    GrabGiftAgain,
     /// A payment that was refunded is refunded again.
     RefundPaymentTwice,
     /// Money that comes too late for what it was for stays nowhere.
@@ -84,7 +90,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them that the simulation has to find.
-    pub const ALL: [Mutant; 33] = [
+    pub const ALL: [Mutant; 36] = [
         Mutant::SkipDuplicateCheck,
         Mutant::GrabAtDeadline,
         Mutant::ClaimHoldAtDeadline,
@@ -115,6 +121,9 @@ impl Mutant {
         Mutant::SettleTwice,
         Mutant::HandCodeAgain,
         Mutant::ForgetCodes,
+        Mutant::IgnoreBlocks,
+        Mutant::ForgetRelations,
+        Mutant::GrabGiftAgain,
         Mutant::JoinTwice,
         Mutant::JoinAtDeadline,
         Mutant::ForgetMember,

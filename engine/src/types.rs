@@ -334,6 +334,11 @@ id!(
 );
 
 id!(
+    /// A gift envelope. Starts with two bytes of its item's id, as its gifts' do.
+    GiftEnvelopeId,
+    "giftenv_"
+);
+id!(
     /// Something that happened, as the feed tells it.
     EventId,
     "evt_"

@@ -41,7 +41,7 @@ const PAYOUTS_OF_ANY_OWNER: Roles = ADMIN.or(TREASURER).or(VIEWER);
 const OF_ANY_MERCHANT: Roles = ADMIN.or(ISSUER).or(CALLER).or(VIEWER);
 
 /// Every operation that needs a key, and the roles that do besides `admin`.
-pub const OPERATIONS: [(&str, &str, Roles); 81] = [
+pub const OPERATIONS: [(&str, &str, Roles); 90] = [
     ("POST", "/v1/wallets/{user}/deposits", TREASURER),
     ("POST", "/v1/wallets/{user}/withdrawals", TREASURER),
     ("GET", "/v1/wallets/{user}", USERS_READ.or(TREASURER)),
@@ -102,6 +102,15 @@ pub const OPERATIONS: [(&str, &str, Roles); 81] = [
     ("POST", "/v1/gifts/{id}/address/erase", CALLER),
     ("GET", "/v1/gifts/{id}/codes", CALLER),
     ("GET", "/v1/users/{user}/gifts", USERS_READ),
+    ("POST", "/v1/gift-envelopes", CALLER),
+    ("GET", "/v1/gift-envelopes/{id}", USERS_READ.or(ISSUER)),
+    ("POST", "/v1/gift-envelopes/{id}/pay", CALLER),
+    ("POST", "/v1/gift-envelopes/{id}/grab", CALLER),
+    ("POST", "/v1/gift-envelopes/{id}/cancel", CALLER),
+    ("GET", "/v1/users/{user}/gift-envelopes", USERS_READ),
+    ("POST", "/v1/relations", CALLER),
+    ("GET", "/v1/users/{user}/relations", USERS_READ),
+    ("DELETE", "/v1/users/{user}/relations", ADMIN),
     ("POST", "/v1/items/{id}/groups", CALLER),
     ("GET", "/v1/items/{id}/groups", USERS_READ.or(MERCHANT)),
     ("GET", "/v1/groups/{id}", USERS_READ.or(MERCHANT)),

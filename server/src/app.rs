@@ -11,10 +11,11 @@ use crate::faults::Faults;
 use crate::metrics::Metrics;
 use crate::payments::{PaymentOptions, Payments};
 use crate::problem::{Code, Problem};
+use crate::relations::MayGive;
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{
-    addresses, auth::Keys, codes, envelopes, events, gifts, groups, keys, orders, payments, payouts, sale_money, sales,
-    service, wallets, webhooks,
+    addresses, auth::Keys, codes, envelopes, events, gift_envelopes, gifts, groups, keys, orders, payments, payouts,
+    relations, sale_money, sales, service, wallets, webhooks,
 };
 use axum::Router;
 use axum::handler::Handler;
@@ -40,6 +41,8 @@ pub struct Server<B> {
     pub body_timeout: Duration,
     /// What no envelope may exceed.
     pub caps: Caps,
+    /// Who may give to whom.
+    pub may_give: MayGive,
     /// Cancelled when the server is told to stop.
     pub stop: CancellationToken,
     /// Places of those who follow the events.
@@ -75,6 +78,8 @@ pub struct Setup {
     pub test: bool,
     /// What no envelope may exceed.
     pub caps: Caps,
+    /// Who may give to whom.
+    pub may_give: MayGive,
     /// How webhooks are sent.
     pub webhooks: WebhookOptions,
     /// How payments outside are made.
@@ -124,6 +129,7 @@ impl<B: Backend> Server<B> {
             metrics,
             body_timeout,
             caps,
+            may_give: setup.may_give,
             stop,
             readers,
             pulse,
@@ -208,6 +214,8 @@ fn table<B: Backend>(server: &Shared<B>) -> Table<B> {
     let table = groups::routes(table);
     let table = codes::routes(table);
     let table = orders::routes(table);
+    let table = relations::routes(table);
+    let table = gift_envelopes::routes(table);
     let table = sales::routes(table);
     let table = sale_money::routes(table);
     let table = events::routes(table);

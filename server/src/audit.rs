@@ -74,11 +74,24 @@ pub(crate) fn tell(audited: &Audited, records: u64, last_lsn: Lsn) -> bool {
 }
 
 fn looked_at(audited: &Audited) -> String {
-    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, groups, codes, .. } =
-        audited;
+    let Audited {
+        wallets,
+        entries,
+        envelopes,
+        wins,
+        items,
+        holds,
+        orders,
+        payouts,
+        gifts,
+        groups,
+        codes,
+        relations,
+        ..
+    } = audited;
     format!(
         "{wallets} wallets, {entries} movements, {envelopes} envelopes, {wins} shares, {items} items, {holds} holds, \
-         {orders} orders, {payouts} payouts, {gifts} gifts, {groups} groups, {codes} codes"
+         {orders} orders, {payouts} payouts, {gifts} gifts, {groups} groups, {codes} codes, {relations} relations"
     )
 }
 

@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::payments::{GatewayTerms, SandboxTask};
 use crate::reconcile::ReconcilePayouts;
 use crate::redact::RedactTask;
+use crate::relations::MayGive;
 use crate::restore::RestoreTask;
 use crate::webhooks::AllowedTarget;
 use clap::{Args, Parser, Subcommand};
@@ -395,6 +396,10 @@ pub struct Serve {
     /// What no envelope may exceed.
     #[command(flatten)]
     pub caps: Caps,
+    /// Who may give to whom: anyone, or mutual, only those who follow each other. Who has blocked whom never does. The
+    /// same for all servers
+    #[arg(long, default_value = "anyone", value_name = "RULE")]
+    pub gifts_may_give: MayGive,
     /// What no sender may exceed.
     #[command(flatten)]
     pub daily_cap: DailyCap,

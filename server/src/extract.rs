@@ -17,7 +17,8 @@ use axum::http::{HeaderMap, HeaderValue, Uri};
 use hongbao_engine::backend::{Backend, OnceKey, Page};
 pub use hongbao_engine::types::hex;
 use hongbao_engine::types::{
-    ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId, WebhookId,
+    ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp,
+    UserId, WebhookId,
 };
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -60,7 +61,19 @@ macro_rules! id_segment {
         }
     )*};
 }
-id_segment!(ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, WebhookId);
+id_segment!(
+    ApiKeyId,
+    EnvelopeId,
+    GiftEnvelopeId,
+    GiftId,
+    GroupId,
+    HoldId,
+    ItemId,
+    OrderId,
+    PaymentId,
+    PayoutId,
+    WebhookId
+);
 
 impl Segment for UserId {
     fn read(text: &str) -> Result<Self, Problem> {

@@ -12,6 +12,7 @@ use crate::extract::{Content, Empty, Json, MaybeOnce, NoParams, Once, One, Param
 use crate::fields::{JsonObject, Seconds, Text, Visible, id};
 use crate::payments::begin;
 use crate::problem::{Code, Problem};
+use crate::relations::MayGive;
 use crate::reply::{from_engine, json, list, reply};
 use crate::views::{At, GiftJson};
 use axum::extract::State;
@@ -20,7 +21,7 @@ use axum::response::Response;
 use hongbao_engine::backend::{Backend, OnceKey, Reply};
 use hongbao_engine::command::{Command, Outcome};
 use hongbao_engine::gift::{
-    ACCEPT_WITHIN_S, Gift, GiftRole, GiftStep, GiftToken, NewGift, PAY_WITHIN_S, SHIP_WITHIN_S,
+    ACCEPT_WITHIN_S, Acceptance, Gift, GiftRole, GiftStep, GiftToken, NewGift, PAY_WITHIN_S, SHIP_WITHIN_S,
 };
 use hongbao_engine::payment::PaymentFor;
 use hongbao_engine::types::{GiftId, ItemId, UserId};
@@ -64,6 +65,8 @@ struct Create {
     #[serde(default = "two_weeks")]
     ship_within_s: Seconds,
     #[serde(default)]
+    mutual: bool,
+    #[serde(default)]
     reference: Option<Visible>,
     #[serde(default)]
     metadata: JsonObject,
@@ -84,7 +87,7 @@ fn two_weeks() -> Seconds {
 impl Content for Create {}
 
 impl Create {
-    fn command(self, caller: &Caller) -> Command {
+    fn command(self, caller: &Caller, may_give: MayGive) -> Command {
         Command::CreateGift(Box::new(NewGift {
             owner: caller.owner().to_owned(),
             payer: self.payer.unwrap_or_else(|| self.giver.clone()),
@@ -97,6 +100,7 @@ impl Create {
             ship_within_s: self.ship_within_s.get(),
             reference: self.reference.map(|text| caller.reference(text)),
             metadata: self.metadata.0,
+            must_follow: may_give.must_follow(self.mutual),
         }))
     }
 }
@@ -122,6 +126,8 @@ struct Accept {
     token: Option<String>,
     #[serde(default)]
     address: Option<SentAddress>,
+    #[serde(default)]
+    mutual: bool,
 }
 
 #[derive(Deserialize)]
@@ -168,7 +174,7 @@ async fn create<B: Backend>(
     Once(once): Once,
     Json(body): Json<Create>,
 ) -> Result<Response, Problem> {
-    let decided = server.backend.execute(body.command(&caller), Some(once)).await;
+    let decided = server.backend.execute(body.command(&caller, server.may_give), Some(once)).await;
     if let Ok(Reply { outcome, .. }) = &decided
         && let Some(why) = no_unit(outcome, "The giver holds, has given and has bought")
     {
@@ -239,15 +245,28 @@ async fn accept<B: Backend>(
     State(server): State<Shared<B>>,
     One(id): One<GiftId>,
     MaybeOnce(once): MaybeOnce,
-    Json(Accept { user, token, address }): Json<Accept>,
+    Json(Accept { user, token, address, mutual }): Json<Accept>,
 ) -> Result<Response, Problem> {
-    let token = token.map(|text| text.parse::<GiftToken>()).transpose();
-    let token = token.map_err(|_| Problem::field("token", "must be the gift's, 32 hexadecimal digits"))?;
+    let token = read_token(token)?;
+    let must_follow = server.may_give.must_follow(mutual);
     let done = match address {
+        address if must_follow => {
+            let address = address.map(|SentAddress(address)| address);
+            GiftStep::AcceptWith(Box::new(Acceptance { user, token, address, must_follow }))
+        }
         Some(SentAddress(address)) => GiftStep::AcceptTo { user, token, address: Box::new(address) },
         None => GiftStep::Accept { user, token },
     };
     step(&server, id, done, once).await
+}
+
+/// A token as it is sent.
+///
+/// # Errors
+/// 422 for what can be none.
+pub(crate) fn read_token(token: Option<String>) -> Result<Option<GiftToken>, Problem> {
+    let token = token.map(|text| text.parse::<GiftToken>()).transpose();
+    token.map_err(|_| Problem::field("token", "must be the gift's, 32 hexadecimal digits"))
 }
 
 async fn decline<B: Backend>(
@@ -356,7 +375,7 @@ async fn of_user<B: Backend>(
 }
 
 /// A gift as this caller may see it.
-fn shown<'a, B>(gift: &'a Gift, caller: &Caller, server: &Shared<B>) -> GiftJson<'a> {
+pub(crate) fn shown<'a, B>(gift: &'a Gift, caller: &Caller, server: &Shared<B>) -> GiftJson<'a> {
     match caller.acts_for_users() {
         true => GiftJson::with_token(gift, server.currency),
         false => GiftJson::new(gift, server.currency),

@@ -224,6 +224,7 @@ fn run_engine<E: Engine>(engine: Arc<E>, options: &Serve, prepared: Prepared, is
         event_readers_max: options.event_readers_max as usize,
         body_timeout: Duration::from_secs(options.read_timeout_s),
         caps: options.caps,
+        may_give: options.gifts_may_give,
         webhooks: WebhookOptions {
             allowed: options.webhook_allow.clone(),
             is_shared: E::IS_SHARED,

@@ -47,7 +47,7 @@ kinds! {
     Merchant = "merchant", Item = "item", Held = "held", LimitReached = "limit_reached", Ended = "ended",
     Ordered = "ordered", HoldExpired = "hold_expired", Released = "released",
     CannotPay = "cannot_pay", Clock = "clock", ApiKey = "api_key", Payouts = "payouts", Gift = "gift", Order = "order",
-    Sales = "sales", Payment = "payment", Group = "group", Joined = "joined", GroupFull = "full",
+    Sales = "sales", Relations = "relations", GiftEnvelope = "gift_envelope", Payment = "payment", Group = "group", Joined = "joined", GroupFull = "full",
     LeaderLeft = "leader_left",
 }
 
@@ -120,6 +120,12 @@ enum Told {
     Written(Kind),
     /// This, since it never varies; nothing was appended.
     Always(Kind, &'static [u8]),
+}
+
+/// How many relations were told.
+#[derive(Serialize)]
+struct RelationsJson {
+    rows: u32,
 }
 
 /// Appends the JSON of an outcome, or gives it if it never varies.
@@ -195,6 +201,11 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Outcome, currency: Currency) -> Res
             write_object(out, &SalesJson::new(&merchant, balance, currency));
             Told::Written(Kind::Sales)
         }
+        Outcome::Relations(rows) => {
+            write_object(out, &RelationsJson { rows });
+            Told::Written(Kind::Relations)
+        }
+        Outcome::GiftEnvelope(_) => unreachable!("gift envelopes are told with their gifts, in gift_envelopes.rs"),
         Outcome::Payment(payment) => {
             write_object(out, &Awaiting::new(&payment, currency));
             Told::Written(Kind::Payment)
@@ -226,6 +237,14 @@ pub fn from_refusal(refusal: Refusal) -> Problem {
         Refusal::Forbidden => Problem::new(
             Code::Forbidden,
             "This belongs to another user; send the user it was given to, or the token of a gift that is for whoever accepts first.",
+        ),
+        Refusal::Apart => {
+            Problem::new(Code::Forbidden, "Nothing is given between these two users; name somebody else.")
+        }
+        Refusal::NotMutual => Problem::new(
+            Code::Forbidden,
+            "Only people who follow each other give to each other here, and these two do not, as far as it is known: tell it with \
+             POST /v1/relations, or say \"mutual\": true if the app knows it.",
         ),
         Refusal::ReferenceConflict => Problem::new(
             Code::ReferenceConflict,

@@ -13,6 +13,7 @@ use hongbao_server::caps::Caps;
 use hongbao_server::config::{Cli, Task};
 use hongbao_server::demo::campaign;
 use hongbao_server::payments::PaymentOptions;
+use hongbao_server::relations::MayGive;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -34,6 +35,10 @@ impl House {
     }
 
     async fn open_with(data: &Path, options: EmbeddedOptions) -> House {
+        House::open_ruled(data, options, MayGive::default()).await
+    }
+
+    async fn open_ruled(data: &Path, options: EmbeddedOptions, may_give: MayGive) -> House {
         let options = EmbeddedOptions { test_mode: true, ..options };
         let (engine, _) = Embedded::open(data, options).unwrap();
         let engine = Arc::new(engine);
@@ -46,6 +51,7 @@ impl House {
             event_readers_max: 10,
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
+            may_give,
             webhooks: WebhookOptions::default(),
             payments: PaymentOptions::default(),
         };
@@ -108,6 +114,44 @@ async fn a_sender_makes_so_many_envelopes_a_day_and_is_told_the_cap_and_when_mor
     assert_eq!(house.post("/v1/envelopes", "e1", terms.clone(), 201).await, made);
     house.post("/v1/test/clock", "c2", json!({"advance_s": 12 * 3600}), 200).await;
     house.post("/v1/envelopes", "e3", terms, 201).await;
+    house.engine.close().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_people_who_follow_each_other_give_to_each_other_where_that_is_the_rule() {
+    let data = tempfile::tempdir().unwrap();
+    let cli = Cli::from_words(["hongbao", "serve", "--gifts-may-give", "mutual"].map(Into::into).to_vec()).unwrap();
+    let Task::Serve(serve) = cli.task else { panic!("{cli:?}") };
+    let open = || House::open_ruled(data.path(), EmbeddedOptions::default(), serve.gifts_may_give);
+    let house = open().await;
+    house.post("/v1/merchants", "m", json!({"id": "rosy", "name": "Rosy", "status": "verified"}), 201).await;
+    let item = json!({"merchant": "rosy", "name": "rose", "category": "flowers", "price": 10, "stock": 9, "per_user_limit": null});
+    let item = house.post("/v1/items", "i", item, 201).await["id"].as_str().unwrap().to_owned();
+    house.post("/v1/wallets/alice/deposits", "d", json!({"amount": 100}), 201).await;
+    let to = |recipient: Value, mutual: bool| json!({"giver": "alice", "recipient": recipient, "item": item, "mutual": mutual});
+    house.post("/v1/gifts", "g1", to(json!("bob"), false), 403).await;
+    let link = house.post("/v1/gifts", "g2", to(json!(null), false), 201).await;
+    let [id, token] = ["id", "token"].map(|field| link[field].as_str().unwrap().to_owned());
+    let accept = format!("/v1/gifts/{id}/accept");
+    house.post(&accept, "a1", json!({"user": "bob", "token": token}), 403).await;
+    let both = json!({"relations": [
+        {"user": "alice", "other": "bob", "relation": "follows"}, {"user": "bob", "other": "alice", "relation": "follows"}
+    ]});
+    assert_eq!(house.post("/v1/relations", "r1", both, 200).await, json!({"rows": 2}));
+    house.engine.close().unwrap();
+    drop(house);
+
+    // What was told is known after a restart.
+    let house = open().await;
+    house.post("/v1/gifts", "g3", to(json!("bob"), false), 201).await;
+    house.post(&accept, "a2", json!({"user": "bob", "token": token}), 200).await;
+    house.post("/v1/gifts", "g4", to(json!("carol"), true), 201).await;
+    let blocks = json!({"relations": [{"user": "carol", "other": "alice", "relation": "blocks"}]});
+    house.post("/v1/relations", "r2", blocks, 200).await;
+    house.post("/v1/gifts", "g5", to(json!("carol"), true), 403).await;
+    house.post("/v1/gifts", "g4", to(json!("carol"), true), 201).await;
+    house.ask("DELETE", "/v1/users/carol/relations", "x", Value::Null, 204).await;
+    house.post("/v1/gifts", "g5", to(json!("carol"), true), 201).await;
     house.engine.close().unwrap();
 }
 

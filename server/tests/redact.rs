@@ -16,6 +16,7 @@ use hongbao_engine::redis::{RedisBackend, RedisBackendOptions, RedisOptions};
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
 use hongbao_server::payments::PaymentOptions;
+use hongbao_server::relations::MayGive;
 use hongbao_server::serve::{Limits, listen_on_first, serve};
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
@@ -42,6 +43,7 @@ fn server_over<B: Backend>(engine: Arc<B>) -> Shared<B> {
         event_readers_max: 10,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
+        may_give: MayGive::default(),
         webhooks: WebhookOptions::default(),
         payments: PaymentOptions::default(),
     };

@@ -17,6 +17,7 @@ use hongbao_engine::types::{Amount, UserId};
 use hongbao_server::app::{Server, Setup, app};
 use hongbao_server::caps::Caps;
 use hongbao_server::payments::PaymentOptions;
+use hongbao_server::relations::MayGive;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use redis_stand::{RedisServer, ServerOptions, is_missing};
@@ -73,6 +74,7 @@ impl House {
             event_readers_max: 10,
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
+            may_give: MayGive::default(),
             webhooks: WebhookOptions::default(),
             payments: PaymentOptions::default(),
         };

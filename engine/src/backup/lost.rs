@@ -177,6 +177,20 @@ impl Answer {
                     amount: Some(e.order.amount.minor()),
                     ..blank
                 },
+                Event::GiftEnvelopeMade(e) => Answer {
+                    kind: "gift_envelope",
+                    of: e.id.to_string(),
+                    user: e.giver.to_string(),
+                    reference: e.reference.clone().unwrap_or_default(),
+                    ..blank
+                },
+                Event::RelationsPut(rows) => {
+                    for row in rows {
+                        let (of, user) = (row.other.to_string(), row.user.to_string());
+                        each(Answer { kind: "relation", of, user, ..blank.clone() });
+                    }
+                    continue;
+                }
                 // Whoever has paid has paid, whatever is lost here.
                 Event::PaymentChanged(e) => Answer {
                     kind: match e.payment.state {
@@ -240,7 +254,8 @@ fn told_of_gift(changed: &GiftChanged) -> Option<&'static str> {
         return None;
     }
     if changed.was == Some(gift.state) {
-        return Some("gift_thanked");
+        // Of a gift envelope somebody has grabbed it.
+        return Some(if gift.state == GiftState::Offered { "gift_grabbed" } else { "gift_thanked" });
     }
     Some(match gift.state {
         GiftState::AwaitingPayment => "gift",

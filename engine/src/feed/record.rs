@@ -186,6 +186,10 @@ pub(crate) fn told<E>(
         // Who has a code has what it stands for: no event tells one.
         | Event::CodesAdded(_)
         | Event::CodesHanded(_)
+        // Nor who has blocked whom.
+        | Event::RelationsPut(_)
+        // Its gifts tell of it.
+        | Event::GiftEnvelopeMade(_) => {}
         | Event::GroupOrdered(_) => {}
     }
     Ok(())

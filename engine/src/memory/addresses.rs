@@ -52,7 +52,7 @@ struct Later {
 
 /// Whether a step needs more than its gift.
 pub(super) fn is_about(step: &GiftStep) -> bool {
-    matches!(step, GiftStep::AcceptTo { .. } | GiftStep::EraseAddress)
+    step.address().is_some() || matches!(step, GiftStep::EraseAddress)
 }
 
 fn slots_failed(error: io::Error) -> EngineError {
@@ -190,10 +190,10 @@ impl Core {
         };
         let _all = addresses.all.read();
         let _turn = addresses.turns[usize::from(gift.bytes()[15]) % TURNS].lock();
-        match step {
-            GiftStep::AcceptTo { address, .. } => self.accept_to(addresses, command, (gift, step), address, once),
+        match step.address() {
+            Some(address) => self.accept_to(addresses, command, (gift, step), address, once),
             // Asked again under the same key it erases what is there by then: none is kept for it.
-            _ => self.erase_asked(addresses, command, gift),
+            None => self.erase_asked(addresses, command, gift),
         }
     }
 

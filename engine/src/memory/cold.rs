@@ -5,15 +5,18 @@
 //! shard's lock; so whatever is not in memory is in the store as it last was,
 //! or was never there.
 
+use super::relations::RELATION_MS;
 use super::{Core, Done, Durable, Footprint, Locked, class_of, no};
 use crate::backend::{OnceKey, Reply};
 use crate::code::CodeDigest;
 use crate::command::{Command, EndedAs, Outcome, Refusal};
 use crate::creates::{Day, MadeInDay};
 use crate::error::EngineError;
+use crate::gift::Gift;
 use crate::mutants::{Mutant, is_planted};
 use crate::order::OrderStep;
 use crate::payment::PaymentFor;
+use crate::relation::RelationKey;
 use crate::state::decide::{self, Keys, ended_hold};
 use crate::state::envelope::{Figures, share_status};
 use crate::state::gifts::KnownGift;
@@ -55,6 +58,12 @@ impl Core {
         if let Some(id) = footprint.gift {
             self.warm_gift(durable, id)?;
         }
+        if let Some(id) = footprint.gift_envelope {
+            self.warm_gift_envelope(durable, id)?;
+        }
+        for id in &footprint.gifts {
+            self.warm_gift(durable, *id)?;
+        }
         if let Some(id) = footprint.group {
             self.warm_group(durable, id)?;
         }
@@ -66,6 +75,9 @@ impl Core {
         }
         if let Some((item, codes)) = &footprint.codes {
             self.warm_codes(durable, *item, codes)?;
+        }
+        for (user, other) in &footprint.relations {
+            self.warm_relation(durable, user, other)?;
         }
         Ok(())
     }
@@ -81,6 +93,11 @@ impl Core {
                 && footprint.memos.iter().all(|key| locked.shard(self.router.memo(*key)).memos.contains_key(key))
                 && footprint.payouts.iter().all(|id| locked.shard(self.router.payout(*id)).payouts.contains_key(id))
                 && footprint.gift.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
+                && footprint
+                    .gift_envelope
+                    .iter()
+                    .all(|id| locked.shard(self.router.gift_envelope(*id)).gift_envelopes.contains_key(id))
+                && footprint.gifts.iter().all(|id| locked.shard(self.router.gift(*id)).gifts.contains_key(id))
                 && footprint.group.iter().all(|id| locked.shard(self.router.group(*id)).groups.contains_key(id))
                 && footprint.order.iter().all(|id| {
                     locked.shard(self.router.order(*id)).known_orders.get(id).is_some_and(|known| known.sale.is_some())
@@ -89,6 +106,10 @@ impl Core {
                 && footprint.codes.iter().all(|(item, codes)| {
                     let known = &locked.shard(self.router.item(*item)).codes;
                     codes.iter().all(|code| known.contains_key(code))
+                })
+                && footprint.relations.iter().all(|(user, other)| {
+                    let key = RelationKey::of(user, other);
+                    locked.shard(self.router.relation(key)).relations.contains_key(&key)
                 })
                 && footprint.made.iter().all(|(sender, day, _)| {
                     locked
@@ -283,19 +304,22 @@ impl Core {
         Ok(true)
     }
 
-    /// What a step of a gift needs, all of which is fixed when the gift is made. Says
-    /// whether there is such a gift.
-    pub(super) fn gift_footprint(&self, id: GiftId, footprint: &mut Footprint) -> Result<bool, EngineError> {
+    /// What a step of a gift needs, all of which is fixed when the gift is made. Gives
+    /// its giver, if there is such a gift.
+    pub(super) fn gift_footprint(&self, id: GiftId, footprint: &mut Footprint) -> Result<Option<UserId>, EngineError> {
         if let Some(durable) = &self.durable {
             self.warm_gift(durable, id)?;
         }
         footprint.gift = Some(id);
         let index = self.router.gift(id);
-        let known = self.shards[index].lock().gift(id).map(|gift| (gift.payer.clone(), gift.merchant.clone()));
-        let Some((payer, merchant)) = known else { return Ok(false) };
+        let known = self.shards[index].lock().gift(id).map(|gift| {
+            let Gift { giver, payer, merchant, .. } = gift;
+            (giver.clone(), payer.clone(), merchant.clone())
+        });
+        let Some((giver, payer, merchant)) = known else { return Ok(None) };
         footprint.shards.extend([index, self.router.user(&merchant)]);
         footprint.wallet(self.router, &payer);
-        Ok(true)
+        Ok(Some(giver))
     }
 
     /// Answers a command about something that memory does not have: it has
@@ -381,6 +405,10 @@ impl Core {
             | Command::WithdrawSales(_)
             | Command::AddCodes { .. }
             | Command::StepOrder { .. }
+            | Command::PutRelations(_)
+            | Command::CreateGiftEnvelope(_)
+            | Command::GrabGift { .. }
+            | Command::StepGiftEnvelope { .. }
             | Command::OpenGroup(_)
             | Command::JoinGroup { .. }
             | Command::LeaveGroup { .. } => return not_found(),
@@ -441,6 +469,8 @@ impl Core {
             .retain(|_, known| known.has_deadline() || known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.known_orders.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
         shard.codes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, CODES_MS));
+        shard.gift_envelopes.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, IDLE_MS));
+        shard.relations.retain(|_, known| known.last_lsn > persisted || !idle(known.touched_at, RELATION_MS));
         shard.made.retain(|_, days| {
             days.retain(|made| made.last_lsn > persisted || !idle(made.touched_at, IDLE_MS));
             !days.is_empty()

@@ -267,7 +267,7 @@ impl Core {
             || {
                 let mut footprint = Footprint::default();
                 // A store that cannot be read now is asked again at the next tick.
-                let found = self.gift_footprint(id, &mut footprint).unwrap_or(false);
+                let found = self.gift_footprint(id, &mut footprint).is_ok_and(|giver| giver.is_some());
                 footprint.sort();
                 found.then_some(footprint)
             },

@@ -18,6 +18,7 @@
 mod addresses;
 mod cold;
 mod feed;
+mod gift_envelopes;
 mod groups;
 mod housekeeping;
 mod notes;
@@ -27,6 +28,7 @@ mod reads;
 mod recovery;
 mod redact;
 mod redact_gift;
+mod relations;
 mod settings;
 
 pub(crate) use recovery::{BEING_COPIED, lock, lock_any, lock_unmigrated};
@@ -53,12 +55,14 @@ use crate::payment::PaymentFor;
 use crate::payout::{self, PayoutCounts};
 use crate::state::decide::{self, Decision, Drawn, Keys};
 use crate::state::envelope::{Envelope, GrabDecision};
+use crate::state::gift_envelopes::DrawnGifts;
 use crate::state::stock::{self, GrabItemDecision};
 use crate::state::winners::Name;
 use crate::state::{Chore, Router, Shard, Shards, apply, is_positive};
 use crate::store::{DurableBatch, Projector, Store};
 use crate::types::{
-    ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+    ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId,
+    Timestamp, UserId,
 };
 use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
@@ -186,6 +190,11 @@ struct Footprint {
     memos: SmallVec<[OnceKey; 2]>,
     payouts: Vec<PayoutId>,
     gift: Option<GiftId>,
+    /// A gift envelope, and its gifts.
+    gift_envelope: Option<GiftEnvelopeId>,
+    gifts: Vec<GiftId>,
+    /// Who is what to whom.
+    relations: SmallVec<[(UserId, UserId); 2]>,
     group: Option<GroupId>,
     /// Whether the wallets of all that are in the group are needed.
     all_of_group: bool,
@@ -546,6 +555,11 @@ impl Core {
                 let id = GiftId::from_bytes(self.random_beside(terms.item.bytes()));
                 Drawn::Gift(id, GiftToken(self.random()))
             }
+            Command::CreateGiftEnvelope(terms) => {
+                let id = GiftEnvelopeId::from_bytes(self.random_beside(terms.item.bytes()));
+                let gifts = (0..terms.units).map(|_| GiftId::from_bytes(self.random_beside(terms.item.bytes())));
+                Drawn::Gifts(DrawnGifts { id, gifts: gifts.collect(), token: GiftToken(self.random()) })
+            }
             Command::OpenGroup(terms) => {
                 let item = terms.item.bytes();
                 let group = GroupId::from_bytes(self.random_beside(item));
@@ -573,6 +587,9 @@ impl Core {
             | Command::StepGift { .. }
             | Command::RedactGift { .. }
             | Command::StepOrder { .. }
+            | Command::PutRelations(_)
+            | Command::GrabGift { .. }
+            | Command::StepGiftEnvelope { .. }
             | Command::TellPayment { .. }
             | Command::LeaveGroup { .. }
             | Command::WithdrawSales(_) => Drawn::Nothing,
@@ -679,13 +696,29 @@ impl Core {
                 if terms.payer == terms.giver {
                     footprint.wallet(router, &terms.payer);
                 }
+                let others = [Some(&terms.payer), terms.recipient.as_ref()];
+                others.into_iter().flatten().for_each(|other| footprint.pair(router, &terms.giver, other));
             }
-            (Command::StepGift { gift, .. }, _) => {
+            (Command::StepGift { gift, step }, _) => {
                 // Gone from memory, an answer may still be kept under a key.
-                if !self.gift_footprint(*gift, &mut footprint)? {
-                    footprint.shards.push(router.gift(*gift));
+                match self.gift_footprint(*gift, &mut footprint)? {
+                    None => footprint.shards.push(router.gift(*gift)),
+                    Some(giver) => {
+                        step.comes_to().into_iter().for_each(|user| footprint.pair(router, &giver, user));
+                    }
                 }
             }
+            (Command::CreateGiftEnvelope(terms), Drawn::Gifts(_)) => {
+                footprint.shards.push(router.item(terms.item));
+                if terms.payer == terms.giver {
+                    footprint.wallet(router, &terms.payer);
+                }
+                footprint.pair(router, &terms.giver, &terms.payer);
+            }
+            (Command::GrabGift { envelope, .. } | Command::StepGiftEnvelope { envelope, .. }, _) => {
+                self.gift_envelope_footprint(*envelope, command, &mut footprint)?;
+            }
+            (Command::PutRelations(rows), _) => self.relations_footprint(rows, &mut footprint),
             (Command::StepOrder { order, step }, _) => {
                 if !self.order_footprint(*order, step, &mut footprint)? {
                     footprint.shards.push(router.order(*order));
@@ -693,11 +726,10 @@ impl Core {
             }
             (Command::CreatePayment(terms), Drawn::Payment(_)) => match terms.purpose {
                 PaymentFor::Hold(hold) => footprint.shards.push(router.hold(hold)),
-                PaymentFor::Gift(gift) => {
-                    if !self.gift_footprint(gift, &mut footprint)? {
-                        footprint.shards.push(router.gift(gift));
-                    }
-                }
+                PaymentFor::Gift(gift) => match self.gift_footprint(gift, &mut footprint)? {
+                    None => footprint.shards.push(router.gift(gift)),
+                    Some(giver) => footprint.pair(router, &giver, &terms.payer),
+                },
             },
             (Command::TellPayment { payment, .. }, _) => self.payment_footprint(*payment, &mut footprint)?,
             (Command::AddCodes { item, .. }, Drawn::Codes(digests)) => {
@@ -714,6 +746,7 @@ impl Core {
                 Command::CreateEnvelope(_)
                 | Command::CreateItem(_)
                 | Command::CreateGift(_)
+                | Command::CreateGiftEnvelope(_)
                 | Command::CreatePayment(_)
                 | Command::AddCodes { .. }
                 | Command::OpenGroup(_),
@@ -791,10 +824,14 @@ fn class_of(command: &Command) -> Class {
         | Command::CreateApiKey(_)
         | Command::CreateGift(_)
         | Command::AddCodes { .. }
+        | Command::PutRelations(_)
+        | Command::CreateGiftEnvelope(_)
         | Command::OpenGroup(_) => Class::Create,
-        Command::Grab { .. } | Command::GrabItem { .. } | Command::CreatePayment(_) | Command::JoinGroup { .. } => {
-            Class::Grab
-        }
+        Command::Grab { .. }
+        | Command::GrabItem { .. }
+        | Command::GrabGift { .. }
+        | Command::CreatePayment(_)
+        | Command::JoinGroup { .. } => Class::Grab,
         Command::Withdraw(_)
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -807,6 +844,7 @@ fn class_of(command: &Command) -> Class {
         | Command::StepGift { .. }
         | Command::RedactGift { .. }
         | Command::StepOrder { .. }
+        | Command::StepGiftEnvelope { .. }
         | Command::TellPayment { .. }
         | Command::LeaveGroup { .. }
         | Command::WithdrawSales(_) => Class::Settle,

@@ -18,10 +18,12 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::gift_envelope::GiftEnvelopeView;
 use crate::group::{Group, GroupsOf};
 use crate::merchant;
 use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{Payout, PayoutFilter, PayoutView};
+use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::sale::{MerchantEntryKind, SaleOf};
 use crate::state::Router;
@@ -30,7 +32,8 @@ use crate::state::ledger::{self, MerchantAccount, Wallet};
 use crate::state::winners::Name;
 use crate::store::{MadeBetween, View, WinRow};
 use crate::types::{
-    Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp,
+    UserId,
 };
 use std::collections::HashMap;
 
@@ -322,6 +325,25 @@ impl Backend for Embedded {
         Ok(listing)
     }
 
+    async fn gift_envelope(&self, id: GiftEnvelopeId) -> Result<Option<GiftEnvelopeView>> {
+        // What has become of its gifts is durable then.
+        let lsn = self.core.shards[self.core.router.gift_envelope(id)].lock().last_lsn;
+        self.core.wait(Some(lsn)).await?;
+        let mut view = self.core.view()?.gift_envelope(id).map_err(store_failed)?;
+        view.iter_mut().flat_map(|view| &mut view.gifts).for_each(|gift| gift.tell(gift.redacted));
+        Ok(view)
+    }
+
+    async fn gift_envelopes(&self, giver: &UserId, page: &Page) -> Result<Listing<GiftEnvelopeView>> {
+        let mut listing = self.core.view()?.gift_envelopes(giver, page)?;
+        let gifts = listing.rows.iter_mut().flat_map(|view| &mut view.gifts);
+        gifts.for_each(|gift| gift.tell(gift.redacted));
+        Ok(listing)
+    }
+
+    async fn relations(&self, user: &UserId, side: RelationSide, page: &Page) -> Result<Listing<RelationRow>> {
+        self.core.view()?.relations(user, side, page)
+    }
     async fn payment(&self, id: PaymentId) -> Result<Option<Payment>> {
         self.core.read_payment(id).await
     }

@@ -25,7 +25,7 @@ impl Core {
         let index = self.router.gift(id);
         loop {
             let mut footprint = Footprint::default();
-            if !self.gift_footprint(id, &mut footprint)? {
+            if self.gift_footprint(id, &mut footprint)?.is_none() {
                 return Ok(no(Outcome::Refused(Refusal::NotFound)));
             }
             let found = self.shards[index].lock().gift(id).map(|gift| (decide::gift_reference(gift), gift.created_at));

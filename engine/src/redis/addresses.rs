@@ -161,25 +161,25 @@ impl Core {
         after: Option<&Gift>,
     ) -> std::result::Result<Change, Refusal> {
         let address = &seen.address;
-        match step {
-            GiftStep::AcceptTo { address: text, .. } => {
-                let Some(keys) = &self.addresses else { return Err(Refusal::no_address_key()) };
-                let version = address.mark.as_ref().map_or(0, |mark| mark.version);
-                if after.is_none() {
-                    if let Some(key) = address.mark.as_ref().and_then(|mark| mark.key)
-                        && let of = (Of { gift: gift.id, version })
-                        && let Unwrapped::Is(known) = keys.open(&address.text, (&key, &address.wrapped), of)
-                        && known == **text
-                    {
-                        return Ok(Change::None);
-                    }
-                    gift.takes_address(seen.at)?;
+        if let Some(text) = step.address() {
+            let Some(keys) = &self.addresses else { return Err(Refusal::no_address_key()) };
+            let version = address.mark.as_ref().map_or(0, |mark| mark.version);
+            if after.is_none() {
+                if let Some(key) = address.mark.as_ref().and_then(|mark| mark.key)
+                    && let of = (Of { gift: gift.id, version })
+                    && let Unwrapped::Is(known) = keys.open(&address.text, (&key, &address.wrapped), of)
+                    && known == *text
+                {
+                    return Ok(Change::None);
                 }
-                let of = Of { gift: gift.id, version: version + 1 };
-                let sealed = keys.seal(text, of);
-                let mark = Mark { version: of.version, key: Some(sealed.key), erase_at: None, keep: keys.keep };
-                return Ok(Change::Put(mark, [sealed.text, sealed.wrapped]));
+                gift.takes_address(seen.at)?;
             }
+            let of = Of { gift: gift.id, version: version + 1 };
+            let sealed = keys.seal(text, of);
+            let mark = Mark { version: of.version, key: Some(sealed.key), erase_at: None, keep: keys.keep };
+            return Ok(Change::Put(mark, [sealed.text, sealed.wrapped]));
+        }
+        match step {
             GiftStep::EraseAddress => return Ok(address.erased()),
             GiftStep::ShipTo { address_version, .. } if after.is_some() => {
                 check_version(address.mark.as_ref().and_then(Mark::live), *address_version)?;

@@ -76,6 +76,10 @@ impl Core {
             Command::PutMerchant(merchant) => layout.of_user(&merchant.id),
             Command::CreateItem(_) | Command::PayoutResults(_) => layout.of_id(id),
             Command::CreateGift(terms) => layout.of_id(terms.item.bytes()),
+            Command::CreateGiftEnvelope(terms) => layout.of_id(terms.item.bytes()),
+            Command::GrabGift { envelope, .. } | Command::StepGiftEnvelope { envelope, .. } => {
+                layout.of_id(envelope.bytes())
+            }
             Command::StepGift { gift, .. } => layout.of_id(gift.bytes()),
             Command::WithdrawSales(transfer) => layout.of_user(&transfer.user),
             Command::RedactGift { gift, .. } => layout.of_id(gift.bytes()),
@@ -89,7 +93,10 @@ impl Core {
                 layout.of_id(item.bytes())
             }
             Command::ClaimHold { hold, .. } | Command::ReleaseHold { hold, .. } => layout.of_id(hold.bytes()),
-            Command::AdvanceClock { .. } | Command::CreateApiKey(_) | Command::DeleteApiKey { .. } => Layout::COMMON,
+            Command::AdvanceClock { .. }
+            | Command::CreateApiKey(_)
+            | Command::DeleteApiKey { .. }
+            | Command::PutRelations(_) => Layout::COMMON,
         }
     }
 
@@ -118,6 +125,14 @@ impl Core {
             Command::Cancel { envelope } => {
                 let decided = self.envelope_script(b"cancel", *envelope, None, operation).await?;
                 self.or_archived(operation, decided, self.archived_cancel(*envelope)).await?
+            }
+            Command::PutRelations(_) => return Ok(self.refuse(Refusal::no_relations())),
+            Command::CreateGiftEnvelope(_) => return Ok(self.refuse(Refusal::no_gift_envelopes())),
+            Command::GrabGift { .. } | Command::StepGiftEnvelope { .. } => {
+                return Ok(self.refuse(Refusal::NotFound));
+            }
+            Command::CreateGift(terms) if terms.must_follow && terms.recipient.is_some() => {
+                return Ok(self.refuse(Refusal::no_relations()));
             }
             Command::CreateGift(terms) => match self.create_gift(terms, operation).await? {
                 Ok(decided) => decided,
@@ -594,6 +609,10 @@ fn keep_of(command: &Command) -> Keep {
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
         | Command::RedactGift { .. }
+        | Command::PutRelations(_)
+        | Command::CreateGiftEnvelope(_)
+        | Command::GrabGift { .. }
+        | Command::StepGiftEnvelope { .. }
         | Command::CreatePayment(_)
         | Command::TellPayment { .. }
         | Command::OpenGroup(_)

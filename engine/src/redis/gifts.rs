@@ -140,7 +140,7 @@ impl Core {
     }
 
     pub(super) async fn step_gift(&self, id: GiftId, step: &GiftStep, operation: &Operation) -> Result<Either> {
-        let gives_address = matches!(step, GiftStep::AcceptTo { .. });
+        let gives_address = step.address().is_some();
         if gives_address && self.addresses.is_none() {
             return Ok(Err(Outcome::Refused(Refusal::no_address_key())));
         }
@@ -170,6 +170,9 @@ impl Core {
             });
             let (after, change) = match after {
                 Err(refusal) => return Ok(Err(Outcome::Refused(refusal))),
+                Ok((Some(_), _)) if step.must_follow(gift) => {
+                    return Ok(Err(Outcome::Refused(Refusal::no_relations())));
+                }
                 Ok(after) => after,
             };
             if after.is_none() && change.is_none() {

@@ -23,13 +23,16 @@ use crate::error::EngineError;
 use crate::event::EnvelopeCreated;
 use crate::feed::{EventPage, EventQuery};
 use crate::gift::{Gift, GiftRole};
+use crate::gift_envelope::GiftEnvelopeView;
 use crate::group::{Group, GroupsOf};
 use crate::payment::{Payment, PaymentFilter};
 use crate::payout::{PayoutFilter, PayoutView};
+use crate::relation::{RelationRow, RelationSide};
 use crate::sale::{MerchantBalance, Statement, StatementTime};
 use crate::state::envelope::{Figures, share_status};
 use crate::types::{
-    Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp,
+    UserId,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -135,6 +138,20 @@ impl Backend for RedisBackend {
 
     async fn order(&self, id: OrderId) -> Result<Option<OrderView>> {
         self.core.order(id).await
+    }
+
+    /// There are none.
+    async fn gift_envelope(&self, _: GiftEnvelopeId) -> Result<Option<GiftEnvelopeView>> {
+        Ok(None)
+    }
+
+    async fn gift_envelopes(&self, _: &UserId, _: &Page) -> Result<Listing<GiftEnvelopeView>> {
+        Ok(Listing { rows: Vec::new(), next: None })
+    }
+
+    /// None are kept.
+    async fn relations(&self, _: &UserId, _: RelationSide, _: &Page) -> Result<Listing<RelationRow>> {
+        Ok(Listing { rows: Vec::new(), next: None })
     }
 
     async fn codes(&self, to: HandedTo) -> Result<Vec<Code>> {

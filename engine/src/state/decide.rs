@@ -8,9 +8,10 @@
 
 use super::addresses;
 use super::envelope::{self, Due, Envelope, GrabDecision};
+use super::gift_envelopes::{self, DrawnGifts};
 use super::gifts::{self, PaidFrom};
 use super::winners::Name;
-use super::{Chore, Router, Shards, groups, is_positive, orders, payments, sales, stock};
+use super::{Chore, Router, Shards, groups, is_positive, orders, payments, relations, sales, stock};
 use crate::address::{AddressMark, Draft};
 use crate::api_key::ApiKey;
 use crate::backend::{EntryKind, OnceKey};
@@ -26,6 +27,7 @@ use crate::journal::MAX_RECORD_BYTES;
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{self, Payout, PayoutAnswer, PayoutResult, REASON_CHARS_MAX, REFERENCE_CHARS_MAX, RESULTS_MAX};
 use crate::redaction::Redaction;
+use crate::relation;
 use crate::sale::SaleOf;
 use crate::types::{
     Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, OrderId, PaymentId, PayoutId, Timestamp, UserId,
@@ -110,6 +112,7 @@ pub(crate) enum Drawn {
     Order(OrderId),
     ApiKey(ApiKeyId),
     Gift(GiftId, GiftToken),
+    Gifts(DrawnGifts),
     /// A group, and the order of its leader, should it be full.
     Group(GroupId, OrderId),
     /// A gift's address, sealed, whose slot is on the disk.
@@ -160,6 +163,7 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         Command::CreateGift(terms) => ("gift", &terms.reference),
         Command::OpenGroup(terms) => ("group", &terms.reference),
         Command::WithdrawSales(transfer) => ("sales_withdrawal", &transfer.reference),
+        Command::CreateGiftEnvelope(terms) => ("gift_envelope", &terms.reference),
         Command::Grab { .. }
         | Command::Claim { .. }
         | Command::Cancel { .. }
@@ -179,6 +183,9 @@ fn reference_and_kind(command: &Command) -> Option<(&'static str, &crate::comman
         | Command::RedactGift { .. }
         | Command::AddCodes { .. }
         | Command::StepOrder { .. }
+        | Command::PutRelations(_)
+        | Command::GrabGift { .. }
+        | Command::StepGiftEnvelope { .. }
         | Command::CreatePayment(_)
         | Command::TellPayment { .. }
         | Command::JoinGroup { .. }
@@ -336,6 +343,17 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
         (Command::CreateGift(terms), Drawn::Gift(id, token)) => create_gift(shards, router, now, terms, (*id, *token)),
         (Command::StepGift { gift, step }, _) => step_gift(shards, router, now, *gift, step, drawn),
         (Command::WithdrawSales(transfer), _) => sales::withdraw(shards, router, transfer, now),
+        (Command::CreateGiftEnvelope(terms), Drawn::Gifts(drawn)) => {
+            gift_envelopes::create(shards, router, now, terms, drawn)
+        }
+        (Command::GrabGift { envelope, user, token, must_follow }, _) => {
+            gift_envelopes::grab(shards, router, now, *envelope, (user, token.as_ref()), *must_follow)
+        }
+        (Command::StepGiftEnvelope { envelope, step }, _) => gift_envelopes::step(shards, router, now, *envelope, step),
+        (Command::PutRelations(rows), _) => {
+            let told = Outcome::Relations(rows.len() as u32);
+            Decision::new(smallvec![Event::RelationsPut(rows.clone())], told)
+        }
         (Command::StepOrder { order, step }, _) => orders::step(shards, router, now, *order, step),
         (Command::AddCodes { item, codes }, Drawn::Codes(digests)) => add_codes(shards, router, *item, codes, digests),
         (Command::CreatePayment(terms), Drawn::Payment(id)) => payments::create(shards, router, now, terms, *id),
@@ -355,6 +373,7 @@ fn decide_anew(shards: &impl Shards, router: Router, now: Timestamp, command: &C
             | Command::ClaimHold { .. }
             | Command::CreateApiKey(_)
             | Command::CreateGift(_)
+            | Command::CreateGiftEnvelope(_)
             | Command::CreatePayment(_)
             | Command::AddCodes { .. }
             | Command::OpenGroup(_)
@@ -820,9 +839,16 @@ fn create_gift(
     let Some(item) = shard.items.get(&terms.item) else {
         return Decision::refuse(Refusal::NotFound);
     };
+    for (other, must_follow) in [(Some(&terms.payer), false), (terms.recipient.as_ref(), terms.must_follow)] {
+        if let Some(other) = other
+            && let Err(refusal) = relations::check(shards, router, (&terms.giver, other), must_follow)
+        {
+            return Decision::refuse(refusal);
+        }
+    }
     let merchant = &item.put.terms.merchant;
     let refused = shard.refuses(merchant);
-    let given = item.give(&shard.holds, now, refused, &terms.giver, HoldId::from_bytes(*drawn.0.bytes()));
+    let given = item.give(&shard.holds, now, refused, (&terms.giver, 1), HoldId::from_bytes(*drawn.0.bytes()));
     let in_the_way = shard.in_the_way(item, now, (&terms.giver, 1), &given);
     // Units that came free on the way are given back whatever the answer.
     let mut events: Events = given.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();
@@ -881,6 +907,12 @@ fn step_gift(
         }
         Ok(Some(after)) => after,
     };
+    // What is not done anew was done before, whatever the two are to each other since.
+    if let Some(user) = step.comes_to()
+        && let Err(refusal) = relations::check(shards, router, (&gift.giver, user), step.must_follow(gift))
+    {
+        return Decision::refuse(refusal);
+    }
     if let GiftStep::ShipTo { address_version, .. } = step
         && let Err(refusal) = addresses::check_version(mark.and_then(AddressMark::live), *address_version)
     {
@@ -1005,6 +1037,8 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::StepGift { step, .. } => step.check(),
         Command::AddCodes { codes, .. } => check_codes(codes),
         Command::StepOrder { step, .. } => step.check(),
+        Command::PutRelations(rows) => relation::check(rows),
+        Command::CreateGiftEnvelope(terms) => terms.check(),
         Command::CreatePayment(terms) => terms.check(),
         Command::TellPayment { told, .. } => told.check(),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
@@ -1033,6 +1067,8 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::DeleteApiKey { .. }
         | Command::Redact { .. }
         | Command::RedactGift { .. }
+        | Command::GrabGift { .. }
+        | Command::StepGiftEnvelope { .. }
         | Command::WithdrawSales(_)
         | Command::OpenGroup(_)
         | Command::JoinGroup { .. }

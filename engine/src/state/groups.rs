@@ -208,7 +208,7 @@ fn join_open(
     let shard = shards.shard(router.item(group.item));
     let item = &shard.items[&group.item];
     let refused = shard.refuses(&group.merchant);
-    let taken = item.give(&shard.holds, now, refused, user, HoldId::from_bytes(*order.bytes()));
+    let taken = item.give(&shard.holds, now, refused, (user, 1), HoldId::from_bytes(*order.bytes()));
     let in_the_way = shard.in_the_way(item, now, (user, 1), &taken);
     // Units that came free on the way are given back whatever the answer.
     let mut events: Events = taken.expired.into_iter().map(|e| Event::HoldEnded(Box::new(e))).collect();

@@ -16,12 +16,14 @@ pub(crate) mod addresses;
 mod codes;
 pub(crate) mod decide;
 pub(crate) mod envelope;
+pub(crate) mod gift_envelopes;
 pub(crate) mod gifts;
 pub(crate) mod groups;
 mod index;
 pub(crate) mod ledger;
 pub(crate) mod orders;
 pub(crate) mod payments;
+pub(crate) mod relations;
 pub(crate) mod sales;
 mod slab;
 pub(crate) mod stock;
@@ -37,18 +39,22 @@ use crate::event::{EnvelopeRedacted, Event, Held, MerchantMove, PaymentMoves, Re
 use crate::mutants::{Mutant, is_planted};
 use crate::payout::{Payout, PayoutCounts, PayoutState};
 use crate::redaction::Redaction;
+use crate::relation::RelationKey;
 use crate::sale::SaleOf;
 use crate::types::{
-    Amount, ApiKeyId, EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+    Amount, ApiKeyId, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId,
+    Timestamp, UserId,
 };
 pub(crate) use codes::KnownCode;
 use envelope::Envelope;
+use gift_envelopes::KnownGiftEnvelope;
 use gifts::KnownGift;
 use groups::KnownGroup;
 use hashbrown::HashMap;
 use ledger::{MerchantAccount, Wallet, credit, debit};
 use orders::{KnownOrder, PendingOrder};
 use payments::KnownPayment;
+use relations::KnownRelation;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -155,6 +161,10 @@ pub(crate) struct Shard {
     pub(crate) codes: HashMap<CodeDigest, KnownCode, IdHash>,
     /// Orders that somebody did something about lately.
     pub(crate) known_orders: HashMap<OrderId, KnownOrder, IdHash>,
+    /// What users are to others, as far as the store may not have it yet, or somebody just asked.
+    pub(crate) relations: HashMap<RelationKey, KnownRelation, IdHash>,
+    /// Gift envelopes that the store may not have yet, and those that somebody asked about.
+    pub(crate) gift_envelopes: HashMap<GiftEnvelopeId, KnownGiftEnvelope, IdHash>,
     /// Payments that are open or may have to go back by themselves, and others that were asked for.
     pub(crate) payments: HashMap<PaymentId, KnownPayment, IdHash>,
     /// Of holds and gifts the payment that is open, and of gifts the one that has paid them.
@@ -230,6 +240,14 @@ impl Router {
         self.of_prefix(id.bytes())
     }
 
+    pub(crate) fn gift_envelope(self, id: GiftEnvelopeId) -> usize {
+        self.of_prefix(id.bytes())
+    }
+
+    pub(crate) fn relation(self, key: RelationKey) -> usize {
+        self.of_prefix(&key.0)
+    }
+
     pub(crate) fn memo(self, key: OnceKey) -> usize {
         self.of_prefix(key.bytes())
     }
@@ -287,6 +305,10 @@ impl Router {
             Event::CodesAdded(e) => touch(self.item(e.item)),
             Event::CodesHanded(e) => touch(self.item(e.item)),
             Event::OrderChanged(e) => touch(self.order(e.order.id)),
+            Event::GiftEnvelopeMade(e) => touch(self.gift_envelope(e.id)),
+            Event::RelationsPut(rows) => {
+                rows.iter().for_each(|row| touch(self.relation(RelationKey::of(&row.user, &row.other))));
+            }
             Event::PaymentChanged(e) => {
                 touch(self.payment(e.payment.id));
                 if !e.moves().deposited.is_zero() {
@@ -507,6 +529,15 @@ pub(crate) fn apply(
             Event::CodesAdded(event) => shards.shard_mut(router.item(event.item)).apply_codes(&event, at, lsn),
             Event::CodesHanded(event) => shards.shard_mut(router.item(event.item)).apply_handed(&event),
             Event::OrderChanged(event) => shards.shard_mut(router.order(event.order.id)).apply_order(&event, at, lsn),
+            Event::GiftEnvelopeMade(envelope) => {
+                shards.shard_mut(router.gift_envelope(envelope.id)).apply_gift_envelope(envelope, at, lsn);
+            }
+            Event::RelationsPut(rows) => {
+                for row in &rows {
+                    let index = router.relation(RelationKey::of(&row.user, &row.other));
+                    shards.shard_mut(index).apply_relation(row, at, lsn);
+                }
+            }
             Event::PaymentChanged(event) => {
                 let PaymentMoves { deposited, .. } = event.moves();
                 if !deposited.is_zero() {
@@ -564,6 +595,8 @@ impl Shard {
             + self.sealed.len()
             + self.codes.len()
             + self.known_orders.len()
+            + self.relations.len()
+            + self.gift_envelopes.len()
             + self.payments.len()
             + self.made.values().map(SmallVec::len).sum::<usize>()
     }
@@ -700,6 +733,8 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
         | Outcome::Payouts(_)
         | Outcome::Gift(_)
         | Outcome::Order(_)
+        | Outcome::Relations(_)
+        | Outcome::GiftEnvelope(_)
         | Outcome::Payment(_)
         | Outcome::Sales { .. }
         | Outcome::Group(_)

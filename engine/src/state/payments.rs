@@ -8,7 +8,7 @@
 
 use super::decide::{Decision, check_deposit, live_hold};
 use super::stock::Item;
-use super::{Router, Shard, Shards, gifts, sales};
+use super::{Router, Shard, Shards, gifts, relations, sales};
 use crate::code::HandedTo;
 use crate::command::{HoldState, HoldView, Outcome, Refusal};
 use crate::event::{Event, Events, GiftChanged, HoldEnded, PaymentChanged, Units};
@@ -141,6 +141,13 @@ pub(super) fn create(
                 Err(refusal) => return Decision::refuse(refusal),
                 Ok(None) => return Decision::known(Outcome::Gift(Box::new(gift.clone()))),
                 Ok(Some(_)) => {}
+            }
+            if gift.is_of_envelope() {
+                let why = "the units of a gift envelope are paid out of a wallet, all at once: POST /v1/gift-envelopes/{id}/pay";
+                return Decision::refuse(Refusal::WrongState(why.to_owned()));
+            }
+            if let Err(refusal) = relations::check(shards, router, (&gift.giver, &terms.payer), false) {
+                return Decision::refuse(refusal);
             }
             if let Some(open) = open {
                 return again(open);

@@ -351,21 +351,21 @@ impl Item {
         self.set_aside(holds, now, (name, user), (quantity, amount), hold)
     }
 
-    /// Decides whether a unit is set aside for a gift of this user's, or for the user in a group. What is
-    /// held is theirs, whatever the id.
+    /// Decides whether so many units are set aside for gifts of this user's, or for the user in a group, all or
+    /// none. What is held is theirs, whatever the id.
     pub(crate) fn give(
         &self,
         holds: &Holds,
         now: Timestamp,
         refused: Option<MerchantStatus>,
-        giver: &UserId,
+        (giver, quantity): (&UserId, u32),
         hold: HoldId,
     ) -> GrabItemDecision {
         if let Some(status) = refused {
             let result = Some(Err(Outcome::Refused(Refusal::merchant(status))));
             return GrabItemDecision { expired: Vec::new(), result };
         }
-        self.set_aside(holds, now, (&Name::of(giver), giver), (1, self.put.terms.price), hold)
+        self.set_aside(holds, now, (&Name::of(giver), giver), (quantity, self.put.terms.price), hold)
     }
 
     #[inline]

@@ -49,6 +49,8 @@ pub struct Audited {
     pub groups: u64,
     /// Codes.
     pub codes: u64,
+    /// What users are to others.
+    pub relations: u64,
     /// Findings.
     pub findings: u64,
 }
@@ -88,6 +90,7 @@ impl Store {
         audit.payouts()?;
         audit.sales(gifts)?;
         audit.api_keys()?;
+        audit.relations()?;
         // A damaged block is found only by reading it.
         for &table in Table::ALL {
             audit.count(table)?;

@@ -414,6 +414,7 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::LiveGifts
         | Table::Addresses
         | Table::GiftsOfUser
+        | Table::GiftEnvelopesOfUser
         | Table::GroupJoins
         | Table::LiveGroups
         | Table::GroupsOfUser
@@ -438,6 +439,8 @@ fn keyspace_options(table: Table, options: FjallOptions) -> KeyspaceCreateOption
         | Table::SealedAddresses
         | Table::Codes
         | Table::OrderProgress
+        | Table::Relations
+        | Table::GiftEnvelopes
         | Table::Payments
         | Table::PaymentsOf
         | Table::Groups => FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))),

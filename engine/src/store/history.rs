@@ -23,15 +23,17 @@ use crate::code::{Code, HandedTo};
 use crate::command::{HoldView, OrderView, Outcome};
 use crate::event::CodesHanded;
 use crate::gift::{Gift, GiftRole};
+use crate::gift_envelope::{GiftEnvelope, GiftEnvelopeView};
 use crate::group::{Group, GroupsOf};
 use crate::payout::{Payout, PayoutFilter, PayoutState};
+use crate::relation::{RelationRow, RelationSide};
 use crate::state::decide::REMEMBER_S;
-use crate::types::{EnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{EnvelopeId, GiftEnvelopeId, HoldId, ItemId, OrderId, PayoutId, Timestamp, UserId};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::iter::Peekable;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 /// Rows a list looks at for one page when few of them are wanted; then the page
 /// ends early and its cursor goes on from there.
@@ -67,6 +69,10 @@ pub(super) enum List {
     /// Of a user, in a role.
     Gifts = 9,
     MerchantEntries = 10,
+    /// Of a user, on a side.
+    Relations = 14,
+    /// Of a giver.
+    GiftEnvelopes = 15,
     /// In a state, or in any.
     Payments = 11,
     GroupsOfUser = 12,
@@ -86,6 +92,8 @@ impl List {
             List::Payouts => Table::PayoutsByState,
             List::Gifts => Table::GiftsOfUser,
             List::MerchantEntries => Table::MerchantEntries,
+            List::Relations => Table::Relations,
+            List::GiftEnvelopes => Table::GiftEnvelopesOfUser,
             List::Payments => Table::PaymentsByState,
             List::GroupsOfUser => Table::GroupsOfUser,
             List::GroupsOfItem => Table::GroupsOfItem,
@@ -93,8 +101,9 @@ impl List {
     }
 
     /// The length of a key without the prefix that says whose list it is in.
-    const fn position_bytes(self) -> usize {
-        match self {
+    const fn position_bytes(self) -> RangeInclusive<usize> {
+        let bytes = match self {
+            List::Relations => return 1..=64,
             List::Entries => 8 + 4,
             List::MerchantEntries => 8 + 8 + 4,
             List::Envelopes
@@ -103,12 +112,14 @@ impl List {
             | List::Items
             | List::PayoutsOfEnvelope
             | List::Payouts
-            | List::Payments
             | List::Gifts
+            | List::GiftEnvelopes
+            | List::Payments
             | List::GroupsOfUser
             | List::GroupsOfItem => 8 + 16,
             List::Wins => 4,
-        }
+        };
+        bytes..=bytes
     }
 }
 
@@ -321,6 +332,32 @@ impl View {
         Ok(Listing { rows, next: ids.next })
     }
 
+    /// One gift envelope, with its gifts.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn gift_envelope(&self, id: GiftEnvelopeId) -> Result<Option<GiftEnvelopeView>, StoreError> {
+        let key = keys::id(id.bytes());
+        let envelope = cold::<GiftEnvelope>(Table::GiftEnvelopes, &key, self.get(Table::GiftEnvelopes, key.clone())?)?;
+        envelope.map(|envelope| self.with_gifts(envelope)).transpose()
+    }
+
+    /// Gift envelopes that a user gives, the newest first.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn gift_envelopes(&self, giver: &UserId, page: &Page) -> Result<Listing<GiftEnvelopeView>, EngineError> {
+        let prefix = keys::user_prefix(giver);
+        let ids = self.list(List::GiftEnvelopes, &prefix, KeyRange::prefix(&prefix), page, |key, _| {
+            Ok(Some(keys::tail::<16>(key).map(Bytes::from).ok_or_else(|| damaged(Table::GiftEnvelopesOfUser, key))?))
+        })?;
+        let mut rows = Vec::with_capacity(ids.rows.len());
+        for (key, value) in self.get_all(Table::GiftEnvelopes, ids.rows)? {
+            let envelope = cold::<GiftEnvelope>(Table::GiftEnvelopes, &key, value)?;
+            rows.push(self.with_gifts(envelope.ok_or_else(|| damaged(Table::GiftEnvelopes, &key))?)?);
+        }
+        Ok(Listing { rows, next: ids.next })
+    }
     /// A user's or an item's groups, the newest first. The page may be short, even empty, and still
     /// have a next one.
     ///
@@ -341,6 +378,36 @@ impl View {
             rows.push(cold(Table::Groups, &key, value)?.ok_or_else(|| damaged(Table::Groups, &key))?);
         }
         Ok(Listing { rows, next: ids.next })
+    }
+
+    fn with_gifts(&self, envelope: GiftEnvelope) -> Result<GiftEnvelopeView, StoreError> {
+        let ids = envelope.gifts.iter().map(|id| keys::id(id.bytes())).collect();
+        let gift =
+            |(key, value): (Bytes, _)| cold(Table::Gifts, &key, value)?.ok_or_else(|| damaged(Table::Gifts, &key));
+        let gifts = self.get_all(Table::Gifts, ids)?.into_iter().map(gift).collect::<Result<_, _>>()?;
+        Ok(GiftEnvelopeView { envelope, gifts })
+    }
+
+    /// What a user is to others, or others are to the user, by the others' ids.
+    ///
+    /// # Errors
+    /// [`EngineError::Cursor`] and [`EngineError::Store`].
+    pub fn relations(
+        &self,
+        user: &UserId,
+        side: RelationSide,
+        page: &Page,
+    ) -> Result<Listing<RelationRow>, EngineError> {
+        let prefix = keys::relations_prefix(user, side);
+        self.list(List::Relations, &prefix, KeyRange::prefix(&prefix), page, |key, value| {
+            let wrong = || damaged(Table::Relations, key);
+            let relation = values::cold(value).ok_or_else(wrong)?;
+            let (user, other) = (user.clone(), keys::other_of_relation(key).ok_or_else(wrong)?);
+            Ok(Some(match side {
+                RelationSide::Own => RelationRow { user, other, relation },
+                RelationSide::OfOthers => RelationRow { user: other, other: user, relation },
+            }))
+        })
     }
 
     /// The codes that an order or gift was handed, in order; none if it was handed none.
@@ -477,7 +544,7 @@ impl View {
         let range = match &page.cursor {
             None => range,
             Some(cursor) => match cursor.split_first() {
-                Some((&tag, position)) if tag == list as u8 && position.len() == list.position_bytes() => {
+                Some((&tag, position)) if tag == list as u8 && list.position_bytes().contains(&position.len()) => {
                     range.after(Bytes::from([prefix, position].concat()))
                 }
                 _ => return Err(EngineError::Cursor),

@@ -11,7 +11,10 @@ use crate::code::{CodeDigest, HandedTo};
 use crate::gift::GiftRole;
 use crate::payment::PaymentState;
 use crate::payout::PayoutState;
-use crate::types::{EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId};
+use crate::relation::RelationSide;
+use crate::types::{
+    EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PaymentId, PayoutId, Timestamp, UserId,
+};
 use arrayvec::ArrayVec;
 use std::ops::Bound;
 
@@ -108,6 +111,12 @@ tables! {
     Codes = "codes",
     /// Order -> `OrderProgress`, once something has become of it.
     OrderProgress = "order_progress",
+    /// User, side, other user -> what the one is to the other.
+    Relations = "relations",
+    /// Gift envelope -> `GiftEnvelope`.
+    GiftEnvelopes = "gift_envelopes",
+    /// Giver, newest first, gift envelope.
+    GiftEnvelopesOfUser = "gift_envelopes_of_user",
     /// Payment -> `Payment`.
     Payments = "payments",
     /// State, oldest first, payment; and once more all of which a gateway said what cannot be right.
@@ -158,13 +167,13 @@ pub(crate) enum CodePart {
     Handed = 2,
 }
 
-/// The longest key: a user, a zero, a role, a time and an id.
-const KEY_BYTES_MAX: usize = 64 + 1 + 1 + 8 + 16;
+/// The longest key: a user, a zero, a side and another user.
+const KEY_BYTES_MAX: usize = 64 + 1 + 1 + 64;
 
 fn join(parts: &[&[u8]]) -> Bytes {
     let mut key = ArrayVec::<u8, KEY_BYTES_MAX>::new();
     for part in parts {
-        key.try_extend_from_slice(part).expect("no key is longer than a user, a role, a time and an id");
+        key.try_extend_from_slice(part).expect("no key is longer than two users with a zero and a side between them");
     }
     Bytes::from(key.as_slice())
 }
@@ -268,6 +277,24 @@ pub(crate) fn gift_of_user(user: &UserId, role: GiftRole, at: Timestamp, gift: G
     join(&[&gifts_prefix(user, role), &newest_first(at), gift.bytes()])
 }
 
+pub(crate) fn gift_envelope_of_user(user: &UserId, at: Timestamp, id: GiftEnvelopeId) -> Bytes {
+    join(&[&user_prefix(user), &newest_first(at), id.bytes()])
+}
+
+/// What all rows of a user's relations on a side start with.
+pub(crate) fn relations_prefix(user: &UserId, side: RelationSide) -> Bytes {
+    join(&[user.as_str().as_bytes(), &[0, side as u8]])
+}
+
+pub(crate) fn relation(user: &UserId, side: RelationSide, other: &UserId) -> Bytes {
+    join(&[&relations_prefix(user, side), other.as_str().as_bytes()])
+}
+
+/// The other user in a key of [`Table::Relations`].
+pub(crate) fn other_of_relation(key: &[u8]) -> Option<UserId> {
+    let user = key.iter().position(|&byte| byte == 0)?;
+    UserId::new(std::str::from_utf8(key.get(user + 2..)?).ok()?).ok()
+}
 pub(crate) fn group_of_user(user: &UserId, at: Timestamp, group: GroupId) -> Bytes {
     join(&[&user_prefix(user), &newest_first(at), group.bytes()])
 }
@@ -339,7 +366,9 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::GiftsOfUser
         | Table::GroupsOfUser
         | Table::MerchantEntries
-        | Table::MerchantSlots => key.split_inclusive(|&b| b == 0).next().unwrap_or_default(),
+        | Table::MerchantSlots
+        | Table::Relations
+        | Table::GiftEnvelopesOfUser => key.split_inclusive(|&b| b == 0).next().unwrap_or_default(),
         Table::Wins => &key[..16 + 3],
         Table::Envelopes
         | Table::EnvelopeEnds
@@ -359,6 +388,7 @@ pub(crate) fn stem(table: Table, key: &[u8]) -> &[u8] {
         | Table::PayoutsOfEnvelope
         | Table::Codes
         | Table::OrderProgress
+        | Table::GiftEnvelopes
         | Table::Payments
         | Table::PaymentsOf
         | Table::Groups

@@ -34,6 +34,7 @@ mod audit_groups;
 mod audit_merchants;
 mod audit_payments;
 mod audit_payouts;
+mod audit_relations;
 mod audit_sales;
 mod batch;
 #[cfg(feature = "redis")]

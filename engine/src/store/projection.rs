@@ -19,6 +19,7 @@ use crate::gift::GiftRole;
 use crate::group::GroupState;
 use crate::payment::PaymentState;
 use crate::payout::{Payout, PayoutCounts, PayoutState};
+use crate::relation::{Relation, RelationRow, RelationSide};
 use crate::types::{Amount, Lsn, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -185,7 +186,9 @@ impl Position {
             | Event::AddressErased(_)
             | Event::CodesAdded(_)
             | Event::CodesHanded(_)
-            | Event::OrderChanged(_) => {}
+            | Event::OrderChanged(_)
+            | Event::RelationsPut(_)
+            | Event::GiftEnvelopeMade(_) => {}
         }
     }
 }
@@ -356,6 +359,18 @@ fn rows_of_event(lsn: Lsn, index: u32, at: Timestamp, event: &Event, sink: &mut 
             put!(OrderProgress, keys::order(order.id), Some(values::put_cold(&changed.progress)));
             if let Some(units_after) = changed.units_after {
                 put!(ItemUnits, keys::units(order.item, &order.user), values::put_units(units_after));
+            }
+        }
+        Event::GiftEnvelopeMade(envelope) => {
+            put!(GiftEnvelopes, keys::id(envelope.id.bytes()), Some(values::put_cold(envelope)));
+            let place = keys::gift_envelope_of_user(&envelope.giver, envelope.created_at, envelope.id);
+            put!(GiftEnvelopesOfUser, place, nothing());
+        }
+        Event::RelationsPut(rows) => {
+            for RelationRow { user, other, relation } in rows {
+                let value = || (*relation != Relation::None).then(|| values::put_cold(relation));
+                put!(Relations, keys::relation(user, RelationSide::Own, other), value());
+                put!(Relations, keys::relation(other, RelationSide::OfOthers, user), value());
             }
         }
         Event::PaymentChanged(changed) => {

@@ -18,13 +18,17 @@ use crate::event::{
     EnvelopeCreated, EnvelopeEnded, EnvelopeOutside, EnvelopeSettled, Event, ItemPut, Record, Remembered, Units,
 };
 use crate::gift::Gift;
+use crate::gift_envelope::GiftEnvelope;
 use crate::group::Group;
 use crate::mutants::{Mutant, is_planted};
 use crate::order::OrderProgress;
 use crate::payout::{Outside, Payout};
 use crate::redaction::Redaction;
+use crate::relation::{Relation, RelationSide};
 use crate::sale::{MerchantBalance, MerchantEntry, MerchantEntryKind, Slot};
-use crate::types::{Amount, EnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId};
+use crate::types::{
+    Amount, EnvelopeId, GiftEnvelopeId, GiftId, GroupId, HoldId, ItemId, Lsn, OrderId, PayoutId, Timestamp, UserId,
+};
 use serde::de::DeserializeOwned;
 use std::ops::Bound;
 
@@ -153,6 +157,43 @@ impl Store {
         codes.iter().map(is_there).collect()
     }
 
+    /// One gift envelope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn gift_envelope(&self, id: GiftEnvelopeId) -> Result<Option<GiftEnvelope>, StoreError> {
+        cold(Table::GiftEnvelopes, id.bytes(), self.snapshot().get(Table::GiftEnvelopes, id.bytes())?)
+    }
+
+    /// Whether there is any gift envelope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_gift_envelopes(&self) -> Result<bool, StoreError> {
+        Ok(self.snapshot().scan(Table::GiftEnvelopes, &KeyRange::all()).next().transpose()?.is_some())
+    }
+
+    /// What a user is to another.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub(crate) fn relation(&self, user: &UserId, other: &UserId) -> Result<Relation, StoreError> {
+        let key = keys::relation(user, RelationSide::Own, other);
+        let found = cold(Table::Relations, &key, self.snapshot().get(Table::Relations, &key)?)?;
+        Ok(found.filter(|_| !is_planted(Mutant::ForgetRelations)).unwrap_or_default())
+    }
+
+    /// Whether it is known of anybody what somebody is to another.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be read.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_relations(&self) -> Result<bool, StoreError> {
+        Ok(self.snapshot().scan(Table::Relations, &KeyRange::all()).next().transpose()?.is_some())
+    }
+
+    /// Whether an item's units are codes.
     /// Whether an item is or was sold to groups.
     ///
     /// # Errors
@@ -189,6 +230,7 @@ impl Store {
                 Event::PayoutChanged(e) => is_there(Table::Payouts, e.payout.id.bytes())?,
                 Event::EnvelopeRedacted(e) => is_there(Table::Envelopes, e.created.id.bytes())?,
                 Event::GiftChanged(e) => is_there(Table::Gifts, e.gift.id.bytes())?,
+                Event::GiftEnvelopeMade(e) => is_there(Table::GiftEnvelopes, e.id.bytes())?,
                 Event::OrderChanged(e) => is_there(Table::Orders, e.order.id.bytes())?,
                 Event::PaymentChanged(e) => is_there(Table::Payments, e.payment.id.bytes())?,
                 Event::GroupChanged(e) => is_there(Table::Groups, e.group.id.bytes())?,

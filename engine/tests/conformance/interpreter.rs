@@ -15,6 +15,7 @@
 //! - A step is a verb, words and `key=value`s; after `=>` stands what is
 //!   answered. Without `=>` the answer has to be positive.
 //! - Names like `E1` are bound by the step that makes the thing. `E?`, `I?`, `H?`,
+//!   `O?`, `G?`, `N?` and `K?` stand for things that never were.
 //!   `O?`, `G?`, `U?` and `K?` stand for things that never were.
 //! - An answer's words and flags (`replayed`: the answer says so; `remembered`:
 //!   it was kept under a key or a reference) have to be those expected, all of
@@ -40,10 +41,12 @@ use hongbao_engine::backend::{
 use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::gift::*;
+use hongbao_engine::gift_envelope::*;
 use hongbao_engine::group::*;
 use hongbao_engine::order::OrderStep;
 use hongbao_engine::payment::{NewPayment, Payment, PaymentFilter, PaymentFor, PaymentState, PaymentTold};
 use hongbao_engine::payout::*;
+use hongbao_engine::relation::*;
 use hongbao_engine::sale::*;
 use hongbao_engine::split::{SplitRule, commitment, envelope_seed, split};
 use hongbao_engine::types::*;
@@ -147,6 +150,7 @@ impl<S: Stand> Story<S> {
         story.bind("H?", HoldId::from_bytes(NEVER_WAS));
         story.bind("O?", OrderId::from_bytes(NEVER_WAS));
         story.bind("G?", GiftId::from_bytes(NEVER_WAS));
+        story.bind("N?", GiftEnvelopeId::from_bytes(NEVER_WAS));
         story.bind("U?", GroupId::from_bytes(NEVER_WAS));
         story.bind("K?", ApiKeyId::from_bytes(NEVER_WAS));
         story
@@ -425,6 +429,27 @@ impl<S: Stand> Story<S> {
                 let gift_step = self.gift_step(verb, gift, words)?.expect("it was just there");
                 Command::StepGift { gift: self.id(gift)?, step: Box::new(gift_step) }
             }
+            ("give_many", [_]) => Command::CreateGiftEnvelope(Box::new(self.new_gift_envelope(step)?)),
+            ("grab_gift", [_, envelope, user, token @ ..]) => {
+                let token = match token.first() {
+                    Some(&"token") => self.variables.get(&format!("{envelope}_token")).cloned(),
+                    shown => shown.map(|text| self.text(text)),
+                };
+                let token = token.map(|text| text.parse()).transpose().map_err(|_| "it is no token")?;
+                let must_follow = step.fields.contains_key("must_follow");
+                Command::GrabGift { envelope: self.id(envelope)?, user: self.user(user)?, token, must_follow }
+            }
+            ("pay_many", [envelope, payer]) => {
+                let step = Box::new(GiftEnvelopeStep::Pay { payer: self.user(payer)? });
+                Command::StepGiftEnvelope { envelope: self.id(envelope)?, step }
+            }
+            ("take_back_many", [envelope, user]) => {
+                let step = Box::new(GiftEnvelopeStep::Cancel { user: self.user(user)? });
+                Command::StepGiftEnvelope { envelope: self.id(envelope)?, step }
+            }
+            ("relate", rows) => {
+                Command::PutRelations(rows.iter().map(|row| self.relation(row)).collect::<Result<_, _>>()?)
+            }
             ("advance", [by]) => Command::AdvanceClock { by_s: self.number(by.strip_suffix('s').unwrap_or(by))? },
             ("create_api_key", [_]) => Command::CreateApiKey(Box::new(self.new_api_key(step)?)),
             ("delete_api_key", [key]) => Command::DeleteApiKey { key: self.id(key)? },
@@ -443,6 +468,13 @@ impl<S: Stand> Story<S> {
             }
             (Ok(Outcome::Item(view)), Command::CreateItem(_)) => self.bind_new(step.words[0], view.id),
             (Ok(Outcome::ApiKey(key)), _) => self.bind_new(step.words[0], key.id),
+            (Ok(Outcome::Gift(gift)), Command::GrabGift { .. }) => self.bind_new(step.words[0], gift.id),
+            (Ok(Outcome::GiftEnvelope(made)), Command::CreateGiftEnvelope(_)) => {
+                self.bind_new(step.words[0], made.id);
+                if let Some(token) = made.token {
+                    self.variables.insert(format!("{}_token", step.words[0]), token.to_string());
+                }
+            }
             (Ok(Outcome::Gift(gift)), Command::CreateGift(_)) => {
                 self.bind_new(step.words[0], gift.id);
                 if let Some(token) = gift.token {
@@ -521,7 +553,34 @@ impl<S: Stand> Story<S> {
             ship_within_s: self.number(field("ship_within", "1209600"))?,
             reference: self.reference(step),
             metadata: self.text(field("metadata", "{}")),
+            must_follow: step.fields.contains_key("must_follow"),
         })
+    }
+
+    fn new_gift_envelope(&self, step: &Step<'_>) -> Result<NewGiftEnvelope, Wrong> {
+        let field = |name, default| step.fields.get(name).copied().unwrap_or(default);
+        let (giver, item) = (field("giver", "alice"), self.id(field("item", "I1"))?);
+        Ok(NewGiftEnvelope {
+            payer: self.user(field("payer", giver))?,
+            message: self.text(field("message", "")),
+            has_token: step.fields.contains_key("token"),
+            pay_within_s: self.number(field("pay_within", "86400"))?,
+            expires_in_s: self.number(field("expires", "86400"))?,
+            accept_within_s: self.number(field("accept_within", "259200"))?,
+            ship_within_s: self.number(field("ship_within", "1209600"))?,
+            reference: self.reference(step),
+            ..NewGiftEnvelope::new(field("owner", "app"), self.user(giver)?, item, self.number(field("units", "2"))?)
+        })
+    }
+
+    /// `bob:blocks:alice`.
+    fn relation(&self, row: &str) -> Result<RelationRow, Wrong> {
+        let [user, relation, other] = row.split(':').collect::<Vec<_>>()[..] else {
+            return Err(format!("{row} is no relation"));
+        };
+        let known = Relation::ALL.into_iter().find(|known| known.name() == relation);
+        let relation = known.ok_or_else(|| format!("{relation} is no relation"))?;
+        Ok(RelationRow { user: self.user(user)?, other: self.user(other)?, relation })
     }
 
     /// What is done about a gift, if that is what the verb says.
@@ -538,6 +597,12 @@ impl<S: Stand> Story<S> {
         Ok(Some(match verb {
             "pay" => GiftStep::Pay { payer: user()? },
             "accept" => GiftStep::Accept { user: user()?, token: token()? },
+            "accept_followed" => GiftStep::AcceptWith(Box::new(Acceptance {
+                user: user()?,
+                token: token()?,
+                address: None,
+                must_follow: true,
+            })),
             "decline" => GiftStep::Decline { user: user()?, reason: text(1) },
             "take_back" => GiftStep::Cancel { user: user()? },
             "ship" => GiftStep::Ship {
@@ -786,6 +851,13 @@ impl<S: Stand> Story<S> {
             Outcome::LimitReached => Told::of(["limit_reached"]),
             Outcome::Ended => Told::of(["ended"]),
             Outcome::Order(order) => self.told_order(&order.view()),
+            Outcome::GiftEnvelope(made) => Told::of(["gift_envelope"])
+                .with("giver", &made.giver)
+                .with("payer", &made.payer)
+                .with("merchant", &made.merchant)
+                .with("amount", made.amount)
+                .with("units", made.gifts.len()),
+            Outcome::Relations(rows) => Told::of(["relations", &rows.to_string()]),
             Outcome::Ordered { order, replayed } => {
                 Told::of(["ordered"]).with("order", self.name_of(order)).flag("replayed", *replayed)
             }
@@ -823,6 +895,8 @@ impl<S: Stand> Story<S> {
                 Refusal::InsufficientFunds => Told::of(["refused", "insufficient_funds"]),
                 Refusal::WrongState(_) => Told::of(["refused", "wrong_state"]),
                 Refusal::Forbidden => Told::of(["refused", "forbidden"]),
+                Refusal::Apart => Told::of(["refused", "apart"]),
+                Refusal::NotMutual => Told::of(["refused", "not_mutual"]),
                 Refusal::ReferenceConflict => Told::of(["refused", "reference_conflict"]),
                 Refusal::IdempotencyMismatch => Told::of(["refused", "idempotency_mismatch"]),
                 Refusal::Invalid { field, .. } => Told::of(["refused", "invalid", field]),
@@ -1055,6 +1129,29 @@ impl<S: Stand> Story<S> {
                     told.words.push(code.as_str().to_owned());
                     told
                 })
+            }
+            ("gift_envelope", [id]) => match self.drive(backend.gift_envelope(self.id(id)?)).map_err(failed)? {
+                Some(view) => {
+                    let recipients = view.gifts.iter().filter_map(|gift| gift.recipient.as_ref());
+                    let recipients = recipients.map(ToString::to_string).collect::<Vec<_>>().join(",");
+                    Told::of([view.state().name()])
+                        .with("remaining", view.remaining())
+                        .with("grabbed", view.grabbed())
+                        .with("recipients", recipients)
+                }
+                None => Told::of(["none"]),
+            },
+            ("gift_envelopes", [giver]) => {
+                let giver = self.user(giver)?;
+                let row =
+                    |view: GiftEnvelopeView| format!("{}:{}", self.name_of(view.envelope.id), view.state().name());
+                self.told_list(|page| self.drive(backend.gift_envelopes(&giver, page)), row)?
+            }
+            ("relations" | "relations_of_others", [user]) => {
+                let user = self.user(user)?;
+                let side = if step.verb == "relations" { RelationSide::Own } else { RelationSide::OfOthers };
+                let row = |row: RelationRow| format!("{}:{}:{}", row.user, row.relation.name(), row.other);
+                self.told_list(|page| self.drive(backend.relations(&user, side, page)), row)?
             }
             ("gift", [gift]) => match self.drive(backend.gift(self.id(gift)?)).map_err(failed)? {
                 Some(gift) => self.told_gift(&gift),

@@ -220,6 +220,8 @@ on_every_backend!(
     addresses,
     codes,
     orders,
+    relations,
+    gift_envelopes,
     sales,
     gift_redactions,
     payments,

@@ -1,7 +1,9 @@
 //! What clients ask for: few users and things, so that they meet often.
 
+use crate::gift_envelopes;
 use crate::model::Model;
 use crate::random::Random;
+use crate::relations;
 use hongbao_engine::api_key::{NewApiKey, Role};
 use hongbao_engine::backend::OnceKey;
 use hongbao_engine::code::Code;
@@ -9,7 +11,8 @@ use hongbao_engine::command::{
     Command, HoldState, ItemChange, ItemKind, ItemOrigin, MerchantStatus, NewEnvelope, NewItem, NewMerchant,
     NewVerification, Reference, Transfer, Unclaimed,
 };
-use hongbao_engine::gift::{GiftState, GiftStep, GiftToken, NewGift};
+use hongbao_engine::gift::{Acceptance, GiftState, GiftStep, GiftToken, NewGift};
+use hongbao_engine::gift_envelope::NewGiftEnvelope;
 use hongbao_engine::group::{GroupBuy, NewGroup};
 use hongbao_engine::order::{OrderState, OrderStep, RETURN_WITHIN_S};
 use hongbao_engine::payout::{Outside, PayoutResult, PayoutState, PayoutTo};
@@ -106,6 +109,7 @@ fn new_gift(model: &Model, random: &mut Random) -> Command {
     let giver = a_sender(model, random);
     let payer = if random.once_in(3) { a_sender(model, random) } else { giver.clone() };
     let within = |random: &mut Random| random.pick(&[1, 3, 60, 60, 400]);
+    let ship_within_s = within(random);
     Command::CreateGift(Box::new(NewGift {
         owner: "app".to_owned(),
         giver,
@@ -115,9 +119,29 @@ fn new_gift(model: &Model, random: &mut Random) -> Command {
         message: "for you".to_owned(),
         pay_within_s: within(random),
         accept_within_s: if random.once_in(60) { 0 } else { within(random) },
-        ship_within_s: within(random),
+        ship_within_s,
         reference: reference(random),
         metadata: "{}".to_owned(),
+        // The same for the same terms, as it is no part of what is asked.
+        must_follow: ship_within_s == 3,
+    }))
+}
+
+/// Units for whoever comes first, mostly by somebody who can pay.
+fn new_gift_envelope(model: &Model, random: &mut Random) -> Command {
+    let giver = a_sender(model, random);
+    let payer = if random.once_in(3) { a_sender(model, random) } else { giver.clone() };
+    let within = |random: &mut Random| random.pick(&[1, 3, 60, 60, 400]);
+    let units = if random.once_in(60) { random.pick(&[0, 101]) } else { random.between(1, 4) as u32 };
+    Command::CreateGiftEnvelope(Box::new(NewGiftEnvelope {
+        payer,
+        has_token: random.once_in(3),
+        pay_within_s: within(random),
+        expires_in_s: within(random),
+        accept_within_s: within(random),
+        ship_within_s: within(random),
+        reference: reference(random),
+        ..NewGiftEnvelope::new("app", giver, an_item(model, random), units)
     }))
 }
 
@@ -150,6 +174,9 @@ fn a_step(model: &Model, id: GiftId, random: &mut Random) -> GiftStep {
     };
     match if random.once_in(6) { random.below(8) } else { next } {
         0 => GiftStep::Pay { payer },
+        1 if random.once_in(6) => {
+            GiftStep::AcceptWith(Box::new(Acceptance { user: recipient, token, address: None, must_follow: true }))
+        }
         1 => GiftStep::Accept { user: recipient, token },
         2 => GiftStep::Decline { user: recipient, reason: random.maybe(2, text) },
         3 => GiftStep::Cancel { user: giver },
@@ -243,6 +270,13 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
     if is_of_sales && random.once_in(4) {
         let is_new = model.given.is_empty() || random.once_in(3);
         return if is_new { new_gift(model, random) } else { step_gift(model, random) };
+    }
+    if is_of_sales && random.once_in(10) {
+        let is_new = model.gift_envelopes.is_empty() || random.once_in(4);
+        return if is_new { new_gift_envelope(model, random) } else { gift_envelopes::about_one(model, random) };
+    }
+    if is_of_sales && random.once_in(12) {
+        return relations::put(random);
     }
     if is_of_sales && random.once_in(5) {
         return of_groups(model, random);

@@ -3,14 +3,14 @@
 use crate::model::{Decided, Model, Moment, When, is_due_by, no, refuse};
 use hongbao_engine::backend::EntryKind;
 use hongbao_engine::code::HandedTo;
-use hongbao_engine::command::{Command, HoldState, Outcome, Refusal};
+use hongbao_engine::command::{Command, HoldState, NewItem, Outcome, Refusal};
 use hongbao_engine::gift::{Gift, GiftState, GiftStep, GiftToken, NewGift};
 use hongbao_engine::types::{GiftId, GroupId, ItemId, Timestamp, UserId};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
     /// As it is told; of its end only a range may be known.
-    gift: Gift,
+    pub(crate) gift: Gift,
     ended: Option<When>,
     /// The last record that changed it.
     pub(crate) lsn: u64,
@@ -43,7 +43,7 @@ impl Given {
         }
     }
 
-    fn is_due(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         self.deadline().is_some_and(|deadline| now >= deadline)
     }
 
@@ -63,7 +63,7 @@ impl Given {
         }
     }
 
-    fn end(&mut self, state: GiftState, when: When, lsn: u64) {
+    pub(crate) fn end(&mut self, state: GiftState, when: When, lsn: u64) {
         (self.gift.state, self.ended, self.lsn) = (state, Some(when), lsn);
     }
 }
@@ -88,6 +88,14 @@ impl Model {
     /// the records, which come before the command's own.
     pub(crate) fn in_the_way(&self, now: Timestamp, command: &Command) -> Vec<InTheWay> {
         let none = Vec::new();
+        let (id, user, quantity) = match command {
+            Command::GrabItem { item, user, quantity } => (*item, user, *quantity),
+            Command::CreateGift(terms) if self.given_apart(terms).is_some() => return none,
+            Command::CreateGift(terms) => (terms.item, &terms.giver, 1),
+            Command::CreateGiftEnvelope(terms) if self.given_many_apart(terms).is_some() => return none,
+            Command::CreateGiftEnvelope(terms) => (terms.item, &terms.giver, terms.units),
+            _ => return none,
+        };
         if let Some(group) = self.due_group(now, command) {
             return vec![group];
         }
@@ -192,33 +200,69 @@ impl Model {
     }
 
     pub(crate) fn create_gift(&mut self, now: Timestamp, terms: &NewGift, drawn: &[Vec<u8>], lsn: u64) -> Decided {
-        let Some(item) = self.items.get(&terms.item) else { return refuse(Refusal::NotFound) };
-        let (sale, total) = (item.terms.clone(), item.total);
-        if !self.may_sell(&sale.merchant) {
-            return refuse(Refusal::WrongState(String::new()));
+        if self.items.contains_key(&terms.item)
+            && let Some(refusal) = self.given_apart(terms)
+        {
+            return refuse(refusal);
         }
-        if sale.ends_at.is_some_and(|ends_at| now >= ends_at) {
-            return no(Outcome::Ended);
-        }
-        if let Some(opens_at) = sale.starts_at.filter(|&starts_at| now < starts_at) {
-            return no(Outcome::NotOpen { opens_at });
-        }
-        let expired = self.end_due_holds(now, Some(terms.item), lsn);
-        if self.units_of(terms.item, &terms.giver) + 1 > u64::from(sale.per_user_limit.unwrap_or(u32::MAX)) {
-            return Decided(Outcome::LimitReached, expired, 0);
-        }
-        let stock = self.stock(terms.item);
-        if stock.held + stock.sold == total {
-            return Decided(Outcome::SoldOut, expired, 0);
-        }
-        let is_own = terms.payer == terms.giver;
-        if is_own && self.balance(&terms.payer) < sale.price.minor() {
-            return Decided(Outcome::Refused(Refusal::InsufficientFunds), expired, 0);
-        }
+        let sale = match self.set_aside(now, terms, 1, lsn) {
+            Ok(sale) => sale,
+            Err(decided) => return decided,
+        };
         let mut id: [u8; 16] = drawn[0].as_slice().try_into().expect("a gift's id is drawn");
         id[..2].copy_from_slice(&terms.item.bytes()[..2]);
-        let id = GiftId::from_bytes(id);
         let token = GiftToken(drawn[1].as_slice().try_into().expect("a gift's token is drawn"));
+        let token = terms.recipient.is_none().then_some(token);
+        let gift = self.put_gift(now, terms, (GiftId::from_bytes(id), token), &sale, lsn);
+        Decided(Outcome::Gift(Box::new(gift)), true, lsn)
+    }
+
+    /// Whether there are so many units for gifts of these terms, and money for them if the giver pays.
+    pub(crate) fn set_aside(
+        &mut self,
+        now: Timestamp,
+        terms: &NewGift,
+        units: u32,
+        lsn: u64,
+    ) -> Result<NewItem, Decided> {
+        let Some(item) = self.items.get(&terms.item) else { return Err(refuse(Refusal::NotFound)) };
+        let (sale, total) = (item.terms.clone(), item.total);
+        let Some(price) = sale.price.checked_mul(units.into()) else {
+            return Err(refuse(Refusal::invalid("units", "")));
+        };
+        if !self.may_sell(&sale.merchant) {
+            return Err(refuse(Refusal::WrongState(String::new())));
+        }
+        if sale.ends_at.is_some_and(|ends_at| now >= ends_at) {
+            return Err(no(Outcome::Ended));
+        }
+        if let Some(opens_at) = sale.starts_at.filter(|&starts_at| now < starts_at) {
+            return Err(no(Outcome::NotOpen { opens_at }));
+        }
+        let expired = self.end_due_holds(now, Some(terms.item), lsn);
+        let limit = u64::from(sale.per_user_limit.unwrap_or(u32::MAX));
+        if self.units_of(terms.item, &terms.giver) + u64::from(units) > limit {
+            return Err(Decided(Outcome::LimitReached, expired, 0));
+        }
+        let stock = self.stock(terms.item);
+        if stock.held + stock.sold + units > total {
+            return Err(Decided(Outcome::SoldOut, expired, 0));
+        }
+        if terms.payer == terms.giver && self.balance(&terms.payer) < price.minor() {
+            return Err(Decided(Outcome::Refused(Refusal::InsufficientFunds), expired, 0));
+        }
+        Ok(sale)
+    }
+
+    pub(crate) fn put_gift(
+        &mut self,
+        now: Timestamp,
+        terms: &NewGift,
+        (id, token): (GiftId, Option<GiftToken>),
+        sale: &NewItem,
+        lsn: u64,
+    ) -> Gift {
+        let is_own = terms.payer == terms.giver;
         let paid = is_own.then_some(now);
         let gift = Gift {
             id,
@@ -228,10 +272,10 @@ impl Model {
             recipient: terms.recipient.clone(),
             payer: terms.payer.clone(),
             item: terms.item,
-            merchant: sale.merchant,
+            merchant: sale.merchant.clone(),
             amount: sale.price,
             message: terms.message.clone(),
-            token: if terms.recipient.is_none() { Some(token) } else { None },
+            token,
             created_at: now,
             pay_by: (!is_own).then(|| now.plus_s(terms.pay_within_s)),
             paid_at: paid,
@@ -254,13 +298,19 @@ impl Model {
             self.move_money(&terms.payer, EntryKind::GiftPaid(id), sale.price.minor(), Moment::now(now, lsn));
         }
         self.given.insert(id, Given { gift: gift.clone(), ended: None, lsn });
-        Decided(Outcome::Gift(Box::new(gift)), true, lsn)
+        gift
     }
 
     pub(crate) fn step_gift(&mut self, now: Timestamp, id: GiftId, step: &GiftStep, lsn: u64) -> Decided {
         use GiftState::*;
         let Some(given) = self.given.get(&id) else { return refuse(Refusal::NotFound) };
         let gift = &given.gift;
+        let (step, must_follow) = match step {
+            GiftStep::AcceptWith(how) => {
+                (&GiftStep::Accept { user: how.user.clone(), token: how.token }, how.must_follow)
+            }
+            step => (step, false),
+        };
         let by = match step {
             GiftStep::Pay { payer } => Some((payer, Some(&gift.payer))),
             GiftStep::Cancel { user } => Some((user, Some(&gift.giver))),
@@ -270,7 +320,7 @@ impl Model {
                 _ => Some((user, gift.recipient.as_ref())),
             },
             GiftStep::Ship { .. } | GiftStep::Deliver | GiftStep::Fail { .. } => None,
-            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+            GiftStep::AcceptTo { .. } | GiftStep::AcceptWith(_) | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
                 unreachable!("{NO_ADDRESS}")
             }
         };
@@ -290,7 +340,7 @@ impl Model {
             GiftStep::Deliver => gift.state == Delivered,
             GiftStep::Fail { .. } => gift.state == Failed,
             GiftStep::Thank { note, .. } => gift.accepted_at.is_some() && gift.note.as_ref() == Some(note),
-            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+            GiftStep::AcceptTo { .. } | GiftStep::AcceptWith(_) | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
                 unreachable!("{NO_ADDRESS}")
             }
         };
@@ -304,13 +354,21 @@ impl Model {
             GiftStep::Ship { .. } | GiftStep::Fail { .. } => gift.state == Accepted,
             GiftStep::Deliver => gift.state == Shipped,
             GiftStep::Thank { .. } => gift.accepted_at.is_some(),
-            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+            GiftStep::AcceptTo { .. } | GiftStep::AcceptWith(_) | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
                 unreachable!("{NO_ADDRESS}")
             }
         };
         let is_over = given.is_due(now) && !matches!(step, GiftStep::Thank { .. });
         if !is_right || is_over {
             return refuse(Refusal::WrongState(String::new()));
+        }
+        let comes_to = match step {
+            GiftStep::Accept { user, .. } | GiftStep::Pay { payer: user } => Some(user),
+            _ => None,
+        };
+        let must_follow = must_follow && gift.recipient.is_none();
+        if let Some(refusal) = comes_to.and_then(|user| self.apart(&gift.giver, user, must_follow)) {
+            return refuse(refusal);
         }
         let item = gift.item;
         let (price, payer, merchant) = (gift.amount.minor(), gift.payer.clone(), gift.merchant.clone());
@@ -356,7 +414,7 @@ impl Model {
                 given.end(Failed, end, lsn);
             }
             GiftStep::Thank { note, .. } => given.gift.note = Some(note),
-            GiftStep::AcceptTo { .. } | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
+            GiftStep::AcceptTo { .. } | GiftStep::AcceptWith(_) | GiftStep::ShipTo { .. } | GiftStep::EraseAddress => {
                 unreachable!("{NO_ADDRESS}")
             }
         }

@@ -15,6 +15,7 @@
 
 mod codes;
 mod commands;
+mod gift_envelopes;
 mod gifts;
 mod groups;
 mod model;
@@ -25,6 +26,7 @@ mod payouts;
 mod races;
 #[path = "../random/mod.rs"]
 mod random;
+mod relations;
 mod sales;
 mod trial;
 mod world;

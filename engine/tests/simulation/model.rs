@@ -6,9 +6,11 @@
 //! answer to every command beforehand, down to the amount of each share.
 
 use crate::codes::{self, Codes};
+use crate::gift_envelopes::GiftEnvelopes;
 use crate::gifts::{Given, InTheWay};
 use crate::groups::Together;
 use crate::payouts::Owed;
+use crate::relations::{self, Relations};
 use crate::sales::Seller;
 use hongbao_engine::api_key::{ApiKey, NewApiKey};
 use hongbao_engine::backend::{Audit, Entry, EntryKind, GrabRow, OnceKey, ReceivedRow, Reply};
@@ -171,6 +173,8 @@ pub(crate) struct Model {
     pub(crate) given: BTreeMap<GiftId, Given>,
     pub(crate) groups: BTreeMap<GroupId, Together>,
     pub(crate) codes: Codes,
+    pub(crate) relations: Relations,
+    pub(crate) gift_envelopes: GiftEnvelopes,
     pub(crate) memos: BTreeMap<OnceKey, Memo>,
     /// What the last command ended because it wanted units, a record each.
     pub(crate) cleared: Vec<InTheWay>,
@@ -225,6 +229,8 @@ pub(crate) fn is_positive(outcome: &Outcome) -> bool {
             | Outcome::Payouts(_)
             | Outcome::Gift(_)
             | Outcome::Order(_)
+            | Outcome::Relations(_)
+            | Outcome::GiftEnvelope(_)
             | Outcome::Payment(_)
             | Outcome::Sales { .. }
             | Outcome::Group(_)
@@ -238,6 +244,7 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
         Command::Deposit(transfer) => (key("deposit", &transfer.reference), None),
         Command::Withdraw(transfer) => (key("withdrawal", &transfer.reference), None),
         Command::CreateGift(terms) => (key("gift", &terms.reference), None),
+        Command::CreateGiftEnvelope(terms) => (key("gift_envelope", &terms.reference), None),
         Command::OpenGroup(terms) => (key("group", &terms.reference), None),
         Command::WithdrawSales(transfer) => (key("sales_withdrawal", &transfer.reference), None),
         Command::CreateEnvelope(terms) => {
@@ -254,6 +261,7 @@ fn references_of(command: &Command) -> Vec<OnceKey> {
 fn fault(command: &Command) -> Option<String> {
     let field = match command {
         Command::AddCodes { codes, .. } => return codes::fault(codes),
+        Command::PutRelations(rows) => return relations::fault(rows),
         Command::Deposit(transfer) | Command::Withdraw(transfer) | Command::WithdrawSales(transfer)
             if transfer.amount.is_zero() =>
         {
@@ -265,6 +273,7 @@ fn fault(command: &Command) -> Option<String> {
             Ok(()) => None,
         },
         Command::CreateItem(terms) => item_fault(terms),
+        Command::CreateGiftEnvelope(terms) if !(1..=100).contains(&terms.units) => Some("units"),
         Command::CreateGift(terms) if terms.accept_within_s == 0 => Some("accept_within_s"),
         _ => None,
     };
@@ -325,7 +334,10 @@ impl Model {
                 let (answer, lsn) = self.as_redacted(kept);
                 (Decided(answer, false, lsn), true)
             }
-            None => (self.decide(now, command, drawn, lsn), false),
+            None => {
+                let is_again = self.has_grabbed(command).is_some();
+                (self.decide(now, command, drawn, lsn), is_again)
+            }
         };
         let Decided(outcome, mut changes, needs) = decided;
         if is_positive(&outcome) {
@@ -515,6 +527,10 @@ impl Model {
             Command::CreateGift(terms) => self.create_gift(now, terms, drawn, lsn),
             Command::StepGift { gift, step } => self.step_gift(now, *gift, step, lsn),
             Command::AddCodes { item, codes } => self.add_codes(*item, codes, lsn),
+            Command::CreateGiftEnvelope(terms) => self.create_gift_envelope(now, terms, drawn, lsn),
+            Command::GrabGift { .. } => self.grab_gift(now, command, lsn),
+            Command::StepGiftEnvelope { envelope, step } => self.step_gift_envelope(now, *envelope, step, lsn),
+            Command::PutRelations(rows) => self.put_relations(rows, lsn),
             Command::OpenGroup(terms) => self.open_group(now, terms, drawn, lsn),
             Command::JoinGroup { group, user } => self.join_group(now, *group, user, drawn, lsn),
             Command::LeaveGroup { group, user } => self.leave_group(now, *group, user, lsn),

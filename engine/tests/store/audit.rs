@@ -33,10 +33,23 @@ fn an_audit_of_what_was_projected_finds_nothing() {
     let mut looked_at = 0;
     let store = projected(&mut Script::of(0, 400));
     let audited = store.audit(&|_| None, &mut |_| looked_at += 1).unwrap();
-    let Audited { wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, groups, codes, findings: _ } =
-        audited;
+    let Audited {
+        wallets,
+        entries,
+        envelopes,
+        wins,
+        items,
+        holds,
+        orders,
+        payouts,
+        gifts,
+        groups,
+        codes,
+        relations,
+        findings: _,
+    } = audited;
     assert!(
-        [wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, groups, codes]
+        [wallets, entries, envelopes, wins, items, holds, orders, payouts, gifts, groups, codes, relations]
             .iter()
             .all(|&seen| seen > 0),
         "{audited:?}"
@@ -333,6 +346,17 @@ const PLANTS: &[Plant] = &[
         says: "came back from gifts",
         table: Table::Gifts,
         change: |_, value| moved_money(value, |gift| gift.amount += script::amount(1)),
+    },
+    Plant { says: "does not stand with both", table: Table::Relations, change: |_, _| Some(Planted::Deleted) },
+    Plant {
+        says: "does not stand with both",
+        table: Table::Relations,
+        change: |_, value| Some(Planted::Value(vec![3 - value[0]])),
+    },
+    Plant {
+        says: "they are nothing to each other",
+        table: Table::Relations,
+        change: |_, _| Some(Planted::Value(vec![0])),
     },
     Plant {
         says: "money owed to merchant",

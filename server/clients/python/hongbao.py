@@ -485,6 +485,7 @@ OrderId = str
 PaymentId = str
 PayoutId = str
 GiftId = str
+GiftEnvelopeId = str
 GroupId = str
 WebhookId = str
 
@@ -1389,6 +1390,49 @@ GiftState = Literal["awaiting_payment", "offered", "accepted", "shipped", "deliv
 
 
 @dataclass(frozen=True)
+class GiftUnit:
+    gift: GiftId
+    recipient: Optional[User]
+    """Who has grabbed it."""
+    state: GiftState
+
+
+@dataclass(frozen=True)
+class GiftEnvelope:
+    id: GiftEnvelopeId
+    state: Literal["awaiting_payment", "open", "sold_out", "expired", "cancelled"]
+    giver: User
+    payer: User
+    item: ItemId
+    merchant: User
+    units: Count
+    amount: Amount
+    """Of a unit."""
+    currency: Currency
+    message: str
+    remaining: Count
+    grabbed: Count
+    created_at: Time
+    pay_by: Optional[Time]
+    expires_at: Optional[Time]
+    """null before it is paid, and once every unit is grabbed."""
+    accept_within_s: int
+    reference: Optional[str]
+    gifts: List[GiftUnit]
+    """In the order in which they are grabbed."""
+    token: Optional[str] = None
+    """
+    What has to be shown to grab, as long as that can be; for keys with the role admin or caller.
+    """
+
+
+@dataclass(frozen=True)
+class GiftEnvelopes:
+    gift_envelopes: List[GiftEnvelope]
+    next_cursor: Cursor
+
+
+@dataclass(frozen=True)
 class Gift:
     id: GiftId
     state: GiftState
@@ -1432,6 +1476,52 @@ class Gift:
     What whoever accepts it has to show, if it was made for nobody in particular: told while it can be
     accepted, to keys with the role admin or caller.
     """
+
+
+@dataclass(frozen=True)
+class OfferedGift:
+    outcome: Literal["offered"]
+    gift: Gift
+    replayed: bool
+
+
+# Treat an outcome you do not know as no gift so far.
+GiftGrabOutcome = Union[OfferedGift, SoldOut, Expired, Cancelled, Unknown]
+_READERS[GiftGrabOutcome] = _union(
+    "outcome",
+    {
+        "offered": OfferedGift,
+        "sold_out": SoldOut,
+        "expired": Expired,
+        "cancelled": Cancelled,
+    },
+)
+
+
+@dataclass(frozen=True)
+class NewRelation:
+    user: User
+    other: User
+    relation: Literal["none", "follows", "blocks"]
+    """What the user is to the other."""
+
+
+@dataclass(frozen=True)
+class RelationsTold:
+    rows: int
+
+
+@dataclass(frozen=True)
+class Relation:
+    user: User
+    other: User
+    relation: Literal["follows", "blocks"]
+
+
+@dataclass(frozen=True)
+class Relations:
+    relations: List[Relation]
+    next_cursor: Cursor
 
 
 @dataclass(frozen=True)
@@ -1615,9 +1705,14 @@ __all__ += [
     "Faults",
     "Gift",
     "GiftAddress",
+    "GiftEnvelope",
+    "GiftEnvelopeId",
+    "GiftEnvelopes",
+    "GiftGrabOutcome",
     "GiftId",
     "GiftPaymentOutcome",
     "GiftState",
+    "GiftUnit",
     "Gifts",
     "Grab",
     "GrabOutcome",
@@ -1659,9 +1754,11 @@ __all__ += [
     "MovedMoney",
     "NewEnvelopeFunding",
     "NewMerchantVerification",
+    "NewRelation",
     "NotEligible",
     "NotOpen",
     "NotWon",
+    "OfferedGift",
     "Order",
     "OrderId",
     "OrderState",
@@ -1686,6 +1783,9 @@ __all__ += [
     "ReceivedGrabs",
     "RedactedEnvelope",
     "Reference",
+    "Relation",
+    "Relations",
+    "RelationsTold",
     "ReleaseOutcome",
     "Released",
     "Role",
@@ -1783,6 +1883,15 @@ class Client(_Transport):
         ("POST", "/v1/groups/{id}/join"),
         ("POST", "/v1/groups/{id}/leave"),
         ("GET", "/v1/users/{user}/groups"),
+        ("POST", "/v1/gift-envelopes"),
+        ("GET", "/v1/gift-envelopes/{id}"),
+        ("POST", "/v1/gift-envelopes/{id}/pay"),
+        ("POST", "/v1/gift-envelopes/{id}/grab"),
+        ("POST", "/v1/gift-envelopes/{id}/cancel"),
+        ("GET", "/v1/users/{user}/gift-envelopes"),
+        ("POST", "/v1/relations"),
+        ("GET", "/v1/users/{user}/relations"),
+        ("DELETE", "/v1/users/{user}/relations"),
         ("GET", "/v1/events"),
         ("POST", "/v1/webhooks"),
         ("GET", "/v1/webhooks"),
@@ -2749,6 +2858,7 @@ class Client(_Transport):
         pay_within_s: Union[int, Unset] = UNSET,
         accept_within_s: Union[int, Unset] = UNSET,
         ship_within_s: Union[int, Unset] = UNSET,
+        mutual: Union[bool, Unset] = UNSET,
         reference: Union[Optional[Reference], Unset] = UNSET,
         metadata: Union[Dict[str, Any], Unset] = UNSET,
         idempotency_key: Optional[str] = None,
@@ -2759,7 +2869,7 @@ class Client(_Transport):
             Gift,
             "POST",
             "/v1/gifts",
-            body={"giver": giver, "recipient": recipient, "item": item, "payer": payer, "message": message, "pay_within_s": pay_within_s, "accept_within_s": accept_within_s, "ship_within_s": ship_within_s, "reference": reference, "metadata": metadata},
+            body={"giver": giver, "recipient": recipient, "item": item, "payer": payer, "message": message, "pay_within_s": pay_within_s, "accept_within_s": accept_within_s, "ship_within_s": ship_within_s, "mutual": mutual, "reference": reference, "metadata": metadata},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -2827,6 +2937,7 @@ class Client(_Transport):
         user: User,
         token: Union[Optional[str], Unset] = UNSET,
         address: Union[Optional[Address], Unset] = UNSET,
+        mutual: Union[bool, Unset] = UNSET,
         idempotency_key: Optional[str] = None,
         limit_s: Optional[float] = None,
     ) -> Gift:
@@ -2837,7 +2948,7 @@ class Client(_Transport):
             Gift,
             "POST",
             f"/v1/gifts/{_part(id)}/accept",
-            body={"user": user, "token": token, "address": address},
+            body={"user": user, "token": token, "address": address, "mutual": mutual},
             keyed=True,
             idempotency_key=idempotency_key,
             limit_s=limit_s,
@@ -3170,6 +3281,191 @@ class Client(_Transport):
             limit_s=limit_s,
         )
         return answer
+
+    def create_gift_envelope(
+        self,
+        *,
+        giver: User,
+        item: ItemId,
+        units: int,
+        payer: Union[Optional[str], Unset] = UNSET,
+        message: Union[str, Unset] = UNSET,
+        with_token: Union[bool, Unset] = UNSET,
+        pay_within_s: Union[int, Unset] = UNSET,
+        expires_in_s: Union[int, Unset] = UNSET,
+        accept_within_s: Union[int, Unset] = UNSET,
+        ship_within_s: Union[int, Unset] = UNSET,
+        reference: Union[Optional[Reference], Unset] = UNSET,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GiftEnvelope:
+        """
+        Set units of an item aside for whoever comes first, one for each. Each unit is a gift, paid at once
+        with all others or by whoever is asked, and grabbed by at most one user. Too few units, or more than
+        the giver may have: 409 `wrong_state`, and nothing is made. In front of Redis this is 409
+        `wrong_state`.
+        """
+        answer: GiftEnvelope = self._call(
+            GiftEnvelope,
+            "POST",
+            "/v1/gift-envelopes",
+            body={"giver": giver, "item": item, "units": units, "payer": payer, "message": message, "with_token": with_token, "pay_within_s": pay_within_s, "expires_in_s": expires_in_s, "accept_within_s": accept_within_s, "ship_within_s": ship_within_s, "reference": reference},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def gift_envelope(self, id: str, *, limit_s: Optional[float] = None) -> GiftEnvelope:
+        """A gift envelope, with its gifts."""
+        answer: GiftEnvelope = self._call(GiftEnvelope, "GET", f"/v1/gift-envelopes/{_part(id)}", limit_s=limit_s)
+        return answer
+
+    def pay_gift_envelope(
+        self,
+        id: str,
+        *,
+        payer: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GiftEnvelope:
+        """Pay for all units, as whoever was asked to."""
+        answer: GiftEnvelope = self._call(
+            GiftEnvelope,
+            "POST",
+            f"/v1/gift-envelopes/{_part(id)}/pay",
+            body={"payer": payer},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def grab_gift(
+        self,
+        id: str,
+        *,
+        user: User,
+        token: Union[Optional[str], Unset] = UNSET,
+        mutual: Union[bool, Unset] = UNSET,
+        limit_s: Optional[float] = None,
+    ) -> GiftGrabOutcome:
+        """
+        Grab a gift, at most one a user; again: the same gift. The gift is then this user's to accept or to
+        decline, within `accept_within_s`. Guards in this order: not found, has one already (`replayed`),
+        token, blocked, not paid (409), sold out, expired or cancelled.
+        """
+        answer: GiftGrabOutcome = self._call(
+            GiftGrabOutcome,
+            "POST",
+            f"/v1/gift-envelopes/{_part(id)}/grab",
+            body={"user": user, "token": token, "mutual": mutual},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def cancel_gift_envelope(
+        self,
+        id: str,
+        *,
+        user: User,
+        idempotency_key: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GiftEnvelope:
+        """Take back what nobody has grabbed; again: the same answer."""
+        answer: GiftEnvelope = self._call(
+            GiftEnvelope,
+            "POST",
+            f"/v1/gift-envelopes/{_part(id)}/cancel",
+            body={"user": user},
+            keyed=True,
+            idempotency_key=idempotency_key,
+            limit_s=limit_s,
+        )
+        return answer
+
+    def gift_envelopes_of(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[GiftEnvelope]:
+        """
+        Gift envelopes that a user gives, newest first. All of them, page after page as they are asked for;
+        `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.gift_envelopes_of_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "gift_envelopes")
+
+    def gift_envelopes_of_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> GiftEnvelopes:
+        """Gift envelopes that a user gives, newest first. One page."""
+        answer: GiftEnvelopes = self._call(
+            GiftEnvelopes,
+            "GET",
+            f"/v1/users/{_part(user)}/gift-envelopes",
+            query={"limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def put_relations(self, *, relations: List[NewRelation], limit_s: Optional[float] = None) -> RelationsTold:
+        """
+        Tell who follows and who blocks whom. Each stands for what was told of the same two before, in this
+        direction; of one that is told twice in a call the last counts. All of them or none; the same again
+        changes nothing. Between two of whom one blocks the other nothing is given or paid, by whomever it is
+        tried: 403. With `--gifts-may-give mutual` a recipient and the giver have to follow each other, unless
+        the call says `mutual`. No event tells of relations. In front of Redis this is 409 `wrong_state`.
+        """
+        answer: RelationsTold = self._call(RelationsTold, "POST", "/v1/relations", body={"relations": relations}, limit_s=limit_s)
+        return answer
+
+    def relations_of(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        limit_s: Optional[float] = None,
+    ) -> Iterator[Relation]:
+        """
+        What a user is to others, by their names. What others are to the user is not told: who is blocked is
+        not to learn by whom. All of them, page after page as they are asked for; `limit` is a page's size.
+        """
+        return self._pages(lambda cursor: self.relations_of_page(user, limit=limit, limit_s=limit_s, cursor=cursor), "relations")
+
+    def relations_of_page(
+        self,
+        user: str,
+        *,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+        limit_s: Optional[float] = None,
+    ) -> Relations:
+        """
+        What a user is to others, by their names. What others are to the user is not told: who is blocked is
+        not to learn by whom. One page.
+        """
+        answer: Relations = self._call(
+            Relations,
+            "GET",
+            f"/v1/users/{_part(user)}/relations",
+            query={"limit": limit, "cursor": cursor},
+            limit_s=limit_s,
+        )
+        return answer
+
+    def erase_relations(self, user: str, *, limit_s: Optional[float] = None) -> None:
+        """
+        Forget what a user is to others, and what they are to the user; again: the same answer. What is told of
+        that user while it is carried out may stay. In front of Redis there is nothing to forget.
+        """
+        self._call(None, "DELETE", f"/v1/users/{_part(user)}/relations", limit_s=limit_s)
 
     def events(
         self,

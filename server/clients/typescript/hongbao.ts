@@ -403,6 +403,8 @@ export type PayoutId = string;
 
 export type GiftId = string;
 
+export type GiftEnvelopeId = string;
+
 export type GroupId = string;
 
 export type WebhookId = string;
@@ -1373,25 +1375,73 @@ export interface Codes {
   codes: Array<string>;
 }
 
-export type GiftState = Open<"awaiting_payment" | "offered" | "accepted" | "shipped" | "delivered" | "declined" | "expired" | "cancelled" | "failed">;
-
-export interface NewGift {
+export interface NewGiftEnvelope {
   giver: User;
-  /** null: whoever accepts first with the gift's token. */
-  recipient?: string | null;
   item: ItemId;
-  /** Who pays; the giver unless said. Anybody else is asked to. */
+  /** With long names and a long message fewer than 100 fit: 422. */
+  units: number;
+  /** Who pays for all of them; the giver unless said. Anybody else is asked to. */
   payer?: string | null;
   message?: string;
+  /** Whether who grabs has to show a token: make a link of it. */
+  with_token?: boolean;
   /** How long whoever was asked may take to pay. */
   pay_within_s?: number;
-  /** How long the recipient may take, from the payment on. */
+  /** How long it can be grabbed from, once it is paid. */
+  expires_in_s?: number;
+  /** How long who has grabbed may take to accept. */
   accept_within_s?: number;
   /** How long the merchant may take, from the acceptance on. */
   ship_within_s?: number;
   reference?: Reference | null;
-  /** Up to 4 KiB and 32 levels deep, kept as it comes. */
-  metadata?: Record<string, unknown>;
+}
+
+export type GiftState = Open<"awaiting_payment" | "offered" | "accepted" | "shipped" | "delivered" | "declined" | "expired" | "cancelled" | "failed">;
+
+export interface GiftUnit {
+  gift: GiftId;
+  /** Who has grabbed it. */
+  recipient: User | null;
+  state: GiftState;
+}
+
+export interface GiftEnvelope {
+  id: GiftEnvelopeId;
+  state: Open<"awaiting_payment" | "open" | "sold_out" | "expired" | "cancelled">;
+  giver: User;
+  payer: User;
+  item: ItemId;
+  merchant: User;
+  units: Count;
+  /** Of a unit. */
+  amount: Amount;
+  currency: Currency;
+  message: string;
+  remaining: Count;
+  grabbed: Count;
+  created_at: Time;
+  pay_by: Time | null;
+  /** null before it is paid, and once every unit is grabbed. */
+  expires_at: Time | null;
+  accept_within_s: number;
+  reference: string | null;
+  /** In the order in which they are grabbed. */
+  gifts: Array<GiftUnit>;
+  /** What has to be shown to grab, as long as that can be; for keys with the role admin or caller. */
+  token?: string;
+}
+
+export interface GiftEnvelopes {
+  gift_envelopes: Array<GiftEnvelope>;
+  next_cursor: Cursor;
+}
+
+export interface GiftGrab {
+  user: User;
+  /** The gift envelope's, if it has one. */
+  token?: string | null;
+  /** The app knows that this user and the giver follow each other. */
+  mutual?: boolean;
 }
 
 export interface Gift {
@@ -1434,6 +1484,65 @@ export interface Gift {
   metadata: Record<string, unknown>;
   /** When its texts were taken back, the first time. */
   redacted_at: string | null;
+}
+
+export interface OfferedGift {
+  outcome: "offered";
+  gift: Gift;
+  replayed: boolean;
+}
+
+/** Treat an outcome you do not know as no gift so far. */
+export type GiftGrabOutcome = OfferedGift | SoldOut | Expired | Cancelled | { outcome: "unknown"; name: string; body: Record<string, unknown> };
+function readGiftGrabOutcome(value: unknown): GiftGrabOutcome {
+  return union(value, "outcome", ["offered", "sold_out", "expired", "cancelled"]) as GiftGrabOutcome;
+}
+
+export interface NewRelation {
+  user: User;
+  other: User;
+  /** What the user is to the other. */
+  relation: "none" | "follows" | "blocks";
+}
+
+export interface NewRelations {
+  relations: Array<NewRelation>;
+}
+
+export interface RelationsTold {
+  rows: number;
+}
+
+export interface Relation {
+  user: User;
+  other: User;
+  relation: Open<"follows" | "blocks">;
+}
+
+export interface Relations {
+  relations: Array<Relation>;
+  next_cursor: Cursor;
+}
+
+export interface NewGift {
+  giver: User;
+  /** null: whoever accepts first with the gift's token. */
+  recipient?: string | null;
+  item: ItemId;
+  /** Who pays; the giver unless said. Anybody else is asked to. */
+  payer?: string | null;
+  message?: string;
+  /** How long whoever was asked may take to pay. */
+  pay_within_s?: number;
+  /** How long the recipient may take, from the payment on. */
+  accept_within_s?: number;
+  /** How long the merchant may take, from the acceptance on. */
+  ship_within_s?: number;
+  /** The app knows that giver and recipient follow each other; needed where that is the rule and it was not told with POST /v1/relations. */
+  mutual?: boolean;
+  reference?: Reference | null;
+  /** Up to 4 KiB and 32 levels deep, kept as it comes. */
+  metadata?: Record<string, unknown>;
 }
 
 export interface Gifts {
@@ -1549,6 +1658,8 @@ export interface GiftAccept {
   token?: string | null;
   /** Where it is to be sent. Sealed as it comes; told to its merchant only. */
   address?: Address | null;
+  /** The app knows that this user and the giver follow each other; of a gift that was made for nobody in particular. */
+  mutual?: boolean;
 }
 
 export interface GiftAddress {
@@ -1673,6 +1784,15 @@ export class Client extends Transport {
     ["POST", "/v1/groups/{id}/join"],
     ["POST", "/v1/groups/{id}/leave"],
     ["GET", "/v1/users/{user}/groups"],
+    ["POST", "/v1/gift-envelopes"],
+    ["GET", "/v1/gift-envelopes/{id}"],
+    ["POST", "/v1/gift-envelopes/{id}/pay"],
+    ["POST", "/v1/gift-envelopes/{id}/grab"],
+    ["POST", "/v1/gift-envelopes/{id}/cancel"],
+    ["GET", "/v1/users/{user}/gift-envelopes"],
+    ["POST", "/v1/relations"],
+    ["GET", "/v1/users/{user}/relations"],
+    ["DELETE", "/v1/users/{user}/relations"],
     ["GET", "/v1/events"],
     ["POST", "/v1/webhooks"],
     ["GET", "/v1/webhooks"],
@@ -2208,6 +2328,75 @@ export class Client extends Transport {
   async groupsOfUserPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Groups> {
     const answer = checked<Groups>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/groups`, query }, options), ["groups", "next_cursor"]);
     return answer;
+  }
+
+  /** Set units of an item aside for whoever comes first, one for each. Each unit is a gift, paid at once with all others or by whoever is asked, and grabbed by at most one user. Too few units, or more than the giver may have: 409 `wrong_state`, and nothing is made. In front of Redis this is 409 `wrong_state`. */
+  async createGiftEnvelope(body: NewGiftEnvelope, options: KeyedOptions = {}): Promise<GiftEnvelope> {
+    const answer = checked<GiftEnvelope>(await this.call({ method: "POST", path: "/v1/gift-envelopes", body, keyed: true }, options), ["id", "state", "giver", "payer", "item", "merchant", "units", "amount", "currency", "message", "remaining", "grabbed", "created_at", "pay_by", "expires_at", "accept_within_s", "reference", "gifts"]);
+    return answer;
+  }
+
+  /** A gift envelope, with its gifts. */
+  async giftEnvelope(id: string, options: CallOptions = {}): Promise<GiftEnvelope> {
+    const answer = checked<GiftEnvelope>(await this.call({ method: "GET", path: `/v1/gift-envelopes/${pathPart(id)}` }, options), ["id", "state", "giver", "payer", "item", "merchant", "units", "amount", "currency", "message", "remaining", "grabbed", "created_at", "pay_by", "expires_at", "accept_within_s", "reference", "gifts"]);
+    return answer;
+  }
+
+  /** Pay for all units, as whoever was asked to. */
+  async payGiftEnvelope(id: string, body: GiftPay, options: KeyedOptions = {}): Promise<GiftEnvelope> {
+    const answer = checked<GiftEnvelope>(await this.call({ method: "POST", path: `/v1/gift-envelopes/${pathPart(id)}/pay`, body, keyed: true }, options), ["id", "state", "giver", "payer", "item", "merchant", "units", "amount", "currency", "message", "remaining", "grabbed", "created_at", "pay_by", "expires_at", "accept_within_s", "reference", "gifts"]);
+    return answer;
+  }
+
+  /** Grab a gift, at most one a user; again: the same gift. The gift is then this user's to accept or to decline, within `accept_within_s`. Guards in this order: not found, has one already (`replayed`), token, blocked, not paid (409), sold out, expired or cancelled. */
+  async grabGift(id: string, body: GiftGrab, options: CallOptions = {}): Promise<GiftGrabOutcome> {
+    const answer = checked<GiftGrabOutcome>(await this.call({ method: "POST", path: `/v1/gift-envelopes/${pathPart(id)}/grab`, body }, options), []);
+    return readGiftGrabOutcome(answer);
+  }
+
+  /** Take back what nobody has grabbed; again: the same answer. */
+  async cancelGiftEnvelope(id: string, body: ByUser, options: KeyedOptions = {}): Promise<GiftEnvelope> {
+    const answer = checked<GiftEnvelope>(await this.call({ method: "POST", path: `/v1/gift-envelopes/${pathPart(id)}/cancel`, body, keyed: true }, options), ["id", "state", "giver", "payer", "item", "merchant", "units", "amount", "currency", "message", "remaining", "grabbed", "created_at", "pay_by", "expires_at", "accept_within_s", "reference", "gifts"]);
+    return answer;
+  }
+
+  /** Gift envelopes that a user gives, newest first. All of them, page after page as they are asked for; `limit` is a page's size. */
+  giftEnvelopesOf(user: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<GiftEnvelope> {
+    return this.pages(async (cursor) => {
+      const shown = await this.giftEnvelopesOfPage(user, { ...query, cursor }, options);
+      return { items: shown.gift_envelopes, next: shown.next_cursor };
+    });
+  }
+
+  /** Gift envelopes that a user gives, newest first. One page. */
+  async giftEnvelopesOfPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<GiftEnvelopes> {
+    const answer = checked<GiftEnvelopes>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/gift-envelopes`, query }, options), ["gift_envelopes", "next_cursor"]);
+    return answer;
+  }
+
+  /** Tell who follows and who blocks whom. Each stands for what was told of the same two before, in this direction; of one that is told twice in a call the last counts. All of them or none; the same again changes nothing. Between two of whom one blocks the other nothing is given or paid, by whomever it is tried: 403. With `--gifts-may-give mutual` a recipient and the giver have to follow each other, unless the call says `mutual`. No event tells of relations. In front of Redis this is 409 `wrong_state`. */
+  async putRelations(body: NewRelations, options: CallOptions = {}): Promise<RelationsTold> {
+    const answer = checked<RelationsTold>(await this.call({ method: "POST", path: "/v1/relations", body }, options), ["rows"]);
+    return answer;
+  }
+
+  /** What a user is to others, by their names. What others are to the user is not told: who is blocked is not to learn by whom. All of them, page after page as they are asked for; `limit` is a page's size. */
+  relationsOf(user: string, query: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Relation> {
+    return this.pages(async (cursor) => {
+      const shown = await this.relationsOfPage(user, { ...query, cursor }, options);
+      return { items: shown.relations, next: shown.next_cursor };
+    });
+  }
+
+  /** What a user is to others, by their names. What others are to the user is not told: who is blocked is not to learn by whom. One page. */
+  async relationsOfPage(user: string, query: { limit?: number; cursor?: string } = {}, options: CallOptions = {}): Promise<Relations> {
+    const answer = checked<Relations>(await this.call({ method: "GET", path: `/v1/users/${pathPart(user)}/relations`, query }, options), ["relations", "next_cursor"]);
+    return answer;
+  }
+
+  /** Forget what a user is to others, and what they are to the user; again: the same answer. What is told of that user while it is carried out may stay. In front of Redis there is nothing to forget. */
+  async eraseRelations(user: string, options: CallOptions = {}): Promise<void> {
+    await this.call({ method: "DELETE", path: `/v1/users/${pathPart(user)}/relations` }, options);
   }
 
   /** What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there, or comes behind the cursor; nothing is passed over, and what is told survives a crash. Order is that in which things happened to one envelope, wallet, item, hold or payout. An event has the same id whenever it is told. With no events behind `after` the answer waits for one, up to `wait_s`, and is then empty, with a cursor to go on from. With `Accept: text/event-stream` they come as they happen, until the server stops: an event's `id` is the cursor behind it, and a stream that broke off goes on behind the header Last-Event-ID. A key with the role issuer and neither viewer nor admin is told what happens to its owner's envelopes and their payouts, and of its items what is put. */

@@ -12,11 +12,13 @@ use hongbao_engine::code::{Code, HandedTo};
 use hongbao_engine::command::*;
 use hongbao_engine::feed::*;
 use hongbao_engine::gift::{Gift, GiftRole, GiftState, GiftToken};
+use hongbao_engine::gift_envelope::GiftEnvelopeView;
 use hongbao_engine::group::{Group, GroupState, GroupsOf, Member};
 use hongbao_engine::notes::*;
 use hongbao_engine::order::OrderProgress;
 use hongbao_engine::payment::{Payment, PaymentFilter, PaymentFor, PaymentState};
 use hongbao_engine::payout::*;
+use hongbao_engine::relation::{Relation, RelationRow, RelationSide};
 use hongbao_engine::sale::{
     MerchantBalance, MerchantEntry, MerchantEntryKind, SaleOf, SaleTerms, Statement, StatementTime,
 };
@@ -24,6 +26,7 @@ use hongbao_engine::types::*;
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
 use hongbao_server::payments::PaymentOptions;
+use hongbao_server::relations::MayGive;
 use hongbao_server::webhooks::WebhookOptions;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -54,6 +57,8 @@ pub struct Inner {
     pub groups: HashMap<GroupId, Group>,
     pub addresses: HashMap<GiftId, AddressRead>,
     pub codes: HashMap<HandedTo, Vec<Code>>,
+    pub relations: Vec<RelationRow>,
+    pub gift_envelopes: Vec<GiftEnvelopeView>,
     pub payout_filters: Vec<PayoutFilter>,
     pub keys: Vec<ApiKey>,
     pub keys_version: u64,
@@ -112,9 +117,10 @@ impl Fake {
                 let gift = is_gift.then(|| Outcome::Gift(Box::new(a_gift(1))));
                 let is_order = matches!(command, Command::StepOrder { .. });
                 let gift = gift.or(is_order.then(|| Outcome::Order(Box::new(OrderNow::new(an_order(1))))));
+                let relations = inner.put_relations(&command);
                 let is_group = matches!(command, Command::OpenGroup(_) | Command::LeaveGroup { .. });
                 let gift = gift.or(is_group.then(|| Outcome::Group(Box::new(a_group(1)))));
-                done.or(gift).unwrap_or(Outcome::SoldOut)
+                done.or(gift).or(relations).unwrap_or(Outcome::SoldOut)
             }
         };
         if let (Some(once), false) = (once, matches!(outcome, Outcome::Refused(_))) {
@@ -151,6 +157,15 @@ impl Inner {
         };
         self.keys_version += 1;
         Some(key.map_or(Outcome::Refused(Refusal::NotFound), |key| Outcome::ApiKey(Box::new(key.clone()))))
+    }
+
+    fn put_relations(&mut self, command: &Command) -> Option<Outcome> {
+        let Command::PutRelations(rows) = command else { return None };
+        for row in rows {
+            self.relations.retain(|known| (&known.user, &known.other) != (&row.user, &row.other));
+            self.relations.extend((row.relation != Relation::None).then(|| row.clone()));
+        }
+        Some(Outcome::Relations(rows.len() as u32))
     }
 
     fn tell_results(&mut self, command: &Command) -> Option<Outcome> {
@@ -360,6 +375,25 @@ impl Backend for Fake {
             GiftRole::Received => gift.recipient.as_ref() == Some(user),
         };
         Ok(Listing { rows: inner.gifts.values().filter(mine).cloned().collect(), next: None })
+    }
+    async fn gift_envelope(&self, id: GiftEnvelopeId) -> Result<Option<GiftEnvelopeView>> {
+        Ok(self.inner.lock().unwrap().gift_envelopes.iter().find(|view| view.envelope.id == id).cloned())
+    }
+    async fn gift_envelopes(&self, giver: &UserId, page: &Page) -> Result<Listing<GiftEnvelopeView>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        let rows = inner.gift_envelopes.iter().filter(|view| view.envelope.giver == *giver).cloned().collect();
+        Ok(Listing { rows, next: None })
+    }
+    async fn relations(&self, user: &UserId, side: RelationSide, page: &Page) -> Result<Listing<RelationRow>> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.pages.push(page.clone());
+        let mine = |row: &&RelationRow| match side {
+            RelationSide::Own => row.user == *user,
+            RelationSide::OfOthers => row.other == *user,
+        };
+        let rows = inner.relations.iter().filter(mine).take(page.limit).cloned().collect();
+        Ok(Listing { rows, next: None })
     }
     async fn payment(&self, id: PaymentId) -> Result<Option<Payment>> {
         Ok(self.inner.lock().unwrap().payments.get(&id).cloned())
@@ -633,6 +667,7 @@ pub fn setup() -> Setup {
         event_readers_max: 2,
         body_timeout: Duration::from_secs(15),
         caps: Caps::default(),
+        may_give: MayGive::default(),
         webhooks: WebhookOptions::default(),
         payments: PaymentOptions::default(),
     }

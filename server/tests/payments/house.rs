@@ -81,6 +81,7 @@ impl House {
             event_readers_max: 10,
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
+            may_give: hongbao_server::relations::MayGive::default(),
             webhooks: WebhookOptions::default(),
             payments,
         };

@@ -10,6 +10,7 @@ use hongbao_engine::memory::{Embedded, EmbeddedOptions};
 use hongbao_server::app::{Server, Setup, Shared, app};
 use hongbao_server::caps::Caps;
 use hongbao_server::payments::PaymentOptions;
+use hongbao_server::relations::MayGive;
 use hongbao_server::webhooks::{AllowedTarget, Pace, WebhookOptions, deliver};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -80,6 +81,7 @@ impl<B: Backend> House<B> {
             event_readers_max: 10,
             body_timeout: Duration::from_secs(15),
             caps: Caps::default(),
+            may_give: MayGive::default(),
             webhooks,
             payments: PaymentOptions::default(),
         };

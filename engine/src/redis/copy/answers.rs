@@ -89,6 +89,8 @@ pub(super) fn words_of(memo: &Remembered, at: Timestamp) -> Result<Words> {
         }
         Outcome::Payment(_) => return Err(CopyError::Form(super::to_redis::NO_PAYMENTS.to_owned())),
         Outcome::Order(order) => vec![text("order"), orders::packed(&order.view())],
+        Outcome::GiftEnvelope(_) => return Err(CopyError::Form(super::to_redis::NO_GIFT_ENVELOPES.to_owned())),
+        Outcome::Relations(_) => return Err(CopyError::Form(super::to_redis::NO_RELATIONS.to_owned())),
         Outcome::Group(_) | Outcome::Joined { .. } => {
             return Err(CopyError::Form(super::to_redis::NO_GROUPS.to_owned()));
         }

@@ -63,6 +63,12 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     if marks.iter().any(|(_, mark)| mark.slot.is_some()) {
         return Err(CopyError::Form(format!("gifts in the directory {NO_ADDRESSES}")));
     }
+    if store.has_relations()? {
+        return Err(CopyError::Form(NO_RELATIONS.to_owned()));
+    }
+    if store.has_gift_envelopes()? {
+        return Err(CopyError::Form(NO_GIFT_ENVELOPES.to_owned()));
+    }
     if store.has_payments()? {
         return Err(CopyError::Form(NO_PAYMENTS.to_owned()));
     }
@@ -111,6 +117,13 @@ pub async fn copy_to_redis(directory: &Path, options: CopyOptions, progress: OnP
     Ok(CopyReport { things: told.done, totals, differences })
 }
 
+/// Why a directory is not copied in which gifts are for whoever comes first.
+pub(super) const NO_GIFT_ENVELOPES: &str = "the directory has gift envelopes, and deployments in Redis cannot hold any yet; serve it \
+    where it is";
+
+/// Why a directory is not copied that knows who has blocked whom.
+pub(super) const NO_RELATIONS: &str = "the directory has relations between users, and deployments in Redis cannot hold any yet: people \
+    who were blocked could give again; serve it where it is, or take them back with DELETE /v1/users/{user}/relations";
 /// Why a directory is not copied in which something was to be paid outside.
 pub(super) const NO_PAYMENTS: &str =
     "the directory has payments outside, and deployments in Redis cannot hold any yet; serve it where it is";

@@ -78,6 +78,15 @@ pub const OPERATIONS: &[(&str, &str)] = &[
     ("POST", "/v1/groups/{id}/join"),
     ("POST", "/v1/groups/{id}/leave"),
     ("GET", "/v1/users/{user}/groups"),
+    ("POST", "/v1/gift-envelopes"),
+    ("GET", "/v1/gift-envelopes/{id}"),
+    ("POST", "/v1/gift-envelopes/{id}/pay"),
+    ("POST", "/v1/gift-envelopes/{id}/grab"),
+    ("POST", "/v1/gift-envelopes/{id}/cancel"),
+    ("GET", "/v1/users/{user}/gift-envelopes"),
+    ("POST", "/v1/relations"),
+    ("GET", "/v1/users/{user}/relations"),
+    ("DELETE", "/v1/users/{user}/relations"),
     ("GET", "/v1/events"),
     ("POST", "/v1/webhooks"),
     ("GET", "/v1/webhooks"),
@@ -681,6 +690,87 @@ impl Client {
         Pages::new(self, Call::new(Method::GET, "/v1/users/{}/groups", &[user]).query(&query.told()), |body| {
             read::<types::Groups>(body).map(|page| (page.groups, page.next_cursor))
         })
+    }
+
+    /// Set units of an item aside for whoever comes first, one for each. Each unit is a gift, paid at once with all
+    /// others or by whoever is asked, and grabbed by at most one user. Too few units, or more than the giver may
+    /// have: 409 `wrong_state`, and nothing is made. In front of Redis this is 409 `wrong_state`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn create_gift_envelope(&self, body: &types::NewGiftEnvelope) -> Result<types::GiftEnvelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gift-envelopes", &[]).json(body).keyed()).await?)
+    }
+
+    /// A gift envelope, with its gifts.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn gift_envelope(&self, id: &str) -> Result<types::GiftEnvelope, Error> {
+        read(&self.call(Call::new(Method::GET, "/v1/gift-envelopes/{}", &[id])).await?)
+    }
+
+    /// Pay for all units, as whoever was asked to.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn pay_gift_envelope(&self, id: &str, body: &types::GiftPay) -> Result<types::GiftEnvelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gift-envelopes/{}/pay", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Grab a gift, at most one a user; again: the same gift. The gift is then this user's to accept or to decline,
+    /// within `accept_within_s`. Guards in this order: not found, has one already (`replayed`), token, blocked, not
+    /// paid (409), sold out, expired or cancelled.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn grab_gift(&self, id: &str, body: &types::GiftGrab) -> Result<types::GiftGrabOutcome, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gift-envelopes/{}/grab", &[id]).json(body)).await?)
+    }
+
+    /// Take back what nobody has grabbed; again: the same answer.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cancel_gift_envelope(&self, id: &str, body: &types::ByUser) -> Result<types::GiftEnvelope, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/gift-envelopes/{}/cancel", &[id]).json(body).keyed()).await?)
+    }
+
+    /// Gift envelopes that a user gives, newest first. All of them, page after page as they are asked for; `limit` is
+    /// a page's size.
+    pub fn gift_envelopes_of(&self, user: &str, query: &types::GiftEnvelopesOfQuery) -> Pages<types::GiftEnvelope> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/gift-envelopes", &[user]).query(&query.told()), |body| {
+            read::<types::GiftEnvelopes>(body).map(|page| (page.gift_envelopes, page.next_cursor))
+        })
+    }
+
+    /// Tell who follows and who blocks whom. Each stands for what was told of the same two before, in this direction;
+    /// of one that is told twice in a call the last counts. All of them or none; the same again changes nothing.
+    /// Between two of whom one blocks the other nothing is given or paid, by whomever it is tried: 403. With
+    /// `--gifts-may-give mutual` a recipient and the giver have to follow each other, unless the call says `mutual`.
+    /// No event tells of relations. In front of Redis this is 409 `wrong_state`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn put_relations(&self, body: &types::NewRelations) -> Result<types::RelationsTold, Error> {
+        read(&self.call(Call::new(Method::POST, "/v1/relations", &[]).json(body)).await?)
+    }
+
+    /// What a user is to others, by their names. What others are to the user is not told: who is blocked is not to
+    /// learn by whom. All of them, page after page as they are asked for; `limit` is a page's size.
+    pub fn relations_of(&self, user: &str, query: &types::RelationsOfQuery) -> Pages<types::Relation> {
+        Pages::new(self, Call::new(Method::GET, "/v1/users/{}/relations", &[user]).query(&query.told()), |body| {
+            read::<types::Relations>(body).map(|page| (page.relations, page.next_cursor))
+        })
+    }
+
+    /// Forget what a user is to others, and what they are to the user; again: the same answer. What is told of that
+    /// user while it is carried out may stay. In front of Redis there is nothing to forget.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn erase_relations(&self, user: &str) -> Result<(), Error> {
+        self.call(Call::new(Method::DELETE, "/v1/users/{}/relations", &[user])).await.map(drop)
     }
 
     /// What has happened, in order; waits for it. Everything that was acknowledged before it was asked for is there,

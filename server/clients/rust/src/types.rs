@@ -46,6 +46,9 @@ pub type PayoutId = String;
 /// `GiftId` of the API.
 pub type GiftId = String;
 
+/// `GiftEnvelopeId` of the API.
+pub type GiftEnvelopeId = String;
+
 /// `GroupId` of the API.
 pub type GroupId = String;
 
@@ -2395,32 +2398,32 @@ pub struct Codes {
     pub codes: Vec<String>,
 }
 
-words! {
-    /// `GiftState` of the API.
-    GiftState { AwaitingPayment = "awaiting_payment", Offered = "offered", Accepted = "accepted", Shipped = "shipped", Delivered = "delivered", Declined = "declined", Expired = "expired", Cancelled = "cancelled", Failed = "failed" }
-}
-
-/// `NewGift` of the API.
+/// `NewGiftEnvelope` of the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct NewGift {
+pub struct NewGiftEnvelope {
     /// `giver`.
     pub giver: User,
-    /// null: whoever accepts first with the gift's token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recipient: Option<Option<String>>,
     /// `item`.
     pub item: ItemId,
-    /// Who pays; the giver unless said. Anybody else is asked to.
+    /// With long names and a long message fewer than 100 fit: 422.
+    pub units: u64,
+    /// Who pays for all of them; the giver unless said. Anybody else is asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<Option<String>>,
     /// `message`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether who grabs has to show a token: make a link of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with_token: Option<bool>,
     /// How long whoever was asked may take to pay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pay_within_s: Option<u64>,
-    /// How long the recipient may take, from the payment on.
+    /// How long it can be grabbed from, once it is paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+    /// How long who has grabbed may take to accept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_within_s: Option<u64>,
     /// How long the merchant may take, from the acceptance on.
@@ -2429,22 +2432,12 @@ pub struct NewGift {
     /// `reference`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Option<Reference>>,
-    /// Up to 4 KiB and 32 levels deep, kept as it comes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-impl NewGift {
+impl NewGiftEnvelope {
     /// With what there must be; the rest is left out.
-    pub fn new(giver: impl Into<String>, item: impl Into<String>) -> Self {
-        NewGift { giver: giver.into(), item: item.into(), recipient: None, payer: None, message: None, pay_within_s: None, accept_within_s: None, ship_within_s: None, reference: None, metadata: None }
-    }
-
-    /// Sets `recipient`. `None` is sent as null.
-    #[must_use]
-    pub fn recipient(mut self, recipient: impl Into<Option<String>>) -> Self {
-        self.recipient = Some(recipient.into());
-        self
+    pub fn new(giver: impl Into<String>, item: impl Into<String>, units: u64) -> Self {
+        NewGiftEnvelope { giver: giver.into(), item: item.into(), units, payer: None, message: None, with_token: None, pay_within_s: None, expires_in_s: None, accept_within_s: None, ship_within_s: None, reference: None }
     }
 
     /// Sets `payer`. `None` is sent as null.
@@ -2461,10 +2454,24 @@ impl NewGift {
         self
     }
 
+    /// Sets `with_token`.
+    #[must_use]
+    pub fn with_token(mut self, with_token: bool) -> Self {
+        self.with_token = Some(with_token);
+        self
+    }
+
     /// Sets `pay_within_s`.
     #[must_use]
     pub fn pay_within_s(mut self, pay_within_s: u64) -> Self {
         self.pay_within_s = Some(pay_within_s);
+        self
+    }
+
+    /// Sets `expires_in_s`.
+    #[must_use]
+    pub fn expires_in_s(mut self, expires_in_s: u64) -> Self {
+        self.expires_in_s = Some(expires_in_s);
         self
     }
 
@@ -2488,11 +2495,116 @@ impl NewGift {
         self.reference = Some(reference.into());
         self
     }
+}
 
-    /// Sets `metadata`.
+words! {
+    /// `GiftState` of the API.
+    GiftState { AwaitingPayment = "awaiting_payment", Offered = "offered", Accepted = "accepted", Shipped = "shipped", Delivered = "delivered", Declined = "declined", Expired = "expired", Cancelled = "cancelled", Failed = "failed" }
+}
+
+/// `GiftUnit` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GiftUnit {
+    /// `gift`.
+    pub gift: GiftId,
+    /// Who has grabbed it.
+    pub recipient: Option<User>,
+    /// `state`.
+    pub state: GiftState,
+}
+
+words! {
+    /// `state` of [`GiftEnvelope`].
+    GiftEnvelopeState { AwaitingPayment = "awaiting_payment", Open = "open", SoldOut = "sold_out", Expired = "expired", Cancelled = "cancelled" }
+}
+
+/// `GiftEnvelope` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GiftEnvelope {
+    /// `id`.
+    pub id: GiftEnvelopeId,
+    /// `state`.
+    pub state: GiftEnvelopeState,
+    /// `giver`.
+    pub giver: User,
+    /// `payer`.
+    pub payer: User,
+    /// `item`.
+    pub item: ItemId,
+    /// `merchant`.
+    pub merchant: User,
+    /// `units`.
+    pub units: Count,
+    /// Of a unit.
+    pub amount: Amount,
+    /// `currency`.
+    pub currency: Currency,
+    /// `message`.
+    pub message: String,
+    /// `remaining`.
+    pub remaining: Count,
+    /// `grabbed`.
+    pub grabbed: Count,
+    /// `created_at`.
+    pub created_at: Time,
+    /// `pay_by`.
+    pub pay_by: Option<Time>,
+    /// null before it is paid, and once every unit is grabbed.
+    pub expires_at: Option<Time>,
+    /// `accept_within_s`.
+    pub accept_within_s: u64,
+    /// `reference`.
+    pub reference: Option<String>,
+    /// In the order in which they are grabbed.
+    pub gifts: Vec<GiftUnit>,
+    /// What has to be shown to grab, as long as that can be; for keys with the role admin or caller.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+/// `GiftEnvelopes` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct GiftEnvelopes {
+    /// `gift_envelopes`.
+    pub gift_envelopes: Vec<GiftEnvelope>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `GiftGrab` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GiftGrab {
+    /// `user`.
+    pub user: User,
+    /// The gift envelope's, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Option<String>>,
+    /// The app knows that this user and the giver follow each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<bool>,
+}
+
+impl GiftGrab {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>) -> Self {
+        GiftGrab { user: user.into(), token: None, mutual: None }
+    }
+
+    /// Sets `token`. `None` is sent as null.
     #[must_use]
-    pub fn metadata(mut self, metadata: serde_json::Map<String, serde_json::Value>) -> Self {
-        self.metadata = Some(metadata);
+    pub fn token(mut self, token: impl Into<Option<String>>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Sets `mutual`.
+    #[must_use]
+    pub fn mutual(mut self, mutual: bool) -> Self {
+        self.mutual = Some(mutual);
         self
     }
 }
@@ -2555,6 +2667,203 @@ pub struct Gift {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// When its texts were taken back, the first time.
     pub redacted_at: Option<String>,
+}
+
+/// `OfferedGift` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct OfferedGift {
+    /// `gift`.
+    pub gift: Gift,
+    /// `replayed`.
+    pub replayed: bool,
+}
+
+union! {
+    /// Treat an outcome you do not know as no gift so far.
+    GiftGrabOutcome by "outcome" { "offered" => Offered(OfferedGift), "sold_out" => SoldOut(SoldOut), "expired" => Expired(Expired), "cancelled" => Cancelled(Cancelled) }
+}
+
+words! {
+    /// `relation` of [`NewRelation`].
+    NewRelationRelation { None = "none", Follows = "follows", Blocks = "blocks" }
+}
+
+/// `NewRelation` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewRelation {
+    /// `user`.
+    pub user: User,
+    /// `other`.
+    pub other: User,
+    /// What the user is to the other.
+    pub relation: NewRelationRelation,
+}
+
+impl NewRelation {
+    /// With what there must be; the rest is left out.
+    pub fn new(user: impl Into<String>, other: impl Into<String>, relation: NewRelationRelation) -> Self {
+        NewRelation { user: user.into(), other: other.into(), relation }
+    }
+}
+
+/// `NewRelations` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewRelations {
+    /// `relations`.
+    pub relations: Vec<NewRelation>,
+}
+
+impl NewRelations {
+    /// With what there must be; the rest is left out.
+    pub fn new(relations: Vec<NewRelation>) -> Self {
+        NewRelations { relations }
+    }
+}
+
+/// `RelationsTold` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct RelationsTold {
+    /// `rows`.
+    pub rows: u64,
+}
+
+words! {
+    /// `relation` of [`Relation`].
+    RelationRelation { Follows = "follows", Blocks = "blocks" }
+}
+
+/// `Relation` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Relation {
+    /// `user`.
+    pub user: User,
+    /// `other`.
+    pub other: User,
+    /// `relation`.
+    pub relation: RelationRelation,
+}
+
+/// `Relations` of the API.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Relations {
+    /// `relations`.
+    pub relations: Vec<Relation>,
+    /// `next_cursor`.
+    pub next_cursor: Cursor,
+}
+
+/// `NewGift` of the API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NewGift {
+    /// `giver`.
+    pub giver: User,
+    /// null: whoever accepts first with the gift's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Option<String>>,
+    /// `item`.
+    pub item: ItemId,
+    /// Who pays; the giver unless said. Anybody else is asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<Option<String>>,
+    /// `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// How long whoever was asked may take to pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pay_within_s: Option<u64>,
+    /// How long the recipient may take, from the payment on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_within_s: Option<u64>,
+    /// How long the merchant may take, from the acceptance on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ship_within_s: Option<u64>,
+    /// The app knows that giver and recipient follow each other; needed where that is the rule and it was not told
+    /// with POST /v1/relations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<bool>,
+    /// `reference`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Option<Reference>>,
+    /// Up to 4 KiB and 32 levels deep, kept as it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl NewGift {
+    /// With what there must be; the rest is left out.
+    pub fn new(giver: impl Into<String>, item: impl Into<String>) -> Self {
+        NewGift { giver: giver.into(), item: item.into(), recipient: None, payer: None, message: None, pay_within_s: None, accept_within_s: None, ship_within_s: None, mutual: None, reference: None, metadata: None }
+    }
+
+    /// Sets `recipient`. `None` is sent as null.
+    #[must_use]
+    pub fn recipient(mut self, recipient: impl Into<Option<String>>) -> Self {
+        self.recipient = Some(recipient.into());
+        self
+    }
+
+    /// Sets `payer`. `None` is sent as null.
+    #[must_use]
+    pub fn payer(mut self, payer: impl Into<Option<String>>) -> Self {
+        self.payer = Some(payer.into());
+        self
+    }
+
+    /// Sets `message`.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    /// Sets `pay_within_s`.
+    #[must_use]
+    pub fn pay_within_s(mut self, pay_within_s: u64) -> Self {
+        self.pay_within_s = Some(pay_within_s);
+        self
+    }
+
+    /// Sets `accept_within_s`.
+    #[must_use]
+    pub fn accept_within_s(mut self, accept_within_s: u64) -> Self {
+        self.accept_within_s = Some(accept_within_s);
+        self
+    }
+
+    /// Sets `ship_within_s`.
+    #[must_use]
+    pub fn ship_within_s(mut self, ship_within_s: u64) -> Self {
+        self.ship_within_s = Some(ship_within_s);
+        self
+    }
+
+    /// Sets `mutual`.
+    #[must_use]
+    pub fn mutual(mut self, mutual: bool) -> Self {
+        self.mutual = Some(mutual);
+        self
+    }
+
+    /// Sets `reference`. `None` is sent as null.
+    #[must_use]
+    pub fn reference(mut self, reference: impl Into<Option<Reference>>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+
+    /// Sets `metadata`.
+    #[must_use]
+    pub fn metadata(mut self, metadata: serde_json::Map<String, serde_json::Value>) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
 }
 
 /// `Gifts` of the API.
@@ -2787,12 +3096,16 @@ pub struct GiftAccept {
     /// Where it is to be sent. Sealed as it comes; told to its merchant only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Option<Address>>,
+    /// The app knows that this user and the giver follow each other; of a gift that was made for nobody in
+    /// particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<bool>,
 }
 
 impl GiftAccept {
     /// With what there must be; the rest is left out.
     pub fn new(user: impl Into<String>) -> Self {
-        GiftAccept { user: user.into(), token: None, address: None }
+        GiftAccept { user: user.into(), token: None, address: None, mutual: None }
     }
 
     /// Sets `token`. `None` is sent as null.
@@ -2806,6 +3119,13 @@ impl GiftAccept {
     #[must_use]
     pub fn address(mut self, address: impl Into<Option<Address>>) -> Self {
         self.address = Some(address.into());
+        self
+    }
+
+    /// Sets `mutual`.
+    #[must_use]
+    pub fn mutual(mut self, mutual: bool) -> Self {
+        self.mutual = Some(mutual);
         self
     }
 }
@@ -3639,6 +3959,66 @@ impl GroupsOfUserQuery {
 }
 
 impl GroupsOfUserQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`gift_envelopes_of`](crate::Client::gift_envelopes_of).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct GiftEnvelopesOfQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl GiftEnvelopesOfQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        GiftEnvelopesOfQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl GiftEnvelopesOfQuery {
+    pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
+        [
+            ("limit", self.limit.as_ref().map(ToString::to_string)),
+        ]
+    }
+}
+
+/// What may be asked of [`relations_of`](crate::Client::relations_of).
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct RelationsOfQuery {
+    /// `limit`.
+    pub limit: Option<u64>,
+}
+
+impl RelationsOfQuery {
+    /// With what there must be; the rest is left out.
+    pub fn new() -> Self {
+        RelationsOfQuery { limit: None }
+    }
+
+    /// Sets `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl RelationsOfQuery {
     pub(crate) fn told(&self) -> [(&'static str, Option<String>); 1] {
         [
             ("limit", self.limit.as_ref().map(ToString::to_string)),
