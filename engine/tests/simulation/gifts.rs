@@ -88,14 +88,6 @@ impl Model {
     /// the records, which come before the command's own.
     pub(crate) fn in_the_way(&self, now: Timestamp, command: &Command) -> Vec<InTheWay> {
         let none = Vec::new();
-        let (id, user, quantity) = match command {
-            Command::GrabItem { item, user, quantity } => (*item, user, *quantity),
-            Command::CreateGift(terms) if self.given_apart(terms).is_some() => return none,
-            Command::CreateGift(terms) => (terms.item, &terms.giver, 1),
-            Command::CreateGiftEnvelope(terms) if self.given_many_apart(terms).is_some() => return none,
-            Command::CreateGiftEnvelope(terms) => (terms.item, &terms.giver, terms.units),
-            _ => return none,
-        };
         if let Some(group) = self.due_group(now, command) {
             return vec![group];
         }
@@ -103,7 +95,10 @@ impl Model {
         let (id, user, quantity) = match (command, in_group) {
             (_, Some((item, user))) => (item, user, 1),
             (Command::GrabItem { item, user, quantity }, _) => (*item, user, *quantity),
+            (Command::CreateGift(terms), _) if self.given_apart(terms).is_some() => return none,
             (Command::CreateGift(terms), _) => (terms.item, &terms.giver, 1),
+            (Command::CreateGiftEnvelope(terms), _) if self.given_many_apart(terms).is_some() => return none,
+            (Command::CreateGiftEnvelope(terms), _) => (terms.item, &terms.giver, terms.units),
             _ => return none,
         };
         let Some(item) = self.items.get(&id) else { return none };
