@@ -666,7 +666,8 @@ impl Script {
         // It is there once its leader has joined.
         let at = self.groups.len();
         self.groups.push(group.clone());
-        if !self.take_in(at, group.clone(), group.leader.clone()) {
+        let leader = group.leader.clone();
+        if !self.take_in(at, group, leader) {
             self.groups.pop();
         }
     }
