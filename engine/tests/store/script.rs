@@ -12,7 +12,6 @@ use hongbao_engine::gift::*;
 use hongbao_engine::group::{Group, GroupState, Member};
 use hongbao_engine::order::OrderProgress;
 use hongbao_engine::payout::*;
-use hongbao_engine::relation::{Relation, RelationRow};
 use hongbao_engine::sale::*;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::store::DurableBatch;
@@ -334,8 +333,7 @@ impl Script {
             29..33 => self.gather(),
             _ => {
                 let by_ms = self.below(1000);
-                // Nothing more is drawn for it: the same journals as ever, with relations in them.
-                self.record(vec![Event::ClockAdvanced { by_ms }, Event::RelationsPut(relations(by_ms))]);
+                self.record(vec![Event::ClockAdvanced { by_ms }]);
             }
         }
     }
@@ -668,7 +666,8 @@ impl Script {
         // It is there once its leader has joined.
         let at = self.groups.len();
         self.groups.push(group.clone());
-        if !self.take_in(at, group.clone(), group.leader) {
+        let leader = group.leader.clone();
+        if !self.take_in(at, group, leader) {
             self.groups.pop();
         }
     }
@@ -915,16 +914,4 @@ impl Script {
             self.record(vec![event]);
         }
     }
-}
-
-/// Up to three relations of few users, the same for the same number.
-fn relations(number: u64) -> Vec<RelationRow> {
-    let row = |nth: u64| {
-        let number = number / (nth + 1);
-        let (one, other) = (number % 5, number / 5 % 4);
-        let other = if other >= one { other + 1 } else { other };
-        let relation = Relation::ALL[(number / 20 % 3) as usize];
-        RelationRow { user: user(one), other: user(other), relation }
-    };
-    (0..number % 4).map(row).collect()
 }
