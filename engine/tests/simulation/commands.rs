@@ -267,6 +267,9 @@ fn withdraw_sales(model: &Model, random: &mut Random) -> Command {
 
 pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Random) -> Command {
     let is_of_sales = theme != Theme::Money && !model.items.is_empty();
+    if is_of_sales && random.once_in(8) && !model.orders.is_empty() {
+        return step_order(model, random);
+    }
     if is_of_sales && random.once_in(4) {
         let is_new = model.given.is_empty() || random.once_in(3);
         return if is_new { new_gift(model, random) } else { step_gift(model, random) };
@@ -283,9 +286,6 @@ pub(crate) fn any(theme: Theme, model: &Model, now: Timestamp, random: &mut Rand
     }
     if is_of_sales && random.once_in(10) && model.items.keys().any(|item| model.sells_codes(*item)) {
         return add_codes(model, random);
-    }
-    if is_of_sales && random.once_in(8) && !model.orders.is_empty() {
-        return step_order(model, random);
     }
     let choice = match theme {
         Theme::Everything => random.below(100),
@@ -535,7 +535,7 @@ fn an_orders_step(model: &Model, order: OrderId, random: &mut Random) -> OrderSt
         OrderState::Paid => random.pick(&[0, 0, 1, 2]),
         OrderState::Shipped => random.pick(&[1, 1, 2]),
         OrderState::Delivered => 2,
-        OrderState::ReturnRequested => random.pick(&[2, 3, 3, 4]),
+        OrderState::ReturnRequested => random.pick(&[2, 3, 4, 4]),
         OrderState::Returned | OrderState::Refused => random.below(5),
     };
     match if random.once_in(5) { random.below(5) } else { next } {

@@ -12,6 +12,7 @@ use hongbao_engine::gift::*;
 use hongbao_engine::group::{Group, GroupState, Member};
 use hongbao_engine::order::OrderProgress;
 use hongbao_engine::payout::*;
+use hongbao_engine::relation::{Relation, RelationRow};
 use hongbao_engine::sale::*;
 use hongbao_engine::split::SplitRule;
 use hongbao_engine::store::DurableBatch;
@@ -333,7 +334,8 @@ impl Script {
             29..33 => self.gather(),
             _ => {
                 let by_ms = self.below(1000);
-                self.record(vec![Event::ClockAdvanced { by_ms }]);
+                // Nothing more is drawn for it: the same journals as ever, with relations in them.
+                self.record(vec![Event::ClockAdvanced { by_ms }, Event::RelationsPut(relations(by_ms))]);
             }
         }
     }
@@ -914,4 +916,16 @@ impl Script {
             self.record(vec![event]);
         }
     }
+}
+
+/// Up to three relations of few users, the same for the same number.
+fn relations(number: u64) -> Vec<RelationRow> {
+    let row = |nth: u64| {
+        let number = number / (nth + 1);
+        let (one, other) = (number % 5, number / 5 % 4);
+        let other = if other >= one { other + 1 } else { other };
+        let relation = Relation::ALL[(number / 20 % 3) as usize];
+        RelationRow { user: user(one), other: user(other), relation }
+    };
+    (0..number % 4).map(row).collect()
 }
