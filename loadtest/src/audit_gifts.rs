@@ -7,7 +7,7 @@
 use crate::asker::Asker;
 use crate::audit::{Audit, escaped, get};
 use crate::audit_group_buy::paid_by_groups;
-use crate::audit_units::Stock;
+use crate::audit_units;
 use crate::client::Request;
 use crate::facts::HoldState;
 use crate::gifts::{
@@ -192,10 +192,6 @@ async fn compare_lists(audit: &Rc<Audit>, giving: &Giving) -> Result<(), String>
 
 /// Every unit is where its gift says.
 async fn compare_stock(audit: &Rc<Audit>, giving: &Giving) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct ItemAnswer {
-        stock: Stock,
-    }
     let mut units = vec![(0, 0); giving.items.len()];
     for (life, known) in facts(audit, |known| known.done > 0) {
         let (held, sold) = &mut units[giving.item_of(life)];
@@ -206,30 +202,11 @@ async fn compare_stock(audit: &Rc<Audit>, giving: &Giving) -> Result<(), String>
         }
     }
     let items: Vec<_> = giving.items.iter().cloned().zip(units).collect();
-    let stocked = i64::from(giving.stock());
-    audit
-        .each(items, async move |audit: &Rc<Audit>, asker: &mut Asker, (id, (held, sold)): (String, (i64, i64))| {
-            let path = format!("/v1/items/{id}");
-            let status = get(asker, &path).await?;
-            let expected = Stock { total: stocked, free: stocked - held - sold, held, sold };
-            match serde_json::from_slice::<ItemAnswer>(asker.body()) {
-                Ok(answer) if status == 200 => audit.check(answer.stock == expected, || {
-                    format!("item {id}: units of gifts do not add up: expected {expected:?}, got {:?}", answer.stock)
-                }),
-                _ => audit.check(false, || format!("GET {path}: expected stock, got {status}: {}", asker.text())),
-            }
-            Ok(())
-        })
-        .await
+    audit_units::compare_stocks(audit, items, i64::from(giving.stock()), "gifts").await
 }
 
 /// Everybody has what was deposited, less what their gifts cost that did not come to nothing.
 async fn compare_wallets(audit: &Rc<Audit>, giving: &Giving) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct Wallet {
-        available: i64,
-        held: i64,
-    }
     let mut spent: HashMap<u32, u64> = HashMap::new();
     for (life, known) in facts(audit, |known| known.done > 0) {
         if Life::is_paid(Life::of(&audit.world, giving, life).end(known.done)) {
@@ -240,20 +217,7 @@ async fn compare_wallets(audit: &Rc<Audit>, giving: &Giving) -> Result<(), Strin
         let left = giving.deposit() - spent.get(&user).copied().unwrap_or(0);
         (audit.world.user(user), left as i64)
     });
-    audit
-        .each(people.collect(), async |audit: &Rc<Audit>, asker: &mut Asker, (user, expected): (String, i64)| {
-            let path = format!("/v1/wallets/{user}");
-            let status = get(asker, &path).await?;
-            match serde_json::from_slice::<Wallet>(asker.body()) {
-                Ok(Wallet { available, held }) if status == 200 => audit
-                    .check((available, held) == (expected, 0), || {
-                        format!("wallet {user}: expected {expected}, got {available} available and {held} held")
-                    }),
-                _ => audit.check(false, || format!("GET {path}: expected a wallet, got {status}: {}", asker.text())),
-            }
-            Ok(())
-        })
-        .await
+    audit_units::compare_wallets(audit, people.collect()).await
 }
 
 /// The run's merchant has the money of what was shipped, of groups that were full and of units that were paid for, and no more.

@@ -6,7 +6,7 @@
 
 use crate::asker::Asker;
 use crate::audit::{Audit, escaped, get};
-use crate::audit_units::Stock;
+use crate::audit_units;
 use crate::client::Request;
 use crate::gifts::{LEFT_S, LifeFact, StepRequest};
 use crate::group_buy::{Gathering, GroupAnswer, GroupLife, disagreement, forgotten_group, group_name};
@@ -236,10 +236,6 @@ async fn compare_lists(audit: &Rc<Audit>, gathering: &Gathering) -> Result<(), S
 
 /// Every unit is where its group says.
 async fn compare_stock(audit: &Rc<Audit>, gathering: &Gathering) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct ItemAnswer {
-        stock: Stock,
-    }
     let mut units = vec![(0, 0); gathering.items.len()];
     for (life, known) in facts(audit, |known| known.done > 0) {
         let (held, sold) = &mut units[gathering.item_of(&audit.world, life)];
@@ -252,30 +248,11 @@ async fn compare_stock(audit: &Rc<Audit>, gathering: &Gathering) -> Result<(), S
         }
     }
     let items: Vec<_> = gathering.items.iter().cloned().zip(units).collect();
-    let stocked = i64::from(gathering.stock());
-    audit
-        .each(items, async move |audit: &Rc<Audit>, asker: &mut Asker, (id, (held, sold)): (String, (i64, i64))| {
-            let path = format!("/v1/items/{id}");
-            let status = get(asker, &path).await?;
-            let expected = Stock { total: stocked, free: stocked - held - sold, held, sold };
-            match serde_json::from_slice::<ItemAnswer>(asker.body()) {
-                Ok(answer) if status == 200 => audit.check(answer.stock == expected, || {
-                    format!("item {id}: units of groups do not add up: expected {expected:?}, got {:?}", answer.stock)
-                }),
-                _ => audit.check(false, || format!("GET {path}: expected stock, got {status}: {}", asker.text())),
-            }
-            Ok(())
-        })
-        .await
+    audit_units::compare_stocks(audit, items, i64::from(gathering.stock()), "groups").await
 }
 
 /// Everybody has what was deposited, less the prices of the groups in which they are, or with which they bought.
 async fn compare_wallets(audit: &Rc<Audit>, gathering: &Gathering) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct Wallet {
-        available: i64,
-        held: i64,
-    }
     let mut spent: HashMap<u32, u64> = HashMap::new();
     for (life, known) in facts(audit, |known| known.done > 0) {
         let terms = GroupLife::of(&audit.world, gathering, life);
@@ -289,18 +266,5 @@ async fn compare_wallets(audit: &Rc<Audit>, gathering: &Gathering) -> Result<(),
         let left = gathering.deposit() - spent.get(&user).copied().unwrap_or(0);
         (audit.world.user(user), left as i64)
     });
-    audit
-        .each(people.collect(), async |audit: &Rc<Audit>, asker: &mut Asker, (user, expected): (String, i64)| {
-            let path = format!("/v1/wallets/{user}");
-            let status = get(asker, &path).await?;
-            match serde_json::from_slice::<Wallet>(asker.body()) {
-                Ok(Wallet { available, held }) if status == 200 => audit
-                    .check((available, held) == (expected, 0), || {
-                        format!("wallet {user}: expected {expected}, got {available} available and {held} held")
-                    }),
-                _ => audit.check(false, || format!("GET {path}: expected a wallet, got {status}: {}", asker.text())),
-            }
-            Ok(())
-        })
-        .await
+    audit_units::compare_wallets(audit, people.collect()).await
 }

@@ -95,6 +95,52 @@ pub(crate) struct Stock {
     pub(crate) sold: i64,
 }
 
+/// Items have so many units in all, held and sold, of which nothing else is bought or given.
+pub(crate) async fn compare_stocks(
+    audit: &Rc<Audit>,
+    items: Vec<(String, (i64, i64))>,
+    total: i64,
+    whose: &'static str,
+) -> Result<(), String> {
+    audit
+        .each(items, async move |audit: &Rc<Audit>, asker: &mut Asker, (id, (held, sold)): (String, (i64, i64))| {
+            let path = format!("/v1/items/{id}");
+            let status = get(asker, &path).await?;
+            let expected = Stock { total, free: total - held - sold, held, sold };
+            match serde_json::from_slice::<ItemAnswer>(asker.body()) {
+                Ok(answer) if status == 200 => audit.check(answer.stock == expected, || {
+                    format!("item {id}: units of {whose} do not add up: expected {expected:?}, got {:?}", answer.stock)
+                }),
+                _ => audit.check(false, || format!("GET {path}: expected stock, got {status}: {}", asker.text())),
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// People have so much in their wallets, and nothing held.
+pub(crate) async fn compare_wallets(audit: &Rc<Audit>, people: Vec<(String, i64)>) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Wallet {
+        available: i64,
+        held: i64,
+    }
+    audit
+        .each(people, async |audit: &Rc<Audit>, asker: &mut Asker, (user, expected): (String, i64)| {
+            let path = format!("/v1/wallets/{user}");
+            let status = get(asker, &path).await?;
+            match serde_json::from_slice::<Wallet>(asker.body()) {
+                Ok(Wallet { available, held }) if status == 200 => audit
+                    .check((available, held) == (expected, 0), || {
+                        format!("wallet {user}: expected {expected}, got {available} available and {held} held")
+                    }),
+                _ => audit.check(false, || format!("GET {path}: expected a wallet, got {status}: {}", asker.text())),
+            }
+            Ok(())
+        })
+        .await
+}
+
 /// Stock adds up, and every acknowledged hold, order and release is still so.
 pub(crate) async fn audit_units(audit: &Rc<Audit>) -> Result<(), String> {
     let items: Vec<u32> = (0..audit.world.items.len() as u32).collect();

@@ -9,7 +9,7 @@ use crate::door::Class;
 use crate::envelopes::ByUser;
 use crate::extract::{Content, Json, NoParams, Once, One, Params};
 use crate::fields::{Int, Seconds, Text, Visible, id};
-use crate::gifts::{no_unit, read_token, shown};
+use crate::gifts::{Pay, a_day, no_unit, read_token, shown, three_days, two_weeks};
 use crate::problem::{Code, Problem};
 use crate::reply::{created, from_engine, from_refusal, json, list, mark_replayed, reply};
 use crate::views::{At, GiftJson, Shown};
@@ -18,7 +18,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use hongbao_engine::backend::{Backend, OnceKey, Reply};
 use hongbao_engine::command::{Command, Outcome};
-use hongbao_engine::gift::{ACCEPT_WITHIN_S, GiftState, PAY_WITHIN_S, SHIP_WITHIN_S};
+use hongbao_engine::gift::GiftState;
 use hongbao_engine::gift_envelope::{
     EXPIRES_IN_S, GiftEnvelopeState, GiftEnvelopeStep, GiftEnvelopeView, NewGiftEnvelope, UNITS_MAX,
 };
@@ -50,32 +50,20 @@ struct Create {
     message: Text<0, 200>,
     #[serde(default)]
     with_token: bool,
-    #[serde(default = "usual_pay")]
+    #[serde(default = "a_day")]
     pay_within_s: Seconds,
     #[serde(default = "usual_expiry")]
     expires_in_s: Seconds,
-    #[serde(default = "usual_accept")]
+    #[serde(default = "three_days")]
     accept_within_s: Seconds,
-    #[serde(default = "usual_ship")]
+    #[serde(default = "two_weeks")]
     ship_within_s: Seconds,
     #[serde(default)]
     reference: Option<Visible>,
 }
 
-fn usual_pay() -> Seconds {
-    Seconds::new(PAY_WITHIN_S)
-}
-
 fn usual_expiry() -> Seconds {
     Seconds::new(EXPIRES_IN_S)
-}
-
-fn usual_accept() -> Seconds {
-    Seconds::new(ACCEPT_WITHIN_S)
-}
-
-fn usual_ship() -> Seconds {
-    Seconds::new(SHIP_WITHIN_S)
 }
 
 impl Content for Create {}
@@ -101,12 +89,6 @@ impl Create {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pay {
-    payer: UserId,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Grab {
     user: UserId,
     #[serde(default)]
@@ -115,7 +97,6 @@ struct Grab {
     mutual: bool,
 }
 
-impl Content for Pay {}
 impl Content for Grab {}
 
 /// A gift envelope as it is told.

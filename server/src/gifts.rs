@@ -72,15 +72,15 @@ struct Create {
     metadata: JsonObject,
 }
 
-fn a_day() -> Seconds {
+pub(crate) fn a_day() -> Seconds {
     Seconds::new(PAY_WITHIN_S)
 }
 
-fn three_days() -> Seconds {
+pub(crate) fn three_days() -> Seconds {
     Seconds::new(ACCEPT_WITHIN_S)
 }
 
-fn two_weeks() -> Seconds {
+pub(crate) fn two_weeks() -> Seconds {
     Seconds::new(SHIP_WITHIN_S)
 }
 
@@ -107,8 +107,8 @@ impl Create {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pay {
-    payer: UserId,
+pub(crate) struct Pay {
+    pub(crate) payer: UserId,
 }
 
 #[derive(Deserialize)]
