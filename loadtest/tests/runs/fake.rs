@@ -46,7 +46,7 @@ pub(crate) struct Lies {
     pub(crate) loses_replies_every: Option<u64>,
     /// Every so manieth grab is answered 503, and not done.
     pub(crate) sheds_every: Option<u64>,
-    /// When the file appears, everything is refused for a time.
+    /// When the file appears it is removed, and everything is refused for a time.
     pub(crate) outage: Option<(PathBuf, Duration)>,
 }
 
@@ -109,6 +109,8 @@ async fn accept(server: &Arc<Server>, listener: tokio::net::TcpListener) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             server.state.lock().unwrap().down_until = Some(Instant::now() + time);
+            // Whoever made it sees by this that the outage has begun.
+            std::fs::remove_file(&file).unwrap();
         });
     }
     loop {

@@ -101,7 +101,8 @@ fn a_server_that_does_not_recover_is_waited_for_once() {
     let flag = TempDir::new().unwrap();
     let file = flag.path().join("down");
     let fake = fake::start(Lies { outage: Some((file.clone(), Duration::from_secs(600))), ..Lies::default() });
-    let command = format!(": > '{}'", file.display());
+    // Ends when the server is down, and not before: or one answer more would be a recovery.
+    let command = format!("f='{}'; : > \"$f\"; while [ -e \"$f\" ]; do sleep 0.01; done", file.display());
     let chaos = ["hot", "--rate", "200", "--duration", "1s", "--chaos-at", "200ms", "--recovery-timeout", "4s"];
     let done = run(&fake.url, &[&chaos[..], &["--chaos-command", &command]].concat());
     assert_eq!(done.code, Some(1), "{}", done.tell());
